@@ -1,0 +1,135 @@
+"""Where an answer stands: in the text as the source gave it, and among the context's tokens.
+
+The rule. The first gold answer whose text stands at its offset is exact. Otherwise the occurrence nearest to the given
+offset is taken, comparing under Unicode normalisation (NFKD) through a map back to the characters of the source, for
+the first gold answer that occurs at all: repaired. Otherwise the answer is dropped, with its reason.
+"""
+
+import unicodedata
+from collections.abc import Iterator
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
+
+NORMAL_FORM = "NFKD"
+
+
+class Alignment(NamedTuple):
+    """The outcome for one document.
+
+    Attributes:
+        status: ``exact``, ``repaired``, ``dropped`` or ``unanswerable``.
+        detail: How it was repaired or why it was dropped; empty otherwise.
+        chosen: Index of the gold answer, -1 for none.
+        start: First character in Unicode code points of the context, -1 for none.
+        stop: One behind the last character, -1 for none.
+    """
+
+    status: str
+    detail: str = ""
+    chosen: int = -1
+    start: int = -1
+    stop: int = -1
+
+
+class Context:
+    """A context in which answers are looked up; its normal form is made once, when a repair first asks for it."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    @cached_property
+    def _normal(self) -> tuple[str, list[int], list[int]]:
+        """The normal form and, for each of its characters, start and stop of its cluster in the source.
+
+        A cluster is a starter with the combining marks behind it: canonical reordering stays within one, so its
+        normal form is found alone.
+        """
+        pieces: list[str] = []
+        starts: list[int] = []
+        stops: list[int] = []
+        for start, stop in _clusters(self.text):
+            piece = unicodedata.normalize(NORMAL_FORM, self.text[start:stop])
+            pieces.append(piece)
+            starts.extend([start] * len(piece))
+            stops.extend([stop] * len(piece))
+        return "".join(pieces), starts, stops
+
+    def occurrences(self, answer: str) -> Iterator[tuple[int, int]]:
+        """Every place whose normal form is that of `answer`, as half-open spans of the source's characters."""
+        wanted = unicodedata.normalize(NORMAL_FORM, answer)
+        if not wanted:
+            return
+        if self.text.isascii():
+            normal, starts, stops = self.text, None, None
+        else:
+            normal, starts, stops = self._normal
+        at = normal.find(wanted)
+        while at >= 0:
+            last = at + len(wanted) - 1
+            if starts is None or stops is None:
+                yield at, last + 1
+            elif (at == 0 or starts[at - 1] != starts[at]) and (last + 1 == len(normal) or stops[last + 1] != stops[last]):
+                # Only whole clusters: an "e" is no occurrence inside an "e" with an accent.
+                yield starts[at], stops[last]
+            at = normal.find(wanted, at + 1)
+
+
+def _clusters(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    for index in range(1, len(text) + 1):
+        if index == len(text) or not unicodedata.combining(text[index]):
+            yield start, index
+            start = index
+
+
+def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> Alignment:
+    """Choose the gold answer of a document and its span of characters.
+
+    Args:
+        context: The text that is searched.
+        texts: The gold answers as given.
+        starts: Their offsets as given, in code points.
+
+    Returns:
+        The alignment; never an exception, every outcome has a status.
+    """
+    if not texts:
+        return Alignment(UNANSWERABLE)
+    for index, (text, start) in enumerate(zip(texts, starts, strict=True)):
+        if text and start >= 0 and context.text.startswith(text, start):
+            return Alignment(EXACT, "", index, start, start + len(text))
+    for index, (text, given) in enumerate(zip(texts, starts, strict=True)):
+        nearest = min(context.occurrences(text), key=lambda span, given=given: abs(span[0] - given), default=None)  # type: ignore[misc]
+        if nearest is not None:
+            start, stop = nearest
+            how = "" if context.text[start:stop] == text else f" as its {NORMAL_FORM} equal"
+            detail = f"answer {index} found at {start}{how}, given at {given}"
+            return Alignment(REPAIRED, detail, index, start, stop)
+    reason = "no gold answer occurs in the context" if any(texts) else "every gold answer is empty"
+    return Alignment(DROPPED, reason)
+
+
+def token_span(starts: NDArray[np.int32], stops: NDArray[np.int32], start: int, stop: int) -> tuple[int, int] | None:
+    """The tokens that overlap a span of characters, from the first to the last.
+
+    A token overlaps when its stop lies behind the span's start and its start before the span's stop; zero-width
+    tokens neither open nor close a span.
+
+    Args:
+        starts: int32[tokens], first character of each token of the context.
+        stops: int32[tokens], one behind its last character.
+        start: First character of the span.
+        stop: One behind its last character.
+
+    Returns:
+        A half-open span of token indices, or None where no token overlaps.
+    """
+    overlapping = np.flatnonzero((stops > start) & (starts < stop) & (stops > starts))
+    if not overlapping.size:
+        return None
+    return int(overlapping[0]), int(overlapping[-1]) + 1

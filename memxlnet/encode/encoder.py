@@ -1,0 +1,297 @@
+"""A chunk of examples in, one record batch per table out.
+
+Each distinct context and question of the chunk is tokenized once, alone, through the Rust tokenizer; windows are cut
+and rows put together in NumPy. For a tokenizer whose layout `read_tokenizer` accepts, the rows equal those of the
+transformers pair call bit for bit.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_schema, features_schema
+from memxlnet.encode import answers
+from memxlnet.encode.examples import BadExample, Example
+from memxlnet.encode.layout import RowLayout
+from memxlnet.encode.windows import Ints, Rows, TokenPool, Windows, assemble, cut_windows
+from memxlnet.errors import ExampleError, TokenizerError
+from memxlnet.settings import EncodeSettings
+
+ALGORITHM_VERSION = 1
+"""Version of what turns examples into features; a change of any value that a cache holds raises it."""
+
+
+class Encoder:
+    """Turns chunks of examples into record batches; the same chunk always gives the same batches.
+
+    Args:
+        backend: A Rust tokenizer that neither pads nor truncates.
+        layout: How it lays a pair out.
+        settings: What the rows look like.
+
+    Raises:
+        SettingsError: The rows have no room, or the overlap is too large.
+    """
+
+    def __init__(self, backend: Tokenizer, layout: RowLayout, settings: EncodeSettings):
+        layout.check(settings)
+        self._backend = backend
+        self._layout = layout
+        self._settings = settings
+
+    def encode(self, chunk: Sequence[Example | BadExample]) -> dict[str, pa.RecordBatch]:
+        """Encode one chunk.
+
+        Args:
+            chunk: Its examples, and those that were found bad before.
+
+        Returns:
+            One record batch for each table and one for the dropped examples. Row numbers in them
+            (``features.document``, ``documents.context``, ``documents.first_segment``) count from the chunk's start.
+
+        Raises:
+            ExampleError: A question leaves no room for context, and bad examples are errors.
+            TokenizerError: The tokenizer failed on a text.
+        """
+        examples = [example for example in chunk if isinstance(example, Example)]
+        dropped = [example for example in chunk if isinstance(example, BadExample)]
+        texts = dict.fromkeys(example.context for example in examples)
+        contexts = self._tokenize(texts, examples)
+        questions = self._tokenize(dict.fromkeys(example.question for example in examples), examples)
+        context_of, question_of = _numbers(e.context for e in examples), _numbers(e.question for e in examples)
+        room = self._settings.max_seq_length - self._layout.overhead - questions.counts[question_of]
+        bad = self._find_bad(examples, contexts.counts[context_of], room)
+        if bad:
+            dropped = sorted([*dropped, *bad])
+            lost = {example.row for example in bad}
+            kept = np.array([example.row not in lost for example in examples], bool)
+            examples = [example for example in examples if example.row not in lost]
+            context_of, question_of, room = context_of[kept], question_of[kept], room[kept]
+        batches = self._encode_good(examples, contexts, context_of, questions, question_of, room)
+        batches[DROPPED] = pa.RecordBatch.from_arrays(
+            [
+                pa.array([example.row for example in dropped], pa.int64()),
+                pa.array([example.id for example in dropped], pa.large_string()),
+                pa.array([example.reason for example in dropped], pa.large_string()),
+            ],
+            schema=dropped_schema(),
+        )
+        return batches
+
+    def _encode_good(
+        self,
+        examples: list[Example],
+        contexts: TokenPool,
+        context_of: Ints,
+        questions: TokenPool,
+        question_of: Ints,
+        room: Ints,
+    ) -> dict[str, pa.RecordBatch]:
+        settings = self._settings
+        windows = cut_windows(contexts.counts[context_of], room, settings.doc_stride, settings.max_n_segs)
+        rows = assemble(
+            self._layout, settings.max_seq_length, windows, contexts, context_of, questions, question_of
+        )
+        spans = _align(examples, contexts, context_of)
+        features, holding = _features_batch(settings.max_seq_length, windows, rows, spans)
+        used, context_rows = _renumber(context_of, len(contexts.bounds) - 1)
+        documents = _documents_batch(examples, questions, question_of, context_rows, windows, spans, holding)
+        text_of = {int(number): example.context for number, example in zip(context_of, examples, strict=True)}
+        return {
+            "features": features,
+            "documents": documents,
+            "contexts": _contexts_batch([text_of[int(number)] for number in used], contexts, used),
+        }
+
+    def _find_bad(self, examples: list[Example], context_tokens: Ints, room: Ints) -> list[BadExample]:
+        """The examples whose rows cannot be made; raises for the first one where bad examples are errors."""
+        settings = self._settings
+        # A context that fits needs no window, so that neither room nor overlap matter, as in transformers.
+        bad = np.flatnonzero((context_tokens > room) & (room <= settings.doc_stride))
+        found = []
+        for number in bad.tolist():
+            example = examples[number]
+            question = settings.max_seq_length - self._layout.overhead - int(room[number])
+            reason = (
+                f"example {example.id!r} (row {example.row}): its question of {question} tokens leaves room for "
+                f"{max(int(room[number]), 0)} tokens of context in max_seq_length {settings.max_seq_length}; "
+                f"expected more than doc_stride {settings.doc_stride} (the overlap) for a context of "
+                f"{int(context_tokens[number])} tokens"
+            )
+            if settings.on_bad_example == "error":
+                raise ExampleError(
+                    f"{reason}; raise max_seq_length, lower doc_stride or use on_bad_example='drop'"
+                )
+            found.append(BadExample(example.row, example.id, reason))
+        return found
+
+    def _tokenize(self, texts: Iterable[str], examples: list[Example]) -> TokenPool:
+        texts = list(texts)
+        try:
+            encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+        except BaseException as error:
+            # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            ids = [example.id for example in examples]
+            shown = ", ".join(map(repr, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
+            raise TokenizerError(f"the tokenizer failed on a chunk with the examples {shown}: {error}") from error
+        counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
+        total = int(counts.sum())
+        ids_flat = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, total)
+        pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+        offsets = np.fromiter(pairs, np.int32, 2 * total).reshape(total, 2)
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+        return TokenPool(
+            ids_flat, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]), bounds
+        )
+
+
+def _numbers(texts: Iterable[str]) -> Ints:
+    """The number of each text among the distinct ones, in order of first use."""
+    seen: dict[str, int] = {}
+    return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
+
+
+def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
+    """The numbers that are in use, ascending, and `numbers` counted among them."""
+    used = np.unique(numbers)
+    place = np.zeros(total, np.int64)
+    place[used] = np.arange(len(used))
+    return used, place[numbers]
+
+
+class _Spans(NamedTuple):
+    """The answers of a chunk's documents: alignments, and int64[documents] token spans, -1 for none."""
+
+    alignments: list[answers.Alignment]
+    token_start: Ints
+    token_stop: Ints
+
+
+def _align(examples: list[Example], contexts: TokenPool, context_of: Ints) -> _Spans:
+    alignments: list[answers.Alignment] = []
+    token_start = np.full(len(examples), -1, np.int64)
+    token_stop = np.full(len(examples), -1, np.int64)
+    looked_up: dict[int, answers.Context] = {}
+    for number, (example, text) in enumerate(zip(examples, context_of.tolist(), strict=True)):
+        if text not in looked_up:
+            looked_up[text] = answers.Context(example.context)
+        found = answers.align(looked_up[text], example.answer_texts, example.answer_starts)
+        if found.chosen >= 0:
+            tokens = slice(int(contexts.bounds[text]), int(contexts.bounds[text + 1]))
+            span = answers.token_span(contexts.starts[tokens], contexts.stops[tokens], found.start, found.stop)
+            if span is None:
+                reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
+                found = answers.Alignment(answers.DROPPED, reason)
+            else:
+                token_start[number], token_stop[number] = span
+        alignments.append(found)
+    return _Spans(alignments, token_start, token_stop)
+
+
+def _features_batch(max_seq_length: int, windows: Windows, rows: Rows, spans: _Spans) -> tuple[pa.RecordBatch, Ints]:
+    """The features table, and int64[segments]: 1 where the whole answer span lies in the segment."""
+    start, stop = spans.token_start[windows.document], spans.token_stop[windows.document]
+    holds = (start >= windows.token_start) & (stop <= windows.token_start + windows.token_count) & (start >= 0)
+    shift = rows.context_row_start - windows.token_start
+    schema = features_schema(max_seq_length)
+    columns = {
+        "input_ids": rows.input_ids,
+        "attention_mask": rows.attention_mask,
+        "token_type_ids": rows.token_type_ids,
+        "start_positions": np.where(holds, start + shift, rows.cls_index),
+        "end_positions": np.where(holds, stop - 1 + shift, rows.cls_index),
+        "document": windows.document,
+        "segment_index": windows.segment_index,
+        "cls_index": rows.cls_index,
+        "context_token_start": windows.token_start,
+        "context_token_count": windows.token_count,
+        "context_row_start": rows.context_row_start,
+        "question_row_start": rows.question_row_start,
+        "has_answer_in_segment": holds,
+    }
+    arrays = [_fixed_width_array(columns[field.name], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema), holds.astype(np.int64)
+
+
+def _fixed_width_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
+    return pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind)
+
+
+def _documents_batch(
+    examples: list[Example],
+    questions: TokenPool,
+    question_of: Ints,
+    context_rows: Ints,
+    windows: Windows,
+    spans: _Spans,
+    holding: Ints,
+) -> pa.RecordBatch:
+    schema = documents_schema()
+    num_segments = np.bincount(windows.document, minlength=len(examples))
+    answer_bounds = _bounds(len(example.answer_texts) for example in examples)
+    aligned = spans.alignments
+    columns: dict[str, Any] = {
+        "id": [example.id for example in examples],
+        "question": [example.question for example in examples],
+        "question_token_starts": _take_texts(questions, question_of, questions.starts),
+        "question_token_stops": _take_texts(questions, question_of, questions.stops),
+        "context": context_rows,
+        "first_segment": np.cumsum(num_segments) - num_segments,
+        "num_segments": num_segments,
+        "answer_texts": (answer_bounds, list(chain.from_iterable(e.answer_texts for e in examples))),
+        "answer_starts": (answer_bounds, list(chain.from_iterable(e.answer_starts for e in examples))),
+        "chosen_answer": [found.chosen for found in aligned],
+        "answer_char_start": [found.start for found in aligned],
+        "answer_char_stop": [found.stop for found in aligned],
+        "answer_token_start": spans.token_start,
+        "answer_token_stop": spans.token_stop,
+        "num_answer_segments": np.bincount(windows.document, holding, len(examples)),
+        "alignment": [found.status for found in aligned],
+        "alignment_detail": [found.detail for found in aligned],
+    }
+    return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _contexts_batch(texts: list[str], contexts: TokenPool, used: Ints) -> pa.RecordBatch:
+    schema = contexts_schema()
+    columns = {
+        "text": texts,
+        "token_starts": _take_texts(contexts, used, contexts.starts),
+        "token_stops": _take_texts(contexts, used, contexts.stops),
+    }
+    return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
+
+
+def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tuple[Ints, NDArray[np.int32]]:
+    """Bounds and values of one list per entry of `texts`."""
+    counts = pool.counts[texts]
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    if len(texts) == len(pool.counts) and np.array_equal(texts, np.arange(len(texts))):
+        return bounds, values
+    within = np.arange(bounds[-1]) + np.repeat(pool.bounds[texts] - bounds[:-1], counts)
+    return bounds, values[within]
+
+
+def _bounds(counts: Iterable[int]) -> Ints:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.fromiter(counts, np.int64))])
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    """An array of `kind` from a list, a NumPy array, or the bounds and values of a list column."""
+    if isinstance(values, tuple):
+        bounds, items = values
+        return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(items, kind.value_type), type=kind)
+    if isinstance(values, np.ndarray):
+        return pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind)
+    return pa.array(values, kind)
+
+

@@ -1,0 +1,157 @@
+"""One raw row, checked: `Example`, or the reason why it is none."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from memxlnet.errors import ExampleError
+
+
+class Example(NamedTuple):
+    """One raw row in the form that the encoder takes.
+
+    Attributes:
+        row: Row of the source, from 0.
+        id: The source's own id, or ``doc_{row}`` where it gives none.
+        question: The question, exactly as given.
+        context: The context, exactly as given.
+        answer_texts: The gold answers as given; empty for an unanswerable example.
+        answer_starts: Their offsets as given, in Unicode code points of the context.
+    """
+
+    row: int
+    id: str
+    question: str
+    context: str
+    answer_texts: tuple[str, ...]
+    answer_starts: tuple[int, ...]
+
+
+class BadExample(NamedTuple):
+    """An example that was dropped: its row of the source, its id and why."""
+
+    row: int
+    id: str
+    reason: str
+
+
+_INT32_MAX = 2**31 - 1
+
+
+def parse_example(row: int, raw: object, place: str) -> Example:
+    """Check one raw row.
+
+    Args:
+        row: Row of the source, from 0.
+        raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two.
+        place: Name of the source for error messages.
+
+    Raises:
+        ExampleError: A field is missing or of the wrong kind; the message names example and field.
+    """
+    if not isinstance(raw, Mapping):
+        raise ExampleError(f"{place}, row {row}: expected a mapping of fields, found {type(raw).__name__}")
+    identity = _identity(row, raw.get("id"), place)
+    subject = f"{place}, example {identity!r} (row {row})"
+    question = _text(raw, "question", subject)
+    context = _text(raw, "context", subject)
+    if len(context) > _INT32_MAX:
+        raise ExampleError(f"{subject}: 'context' has {len(context)} characters; at most {_INT32_MAX} are supported")
+    texts, starts = _answers(raw, subject)
+    return Example(row, identity, question, context, texts, starts)
+
+
+def bad_example(row: int, raw: object, error: ExampleError) -> BadExample:
+    """Record a row that `parse_example` refused, under its id as far as it has one."""
+    found = raw.get("id") if isinstance(raw, Mapping) else None
+    usable = isinstance(found, str) and _is_unicode(found)
+    return BadExample(row, str(found) if usable else f"doc_{row}", _printable(str(error)))
+
+
+def _identity(row: int, found: Any, place: str) -> str:
+    if found is None:
+        return f"doc_{row}"
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if not isinstance(found, str):
+        raise ExampleError(f"{place}, row {row}: field 'id': expected text, found {type(found).__name__}")
+    if not _is_unicode(found):
+        raise ExampleError(f"{place}, row {row}: field 'id' holds half of a surrogate pair: {_printable(found)!r}")
+    return found
+
+
+def _text(raw: Mapping[str, Any], field: str, subject: str) -> str:
+    if field not in raw:
+        fields = ", ".join(repr(name) for name in raw)
+        raise ExampleError(f"{subject}: expected a field {field!r}, found {fields or 'no field at all'}")
+    value = raw[field]
+    if not isinstance(value, str):
+        raise ExampleError(f"{subject}: field {field!r}: expected text, found {type(value).__name__}")
+    if not _is_unicode(value):
+        raise ExampleError(f"{subject}: field {field!r} holds half of a surrogate pair, which is no Unicode text")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    if "answers" not in raw:
+        fields = ", ".join(repr(name) for name in raw)
+        raise ExampleError(f"{subject}: expected a field 'answers', found {fields} (unanswerable: an empty list)")
+    answers = raw["answers"]
+    if isinstance(answers, Mapping):
+        for field in ("text", "answer_start"):
+            if field not in answers:
+                raise ExampleError(f"{subject}: expected a field 'answers.{field}', found {sorted(map(str, answers))}")
+        texts, starts = _sequence(answers["text"], "text", subject), _sequence(answers["answer_start"], "answer_start", subject)
+    elif isinstance(answers, Sequence) and not isinstance(answers, str | bytes):
+        texts, starts = _answer_list(answers, subject)
+    else:
+        raise ExampleError(
+            f"{subject}: field 'answers': expected a mapping with 'text' and 'answer_start' or a list of such "
+            f"mappings, found {type(answers).__name__}"
+        )
+    if len(texts) != len(starts):
+        raise ExampleError(
+            f"{subject}: field 'answers': expected lists of one length, found {len(texts)} texts and "
+            f"{len(starts)} starts"
+        )
+    for index, (text, start) in enumerate(zip(texts, starts, strict=True)):
+        if not isinstance(text, str) or not _is_unicode(text):
+            kind = type(text).__name__ if not isinstance(text, str) else "half of a surrogate pair"
+            raise ExampleError(f"{subject}: field 'answers.text[{index}]': expected text, found {kind}")
+        if isinstance(start, bool) or not isinstance(start, int) or not -_INT32_MAX <= start <= _INT32_MAX:
+            raise ExampleError(f"{subject}: field 'answers.answer_start[{index}]': expected an offset, found {start!r}")
+    return tuple(texts), tuple(starts)
+
+
+def _sequence(value: Any, field: str, subject: str) -> list[Any]:
+    # NumPy arrays and tensors come out of formatted datasets; their tolist gives plain values.
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise ExampleError(f"{subject}: field 'answers.{field}': expected a list, found {type(value).__name__}")
+    return list(value)
+
+
+def _answer_list(answers: Sequence[Any], subject: str) -> tuple[list[Any], list[Any]]:
+    for index, answer in enumerate(answers):
+        if not isinstance(answer, Mapping):
+            kind = type(answer).__name__
+            raise ExampleError(f"{subject}: field 'answers[{index}]': expected a mapping, found {kind}")
+        for field in ("text", "answer_start"):
+            if field not in answer:
+                found = sorted(map(str, answer))
+                raise ExampleError(f"{subject}: expected a field 'answers[{index}].{field}', found {found}")
+    return [answer["text"] for answer in answers], [answer["answer_start"] for answer in answers]

@@ -1,0 +1,254 @@
+"""How a tokenizer lays a pair out in a row, and the tokenizer's content in the form in which a cache keeps it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from memxlnet.encode.memory_tokens import check_fast, find_memory_tokens
+from memxlnet.errors import SettingsError, TokenizerError
+from memxlnet.settings import EncodeSettings
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """What stands where in a row: special tokens, the two texts, memory tokens, padding.
+
+    A row is ``prefix first middle second suffix``, padded on one side. The first text is the context where padding is
+    on the left (as XLNet has it), else the question. Memory tokens stand directly behind the context (write) and
+    directly before the question (read), with the segment ids of these sides.
+
+    Attributes:
+        context_first: Whether the context is the first text.
+        prefix: Ids of the special tokens before the first text.
+        middle: Those between the texts.
+        suffix: Those behind the second text.
+        prefix_types: Segment ids of the prefix.
+        middle_types: Those of the middle.
+        suffix_types: Those of the suffix.
+        first_type: Segment id of the first text's tokens.
+        second_type: Segment id of the second text's tokens.
+        pad_left: Whether padding is on the left.
+        pad_id: Id of the padding token.
+        pad_type: Segment id of padding.
+        cls_id: Id of the ``cls`` token.
+        memory_read_ids: Ids of the memory tokens that read, in slot order; empty for none.
+        memory_write_ids: Ids of those that write.
+        split_special_tokens: Whether special tokens that stand in raw text are split like other text.
+    """
+
+    context_first: bool
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    prefix_types: tuple[int, ...]
+    middle_types: tuple[int, ...]
+    suffix_types: tuple[int, ...]
+    first_type: int
+    second_type: int
+    pad_left: bool
+    pad_id: int
+    pad_type: int
+    cls_id: int
+    memory_read_ids: tuple[int, ...] = ()
+    memory_write_ids: tuple[int, ...] = ()
+    split_special_tokens: bool = False
+
+    @property
+    def num_memory_tokens(self) -> int:
+        """Number of memory slots."""
+        return len(self.memory_read_ids)
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of a row that are neither context nor question nor padding."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix) + 2 * self.num_memory_tokens
+
+    @property
+    def empty_cls_index(self) -> int:
+        """Position of ``cls`` in a row without context and question, counted from its first token."""
+        between = (-1,) * self.num_memory_tokens
+        return (self.prefix + between + self.middle + between + self.suffix).index(self.cls_id)
+
+    def padded_cls_index(self, max_seq_length: int) -> int:
+        """Position of ``cls`` in a row that holds neither context nor question."""
+        return self.empty_cls_index + (max_seq_length - self.overhead if self.pad_left else 0)
+
+    def check(self, settings: EncodeSettings) -> None:
+        """Check that rows of the length that was asked for have room.
+
+        Raises:
+            SettingsError: No room for one token of context and one of question, or an overlap that is too large for
+                any question.
+        """
+        room = settings.max_seq_length - self.overhead
+        parts = f"{self.overhead} special and memory tokens"
+        if room < 2:
+            raise SettingsError(
+                f"max_seq_length: expected at least {self.overhead + 2} (room for {parts}, one token of question and "
+                f"one of context), found {settings.max_seq_length}"
+            )
+        if settings.doc_stride >= room:
+            raise SettingsError(
+                f"doc_stride: expected an overlap below {room} (max_seq_length {settings.max_seq_length} less "
+                f"{parts}), found {settings.doc_stride}; doc_stride is the overlap of two segments"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The layout as JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "RowLayout":
+        """Read what `to_json` gave.
+
+        Raises:
+            TypeError: A field is missing or unknown.
+        """
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+@dataclass(frozen=True)
+class TokenizerContent:
+    """A tokenizer as a cache keeps it: content only, no path, no state.
+
+    Attributes:
+        backend_json: The Rust tokenizer as JSON, padding and truncation cleared.
+        layout: How it lays a pair out.
+        vocabulary_size: Rows that a model's embedding must have.
+    """
+
+    backend_json: str
+    layout: RowLayout
+    vocabulary_size: int
+
+    def backend(self) -> Tokenizer:
+        """A fresh Rust tokenizer that neither pads nor truncates."""
+        return load_backend(self.backend_json, self.layout)
+
+
+def load_backend(backend_json: str, layout: RowLayout) -> Tokenizer:
+    """Make the Rust tokenizer from its JSON, in the state that the encoder needs."""
+    backend = Tokenizer.from_str(backend_json)
+    backend.encode_special_tokens = layout.split_special_tokens
+    return backend
+
+
+def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> TokenizerContent:
+    """Read content and row layout off a transformers fast tokenizer, which stays as it is.
+
+    Args:
+        tokenizer: A transformers fast tokenizer with pair support.
+        insert_memory_tokens: False leaves memory tokens out of the rows even where the tokenizer has them.
+
+    Raises:
+        TokenizerError: It is slow, has no pad or cls token, truncates on the left, or its rows cannot be put together
+            from the two texts tokenized alone.
+    """
+    check_fast(tokenizer)
+    backend_json = _backend_json(tokenizer)
+    pad_id, cls_id = _required(tokenizer, "pad"), _required(tokenizer, "cls")
+    if tokenizer.truncation_side != "right":
+        raise TokenizerError(
+            f"tokenizer: expected truncation_side 'right', found {tokenizer.truncation_side!r}; windows are cut from "
+            "the left to the right, set tokenizer.truncation_side = 'right'"
+        )
+    if tokenizer.padding_side not in ("left", "right"):
+        raise TokenizerError(f"tokenizer: expected padding_side 'left' or 'right', found {tokenizer.padding_side!r}")
+    pad_left = tokenizer.padding_side == "left"
+    reads, writes = find_memory_tokens(tokenizer.get_added_vocab())
+    if not insert_memory_tokens:
+        reads, writes = (), ()
+    split = bool(getattr(tokenizer, "split_special_tokens", False))
+    backend = Tokenizer.from_str(backend_json)
+    template = _template(backend)
+    if cls_id not in (*template["prefix"], *template["middle"], *template["suffix"]):
+        raise TokenizerError(
+            f"tokenizer: expected its cls token {tokenizer.cls_token!r} in the template of a pair, found a template "
+            "without it; segments without an answer point to that token"
+        )
+    layout = RowLayout(
+        context_first=pad_left,
+        pad_left=pad_left,
+        pad_id=pad_id,
+        pad_type=int(tokenizer.pad_token_type_id),
+        cls_id=cls_id,
+        memory_read_ids=reads,
+        memory_write_ids=writes,
+        split_special_tokens=split,
+        **template,
+    )
+    return TokenizerContent(backend_json, layout, max(backend.get_vocab(with_added_tokens=True).values()) + 1)
+
+
+def _required(tokenizer: Any, name: str) -> int:
+    token_id = getattr(tokenizer, f"{name}_token_id", None)
+    if token_id is None:
+        raise TokenizerError(
+            f"tokenizer: expected a {name} token, found none; set tokenizer.{name}_token (and resize the model's "
+            "embeddings if that adds one)"
+        )
+    return int(token_id)
+
+
+def _backend_json(tokenizer: Any) -> str:
+    """The backend as JSON without padding and truncation, which transformers sets and leaves behind at every call."""
+    try:
+        content = json.loads(tokenizer.backend_tokenizer.to_str())
+    except Exception as error:
+        raise TokenizerError(
+            f"tokenizer: cannot be written as tokenizer.json: {error}; parts written in Python cannot be cached"
+        ) from error
+    content["padding"] = None
+    content["truncation"] = None
+    _refuse_window_dependent_offsets(content.get("post_processor"))
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _refuse_window_dependent_offsets(processor: Any) -> None:
+    """Refuse a post-processor whose offsets depend on where a window begins.
+
+    With ``trim_offsets`` and ``add_prefix_space`` both on, `tokenizers` takes one blank less off the first token of
+    every window, so that one token has different offsets in different segments.
+    """
+    if not isinstance(processor, dict):
+        return
+    for part in processor.get("processors", ()):
+        _refuse_window_dependent_offsets(part)
+    if processor.get("trim_offsets") and processor.get("add_prefix_space"):
+        raise TokenizerError(
+            f"tokenizer: expected offsets that do not depend on the window, found a {processor.get('type')} "
+            "post-processor with trim_offsets and add_prefix_space; load the tokenizer with add_prefix_space=False"
+        )
+
+
+_PROBES = ("a", "the", "0", ".", "\u4e2d")
+
+
+def _template(backend: Tokenizer) -> dict[str, Any]:
+    """Read the template of a pair off an encoded one: the special tokens around the texts, and all segment ids."""
+    for probe in _PROBES:
+        encoding = backend.encode(probe, probe)
+        sides: list[int | None] = encoding.sequence_ids
+        if 0 in sides and 1 in sides:
+            break
+    else:
+        raise TokenizerError("tokenizer: expected tokens for a pair of texts, found none for any probe; is it trained?")
+    first, second = sides.index(0), sides.index(1)
+    first_stop, second_stop = first + sides.count(0), second + sides.count(1)
+    if sides != [None] * first + [0] * (first_stop - first) + [None] * (second - first_stop) + [1] * (
+        second_stop - second
+    ) + [None] * (len(sides) - second_stop):
+        raise TokenizerError(f"tokenizer: expected a pair as first text, then second text, found the order {sides}")
+    ids, types = tuple(encoding.ids), tuple(encoding.type_ids)
+    return {
+        "prefix": ids[:first],
+        "middle": ids[first_stop:second],
+        "suffix": ids[second_stop:],
+        "prefix_types": types[:first],
+        "middle_types": types[first_stop:second],
+        "suffix_types": types[second_stop:],
+        "first_type": types[first],
+        "second_type": types[second],
+    }

@@ -1,0 +1,9 @@
+"""Where raw examples come from: a Hub name, a local file, a `datasets` object, or any iterable of mappings.
+
+Every source is read as a stream: nothing holds the whole of it.
+"""
+
+from memxlnet.encode.sources.base import KnownFile, Source
+from memxlnet.encode.sources.opening import open_source, source_name
+
+__all__ = ["KnownFile", "Source", "open_source", "source_name"]

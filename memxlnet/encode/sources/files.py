@@ -1,0 +1,104 @@
+"""Local files as sources."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memxlnet.encode.sources.base import FindKnown, HashedFile
+from memxlnet.encode.sources.json_files import read_json, read_json_lines
+from memxlnet.errors import SourceError
+
+FIELDS = ("id", "question", "context", "answers")
+_BATCH_ROWS = 1000
+
+
+def read_parquet(path: Path) -> Iterator[Any]:
+    """The rows of a Parquet file, the columns of an example only."""
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+        columns = [name for name in FIELDS if name in file.schema_arrow.names]
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: cannot be read as Parquet: {error}") from error
+
+
+def read_arrow(path: Path) -> Iterator[Any]:
+    """The rows of an Arrow file in the IPC file format or the IPC stream format (which `datasets` writes)."""
+    try:
+        with pa.memory_map(str(path)) as mapped:
+            yield from _arrow_rows(mapped)
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{path}: cannot be read as Arrow IPC: {error}") from error
+
+
+def _arrow_rows(mapped: pa.MemoryMappedFile) -> Iterator[Any]:
+    try:
+        reader = pa.ipc.open_file(mapped)
+        batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
+    except pa.ArrowInvalid:
+        mapped.seek(0)
+        batches = iter(pa.ipc.open_stream(mapped))
+    for batch in batches:
+        # Damaged offsets can end the process when text is read: everything is checked before.
+        batch.validate(full=True)
+        columns = batch.select([name for name in FIELDS if name in batch.schema.names])
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            yield from columns.slice(start, _BATCH_ROWS).to_pylist()
+
+
+READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
+    ".json": read_json,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".parquet": read_parquet,
+    ".arrow": read_arrow,
+}
+"""The reader of each suffix; the suffix also tells a local file from a Hub name."""
+
+
+class FileSource:
+    """A local file of examples.
+
+    Args:
+        path: The file.
+        find_known: Looks up what an earlier build recorded of it.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        SourceError: The suffix is unknown, or the file cannot be read.
+    """
+
+    total: int | None = None
+
+    def __init__(self, path: Path, find_known: FindKnown | None = None):
+        if path.suffix.lower() not in READERS:
+            raise SourceError(f"{path}: expected a file that ends in {', '.join(READERS)}, found {path.suffix!r}")
+        self._file = HashedFile(path, find_known)
+        self._read = READERS[path.suffix.lower()]
+        self._file.known()
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self._file.path.stem
+
+    def identity(self) -> dict[str, Any]:
+        """The digest of the file's bytes and how they are read."""
+        return {"kind": "file", "format": self._file.path.suffix.lower().lstrip("."), "sha256": self._file.known().sha256}
+
+    def provenance(self) -> dict[str, Any]:
+        """The file's path, size and times."""
+        known = self._file.known()
+        return {"path": known.path, "size": known.size, "mtime_ns": known.mtime_ns, "ctime_ns": known.ctime_ns}
+
+    def rows(self) -> Iterator[Any]:
+        """The raw rows of the file."""
+        return self._read(self._file.path)
+
+    def check_unchanged(self) -> None:
+        """Raise where the file has other size or times than when it was hashed."""
+        self._file.check_unchanged()

@@ -1,0 +1,76 @@
+"""The exceptions of memxlnet: one root, each subclass also of the built-in that a caller would expect.
+
+Every exception can be built from one string and survives pickling, so that it crosses process borders whole.
+"""
+
+
+class MemxlnetError(Exception):
+    """Root of all errors that memxlnet raises on purpose."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument and OSError expects an errno; a message is a message.
+        return str(self.args[0]) if self.args else ""
+
+
+class SettingsError(MemxlnetError, ValueError):
+    """A setting or argument is wrong, whatever the data."""
+
+
+class TokenizerError(MemxlnetError, ValueError):
+    """The tokenizer cannot be used: slow, without pad or cls token, truncating on the left, or not decomposable."""
+
+
+class SourceError(MemxlnetError, ValueError):
+    """The source of the examples is missing, damaged, empty or not what it was."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """The file or dataset that was named does not exist."""
+
+
+class ExampleError(MemxlnetError, ValueError):
+    """One example is bad: a field is missing, text is no text, or the question leaves no room for context."""
+
+
+class CacheError(MemxlnetError):
+    """Root of the errors of a published cache."""
+
+
+class CacheNotFoundError(CacheError, FileNotFoundError):
+    """There is no cache for what was asked."""
+
+
+class CacheMismatchError(CacheError, ValueError):
+    """A cache belongs to other settings, another source or another tokenizer."""
+
+
+class CacheDamagedError(CacheError, ValueError):
+    """A file of a cache is missing, swapped, truncated or altered."""
+
+
+class AmbiguousCacheError(CacheError, LookupError):
+    """Several caches fit what was asked."""
+
+
+class CacheDirectoryError(CacheError, PermissionError):
+    """The cache directory cannot be created or written."""
+
+
+class BuildError(MemxlnetError, RuntimeError):
+    """A build could not be completed."""
+
+
+class MemoryLimitError(BuildError, MemoryError):
+    """The work does not fit within ``max_memory_gb``."""
+
+
+class UnsupportedError(MemxlnetError, NotImplementedError):
+    """What was asked is not supported yet."""
+
+
+class DocumentNotFoundError(MemxlnetError, KeyError):
+    """No document has the id that was asked for."""
+
+
+class RowIndexError(MemxlnetError, IndexError):
+    """A row, chunk, group or step index is out of range."""

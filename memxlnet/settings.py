@@ -1,0 +1,126 @@
+"""The settings of a build, checked at construction.
+
+`EncodeSettings` holds what changes the values of a cache and therefore its fingerprint; `BuildSettings` holds how the
+work is done, which never changes a byte of the result (but for ``max_shard_rows``, which cuts the files elsewhere).
+"""
+
+from dataclasses import dataclass
+from numbers import Real
+
+from memxlnet.errors import SettingsError
+
+DEFAULT_MAX_SEQ_LENGTH = 384
+"""Tokens in a row: the length of the published SQuAD recipes."""
+
+DEFAULT_DOC_STRIDE = 128
+"""Tokens that two consecutive segments share: an answer of up to this length is whole in at least one segment."""
+
+DEFAULT_STREAMING_CHUNK_SIZE = 1000
+"""Examples in a chunk: enough to keep the tokenizer's batches full, about 10 MB of features."""
+
+DEFAULT_MAX_MEMORY_GB = 8.0
+"""Bound on the RAM of a build, in GiB."""
+
+MAX_EAGER_EXAMPLES = 1000
+"""Up to so many examples ``use_streaming=False`` is honoured."""
+
+BAD_EXAMPLE_POLICIES = ("error", "drop")
+
+
+def positive_int(name: str, value: object, hint: str = "") -> int:
+    """Check that a setting is an integer above 0 and hand it back.
+
+    Raises:
+        SettingsError: It is not; bools are no numbers here.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise SettingsError(f"{name}: expected an integer above 0{hint}, found {value!r}")
+    return value
+
+
+def check_text(name: str, value: object) -> str:
+    """Check that a setting is text that a file name or a JSON file can hold, and hand it back.
+
+    Raises:
+        SettingsError: It is not a string, is empty, or holds a NUL character or half of a surrogate pair.
+    """
+    if not isinstance(value, str):
+        raise SettingsError(f"{name}: expected a string, found {value!r}")
+    if not value.strip() or "\0" in value:
+        raise SettingsError(f"{name}: expected a non-empty string without NUL characters, found {value!r}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise SettingsError(f"{name}: expected valid Unicode, found {value!r} (half of a surrogate pair)") from None
+    return value
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings:
+    """What changes the values of a cache.
+
+    Attributes:
+        max_seq_length: Tokens in a row, special and memory tokens and padding included.
+        doc_stride: Overlap of two consecutive segments in tokens of the context (``stride`` in `tokenizers`), not
+            the distance between their starts.
+        max_n_segs: Keep at most so many segments of a document, the first ones; None keeps all.
+        max_examples: Read exactly so many examples from the source, or all there are; None reads all.
+        insert_memory_tokens: Put the tokenizer's memory tokens, where it has them, into every segment.
+        on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
+    """
+
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
+    doc_stride: int = DEFAULT_DOC_STRIDE
+    max_n_segs: int | None = None
+    max_examples: int | None = None
+    insert_memory_tokens: bool = True
+    on_bad_example: str = "error"
+
+    def __post_init__(self) -> None:
+        positive_int("max_seq_length", self.max_seq_length)
+        if isinstance(self.doc_stride, bool) or not isinstance(self.doc_stride, int) or self.doc_stride < 0:
+            raise SettingsError(f"doc_stride: expected an integer of at least 0, found {self.doc_stride!r}")
+        if self.max_n_segs is not None:
+            positive_int("max_n_segs", self.max_n_segs, " (or None for all segments)")
+        if self.max_examples is not None:
+            positive_int("max_examples", self.max_examples, " (or None for all examples)")
+        if not isinstance(self.insert_memory_tokens, bool):
+            raise SettingsError(f"insert_memory_tokens: expected True or False, found {self.insert_memory_tokens!r}")
+        if self.on_bad_example not in BAD_EXAMPLE_POLICIES:
+            expected = " or ".join(map(repr, BAD_EXAMPLE_POLICIES))
+            raise SettingsError(f"on_bad_example: expected {expected}, found {self.on_bad_example!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSettings:
+    """How a build does its work.
+
+    Attributes:
+        streaming_chunk_size: Examples in a chunk.
+        max_memory_gb: Bound on the RAM of the build, in GiB. A chunk is closed early when its estimated cost nears
+            its share of the bound.
+        use_streaming: False encodes up to `MAX_EAGER_EXAMPLES` examples at once; above, streaming switches on.
+        max_shard_rows: Rows of a features shard at most; None allows what one Arrow array may hold.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+        rebuild: Build anew even where a cache exists.
+    """
+
+    streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE
+    max_memory_gb: float = DEFAULT_MAX_MEMORY_GB
+    use_streaming: bool = True
+    max_shard_rows: int | None = None
+    progress: bool | None = None
+    rebuild: bool = False
+
+    def __post_init__(self) -> None:
+        positive_int("streaming_chunk_size", self.streaming_chunk_size)
+        bound = self.max_memory_gb
+        if isinstance(bound, bool) or not isinstance(bound, Real) or not 0 < bound < float("inf"):
+            raise SettingsError(f"max_memory_gb: expected a number above 0 (GiB), found {bound!r}")
+        if self.max_shard_rows is not None:
+            positive_int("max_shard_rows", self.max_shard_rows, " (or None for the limit of Arrow)")
+        for name in ("use_streaming", "rebuild"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name}: expected True or False, found {getattr(self, name)!r}")
+        if self.progress is not None and not isinstance(self.progress, bool):
+            raise SettingsError(f"progress: expected True, False or None, found {self.progress!r}")

@@ -1,0 +1,187 @@
+"""An opened cache: its structure checked against the manifest, its tables as NumPy views."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
+from memxlnet.errors import CacheDamagedError, CacheNotFoundError
+from memxlnet.store.files import column_width, values_buffer
+from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest
+from memxlnet.store.mapping import MappedFile
+from memxlnet.store.paths import TOKENIZER
+from memxlnet.store.text_table import TextTable
+
+
+class FeatureShard:
+    """One features file: every column contiguous, as a view of the map.
+
+    Attributes:
+        row_start: First row of the table that the shard holds.
+        row_stop: One behind the last row.
+        writable: Whether the views can be written (privately).
+        columns: Views by name; token columns are [rows, max_seq_length], all others [rows].
+    """
+
+    def __init__(self, mapped: MappedFile, reader: Any, record: ShardRecord, max_seq_length: int):
+        self.row_start, self.row_stop = record.row_start, record.row_stop
+        self.writable = mapped.writable
+        rows = record.row_stop - record.row_start
+        schema = features_schema(max_seq_length)
+        if reader.num_record_batches != 1:
+            raise _damaged(mapped.path, "one record batch", reader.num_record_batches)
+        batch = reader.get_batch(0)
+        if batch.num_rows != rows:
+            raise _damaged(mapped.path, f"{rows} rows (manifest)", batch.num_rows)
+        self.columns: dict[str, NDArray[Any]] = {}
+        for index, field in enumerate(schema):
+            column = batch.column(index)
+            buffer = values_buffer(column)
+            wanted = column_width(field.type) * rows
+            offset = buffer.address - mapped.buffer.address if buffer is not None else -1
+            if buffer is None or buffer.size != wanted or not 0 <= offset <= mapped.size - wanted:
+                found = "none" if buffer is None else f"{buffer.size} at {offset}"
+                raise _damaged(mapped.path, f"a buffer of {wanted} bytes for column {field.name}", found)
+            if any(part is not None for part in column.buffers()[:-1]):
+                raise _damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
+            self.columns[field.name] = _view(mapped, field.type, rows, offset)
+
+
+def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDArray[Any]:
+    if pa.types.is_fixed_size_list(kind):
+        values = mapped.array(kind.value_type.to_pandas_dtype(), rows * kind.list_size, offset)
+        return values.reshape(rows, kind.list_size)
+    return mapped.array(kind.to_pandas_dtype(), rows, offset)
+
+
+def _damaged(path: Path, expected: object, found: object) -> CacheDamagedError:
+    return CacheDamagedError(f"{path}: expected {expected}, found {found}; {REBUILD}")
+
+
+class Cache:
+    """A published cache, opened for reading.
+
+    Opening checks manifest, file sizes, schemas, fingerprints, row ranges and buffers; it costs the number of shards,
+    not the number of rows. It takes no lock, creates no file and needs no write permission.
+
+    Args:
+        directory: The published directory.
+        in_memory: Read the files into RAM instead of mapping them.
+
+    Raises:
+        CacheNotFoundError: There is no cache.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: A file is missing, swapped, truncated or structurally damaged.
+    """
+
+    def __init__(self, directory: Path, in_memory: bool = False):
+        if not directory.is_dir():
+            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none")
+        self.directory = directory
+        self.in_memory = in_memory
+        self.manifest: Manifest = read_manifest(directory)
+        for record in self.manifest.files:
+            _check_size(directory / record.file, record.bytes)
+        self.features = self._open_features()
+        self.documents = self._open_texts("documents")
+        self.contexts = self._open_texts("contexts")
+
+    @property
+    def num_rows(self) -> int:
+        """Number of segments."""
+        return self.manifest.tables["features"].rows
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return self.manifest.tables["documents"].rows
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer that made the cache, as the Rust tokenizer reads it."""
+        return self.directory / TOKENIZER
+
+    def _open_features(self) -> list[FeatureShard]:
+        table = self.manifest.tables["features"]
+        self._check_ranges("features")
+        shards = []
+        for number, record in enumerate(table.shards):
+            mapped, reader = self._open_shard("features", number, record)
+            shards.append(FeatureShard(mapped, reader, record, self.manifest.max_seq_length))
+        return shards
+
+    def _open_texts(self, name: str) -> TextTable:
+        table = self.manifest.tables[name]
+        self._check_ranges(name)
+        if len(table.shards) != 1 or not table.batch_rows:
+            raise _damaged(self.directory, f"one shard of {name} in batches of a row count", f"{len(table.shards)}")
+        mapped, reader = self._open_shard(name, 0, table.shards[0])
+        batches = -(-table.rows // table.batch_rows)
+        if reader.num_record_batches != batches:
+            raise _damaged(mapped.path, f"{batches} record batches (manifest)", reader.num_record_batches)
+        return TextTable(mapped, reader, table)
+
+    def _check_ranges(self, name: str) -> None:
+        table = self.manifest.tables[name]
+        row = 0
+        for record in table.shards:
+            if record.row_start != row or record.row_stop <= row:
+                raise _damaged(self.directory, f"{record.file} to hold rows from {row}", f"from {record.row_start}")
+            row = record.row_stop
+        if row != table.rows or not row:
+            raise _damaged(self.directory, f"{table.rows} rows of {name} in its shards, at least one", row)
+
+    def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
+        path = self.directory / record.file
+        _check_size(path, record.bytes)
+        mapped = MappedFile(path, self.in_memory)
+        if mapped.size != record.bytes:
+            raise _damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
+        try:
+            reader = pa.ipc.open_file(mapped.buffer)
+            found = reader.schema
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(path, "an Arrow IPC file", error) from error
+        metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
+        expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
+        differences = diff(expected, found)
+        if differences:
+            shown = "; ".join(map(str, differences[:5]))
+            raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}; {REBUILD}")
+        return mapped, _GuardedReader(path, reader)
+
+
+class _GuardedReader:
+    """A reader whose damage is told as such."""
+
+    def __init__(self, path: Path, reader: Any):
+        self._path = path
+        self._reader = reader
+
+    @property
+    def num_record_batches(self) -> int:
+        return int(self._reader.num_record_batches)
+
+    def get_batch(self, index: int) -> pa.RecordBatch:
+        try:
+            return self._reader.get_batch(index)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(self._path, f"record batch {index}", error) from error
+
+
+def _check_size(path: Path, size: int) -> None:
+    try:
+        found = path.stat().st_size
+    except FileNotFoundError:
+        raise _damaged(path, f"a file of {size} bytes (manifest)", "none") from None
+    if found != size:
+        raise _damaged(path, f"{size} bytes (manifest)", found)
+
+
+def feature_column(cache: Cache, name: str) -> NDArray[Any]:
+    """One column of features over all shards: a view for a single shard, else a copy."""
+    parts = [shard.columns[name] for shard in cache.features]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,0 +1,144 @@
+"""Chunk files: one encoded chunk each, there whole or not at all.
+
+A chunk file holds one Arrow IPC stream per table, end to end. Its name holds its number and the checksum of its bytes,
+so that a restarted build knows without any other record which chunks are whole.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import xxhash
+
+from arrow_schemas import DROPPED, TABLES
+from memxlnet.errors import BuildError
+from memxlnet.store.files import file_digest
+from memxlnet.store.paths import sync_directory
+
+logger = logging.getLogger(__name__)
+
+CHUNK_TABLES = (*TABLES, DROPPED)
+_NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
+
+
+@dataclass(frozen=True)
+class ChunkReceipt:
+    """What is known of a finished chunk without reading it.
+
+    Attributes:
+        index: Number of the chunk, from 0.
+        file: Name of its file.
+        bytes: Size of its file.
+        rows: Rows by table, the dropped examples included.
+    """
+
+    index: int
+    file: str
+    bytes: int
+    rows: Mapping[str, int]
+
+
+class _DigestingFile:
+    """A file that keeps the checksum of what is written to it."""
+
+    closed = False
+
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self.state = xxhash.xxh3_128()
+        self.size = 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self.state.update(view)
+        self.size += view.nbytes
+        return self._file.write(view)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        """The file is closed by its owner."""
+
+
+def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
+    """Write one chunk: temporary file, sync, rename.
+
+    Args:
+        directory: Where the chunks of a build lie.
+        index: Number of the chunk.
+        tables: One record batch for each of `CHUNK_TABLES`.
+
+    Raises:
+        BuildError: A table is missing.
+        OSError: The disk is full or cannot be written; nothing is left behind.
+    """
+    missing = [table for table in CHUNK_TABLES if table not in tables]
+    if missing:
+        raise BuildError(f"chunk {index}: expected the tables {', '.join(CHUNK_TABLES)}, found none of {missing}")
+    temporary = directory / f"{index:08d}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("wb") as file:
+            sink = _DigestingFile(file)
+            for table in CHUNK_TABLES:
+                with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
+                    writer.write_batch(tables[table])
+            file.flush()
+            os.fsync(file.fileno())
+        name = f"{index:08d}.{sink.state.hexdigest()}.chunk"
+        temporary.replace(directory / name)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(directory)
+    return ChunkReceipt(index, name, sink.size, {table: tables[table].num_rows for table in CHUNK_TABLES})
+
+
+def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBatch]:
+    """Map one chunk; the batches are views of the map.
+
+    Raises:
+        BuildError: The file is damaged or gone.
+    """
+    path = directory / receipt.file
+    try:
+        return _read_streams(path)
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        raise BuildError(f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again") from error
+
+
+def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
+    tables = {}
+    with pa.memory_map(str(path)) as mapped:
+        for table in CHUNK_TABLES:
+            with pa.ipc.open_stream(mapped) as reader:
+                tables[table] = reader.read_next_batch()
+                for _ in reader:
+                    raise pa.ArrowInvalid(f"table {table}: expected one record batch, found more")
+    return tables
+
+
+def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
+    """The whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
+
+    Every file is read and compared with the checksum in its name.
+    """
+    receipts: dict[int, ChunkReceipt] = {}
+    for path in sorted(directory.iterdir()):
+        match = _NAME.fullmatch(path.name)
+        index = int(match[1]) if match else -1
+        if match is None or index in receipts or file_digest(path) != match[2]:
+            logger.info("%s: removed, no whole chunk", path)
+            path.unlink()
+            continue
+        rows = {table: batch.num_rows for table, batch in _read_streams(path).items()}
+        receipts[index] = ChunkReceipt(index, path.name, path.stat().st_size, rows)
+    return receipts

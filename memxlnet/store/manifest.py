@@ -1,0 +1,220 @@
+"""The manifest: what a cache holds. Written last, it is the commit point; no manifest, no cache."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arrow_schemas import SCHEMA_VERSION, TABLES
+from memxlnet.encode.layout import RowLayout
+from memxlnet.encode.sources import KnownFile
+from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
+from memxlnet.store.files import digest
+from memxlnet.store.identity import canonical_json
+from memxlnet.store.paths import MANIFEST, write_durably
+
+FORMAT = "memxlnet-cache"
+REBUILD = "delete the cache directory to rebuild it"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of a cache.
+
+    Attributes:
+        file: Its name in the cache's directory.
+        bytes: Its size.
+        xxh3_128: Checksum of its bytes, in hexadecimal.
+    """
+
+    file: str
+    bytes: int
+    xxh3_128: str
+
+
+@dataclass(frozen=True)
+class ShardRecord(FileRecord):
+    """One shard: the rows ``row_start`` to ``row_stop`` of its table."""
+
+    row_start: int
+    row_stop: int
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """One table: its rows, the rows of each record batch but the last, and its shards."""
+
+    rows: int
+    batch_rows: int
+    shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds.
+
+    Attributes:
+        name: Short name of the source.
+        split: Split of the source.
+        fingerprint: SHA-256 over `fields`, in hexadecimal.
+        fields: What the cache was made from: versions, split, settings, source and tokenizer identity.
+        tables: The three tables by name.
+        files: All files that are no shards.
+        alignment: Documents by the outcome of their answer.
+        documents_without_answer_segment: Documents with a span that no segment holds whole.
+        dropped_examples: Examples that gave no document; ``dropped.jsonl`` lists them where there are any.
+        vocabulary_size: Rows that a model's embedding must have.
+        provenance: Where the source was found.
+    """
+
+    name: str
+    split: str
+    fingerprint: str
+    fields: dict[str, Any]
+    tables: dict[str, TableRecord]
+    files: tuple[FileRecord, ...]
+    alignment: dict[str, int]
+    documents_without_answer_segment: int
+    dropped_examples: int
+    vocabulary_size: int
+    provenance: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the values, by name."""
+        return dict(self.fields["settings"])
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens in a row."""
+        return int(self.fields["settings"]["max_seq_length"])
+
+    @property
+    def layout(self) -> RowLayout:
+        """How rows are laid out."""
+        return RowLayout.from_json(self.fields["tokenizer"]["layout"])
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(record.bytes for record in self.all_files())
+
+    def all_files(self) -> Iterator[FileRecord]:
+        """Every file of the cache but the manifest."""
+        for table in self.tables.values():
+            yield from table.shards
+        yield from self.files
+
+    def encode(self) -> bytes:
+        """The manifest's bytes: canonical JSON that holds the checksum of all other fields."""
+        content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        content["checksum"] = digest(canonical_json(content))
+        return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest whole or not at all."""
+    write_durably(directory / MANIFEST, manifest.encode())
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check the manifest of a cache.
+
+    Raises:
+        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
+    """
+    path = directory / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
+    except OSError as error:
+        raise CacheNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {REBUILD}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {REBUILD}")
+    version = content.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise CacheMismatchError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}, found {version!r}; read it with the memxlnet that "
+            "wrote it, or delete it to rebuild"
+        )
+    checksum = content.pop("checksum", None)
+    if checksum != digest(canonical_json({**content, "schema_version": version})):
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r}, found other; {REBUILD}")
+    content.pop("format")
+    try:
+        return _decode(content)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {REBUILD}") from error
+
+
+def _decode(content: dict[str, Any]) -> Manifest:
+    tables = {
+        name: TableRecord(
+            rows=_count(table["rows"]),
+            batch_rows=_count(table["batch_rows"]),
+            shards=tuple(ShardRecord(**_checked(record)) for record in table["shards"]),
+        )
+        for name, table in content.pop("tables").items()
+    }
+    if set(tables) != set(TABLES):
+        raise ValueError(f"tables: expected {TABLES}, found {sorted(tables)}")
+    files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
+    manifest = Manifest(tables=tables, files=files, **content)
+    if manifest.max_seq_length < 1 or not isinstance(manifest.layout, RowLayout):
+        raise ValueError(f"max_seq_length: expected a length above 0, found {manifest.max_seq_length}")
+    return manifest
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """A file record whose numbers are numbers and whose name stays in the directory."""
+    name = record["file"]
+    if not isinstance(name, str) or "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:
+        raise ValueError(f"file: expected a plain file name, found {name!r}")
+    for key in ("bytes", "row_start", "row_stop"):
+        if key in record:
+            _count(record[key])
+    return record
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"expected a count, found {value!r}")
+    return value
+
+
+def known_files(cache_dir: Path, path: str) -> KnownFile | None:
+    """What the caches of a directory recorded of a source file; the caller compares size and times."""
+    for manifest in find_manifests(cache_dir):
+        found, source = manifest.provenance, manifest.fields.get("source", {})
+        if found.get("path") == path and "sha256" in source:
+            return KnownFile(
+                path, found.get("size", -1), found.get("mtime_ns", -1), found.get("ctime_ns", -1), source["sha256"]
+            )
+    return None
+
+
+def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over."""
+    if not cache_dir.is_dir():
+        return
+    for directory in sorted(cache_dir.iterdir()):
+        if directory.name.startswith(".") or not (directory / MANIFEST).is_file():
+            continue
+        try:
+            yield directory, read_manifest(directory)
+        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError):
+            continue
+
+
+def find_manifests(cache_dir: Path) -> Iterator[Manifest]:
+    """The manifests of `find_caches`."""
+    for _, manifest in find_caches(cache_dir):
+        yield manifest

@@ -1,0 +1,81 @@
+"""Names on disk. No name that a user gives reaches the file system: a directory is a slug plus the fingerprint."""
+
+import os
+import re
+from pathlib import Path
+
+from memxlnet.errors import CacheDirectoryError, SettingsError
+
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+DROPPED_REPORT = "dropped.jsonl"
+
+BUILD_PREFIX = ".build-"
+RETIRED_PREFIX = ".retired-"
+
+_FINGERPRINT_DIGITS = 16
+_SLUG_LENGTH = 64
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden, never empty."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    plain = re.sub(r"\.{2,}", ".", plain).strip(".-_")
+    return plain[:_SLUG_LENGTH].rstrip(".-_") or "dataset"
+
+
+def directory_name(name: str, split: str, fingerprint: str) -> str:
+    """Name of the cache of one set of settings within a cache directory."""
+    return f"{slug(name)}--{slug(split)}--{fingerprint[:_FINGERPRINT_DIGITS]}"
+
+
+def shard_name(table: str, shard: int) -> str:
+    """Name of one published file."""
+    return f"{table}-{shard:05d}.arrow"
+
+
+def as_directory(name: str, value: object) -> Path:
+    """A directory argument as a path.
+
+    Raises:
+        SettingsError: It is no path.
+    """
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+        raise SettingsError(f"{name}: expected a directory, found {value!r}")
+    return Path(value).expanduser()
+
+
+def make_directory(path: Path) -> Path:
+    """Create a directory that must be writable.
+
+    Raises:
+        CacheDirectoryError: It cannot be created, is no directory, or cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheDirectoryError(f"{path}: expected a directory that can be created: {error.strerror}") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise CacheDirectoryError(
+            f"{path}: expected a writable directory, found no permission to write; choose another cache_dir"
+        )
+    return path
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable (POSIX; a rename is durable only after this)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all: temporary sibling, sync, rename."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,282 @@
+"""Publishing: chunk files become shards of contiguous columns, with RAM for one chunk at a time."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from arrow_schemas import (
+    ALIGNMENTS,
+    DROPPED,
+    FileMetadata,
+    contexts_schema,
+    documents_schema,
+    features_schema,
+    with_metadata,
+)
+from memxlnet.encode.windows import Ints
+from memxlnet.errors import BuildError
+from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
+from memxlnet.store.files import column_values, column_width, file_digest, lay_out, sync_file, write_values
+from memxlnet.store.identity import CacheSettings
+from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
+from memxlnet.store.numbering import check_unique, number_contexts
+from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync_directory
+
+DOCUMENTS_BATCH_ROWS = 1024
+"""Rows of a record batch of documents: some 400 KB."""
+
+CONTEXTS_BATCH_ROWS = 64
+"""Rows of a record batch of contexts: one is checked whole before its first text is read."""
+
+MAX_LIST_VALUES = 2**31 - 1
+"""Values below one Arrow array: larger ones are refused by the writer."""
+
+ReadChunks = Callable[[], Iterator[dict[str, pa.RecordBatch]]]
+
+
+class Publisher:
+    """Writes the files of one cache into a staging directory, the manifest last.
+
+    Args:
+        chunks: Directory of the chunk files.
+        receipts: The chunks in order, all of them.
+        settings: What the cache is made from.
+        max_shard_rows: Rows of a features shard at most; None for what an Arrow array may hold.
+    """
+
+    def __init__(
+        self,
+        chunks: Path,
+        receipts: Sequence[ChunkReceipt],
+        settings: CacheSettings,
+        max_shard_rows: int | None,
+    ):
+        self._chunks = chunks
+        self._receipts = receipts
+        self._settings = settings
+        most = MAX_LIST_VALUES // settings.encode.max_seq_length
+        self._shard_rows = min(max_shard_rows or most, most)
+        self._alignment = dict.fromkeys(ALIGNMENTS, 0)
+        self._without_segment = 0
+
+    def publish(self, staging: Path) -> Manifest:
+        """Write all files, make them durable, then write the manifest.
+
+        Args:
+            staging: An empty directory.
+
+        Raises:
+            BuildError: The chunks hold no document.
+            SourceError: Document ids repeat.
+            OSError: The disk is full or cannot be written.
+        """
+        totals = {table: sum(receipt.rows[table] for receipt in self._receipts) for table in self._receipts[0].rows}
+        if not totals["documents"]:
+            raise BuildError(
+                f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
+                f"{totals[DROPPED]} examples were dropped"
+            )
+        check_unique(lambda: (chunk["documents"]["id"] for chunk in self._read()), self._settings.name)
+        context_rows = number_contexts(chunk["contexts"]["text"] for chunk in self._read())
+        tables = {
+            "features": self._publish_features(staging, totals["features"]),
+            "documents": self._publish_documents(staging, totals["documents"], context_rows),
+            "contexts": self._publish_contexts(staging, context_rows),
+        }
+        files = [self._write_file(staging, TOKENIZER, self._settings.tokenizer.backend_json.encode())]
+        if totals[DROPPED]:
+            files.append(self._write_file(staging, DROPPED_REPORT, b"".join(self._dropped_lines())))
+        sync_directory(staging)
+        manifest = Manifest(
+            name=self._settings.name,
+            split=self._settings.split,
+            fingerprint=self._settings.fingerprint,
+            fields=self._settings.fields,
+            tables=tables,
+            files=tuple(files),
+            alignment=self._alignment,
+            documents_without_answer_segment=self._without_segment,
+            dropped_examples=totals[DROPPED],
+            vocabulary_size=self._settings.tokenizer.vocabulary_size,
+            provenance=self._settings.provenance,
+        )
+        write_manifest(staging, manifest)
+        sync_directory(staging)
+        return manifest
+
+    def _read(self) -> Iterator[dict[str, pa.RecordBatch]]:
+        for receipt in self._receipts:
+            yield read_chunk(self._chunks, receipt)
+
+    def _metadata(self, table: str, shard: int, row_start: int, row_stop: int) -> FileMetadata:
+        return FileMetadata(table, shard, row_start, row_stop, self._settings.fingerprint)
+
+    def _publish_features(self, staging: Path, total: int) -> TableRecord:
+        schema = features_schema(self._settings.encode.max_seq_length)
+        shards: list[_FeatureShard] = []
+        for start in range(0, total, self._shard_rows):
+            stop = min(start + self._shard_rows, total)
+            metadata = self._metadata("features", len(shards), start, stop)
+            shards.append(_FeatureShard(staging, with_metadata(schema, metadata), metadata))
+        try:
+            document_base = row_base = 0
+            for chunk in self._read():
+                features = chunk["features"]
+                for shard in shards:
+                    shard.write(features, row_base, document_base)
+                row_base += features.num_rows
+                document_base += chunk["documents"].num_rows
+        finally:
+            for shard in shards:
+                shard.close()
+        return TableRecord(total, self._shard_rows, tuple(shard.record() for shard in shards))
+
+    def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> TableRecord:
+        metadata = self._metadata("documents", 0, 0, total)
+        writer = BatchWriter(staging, documents_schema(), metadata, DOCUMENTS_BATCH_ROWS)
+        with writer:
+            context_base = row_base = 0
+            for chunk in self._read():
+                documents = chunk["documents"]
+                contexts = context_rows[context_base + column_values(documents["context"])]
+                documents = _replace(documents, "context", contexts)
+                documents = _replace(documents, "first_segment", row_base + column_values(documents["first_segment"]))
+                self._count(documents)
+                writer.add(documents)
+                context_base += chunk["contexts"].num_rows
+                row_base += chunk["features"].num_rows
+        return writer.record()
+
+    def _count(self, documents: pa.RecordBatch) -> None:
+        for entry in documents["alignment"].value_counts().to_pylist():
+            self._alignment[entry["values"]] += entry["counts"]
+        has_span = column_values(documents["chosen_answer"]) >= 0
+        self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
+
+    def _publish_contexts(self, staging: Path, context_rows: Ints) -> TableRecord:
+        total = int(context_rows.max()) + 1
+        writer = BatchWriter(staging, contexts_schema(), self._metadata("contexts", 0, 0, total), CONTEXTS_BATCH_ROWS)
+        with writer:
+            base = written = 0
+            for chunk in self._read():
+                contexts = chunk["contexts"]
+                new = np.flatnonzero(context_rows[base : base + contexts.num_rows] >= written)
+                base += contexts.num_rows
+                if new.size:
+                    written += new.size
+                    writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
+        return writer.record()
+
+    def _dropped_lines(self) -> Iterator[bytes]:
+        for chunk in self._read():
+            for row in chunk[DROPPED].to_pylist():
+                yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+    def _write_file(self, staging: Path, name: str, content: bytes) -> FileRecord:
+        path = staging / name
+        path.write_bytes(content)
+        return finished_file(path)
+
+
+def finished_file(path: Path) -> FileRecord:
+    """Make a file durable and record its size and checksum."""
+    sync_file(path)
+    return FileRecord(path.name, path.stat().st_size, file_digest(path))
+
+
+def _finished_shard(path: Path, metadata: FileMetadata) -> ShardRecord:
+    record = finished_file(path)
+    return ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
+
+
+def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:
+    index = batch.schema.get_field_index(name)
+    return batch.set_column(index, batch.schema.field(index), pa.array(values, batch.schema.field(index).type))
+
+
+class _FeatureShard:
+    """One features file: laid out at once, then filled column by column, chunk by chunk."""
+
+    def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata):
+        self._path = staging / shard_name("features", metadata.shard)
+        self._metadata = metadata
+        self._offsets: Mapping[str, int] = lay_out(self._path, schema, metadata.row_stop - metadata.row_start)
+        self._widths = {field.name: column_width(field.type) for field in schema}
+        self._descriptor = os.open(self._path, os.O_WRONLY)
+
+    def write(self, features: pa.RecordBatch, row_base: int, document_base: int) -> None:
+        """Write the rows of a chunk that belong to this shard; the chunk begins at row `row_base` of the table."""
+        start = max(self._metadata.row_start, row_base)
+        stop = min(self._metadata.row_stop, row_base + features.num_rows)
+        if start >= stop:
+            return
+        part = features.slice(start - row_base, stop - start)
+        for index, name in enumerate(part.schema.names):
+            values = column_values(part.column(index))
+            if name == "document":
+                values = values + document_base
+            place = self._offsets[name] + (start - self._metadata.row_start) * self._widths[name]
+            write_values(self._descriptor, values, place)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def record(self) -> ShardRecord:
+        return _finished_shard(self._path, self._metadata)
+
+
+class BatchWriter:
+    """Writes a table in record batches of a fixed row count that never follows the batches that come in."""
+
+    def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata, batch_rows: int):
+        self._path = staging / shard_name(metadata.table, metadata.shard)
+        self._metadata = metadata
+        self._schema = with_metadata(schema, metadata)
+        self._batch_rows = batch_rows
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = 0
+
+    def __enter__(self) -> "BatchWriter":
+        self._file = self._path.open("xb")
+        self._writer = pa.ipc.new_file(self._file, self._schema)
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                if self._pending_rows:
+                    self._write(self._pending_rows)
+                self._writer.close()
+        finally:
+            self._file.close()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the rows of a batch."""
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        while self._pending_rows >= self._batch_rows:
+            self._write(self._batch_rows)
+
+    def _write(self, num_rows: int) -> None:
+        taken: list[pa.RecordBatch] = []
+        wanted = num_rows
+        while wanted:
+            batch = self._pending.pop(0)
+            if batch.num_rows > wanted:
+                self._pending.insert(0, batch.slice(wanted))
+                batch = batch.slice(0, wanted)
+            taken.append(batch)
+            wanted -= batch.num_rows
+        self._pending_rows -= num_rows
+        # Taking the rows copies them into buffers of their own, so that no trace of the incoming batches is left.
+        merged = pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.arange(num_rows)))
+        self._writer.write_table(merged.replace_schema_metadata(self._schema.metadata), max_chunksize=num_rows)
+
+    def record(self) -> TableRecord:
+        """The table as the manifest records it; after the writer is closed."""
+        rows = self._metadata.row_stop
+        return TableRecord(rows, self._batch_rows, (_finished_shard(self._path, self._metadata),))
