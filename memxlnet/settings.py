@@ -21,6 +21,9 @@ DEFAULT_STREAMING_CHUNK_SIZE = 1000
 DEFAULT_MAX_MEMORY_GB = 8.0
 """Bound on the RAM of a build, in GiB."""
 
+DEFAULT_CACHE_DIR = "./memxlnet-cache"
+"""Directory of the caches where none is named."""
+
 MAX_EAGER_EXAMPLES = 1000
 """Up to so many examples ``use_streaming=False`` is honoured."""
 

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from tokenizers import Tokenizer
@@ -123,16 +124,12 @@ class TokenizerContent:
     layout: RowLayout
     vocabulary_size: int
 
+    @cached_property
     def backend(self) -> Tokenizer:
-        """A fresh Rust tokenizer that neither pads nor truncates."""
-        return load_backend(self.backend_json, self.layout)
-
-
-def load_backend(backend_json: str, layout: RowLayout) -> Tokenizer:
-    """Make the Rust tokenizer from its JSON, in the state that the encoder needs."""
-    backend = Tokenizer.from_str(backend_json)
-    backend.encode_special_tokens = layout.split_special_tokens
-    return backend
+        """The Rust tokenizer, in the state that the encoder needs: it neither pads nor truncates."""
+        backend = Tokenizer.from_str(self.backend_json)
+        backend.encode_special_tokens = self.layout.split_special_tokens
+        return backend
 
 
 def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> TokenizerContent:
@@ -160,7 +157,6 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     reads, writes = find_memory_tokens(tokenizer.get_added_vocab())
     if not insert_memory_tokens:
         reads, writes = (), ()
-    split = bool(getattr(tokenizer, "split_special_tokens", False))
     backend = Tokenizer.from_str(backend_json)
     template = _template(backend)
     if cls_id not in (*template["prefix"], *template["middle"], *template["suffix"]):
@@ -176,10 +172,15 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         cls_id=cls_id,
         memory_read_ids=reads,
         memory_write_ids=writes,
-        split_special_tokens=split,
+        split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
         **template,
     )
-    return TokenizerContent(backend_json, layout, max(backend.get_vocab(with_added_tokens=True).values()) + 1)
+    # Extra tokens may leave gaps: an embedding needs a row for the largest id.
+    highest = max(backend.get_vocab_size() - 1, *backend.get_added_tokens_decoder(), 0)
+    backend.encode_special_tokens = layout.split_special_tokens
+    content = TokenizerContent(backend_json, layout, highest + 1)
+    content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
+    return content
 
 
 def _required(tokenizer: Any, name: str) -> int:

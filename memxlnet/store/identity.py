@@ -18,6 +18,14 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def tokenizer_fields(tokenizer: TokenizerContent) -> dict[str, Any]:
+    """A tokenizer's identity: its content and how it lays a row out, never its path or state."""
+    return {
+        "sha256": hashlib.sha256(tokenizer.backend_json.encode()).hexdigest(),
+        "layout": tokenizer.layout.to_json(),
+    }
+
+
 @dataclass(frozen=True)
 class CacheSettings:
     """Everything that decides the bytes of a cache.
@@ -53,10 +61,7 @@ class CacheSettings:
             "split": self.split,
             "settings": asdict(self.encode),
             "source": self.source,
-            "tokenizer": {
-                "sha256": hashlib.sha256(self.tokenizer.backend_json.encode()).hexdigest(),
-                "layout": self.tokenizer.layout.to_json(),
-            },
+            "tokenizer": tokenizer_fields(self.tokenizer),
         }
 
     @cached_property

@@ -1,0 +1,48 @@
+"""A memory-mapped columnar feature cache on Apache Arrow for recurrent-memory models on long documents.
+
+The names are loaded when they are first used: importing the package loads neither torch, transformers, datasets nor
+pyarrow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from memxlnet._lazy import lazy_names
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from memxlnet.build.process import StreamingSquadProcessor as StreamingSquadProcessor
+    from memxlnet.build.process import process_and_cache_dataset as process_and_cache_dataset
+    from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
+    from memxlnet.load.batches import model_inputs as model_inputs
+    from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
+    from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
+    from memxlnet.load.loader import create_dataloader as create_dataloader
+    from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
+    from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
+    from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
+    from memxlnet.store.verify import verify as verify
+
+_NAMES = {
+    "ChunkedCacheManager": "memxlnet.load.cache_manager",
+    "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "SquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "StreamingSquadProcessor": "memxlnet.build.process",
+    "TimeStepMajorDataLoader": "memxlnet.load.loader",
+    "configure_memory_tokens": "memxlnet.encode.memory_tokens",
+    "create_dataloader": "memxlnet.load.loader",
+    "create_dataset_from_cache": "memxlnet.load.qa_datasets",
+    "model_inputs": "memxlnet.load.batches",
+    "process_and_cache_dataset": "memxlnet.build.process",
+    "verify": "memxlnet.store.verify",
+}
+
+__all__ = [*_NAMES, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_names(__name__, _NAMES, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES})

@@ -1,0 +1,18 @@
+"""Datasets, loaders and the cache manager under the module name of the earlier code base."""
+
+from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.load.cache_manager import ChunkedCacheManager
+from memxlnet.load.loader import TimeStepMajorDataLoader, create_dataloader
+from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset, create_dataset_from_cache
+
+__all__ = [
+    "ChunkedCacheManager",
+    "LazySquadLikeQADataset",
+    "SquadLikeQADataset",
+    "TimeStepMajorDataLoader",
+    "configure_memory_tokens",
+    "create_dataloader",
+    "create_dataset_from_cache",
+    "process_and_cache_dataset",
+]

@@ -1,0 +1,1 @@
+"""From an opened cache to batches: plan, tensors, datasets, loader."""

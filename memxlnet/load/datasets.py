@@ -1,0 +1,207 @@
+"""Datasets over a published cache: lazy (the page cache is the data) and eager (the files are read into RAM)."""
+
+import operator
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, overload
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from memxlnet.errors import RowIndexError
+from memxlnet.load.batches import RowBatch
+from memxlnet.load.document_map import DocumentIds, DocumentMap
+from memxlnet.load.plan import Documents
+from memxlnet.load.segments import SegmentReader
+from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
+from memxlnet.store.cache import Cache
+from memxlnet.store.manifest import Manifest
+from memxlnet.store.paths import as_directory
+
+BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
+"""The columns of `__getitems__`."""
+
+
+class CacheDataset(Dataset[dict[str, Any]]):
+    """The segments of a cache, in order; documents one after the other.
+
+    ``dataset[i]`` is a dictionary of
+
+    - ``input_ids`` int32[L], ``attention_mask`` int8[L], ``token_type_ids`` int8[L], ``start_positions`` int64[],
+      ``end_positions`` int64[]: zero-copy views of the map. A write to one stays visible in this process and never
+      reaches the file; with ``copies=True`` they are copies;
+    - ``example_id``, ``segment_index``, ``total_segments`` (of the document in this cache), ``question``, ``context``;
+    - ``offset_mapping`` int32[L, 2]: start and stop of each token in its text, in Unicode code points; (0, 0) for
+      special, memory and padding tokens;
+    - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 for memory tokens that are not there;
+    - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
+      ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
+      code points of the context, (-1, -1) for none).
+
+    Indices behave like those of a list: negative ones count from the end, slices give lists, others raise
+    `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again on the other side.
+
+    Args:
+        directory: The published cache.
+        in_memory: Read the files into RAM instead of mapping them.
+        copies: Hand out copies in ``dataset[i]``.
+
+    Raises:
+        CacheError: The cache is missing, damaged, or of another format version.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, in_memory: bool = False, copies: bool = False):
+        self._open(as_directory("directory", directory), in_memory, copies)
+
+    def _open(self, directory: Path, in_memory: bool, copies: bool) -> None:
+        self.cache = Cache(directory.absolute(), in_memory)
+        self._copies = copies
+        self.features = FeatureTensors(self.cache)
+        self._segments = SegmentReader(self.cache)
+        self._num_rows = self.cache.num_rows
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], *, copies: bool = False) -> Self:
+        """Open a published cache by its directory; needs no tokenizer.
+
+        Args:
+            directory: The published cache.
+            copies: Hand out copies in ``dataset[i]``.
+
+        Raises:
+            CacheError: The cache is missing, damaged, or of another format version.
+        """
+        dataset = cls.__new__(cls)
+        Dataset.__init__(dataset)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies)
+        return dataset
+
+    _in_memory = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"directory": str(self.directory), "in_memory": self.cache.in_memory, "copies": self._copies}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._open(Path(state["directory"]), state["in_memory"], state["copies"])
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
+
+    @property
+    def directory(self) -> Path:
+        """Where the cache lies."""
+        return self.cache.directory
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the cache holds and was made from."""
+        return self.cache.manifest
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(self._num_rows))]
+        row = self._row(index)
+        tensors = self.features
+        item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
+        if self._copies:
+            item = {name: value.clone() for name, value in item.items()}
+        item.update(self._segments.metadata(row))
+        item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
+        return item
+
+    def _row(self, index: Any) -> int:
+        row = operator.index(index)
+        if not -self._num_rows <= row < self._num_rows:
+            raise RowIndexError(f"row {row}: expected one from {-self._num_rows} to {self._num_rows - 1}")
+        return row + self._num_rows if row < 0 else row
+
+    def __getitems__(self, rows: Sequence[int]) -> RowBatch:
+        """Gather many rows at once: what torch's `DataLoader` calls.
+
+        Args:
+            rows: Row indices, negative ones from the end.
+
+        Returns:
+            Row dictionaries over gathered columns, in stored types: `BATCH_COLUMNS`, and ``rows``, the row indices.
+        """
+        wanted = as_rows(rows, self._num_rows)
+        columns = self.features.gather(wanted, BATCH_COLUMNS)
+        columns["rows"] = wanted
+        return RowBatch(columns, len(wanted))
+
+    def column(self, name: str) -> Tensor | list[Tensor]:
+        """A whole column of features as one zero-copy tensor, or one per shard where there are several.
+
+        Args:
+            name: Any column of the features table.
+
+        Returns:
+            A view of the map: token columns are [rows, max_seq_length], all others [rows]. A copy where the system
+            allows no private map.
+
+        Raises:
+            SettingsError: There is no such column.
+        """
+        views = self.features.column(name)
+        return views[0] if len(views) == 1 else views
+
+    def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
+        """Copy rows into fresh tensors: one gather per column, whatever the number of rows.
+
+        Args:
+            rows: int64[n] tensor, array, range, slice or sequence of row indices, negative ones from the end.
+            columns: Columns of the features table.
+
+        Returns:
+            The columns by name in their stored types, [n, max_seq_length] or [n]; copies.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: There is no such column, or the rows are no integers.
+        """
+        if columns is not MODEL_COLUMNS:
+            for name in columns:
+                self.features.check_name(name)
+        return self.features.gather(as_rows(rows, self._num_rows), columns)
+
+    def metadata(self, rows: Any) -> list[dict[str, Any]]:
+        """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
+
+        Args:
+            rows: Row indices, negative ones from the end.
+        """
+        return [self._segments.metadata(row) for row in as_rows(rows, self._num_rows).tolist()]
+
+    @cached_property
+    def document_map(self) -> DocumentMap:
+        """From a document's id to the rows of its segments: a view, read from the cache when it is asked."""
+        return DocumentMap(self.cache)
+
+    def get_document_segments(self, example_id: str) -> list[int]:
+        """The rows of a document's segments, in order.
+
+        Raises:
+            DocumentNotFoundError: No document has this id.
+        """
+        return list(self.document_map[example_id])
+
+    def get_all_documents(self) -> DocumentIds:
+        """The ids of all documents, in the order of the source: a sequence that reads them when asked."""
+        return self.document_map.ids
+
+    @property
+    def documents(self) -> Documents:
+        """Where the segments of each document lie: first rows and counts."""
+        return self.document_map.documents

@@ -1,0 +1,118 @@
+"""Documents by their id: views over the cache, no dictionary of all ids in RAM."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import overload
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from memxlnet.errors import DocumentNotFoundError, RowIndexError
+from memxlnet.load.plan import Documents
+from memxlnet.store.cache import Cache
+
+
+class DocumentIds(Sequence[str]):
+    """Ids of documents, read from the cache when they are asked for; equal to a list of the same ids.
+
+    Args:
+        cache: The cache.
+        documents: int64[n], the documents; None for all, in order.
+    """
+
+    def __init__(self, cache: Cache, documents: NDArray[np.int64] | None = None):
+        self._cache = cache
+        self._documents = documents
+
+    def __len__(self) -> int:
+        return self._cache.num_documents if self._documents is None else len(self._documents)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        places = range(len(self))[index] if isinstance(index, slice) else None
+        if places is not None:
+            return [self._read(place) for place in places]
+        try:
+            return self._read(range(len(self))[index])  # type: ignore[index]
+        except IndexError:
+            raise RowIndexError(f"document {index}: expected one of {len(self)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (self._read(place) for place in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self[:4]))
+        return f"[{shown}{', ...' if len(self) > 4 else ''}]"
+
+    def _read(self, place: int) -> str:
+        document = place if self._documents is None else int(self._documents[place])
+        return self._cache.documents.text("id", document)
+
+
+class DocumentMap(Mapping[str, range]):
+    """From a document's id to the rows of its segments, in order.
+
+    The first look-up by id reads all ids once and keeps 16 bytes of each.
+    """
+
+    def __init__(self, cache: Cache):
+        self._cache = cache
+        self.ids = DocumentIds(cache)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """Where the segments of each document lie; 12 bytes a document, read when first asked for."""
+        table = self._cache.documents
+        return Documents(table.column("first_segment"), table.column("num_segments"))
+
+    @cached_property
+    def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        hashes = np.fromiter((_hash(name) for name in self.ids), np.uint64, len(self.ids))
+        order = np.argsort(hashes, kind="stable")
+        return hashes[order], order
+
+    def find(self, example_id: str) -> int:
+        """The document that has an id.
+
+        Raises:
+            DocumentNotFoundError: None has.
+        """
+        if isinstance(example_id, str):
+            hashes, order = self._index
+            wanted = np.uint64(_hash(example_id))
+            for place in range(int(np.searchsorted(hashes, wanted)), len(hashes)):
+                if hashes[place] != wanted:
+                    break
+                if self.ids[int(order[place])] == example_id:
+                    return int(order[place])
+        raise DocumentNotFoundError(
+            f"{self._cache.directory}: expected the id of one of its {len(self.ids)} documents, found {example_id!r}"
+        )
+
+    def __getitem__(self, example_id: str) -> range:
+        document = self.find(example_id)
+        first = self._cache.documents.number("first_segment", document)
+        return range(first, first + self._cache.documents.number("num_segments", document))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _hash(name: str) -> int:
+    return xxhash.xxh3_64_intdigest(name.encode("utf-8", "surrogatepass"))

@@ -1,0 +1,79 @@
+"""One background thread that works ahead of an iteration by a bounded number of items."""
+
+import contextlib
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+
+_POLL_SECONDS = 0.1
+
+
+class Prefetched(Generic[Item]):
+    """The items of an iterator, made ahead of time in a thread.
+
+    An exception in the thread is raised, with its traceback, where the item would have been. `close` ends the thread; so
+    does dropping the iterator, because the thread holds no reference to this object.
+
+    Args:
+        items: What is worked through in the thread.
+        depth: Items that are made ahead at most.
+    """
+
+    def __init__(self, items: Iterator[Item], depth: int):
+        self._queue: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=_work, args=(items, self._queue, self._stopped), name="memxlnet-prefetch", daemon=True
+        )
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        if self._stopped.is_set():
+            raise StopIteration
+        more, value = self._queue.get()
+        if more:
+            return value  # type: ignore[return-value]
+        self.close()
+        if isinstance(value, BaseException):
+            raise value
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()  # wakes a thread that waits for room
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __del__(self) -> None:
+        self._stopped.set()
+
+
+def _work(items: Iterator[Item], out: "queue.Queue[tuple[bool, Item | BaseException | None]]", stopped: threading.Event) -> None:
+    def put(more: bool, value: Item | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                out.put((more, value), timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    try:
+        for item in items:
+            if not put(True, item):
+                return
+        put(False, None)
+    except BaseException as error:
+        # Handed over, never swallowed: the iteration raises it.
+        put(False, error)
+        if not isinstance(error, Exception):
+            raise

@@ -1,0 +1,197 @@
+"""The datasets of the earlier code base, and the call that makes one from a cache."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memxlnet.build.builder import Build, build_cache
+from memxlnet.errors import SettingsError, UnsupportedError
+from memxlnet.load.cache_manager import find_cache
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.settings import (
+    DEFAULT_CACHE_DIR,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_SEQ_LENGTH,
+    BuildSettings,
+    EncodeSettings,
+)
+from memxlnet.store.paths import as_directory
+from memxlnet.store.writer import CacheWriter
+
+
+class LazySquadLikeQADataset(CacheDataset):
+    """A dataset whose tensors are the page cache: opening reads no row, RAM does not grow with the data.
+
+    Args:
+        cache_manager: A `ChunkedCacheManager`, or the directory of the caches.
+        dataset_name: What the cache was built from.
+        split: Its split.
+        cache_params: Settings that the cache must have, such as ``{"max_seq_length": 384}``; ``tokenizer`` compares the
+            tokenizer's content. None takes the one cache there is.
+        copies: Hand out copies in ``dataset[i]``.
+
+    Raises:
+        CacheNotFoundError: There is no cache of this name and split.
+        CacheMismatchError: The caches that are there have other settings.
+        AmbiguousCacheError: Several caches fit.
+    """
+
+    def __init__(
+        self,
+        cache_manager: CacheWriter | str | os.PathLike[str],
+        dataset_name: Any,
+        split: str,
+        cache_params: Mapping[str, Any] | None = None,
+        *,
+        copies: bool = False,
+    ):
+        if isinstance(cache_manager, CacheWriter):
+            cache_dir = cache_manager.cache_dir
+        else:
+            cache_dir = as_directory("cache_manager", cache_manager)
+        if cache_params is not None and not isinstance(cache_params, Mapping):
+            raise SettingsError(f"cache_params: expected a mapping of settings, found {type(cache_params).__name__}")
+        directory, _ = find_cache(cache_dir, dataset_name, split, cache_params)
+        super().__init__(directory, copies=copies)
+
+
+class SquadLikeQADataset(CacheDataset):
+    """A dataset whose columns are read into RAM whole; the same interface as the lazy one.
+
+    Constructed directly it builds what it needs: in a directory of its own that goes with the object, or in
+    `cache_dir`.
+
+    Args:
+        split: Split of the source.
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        cache_dir: Directory of the caches; None for a temporary one.
+        identity: For an iterable: a text that changes whenever its content does.
+
+    Raises:
+        MemxlnetError: As `process_and_cache_dataset`.
+    """
+
+    _in_memory = True
+
+    def __init__(
+        self,
+        split: str = "train",
+        tokenizer: Any = None,
+        max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+        doc_stride: int = DEFAULT_DOC_STRIDE,
+        max_examples: int | None = None,
+        dataset_name: Any = "squad_v2",
+        max_n_segs: int | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        identity: str | None = None,
+    ):
+        encode = EncodeSettings(
+            max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
+        )
+        if cache_dir is None:
+            # Held by the dataset: workers that unpickle it open the files again while it lives.
+            self._temporary = tempfile.TemporaryDirectory(prefix="memxlnet-", ignore_cleanup_errors=True)
+            cache_dir = self._temporary.name
+        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
+        super().__init__(directory, in_memory=True)
+
+
+def _built(
+    dataset_name: Any,
+    split: str,
+    cache_dir: str | os.PathLike[str],
+    tokenizer: Any,
+    encode: EncodeSettings,
+    build: BuildSettings,
+    source_options: Mapping[str, Any],
+) -> Path:
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, source_options)
+    return build_cache(job, build, writer).directory
+
+
+def create_dataset_from_cache(
+    dataset_name: Any = "squad_v2",
+    split: str = "train",
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    max_examples: int | None = None,
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+    doc_stride: int = DEFAULT_DOC_STRIDE,
+    max_n_segs: int | None = None,
+    tokenizer: Any = None,
+    hub_dataset_id: str | None = None,
+    use_hub_dataset: bool = False,
+    hub_token: str | None = None,
+    use_lazy_loading: bool = True,
+    *,
+    on_bad_example: str = "error",
+    insert_memory_tokens: bool = True,
+    max_shard_rows: int | None = None,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    rebuild: bool = False,
+    progress: bool | None = None,
+) -> CacheDataset:
+    """Open the cache of a dataset, building it first where there is none.
+
+    A cache is used only for the settings, source content and tokenizer content that it was made from. Where only others
+    of the same source and split exist, the log names the fields that differ.
+
+    Args:
+        dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
+        split: Split of a Hub dataset; a label for everything else.
+        cache_dir: Directory of all caches.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens, not their distance.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        tokenizer: A transformers fast tokenizer. To open a cache without one: ``LazySquadLikeQADataset.open(directory)``.
+        hub_dataset_id: A cache on the Hub; not supported yet.
+        use_hub_dataset: Take the cache from the Hub; not supported yet.
+        hub_token: Credentials for a dataset that is read from the Hub; never stored.
+        use_lazy_loading: False reads all columns into RAM.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        max_shard_rows: Rows of a features file at most, where one is built.
+        identity: For an iterable: a text that changes whenever its content does.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        rebuild: Build anew even where the cache exists.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+
+    Returns:
+        A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
+
+    Raises:
+        UnsupportedError: A cache on the Hub was asked for.
+        MemxlnetError: As `process_and_cache_dataset`.
+    """
+    if hub_dataset_id is not None or use_hub_dataset:
+        raise UnsupportedError(
+            f"hub_dataset_id={hub_dataset_id!r}, use_hub_dataset={use_hub_dataset!r}: caches on the Hub are not "
+            "supported yet; build from the source, or download the directory and use LazySquadLikeQADataset.open"
+        )
+    if not isinstance(use_lazy_loading, bool):
+        raise SettingsError(f"use_lazy_loading: expected True or False, found {use_lazy_loading!r}")
+    encode = EncodeSettings(
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        max_n_segs=max_n_segs,
+        max_examples=max_examples,
+        insert_memory_tokens=insert_memory_tokens,
+        on_bad_example=on_bad_example,
+    )
+    build = BuildSettings(max_shard_rows=max_shard_rows, rebuild=rebuild, progress=progress)
+    options = {"identity": identity, "config_name": config_name, "revision": revision, "token": hub_token}
+    directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options)
+    kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
+    return kind.open(directory)

@@ -1,0 +1,70 @@
+"""What belongs to one segment beside its tensors: texts, offsets, places. NumPy and plain values."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.store.cache import Cache
+
+_PLACES = (
+    "document",
+    "segment_index",
+    "cls_index",
+    "context_token_start",
+    "context_token_count",
+    "context_row_start",
+    "question_row_start",
+    "has_answer_in_segment",
+)
+
+
+class SegmentReader:
+    """Reads the metadata of segments off a cache; rows must be in range."""
+
+    def __init__(self, cache: Cache):
+        self._cache = cache
+        self._length = cache.manifest.max_seq_length
+        self._memory = cache.manifest.layout.num_memory_tokens
+        self._starts = [shard.row_start for shard in cache.features]
+        self._places = [[shard.columns[name] for name in _PLACES] for shard in cache.features]
+
+    def metadata(self, row: int) -> dict[str, Any]:
+        """Everything about a segment that is no model input; see the dataset's documentation for the fields."""
+        shard = len(self._starts) - 1
+        while self._starts[shard] > row:
+            shard -= 1
+        local = row - self._starts[shard]
+        document, segment, cls_index, token_start, count, context_at, question_at, holds = (
+            column[local].item() for column in self._places[shard]
+        )
+        documents, contexts = self._cache.documents, self._cache.contexts
+        context = documents.number("context", document)
+        chosen = documents.number("chosen_answer", document)
+        offsets = np.zeros((self._length, 2), np.int32)
+        self._write(offsets, contexts, "token", context, slice(token_start, token_start + count), context_at)
+        self._write(offsets, documents, "question_token", document, slice(None), question_at)
+        return {
+            "example_id": documents.text("id", document),
+            "segment_index": segment,
+            "total_segments": documents.number("num_segments", document),
+            "offset_mapping": offsets,
+            "context": contexts.text("text", context),
+            "question": documents.text("question", document),
+            "cls_index": cls_index,
+            "mem_read_start": question_at - self._memory if self._memory else -1,
+            "mem_write_start": context_at + count if self._memory else -1,
+            "has_answer": chosen >= 0,
+            "has_answer_in_segment": bool(holds),
+            "chosen_answer_text": documents.texts("answer_texts", document)[chosen] if chosen >= 0 else "",
+            "chosen_answer_char_span": (
+                documents.number("answer_char_start", document),
+                documents.number("answer_char_stop", document),
+            ),
+        }
+
+    @staticmethod
+    def _write(offsets: NDArray[np.int32], table: Any, prefix: str, row: int, part: slice, at: int) -> None:
+        for side, name in enumerate((f"{prefix}_starts", f"{prefix}_stops")):
+            values = table.numbers(name, row)[part]
+            offsets[at : at + len(values), side] = values

@@ -1,0 +1,150 @@
+"""The one place where a map becomes torch: zero-copy columns, and rows gathered into fresh tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.store.cache import Cache, FeatureShard
+
+MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
+"""What a model takes, in the order of a model's arguments."""
+
+
+class FeatureTensors:
+    """The features of a cache as tensors.
+
+    Attributes:
+        num_rows: Rows over all shards.
+        names: Names of the columns.
+    """
+
+    def __init__(self, cache: Cache):
+        self.num_rows = cache.num_rows
+        self._shards = cache.features
+        self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
+        self.names = tuple(cache.features[0].columns)
+        self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
+
+    def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
+        # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
+        return torch.from_numpy(shard.columns[name]) if shard.writable else None
+
+    def column(self, name: str) -> list[Tensor]:
+        """A whole column, one tensor per shard: views of the map (copies where the map is read-only)."""
+        self.check_name(name)
+        views = self._columns[name]
+        return [
+            view if view is not None else torch.from_numpy(np.array(shard.columns[name]))
+            for view, shard in zip(views, self._shards, strict=True)
+        ]
+
+    def row(self, name: str, row: int) -> Tensor:
+        """One row of a column, `row` in range: a view of the map (a copy where the map is read-only)."""
+        shard, local = self._place(row)
+        view = self._columns[name][shard]
+        if view is not None:
+            return view[local]
+        return torch.from_numpy(np.array(self._shards[shard].columns[name][local]))
+
+    def number(self, name: str, row: int) -> int:
+        """One value of a number column, `row` in range."""
+        shard, local = self._place(row)
+        return int(self._shards[shard].columns[name][local])
+
+    def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
+        """Copy rows of columns into fresh tensors: one gather per column.
+
+        Args:
+            rows: int64[n] rows, in range (0 and up).
+            names: The columns.
+
+        Returns:
+            The columns by name, in their stored types: [n, max_seq_length] or [n].
+        """
+        if len(self._shards) == 1:
+            return {name: self._select(0, name, rows) for name in names}
+        return self._gather_shards(rows, names)
+
+    def _select(self, shard: int, name: str, rows: Tensor) -> Tensor:
+        view = self._columns[name][shard]
+        if view is not None:
+            return view.index_select(0, rows)
+        return torch.from_numpy(self._shards[shard].columns[name].take(rows.numpy(), axis=0))
+
+    def _gather_shards(self, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        shard_of = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
+        touched = np.unique(shard_of).tolist()
+        if len(touched) == 1:
+            local = rows - int(self._starts[touched[0]])
+            return {name: self._select(touched[0], name, local) for name in names}
+        places = {shard: torch.from_numpy(np.flatnonzero(shard_of == shard)) for shard in touched}
+        gathered = {}
+        for name in names:
+            sample = self._shards[0].columns[name]
+            out = torch.empty((len(rows), *sample.shape[1:]), dtype=_torch_dtype(sample))
+            for shard, place in places.items():
+                local = rows[place] - int(self._starts[shard])
+                out.index_copy_(0, place, self._select(shard, name, local))
+            gathered[name] = out
+        return gathered
+
+    def _place(self, row: int) -> tuple[int, int]:
+        if len(self._shards) == 1:
+            return 0, row
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return shard, row - int(self._starts[shard])
+
+    def check_name(self, name: str) -> None:
+        """Check that there is a column of this name.
+
+        Raises:
+            SettingsError: There is none.
+        """
+        if name not in self._columns:
+            raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
+
+
+def _torch_dtype(values: Any) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, values.dtype)).dtype
+
+
+def as_rows(rows: Any, num_rows: int) -> Tensor:
+    """Row indices as int64[n], negative ones counted from the end.
+
+    Args:
+        rows: A tensor, array, range, slice or sequence of integers.
+        num_rows: Number of rows there are.
+
+    Raises:
+        RowIndexError: A row is out of range.
+        SettingsError: They are no integers in one dimension.
+    """
+    if isinstance(rows, slice):
+        rows = range(*rows.indices(num_rows))
+    if isinstance(rows, Tensor):
+        wanted = rows
+    else:
+        try:
+            array = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"rows: expected a sequence of integers, found {rows!r:.80} ({error})") from None
+        wanted = torch.from_numpy(np.array(array, np.int64)) if not array.size or array.dtype.kind in "iu" else None
+        if wanted is None:
+            raise SettingsError(f"rows: expected integers, found {array.dtype}")
+    if wanted.dtype != torch.int64:
+        if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:
+            raise SettingsError(f"rows: expected integers, found {wanted.dtype}")
+        wanted = wanted.to(torch.int64)
+    if wanted.dim() != 1:
+        raise SettingsError(f"rows: expected one dimension, found the shape {tuple(wanted.shape)}")
+    if not wanted.numel():
+        return wanted
+    low, high = (int(value) for value in torch.aminmax(wanted))
+    if low < -num_rows or high >= num_rows:
+        bad = low if low < -num_rows else high
+        raise RowIndexError(f"row {bad}: expected a row from {-num_rows} to {num_rows - 1}")
+    return torch.where(wanted < 0, wanted + num_rows, wanted) if low < 0 else wanted
