@@ -94,7 +94,9 @@ def _diff_fields(where: str, expected: pa.Field, found: pa.Field, differences: l
 
 def _types_differ_below(differences: list[Difference], before: int) -> bool:
     """Whether a difference of the children already explains that two nested types are unequal."""
-    return len(differences) > before and any("." in entry.where or "child" in entry.where for entry in differences[before:])
+    return len(differences) > before and any(
+        "." in entry.where or "child" in entry.where for entry in differences[before:]
+    )
 
 
 def _diff_metadata(

@@ -37,7 +37,7 @@ _NAMES = {
     "verify": "memxlnet.store.verify",
 }
 
-__all__ = [*_NAMES, "__version__"]  # noqa: PLE0604
+__all__ = [*_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -83,7 +83,7 @@ def quickstart(options: argparse.Namespace, cache_dir: Path) -> None:
     answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items())
     print(f"cache      {dataset.directory}")
     print(f"built      {len(dataset)} segments of {documents} documents in {built - started:.2f} s")
-    print(f"size       {manifest.bytes / len(dataset):.0f} bytes a segment, {manifest.bytes} in all")
+    print(f"size       {manifest.num_bytes / len(dataset):.0f} bytes a segment, {manifest.num_bytes} in all")
     print(f"segments   {len(dataset) / documents:.1f} a document, at most {int(dataset.documents.num_segments.max())}")
     print(f"answers    {answers}")
     print(f"vocabulary {manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots")

@@ -17,7 +17,7 @@ _NAMES = {
     "process_and_cache_dataset": "memxlnet.build.process",
 }
 
-__all__ = [*_NAMES]  # noqa: PLE0604
+__all__ = [*_NAMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,14 +8,14 @@ the first gold answer that occurs at all: repaired. Otherwise the answer is drop
 import unicodedata
 from collections.abc import Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
 
-NORMAL_FORM = "NFKD"
+NORMAL_FORM: Final = "NFKD"
 
 
 class Alignment(NamedTuple):
@@ -73,7 +73,9 @@ class Context:
             last = at + len(wanted) - 1
             if starts is None or stops is None:
                 yield at, last + 1
-            elif (at == 0 or starts[at - 1] != starts[at]) and (last + 1 == len(normal) or stops[last + 1] != stops[last]):
+            elif (at == 0 or starts[at - 1] != starts[at]) and (
+                last + 1 == len(normal) or stops[last + 1] != stops[last]
+            ):
                 # Only whole clusters: an "e" is no occurrence inside an "e" with an accent.
                 yield starts[at], stops[last]
             at = normal.find(wanted, at + 1)

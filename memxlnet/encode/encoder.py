@@ -94,9 +94,7 @@ class Encoder:
     ) -> dict[str, pa.RecordBatch]:
         settings = self._settings
         windows = cut_windows(contexts.counts[context_of], room, settings.doc_stride, settings.max_n_segs)
-        rows = assemble(
-            self._layout, settings.max_seq_length, windows, contexts, context_of, questions, question_of
-        )
+        rows = assemble(self._layout, settings.max_seq_length, windows, contexts, context_of, questions, question_of)
         spans = _align(examples, contexts, context_of)
         features, holding = _features_batch(settings.max_seq_length, windows, rows, spans)
         used, context_rows = _renumber(context_of, len(contexts.bounds) - 1)
@@ -124,9 +122,7 @@ class Encoder:
                 f"{int(context_tokens[number])} tokens"
             )
             if settings.on_bad_example == "error":
-                raise ExampleError(
-                    f"{reason}; raise max_seq_length, lower doc_stride or use on_bad_example='drop'"
-                )
+                raise ExampleError(f"{reason}; raise max_seq_length, lower doc_stride or use on_bad_example='drop'")
             found.append(BadExample(example.row, example.id, reason))
         return found
 
@@ -147,9 +143,7 @@ class Encoder:
         pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
         offsets = np.fromiter(pairs, np.int32, 2 * total).reshape(total, 2)
         bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return TokenPool(
-            ids_flat, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]), bounds
-        )
+        return TokenPool(ids_flat, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]), bounds)
 
 
 def _numbers(texts: Iterable[str]) -> Ints:
@@ -201,7 +195,7 @@ def _features_batch(max_seq_length: int, windows: Windows, rows: Rows, spans: _S
     holds = (start >= windows.token_start) & (stop <= windows.token_start + windows.token_count) & (start >= 0)
     shift = rows.context_row_start - windows.token_start
     schema = features_schema(max_seq_length)
-    columns = {
+    columns: dict[str, NDArray[Any]] = {
         "input_ids": rows.input_ids,
         "attention_mask": rows.attention_mask,
         "token_type_ids": rows.token_type_ids,
@@ -293,5 +287,3 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
     if isinstance(values, np.ndarray):
         return pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind)
     return pa.array(values, kind)
-
-

@@ -115,7 +115,10 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
         for field in ("text", "answer_start"):
             if field not in answers:
                 raise ExampleError(f"{subject}: expected a field 'answers.{field}', found {sorted(map(str, answers))}")
-        texts, starts = _sequence(answers["text"], "text", subject), _sequence(answers["answer_start"], "answer_start", subject)
+        texts, starts = (
+            _sequence(answers["text"], "text", subject),
+            _sequence(answers["answer_start"], "answer_start", subject),
+        )
     elif isinstance(answers, Sequence) and not isinstance(answers, str | bytes):
         texts, starts = _answer_list(answers, subject)
     else:

@@ -107,7 +107,8 @@ class RowLayout:
         Raises:
             TypeError: A field is missing or unknown.
         """
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {n: tuple(value) if isinstance(value, list) else value for n, value in values.items()}
+        return cls(**fields)
 
 
 @dataclass(frozen=True)

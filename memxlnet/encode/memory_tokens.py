@@ -26,9 +26,9 @@ def write_token(index: int) -> str:
 def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict[str, list[int]]:
     """Add the memory tokens to a transformers tokenizer, in place.
 
-    First ``[MEM_READ_i]`` for all i, then ``[MEM_WRITE_i]``; the XLNet vocabulary gives them the ids 32000 and up. Other
-    special tokens stay. A second call with the same count changes nothing. Remember to resize the model's embeddings
-    to the vocabulary size that the manifest of the cache records.
+    First ``[MEM_READ_i]`` for all i, then ``[MEM_WRITE_i]``; the XLNet vocabulary gives them the ids 32000 and up.
+    Other special tokens stay. A second call with the same count changes nothing. Remember to resize the model's
+    embeddings to the vocabulary size that the manifest of the cache records.
 
     Args:
         tokenizer: A transformers fast tokenizer.

@@ -58,7 +58,8 @@ def window_counts(context_tokens: Ints, room: Ints, overlap: int) -> Ints:
     """
     beyond = np.maximum(context_tokens - room, 0)
     step = np.maximum(room - overlap, 1)
-    return 1 + -(-beyond // step)
+    counts: Ints = 1 + -(-beyond // step)
+    return counts
 
 
 def cut_windows(context_tokens: Ints, room: Ints, overlap: int, max_windows: int | None) -> Windows:

@@ -82,6 +82,7 @@ class Collate:
         self.dtype = check_dtype(dtype)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """The columns of the rows; fresh tensors or those that were gathered."""
         if not isinstance(rows, RowBatch):
             rows = list(rows)
             return as_dtype({name: torch.stack([row[name] for row in rows]) for name in rows[0]}, self.dtype)

@@ -36,7 +36,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     - ``example_id``, ``segment_index``, ``total_segments`` (of the document in this cache), ``question``, ``context``;
     - ``offset_mapping`` int32[L, 2]: start and stop of each token in its text, in Unicode code points; (0, 0) for
       special, memory and padding tokens;
-    - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 for memory tokens that are not there;
+    - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 where there are no memory tokens;
     - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
       ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
       code points of the context, (-1, -1) for none).
@@ -174,7 +174,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if columns is not MODEL_COLUMNS:
             for name in columns:
                 self.features.check_name(name)
-        return self.features.gather(as_rows(rows, self._num_rows), columns)
+        return self.features.gather_any(rows, columns)
 
     def metadata(self, rows: Any) -> list[dict[str, Any]]:
         """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.

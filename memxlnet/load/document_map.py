@@ -35,11 +35,10 @@ class DocumentIds(Sequence[str]):
     def __getitem__(self, index: slice) -> list[str]: ...
 
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        places = range(len(self))[index] if isinstance(index, slice) else None
-        if places is not None:
-            return [self._read(place) for place in places]
+        if isinstance(index, slice):
+            return [self._read(place) for place in range(len(self))[index]]
         try:
-            return self._read(range(len(self))[index])  # type: ignore[index]
+            return self._read(range(len(self))[index])
         except IndexError:
             raise RowIndexError(f"document {index}: expected one of {len(self)}") from None
 

@@ -14,8 +14,8 @@ _POLL_SECONDS = 0.1
 class Prefetched(Generic[Item]):
     """The items of an iterator, made ahead of time in a thread.
 
-    An exception in the thread is raised, with its traceback, where the item would have been. `close` ends the thread; so
-    does dropping the iterator, because the thread holds no reference to this object.
+    An exception in the thread is raised, with its traceback, where the item would have been. `close` ends the thread;
+    so does dropping the iterator, because the thread holds no reference to this object.
 
     Args:
         items: What is worked through in the thread.
@@ -57,7 +57,9 @@ class Prefetched(Generic[Item]):
         self._stopped.set()
 
 
-def _work(items: Iterator[Item], out: "queue.Queue[tuple[bool, Item | BaseException | None]]", stopped: threading.Event) -> None:
+def _work(
+    items: Iterator[Item], out: "queue.Queue[tuple[bool, Item | BaseException | None]]", stopped: threading.Event
+) -> None:
     def put(more: bool, value: Item | BaseException | None) -> bool:
         while not stopped.is_set():
             try:

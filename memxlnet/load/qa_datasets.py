@@ -154,7 +154,7 @@ def create_dataset_from_cache(
         max_seq_length: Tokens in a row.
         doc_stride: Overlap of two consecutive segments in tokens, not their distance.
         max_n_segs: Keep the first so many segments of a document; None keeps all.
-        tokenizer: A transformers fast tokenizer. To open a cache without one: ``LazySquadLikeQADataset.open(directory)``.
+        tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one.
         hub_dataset_id: A cache on the Hub; not supported yet.
         use_hub_dataset: Take the cache from the Hub; not supported yet.
         hub_token: Credentials for a dataset that is read from the Hub; never stored.

@@ -76,7 +76,7 @@ class StepMaker:
         columns["rows"] = rows
         columns["document_mask"] = active
         ids = self.example_ids(plan)
-        cut = {name: column.split(lanes) for name, column in columns.items()}
+        cut = {name: torch.split(column, lanes) for name, column in columns.items()}
         return [
             {**{name: parts[place] for name, parts in cut.items()}, "example_ids": ids} for place in range(len(piece))
         ]

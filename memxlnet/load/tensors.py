@@ -28,6 +28,8 @@ class FeatureTensors:
         self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
+        self._whole = {name: views[0] for name, views in self._columns.items() if len(views) == 1}
+        self._mapped_whole = len(self._shards) == 1 and self._shards[0].writable
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
@@ -69,6 +71,21 @@ class FeatureTensors:
             return {name: self._select(0, name, rows) for name in names}
         return self._gather_shards(rows, names)
 
+    def gather_any(self, rows: Any, names: Sequence[str]) -> dict[str, Tensor]:
+        """Like `gather`, for rows that nobody has checked: any integers in one dimension, negative ones from the end.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: They are no integers in one dimension.
+        """
+        if self._mapped_whole and isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1:
+            try:
+                # index_select checks the range itself; a check of our own would cost as much as a small gather.
+                return {name: self._whole[name].index_select(0, rows) for name in names}  # type: ignore[union-attr]
+            except (IndexError, RuntimeError):
+                pass
+        return self.gather(as_rows(rows, self.num_rows), names)
+
     def _select(self, shard: int, name: str, rows: Tensor) -> Tensor:
         view = self._columns[name][shard]
         if view is not None:
@@ -82,7 +99,7 @@ class FeatureTensors:
             local = rows - int(self._starts[touched[0]])
             return {name: self._select(touched[0], name, local) for name in names}
         places = {shard: torch.from_numpy(np.flatnonzero(shard_of == shard)) for shard in touched}
-        gathered = {}
+        gathered: dict[str, Tensor] = {}
         for name in names:
             sample = self._shards[0].columns[name]
             out = torch.empty((len(rows), *sample.shape[1:]), dtype=_torch_dtype(sample))
@@ -132,9 +149,9 @@ def as_rows(rows: Any, num_rows: int) -> Tensor:
             array = np.asarray(rows if isinstance(rows, np.ndarray) else list(rows))
         except (TypeError, ValueError) as error:
             raise SettingsError(f"rows: expected a sequence of integers, found {rows!r:.80} ({error})") from None
-        wanted = torch.from_numpy(np.array(array, np.int64)) if not array.size or array.dtype.kind in "iu" else None
-        if wanted is None:
+        if array.size and array.dtype.kind not in "iu":
             raise SettingsError(f"rows: expected integers, found {array.dtype}")
+        wanted = torch.from_numpy(np.array(array, np.int64))
     if wanted.dtype != torch.int64:
         if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:
             raise SettingsError(f"rows: expected integers, found {wanted.dtype}")

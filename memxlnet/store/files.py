@@ -156,7 +156,7 @@ def column_values(column: pa.Array) -> NDArray[Any]:
 
 def write_values(descriptor: int, values: NDArray[Any], offset: int) -> None:
     """Write values at a place of a file, all of them."""
-    view = memoryview(np.ascontiguousarray(values)).cast("B")
+    view = np.ascontiguousarray(values).data.cast("B")
     while view.nbytes:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written

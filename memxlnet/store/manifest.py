@@ -96,7 +96,7 @@ class Manifest:
         return RowLayout.from_json(self.fields["tokenizer"]["layout"])
 
     @property
-    def bytes(self) -> int:
+    def num_bytes(self) -> int:
         """Bytes of all files but the manifest."""
         return sum(record.bytes for record in self.all_files())
 

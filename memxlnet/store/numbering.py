@@ -29,9 +29,7 @@ def number_contexts(contexts: Iterable[pa.Array]) -> Ints:
     Returns:
         int64[rows of all chunks], the number of each text.
     """
-    pieces = [
-        np.frombuffer(b"".join(_strong(text) for text in array), np.uint64).reshape(-1, 2) for array in contexts
-    ]
+    pieces = [np.frombuffer(b"".join(_strong(text) for text in array), np.uint64).reshape(-1, 2) for array in contexts]
     digests = np.concatenate(pieces) if pieces else np.zeros((0, 2), np.uint64)
     order = np.lexsort((digests[:, 1], digests[:, 0]))
     ordered = digests[order]

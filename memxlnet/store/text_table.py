@@ -1,5 +1,6 @@
 """Documents and contexts: tables with text, read row by row without pyarrow objects in between."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ class TextTable:
         """A value of a column of text lists."""
         (bounds, offsets, data), index = self._find(name, row)
         edges = offsets[bounds[index] : bounds[index + 1] + 1].tolist()
-        return [str(data[start:stop], "utf-8") for start, stop in zip(edges, edges[1:], strict=False)]
+        return [str(data[start:stop], "utf-8") for start, stop in pairwise(edges)]
 
     def numbers(self, name: str, row: int) -> NDArray[np.int32]:
         """A value of a column of number lists: int32[items], a read-only view."""

@@ -17,7 +17,14 @@ from memxlnet.errors import BuildError, CacheDirectoryError
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
-from memxlnet.store.paths import BUILD_PREFIX, RETIRED_PREFIX, as_directory, make_directory, sync_directory, write_durably
+from memxlnet.store.paths import (
+    BUILD_PREFIX,
+    RETIRED_PREFIX,
+    as_directory,
+    make_directory,
+    sync_directory,
+    write_durably,
+)
 from memxlnet.store.publish import Publisher
 
 logger = logging.getLogger(__name__)
@@ -77,7 +84,7 @@ class BuildSummary:
         features: Number of segments.
         documents: Number of documents.
         contexts: Number of distinct contexts.
-        bytes: Size of the cache in bytes, manifest aside.
+        num_bytes: Size of the cache in bytes, manifest aside.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
         dropped_examples: Examples that gave no document.
@@ -87,7 +94,7 @@ class BuildSummary:
     features: int
     documents: int
     contexts: int
-    bytes: int
+    num_bytes: int
     alignment: Mapping[str, int]
     documents_without_answer_segment: int
     dropped_examples: int
@@ -95,13 +102,16 @@ class BuildSummary:
     @classmethod
     def of(cls, directory: Path, manifest: Manifest) -> "BuildSummary":
         """The summary of a published cache."""
+        tables = manifest.tables
         return cls(
-            directory,
-            *(manifest.tables[table].rows for table in ("features", "documents", "contexts")),
-            manifest.bytes,
-            manifest.alignment,
-            manifest.documents_without_answer_segment,
-            manifest.dropped_examples,
+            directory=directory,
+            features=tables["features"].rows,
+            documents=tables["documents"].rows,
+            contexts=tables["contexts"].rows,
+            num_bytes=manifest.num_bytes,
+            alignment=manifest.alignment,
+            documents_without_answer_segment=manifest.documents_without_answer_segment,
+            dropped_examples=manifest.dropped_examples,
         )
 
 

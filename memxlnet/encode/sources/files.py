@@ -88,7 +88,11 @@ class FileSource:
 
     def identity(self) -> dict[str, Any]:
         """The digest of the file's bytes and how they are read."""
-        return {"kind": "file", "format": self._file.path.suffix.lower().lstrip("."), "sha256": self._file.known().sha256}
+        return {
+            "kind": "file",
+            "format": self._file.path.suffix.lower().lstrip("."),
+            "sha256": self._file.known().sha256,
+        }
 
     def provenance(self) -> dict[str, Any]:
         """The file's path, size and times."""

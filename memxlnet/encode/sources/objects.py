@@ -143,9 +143,7 @@ class HubSource:
         try:
             self._builder = datasets.load_dataset_builder(name, config_name, revision=revision, token=token)
         except FileNotFoundError as error:
-            raise SourceNotFoundError(
-                f"{name}: no such dataset on the Hub, and no local directory: {error}"
-            ) from error
+            raise SourceNotFoundError(f"{name}: no such dataset on the Hub, and no local directory: {error}") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise SourceError(f"{name}: cannot be opened as a Hub dataset: {error}") from error
         splits = self._splits()

@@ -76,9 +76,7 @@ def open_source(
         check_text("dataset_name", dataset_name)
         if not re.search(r"\w", dataset_name):
             raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
-        return HubSource(
-            dataset_name, split, config_name, revision, token, lambda file: _hash(file, find_known)
-        )
+        return HubSource(dataset_name, split, config_name, revision, token, lambda file: _hash(file, find_known))
     return _open_object(dataset_name, split, identity)
 
 

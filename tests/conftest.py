@@ -1,0 +1,32 @@
+import os
+
+# Before transformers, datasets or tokenizers are loaded: no test may reach for a hub, and none prints a fork warning.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_DATASETS_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from transformers import AutoTokenizer
+
+from memxlnet.sample import sample_tokenizer_directory
+from tests.support import XLNET, need_real_data
+
+settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck))
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture
+def tokenizer() -> Any:
+    """The bundled tokenizer in XLNet's layout, fresh for each test."""
+    return AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+
+
+@pytest.fixture
+def xlnet() -> Any:
+    """The real XLNet tokenizer, fresh for each test; skips where the data is absent."""
+    need_real_data()
+    return AutoTokenizer.from_pretrained(XLNET)

@@ -1,0 +1,62 @@
+"""What many tests need: the real data where it is there, small examples, and a build in one call."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.load.cache_manager import find_cache
+from memxlnet.load.datasets import CacheDataset
+
+ROOT = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("MEMXLNET_DATA", ROOT.parent / "shared" / "data"))
+
+SQUAD = REAL_DATA / "squad" / "dev-v2.0.json"
+XLNET = REAL_DATA / "xlnet-base-cased"
+
+
+def xquad(language: str) -> Path:
+    return REAL_DATA / "xquad" / f"xquad.{language}.json"
+
+
+def need_real_data() -> None:
+    if not (SQUAD.is_file() and (XLNET / "tokenizer.json").is_file()):
+        pytest.skip(f"needs the SQuAD, XQuAD and XLNet files in {REAL_DATA} (or in the folder MEMXLNET_DATA)")
+
+
+def example(
+    context: str, question: str = "What is it?", answers: Iterable[tuple[str, int]] = (), **fields: Any
+) -> dict[str, Any]:
+    """A raw example; without an id unless one is given."""
+    pairs = list(answers)
+    texts, starts = [text for text, _ in pairs], [start for _, start in pairs]
+    return {"question": question, "context": context, "answers": {"text": texts, "answer_start": starts}, **fields}
+
+
+def long_examples(count: int, words: int = 200) -> list[dict[str, Any]]:
+    """Examples over distinct contexts of `words` words; every third one is unanswerable."""
+    examples = []
+    for number in range(count):
+        context = f"Document {number} begins. " + " ".join(f"word{number}x{index}" for index in range(words))
+        answer = f"word{number}x{words // 2}"
+        pairs = [] if number % 3 == 2 else [(answer, context.index(answer))]
+        examples.append(example(context, f"Which word of {number}?", pairs, id=f"id-{number}"))
+    return examples
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheDataset:
+    """Build a cache of rows or of a file and open it, with rows of 64 tokens and an overlap of 16."""
+    settings = {"max_seq_length": 64, "doc_stride": 16, **settings}
+    process_and_cache_dataset(rows, "test", cache_dir, tokenizer=tokenizer, **settings)
+    keys = ("max_seq_length", "doc_stride", "max_n_segs", "max_examples", "insert_memory_tokens", "on_bad_example")
+    params = {key: settings[key] for key in keys if key in settings}
+    return CacheDataset(find_cache(cache_dir, rows, "test", {**params, "tokenizer": tokenizer})[0])
