@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from memxlnet import __version__
 from memxlnet.errors import MemxlnetError
@@ -46,6 +47,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def load_tokenizer(name: str) -> Any:
+    """Load a tokenizer by name or directory.
+
+    A directory of XLNet's files alone has no configuration that tells its class, so the name does.
+
+    Args:
+        name: Name on the Hub, or a directory.
+    """
+    from transformers import AutoTokenizer, XLNetTokenizerFast
+
+    kind = XLNetTokenizerFast if "xlnet" in Path(name).name.lower() else AutoTokenizer
+    return kind.from_pretrained(name)
+
+
 def quickstart(options: argparse.Namespace, cache_dir: Path) -> None:
     """Build a cache of the bundled sample, load it lazily, iterate it, and print a summary.
 
@@ -53,12 +68,10 @@ def quickstart(options: argparse.Namespace, cache_dir: Path) -> None:
         options: The parsed options.
         cache_dir: Directory of the cache.
     """
-    from transformers import AutoTokenizer
-
     from memxlnet.data.dataset import configure_memory_tokens, create_dataloader, create_dataset_from_cache
     from memxlnet.sample import sample_file, sample_tokenizer_directory
 
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer or sample_tokenizer_directory())
+    tokenizer = load_tokenizer(options.tokenizer or str(sample_tokenizer_directory()))
     if options.memory_tokens:
         configure_memory_tokens(tokenizer, options.memory_tokens)
     started = time.perf_counter()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, XLNetTokenizerFast
 
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import XLNET, need_real_data
@@ -29,4 +29,4 @@ def tokenizer() -> Any:
 def xlnet() -> Any:
     """The real XLNet tokenizer, fresh for each test; skips where the data is absent."""
     need_real_data()
-    return AutoTokenizer.from_pretrained(XLNET)
+    return XLNetTokenizerFast.from_pretrained(XLNET)
