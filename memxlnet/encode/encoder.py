@@ -26,6 +26,15 @@ ALGORITHM_VERSION = 1
 """Version of what turns examples into features; a change of any value that a cache holds raises it."""
 
 
+class TokenizedChunk(NamedTuple):
+    """A chunk between its two halves: examples, dropped ones, and the tokens of the distinct texts in first-use order."""
+
+    examples: list[Example]
+    dropped: list[BadExample]
+    contexts: TokenPool
+    questions: TokenPool
+
+
 class Encoder:
     """Turns chunks of examples into record batches; the same chunk always gives the same batches.
 
@@ -45,10 +54,26 @@ class Encoder:
         self._settings = settings
 
     def encode(self, chunk: Sequence[Example | BadExample]) -> dict[str, pa.RecordBatch]:
-        """Encode one chunk.
+        """Encode one chunk: `tokenize`, then `assemble`."""
+        return self.assemble(self.tokenize(chunk))
+
+    def tokenize(self, chunk: Sequence[Example | BadExample]) -> TokenizedChunk:
+        """Tokenize the distinct contexts and questions of a chunk: the part that runs outside of Python's lock.
 
         Args:
             chunk: Its examples, and those that were found bad before.
+
+        Raises:
+            TokenizerError: The tokenizer failed on a text.
+        """
+        examples = [example for example in chunk if isinstance(example, Example)]
+        dropped = [example for example in chunk if isinstance(example, BadExample)]
+        contexts = self._tokenize(dict.fromkeys(example.context for example in examples), examples)
+        questions = self._tokenize(dict.fromkeys(example.question for example in examples), examples)
+        return TokenizedChunk(examples, dropped, contexts, questions)
+
+    def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
+        """Cut windows, find the answers and put the rows of a chunk together.
 
         Returns:
             One record batch for each table and one for the dropped examples. Row numbers in them
@@ -56,13 +81,8 @@ class Encoder:
 
         Raises:
             ExampleError: A question leaves no room for context, and bad examples are errors.
-            TokenizerError: The tokenizer failed on a text.
         """
-        examples = [example for example in chunk if isinstance(example, Example)]
-        dropped = [example for example in chunk if isinstance(example, BadExample)]
-        texts = dict.fromkeys(example.context for example in examples)
-        contexts = self._tokenize(texts, examples)
-        questions = self._tokenize(dict.fromkeys(example.question for example in examples), examples)
+        examples, dropped, contexts, questions = chunk
         context_of, question_of = _numbers(e.context for e in examples), _numbers(e.question for e in examples)
         room = self._settings.max_seq_length - self._layout.overhead - questions.counts[question_of]
         bad = self._find_bad(examples, contexts.counts[context_of], room)

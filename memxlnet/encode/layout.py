@@ -145,7 +145,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
             from the two texts tokenized alone.
     """
     check_fast(tokenizer)
-    backend_json = _backend_json(tokenizer)
+    backend = _copy_backend(tokenizer)
     pad_id, cls_id = _required(tokenizer, "pad"), _required(tokenizer, "cls")
     if tokenizer.truncation_side != "right":
         raise TokenizerError(
@@ -158,7 +158,6 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     reads, writes = find_memory_tokens(tokenizer.get_added_vocab())
     if not insert_memory_tokens:
         reads, writes = (), ()
-    backend = Tokenizer.from_str(backend_json)
     template = _template(backend)
     if cls_id not in (*template["prefix"], *template["middle"], *template["suffix"]):
         raise TokenizerError(
@@ -179,7 +178,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     # Extra tokens may leave gaps: an embedding needs a row for the largest id.
     highest = max(backend.get_vocab_size() - 1, *backend.get_added_tokens_decoder(), 0)
     backend.encode_special_tokens = layout.split_special_tokens
-    content = TokenizerContent(backend_json, layout, highest + 1)
+    content = TokenizerContent(backend.to_str(), layout, highest + 1)
     content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
     return content
 
@@ -194,18 +193,19 @@ def _required(tokenizer: Any, name: str) -> int:
     return int(token_id)
 
 
-def _backend_json(tokenizer: Any) -> str:
-    """The backend as JSON without padding and truncation, which transformers sets and leaves behind at every call."""
+def _copy_backend(tokenizer: Any) -> Tokenizer:
+    """A copy of the backend without padding and truncation, which transformers sets and leaves behind at every call."""
     try:
-        content = json.loads(tokenizer.backend_tokenizer.to_str())
+        backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     except Exception as error:
         raise TokenizerError(
             f"tokenizer: cannot be written as tokenizer.json: {error}; parts written in Python cannot be cached"
         ) from error
-    content["padding"] = None
-    content["truncation"] = None
-    _refuse_window_dependent_offsets(content.get("post_processor"))
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    backend.no_padding()
+    backend.no_truncation()
+    if backend.post_processor is not None:
+        _refuse_window_dependent_offsets(json.loads(backend.post_processor.__getstate__()))
+    return backend
 
 
 def _refuse_window_dependent_offsets(processor: Any) -> None:

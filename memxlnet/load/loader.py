@@ -6,12 +6,12 @@ from typing import Any, overload
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
+from memxlnet.background import Prefetched
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.batches import Collate, check_dtype
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.plan import GroupPlan, Ints, group_rows, pieces, shuffled
-from memxlnet.load.prefetch import Prefetched
 from memxlnet.load.steps import Step, StepMaker, check_ended_label
 from memxlnet.settings import positive_int
 

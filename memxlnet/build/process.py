@@ -1,0 +1,206 @@
+"""The calls that build a cache."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memxlnet.build.builder import Build, build_cache
+from memxlnet.errors import SettingsError
+from memxlnet.settings import (
+    DEFAULT_CACHE_DIR,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
+    DEFAULT_MAX_SEQ_LENGTH,
+    DEFAULT_STREAMING_CHUNK_SIZE,
+    BuildSettings,
+    EncodeSettings,
+)
+from memxlnet.store.writer import CacheManager, CacheWriter
+
+
+def process_and_cache_dataset(
+    dataset_name: Any = "squad_v2",
+    split: str = "train",
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    max_examples: int | None = None,
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+    doc_stride: int = DEFAULT_DOC_STRIDE,
+    streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
+    tokenizer: Any = None,
+    max_n_segs: int | None = None,
+    use_streaming: bool = True,
+    max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+    *,
+    rebuild: bool = False,
+    cache_manager: CacheManager | None = None,
+    on_bad_example: str = "error",
+    insert_memory_tokens: bool = True,
+    max_shard_rows: int | None = None,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    progress: bool | None = None,
+) -> int:
+    """Build the cache of a dataset, or find it built.
+
+    Args:
+        dataset_name: A Hub name; a local ``.json`` (official SQuAD v1.1 or v2, flat records, or JSON Lines),
+            ``.jsonl``, ``.ndjson``, ``.parquet`` or ``.arrow`` file; a `datasets` object; or an iterable of mappings
+            with ``question``, ``context``, ``answers`` and ``id``.
+        split: Split of a Hub dataset; a label for everything else.
+        cache_dir: Directory of all caches.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_seq_length: Tokens in a row, special and memory tokens and padding included.
+        doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
+        streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
+        tokenizer: A transformers fast tokenizer.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        use_streaming: False encodes up to 1,000 examples at once; above, streaming switches on by itself.
+        max_memory_gb: Bound on the RAM of the build, in GiB.
+        rebuild: Build anew even where the cache exists.
+        cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
+            ``write_chunk`` and ``finish``; see `memxlnet.store.writer.CacheManager`.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
+        identity: For an iterable: a text that changes whenever its content does.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        token: Credentials for the Hub; never stored.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+
+    Returns:
+        The number of features (segments) of the cache.
+
+    Raises:
+        SettingsError: An argument is wrong; told before any work.
+        TokenizerError: The tokenizer cannot be used.
+        SourceError: The source is missing, malformed, empty, or has no such split.
+        ExampleError: An example is bad and `on_bad_example` is ``"error"``.
+        CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+    """
+    encode = EncodeSettings(
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        max_n_segs=max_n_segs,
+        max_examples=max_examples,
+        insert_memory_tokens=insert_memory_tokens,
+        on_bad_example=on_bad_example,
+    )
+    build = BuildSettings(
+        streaming_chunk_size=streaming_chunk_size,
+        max_memory_gb=max_memory_gb,
+        use_streaming=use_streaming,
+        max_shard_rows=max_shard_rows,
+        progress=progress,
+        rebuild=rebuild,
+    )
+    options = {"identity": identity, "config_name": config_name, "revision": revision, "token": token}
+    return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options)
+
+
+def run_build(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    encode: EncodeSettings,
+    build: BuildSettings,
+    cache_dir: str | os.PathLike[str],
+    cache_manager: CacheManager | None,
+    source_options: Mapping[str, Any] | None = None,
+) -> int:
+    """Build with checked settings; see `process_and_cache_dataset`.
+
+    Returns:
+        The number of features.
+    """
+    if cache_manager is None:
+        cache_manager = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    missing = [name for name in ("begin", "write_chunk", "finish") if not callable(getattr(cache_manager, name, None))]
+    if missing:
+        raise SettingsError(
+            f"cache_manager: expected the methods begin, write_chunk and finish, found no {', '.join(missing)} on "
+            f"{type(cache_manager).__name__}"
+        )
+    known_dir: Path | None = cache_manager.cache_dir if isinstance(cache_manager, CacheWriter) else None
+    job = Build(dataset_name, split, tokenizer, encode, known_dir, source_options)
+    if isinstance(cache_manager, CacheWriter):
+        return build_cache(job, build, cache_manager).features
+    return job.run(cache_manager, build)[0]
+
+
+class StreamingSquadProcessor:
+    """Builds caches chunk by chunk with one tokenizer and one set of row settings.
+
+    Args:
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens.
+        streaming_chunk_size: Examples in a chunk of work.
+        max_memory_gb: Bound on the RAM of the build, in GiB.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+
+    Raises:
+        SettingsError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+        doc_stride: int = DEFAULT_DOC_STRIDE,
+        streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
+        max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+        *,
+        on_bad_example: str = "error",
+        insert_memory_tokens: bool = True,
+        progress: bool | None = None,
+    ):
+        self.tokenizer = tokenizer
+        self._encode: dict[str, Any] = {
+            "max_seq_length": max_seq_length,
+            "doc_stride": doc_stride,
+            "on_bad_example": on_bad_example,
+            "insert_memory_tokens": insert_memory_tokens,
+        }
+        EncodeSettings(**self._encode)
+        self._build = BuildSettings(
+            streaming_chunk_size=streaming_chunk_size, max_memory_gb=max_memory_gb, progress=progress
+        )
+
+    def process_dataset_streaming(
+        self,
+        dataset_name: Any = "squad_v2",
+        split: str = "train",
+        max_examples: int | None = None,
+        cache_manager: CacheManager | None = None,
+        max_n_segs: int | None = None,
+        *,
+        identity: str | None = None,
+    ) -> int:
+        """Encode a dataset chunk by chunk and hand the chunks to a cache manager.
+
+        Args:
+            dataset_name: See `process_and_cache_dataset`.
+            split: Split of a Hub dataset; a label for everything else.
+            max_examples: Read exactly so many examples, or all there are; None reads all.
+            cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
+                publishes into the default cache directory.
+            max_n_segs: Keep the first so many segments of a document; None keeps all.
+            identity: For an iterable: a text that changes whenever its content does.
+
+        Returns:
+            The number of features.
+
+        Raises:
+            MemxlnetError: As `process_and_cache_dataset`.
+        """
+        encode = EncodeSettings(**self._encode, max_examples=max_examples, max_n_segs=max_n_segs)
+        options = {"identity": identity}
+        return run_build(
+            dataset_name, split, self.tokenizer, encode, self._build, DEFAULT_CACHE_DIR, cache_manager, options
+        )
