@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet import __version__
-from memxlnet.errors import MemxlnetError
+from memxlnet.errors import MemxlnetError, TokenizerError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+_VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
+
+
 def load_tokenizer(name: str) -> Any:
     """Load a tokenizer by name or directory.
 
@@ -54,11 +57,21 @@ def load_tokenizer(name: str) -> Any:
 
     Args:
         name: Name on the Hub, or a directory.
+
+    Raises:
+        TokenizerError: There is none, or its files cannot be read.
     """
     from transformers import AutoTokenizer, XLNetTokenizerFast
 
-    kind = XLNetTokenizerFast if "xlnet" in Path(name).name.lower() else AutoTokenizer
-    return kind.from_pretrained(name)
+    directory = Path(name)
+    kind = XLNetTokenizerFast if "xlnet" in directory.name.lower() else AutoTokenizer
+    if directory.is_dir() and not any((directory / file).is_file() for file in _VOCABULARIES):
+        # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
+        raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
+    try:
+        return kind.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise TokenizerError(f"tokenizer {name!r}: cannot be loaded: {error}") from error
 
 
 def quickstart(options: argparse.Namespace, cache_dir: Path) -> None:

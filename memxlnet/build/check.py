@@ -1,4 +1,4 @@
-"""The check of every build: on its first examples, the encoder and the transformers tokenizer must agree bit for bit."""
+"""The check of every build: on its first examples, encoder and tokenizer must agree bit for bit."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.encode.layout import TokenizerContent
-from memxlnet.encode.windows import ragged_arange
+from memxlnet.encode.tokens import ragged_arange
 from memxlnet.errors import TokenizerError
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.files import column_values

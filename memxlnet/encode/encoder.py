@@ -5,7 +5,8 @@ and rows put together in NumPy. For a tokenizer whose layout `read_tokenizer` ac
 transformers pair call bit for bit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_sc
 from memxlnet.encode import answers
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.encode.layout import RowLayout
-from memxlnet.encode.windows import Ints, Rows, TokenPool, Windows, assemble, cut_windows
+from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
+from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
+from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError, TokenizerError
 from memxlnet.settings import EncodeSettings
 
@@ -27,7 +30,7 @@ ALGORITHM_VERSION = 1
 
 
 class TokenizedChunk(NamedTuple):
-    """A chunk between its two halves: examples, dropped ones, and the tokens of the distinct texts in first-use order."""
+    """A chunk half-way: its examples, the dropped ones, and the tokens of the distinct texts in order of first use."""
 
     examples: list[Example]
     dropped: list[BadExample]
@@ -49,7 +52,9 @@ class Encoder:
 
     def __init__(self, backend: Tokenizer, layout: RowLayout, settings: EncodeSettings):
         layout.check(settings)
-        self._backend = backend
+        self._tokenize_texts: Callable[[list[str]], TokenPool] = (
+            WordTokenizer(backend).tokenize if splits_into_words(backend) else partial(from_encodings, backend)
+        )
         self._layout = layout
         self._settings = settings
 
@@ -147,9 +152,8 @@ class Encoder:
         return found
 
     def _tokenize(self, texts: Iterable[str], examples: list[Example]) -> TokenPool:
-        texts = list(texts)
         try:
-            encodings = self._backend.encode_batch(texts, add_special_tokens=False)
+            return self._tokenize_texts(list(texts))
         except BaseException as error:
             # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
@@ -157,13 +161,6 @@ class Encoder:
             ids = [example.id for example in examples]
             shown = ", ".join(map(repr, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
             raise TokenizerError(f"the tokenizer failed on a chunk with the examples {shown}: {error}") from error
-        counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
-        total = int(counts.sum())
-        ids_flat = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, total)
-        pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
-        offsets = np.fromiter(pairs, np.int32, 2 * total).reshape(total, 2)
-        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-        return TokenPool(ids_flat, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]), bounds)
 
 
 def _numbers(texts: Iterable[str]) -> Ints:
@@ -251,7 +248,7 @@ def _documents_batch(
 ) -> pa.RecordBatch:
     schema = documents_schema()
     num_segments = np.bincount(windows.document, minlength=len(examples))
-    answer_bounds = _bounds(len(example.answer_texts) for example in examples)
+    answer_bounds = bounds_of(np.array([len(example.answer_texts) for example in examples], np.int64))
     aligned = spans.alignments
     columns: dict[str, Any] = {
         "id": [example.id for example in examples],
@@ -288,15 +285,11 @@ def _contexts_batch(texts: list[str], contexts: TokenPool, used: Ints) -> pa.Rec
 def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tuple[Ints, NDArray[np.int32]]:
     """Bounds and values of one list per entry of `texts`."""
     counts = pool.counts[texts]
-    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
+    bounds = bounds_of(counts)
     if len(texts) == len(pool.counts) and np.array_equal(texts, np.arange(len(texts))):
         return bounds, values
     within = np.arange(bounds[-1]) + np.repeat(pool.bounds[texts] - bounds[:-1], counts)
     return bounds, values[within]
-
-
-def _bounds(counts: Iterable[int]) -> Ints:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(np.fromiter(counts, np.int64))])
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:

@@ -6,29 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.encode.layout import RowLayout
-
-Ints = NDArray[np.int64]
-
-
-class TokenPool(NamedTuple):
-    """The tokens of many texts, end to end.
-
-    Attributes:
-        ids: int32[tokens].
-        starts: int32[tokens], first character of each token in its text, in code points.
-        stops: int32[tokens], one behind its last character.
-        bounds: int64[texts + 1]; text i has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
-    """
-
-    ids: NDArray[np.int32]
-    starts: NDArray[np.int32]
-    stops: NDArray[np.int32]
-    bounds: Ints
-
-    @property
-    def counts(self) -> Ints:
-        """int64[texts], number of tokens of each text."""
-        return np.diff(self.bounds)
+from memxlnet.encode.tokens import Ints, TokenPool, ragged_arange
 
 
 class Windows(NamedTuple):
@@ -78,12 +56,6 @@ def cut_windows(context_tokens: Ints, room: Ints, overlap: int, max_windows: int
     index = ragged_arange(counts)
     start = index * (room - overlap)[document]
     return Windows(document, index, start, np.minimum(room[document], context_tokens[document] - start))
-
-
-def ragged_arange(counts: Ints) -> Ints:
-    """``0 .. counts[0] - 1, 0 .. counts[1] - 1, ...`` as one int64 array."""
-    total = int(counts.sum())
-    return np.arange(total, dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 class Rows(NamedTuple):

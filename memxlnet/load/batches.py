@@ -99,10 +99,12 @@ def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
     Returns:
         The entries whose names are parameters of ``forward``, the tensors themselves.
     """
-    for wrapper in ("_orig_mod", "module"):
-        # Only a wrapper passes everything on; a model may well have a submodule of this name.
-        while hasattr(model, wrapper) and _takes_anything(model.forward):
-            model = getattr(model, wrapper)
+    # Only a wrapper passes everything on; a model may well have a submodule of this name.
+    while _takes_anything(model.forward):
+        wrapped = [name for name in ("_orig_mod", "module") if hasattr(model, name)]
+        if not wrapped:
+            break
+        model = getattr(model, wrapped[0])
     names = inspect.signature(model.forward).parameters
     return {name: value for name, value in step.items() if name in names}
 

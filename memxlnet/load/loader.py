@@ -153,7 +153,7 @@ class TimeStepMajorDataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads."""
-        self.epoch = positive_int("epoch + 1", epoch + 1) - 1
+        self.epoch = _check_epoch(epoch)
 
     def __len__(self) -> int:
         """Number of groups in an epoch."""
@@ -194,7 +194,7 @@ class ShuffledRows(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads."""
-        self.epoch = positive_int("epoch + 1", epoch + 1) - 1
+        self.epoch = _check_epoch(epoch)
 
     def __len__(self) -> int:
         return self.num_rows
@@ -275,6 +275,12 @@ def _check_workers(value: object) -> int:
 def _check_seed(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise SettingsError(f"seed: expected an integer, found {value!r}")
+    return value
+
+
+def _check_epoch(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise SettingsError(f"epoch: expected an integer of at least 0, found {value!r}")
     return value
 
 

@@ -1,7 +1,9 @@
 """The datasets of the earlier code base, and the call that makes one from a cache."""
 
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,11 +99,17 @@ class SquadLikeQADataset(CacheDataset):
             max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
         )
         if cache_dir is None:
-            # Held by the dataset: workers that unpickle it open the files again while it lives.
-            self._temporary = tempfile.TemporaryDirectory(prefix="memxlnet-", ignore_cleanup_errors=True)
-            cache_dir = self._temporary.name
+            # It lives as long as the dataset: workers that unpickle it open the files again.
+            cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
+            weakref.finalize(self, _remove, cache_dir, os.getpid())
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
         super().__init__(directory, in_memory=True)
+
+
+def _remove(directory: str, owner: int) -> None:
+    # A forked worker ends with a copy of the dataset, which is not the one that the directory goes with.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _built(

@@ -142,6 +142,8 @@ def as_rows(rows: Any, num_rows: int) -> Tensor:
     """
     if isinstance(rows, slice):
         rows = range(*rows.indices(num_rows))
+    if isinstance(rows, Tensor) and rows.dtype == torch.uint64:
+        rows = rows.numpy(force=True)
     if isinstance(rows, Tensor):
         wanted = rows
     else:
@@ -151,6 +153,9 @@ def as_rows(rows: Any, num_rows: int) -> Tensor:
             raise SettingsError(f"rows: expected a sequence of integers, found {rows!r:.80} ({error})") from None
         if array.size and array.dtype.kind not in "iu":
             raise SettingsError(f"rows: expected integers, found {array.dtype}")
+        if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+            # As int64 it would wrap around and count from the end.
+            raise RowIndexError(f"row {array.max()}: expected a row from {-num_rows} to {num_rows - 1}")
         wanted = torch.from_numpy(np.array(array, np.int64))
     if wanted.dtype != torch.int64:
         if wanted.is_floating_point() or wanted.is_complex() or wanted.dtype == torch.bool:

@@ -140,14 +140,14 @@ class Cache:
         mapped = MappedFile(path, self.in_memory)
         if mapped.size != record.bytes:
             raise _damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
-        try:
-            reader = pa.ipc.open_file(mapped.buffer)
-            found = reader.schema
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(path, "an Arrow IPC file", error) from error
         metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
         expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
-        differences = diff(expected, found)
+        try:
+            reader = pa.ipc.open_file(mapped.buffer)
+            # A name that is no UTF-8 is told only here, when it is read.
+            differences = diff(expected, reader.schema)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise _damaged(path, "an Arrow IPC file", error) from error
         if differences:
             shown = "; ".join(map(str, differences[:5]))
             raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}; {REBUILD}")

@@ -18,6 +18,11 @@ def canonical_json(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def fingerprint_of(fields: dict[str, Any]) -> str:
+    """SHA-256 over the fields of an identity, in hexadecimal."""
+    return hashlib.sha256(canonical_json(fields)).hexdigest()
+
+
 def tokenizer_fields(tokenizer: TokenizerContent) -> dict[str, Any]:
     """A tokenizer's identity: its content and how it lays a row out, never its path or state."""
     return {
@@ -67,7 +72,7 @@ class CacheSettings:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 over `fields`, in hexadecimal."""
-        return hashlib.sha256(canonical_json(self.fields)).hexdigest()
+        return fingerprint_of(self.fields)
 
     @property
     def directory_name(self) -> str:

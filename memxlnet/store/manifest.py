@@ -1,21 +1,24 @@
 """The manifest: what a cache holds. Written last, it is the commit point; no manifest, no cache."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from arrow_schemas import SCHEMA_VERSION, TABLES
+from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
 from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.sources import KnownFile
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
 from memxlnet.store.files import digest
-from memxlnet.store.identity import canonical_json
+from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.paths import MANIFEST, write_durably
 
 FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,12 @@ def read_manifest(directory: Path) -> Manifest:
             "wrote it, or delete it to rebuild"
         )
     checksum = content.pop("checksum", None)
-    if checksum != digest(canonical_json({**content, "schema_version": version})):
+    try:
+        found = digest(canonical_json({**content, "schema_version": version}))
+    except (ValueError, RecursionError) as error:
+        # JSON can name half of a surrogate pair, which is no text.
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {REBUILD}") from None
+    if checksum != found:
         raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r}, found other; {REBUILD}")
     content.pop("format")
     try:
@@ -168,15 +176,32 @@ def _decode(content: dict[str, Any]) -> Manifest:
         raise ValueError(f"tables: expected {TABLES}, found {sorted(tables)}")
     files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
     manifest = Manifest(tables=tables, files=files, **content)
+    _check_kinds(manifest)
     if manifest.max_seq_length < 1 or not isinstance(manifest.layout, RowLayout):
         raise ValueError(f"max_seq_length: expected a length above 0, found {manifest.max_seq_length}")
     return manifest
 
 
+def _check_kinds(manifest: Manifest) -> None:
+    """Check that each field is what its name says and that the fingerprint is that of the fields."""
+    kinds = {"name": str, "split": str, "fields": dict, "alignment": dict, "provenance": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, found {getattr(manifest, name)!r:.80}")
+    if manifest.fingerprint != fingerprint_of(manifest.fields):
+        raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
+    if set(manifest.alignment) != set(ALIGNMENTS):
+        raise ValueError(f"alignment: expected {ALIGNMENTS}, found {sorted(manifest.alignment)}")
+    for name in ("documents_without_answer_segment", "dropped_examples", "vocabulary_size"):
+        _count(getattr(manifest, name))
+    for count in (*manifest.alignment.values(), manifest.fields["settings"]["max_seq_length"]):
+        _count(count)
+
+
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
     """A file record whose numbers are numbers and whose name stays in the directory."""
     name = record["file"]
-    if not isinstance(name, str) or "/" in name or "\\" in name or name in ("", ".", "..") or "\0" in name:
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
         raise ValueError(f"file: expected a plain file name, found {name!r}")
     for key in ("bytes", "row_start", "row_stop"):
         if key in record:

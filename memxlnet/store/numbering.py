@@ -11,7 +11,7 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from memxlnet.encode.windows import Ints
+from memxlnet.encode.tokens import Ints
 from memxlnet.errors import SourceError
 
 ReadTexts = Callable[[], Iterator[pa.Array]]

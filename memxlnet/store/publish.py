@@ -17,7 +17,7 @@ from arrow_schemas import (
     features_schema,
     with_metadata,
 )
-from memxlnet.encode.windows import Ints
+from memxlnet.encode.tokens import Ints
 from memxlnet.errors import BuildError
 from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.store.files import column_values, column_width, file_digest, lay_out, sync_file, write_values

@@ -1,0 +1,58 @@
+"""The peer of the build: `datasets.map` with the usual question answering preprocessing of the transformers examples."""
+
+from collections.abc import Callable
+from typing import Any
+
+
+def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) -> Callable[[Any], Any]:
+    """The function of the published question answering recipe: pair call, offsets, start and end positions."""
+    pad_on_right = tokenizer.padding_side == "right"
+    question, context = ("question", "context") if pad_on_right else ("context", "question")
+
+    def prepare(examples: Any) -> Any:
+        encoded = tokenizer(
+            examples[question],
+            examples[context],
+            truncation="only_second" if pad_on_right else "only_first",
+            max_length=max_seq_length,
+            stride=doc_stride,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+            padding="max_length",
+        )
+        samples = encoded.pop("overflow_to_sample_mapping")
+        offsets_of = encoded["offset_mapping"]
+        starts, ends = [], []
+        for row, offsets in enumerate(offsets_of):
+            cls_index = encoded["input_ids"][row].index(tokenizer.cls_token_id)
+            sides = encoded.sequence_ids(row)
+            answers = examples["answers"][samples[row]]
+            span = _span(offsets, sides, 1 if pad_on_right else 0, answers)
+            starts.append(cls_index if span is None else span[0])
+            ends.append(cls_index if span is None else span[1])
+        encoded["start_positions"], encoded["end_positions"] = starts, ends
+        encoded["example_id"] = [examples["id"][sample] for sample in samples]
+        return encoded
+
+    return prepare
+
+
+def _span(offsets: Any, sides: Any, side: int, answers: Any) -> tuple[int, int] | None:
+    if not answers["answer_start"]:
+        return None
+    start_char = answers["answer_start"][0]
+    end_char = start_char + len(answers["text"][0])
+    first = 0
+    while sides[first] != side:
+        first += 1
+    last = len(offsets) - 1
+    while sides[last] != side:
+        last -= 1
+    if not (offsets[first][0] <= start_char and offsets[last][1] >= end_char):
+        return None
+    while first < len(offsets) and offsets[first][0] <= start_char:
+        first += 1
+    while offsets[last][1] >= end_char:
+        last -= 1
+    return first - 1, last + 1

@@ -1,0 +1,76 @@
+"""The tokens of many texts in arrays, end to end."""
+
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+Ints = NDArray[np.int64]
+
+
+class TokenPool(NamedTuple):
+    """The tokens of many texts, end to end.
+
+    Attributes:
+        ids: int32[tokens].
+        starts: int32[tokens], first character of each token in its text, in code points.
+        stops: int32[tokens], one behind its last character.
+        bounds: int64[texts + 1]; text i has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
+    """
+
+    ids: NDArray[np.int32]
+    starts: NDArray[np.int32]
+    stops: NDArray[np.int32]
+    bounds: Ints
+
+    @property
+    def counts(self) -> Ints:
+        """int64[texts], number of tokens of each text."""
+        return np.diff(self.bounds)
+
+    def take(self, texts: Ints) -> "TokenPool":
+        """The pool of some of the texts, in the order that is asked for."""
+        counts = self.counts[texts]
+        source = ragged_arange(counts) + np.repeat(self.bounds[texts], counts)
+        return TokenPool(self.ids[source], self.starts[source], self.stops[source], bounds_of(counts))
+
+
+def ragged_arange(counts: Ints) -> Ints:
+    """``0 .. counts[0] - 1, 0 .. counts[1] - 1, ...`` as one int64 array."""
+    total = int(counts.sum())
+    return np.arange(total, dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def bounds_of(counts: Ints) -> Ints:
+    """int64[lists + 1]: where lists of these lengths begin and end when they lie end to end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
+
+
+def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
+    """The texts of one pool, then those of another."""
+    if not len(second.counts):
+        return first
+    return TokenPool(
+        np.concatenate([first.ids, second.ids]),
+        np.concatenate([first.starts, second.starts]),
+        np.concatenate([first.stops, second.stops]),
+        np.concatenate([first.bounds, second.bounds[1:] + first.bounds[-1]]),
+    )
+
+
+def from_encodings(backend: Tokenizer, texts: list[str]) -> TokenPool:
+    """Tokenize texts in one batch of the Rust tokenizer, without special tokens.
+
+    Args:
+        backend: A Rust tokenizer that neither pads nor truncates.
+        texts: The texts; none may hold half of a surrogate pair.
+    """
+    encodings = backend.encode_batch(texts, add_special_tokens=False) if texts else []
+    counts = np.fromiter(map(len, encodings), np.int64, len(encodings))
+    total = int(counts.sum())
+    ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, total)
+    pairs = chain.from_iterable(chain.from_iterable(e.offsets for e in encodings))
+    offsets = np.fromiter(pairs, np.int32, 2 * total).reshape(total, 2)
+    return TokenPool(ids, np.ascontiguousarray(offsets[:, 0]), np.ascontiguousarray(offsets[:, 1]), bounds_of(counts))

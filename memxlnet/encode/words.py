@@ -1,0 +1,174 @@
+"""Tokenizing texts word by word, each distinct word once.
+
+A tokenizer that splits at blanks and whose normalizer looks at single characters gives each word the same tokens
+wherever it stands. `splits_into_words` tells such tokenizers (XLNet's and BERT's are) from their parts; `WordTokenizer`
+then looks words up instead of tokenizing them again, several times faster. Texts with any character for which that
+does not hold for certain go through the tokenizer as they are. That both give the same is what the tests compare with
+transformers, and what every build checks on its first examples.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, concatenate, from_encodings, ragged_arange
+
+_SEPARATORS = " \t\n\r"
+
+# Beside printable ASCII: Latin letters, signs and common punctuation. Each stands for itself: none is a blank, is
+# invisible, or joins its neighbours to one grapheme (as marks, joiners and some letters of other scripts do).
+_SAFE_RANGES = ((0x21, 0x7E), (0xA1, 0xAC), (0xAE, 0x24F), (0x2010, 0x2027), (0x2030, 0x205E), (0x20A0, 0x20BF))
+
+# Character by character on such text: none looks beyond a blank, and none changes where the blanks are.
+_LOCAL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Precompiled", "Lowercase", "BertNormalizer"}
+_SPLITTING = {"WhitespaceSplit", "BertPreTokenizer"}
+_WITHIN_WORDS = {"Punctuation", "Digits"}
+
+MAX_WORDS = 200_000
+"""Distinct words that are remembered, some 30 MB; beyond, they are forgotten and learned again."""
+
+_WORDS_PER_TEXT = 256
+
+
+def splits_into_words(backend: Tokenizer) -> bool:
+    """Whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
+    content = [_state(part) for part in (backend.normalizer, backend.pre_tokenizer)]
+    if content[1] is None or any(token.normalized for token in backend.get_added_tokens_decoder().values()):
+        return False
+    if not all(map(_is_local, _parts(content[0], "normalizers"))) or getattr(backend.model, "dropout", None):
+        return False
+    first, *rest = _parts(content[1], "pretokenizers")
+    return first["type"] in _SPLITTING and all(map(_is_within_words, rest)) and _keeps_separators(backend)
+
+
+def _state(part: Any) -> Any:
+    return None if part is None else json.loads(part.__getstate__())
+
+
+def _parts(content: Any, key: str) -> list[dict[str, Any]]:
+    if content is None:
+        return []
+    return [leaf for part in content[key] for leaf in _parts(part, key)] if content["type"] == "Sequence" else [content]
+
+
+def _is_local(part: dict[str, Any]) -> bool:
+    if part["type"] == "Replace":
+        pattern = part["pattern"].get("String")
+        return bool(pattern) and not any(character.isspace() for character in pattern)
+    return part["type"] in _LOCAL_NORMALIZERS
+
+
+def _is_within_words(part: dict[str, Any]) -> bool:
+    if part["type"] == "Metaspace":
+        return bool(part.get("prepend_scheme") == "always")
+    return part["type"] in _WITHIN_WORDS
+
+
+def _keeps_separators(backend: Tokenizer) -> bool:
+    normalizer = backend.normalizer
+    if normalizer is None:
+        return True
+    return all(normalizer.normalize_str(f"a{blank}b").split() == ["a", "b"] for blank in _SEPARATORS)
+
+
+class WordTokenizer:
+    """Tokenizes texts, remembering the tokens of words.
+
+    Args:
+        backend: A Rust tokenizer that neither pads nor truncates and of which `splits_into_words` is true.
+    """
+
+    def __init__(self, backend: Tokenizer):
+        self._backend = backend
+        # A text with a character that begins an added token may hold one: it goes through the tokenizer whole.
+        added = {token.content[0] for token in backend.get_added_tokens_decoder().values() if token.content}
+        self._safe = _safe_characters(added)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers: dict[str, int] = {}
+        empty = np.zeros(0, np.int32)
+        self._words = TokenPool(empty, empty, empty, np.zeros(1, np.int64))
+
+    def tokenize(self, texts: list[str]) -> TokenPool:
+        """The tokens of texts, exactly as the tokenizer gives them."""
+        unsafe = ~self._safe[np.minimum(_code_points("".join(texts)), len(self._safe) - 1)]
+        before = bounds_of(unsafe.astype(np.int64))
+        by_words = np.diff(before[bounds_of(np.array([len(text) for text in texts], np.int64))]) == 0
+        fast = [text for text, safe in zip(texts, by_words, strict=True) if safe]
+        slow = [text for text, safe in zip(texts, by_words, strict=True) if not safe]
+        pools = concatenate(self._by_words(fast), from_encodings(self._backend, slow))
+        place = np.empty(len(texts), np.int64)
+        place[np.flatnonzero(by_words)] = np.arange(len(fast))
+        place[np.flatnonzero(~by_words)] = np.arange(len(fast), len(texts))
+        return pools.take(place) if fast and slow else pools
+
+    def _by_words(self, texts: list[str]) -> TokenPool:
+        joined = "\n".join(texts)
+        words = joined.split()
+        at = _word_starts(joined)
+        text_starts = bounds_of(np.array([len(text) + 1 for text in texts], np.int64))
+        numbers = self._look_up(words)
+        counts = self._words.counts[numbers]
+        source = ragged_arange(counts) + np.repeat(self._words.bounds[numbers], counts)
+        text_of = np.searchsorted(text_starts, at, side="right") - 1
+        shift = np.repeat(at - text_starts[text_of], counts).astype(np.int32)
+        per_text = np.bincount(text_of, counts, len(texts)).astype(np.int64)
+        return TokenPool(
+            self._words.ids[source],
+            self._words.starts[source] + shift,
+            self._words.stops[source] + shift,
+            bounds_of(per_text),
+        )
+
+    def _look_up(self, words: list[str]) -> Ints:
+        if len(self._numbers) > MAX_WORDS:
+            self._forget()
+        known = self._numbers
+        new = [word for word in dict.fromkeys(words) if word not in known]
+        if new:
+            self._words = concatenate(self._words, self._learn(new))
+            known.update(zip(new, range(len(known), len(known) + len(new)), strict=True))
+        return np.fromiter(map(known.__getitem__, words), np.int64, len(words))
+
+    def _learn(self, words: list[str]) -> TokenPool:
+        """The tokens of new words: tokenized many to a text, which costs less than a text for each."""
+        runs = [words[start : start + _WORDS_PER_TEXT] for start in range(0, len(words), _WORDS_PER_TEXT)]
+        texts = [" ".join(run) for run in runs]
+        pool = from_encodings(self._backend, texts)
+        counts = np.zeros(len(words), np.int64)
+        starts, stops = pool.starts.copy(), pool.stops.copy()
+        for number, text in enumerate(texts):
+            at = _word_starts(text)
+            tokens = slice(pool.bounds[number], pool.bounds[number + 1])
+            word_of = np.searchsorted(at, pool.starts[tokens], side="right") - 1
+            starts[tokens] -= at[word_of].astype(np.int32)
+            stops[tokens] -= at[word_of].astype(np.int32)
+            first = number * _WORDS_PER_TEXT
+            counts[first : first + len(at)] = np.bincount(word_of, minlength=len(at))
+        return TokenPool(pool.ids, starts, stops, bounds_of(counts))
+
+
+def _safe_characters(added: set[str]) -> NDArray[np.bool_]:
+    """bool[code points]: which characters a text may hold; the last entry stands for all beyond."""
+    safe = np.zeros(max(last for _, last in _SAFE_RANGES) + 2, bool)
+    for first, last in _SAFE_RANGES:
+        safe[first : last + 1] = True
+    safe[[ord(blank) for blank in _SEPARATORS]] = True
+    safe[[ord(character) for character in added if ord(character) < len(safe)]] = False
+    return safe
+
+
+def _code_points(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
+
+
+def _word_starts(text: str) -> Ints:
+    """int64[words]: where the words of a text of safe characters begin."""
+    codes = _code_points(text)
+    begins = codes > ord(" ")
+    begins[1:] &= codes[:-1] <= ord(" ")
+    return np.flatnonzero(begins)
