@@ -1,4 +1,4 @@
-"""The peer of the build: `datasets.map` with the usual question answering preprocessing of the transformers examples."""
+"""The peer of the build: `datasets.map` with the usual question answering preprocessing of transformers' examples."""
 
 from collections.abc import Callable
 from typing import Any

@@ -64,7 +64,7 @@ def large_cache(copies: int) -> Path:
     rows = [parse_example(number, row, "squad") for number, row in enumerate(squad_rows())]
     chunks = [encoder.encode(rows[start : start + 2000]) for start in range(0, len(rows), 2000)]
     writer.begin(settings)
-    receipts = []
+    receipts: list[Any] = []
     for copy in range(copies):
         for chunk in chunks:
             tables = {

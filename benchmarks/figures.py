@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ TENFOLD = 200
 
 
 def build_figures(rounds: int = 3, runs: int = 3) -> dict[str, Any]:
-    """Examples a second of both contestants, in processes of their own, taking turns; the first run of each warms up."""
+    """Examples a second of both, in processes of their own that take turns; the first run of each warms up."""
     seconds: dict[str, list[float]] = {"memxlnet": [], "map": []}
     rows: dict[str, int] = {}
     for _ in range(rounds):
@@ -73,8 +74,8 @@ def gather_figures() -> dict[str, Any]:
 
         timings = compared(
             {
-                "ram": lambda take=next_batch: [column.index_select(0, take("ram")) for column in ram.values()],
-                "mapped": lambda take=next_batch: dataset.gather(take("mapped")),
+                "ram": partial(_index_select, ram, partial(next_batch, "ram")),
+                "mapped": partial(_gather, dataset, partial(next_batch, "mapped")),
             }
         )
         ratio = timings["mapped"].median / timings["ram"].median
@@ -83,6 +84,15 @@ def gather_figures() -> dict[str, Any]:
     turns = iter(rows * 1000)
     figures["item with all metadata, us"] = per_call(lambda: dataset[next(turns)], calls=2000).median * 1e6
     return figures
+
+
+def _index_select(columns: dict[str, torch.Tensor], take: Callable[[], torch.Tensor]) -> dict[str, torch.Tensor]:
+    rows = take()
+    return {name: column.index_select(0, rows) for name, column in columns.items()}
+
+
+def _gather(dataset: CacheDataset, take: Callable[[], torch.Tensor]) -> dict[str, torch.Tensor]:
+    return dataset.gather(take())
 
 
 def _whole(dataset: CacheDataset, name: str) -> torch.Tensor:
@@ -97,7 +107,7 @@ def open_figures() -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for copies in (COPIES, TENFOLD):
         directory = large_cache(copies)
-        timing = per_call(lambda directory=directory: CacheDataset(directory), rounds=7, calls=20)
+        timing = per_call(partial(CacheDataset, directory), rounds=7, calls=20)
         rows = len(CacheDataset(directory))
         figures[f"{rows} segments, ms"] = [value * 1e3 for value in timing]
         figures[f"{rows} segments, first, ms"] = _python("benchmarks.open_once", str(directory))["seconds"] * 1e3
