@@ -124,6 +124,8 @@ class Build:
             _Writing(manager) as writing,
         ):
             for index, num_examples, chunk in tokenized:
+                if index == 1 and not build.use_streaming:
+                    logger.info("use_streaming=False: too much for one chunk, streaming instead")
                 if chunk is not None:
                     tables = encoder.assemble(chunk)
                     features += tables["features"].num_rows
@@ -148,12 +150,9 @@ class Build:
             yield index, len(chunk), encoder.tokenize(chunk) if index not in finished else None
 
     def _eager_chunk_size(self, streaming_chunk_size: int) -> int:
-        """One chunk for everything, where that is little enough; else the streaming size, and the log says so."""
+        """The size of one chunk that holds everything, where that is little enough; else the streaming size."""
         known = [n for n in (self.settings.encode.max_examples, self.source.total) if n is not None]
-        if known and min(known) > MAX_EAGER_EXAMPLES:
-            logger.info("use_streaming=False: more than %d examples, streaming instead", MAX_EAGER_EXAMPLES)
-            return streaming_chunk_size
-        return MAX_EAGER_EXAMPLES
+        return streaming_chunk_size if known and min(known) > MAX_EAGER_EXAMPLES else MAX_EAGER_EXAMPLES
 
 
 class _Writing:

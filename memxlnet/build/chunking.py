@@ -81,9 +81,10 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
 def _read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:
     if settings.max_examples == 0:
         return
+    name = source.name
     for row, raw in enumerate(source.rows()):
         try:
-            yield parse_example(row, raw, source.name)
+            yield parse_example(row, raw, name)
         except ExampleError as error:
             if settings.on_bad_example == "error":
                 raise

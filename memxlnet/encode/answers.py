@@ -46,8 +46,8 @@ class Context:
     def _normal(self) -> tuple[str, list[int], list[int]]:
         """The normal form and, for each of its characters, start and stop of its cluster in the source.
 
-        A cluster is a starter with the combining marks behind it: canonical reordering stays within one, so its
-        normal form is found alone.
+        A cluster is a starter with the combining marks behind it and whatever composes with it: reordering and
+        composition stay within one, so its normal form is found alone.
         """
         pieces: list[str] = []
         starts: list[int] = []
@@ -84,9 +84,23 @@ class Context:
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for index in range(1, len(text) + 1):
-        if index == len(text) or not unicodedata.combining(text[index]):
+        if index == len(text) or not _joins(text[start:index], text[index]):
             yield start, index
             start = index
+
+
+def _joins(cluster: str, character: str) -> bool:
+    """Whether a character belongs to the cluster before it.
+
+    Combining marks do, also those that show only when decomposed, and what composes with the cluster: the vowels and
+    final consonants of Hangul, some vowel signs of Indic scripts (Unicode Standard Annex 15, section 9).
+    """
+    if character.isascii():
+        return False
+    if unicodedata.combining(unicodedata.normalize(NORMAL_FORM, character)[0]):
+        return True
+    together = unicodedata.normalize("NFKC", cluster + character)
+    return together != unicodedata.normalize("NFKC", cluster) + unicodedata.normalize("NFKC", character)
 
 
 def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> Alignment:
@@ -131,7 +145,7 @@ def token_span(starts: NDArray[np.int32], stops: NDArray[np.int32], start: int, 
     Returns:
         A half-open span of token indices, or None where no token overlaps.
     """
-    overlapping = np.flatnonzero((stops > start) & (starts < stop) & (stops > starts))
+    overlapping = ((stops > start) & (starts < stop) & (stops > starts)).nonzero()[0]
     if not overlapping.size:
         return None
     return int(overlapping[0]), int(overlapping[-1]) + 1

@@ -248,8 +248,9 @@ def create_dataloader(
             ended_label=ended_label,
         )
     check_ended_label(ended_label)
-    _check_bool("shuffle", shuffle)
-    sampler = ShuffledRows(len(_check_dataset(dataset)), _check_seed(seed)) if shuffle else None
+    _check_seed(seed)
+    rows = len(_check_dataset(dataset))
+    sampler = ShuffledRows(rows, seed) if _check_bool("shuffle", shuffle) else None
     return DataLoader(
         dataset,
         batch_size=positive_int("batch_size", batch_size),

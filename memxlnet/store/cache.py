@@ -168,7 +168,7 @@ class _GuardedReader:
     def get_batch(self, index: int) -> pa.RecordBatch:
         try:
             return self._reader.get_batch(index)
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise _damaged(self._path, f"record batch {index}", error) from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import filelock
 import pyarrow as pa
 
-from memxlnet.errors import BuildError, CacheDirectoryError
+from memxlnet.errors import BuildError, CacheDirectoryError, MemxlnetError
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
@@ -146,7 +146,7 @@ class CacheWriter:
             CacheDirectoryError: The cache directory cannot be created or written.
         """
         make_directory(self.cache_dir)
-        lock = filelock.FileLock(f"{self._build_directory(settings)}.lock", mode=0o666)
+        lock = filelock.FileLock(f"{self._build_directory(settings)}.lock")
         waited = False
         while True:
             try:
@@ -184,17 +184,27 @@ class CacheWriter:
         return self._finished.keys()
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
-        """Write one chunk durably."""
-        return write_chunk(self._build_directory(self._begun()) / "chunks", index, tables)
+        """Write one chunk durably.
+
+        Raises:
+            BuildError: The disk is full or cannot be written.
+        """
+        build = self._build_directory(self._begun())
+        with _told(build):
+            return write_chunk(build / "chunks", index, tables)
 
     def finish(self, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
         """Publish all chunks, then remove them.
 
         Raises:
-            BuildError: A chunk is missing, or the chunks hold no document.
+            BuildError: A chunk is missing, the chunks hold no document, or the disk is full or cannot be written.
             SourceError: Document ids repeat.
         """
         settings = self._begun()
+        with _told(self._build_directory(settings)):
+            return self._publish(settings, receipts)
+
+    def _publish(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
         chunks = self._finished | {receipt.index: receipt for receipt in receipts}
         missing = sorted(set(range(len(chunks))) - chunks.keys())
         if missing or not chunks:
@@ -228,6 +238,20 @@ class CacheWriter:
             if not retired.exists():
                 final.rename(retired)
                 shutil.rmtree(retired)
+
+
+@contextlib.contextmanager
+def _told(build: Path) -> Iterator[None]:
+    """Tell an error of the system with the directory and the way out."""
+    try:
+        yield
+    except MemxlnetError:
+        raise
+    except OSError as error:
+        raise BuildError(
+            f"{build}: cannot be written: {error.strerror or error}; what is finished is kept, so make room or "
+            "restore access and build again to go on"
+        ) from error
 
 
 def _read_state(build: Path) -> object:
