@@ -1,0 +1,191 @@
+"""Examples of many shapes, an oracle that shares nothing with the encoder, and ways to compare rows and steps."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from memxlnet.sample import sample_tokenizer_directory
+from tests.support import example
+
+LENGTH, OVERLAP, MEMORY = 48, 12, 3
+
+WORDS = (12, 160, 60, 3, 250, 1, 90, 33, 140, 7, 60, 200, 2)
+"""Words of each document: some documents have one segment, some more than twenty."""
+
+MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
+DTYPES = {
+    "input_ids": torch.int32,
+    "attention_mask": torch.int8,
+    "token_type_ids": torch.int8,
+    "start_positions": torch.int64,
+    "end_positions": torch.int64,
+}
+
+_FILLERS = (
+    "naïve",
+    "plain",
+    "中文",
+    "😀x",
+    "e\u0301te",
+    "1999",
+    "zero\u200bwidth",
+    "tab\tbed",
+    "CR\r\nLF",
+    "no\u00a0break",
+)
+
+
+class Built(NamedTuple):
+    """Caches of the same examples, and what they were made from."""
+
+    examples: list[dict[str, Any]]
+    plain: Path
+    sharded: Path
+    memory: Path
+    memory_ids: dict[str, list[int]]
+
+
+def sample_tokenizer() -> Any:
+    return AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+
+
+def bert_tokenizer() -> Any:
+    """A WordPiece tokenizer over characters in BERT's layout: question first, padding on the right."""
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters)]
+    backend = Tokenizer(models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
+    )
+
+
+def varied_examples(words: Sequence[int] = WORDS) -> list[dict[str, Any]]:
+    """One example for each number of words; every third unanswerable, every fourth with the context before it."""
+    examples: list[dict[str, Any]] = []
+    for number, count in enumerate(words):
+        parts = [f"doc{number}"]
+        parts += [f"{_FILLERS[(number + place) % len(_FILLERS)]} w{number}x{place}" for place in range(count)]
+        context = "  ".join(parts)
+        answer = f"w{number}x{(number * 37) % count}"
+        pairs = [] if number % 3 == 2 else [(answer, context.index(answer)), ("doc", 0)]
+        if pairs and number % 2:
+            pairs.insert(0, ("not there", 1))
+        examples.append(example(context, f"  Which wörd of {number}?", pairs, id=f"dök-{number}"))
+    for number in range(3, len(examples), 4):
+        before = examples[number - 1]
+        examples[number] = example(before["context"], f"Once more, {number}?", [("doc", 0)], id=f"again-{number}")
+    return examples
+
+
+_ALPHABET = "ab cd.e9\u00e9\u0301\U0001f600\u4e2d\u00a0\r\n"
+
+
+@st.composite
+def random_examples(draw: st.DrawFn, max_size: int = 6) -> list[dict[str, Any]]:
+    """Examples over random texts, some of which share a context; each text holds at least one token."""
+    contexts = draw(st.lists(st.text(_ALPHABET, max_size=300).map("x".__add__), min_size=1, max_size=4))
+    examples = []
+    for number in range(draw(st.integers(1, max_size))):
+        context = draw(st.sampled_from(contexts))
+        start = draw(st.integers(0, len(context) - 1))
+        text = context[start : start + draw(st.integers(1, 20))]
+        pairs = [(text, start)] if draw(st.booleans()) else []
+        question = "x" + draw(st.text(_ALPHABET, max_size=8))
+        examples.append(example(context, question, pairs, id=f"{number}é"))
+    return examples
+
+
+def _chosen(one: Mapping[str, Any]) -> tuple[str, int, int]:
+    """The first gold answer that stands at its offset, and its characters."""
+    golds = zip(one["answers"]["text"], one["answers"].get("answer_start", ()), strict=True)
+    standing = [(text, start) for text, start in golds if one["context"][start : start + len(text)] == text]
+    if not standing:
+        return "", -1, -1
+    text, start = standing[0]
+    return text, start, start + len(text)
+
+
+def _token_span(tokenizer: Any, context: str, start: int, stop: int) -> range | None:
+    """The context's tokens that the characters overlap, found in the whole context."""
+    if start < 0:
+        return None
+    offsets = tokenizer(context, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    inside = [place for place, (first, last) in enumerate(offsets) if last > start and first < stop and first < last]
+    return range(inside[0], inside[-1] + 1)
+
+
+def oracle_rows(
+    tokenizer: Any, examples: Iterable[Mapping[str, Any]], length: int, overlap: int, max_n_segs: int | None = None
+) -> list[dict[str, Any]]:
+    """What `dataset[i]` must hold, from transformers' own pair call; of golds, at least one stands at its offset."""
+    rows: list[dict[str, Any]] = []
+    left = tokenizer.padding_side == "left"
+    side = 0 if left else 1
+    for one in examples:
+        texts = (one["context"], one["question"]) if left else (one["question"], one["context"])
+        encoded = tokenizer(
+            *texts,
+            max_length=length,
+            stride=overlap,
+            truncation="only_first" if left else "only_second",
+            padding="max_length",
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+        )
+        text, *chars = _chosen(one)
+        span = _token_span(tokenizer, one["context"], *chars)
+        total = min(len(encoded["input_ids"]), max_n_segs or len(encoded["input_ids"]))
+        step = encoded.sequence_ids(0).count(side) - overlap
+        for segment in range(total):
+            sides, ids = encoded.sequence_ids(segment), encoded["input_ids"][segment]
+            first, cls = sides.index(side), ids.index(tokenizer.cls_token_id)
+            window = range(segment * step, segment * step + sides.count(side))
+            holds = span is not None and span[0] in window and span[-1] in window
+            at = (first + span[0] - window[0], first + span[-1] - window[0]) if span and holds else (cls, cls)
+            row = {name: encoded[name][segment] for name in ("input_ids", "attention_mask", "token_type_ids")}
+            row |= {
+                "start_positions": at[0],
+                "end_positions": at[1],
+                "offset_mapping": encoded["offset_mapping"][segment],
+            }
+            row |= {"example_id": one["id"], "segment_index": segment, "total_segments": total, "cls_index": cls}
+            row |= {"context": one["context"], "question": one["question"], "has_answer": span is not None}
+            row |= {"has_answer_in_segment": holds, "chosen_answer_char_span": tuple(chars)}
+            row |= {"chosen_answer_text": text, "mem_read_start": -1, "mem_write_start": -1}
+            rows.append(row)
+    return rows
+
+
+def plain(value: Any) -> Any:
+    """A value without tensors and arrays, types of the numbers kept apart from bools."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return [tuple(pair) for pair in value.tolist()] if value.ndim == 2 else value.tolist()
+    return value
+
+
+def plain_row(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in item.items()}
+
+
+def assert_same_tensors(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Equal names, types, shapes and values."""
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        if isinstance(value, torch.Tensor):
+            assert found[name].dtype == value.dtype, name
+            assert torch.equal(found[name], value), name
+        else:
+            assert list(found[name]) == list(value), name

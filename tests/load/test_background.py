@@ -1,0 +1,120 @@
+import gc
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+
+import pytest
+
+from memxlnet.background import Prefetched
+
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "memxlnet-prefetch"]
+
+
+def wait_for_no_threads(seconds: float = 5.0) -> None:
+    stop = time.monotonic() + seconds
+    while threads():
+        assert time.monotonic() < stop, threads()
+        time.sleep(0.01)
+
+
+class Counting:
+    """Integers without end, and how many were made."""
+
+    def __init__(self, stop: int = 10**9):
+        self.made = 0
+        self.stop = stop
+        self.thread: int | None = None
+
+    def __iter__(self) -> Iterator[int]:
+        while self.made < self.stop:
+            self.made += 1
+            self.thread = threading.get_ident()
+            yield self.made
+
+
+def _settled(source: Counting, expected: int) -> int:
+    """How many were made when there was time for more than the expected number."""
+    stop = time.monotonic() + 10
+    while source.made < expected and time.monotonic() < stop:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    return source.made
+
+
+def test_gives_all_items_in_order_from_another_thread() -> None:
+    source = Counting(50)
+    found = Prefetched(iter(source), 3)
+    assert list(found) == list(range(1, 51))
+    assert source.thread != threading.get_ident()
+    assert list(found) == []
+    assert not threads()
+
+
+def test_works_ahead_by_a_bounded_number() -> None:
+    source = Counting()
+    found = Prefetched(iter(source), 2)
+    assert _settled(source, 3) == 3  # two in the queue, one in the hand
+    assert [next(found), next(found)] == [1, 2]
+    assert _settled(source, 5) == 5
+    found.close()
+    assert not threads()
+
+
+def _failing() -> Iterator[int]:
+    yield 1
+    yield 2
+    raise LookupError("no third")
+
+
+def test_an_exception_comes_where_its_item_would_have_with_its_traceback() -> None:
+    found = Prefetched(_failing(), 4)
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(LookupError, match="no third") as caught:
+        next(found)
+    assert "_failing" in "".join(traceback.format_tb(caught.value.__traceback__))
+    with pytest.raises(StopIteration):
+        next(found)
+    assert not threads()
+
+
+def _exiting() -> Iterator[int]:
+    yield 1
+    raise SystemExit(3)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_exit_in_the_thread_is_handed_over_too() -> None:
+    found = Prefetched(_exiting(), 4)
+    assert next(found) == 1
+    with pytest.raises(SystemExit):
+        next(found)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_closing_ends_the_thread(taken: int) -> None:
+    found = Prefetched(iter(Counting()), 2)
+    for _ in range(taken):
+        next(found)
+    assert len(threads()) == 1
+    found.close()
+    assert not threads()
+    found.close()
+    with pytest.raises(StopIteration):
+        next(found)
+
+
+def test_dropping_it_ends_the_thread() -> None:
+    found = Prefetched(iter(Counting()), 2)
+    next(found)
+    del found
+    gc.collect()
+    wait_for_no_threads()
+
+
+def test_the_thread_does_not_keep_a_process_alive() -> None:
+    found = Prefetched(iter(Counting()), 2)
+    assert all(thread.daemon for thread in threads())
+    found.close()

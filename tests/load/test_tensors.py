@@ -1,0 +1,167 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
+from tests.load.helpers import DTYPES, Built
+
+COLUMNS = (*MODEL_COLUMNS, "segment_index", "document", "cls_index", "context_token_start", "has_answer_in_segment")
+
+FORMS: dict[str, Callable[[list[int]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "int64 array": lambda rows: np.array(rows, np.int64),
+    "int16 array": lambda rows: np.array(rows, np.int16),
+    "strided array": lambda rows: np.repeat(np.array(rows), 2)[::2],
+    "int64 tensor": lambda rows: torch.tensor(rows, dtype=torch.int64),
+    "int32 tensor": lambda rows: torch.tensor(rows, dtype=torch.int32),
+    "strided tensor": lambda rows: torch.tensor(rows, dtype=torch.int64).repeat_interleave(2)[::2],
+    "numpy integers": lambda rows: [np.int64(row) for row in rows],
+}
+
+
+def _expected(dataset: CacheDataset, rows: list[int]) -> dict[str, torch.Tensor]:
+    return {name: torch.stack([dataset[row][name] for row in rows]) for name in MODEL_COLUMNS}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gather_takes_rows_in_every_form(any_dataset: CacheDataset, form: str) -> None:
+    rows = [3, 0, -1, 40, 40, 17, 16, -len(any_dataset)]
+    found = any_dataset.gather(FORMS[form](rows))
+    expected = _expected(any_dataset, rows)
+    assert list(found) == list(MODEL_COLUMNS)
+    for name, tensor in found.items():
+        assert tensor.dtype == DTYPES[name]
+        assert tensor.is_contiguous()
+        assert torch.equal(tensor, expected[name])
+
+
+def test_gather_takes_ranges_and_slices(any_dataset: CacheDataset) -> None:
+    for rows in (range(4, 30, 3), slice(-3, None), slice(None, None, 19), slice(50, 10, -9)):
+        listed = list(rows if isinstance(rows, range) else range(len(any_dataset))[rows])
+        found, expected = any_dataset.gather(rows), _expected(any_dataset, listed)
+        assert all(torch.equal(found[name], expected[name]) for name in MODEL_COLUMNS)
+
+
+def test_gather_of_nothing_keeps_types_and_shapes(any_dataset: CacheDataset) -> None:
+    nothing: list[Any] = [[], (), np.array([]), torch.empty(0, dtype=torch.int64), range(0), slice(0, 0)]
+    for rows in nothing:
+        found = any_dataset.gather(rows, COLUMNS)
+        assert list(found) == list(COLUMNS)
+        for name, tensor in found.items():
+            one = any_dataset.gather([0], [name])[name]
+            assert (tensor.dtype, tensor.shape) == (one.dtype, (0, *one.shape[1:]))
+
+
+def test_gather_gives_fresh_tensors(any_dataset: CacheDataset) -> None:
+    before = any_dataset[2]["input_ids"].clone()
+    any_dataset.gather([2])["input_ids"].zero_()
+    any_dataset.gather(torch.tensor([2]))["input_ids"].zero_()
+    assert torch.equal(any_dataset[2]["input_ids"], before)
+
+
+def test_gather_leaves_the_rows_as_they_were(any_dataset: CacheDataset) -> None:
+    rows, array = torch.tensor([-1, 3]), np.array([-1, 3])
+    any_dataset.gather(rows)
+    any_dataset.gather(array)
+    assert rows.tolist() == array.tolist() == [-1, 3]
+
+
+def _forms_of(row: int) -> list[Any]:
+    return [[0, row], np.array([0, row]), torch.tensor([0, row]), range(row, row + 1)]
+
+
+def test_gather_refuses_rows_out_of_range(any_dataset: CacheDataset) -> None:
+    count = len(any_dataset)
+    for row in (count, -count - 1, 2**40):
+        for rows in _forms_of(row):
+            with pytest.raises(RowIndexError, match=rf"row {row}: expected a row from -{count} to {count - 1}"):
+                any_dataset.gather(rows)
+
+
+@pytest.mark.parametrize("row", [2**63, 2**64 - 1, 2**64 - 3, 2**64, 10**30])
+def test_rows_beyond_64_bits_do_not_wrap_around(any_dataset: CacheDataset, row: int) -> None:
+    wrong: list[Any] = [[row], [0, row]]
+    if row < 2**64:
+        wrong += [np.array([row], np.uint64), torch.from_numpy(np.array([row], np.uint64))]
+    for rows in wrong:
+        with pytest.raises((RowIndexError, SettingsError), match="row"):
+            any_dataset.gather(rows)
+
+
+WRONG: list[Any] = [
+    [0.0, 1.0],
+    np.array([0.0]),
+    torch.tensor([0.0]),
+    torch.tensor([1j]),
+    [True, False],
+    np.array([True]),
+    torch.tensor([True]),
+    ["0"],
+    "0",
+    [None],
+    None,
+    3,
+    torch.tensor(3),
+    np.int64(3),
+    [[0, 1]],
+    np.array([[0]]),
+    torch.tensor([[0, 1]]),
+    [[]],
+    [[0], [1, 2]],
+]
+
+
+@pytest.mark.parametrize("rows", WRONG, ids=repr)
+def test_gather_refuses_what_is_no_row(any_dataset: CacheDataset, rows: Any) -> None:
+    with pytest.raises(SettingsError, match="rows: expected"):
+        any_dataset.gather(rows)
+
+
+def test_gather_of_named_columns(any_dataset: CacheDataset, lazy: CacheDataset) -> None:
+    rows = [5, 33, 18]
+    found = any_dataset.gather(rows, COLUMNS)
+    for name in COLUMNS:
+        column = lazy.column(name)
+        assert isinstance(column, torch.Tensor)
+        assert found[name].dtype == column.dtype
+        assert torch.equal(found[name], column[rows])
+
+
+@pytest.mark.parametrize("columns", [["labels"], ["input_ids", "Input_ids"], "input_ids"])
+def test_gather_refuses_unknown_columns(any_dataset: CacheDataset, columns: Any) -> None:
+    with pytest.raises(SettingsError, match="column: expected one of input_ids"):
+        any_dataset.gather([0], columns)
+
+
+def test_columns_of_shards_are_the_column_in_pieces(any_dataset: CacheDataset, lazy: CacheDataset) -> None:
+    for name in COLUMNS:
+        whole, found = lazy.column(name), any_dataset.column(name)
+        assert isinstance(whole, torch.Tensor)
+        joined = found if isinstance(found, torch.Tensor) else torch.cat(found)
+        assert joined.dtype == whole.dtype
+        assert torch.equal(joined, whole)
+
+
+@given(data=st.data())
+def test_shards_gather_like_one(built: Built, data: st.DataObject) -> None:
+    one, many = CacheDataset(built.plain), CacheDataset(built.sharded)
+    assert len(one) == len(many)
+    rows = data.draw(st.lists(st.integers(-len(one), len(one) - 1), max_size=40))
+    found, expected = many.gather(rows, COLUMNS), one.gather(rows, COLUMNS)
+    assert all(torch.equal(found[name], expected[name]) for name in COLUMNS)
+
+
+@given(st.integers(1, 50), st.data())
+def test_as_rows_counts_like_a_list(count: int, data: st.DataObject) -> None:
+    wanted = data.draw(st.lists(st.integers(-count, count - 1), max_size=20))
+    found = as_rows(wanted, count)
+    assert found.dtype == torch.int64
+    assert found.tolist() == [list(range(count))[row] for row in wanted]

@@ -1,0 +1,151 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memxlnet import __version__
+from memxlnet.cli import main
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.plan import shuffled
+from memxlnet.sample import sample_tokenizer_directory
+from tests.load.helpers import oracle_rows, sample_tokenizer
+from tests.support import ROOT
+
+LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated"]
+
+
+def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    captured = capsys.readouterr()
+    assert "error" not in captured.err
+    lines = {line.split()[0]: line for line in captured.out.splitlines()}
+    assert list(lines) == LINES
+    return lines
+
+
+def _numbers(line: str) -> list[float]:
+    return [float(number) for number in re.findall(r"\d+(?:\.\d+)?", line)]
+
+
+def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "--cache-dir", str(tmp_path)]) == 0
+    lines = _lines(capsys)
+    directory = Path(lines["cache"].split(maxsplit=1)[1])
+    assert directory.parent == tmp_path
+    dataset = CacheDataset(directory)
+    counts = dataset.documents.num_segments
+    files = sum(path.stat().st_size for path in directory.iterdir() if path.suffix == ".arrow")
+    order = shuffled(96, 0, 0)
+    steps = sum(int(counts[order[start : start + 4]].max()) for start in range(0, 96, 4))
+    assert _numbers(lines["built"])[:2] == [len(dataset), 96]
+    a_segment, in_all = _numbers(lines["size"])
+    assert in_all >= files
+    assert a_segment == round(in_all / len(dataset))
+    assert _numbers(lines["segments"]) == [round(len(dataset) / 96, 1), counts.max()]
+    assert lines["answers"].split(maxsplit=1)[1] == "0 dropped, 73 exact, 0 repaired, 23 unanswerable"
+    assert _numbers(lines["vocabulary"]) == [2008, 4]
+    assert _numbers(lines["iterated"])[:3] == [len(dataset), steps, 24]
+    assert (dataset.manifest.max_seq_length, dataset.manifest.settings["doc_stride"]) == (128, 32)
+
+
+def test_a_cache_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = []
+    for _ in range(2):
+        assert main(["quickstart", "--cache-dir", str(tmp_path), "--memory-tokens", "0"]) == 0
+        lines = _lines(capsys)
+        directory = Path(lines["cache"].split(maxsplit=1)[1])
+        times = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in directory.iterdir()}
+        untimed = {name: re.sub(r" in [\d.]+ s$", "", line) for name, line in lines.items()}
+        found.append((directory, times, untimed))
+    assert found[0] == found[1]
+
+
+def test_all_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max-seq-length", "100", "--doc-stride", "20", "--memory-tokens", "0", "--batch-size", "7"]
+    options += ["--tokenizer", str(sample_tokenizer_directory()), "--verbose"]
+    assert main(["quickstart", "--cache-dir", str(tmp_path), *options]) == 0
+    lines = _lines(capsys)
+    dataset = CacheDataset(Path(lines["cache"].split(maxsplit=1)[1]))
+    examples = [
+        {"id": item["example_id"], "question": item["question"], "context": item["context"], "answers": {"text": []}}
+        for item in dataset[:]
+        if item["segment_index"] == 0
+    ]
+    assert len(dataset) == len(oracle_rows(sample_tokenizer(), examples, 100, 20))
+    assert _numbers(lines["vocabulary"]) == [2000, 0]
+    assert _numbers(lines["iterated"])[2] == 14
+
+
+def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "--memory-tokens", "1"]) == 0
+    assert not Path(_lines(capsys)["cache"].split(maxsplit=1)[1]).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-seq-length", "5"], "max_seq_length: expected at least 13"),
+        (["--doc-stride", "-1"], "doc_stride: expected an integer of at least 0, found -1"),
+        (["--doc-stride", "120"], "doc_stride: expected an overlap below 117"),
+        (["--batch-size", "0"], "batch_size: expected an integer above 0, found 0"),
+        (["--memory-tokens", "-2"], "memory_num_tokens: expected an integer above 0, found -2"),
+        (["--tokenizer", "no/such-tokenizer"], "tokenizer 'no/such-tokenizer': cannot be loaded"),
+    ],
+)
+def test_errors_are_told_on_standard_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    assert main(["quickstart", "--cache-dir", str(tmp_path / "cache"), *options]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"memxlnet: error: {message}")
+    assert "Traceback" not in captured.err
+
+
+def test_a_cache_directory_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["quickstart", "--cache-dir", str(tmp_path / "file")]) == 1
+    assert f"memxlnet: error: {tmp_path / 'file'}: expected a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["plain", "xlnet-base"])
+@pytest.mark.parametrize("content", [None, '{"version":'])
+def test_a_directory_without_a_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str | None
+) -> None:
+    """transformers makes an empty vocabulary of an empty directory that is named like XLNet."""
+    directory = tmp_path / name
+    directory.mkdir()
+    if content is not None:
+        (directory / "tokenizer.json").write_text(content)
+    assert main(["quickstart", "--tokenizer", str(directory)]) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("memxlnet: error: tokenizer")
+    assert str(directory) in captured.err
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["build"], ["quickstart", "--no-such"], ["quickstart", "--batch-size", "two"], ["quickstart", "--cache-dir"]],
+)
+def test_a_bad_option_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "usage: memxlnet" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"memxlnet {__version__}\n"
+
+
+def test_runs_as_a_module() -> None:
+    command = [sys.executable, "-W", "error", "-m", "memxlnet.cli", "quickstart", "--max-seq-length", "4"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("memxlnet: error: max_seq_length")

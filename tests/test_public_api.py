@@ -1,0 +1,148 @@
+import importlib
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+import memxlnet
+import memxlnet.data
+from tests.support import ROOT
+
+NAMES: dict[str, set[str]] = {
+    "memxlnet": {
+        "ChunkedCacheManager",
+        "LazySquadLikeQADataset",
+        "SquadLikeQADataset",
+        "StreamingSquadProcessor",
+        "TimeStepMajorDataLoader",
+        "configure_memory_tokens",
+        "create_dataloader",
+        "create_dataset_from_cache",
+        "model_inputs",
+        "process_and_cache_dataset",
+        "verify",
+        "__version__",
+    },
+    "memxlnet.data": {
+        "configure_memory_tokens",
+        "create_dataloader",
+        "create_dataset_from_cache",
+        "process_and_cache_dataset",
+    },
+    "memxlnet.data.dataset": {
+        "ChunkedCacheManager",
+        "LazySquadLikeQADataset",
+        "SquadLikeQADataset",
+        "TimeStepMajorDataLoader",
+        "configure_memory_tokens",
+        "create_dataloader",
+        "create_dataset_from_cache",
+        "process_and_cache_dataset",
+    },
+    "memxlnet.data.streaming": {"StreamingSquadProcessor"},
+}
+
+HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numpy", "tokenizers")
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_all_names_are_there_and_are_the_same_objects(module: str) -> None:
+    loaded = importlib.import_module(module)
+    assert set(loaded.__all__) == NAMES[module]
+    assert len(loaded.__all__) == len(set(loaded.__all__))
+    for name in NAMES[module]:
+        value = getattr(loaded, name)
+        assert name in dir(loaded)
+        if name != "__version__":
+            assert value is getattr(memxlnet, name)
+            assert value.__name__ == name
+            assert value.__doc__
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_a_star_import_gives_them(module: str) -> None:
+    found: dict[str, Any] = {}
+    exec(f"from {module} import *", found)
+    assert found.keys() >= NAMES[module]
+
+
+@pytest.mark.parametrize("module", ["memxlnet", "memxlnet.data"])
+def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
+    loaded = importlib.import_module(module)
+    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'no_such'"):
+        _ = loaded.no_such
+    with pytest.raises(ImportError, match="no_such"):
+        exec(f"from {module} import no_such")
+    assert not hasattr(loaded, "no_such")
+
+
+def test_dir_is_sorted_and_whole() -> None:
+    for loaded in (memxlnet, memxlnet.data):
+        assert dir(loaded) == sorted(set(dir(loaded)))
+        assert "__name__" in dir(loaded)
+
+
+def _run(code: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import memxlnet",
+        "import memxlnet.data",
+        "import memxlnet, memxlnet.data; dir(memxlnet), dir(memxlnet.data), memxlnet.__all__, memxlnet.__version__",
+        "import memxlnet.errors, memxlnet.settings, memxlnet.sample; memxlnet.sample.sample_file()",
+        "import contextlib, io, memxlnet.cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        "    memxlnet.cli.main(['quickstart', '--help'])",
+    ],
+)
+def test_nothing_heavy_is_loaded_before_it_is_used(code: str) -> None:
+    assert (
+        _run(f"{code}\nimport sys, json\nprint(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))") == []
+    )
+
+
+def test_a_name_is_kept_once_it_is_loaded() -> None:
+    code = """
+import json, sys, memxlnet, memxlnet.data
+before = "configure_memory_tokens" in vars(memxlnet)
+first = memxlnet.configure_memory_tokens
+print(json.dumps([before, vars(memxlnet)["configure_memory_tokens"] is first,
+                  memxlnet.data.configure_memory_tokens is first, "torch" in sys.modules]))
+"""
+    assert _run(code) == [False, True, True, False]
+
+
+def test_builds_need_no_torch() -> None:
+    """Workers that encode must start light."""
+    code = "import json, sys, memxlnet.encode.encoder, memxlnet.store.writer\nprint(json.dumps('torch' in sys.modules))"
+    assert _run(code) is False
+
+
+def test_the_import_is_quick() -> None:
+    command = [sys.executable, "-c", "import memxlnet, memxlnet.data"]
+    empty = [sys.executable, "-c", "pass"]
+
+    def best(arguments: list[str]) -> float:
+        seconds = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(arguments, cwd=ROOT, check=True)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    assert best(command) - best(empty) < 0.15
+
+
+@pytest.mark.parametrize("package", ["memxlnet", "arrow_schemas"])
+def test_packages_are_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
