@@ -73,7 +73,7 @@ class Build:
         )
 
     def find(self, cache_dir: Path) -> Path | None:
-        """The published cache of these settings, or None; logs what differs where only others exist.
+        """The published cache of these settings, or None.
 
         Raises:
             CacheError: The cache is there but damaged.
@@ -83,11 +83,14 @@ class Build:
             manifest = read_manifest(directory)
             if manifest.fingerprint == self.settings.fingerprint:
                 return directory
+        return None
+
+    def log_others(self, cache_dir: Path) -> None:
+        """Log in which fields the published caches of the same name and split differ."""
         for other, manifest in find_caches(cache_dir):
             if (manifest.name, manifest.split) == (self.settings.name, self.settings.split):
                 differences = differing_fields(self.settings.fields, manifest.fields)
                 logger.info("%s: not used, it differs in %s", other, "; ".join(differences) or "its name")
-        return None
 
     def run(self, manager: CacheManager, build: BuildSettings) -> tuple[int, Any]:
         """Encode every chunk that is not finished yet, then publish.
@@ -225,6 +228,7 @@ def build_cache(job: Build, build: BuildSettings, writer: CacheWriter) -> BuildS
             else:
                 found = job.find(writer.cache_dir)
             if found is None:
+                job.log_others(writer.cache_dir)
                 _, summary = job.run(writer, build)
                 _log_summary(summary, time.monotonic() - started)
                 return _checked(summary)

@@ -170,8 +170,12 @@ def _numbers(texts: Iterable[str]) -> Ints:
 
 
 def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
-    """The numbers that are in use, ascending, and `numbers` counted among them."""
-    used = np.unique(numbers)
+    """The numbers that are in use in order of first use, and `numbers` counted among them.
+
+    The order must not depend on dropped examples before: another chunk size would part them from these.
+    """
+    used, first = np.unique(numbers, return_index=True)
+    used = used[np.argsort(first)]
     place = np.zeros(total, np.int64)
     place[used] = np.arange(len(used))
     return used, place[numbers]

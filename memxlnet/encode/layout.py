@@ -175,8 +175,8 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
         **template,
     )
-    # Extra tokens may leave gaps: an embedding needs a row for the largest id.
-    highest = max(backend.get_vocab_size() - 1, *backend.get_added_tokens_decoder(), 0)
+    # A vocabulary may have gaps: an embedding needs a row for the largest id.
+    highest = max(backend.get_vocab(with_added_tokens=True).values())
     backend.encode_special_tokens = layout.split_special_tokens
     content = TokenizerContent(backend.to_str(), layout, highest + 1)
     content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
@@ -231,7 +231,10 @@ _PROBES = ("a", "the", "0", ".", "\u4e2d")
 def _template(backend: Tokenizer) -> dict[str, Any]:
     """Read the template of a pair off an encoded one: the special tokens around the texts, and all segment ids."""
     for probe in _PROBES:
-        encoding = backend.encode(probe, probe)
+        try:
+            encoding = backend.encode(probe, probe)
+        except Exception as error:
+            raise TokenizerError(f"tokenizer: failed on the pair of texts {probe!r}, {probe!r}: {error}") from error
         sides: list[int | None] = encoding.sequence_ids
         if 0 in sides and 1 in sides:
             break

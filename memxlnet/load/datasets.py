@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
@@ -120,6 +120,9 @@ class CacheDataset(Dataset[dict[str, Any]]):
         item.update(self._segments.metadata(row))
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(self._num_rows))
 
     def _row(self, index: Any) -> int:
         row = operator.index(index)

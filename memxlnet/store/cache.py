@@ -1,5 +1,6 @@
 """An opened cache: its structure checked against the manifest, its tables as NumPy views."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifes
 from memxlnet.store.mapping import MappedFile
 from memxlnet.store.paths import TOKENIZER
 from memxlnet.store.text_table import TextTable
+
+logger = logging.getLogger(__name__)
 
 
 class FeatureShard:
@@ -86,6 +89,8 @@ class Cache:
         for record in self.manifest.files:
             _check_size(directory / record.file, record.bytes)
         self.features = self._open_features()
+        if not all(shard.writable for shard in self.features):
+            logger.warning("%s: the system refuses private maps; using read-only ones, tensors are copies", directory)
         self.documents = self._open_texts("documents")
         self.contexts = self._open_texts("contexts")
 

@@ -60,11 +60,7 @@ class MappedFile:
         except OSError as error:
             if error.errno not in (errno.ENOMEM, errno.EAGAIN, errno.EACCES, errno.EPERM):
                 raise
-            logger.warning(
-                "%s: the system refuses a private writable map (%s); using a read-only map, tensors are copies",
-                self.path,
-                error.strerror,
-            )
+            logger.debug("%s: the system refuses a private writable map: %s", self.path, error.strerror)
         self.writable = False
         return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
 

@@ -29,8 +29,8 @@ from tests.load.helpers import (
     bert_tokenizer,
     sample_tokenizer,
 )
-from tests.load.test_background import threads, wait_for_no_threads
 from tests.support import build, example, long_examples
+from tests.test_background import threads, wait_for_no_threads
 
 STEP_KEYS = {
     *MODEL_KEYS,

@@ -22,7 +22,7 @@ def read_parquet(path: Path) -> Iterator[Any]:
         columns = [name for name in FIELDS if name in file.schema_arrow.names]
         for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
             yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read as Parquet: {error}") from error
 
 
@@ -41,13 +41,27 @@ def _arrow_rows(mapped: pa.MemoryMappedFile) -> Iterator[Any]:
         batches: Iterator[pa.RecordBatch] = (reader.get_batch(i) for i in range(reader.num_record_batches))
     except pa.ArrowInvalid:
         mapped.seek(0)
-        batches = iter(pa.ipc.open_stream(mapped))
+        batches = _stream_batches(mapped)
     for batch in batches:
         # Damaged offsets can end the process when text is read: everything is checked before.
         batch.validate(full=True)
         columns = batch.select([name for name in FIELDS if name in batch.schema.names])
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             yield from columns.slice(start, _BATCH_ROWS).to_pylist()
+
+
+def _stream_batches(mapped: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    reader = pa.ipc.open_stream(mapped)
+    while True:
+        before = mapped.tell()
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            break
+        yield batch
+    # Cut off between two batches, a stream reads like a whole one; only its end marker tells them apart.
+    if mapped.tell() == before:
+        raise pa.ArrowInvalid("the stream has no end marker: it was cut off, or its writer was never closed")
 
 
 READERS: dict[str, Callable[[Path], Iterator[Any]]] = {

@@ -50,6 +50,9 @@ def read_json_lines(path: Path) -> Iterator[Any]:
             except json.JSONDecodeError as error:
                 place = f"line {number}, column {error.colno}"
                 raise SourceError(f"{path}, {place}: malformed JSON: {error.msg}: {_excerpt(line)}") from error
+            except (ValueError, RecursionError) as error:
+                # Numbers of thousands of digits, thousands of brackets: well-formed, but Python refuses them.
+                raise SourceError(f"{path}, line {number}: cannot be read: {error}: {_excerpt(line)}") from error
 
 
 def _excerpt(line: bytes) -> str:
@@ -133,7 +136,9 @@ def _malformed(path: Path, prefix: str, error: Exception) -> SourceError:
         except (ijson.JSONError, UnicodeDecodeError):
             place = stepping.position
     line, column = _line_and_column(path, place)
-    reason = str(error).splitlines()[0].strip()
+    found = error.args[0] if error.args else ""
+    # The C parser hands its message over as bytes where the file is no UTF-8.
+    reason = (found.decode("utf-8", "replace") if isinstance(found, bytes) else str(error)).splitlines()[0].strip()
     return SourceError(f"{path}, line {line}, column {column} (byte {place}): malformed JSON: {reason}")
 
 

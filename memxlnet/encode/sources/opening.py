@@ -70,6 +70,9 @@ def open_source(
     is_name = isinstance(dataset_name, str | os.PathLike)
     if is_name and identity is not None:
         raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
+    for name, value in (("config_name", config_name), ("revision", revision)):
+        if value is not None and (is_file_name(dataset_name) or not isinstance(dataset_name, str)):
+            raise SettingsError(f"{name}: applies to Hub datasets only, found {value!r} with another source")
     if is_file_name(dataset_name):
         return FileSource(Path(check_text("dataset_name", os.fspath(dataset_name))), find_known)
     if isinstance(dataset_name, str):
