@@ -3,6 +3,7 @@
 `pyarrow.Schema.equals` ignores metadata unless asked and says only yes or no; an error message needs the list.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -41,33 +42,31 @@ def diff(expected: pa.Schema, found: pa.Schema) -> list[Difference]:
         columns, then metadata; empty when the schemas are equal in everything.
     """
     differences: list[Difference] = []
-    _diff_repeated(expected.names, found.names, differences)
-    names = list(dict.fromkeys([*expected.names, *found.names]))
-    for name in names:
-        ours, theirs = _column(expected, name), _column(found, name)
-        if ours is not None and theirs is not None:
-            _diff_fields(f"column {name}", ours, theirs, differences)
-        elif ours is not None or theirs is not None:
-            differences.append(Difference(f"column {name}", _describe(ours), _describe(theirs)))
-    shared_expected = [name for name in expected.names if name in found.names]
-    shared_found = [name for name in found.names if name in expected.names]
-    if shared_expected != shared_found:
+    ours, theirs = _numbered(expected), _numbered(found)
+    for key in dict.fromkeys([*ours, *theirs]):
+        where = _where(*key)
+        if key in ours and key in theirs:
+            _diff_fields(where, ours[key], theirs[key], differences)
+        else:
+            differences.append(Difference(where, _describe(ours.get(key)), _describe(theirs.get(key))))
+    if [key for key in ours if key in theirs] != [key for key in theirs if key in ours]:
         differences.append(Difference("order of columns", ", ".join(expected.names), ", ".join(found.names)))
     _diff_metadata("metadata", expected.metadata, found.metadata, differences)
     return differences
 
 
-def _column(schema: pa.Schema, name: str) -> pa.Field | None:
-    # Schema.field(name) warns and picks one when a name is repeated; the first index is always right.
-    indices = schema.get_all_field_indices(name)
-    return schema.field(indices[0]) if indices else None
+def _numbered(schema: pa.Schema) -> dict[tuple[str, int], pa.Field]:
+    """The columns by name and, as Arrow allows a name more than once, by how often it stood before."""
+    columns: dict[tuple[str, int], pa.Field] = {}
+    seen: Counter[str] = Counter()
+    for column in schema:
+        columns[column.name, seen[column.name]] = column
+        seen[column.name] += 1
+    return columns
 
 
-def _diff_repeated(expected: list[str], found: list[str], differences: list[Difference]) -> None:
-    for name in dict.fromkeys([*expected, *found]):
-        ours, theirs = expected.count(name), found.count(name)
-        if ours and theirs and ours != theirs:
-            differences.append(Difference(f"column {name}", f"{ours} times", f"{theirs} times"))
+def _where(name: str, before: int) -> str:
+    return f"column {name} (repeated, number {before + 1})" if before else f"column {name}"
 
 
 def _describe(field: pa.Field | None) -> str:
@@ -77,26 +76,26 @@ def _describe(field: pa.Field | None) -> str:
 
 
 def _diff_fields(where: str, expected: pa.Field, found: pa.Field, differences: list[Difference]) -> None:
-    before = len(differences)
     if expected.nullable != found.nullable:
         differences.append(Difference(f"{where} nullable", str(expected.nullable), str(found.nullable)))
     ours, theirs = expected.type, found.type
-    if ours.id == theirs.id and ours.num_fields == theirs.num_fields and ours.num_fields:
+    before = len(differences)
+    if ours.id == theirs.id and ours.num_fields == theirs.num_fields:
         for index in range(ours.num_fields):
             child, other = ours.field(index), theirs.field(index)
             if child.name != other.name:
                 differences.append(Difference(f"{where} child {index} name", child.name, other.name))
             _diff_fields(f"{where}.{child.name}", child, other, differences)
-    if not ours.equals(theirs, check_metadata=True) and not _types_differ_below(differences, before):
+    # Unequal children make their parents unequal; the parents differ beyond that in their parameters only.
+    explained = len(differences) > before and _parameters(ours) == _parameters(theirs)
+    if not explained and not ours.equals(theirs, check_metadata=True):
         differences.append(Difference(f"{where} type", str(ours), str(theirs)))
     _diff_metadata(f"{where} metadata", expected.metadata, found.metadata, differences)
 
 
-def _types_differ_below(differences: list[Difference], before: int) -> bool:
-    """Whether a difference of the children already explains that two nested types are unequal."""
-    return len(differences) > before and any(
-        "." in entry.where or "child" in entry.where for entry in differences[before:]
-    )
+def _parameters(kind: pa.DataType) -> list[object]:
+    """What a nested type has beside its children."""
+    return [getattr(kind, name, None) for name in ("list_size", "keys_sorted", "mode", "type_codes")]
 
 
 def _diff_metadata(

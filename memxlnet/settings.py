@@ -4,6 +4,7 @@
 work is done, which never changes a byte of the result (but for ``max_shard_rows``, which cuts the files elsewhere).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -27,6 +28,9 @@ DEFAULT_CACHE_DIR = "./memxlnet-cache"
 MAX_EAGER_EXAMPLES = 1000
 """Up to so many examples ``use_streaming=False`` is honoured."""
 
+MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
+"""Values below one Arrow array."""
+
 BAD_EXAMPLE_POLICIES = ("error", "drop")
 
 
@@ -38,6 +42,17 @@ def positive_int(name: str, value: object, hint: str = "") -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SettingsError(f"{name}: expected an integer above 0{hint}, found {value!r}")
+    return value
+
+
+def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+    """Check that a setting is one of several words and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if value not in choices:
+        raise SettingsError(f"{name}: expected {' or '.join(map(repr, choices))}, found {value!r}")
     return value
 
 
@@ -80,7 +95,8 @@ class EncodeSettings:
     on_bad_example: str = "error"
 
     def __post_init__(self) -> None:
-        positive_int("max_seq_length", self.max_seq_length)
+        if positive_int("max_seq_length", self.max_seq_length) > MAX_SEQ_LENGTH_LIMIT:
+            raise SettingsError(f"max_seq_length: expected at most {MAX_SEQ_LENGTH_LIMIT}, found {self.max_seq_length}")
         if isinstance(self.doc_stride, bool) or not isinstance(self.doc_stride, int) or self.doc_stride < 0:
             raise SettingsError(f"doc_stride: expected an integer of at least 0, found {self.doc_stride!r}")
         if self.max_n_segs is not None:
@@ -89,9 +105,7 @@ class EncodeSettings:
             positive_int("max_examples", self.max_examples, " (or None for all examples)")
         if not isinstance(self.insert_memory_tokens, bool):
             raise SettingsError(f"insert_memory_tokens: expected True or False, found {self.insert_memory_tokens!r}")
-        if self.on_bad_example not in BAD_EXAMPLE_POLICIES:
-            expected = " or ".join(map(repr, BAD_EXAMPLE_POLICIES))
-            raise SettingsError(f"on_bad_example: expected {expected}, found {self.on_bad_example!r}")
+        one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 """One raw row, checked: `Example`, or the reason why it is none."""
 
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from memxlnet.errors import ExampleError
@@ -135,9 +136,10 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
         if not isinstance(text, str) or not _is_unicode(text):
             kind = type(text).__name__ if not isinstance(text, str) else "half of a surrogate pair"
             raise ExampleError(f"{subject}: field 'answers.text[{index}]': expected text, found {kind}")
-        if isinstance(start, bool) or not isinstance(start, int) or not -_INT32_MAX <= start <= _INT32_MAX:
+        # NumPy's integers are integers too, but no int.
+        if isinstance(start, bool) or not isinstance(start, int | Integral) or abs(int(start)) > _INT32_MAX:
             raise ExampleError(f"{subject}: field 'answers.answer_start[{index}]': expected an offset, found {start!r}")
-    return tuple(texts), tuple(starts)
+    return tuple(texts), tuple(map(int, starts))
 
 
 def _sequence(value: Any, field: str, subject: str) -> list[Any]:

@@ -7,22 +7,10 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
-from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.errors import RowIndexError
+from memxlnet.settings import one_of
 
 DTYPES = ("int64", "stored")
-
-Dtype = str
-
-
-def check_dtype(dtype: str) -> str:
-    """Check the name of a type of model tensors.
-
-    Raises:
-        SettingsError: It is neither ``"int64"`` nor ``"stored"``.
-    """
-    if dtype not in DTYPES:
-        raise SettingsError(f"dtype: expected {' or '.join(map(repr, DTYPES))}, found {dtype!r}")
-    return dtype
 
 
 def as_dtype(columns: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
@@ -79,7 +67,7 @@ class Collate:
     """
 
     def __init__(self, dtype: str = "int64"):
-        self.dtype = check_dtype(dtype)
+        self.dtype = one_of("dtype", dtype, DTYPES)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """The columns of the rows; fresh tensors or those that were gathered."""

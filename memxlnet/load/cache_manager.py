@@ -11,7 +11,7 @@ from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, CacheNotFou
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
 from memxlnet.store.identity import differing_fields, tokenizer_fields
-from memxlnet.store.manifest import Manifest, find_caches
+from memxlnet.store.manifest import Manifest, find_caches, is_named
 from memxlnet.store.writer import CacheWriter
 
 WORK_SETTINGS = frozenset({"streaming_chunk_size", "chunk_size", "use_streaming", "max_memory_gb"})
@@ -36,7 +36,8 @@ def find_cache(
     """
     name = source_name(dataset_name)
     check_text("split", split)
-    found = [entry for entry in find_caches(cache_dir) if (entry[1].name, entry[1].split) == (name, split)]
+    # Names that give one slug give one directory, so they name one cache.
+    found = [entry for entry in find_caches(cache_dir) if is_named(entry[1], name, split)]
     subject = f"{cache_dir}: cache of {name!r}, split {split!r}"
     if not found:
         raise CacheNotFoundError(f"{subject}: expected one, found none; build it with process_and_cache_dataset")

@@ -7,12 +7,12 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import Collate, check_dtype
+from memxlnet.load.batches import Collate
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Ahead, Group
 from memxlnet.load.plan import GroupPlan, Ints, group_rows, shuffled
-from memxlnet.load.steps import StepMaker, check_ended_label
-from memxlnet.settings import positive_int
+from memxlnet.load.steps import ENDED_LABELS, StepMaker
+from memxlnet.settings import one_of, positive_int
 
 
 class TimeStepMajorDataLoader:
@@ -67,7 +67,7 @@ class TimeStepMajorDataLoader:
         self.seed = _check_seed(seed)
         self.drop_last = _check_bool("drop_last", drop_last)
         self.epoch = 0
-        self._maker = StepMaker(dataset, check_dtype(dtype), check_ended_label(ended_label))
+        self._maker = StepMaker(dataset, dtype, ended_label)
         self._documents = dataset.documents
 
     def set_epoch(self, epoch: int) -> None:
@@ -166,7 +166,7 @@ def create_dataloader(
             dtype=dtype,
             ended_label=ended_label,
         )
-    check_ended_label(ended_label)
+    one_of("ended_label", ended_label, ENDED_LABELS)
     _check_seed(seed)
     rows = len(_check_dataset(dataset))
     sampler = ShuffledRows(rows, seed) if _check_bool("shuffle", shuffle) else None

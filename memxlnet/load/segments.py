@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.errors import CacheDamagedError
 from memxlnet.store.cache import Cache
 
 _PLACES = (
@@ -30,7 +31,20 @@ class SegmentReader:
         self._places = [[shard.columns[name] for name in _PLACES] for shard in cache.features]
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """Everything about a segment that is no model input; see the dataset's documentation for the fields."""
+        """Everything about a segment that is no model input; see the dataset's documentation for the fields.
+
+        Raises:
+            CacheDamagedError: A value of the row cannot be.
+        """
+        try:
+            return self._read(row)
+        except (IndexError, ValueError, OverflowError) as error:
+            raise CacheDamagedError(
+                f"{self._cache.directory}, row {row}: expected values that fit together, found {error}; verify the "
+                "cache, or delete it to rebuild"
+            ) from error
+
+    def _read(self, row: int) -> dict[str, Any]:
         shard = len(self._starts) - 1
         while self._starts[shard] > row:
             shard -= 1

@@ -5,12 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memxlnet.errors import SettingsError
-from memxlnet.load.batches import as_dtype
+from memxlnet.load.batches import DTYPES, as_dtype
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.plan import GroupPlan
 from memxlnet.load.tensors import MODEL_COLUMNS
+from memxlnet.settings import one_of
 
 Step = dict[str, Any]
 """The tensors of one time index of a group, and the ids of its lanes."""
@@ -18,17 +18,6 @@ Step = dict[str, Any]
 ENDED_LABELS = ("ignore", "cls")
 
 _PLACES = ("cls_index", "segment_index", "context_token_count", "context_row_start", "question_row_start")
-
-
-def check_ended_label(value: str) -> str:
-    """Check the name of the answer positions of ended lanes.
-
-    Raises:
-        SettingsError: It is neither ``"ignore"`` nor ``"cls"``.
-    """
-    if value not in ENDED_LABELS:
-        raise SettingsError(f"ended_label: expected {' or '.join(map(repr, ENDED_LABELS))}, found {value!r}")
-    return value
 
 
 class StepMaker:
@@ -44,10 +33,11 @@ class StepMaker:
         manifest = dataset.manifest
         layout = manifest.layout
         self._dataset = dataset
-        self._dtype = dtype
+        self._dtype = one_of("dtype", dtype, DTYPES)
         self._memory = layout.num_memory_tokens
         self._padding = {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
         self._cls_index = layout.padded_cls_index(manifest.max_seq_length)
+        ended_label = one_of("ended_label", ended_label, ENDED_LABELS)
         label = manifest.max_seq_length if ended_label == "ignore" else self._cls_index
         self._labels = {"start_positions": label, "end_positions": label, "cls_index": self._cls_index}
 

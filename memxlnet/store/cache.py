@@ -4,7 +4,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -184,9 +183,3 @@ def _check_size(path: Path, size: int) -> None:
         raise _damaged(path, f"a file of {size} bytes (manifest)", "none") from None
     if found != size:
         raise _damaged(path, f"{size} bytes (manifest)", found)
-
-
-def feature_column(cache: Cache, name: str) -> NDArray[Any]:
-    """One column of features over all shards: a view for a single shard, else a copy."""
-    parts = [shard.columns[name] for shard in cache.features]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

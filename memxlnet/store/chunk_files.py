@@ -18,7 +18,7 @@ import xxhash
 from arrow_schemas import DROPPED, TABLES
 from memxlnet.errors import BuildError
 from memxlnet.store.files import file_digest
-from memxlnet.store.paths import sync_directory
+from memxlnet.store.paths import sync
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(directory)
+    sync(directory)
     return ChunkReceipt(index, name, sink.size, {table: tables[table].num_rows for table in CHUNK_TABLES})
 
 

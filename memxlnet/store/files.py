@@ -33,15 +33,6 @@ def file_digest(path: Path) -> str:
     return state.hexdigest()
 
 
-def sync_file(path: Path) -> None:
-    """Make a file's content durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_batch(path: Path, batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> None:
     """Write one record batch as an Arrow IPC file and make it durable."""
     schema = batch.schema.with_metadata(dict(metadata))

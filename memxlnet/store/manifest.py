@@ -13,7 +13,7 @@ from memxlnet.encode.sources import KnownFile
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
 from memxlnet.store.files import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
-from memxlnet.store.paths import MANIFEST, write_durably
+from memxlnet.store.paths import MANIFEST, slug, write_durably
 
 FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
@@ -237,6 +237,11 @@ def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
             yield directory, read_manifest(directory)
         except (CacheDamagedError, CacheMismatchError, CacheNotFoundError):
             continue
+
+
+def is_named(manifest: Manifest, name: str, split: str) -> bool:
+    """Whether a cache is of this name and split; names that become the same part of a file name are the same."""
+    return (slug(manifest.name), manifest.split) == (slug(name), split)
 
 
 def find_manifests(cache_dir: Path) -> Iterator[Manifest]:

@@ -62,8 +62,8 @@ def make_directory(path: Path) -> Path:
     return path
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable (POSIX; a rename is durable only after this)."""
+def sync(path: Path) -> None:
+    """Make a file's content durable, or the names in a directory: a rename is durable only after that (POSIX)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

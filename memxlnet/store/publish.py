@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,11 @@ from arrow_schemas import (
 from memxlnet.encode.tokens import Ints
 from memxlnet.errors import BuildError
 from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
-from memxlnet.store.files import column_values, column_width, file_digest, lay_out, sync_file, write_values
+from memxlnet.store.files import column_values, column_width, file_digest, lay_out, write_values
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.store.numbering import check_unique, number_contexts
-from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync_directory
+from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync
 
 DOCUMENTS_BATCH_ROWS = 1024
 """Rows of a record batch of documents: some 400 KB."""
@@ -34,8 +34,6 @@ CONTEXTS_BATCH_ROWS = 64
 
 MAX_LIST_VALUES = 2**31 - 1
 """Values below one Arrow array: larger ones are refused by the writer."""
-
-ReadChunks = Callable[[], Iterator[dict[str, pa.RecordBatch]]]
 
 
 class Publisher:
@@ -90,7 +88,7 @@ class Publisher:
         files = [self._write_file(staging, TOKENIZER, self._settings.tokenizer.backend_json.encode())]
         if totals[DROPPED]:
             files.append(self._write_file(staging, DROPPED_REPORT, b"".join(self._dropped_lines())))
-        sync_directory(staging)
+        sync(staging)
         manifest = Manifest(
             name=self._settings.name,
             split=self._settings.split,
@@ -105,7 +103,7 @@ class Publisher:
             provenance=self._settings.provenance,
         )
         write_manifest(staging, manifest)
-        sync_directory(staging)
+        sync(staging)
         return manifest
 
     def _read(self) -> Iterator[dict[str, pa.RecordBatch]]:
@@ -184,7 +182,7 @@ class Publisher:
 
 def finished_file(path: Path) -> FileRecord:
     """Make a file durable and record its size and checksum."""
-    sync_file(path)
+    sync(path)
     return FileRecord(path.name, path.stat().st_size, file_digest(path))
 
 

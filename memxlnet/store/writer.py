@@ -22,7 +22,7 @@ from memxlnet.store.paths import (
     RETIRED_PREFIX,
     as_directory,
     make_directory,
-    sync_directory,
+    sync,
     write_durably,
 )
 from memxlnet.store.publish import Publisher
@@ -170,6 +170,10 @@ class CacheWriter:
     def begin(self, settings: CacheSettings) -> Collection[int]:
         """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
         make_directory(self.cache_dir)
+        with _told(self._build_directory(settings)):
+            return self._begin(settings)
+
+    def _begin(self, settings: CacheSettings) -> Collection[int]:
         build = self._build_directory(settings)
         state = {"fingerprint": settings.fingerprint, "chunking": settings.chunking}
         if build.exists() and _read_state(build) != state:
@@ -219,7 +223,7 @@ class CacheWriter:
         final = self.directory(settings)
         self._retire(final)
         staging.rename(final)
-        sync_directory(self.cache_dir)
+        sync(self.cache_dir)
         shutil.rmtree(build)
         self._settings = None
         return BuildSummary.of(final, manifest)
@@ -231,13 +235,12 @@ class CacheWriter:
 
     def _retire(self, final: Path) -> None:
         """Move a cache that is replaced out of the way, then unlink it: what a reader has mapped stays."""
-        for number in range(1_000_000):
-            if not final.exists():
-                return
-            retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}-{number}"
-            if not retired.exists():
-                final.rename(retired)
-                shutil.rmtree(retired)
+        for leftover in self.cache_dir.glob(f"{RETIRED_PREFIX}{final.name}-*"):
+            shutil.rmtree(leftover)
+        if final.exists():
+            retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}-{os.getpid()}"
+            final.rename(retired)
+            shutil.rmtree(retired)
 
 
 @contextlib.contextmanager

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memxlnet.errors import MemxlnetError, RowIndexError, SettingsError
-from memxlnet.load import loader as loader_module
+from memxlnet.load import groups as groups_module
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import Group, TimeStepMajorDataLoader, create_dataloader
+from memxlnet.load.groups import Group
+from memxlnet.load.loader import TimeStepMajorDataLoader, create_dataloader
 from memxlnet.load.plan import shuffled
 from memxlnet.load.steps import StepMaker
 from memxlnet.load.tensors import FeatureTensors
@@ -221,7 +222,7 @@ class TestGroup:
     @given(data=st.data())
     def test_steps_in_any_order_are_equal_with_and_without_the_thread(self, built: Built, data: st.DataObject) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(loader_module, "PIECE_ROWS", 8)
+            patch.setattr(groups_module, "PIECE_ROWS", 8)
             dataset = CacheDataset(built.plain)
             expected = all_steps(time_major(dataset, 3))
             for number, group in enumerate(time_major(dataset, 3, num_workers=1)):
@@ -239,7 +240,7 @@ class TestGroup:
     def test_skipped_groups_and_steps_are_no_hindrance(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(loader_module, "PIECE_ROWS", 6)
+        monkeypatch.setattr(groups_module, "PIECE_ROWS", 6)
         expected = all_steps(time_major(lazy, 2))
         for number, group in enumerate(time_major(lazy, 2, num_workers=1)):
             if number % 3 == 1:
@@ -272,7 +273,7 @@ class TestPieces:
         self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         steps = int(long.documents.num_segments.max())
-        assert steps > 2 * loader_module.PIECE_ROWS
+        assert steps > 2 * groups_module.PIECE_ROWS
         gathers = Gathers(monkeypatch)
         for lanes in (1, 2):
             gathers.rows.clear()
@@ -294,7 +295,7 @@ class TestPieces:
     def test_the_thread_works_ahead_by_a_bounded_number_of_pieces(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, num_workers: int
     ) -> None:
-        monkeypatch.setattr(loader_module, "PIECE_ROWS", 4)
+        monkeypatch.setattr(groups_module, "PIECE_ROWS", 4)
         gathers = Gathers(monkeypatch)
         groups = iter(time_major(lazy, 2, num_workers=num_workers))
         _ = next(groups)[0]
@@ -312,7 +313,7 @@ class TestPieces:
     def test_a_plain_iteration_gathers_each_piece_once(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(loader_module, "PIECE_ROWS", 8)
+        monkeypatch.setattr(groups_module, "PIECE_ROWS", 8)
         gathers = Gathers(monkeypatch)
         for num_workers in (0, 1):
             gathers.rows.clear()
@@ -323,7 +324,7 @@ class TestPieces:
 
 class TestEpochs:
     def test_workers_make_no_difference(self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(loader_module, "PIECE_ROWS", 10)
+        monkeypatch.setattr(groups_module, "PIECE_ROWS", 10)
         loaders = [time_major(lazy, 4, shuffle=True, seed=3, num_workers=count) for count in (0, 1, 2)]
         for _ in range(2):
             expected, *others = [all_steps(loader) for loader in loaders]
@@ -400,7 +401,7 @@ class TestThread:
     def test_an_exception_reaches_the_caller_with_its_traceback(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, num_workers: int
     ) -> None:
-        monkeypatch.setattr(loader_module, "PIECE_ROWS", 8)
+        monkeypatch.setattr(groups_module, "PIECE_ROWS", 8)
         expected = list(itertools.chain(*all_steps(time_major(lazy, 4))))
         self._fail_in_third(monkeypatch)
         seen: list[dict[str, Any]] = []

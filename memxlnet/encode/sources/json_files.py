@@ -1,9 +1,10 @@
 """JSON as a stream: official nested SQuAD (v1.1 and v2), flat records, and JSON Lines."""
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import ijson
 
@@ -59,10 +60,18 @@ def _excerpt(line: bytes) -> str:
     return repr(line[:80].decode("utf-8", "replace"))
 
 
+def _open(path: Path) -> BinaryIO:
+    """Open a JSON file behind its byte order mark, if it has one."""
+    file = path.open("rb")
+    if file.read(len(BOM_UTF8)) != BOM_UTF8:
+        file.seek(0)
+    return file
+
+
 def _told(path: Path) -> str:
     """The form of a file: the ijson prefix of its records, or nothing for JSON Lines."""
     expected = "official SQuAD (data[].paragraphs[].qas[]), an array of flat records, or JSON Lines"
-    with path.open("rb") as file:
+    with _open(path) as file:
         try:
             for prefix, event, value in ijson.parse(file, use_float=True):
                 if prefix == "" and event == "start_array":
@@ -81,7 +90,7 @@ def _told(path: Path) -> str:
 
 
 def _items(path: Path, prefix: str) -> Iterator[Any]:
-    with path.open("rb") as file:
+    with _open(path) as file:
         try:
             yield from ijson.items(file, prefix, use_float=True, buf_size=_READ_BYTES)
         except (ijson.JSONError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from memxlnet.encode.sources.base import HashedFile
 from memxlnet.errors import SourceError, SourceNotFoundError
 
 _BATCH_ROWS = 1000
@@ -133,13 +134,14 @@ class HubSource:
         config_name: str | None,
         revision: str | None,
         token: str | None,
-        hash_file: Callable[[str], str],
+        hashed_file: Callable[[str], HashedFile],
     ):
         import datasets
 
         self.name = name
         self._split = split
-        self._hash_file = hash_file
+        self._hashed_file = hashed_file
+        self._local: list[HashedFile] = []
         try:
             self._builder = datasets.load_dataset_builder(name, config_name, revision=revision, token=token)
         except FileNotFoundError as error:
@@ -170,8 +172,9 @@ class HubSource:
         }
         if files is None:
             return {**identity, "name": self.name, "hash": self._builder.hash}
-        told = [str(file) if "://" in str(file) else f"sha256:{self._hash_file(str(file))}" for file in files]
-        return {**identity, "files": told}
+        self._local = [self._hashed_file(str(file)) for file in files if "://" not in str(file)]
+        remote = [str(file) for file in files if "://" in str(file)]
+        return {**identity, "files": remote + [f"sha256:{file.known().sha256}" for file in self._local]}
 
     def provenance(self) -> dict[str, Any]:
         """The name on the Hub."""
@@ -185,4 +188,6 @@ class HubSource:
             raise SourceError(f"{self.name}, split {self._split!r}: {error}") from error
 
     def check_unchanged(self) -> None:
-        """A revision does not change."""
+        """Raise where a local file changed; a revision on the Hub does not."""
+        for file in self._local:
+            file.check_unchanged()

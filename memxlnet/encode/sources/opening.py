@@ -79,7 +79,11 @@ def open_source(
         check_text("dataset_name", dataset_name)
         if not re.search(r"\w", dataset_name):
             raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
-        return HubSource(dataset_name, split, config_name, revision, token, lambda file: _hash(file, find_known))
+
+        def hashed_file(file: str) -> HashedFile:
+            return HashedFile(Path(file), find_known)
+
+        return HubSource(dataset_name, split, config_name, revision, token, hashed_file)
     return _open_object(dataset_name, split, identity)
 
 
@@ -96,7 +100,3 @@ def _open_object(value: Any, split: str, identity: str | None) -> Source:
             f"{type(value).__name__}"
         )
     return IterableSource(value, source_name(value), identity)
-
-
-def _hash(file: str, find_known: FindKnown | None) -> str:
-    return HashedFile(Path(file), find_known).known().sha256

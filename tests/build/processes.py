@@ -1,0 +1,124 @@
+"""Builds in processes of their own, which can be killed at any moment.
+
+A fork server imports everything once, so that each process starts in milliseconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.encode.encoder import Encoder
+from memxlnet.store.verify import verify
+from tests.golden.make_golden import golden_tokenizer
+from tests.support import long_examples
+
+SETTINGS: dict[str, Any] = {
+    "max_seq_length": 32,
+    "doc_stride": 8,
+    "streaming_chunk_size": 3,
+    "max_shard_rows": 20,
+    "progress": False,
+}
+
+
+# The default lock of the bar is a semaphore of the system, which a killed process leaves behind.
+tqdm.set_lock(threading.RLock())
+
+# The first array of pyarrow imports pandas where it is there.
+pa.array(np.zeros(1))
+
+
+def rows() -> list[dict[str, Any]]:
+    """Eleven examples in four chunks; some share a context."""
+    made = long_examples(11, words=40)
+    for number in (4, 7, 8):
+        made[number]["context"], made[number]["answers"] = made[1]["context"], made[1]["answers"]
+    return made
+
+
+def build(cache_dir: Path, **changes: Any) -> int:
+    """The one build of these tests."""
+    return process_and_cache_dataset(rows(), "test", cache_dir, tokenizer=golden_tokenizer(), **{**SETTINGS, **changes})
+
+
+def server() -> ForkServerContext:
+    """A fork server that has everything loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.build.processes"])
+    return context
+
+
+def start(target: Any, *arguments: Any) -> ForkServerProcess:
+    """Start a process."""
+    process = server().Process(target=target, args=arguments, daemon=True)
+    process.start()
+    return process
+
+
+EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate"})
+
+
+def build_until(cache_dir: Path, event: int, report: Any) -> None:
+    """Build, and kill this process just before the given file operation in the cache directory.
+
+    Args:
+        cache_dir: Directory of the caches.
+        event: Number of the file operation, from 0.
+        report: A connection that gets the number of operations where the build ends before.
+    """
+    seen = -1
+    folder = os.fsencode(cache_dir)
+
+    def hook(name: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal seen
+        if name in EVENTS and _within(folder, arguments):
+            seen += 1
+            if seen == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    build(cache_dir)
+    report.send(seen + 1)
+
+
+def _within(folder: bytes, arguments: Iterable[Any]) -> bool:
+    return any(
+        os.fsencode(value).startswith(folder) for value in arguments if isinstance(value, str | bytes | os.PathLike)
+    )
+
+
+def build_and_tell(cache_dir: Path, barrier: Any, report: Any, settings: dict[str, Any]) -> None:
+    """Build when all are ready, and report the number of features and of chunks that were encoded here."""
+    encoded = 0
+    plain = Encoder.tokenize
+
+    def count(self: Encoder, chunk: Any) -> Any:
+        nonlocal encoded
+        encoded += 1
+        return plain(self, chunk)
+
+    Encoder.tokenize = count  # type: ignore[method-assign]
+    barrier.wait(60)
+    features = build(cache_dir, **settings)
+    report.send((features, encoded))
+
+
+def published(cache_dir: Path) -> Iterator[Path]:
+    """The directories under a name that is no leftover; each must be a whole cache."""
+    for path in sorted(cache_dir.iterdir()) if cache_dir.exists() else ():
+        if not path.name.startswith("."):
+            assert path.is_dir(), path
+            assert (path / "manifest.json").exists(), f"{path}: published without a manifest"
+            verify(path)
+            yield path

@@ -1,0 +1,93 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memxlnet.build.chunking import CHUNK_SHARE, Chunk, CostModel, read_chunks
+from memxlnet.encode.examples import BadExample, Example
+from memxlnet.encode.sources import open_source
+from memxlnet.errors import ExampleError, MemoryLimitError
+from memxlnet.settings import BuildSettings, EncodeSettings
+from tests.support import example, write_json_lines
+
+
+def cut(rows: Any, size: int, encode: EncodeSettings | None = None, build: BuildSettings | None = None) -> list[Chunk]:
+    return list(read_chunks(open_source(rows, "x"), encode or EncodeSettings(), build or BuildSettings(), size))
+
+
+def numbered(count: int, context: str = "the lamp") -> list[dict[str, Any]]:
+    return [example(context, id=str(number)) for number in range(count)]
+
+
+@given(st.integers(0, 30), st.integers(1, 12), st.none() | st.integers(1, 40))
+def test_every_example_is_in_one_chunk_in_order(count: int, size: int, max_examples: int | None) -> None:
+    chunks = cut(numbered(count), size, EncodeSettings(max_examples=max_examples))
+    wanted = count if max_examples is None else min(count, max_examples)
+    assert [entry.id for chunk in chunks for entry in chunk] == [str(number) for number in range(wanted)]
+    assert [len(chunk) for chunk in chunks[:-1]] == [size] * ((wanted - 1) // size if wanted else 0)
+    assert all(chunks)
+
+
+@given(st.lists(st.integers(0, 6000), min_size=1, max_size=30), st.integers(1, 10))
+def test_no_chunk_costs_more_than_its_share(lengths: list[int], size: int) -> None:
+    rows = [example("x" * length, "", id=str(number)) for number, length in enumerate(lengths)]
+    encode = EncodeSettings(max_seq_length=32, doc_stride=8)
+    model = CostModel(encode)
+    costs = [model.example(Example(0, "", "", row["context"], (), ()), context_is_new=True) for row in rows]
+    bound = max(costs) / CHUNK_SHARE / 2**30 * 1.001
+    chunks = cut(rows, size, encode, BuildSettings(max_memory_gb=bound))
+    assert [entry.id for chunk in chunks for entry in chunk] == [row["id"] for row in rows]
+    for chunk, following in zip(chunks, [*chunks[1:], []], strict=True):
+        seen: set[str] = set()
+        cost = 0
+        for entry in chunk:
+            assert isinstance(entry, Example)
+            cost += model.example(entry, entry.context not in seen)
+            seen.add(entry.context)
+        assert cost <= bound * CHUNK_SHARE * 2**30
+        # A chunk is closed only where it is full or the next example would not fit.
+        if following and len(chunk) < size:
+            head = following[0]
+            assert isinstance(head, Example)
+            assert cost + model.example(head, head.context not in seen) > int(bound * CHUNK_SHARE * 2**30)
+
+
+def test_a_shared_context_is_counted_once() -> None:
+    rows = numbered(40, "x" * 100_000)
+    encode = EncodeSettings(max_n_segs=1)
+    alone = CostModel(encode).example(Example(0, "", "What is it?", rows[0]["context"], (), ()), context_is_new=True)
+    bound = 1.5 * alone / CHUNK_SHARE / 2**30
+    assert len(cut(rows, 1000, encode, BuildSettings(max_memory_gb=bound))) == 1
+    distinct = [{**row, "context": f"{row['id']}{row['context']}"} for row in rows]
+    assert len(cut(distinct, 1000, encode, BuildSettings(max_memory_gb=bound))) == 40
+
+
+def test_an_example_that_does_not_fit_is_named_before_it_is_encoded() -> None:
+    rows = [*numbered(2), example("x" * 10_000_000, id="giant")]
+    with pytest.raises(MemoryLimitError) as caught:
+        cut(rows, 10, None, BuildSettings(max_memory_gb=0.1))
+    message = str(caught.value)
+    assert "example 'giant' (row 2)" in message
+    assert "10000000 characters" in message
+    assert "at most max_memory_gb 0.1; raise it, or set max_n_segs" in message
+    assert len(cut(rows, 10, None, BuildSettings(max_memory_gb=100))) == 1
+
+
+def test_bad_rows_stop_or_are_counted() -> None:
+    rows = [*numbered(2), {"id": "bad", "question": 5}, *numbered(1)]
+    with pytest.raises(ExampleError, match="example 'bad'"):
+        cut(rows, 2)
+    chunks = cut(rows, 2, EncodeSettings(on_bad_example="drop"))
+    assert [len(chunk) for chunk in chunks] == [2, 2]
+    bad = chunks[1][0]
+    assert isinstance(bad, BadExample)
+    assert (bad.row, bad.id) == (2, "bad")
+    assert "field 'question': expected text, found int" in bad.reason
+
+
+def test_what_comes_behind_the_last_example_is_never_read(tmp_path: Path) -> None:
+    path = write_json_lines(tmp_path / "rows.jsonl", numbered(3))
+    path.write_text(path.read_text() + "{ malformed")
+    assert [len(chunk) for chunk in cut(path, 10, EncodeSettings(max_examples=3))] == [3]

@@ -1,0 +1,201 @@
+"""Reading a tokenizer: what it says of rows, and which tokenizers are refused."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from tokenizers import Regex, Tokenizer, normalizers, processors
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import CanineTokenizer, PreTrainedTokenizerFast
+
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.layout import RowLayout, read_tokenizer
+from memxlnet.errors import SettingsError, TokenizerError
+from memxlnet.settings import EncodeSettings
+from tests.encode.oracle import encode, features, make_example
+from tests.styles import STYLES, make, roberta_style
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("memory_tokens", [0, 3])
+def test_what_is_read_off_a_tokenizer(name: str, memory_tokens: int) -> None:
+    style, tokenizer = STYLES[name], make(name, memory_tokens)
+    layout = read_tokenizer(tokenizer).layout
+    assert (len(layout.prefix), len(layout.middle), len(layout.suffix)) == (style.prefix, style.middle, style.suffix)
+    assert layout.overhead == style.overhead + 2 * memory_tokens
+    assert layout.context_first == layout.pad_left == style.context_first
+    assert (layout.pad_id, layout.cls_id) == (tokenizer.pad_token_id, tokenizer.cls_token_id)
+    assert layout.num_memory_tokens == memory_tokens
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("memory_tokens", [0, 2])
+def test_the_place_of_cls_in_an_empty_row(name: str, memory_tokens: int) -> None:
+    tokenizer = make(name, memory_tokens)
+    layout = read_tokenizer(tokenizer).layout
+    [row] = features(encode(tokenizer, [make_example("", "")], max_seq_length=30, doc_stride=1))
+    assert row["cls_index"] == layout.padded_cls_index(30)
+    assert row["input_ids"][row["cls_index"]] == tokenizer.cls_token_id
+    assert layout.empty_cls_index == row["cls_index"] - row["attention_mask"].index(1)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_layout_survives_json(name: str) -> None:
+    layout = read_tokenizer(make(name, 2)).layout
+    assert RowLayout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
+
+
+@pytest.mark.parametrize("change", [{"more": 1}, {"pad_id": ...}])
+def test_a_layout_with_other_fields_is_refused(change: dict[str, Any]) -> None:
+    values = {**read_tokenizer(make("xlnet")).layout.to_json(), **change}
+    with pytest.raises(TypeError):
+        RowLayout.from_json({name: value for name, value in values.items() if value is not ...})
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_reading_leaves_the_tokenizer_and_takes_no_state_of_it(name: str) -> None:
+    tokenizer = make(name)
+    fresh = read_tokenizer(tokenizer)
+    tokenizer("a b c", "d", truncation="only_first", max_length=7, stride=0, padding="max_length")
+    before = tokenizer.backend_tokenizer.to_str()
+    used = read_tokenizer(tokenizer)
+    assert tokenizer.backend_tokenizer.to_str() == before
+    assert json.loads(before)["truncation"] is not None
+    assert (used.backend_json, used.layout) == (fresh.backend_json, fresh.layout)
+    assert used.backend.padding is None
+    assert used.backend.truncation is None
+
+
+def test_the_content_of_a_saved_copy_is_the_same(tmp_path: Any) -> None:
+    tokenizer = make("xlnet", 2)
+    tokenizer.save_pretrained(tmp_path / "copy")
+    loaded = type(tokenizer).from_pretrained(tmp_path / "copy")
+    assert read_tokenizer(loaded).layout == read_tokenizer(tokenizer).layout
+    assert read_tokenizer(loaded).vocabulary_size == read_tokenizer(tokenizer).vocabulary_size
+
+
+def test_the_vocabulary_size_covers_the_largest_id_behind_a_gap() -> None:
+    content = json.loads(make("bert-cased").backend_tokenizer.to_str())
+    largest = max(content["model"]["vocab"].values())
+    content["model"]["vocab"]["far"] = largest + 50
+    backend = Tokenizer.from_str(json.dumps(content))
+    backend.add_special_tokens(["[NEW]"])
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    assert max(tokenizer.get_vocab().values()) == largest + 50
+    assert read_tokenizer(tokenizer).vocabulary_size == largest + 51
+
+
+@pytest.mark.parametrize("value", [None, "xlnet-base-cased", 3, make("bert-cased").backend_tokenizer], ids=repr)
+def test_what_is_no_transformers_tokenizer_is_refused(value: Any) -> None:
+    with pytest.raises(TokenizerError, match="expected a transformers fast tokenizer, found"):
+        read_tokenizer(value)
+
+
+def test_a_slow_tokenizer_is_refused() -> None:
+    with pytest.raises(TokenizerError, match=r"expected a fast tokenizer .*, found the slow CanineTokenizer; load it"):
+        read_tokenizer(CanineTokenizer())
+
+
+@pytest.mark.parametrize("name", ["xlnet", "bert-cased", "roberta"])
+@pytest.mark.parametrize("token", ["pad", "cls"])
+def test_a_missing_special_token_is_named(name: str, token: str) -> None:
+    tokenizer = make(name)
+    setattr(tokenizer, f"{token}_token", None)
+    with pytest.raises(TokenizerError, match=f"expected a {token} token, found none; set tokenizer.{token}_token"):
+        read_tokenizer(tokenizer)
+
+
+def test_left_truncation_is_refused() -> None:
+    tokenizer = make("xlnet")
+    tokenizer.truncation_side = "left"
+    with pytest.raises(TokenizerError, match=r"expected truncation_side 'right', found 'left'.*set tokenizer.trunc"):
+        read_tokenizer(tokenizer)
+
+
+def test_a_cls_token_outside_the_template_is_refused() -> None:
+    tokenizer = make("bert-cased")
+    tokenizer.cls_token = "[MASK]"
+    with pytest.raises(TokenizerError, match=r"expected its cls token '\[MASK\]' in the template of a pair"):
+        read_tokenizer(tokenizer)
+
+
+def test_a_pair_in_reversed_order_is_refused() -> None:
+    tokenizer = make("bert-cased")
+    special = [("[CLS]", tokenizer.cls_token_id), ("[SEP]", tokenizer.sep_token_id)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $B [SEP] $A [SEP]", special_tokens=special
+    )
+    with pytest.raises(TokenizerError, match="expected a pair as first text, then second text, found the order"):
+        read_tokenizer(tokenizer)
+
+
+def _of_words(vocabulary: dict[str, int], normalizer: Any = None) -> Any:
+    backend = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    if normalizer is not None:
+        backend.normalizer = normalizer
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", cls_token="[CLS]")
+
+
+def test_a_tokenizer_that_gives_no_tokens_is_refused() -> None:
+    tokenizer = _of_words({"[PAD]": 0, "[CLS]": 1, "[UNK]": 2}, normalizers.Replace(Regex("[\\s\\S]+"), ""))
+    with pytest.raises(TokenizerError, match="expected tokens for a pair of texts, found none for any probe"):
+        read_tokenizer(tokenizer)
+
+
+def test_a_tokenizer_that_fails_is_refused_with_the_cause() -> None:
+    tokenizer = _of_words({"[PAD]": 0, "[CLS]": 1})
+    with pytest.raises(TokenizerError, match=r"tokenizer: failed on the pair of texts 'a', 'a': .*Missing \[UNK\]"):
+        read_tokenizer(tokenizer)
+
+
+def test_a_prefix_space_with_trimmed_offsets_is_refused() -> None:
+    """tokenizers gives the first token of each window other offsets than the same token elsewhere."""
+    message = "found a RobertaProcessing post-processor with trim_offsets and add_prefix_space; load the tokenizer with"
+    with pytest.raises(TokenizerError, match=message):
+        read_tokenizer(roberta_style(add_prefix_space=True))
+
+
+def test_a_prefix_space_within_a_sequence_of_processors_is_refused() -> None:
+    tokenizer = make("roberta")
+    last = tokenizer.backend_tokenizer.post_processor
+    parts = [processors.ByteLevel(add_prefix_space=True, trim_offsets=True), last]
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence(parts)
+    with pytest.raises(TokenizerError, match="found a ByteLevel post-processor"):
+        read_tokenizer(tokenizer)
+
+
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("memory_tokens", [0, 4])
+def test_the_smallest_row_has_room_for_one_token_of_each_text(name: str, memory_tokens: int) -> None:
+    tokenizer = make(name, memory_tokens)
+    content = read_tokenizer(tokenizer)
+    smallest = STYLES[name].overhead + 2 * memory_tokens + 2
+    Encoder(content.backend, content.layout, EncodeSettings(max_seq_length=smallest, doc_stride=1))
+    with pytest.raises(SettingsError) as caught:
+        content.layout.check(EncodeSettings(max_seq_length=smallest - 1, doc_stride=0))
+    assert str(caught.value) == (
+        f"max_seq_length: expected at least {smallest} (room for {smallest - 2} special and memory tokens, one token "
+        f"of question and one of context), found {smallest - 1}"
+    )
+
+
+@pytest.mark.parametrize("memory_tokens", [0, 4])
+def test_an_overlap_that_no_question_allows_is_refused(memory_tokens: int) -> None:
+    content = read_tokenizer(make("xlnet", memory_tokens))
+    room = 32 - 3 - 2 * memory_tokens
+    content.layout.check(EncodeSettings(max_seq_length=32, doc_stride=room - 1))
+    message = (
+        f"doc_stride: expected an overlap below {room} (max_seq_length 32 less {3 + 2 * memory_tokens} special and "
+        f"memory tokens), found {room}; doc_stride is the overlap of two segments"
+    )
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        content.layout.check(EncodeSettings(max_seq_length=32, doc_stride=room))
+
+
+def test_memory_tokens_that_are_not_inserted_take_no_room() -> None:
+    layout = read_tokenizer(make("xlnet", 8), insert_memory_tokens=False).layout
+    assert (layout.overhead, layout.memory_read_ids, layout.memory_write_ids) == (3, (), ())

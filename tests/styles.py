@@ -1,0 +1,121 @@
+"""Small tokenizers of every layout that the library supports, made in code: the same in every run, no download.
+
+Each is a transformers fast tokenizer of the real class over a vocabulary of a few words and all single characters of
+ASCII (byte-level BPE: all bytes), so that most texts become several tokens and some become unknown ones.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer, BertTokenizerFast, RobertaTokenizerFast, XLNetTokenizerFast
+
+from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.sample import sample_tokenizer_directory
+
+WORDS = ("the", "a", "of", "born", "was", "in", "German", "Paris", "capital", "what", "is", "who", "river", "1990")
+"""Whole words of every vocabulary here, in this order."""
+
+ASCII = tuple(chr(code) for code in range(33, 127))
+
+XLNET_SPECIAL = ("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>")
+BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+
+def xlnet_style(**fields: Any) -> Any:
+    """Unigram, ``context <sep> question <sep> <cls>``, padded on the left; segment ids 0, 1 and 2."""
+    pieces = [*XLNET_SPECIAL, "▁", *(f"▁{word}" for word in WORDS), "ing", "er", "é", *ASCII]
+    scores = [0.0] * len(XLNET_SPECIAL) + [-2.0 - 0.125 * index for index in range(len(pieces) - len(XLNET_SPECIAL))]
+    return XLNetTokenizerFast(vocab=list(zip(pieces, scores, strict=True)), padding_side="left", **fields)
+
+
+def sample_style() -> Any:
+    """The bundled tokenizer: as `xlnet_style`, with a vocabulary of 2,000 pieces."""
+    return AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+
+
+def bert_style(**fields: Any) -> Any:
+    """WordPiece, ``[CLS] question [SEP] context [SEP]``, padded on the right; segment ids 0 and 1."""
+    words = (*WORDS, *(word.lower() for word in WORDS))
+    pieces = [*BERT_SPECIAL, *words, *ASCII, "é", "中", "##ing", "##er", *(f"##{character}" for character in ASCII)]
+    return BertTokenizerFast(vocab=_numbered(pieces), **fields)
+
+
+def roberta_style(**fields: Any) -> Any:
+    """Byte-level BPE, ``<s> question </s></s> context </s>``, padded on the right; no segment ids."""
+    pieces = [*ROBERTA_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    merges: list[tuple[str, str]] = []
+    for word in (*(f"Ġ{word}" for word in WORDS), *WORDS):
+        for stop in range(1, len(word)):
+            merges.append((word[:stop], word[stop]))
+            pieces.append(word[: stop + 1])
+    merges = list(dict.fromkeys(merges))
+    return RobertaTokenizerFast(vocab=_numbered(pieces), merges=merges, **fields)
+
+
+def _numbered(pieces: Iterable[str]) -> dict[str, int]:
+    return {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
+
+
+@dataclass(frozen=True)
+class Style:
+    """A tokenizer and what is known of its rows without asking the library.
+
+    Attributes:
+        make: Makes a fresh one.
+        prefix: Number of special tokens before the first text.
+        middle: Number of those between the texts.
+        suffix: Number of those behind the second text.
+        cls_from_start: Place of ``cls`` counted from the first token of a row; None where it is the last token.
+        context_first: Whether the context is the first text.
+    """
+
+    make: Callable[[], Any]
+    prefix: int
+    middle: int
+    suffix: int
+    cls_from_start: int | None = 0
+    context_first: bool = False
+
+    @property
+    def overhead(self) -> int:
+        return self.prefix + self.middle + self.suffix
+
+
+STYLES: dict[str, Style] = {
+    "xlnet": Style(xlnet_style, 0, 1, 2, None, context_first=True),
+    "xlnet-sample": Style(sample_style, 0, 1, 2, None, context_first=True),
+    "xlnet-padded-right": Style(lambda: _set(xlnet_style(), padding_side="right"), 0, 1, 2, None),
+    "xlnet-pad-type-3": Style(lambda: _set(xlnet_style(), _pad_token_type_id=3), 0, 1, 2, None, context_first=True),
+    "bert-uncased": Style(bert_style, 1, 1, 1),
+    "bert-cased": Style(lambda: bert_style(do_lower_case=False), 1, 1, 1),
+    "bert-accents": Style(lambda: bert_style(strip_accents=False, tokenize_chinese_chars=False), 1, 1, 1),
+    "bert-padded-left": Style(lambda: _set(bert_style(), padding_side="left"), 1, 1, 1, context_first=True),
+    "roberta": Style(roberta_style, 1, 2, 1),
+    "roberta-untrimmed": Style(lambda: roberta_style(trim_offsets=False, add_prefix_space=True), 1, 2, 1),
+    "split-special": Style(lambda: xlnet_style(split_special_tokens=True), 0, 1, 2, None, context_first=True),
+}
+"""The layouts that tests run over, by name."""
+
+
+def _set(tokenizer: Any, **fields: Any) -> Any:
+    for name, value in fields.items():
+        setattr(tokenizer, name, value)
+    return tokenizer
+
+
+def make(name: str, memory_tokens: int = 0) -> Any:
+    """A fresh tokenizer of a style, with memory tokens where a number is given."""
+    tokenizer = STYLES[name].make()
+    if memory_tokens:
+        configure_memory_tokens(tokenizer, memory_tokens)
+    return tokenizer
+
+
+@cache
+def shared(name: str, memory_tokens: int = 0) -> Any:
+    """As `make`, one tokenizer for all tests that leave it as it is."""
+    return make(name, memory_tokens)
