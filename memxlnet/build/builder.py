@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Collection, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from tqdm import tqdm
 
 from memxlnet.background import Prefetched
 from memxlnet.build.check import check_against_transformers
-from memxlnet.build.chunking import CHUNK_SHARE, Chunk, read_chunks
+from memxlnet.build.chunking import CHUNK_SHARE, read_chunks
 from memxlnet.encode.encoder import Encoder, TokenizedChunk
 from memxlnet.encode.examples import Example
 from memxlnet.encode.layout import read_tokenizer
@@ -116,74 +115,44 @@ class Build:
         encoder = Encoder(content.backend, content.layout, settings.encode)
         finished = set(manager.begin(settings))
         features = examples = 0
-        # While the rows of one chunk are put together, the next is tokenized (in Rust, outside of Python's lock), the
-        # one behind it is read, and the last one is written: four stages, one chunk in each.
-        read = Prefetched(enumerate(read_chunks(self.source, settings.encode, build, chunk_size)), depth=1)
-        tokenized = Prefetched(self._tokenize(encoder, read, finished), depth=1)
-        with (
-            closing(read),
-            closing(tokenized),
-            closing(_progress(self.source, settings, build)) as bar,
-            _Writing(manager) as writing,
-        ):
-            for index, num_examples, chunk in tokenized:
+        receipts: list[Any] = []
+        # A thread reads and tokenizes the next chunk (mostly in Rust, outside of Python's lock) while the rows of this
+        # one are put together and written.
+        chunks = Prefetched(self._tokenized(encoder, build, chunk_size, finished), depth=1)
+        with closing(chunks), closing(_progress(self.source, settings, build)) as bar:
+            for index, num_examples, chunk in chunks:
                 if index == 1 and not build.use_streaming:
                     logger.info("use_streaming=False: too much for one chunk, streaming instead")
                 if chunk is not None:
                     tables = encoder.assemble(chunk)
                     features += tables["features"].num_rows
-                    writing.put(index, tables)
+                    receipts.append(manager.write_chunk(index, tables))
                 examples += num_examples
                 bar.update(num_examples)
-            receipts = writing.finish()
         if not examples:
             raise SourceError(f"{settings.name}, split {settings.split!r}: expected at least one example, found none")
         self.source.check_unchanged()
         summary = manager.finish(receipts)
         return (_total_features(summary) if finished else features), summary
 
-    def _tokenize(
-        self, encoder: Encoder, chunks: Iterator[tuple[int, Chunk]], finished: Collection[int]
+    def _tokenized(
+        self, encoder: Encoder, build: BuildSettings, chunk_size: int, finished: Collection[int]
     ) -> Iterator[tuple[int, int, TokenizedChunk | None]]:
-        """Tokenize the chunks that are not finished; the first one is checked against transformers before."""
-        for index, chunk in chunks:
+        """Each chunk's index, number of examples, and its tokens unless it is finished already.
+
+        The first chunk is checked against transformers before.
+        """
+        settings = self.settings
+        for index, chunk in enumerate(read_chunks(self.source, settings.encode, build, chunk_size)):
             if not index:
                 examples = [example for example in chunk if isinstance(example, Example)]
-                check_against_transformers(self.tokenizer, self.settings.tokenizer, self.settings.encode, examples)
+                check_against_transformers(self.tokenizer, settings.tokenizer, settings.encode, examples)
             yield index, len(chunk), encoder.tokenize(chunk) if index not in finished else None
 
     def _eager_chunk_size(self, streaming_chunk_size: int) -> int:
         """The size of one chunk that holds everything, where that is little enough; else the streaming size."""
         known = [n for n in (self.settings.encode.max_examples, self.source.total) if n is not None]
         return streaming_chunk_size if known and min(known) > MAX_EAGER_EXAMPLES else MAX_EAGER_EXAMPLES
-
-
-class _Writing:
-    """Hands chunks to a cache manager in one background thread, one at a time and in order."""
-
-    def __init__(self, manager: CacheManager):
-        self._manager = manager
-        self._pool = ThreadPoolExecutor(1, "memxlnet-write")
-        self._pending: Future[Any] | None = None
-        self._receipts: list[Any] = []
-
-    def __enter__(self) -> "_Writing":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def put(self, index: int, tables: Mapping[str, Any]) -> None:
-        """Hand over a chunk, once the one before it is written."""
-        self.finish()
-        self._pending = self._pool.submit(self._manager.write_chunk, index, tables)
-
-    def finish(self) -> list[Any]:
-        """Wait for the chunk that is being written; the receipts so far."""
-        if self._pending is not None:
-            self._receipts.append(self._pending.result())
-            self._pending = None
-        return self._receipts
 
 
 def _total_features(summary: Any) -> int:

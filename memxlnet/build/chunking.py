@@ -15,7 +15,7 @@ _CHARACTERS_PER_TOKEN = 3
 _ROW_COPIES = 4
 
 CHUNK_SHARE = 0.2
-"""Share of the bound that one chunk may take: four are in work at a time, and the process has its own needs."""
+"""Share of the bound that one chunk may take: up to four are in work, and the process has its own needs."""
 
 
 class CostModel:

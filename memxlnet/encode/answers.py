@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.encode.tokens import Ints, TokenPool
+
 EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
 
 NORMAL_FORM: Final = "NFKD"
@@ -128,6 +130,49 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
             return Alignment(REPAIRED, detail, index, start, stop)
     reason = "no gold answer occurs in the context" if any(texts) else "every gold answer is empty"
     return Alignment(DROPPED, reason)
+
+
+def token_spans(contexts: TokenPool, context_of: Ints, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
+    """`token_span` for many spans at once.
+
+    Args:
+        contexts: The tokens of the contexts.
+        context_of: int64[spans], the context of each span.
+        starts: int64[spans], first character of each span.
+        stops: int64[spans], one behind its last character.
+
+    Returns:
+        int64[spans] first tokens and int64[spans] one behind the last tokens, counted from the context's first token;
+        -1 where no token overlaps.
+    """
+    wide = np.flatnonzero(contexts.stops > contexts.starts)
+    # All texts on one line, each on a stretch of its own, so that one search serves all of them.
+    stretch = int(max(contexts.stops.max(initial=0), stops.max(initial=0))) + 1
+    shift = np.repeat(np.arange(len(contexts.counts)), contexts.counts)[wide] * stretch
+    opens, closes = contexts.starts[wide] + shift, contexts.stops[wide] + shift
+    if (opens[1:] < opens[:-1]).any() or (closes[1:] < closes[:-1]).any():
+        return _token_spans_one_by_one(contexts, context_of, starts, stops)
+    first = np.searchsorted(closes, starts + context_of * stretch, side="right")
+    last = np.searchsorted(opens, stops + context_of * stretch, side="left") - 1
+    found = first <= last
+    base = contexts.bounds[context_of]
+    most = max(len(wide) - 1, 0)
+    places = wide if len(wide) else np.zeros(1, np.int64)
+    return (
+        np.where(found, places[np.minimum(first, most)] - base, -1),
+        np.where(found, places[np.maximum(last, 0)] - base + 1, -1),
+    )
+
+
+def _token_spans_one_by_one(contexts: TokenPool, context_of: Ints, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
+    """For tokenizers whose tokens do not stand in the order of their characters."""
+    found = np.full((len(starts), 2), -1, np.int64)
+    for number, context in enumerate(context_of.tolist()):
+        tokens = slice(int(contexts.bounds[context]), int(contexts.bounds[context + 1]))
+        span = token_span(contexts.starts[tokens], contexts.stops[tokens], int(starts[number]), int(stops[number]))
+        if span is not None:
+            found[number] = span
+    return found[:, 0], found[:, 1]
 
 
 def token_span(starts: NDArray[np.int32], stops: NDArray[np.int32], start: int, stop: int) -> tuple[int, int] | None:

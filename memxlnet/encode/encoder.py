@@ -190,23 +190,21 @@ class _Spans(NamedTuple):
 
 
 def _align(examples: list[Example], contexts: TokenPool, context_of: Ints) -> _Spans:
-    alignments: list[answers.Alignment] = []
-    token_start = np.full(len(examples), -1, np.int64)
-    token_stop = np.full(len(examples), -1, np.int64)
     looked_up: dict[int, answers.Context] = {}
-    for number, (example, text) in enumerate(zip(examples, context_of.tolist(), strict=True)):
+    alignments: list[answers.Alignment] = []
+    for example, text in zip(examples, context_of.tolist(), strict=True):
         if text not in looked_up:
             looked_up[text] = answers.Context(example.context)
-        found = answers.align(looked_up[text], example.answer_texts, example.answer_starts)
-        if found.chosen >= 0:
-            tokens = slice(int(contexts.bounds[text]), int(contexts.bounds[text + 1]))
-            span = answers.token_span(contexts.starts[tokens], contexts.stops[tokens], found.start, found.stop)
-            if span is None:
-                reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
-                found = answers.Alignment(answers.DROPPED, reason)
-            else:
-                token_start[number], token_stop[number] = span
-        alignments.append(found)
+        alignments.append(answers.align(looked_up[text], example.answer_texts, example.answer_starts))
+    token_start, token_stop = np.full((2, len(examples)), -1, np.int64)
+    chosen = np.array([number for number, found in enumerate(alignments) if found.chosen >= 0], np.int64)
+    characters = np.array([alignments[number][3:] for number in chosen], np.int64).reshape(-1, 2)
+    spans = answers.token_spans(contexts, context_of[chosen], characters[:, 0], characters[:, 1])
+    token_start[chosen], token_stop[chosen] = spans
+    for number in chosen[spans[0] < 0].tolist():
+        found = alignments[number]
+        reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
+        alignments[number] = answers.Alignment(answers.DROPPED, reason)
     return _Spans(alignments, token_start, token_stop)
 
 

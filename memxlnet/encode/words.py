@@ -128,11 +128,13 @@ class WordTokenizer:
         if len(self._numbers) > MAX_WORDS:
             self._forget()
         known = self._numbers
-        new = [word for word in dict.fromkeys(words) if word not in known]
-        if new:
+        numbers = list(map(known.get, words))
+        if None in numbers:
+            new = list(dict.fromkeys(word for word, number in zip(words, numbers, strict=True) if number is None))
             self._words = concatenate(self._words, self._learn(new))
             known.update(zip(new, range(len(known), len(known) + len(new)), strict=True))
-        return np.fromiter(map(known.__getitem__, words), np.int64, len(words))
+            numbers = list(map(known.get, words))
+        return np.array(numbers, np.int64)
 
     def _learn(self, words: list[str]) -> TokenPool:
         """The tokens of new words: tokenized many to a text, which costs less than a text for each."""
