@@ -12,6 +12,7 @@ from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.layout import RowLayout, read_tokenizer
+from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import SettingsError, TokenizerError
 from memxlnet.settings import EncodeSettings
 from tests.encode.oracle import encode, features, make_example
@@ -199,3 +200,39 @@ def test_an_overlap_that_no_question_allows_is_refused(memory_tokens: int) -> No
 def test_memory_tokens_that_are_not_inserted_take_no_room() -> None:
     layout = read_tokenizer(make("xlnet", 8), insert_memory_tokens=False).layout
     assert (layout.overhead, layout.memory_read_ids, layout.memory_write_ids) == (3, (), ())
+
+
+@pytest.mark.parametrize("memory", [0, 3])
+def test_the_copy_of_the_backend_has_its_content_and_a_state_of_its_own(tokenizer: Any, memory: int) -> None:
+    if memory:
+        configure_memory_tokens(tokenizer, memory)
+    tokenizer.add_tokens(["newword"])
+    tokenizer("a b c", truncation=True, max_length=4, padding="max_length")
+    backend = tokenizer.backend_tokenizer
+    assert backend.truncation is not None
+    copy = read_tokenizer(tokenizer).backend
+    assert copy.truncation is None
+    assert copy.padding is None
+    assert len(copy.encode("a b c newword d e f").ids) > 4
+    assert backend.truncation is not None, "the original keeps its state"
+    backend.no_truncation()
+    backend.no_padding()
+    assert copy.to_str() == backend.to_str()
+    tokenizer.add_tokens(["later"])
+    assert copy.token_to_id("later") is None
+
+
+def test_a_vocabulary_that_cannot_be_shared_is_parsed_anew() -> None:
+    # Added tokens whose ids leave a gap cannot be added again one by one: they would get other ids.
+    content = json.loads(make("bert-uncased").backend_tokenizer.to_str())
+    highest = max(content["model"]["vocab"].values())
+    gap = {"id": highest + 50, "content": "[GAP]", "special": True, "normalized": False}
+    content["added_tokens"].append({**content["added_tokens"][0], **gap})
+    backend = Tokenizer.from_str(json.dumps(content))
+    assert backend.token_to_id("[GAP]") == highest + 50
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=backend, cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", unk_token="[UNK]"
+    )
+    found = read_tokenizer(wrapped)
+    assert found.backend.token_to_id("[GAP]") == highest + 50
+    assert found.vocabulary_size == highest + 51
