@@ -1,6 +1,6 @@
 """One background thread that works ahead of an iteration by a bounded number of items."""
 
-import contextlib
+import os
 import queue
 import threading
 from collections.abc import Iterator
@@ -15,7 +15,8 @@ class Prefetched(Generic[Item]):
     """The items of an iterator, made ahead of time in a thread.
 
     An exception in the thread is raised, with its traceback, where the item would have been. `close` ends the thread;
-    so does dropping the iterator, because the thread holds no reference to this object.
+    so do dropping the iterator, because the thread holds no reference to this object, and the end of the main thread.
+    A forked process has no such thread: there `is_here` is false.
 
     Args:
         items: What is worked through in the thread.
@@ -25,10 +26,17 @@ class Prefetched(Generic[Item]):
     def __init__(self, items: Iterator[Item], depth: int):
         self._queue: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(depth)
         self._stopped = threading.Event()
+        self._process = os.getpid()
+        # No daemon: one that is inside torch when the interpreter goes down ends the process with an abort.
         self._thread = threading.Thread(
-            target=_work, args=(items, self._queue, self._stopped), name="memxlnet-prefetch", daemon=True
+            target=_work, args=(items, self._queue, self._stopped), name="memxlnet-prefetch", daemon=False
         )
         self._thread.start()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the thread runs in this process."""
+        return self._process == os.getpid()
 
     def __iter__(self) -> Iterator[Item]:
         return self
@@ -47,10 +55,9 @@ class Prefetched(Generic[Item]):
     def close(self) -> None:
         """End the thread and wait for it."""
         self._stopped.set()
-        with contextlib.suppress(queue.Empty):
-            while True:
-                self._queue.get_nowait()  # wakes a thread that waits for room
-        if self._thread is not threading.current_thread():
+        while not self._queue.empty():
+            self._queue.get_nowait()  # wakes a thread that waits for room; nobody else takes items
+        if self.is_here and self._thread is not threading.current_thread():
             self._thread.join()
 
     def __del__(self) -> None:
@@ -61,7 +68,8 @@ def _work(
     items: Iterator[Item], out: "queue.Queue[tuple[bool, Item | BaseException | None]]", stopped: threading.Event
 ) -> None:
     def put(more: bool, value: Item | BaseException | None) -> bool:
-        while not stopped.is_set():
+        # The interpreter waits for this thread at its end, behind the end of the main thread.
+        while not stopped.is_set() and threading.main_thread().is_alive():
             try:
                 out.put((more, value), timeout=_POLL_SECONDS)
             except queue.Full:

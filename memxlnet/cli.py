@@ -70,7 +70,7 @@ def load_tokenizer(name: str) -> Any:
         raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
     try:
         return kind.from_pretrained(name)
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise TokenizerError(f"tokenizer {name!r}: cannot be loaded: {error}") from error
 
 

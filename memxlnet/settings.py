@@ -6,7 +6,7 @@ work is done, which never changes a byte of the result (but for ``max_shard_rows
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 from memxlnet.errors import SettingsError
 
@@ -34,15 +34,25 @@ MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 BAD_EXAMPLE_POLICIES = ("error", "drop")
 
 
-def positive_int(name: str, value: object, hint: str = "") -> int:
-    """Check that a setting is an integer above 0 and hand it back.
+def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
+    """Check that a setting is an integer of at least `least` and hand it back as an int.
 
     Raises:
-        SettingsError: It is not; bools are no numbers here.
+        SettingsError: It is not; bools are no numbers here, NumPy's integers are.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise SettingsError(f"{name}: expected an integer above 0{hint}, found {value!r}")
-    return value
+    if isinstance(value, bool) or not isinstance(value, int | Integral) or int(value) < least:
+        expected = f"above {least - 1}" if least == 1 else f"of at least {least}"
+        raise SettingsError(f"{name}: expected an integer {expected}{hint}, found {value!r}")
+    return int(value)
+
+
+def positive_int(name: str, value: object, hint: str = "") -> int:
+    """Check that a setting is an integer above 0 and hand it back as an int.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    return whole_number(name, value, 1, hint)
 
 
 def one_of(name: str, value: str, choices: Sequence[str]) -> str:
@@ -73,6 +83,11 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
+def _set(settings: object, name: str, value: int) -> None:
+    """Set a field of a frozen dataclass at its construction: a NumPy integer becomes an int, as JSON needs it."""
+    object.__setattr__(settings, name, value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncodeSettings:
     """What changes the values of a cache.
@@ -95,14 +110,14 @@ class EncodeSettings:
     on_bad_example: str = "error"
 
     def __post_init__(self) -> None:
-        if positive_int("max_seq_length", self.max_seq_length) > MAX_SEQ_LENGTH_LIMIT:
-            raise SettingsError(f"max_seq_length: expected at most {MAX_SEQ_LENGTH_LIMIT}, found {self.max_seq_length}")
-        if isinstance(self.doc_stride, bool) or not isinstance(self.doc_stride, int) or self.doc_stride < 0:
-            raise SettingsError(f"doc_stride: expected an integer of at least 0, found {self.doc_stride!r}")
-        if self.max_n_segs is not None:
-            positive_int("max_n_segs", self.max_n_segs, " (or None for all segments)")
-        if self.max_examples is not None:
-            positive_int("max_examples", self.max_examples, " (or None for all examples)")
+        length = positive_int("max_seq_length", self.max_seq_length)
+        if length > MAX_SEQ_LENGTH_LIMIT:
+            raise SettingsError(f"max_seq_length: expected at most {MAX_SEQ_LENGTH_LIMIT}, found {length}")
+        _set(self, "max_seq_length", length)
+        _set(self, "doc_stride", whole_number("doc_stride", self.doc_stride, 0))
+        for name, what in (("max_n_segs", "segments"), ("max_examples", "examples")):
+            if getattr(self, name) is not None:
+                _set(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
         if not isinstance(self.insert_memory_tokens, bool):
             raise SettingsError(f"insert_memory_tokens: expected True or False, found {self.insert_memory_tokens!r}")
         one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES)
@@ -130,12 +145,13 @@ class BuildSettings:
     rebuild: bool = False
 
     def __post_init__(self) -> None:
-        positive_int("streaming_chunk_size", self.streaming_chunk_size)
+        _set(self, "streaming_chunk_size", positive_int("streaming_chunk_size", self.streaming_chunk_size))
         bound = self.max_memory_gb
         if isinstance(bound, bool) or not isinstance(bound, Real) or not 0 < bound < float("inf"):
             raise SettingsError(f"max_memory_gb: expected a number above 0 (GiB), found {bound!r}")
         if self.max_shard_rows is not None:
-            positive_int("max_shard_rows", self.max_shard_rows, " (or None for the limit of Arrow)")
+            rows = positive_int("max_shard_rows", self.max_shard_rows, " (or None for the limit of Arrow)")
+            _set(self, "max_shard_rows", rows)
         for name in ("use_streaming", "rebuild"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name}: expected True or False, found {getattr(self, name)!r}")

@@ -1,4 +1,8 @@
+import contextlib
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -7,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from memxlnet.background import Prefetched
+from tests.support import ROOT
 
 
 def threads() -> list[threading.Thread]:
@@ -114,7 +119,35 @@ def test_dropping_it_ends_the_thread() -> None:
     wait_for_no_threads()
 
 
-def test_the_thread_does_not_keep_a_process_alive() -> None:
-    found = Prefetched(iter(Counting()), 2)
-    assert all(thread.daemon for thread in threads())
-    found.close()
+UNFINISHED = """
+import itertools, sys, torch
+from memxlnet.background import Prefetched
+from tests.support import ROOT
+matrix = torch.ones(300, 300)
+found = Prefetched((matrix @ matrix for _ in itertools.count()), 2)
+kept = iter(found)
+next(kept)
+{end}
+"""
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ValueError('mine')", 1)])
+def test_an_unfinished_iterator_lets_the_process_end(end: str, code: int) -> None:
+    for _ in range(3):
+        command = [sys.executable, "-c", UNFINISHED.format(end=end)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
+        assert ("mine" in done.stderr) == (code == 1)
+        assert "memxlnet-prefetch" not in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_has_no_thread() -> None:
+    with contextlib.closing(Prefetched(iter(Counting()), 2)) as found:
+        assert found.is_here
+        child = os.fork()
+        if not child:
+            found.close()
+            os._exit(1 if found.is_here else 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

@@ -21,7 +21,7 @@ from memxlnet.errors import BuildError, CacheError, SourceError
 from memxlnet.settings import MAX_EAGER_EXAMPLES, BuildSettings, EncodeSettings
 from memxlnet.store.cache import Cache
 from memxlnet.store.identity import CacheSettings, differing_fields
-from memxlnet.store.manifest import find_caches, is_named, known_files, read_manifest
+from memxlnet.store.manifest import find_caches, known_files, read_manifest
 from memxlnet.store.paths import MANIFEST
 from memxlnet.store.writer import BuildSummary, CacheManager, CacheWriter
 
@@ -87,7 +87,7 @@ class Build:
     def log_others(self, cache_dir: Path) -> None:
         """Log in which fields the published caches of the same name and split differ."""
         for other, manifest in find_caches(cache_dir):
-            if is_named(manifest, self.settings.name, self.settings.split):
+            if (manifest.name, manifest.split) == (self.settings.name, self.settings.split):
                 differences = differing_fields(self.settings.fields, manifest.fields)
                 logger.info("%s: not used, it differs in %s", other, "; ".join(differences) or "its name")
 
@@ -196,13 +196,12 @@ def build_cache(job: Build, build: BuildSettings, writer: CacheWriter) -> BuildS
                 writer.discard(job.settings)
             else:
                 found = job.find(writer.cache_dir)
-                if found is not None:
-                    writer.discard(job.settings)  # what a builder left that was killed behind its last step
             if found is None:
                 job.log_others(writer.cache_dir)
                 _, summary = job.run(writer, build)
                 _log_summary(summary, time.monotonic() - started)
                 return _checked(summary)
+    writer.discard_leftovers(job.settings)
     logger.info("%s: found, nothing to build", found)
     return _checked(BuildSummary.of(found, read_manifest(found)))
 

@@ -116,6 +116,8 @@ def run_build(
     Returns:
         The number of features.
     """
+    if cache_manager is not None and build.max_shard_rows is not None:
+        raise SettingsError("max_shard_rows: applies where no cache_manager is given; set it on the cache manager")
     if cache_manager is None:
         cache_manager = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     missing = [name for name in ("begin", "write_chunk", "finish") if not callable(getattr(cache_manager, name, None))]

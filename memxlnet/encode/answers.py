@@ -6,7 +6,8 @@ the first gold answer that occurs at all: repaired. Otherwise the answer is drop
 """
 
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -45,12 +46,14 @@ class Context:
         self.text = text
 
     @cached_property
-    def _normal(self) -> tuple[str, list[int], list[int]]:
+    def _normal(self) -> tuple[str, Sequence[int], Sequence[int]]:
         """The normal form and, for each of its characters, start and stop of its cluster in the source.
 
         A cluster is a starter with the combining marks behind it and whatever composes with it: reordering and
         composition stay within one, so its normal form is found alone.
         """
+        if self.text.isascii():
+            return self.text, range(len(self.text)), range(1, len(self.text) + 1)
         pieces: list[str] = []
         starts: list[int] = []
         stops: list[int] = []
@@ -61,46 +64,61 @@ class Context:
             stops.extend([stop] * len(piece))
         return "".join(pieces), starts, stops
 
-    def occurrences(self, answer: str) -> Iterator[tuple[int, int]]:
-        """Every place whose normal form is that of `answer`, as half-open spans of the source's characters."""
+    def nearest(self, answer: str, given: int) -> tuple[int, int] | None:
+        """The place nearest to an offset whose normal form is that of `answer`; of two, the earlier.
+
+        Args:
+            answer: What is looked for.
+            given: An offset in characters of the source, in range or not.
+
+        Returns:
+            A half-open span of the source's characters, or None where there is no such place.
+        """
         wanted = unicodedata.normalize(NORMAL_FORM, answer)
         if not wanted:
-            return
-        if self.text.isascii():
-            normal, starts, stops = self.text, None, None
-        else:
-            normal, starts, stops = self._normal
-        at = normal.find(wanted)
-        while at >= 0:
-            last = at + len(wanted) - 1
-            if starts is None or stops is None:
-                yield at, last + 1
-            elif (at == 0 or starts[at - 1] != starts[at]) and (
-                last + 1 == len(normal) or stops[last + 1] != stops[last]
-            ):
-                # Only whole clusters: an "e" is no occurrence inside an "e" with an accent.
-                yield starts[at], stops[last]
-            at = normal.find(wanted, at + 1)
+            return None
+        normal, starts, _ = self._normal
+        around = bisect_left(starts, given)
+        after = normal.find(wanted, around)
+        while after >= 0 and not self._is_whole(after, len(wanted)):
+            after = normal.find(wanted, after + 1)
+        before = normal.rfind(wanted, 0, around + len(wanted) - 1)
+        while before >= 0 and not self._is_whole(before, len(wanted)):
+            before = normal.rfind(wanted, 0, before + len(wanted) - 1)
+        spans = [self._span(at, len(wanted)) for at in (before, after) if at >= 0]
+        return min(spans, key=lambda span: abs(span[0] - given), default=None)
+
+    def _is_whole(self, at: int, length: int) -> bool:
+        """Whether a piece of the normal form is whole clusters: "e" is no occurrence inside an "e" with an accent."""
+        normal, starts, stops = self._normal
+        end = at + length
+        return (at == 0 or starts[at - 1] != starts[at]) and (end == len(normal) or stops[end] != stops[end - 1])
+
+    def _span(self, at: int, length: int) -> tuple[int, int]:
+        _, starts, stops = self._normal
+        return starts[at], stops[at + length - 1]
 
 
 def _clusters(text: str) -> Iterator[tuple[int, int]]:
     start = 0
     for index in range(1, len(text) + 1):
-        if index == len(text) or not _joins(text[start:index], text[index]):
+        if index == len(text) or not _joins(text, start, index):
             yield start, index
             start = index
 
 
-def _joins(cluster: str, character: str) -> bool:
-    """Whether a character belongs to the cluster before it.
+def _joins(text: str, start: int, index: int) -> bool:
+    """Whether a character belongs to the cluster that began at `start` and reaches up to it.
 
     Combining marks do, also those that show only when decomposed, and what composes with the cluster: the vowels and
     final consonants of Hangul, some vowel signs of Indic scripts (Unicode Standard Annex 15, section 9).
     """
+    character = text[index]
     if character.isascii():
         return False
     if unicodedata.combining(unicodedata.normalize(NORMAL_FORM, character)[0]):
         return True
+    cluster = text[start:index]
     together = unicodedata.normalize("NFKC", cluster + character)
     return together != unicodedata.normalize("NFKC", cluster) + unicodedata.normalize("NFKC", character)
 
@@ -119,16 +137,17 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
     if not texts:
         return Alignment(UNANSWERABLE)
     for index, (text, start) in enumerate(zip(texts, starts, strict=True)):
-        if text and start >= 0 and context.text.startswith(text, start):
+        if start >= 0 and context.text.startswith(text, start) and text.strip():
             return Alignment(EXACT, "", index, start, start + len(text))
     for index, (text, given) in enumerate(zip(texts, starts, strict=True)):
-        nearest = min(context.occurrences(text), key=lambda span, given=given: abs(span[0] - given), default=None)  # type: ignore[misc]
+        nearest = context.nearest(text, given) if text.strip() else None
         if nearest is not None:
             start, stop = nearest
             how = "" if context.text[start:stop] == text else f" as its {NORMAL_FORM} equal"
             detail = f"answer {index} found at {start}{how}, given at {given}"
             return Alignment(REPAIRED, detail, index, start, stop)
-    reason = "no gold answer occurs in the context" if any(texts) else "every gold answer is empty"
+    blank = not any(text.strip() for text in texts)
+    reason = "every gold answer is empty" if blank else "no gold answer occurs in the context"
     return Alignment(DROPPED, reason)
 
 

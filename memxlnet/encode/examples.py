@@ -64,16 +64,18 @@ def parse_example(row: int, raw: object, place: str) -> Example:
 
 def bad_example(row: int, raw: object, error: ExampleError) -> BadExample:
     """Record a row that `parse_example` refused, under its id as far as it has one."""
-    found = raw.get("id") if isinstance(raw, Mapping) else None
-    usable = isinstance(found, str) and _is_unicode(found)
-    return BadExample(row, str(found) if usable else f"doc_{row}", _printable(str(error)))
+    try:
+        identity = _identity(row, raw.get("id") if isinstance(raw, Mapping) else None, "")
+    except ExampleError:
+        identity = f"doc_{row}"
+    return BadExample(row, identity, _printable(str(error)))
 
 
 def _identity(row: int, found: Any, place: str) -> str:
     if found is None:
         return f"doc_{row}"
-    if isinstance(found, int) and not isinstance(found, bool):
-        return str(found)
+    if not isinstance(found, str) and isinstance(found, Integral) and not isinstance(found, bool):
+        return str(int(found))
     if not isinstance(found, str):
         raise ExampleError(f"{place}, row {row}: field 'id': expected text, found {type(found).__name__}")
     if not _is_unicode(found):

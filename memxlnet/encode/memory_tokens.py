@@ -41,7 +41,7 @@ def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict
         SettingsError: `memory_num_tokens` is no integer above 0.
         TokenizerError: The tokenizer is slow, or already has another number of memory tokens.
     """
-    positive_int("memory_num_tokens", memory_num_tokens)
+    memory_num_tokens = positive_int("memory_num_tokens", memory_num_tokens)
     check_fast(tokenizer)
     read_ids, write_ids = find_memory_tokens(tokenizer.get_added_vocab())
     if not read_ids:

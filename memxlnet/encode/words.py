@@ -30,15 +30,22 @@ _WITHIN_WORDS = {"Punctuation", "Digits"}
 MAX_WORDS = 200_000
 """Distinct words that are remembered, some 30 MB; beyond, they are forgotten and learned again."""
 
+MAX_TOKENS = 1_000_000
+"""Tokens of the words that are remembered: words may be long."""
+
 _WORDS_PER_TEXT = 256
 
 
 def splits_into_words(backend: Tokenizer) -> bool:
     """Whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
     content = [_state(part) for part in (backend.normalizer, backend.pre_tokenizer)]
-    if content[1] is None or any(token.normalized for token in backend.get_added_tokens_decoder().values()):
+    added = backend.get_added_tokens_decoder().values()
+    if content[1] is None or any(token.normalized or any(map(str.isspace, token.content)) for token in added):
         return False
-    if not all(map(_is_local, _parts(content[0], "normalizers"))) or getattr(backend.model, "dropout", None):
+    # Byte fallback moves tokens beyond their word's characters; dropout is random.
+    if getattr(backend.model, "byte_fallback", False) or getattr(backend.model, "dropout", None):
+        return False
+    if not all(map(_is_local, _parts(content[0], "normalizers"))):
         return False
     first, *rest = _parts(content[1], "pretokenizers")
     return first["type"] in _SPLITTING and all(map(_is_within_words, rest)) and _keeps_separators(backend)
@@ -125,7 +132,7 @@ class WordTokenizer:
         )
 
     def _look_up(self, words: list[str]) -> Ints:
-        if len(self._numbers) > MAX_WORDS:
+        if len(self._numbers) > MAX_WORDS or len(self._words.ids) > MAX_TOKENS:
             self._forget()
         known = self._numbers
         numbers = list(map(known.get, words))

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.sources import source_name
+from memxlnet.encode.sources import is_file_name, open_source, source_name
 from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, CacheNotFoundError, RowIndexError, SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
 from memxlnet.store.identity import differing_fields, tokenizer_fields
-from memxlnet.store.manifest import Manifest, find_caches, is_named
+from memxlnet.store.manifest import Manifest, find_caches, known_files
 from memxlnet.store.writer import CacheWriter
 
 WORK_SETTINGS = frozenset({"streaming_chunk_size", "chunk_size", "use_streaming", "max_memory_gb"})
@@ -21,27 +22,30 @@ WORK_SETTINGS = frozenset({"streaming_chunk_size", "chunk_size", "use_streaming"
 def find_cache(
     cache_dir: Path, dataset_name: object, split: str, params: Mapping[str, Any] | None = None
 ) -> tuple[Path, Manifest]:
-    """Find the one cache of a name and split.
+    """Find the one cache of a source and split.
 
     Args:
         cache_dir: Directory of the caches.
-        dataset_name: What the cache was built from.
+        dataset_name: What the cache was built from. A file that is there and an object are compared by their content;
+            a Hub name, or a file that is gone, by its name.
         split: Its split.
         params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
 
     Raises:
         CacheNotFoundError: There is none.
-        CacheMismatchError: There are some, with other settings; the message names the fields.
+        CacheMismatchError: There are some, with another source or other settings; the message names the fields.
         AmbiguousCacheError: Several fit; the message lists them.
     """
     name = source_name(dataset_name)
     check_text("split", split)
-    # Names that give one slug give one directory, so they name one cache.
-    found = [entry for entry in find_caches(cache_dir) if is_named(entry[1], name, split)]
+    source = _source_identity(dataset_name, split, cache_dir)
+    of_split = [entry for entry in find_caches(cache_dir) if entry[1].split == split]
+    found = [entry for entry in of_split if entry[1].fields["source"] == source]
+    found = found or [entry for entry in of_split if entry[1].name == name]
     subject = f"{cache_dir}: cache of {name!r}, split {split!r}"
     if not found:
         raise CacheNotFoundError(f"{subject}: expected one, found none; build it with process_and_cache_dataset")
-    differences = [_differences(manifest, params or {}) for _, manifest in found]
+    differences = [_differences(manifest, source, params or {}) for _, manifest in found]
     fitting = [entry for entry, differing in zip(found, differences, strict=True) if not differing]
     if not fitting:
         told = "; ".join(
@@ -57,17 +61,26 @@ def find_cache(
     return fitting[0]
 
 
+def _source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[str, Any] | None:
+    """The identity of a source that is there to be read; None for a mere name."""
+    if isinstance(dataset_name, str | os.PathLike) and not (
+        is_file_name(dataset_name) and os.path.isfile(dataset_name)  # noqa: PTH113 - a str or any PathLike
+    ):
+        return None
+    return open_source(dataset_name, split, find_known=partial(known_files, cache_dir)).identity()
+
+
 def _shown(manifest: Manifest) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in manifest.settings.items())
 
 
-def _differences(manifest: Manifest, params: Mapping[str, Any]) -> list[str]:
+def _differences(manifest: Manifest, source: dict[str, Any] | None, params: Mapping[str, Any]) -> list[str]:
     settings = manifest.settings
     wanted = {name: value for name, value in params.items() if name not in WORK_SETTINGS}
-    differing = []
+    differing = differing_fields(source, manifest.fields["source"], "source.") if source is not None else []
     if (tokenizer := wanted.pop("tokenizer", None)) is not None:
         content = read_tokenizer(tokenizer, settings["insert_memory_tokens"])
-        differing = differing_fields(tokenizer_fields(content), manifest.fields["tokenizer"], "tokenizer.")
+        differing += differing_fields(tokenizer_fields(content), manifest.fields["tokenizer"], "tokenizer.")
     unknown = sorted(wanted.keys() - settings.keys())
     if unknown:
         expected = ", ".join([*settings, "tokenizer"])
@@ -102,10 +115,10 @@ class ChunkedCacheManager(CacheWriter):
         self._opened: CacheDataset | None = None
 
     def cache_exists(self, dataset_name: object, split: str) -> bool:
-        """Whether there is at least one cache of this name and split."""
+        """Whether there is at least one cache of this source and split."""
         try:
             find_cache(self.cache_dir, dataset_name, split)
-        except CacheNotFoundError:
+        except (CacheNotFoundError, CacheMismatchError):
             return False
         except AmbiguousCacheError:
             return True

@@ -2,7 +2,7 @@
 
 import operator
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, overload
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.errors import RowIndexError
+from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.batches import RowBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.plan import Documents
@@ -175,6 +175,9 @@ class CacheDataset(Dataset[dict[str, Any]]):
             SettingsError: There is no such column, or the rows are no integers.
         """
         if columns is not MODEL_COLUMNS:
+            if isinstance(columns, str) or not isinstance(columns, Iterable):
+                raise SettingsError(f"columns: expected a sequence of column names, found {columns!r}")
+            columns = tuple(columns)
             for name in columns:
                 self.features.check_name(name)
         return self.features.gather_any(rows, columns)

@@ -52,6 +52,10 @@ class DocumentIds(Sequence[str]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[type[list[str]], tuple[list[str]]]:
+        # A step may be saved or sent to another process; the cache is not part of it.
+        return list, (list(self),)
+
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:4]))
         return f"[{shown}{', ...' if len(self) > 4 else ''}]"
@@ -98,7 +102,8 @@ class DocumentMap(Mapping[str, range]):
                 if self.ids[int(order[place])] == example_id:
                     return int(order[place])
         raise DocumentNotFoundError(
-            f"{self._cache.directory}: expected the id of one of its {len(self.ids)} documents, found {example_id!r}"
+            f"{self._cache.directory}: expected the id of one of its {len(self.ids)} documents, "
+            f"found {example_id!r:.120}"
         )
 
     def __getitem__(self, example_id: str) -> range:

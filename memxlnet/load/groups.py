@@ -19,7 +19,8 @@ PREFETCH_PIECES = 2
 class Group(Sequence[Step]):
     """The steps of one group of documents, gathered in pieces of `PIECE_ROWS` rows when they are asked for.
 
-    Lane i is the document ``example_ids[i]`` at every step.
+    Lane i is the document ``example_ids[i]`` at every step. The tensors of a step are views of its piece: clone what is
+    to be kept for long or changed while the group is read again.
 
     Attributes:
         example_ids: Ids of the documents, one a lane.
@@ -71,7 +72,9 @@ class Ahead:
         self._held: tuple[tuple[int, int], list[Step]] | None = None
 
     def take(self, group: int, piece: int) -> list[Step] | None:
-        """The steps of a piece, or None where the background is past it (an index went back)."""
+        """The steps of a piece, or None where the background is past it (an index went back) or stayed in a parent."""
+        if not self._items.is_here:
+            return None
         wanted = (group, piece)
         while self._held is None or self._held[0] < wanted:
             try:

@@ -1,6 +1,7 @@
 """The loaders: time-step-major groups of documents, and an ordinary torch `DataLoader` over segments."""
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Ahead, Group
 from memxlnet.load.plan import GroupPlan, Ints, group_rows, shuffled
 from memxlnet.load.steps import ENDED_LABELS, StepMaker
-from memxlnet.settings import one_of, positive_int
+from memxlnet.settings import one_of, positive_int, whole_number
 
 
 class TimeStepMajorDataLoader:
@@ -63,7 +64,7 @@ class TimeStepMajorDataLoader:
         self.dataset = _check_dataset(dataset)
         self.batch_size = positive_int("batch_size", batch_size)
         self.shuffle = _check_bool("shuffle", shuffle)
-        self.num_workers = _check_workers(num_workers)
+        self.num_workers = whole_number("num_workers", num_workers, 0)
         self.seed = _check_seed(seed)
         self.drop_last = _check_bool("drop_last", drop_last)
         self.epoch = 0
@@ -72,7 +73,7 @@ class TimeStepMajorDataLoader:
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads."""
-        self.epoch = _check_epoch(epoch)
+        self.epoch = whole_number("epoch", epoch, 0)
 
     def __len__(self) -> int:
         """Number of groups in an epoch."""
@@ -103,6 +104,9 @@ class TimeStepMajorDataLoader:
             yield group_rows(self._documents, chosen)
 
 
+_ROWS_AT_ONCE = 1 << 14
+
+
 class ShuffledRows(Sampler[int]):
     """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch."""
 
@@ -113,14 +117,16 @@ class ShuffledRows(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads."""
-        self.epoch = _check_epoch(epoch)
+        self.epoch = whole_number("epoch", epoch, 0)
 
     def __len__(self) -> int:
         return self.num_rows
 
     def __iter__(self) -> Iterator[int]:
         epoch = self.epoch
-        yield from shuffled(self.num_rows, self.seed, epoch).tolist()
+        order = shuffled(self.num_rows, self.seed, epoch)
+        for start in range(0, self.num_rows, _ROWS_AT_ONCE):
+            yield from order[start : start + _ROWS_AT_ONCE].tolist()
         if self.epoch == epoch:
             self.epoch += 1
 
@@ -174,7 +180,7 @@ def create_dataloader(
         dataset,
         batch_size=positive_int("batch_size", batch_size),
         sampler=sampler,
-        num_workers=_check_workers(num_workers),
+        num_workers=whole_number("num_workers", num_workers, 0),
         collate_fn=Collate(dtype),
         drop_last=_check_bool("drop_last", drop_last),
     )
@@ -186,22 +192,10 @@ def _check_dataset(dataset: object) -> CacheDataset:
     return dataset
 
 
-def _check_workers(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SettingsError(f"num_workers: expected an integer of at least 0, found {value!r}")
-    return value
-
-
 def _check_seed(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | Integral):
         raise SettingsError(f"seed: expected an integer, found {value!r}")
-    return value
-
-
-def _check_epoch(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SettingsError(f"epoch: expected an integer of at least 0, found {value!r}")
-    return value
+    return int(value)
 
 
 def _check_bool(name: str, value: object) -> bool:

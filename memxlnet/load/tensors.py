@@ -121,7 +121,7 @@ class FeatureTensors:
         Raises:
             SettingsError: There is none.
         """
-        if name not in self._columns:
+        if not isinstance(name, str) or name not in self._columns:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
 
 

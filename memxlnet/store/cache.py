@@ -1,6 +1,7 @@
 """An opened cache: its structure checked against the manifest, its tables as NumPy views."""
 
 import logging
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from memxlnet.errors import CacheDamagedError, CacheNotFoundError
 from memxlnet.store.files import column_width, values_buffer
 from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest
 from memxlnet.store.mapping import MappedFile
-from memxlnet.store.paths import TOKENIZER
+from memxlnet.store.paths import MANIFEST, TOKENIZER
 from memxlnet.store.text_table import TextTable
 
 logger = logging.getLogger(__name__)
@@ -80,10 +81,22 @@ class Cache:
     """
 
     def __init__(self, directory: Path, in_memory: bool = False):
-        if not directory.is_dir():
-            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none")
         self.directory = directory
         self.in_memory = in_memory
+        for _ in range(_OPEN_ATTEMPTS):
+            before = _manifest_identity(directory)
+            try:
+                self._open()
+                return
+            except (CacheNotFoundError, CacheDamagedError):
+                # A rebuild may have put another cache into the place meanwhile; a damaged one stays as it is.
+                time.sleep(_OPEN_PAUSE)
+                if _manifest_identity(directory) == before:
+                    raise
+        self._open()
+
+    def _open(self) -> None:
+        directory = self.directory
         self.manifest: Manifest = read_manifest(directory)
         for record in self.manifest.files:
             _check_size(directory / record.file, record.bytes)
@@ -174,6 +187,18 @@ class _GuardedReader:
             return self._reader.get_batch(index)
         except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
             raise _damaged(self._path, f"record batch {index}", error) from error
+
+
+_OPEN_ATTEMPTS = 10
+_OPEN_PAUSE = 0.005
+
+
+def _manifest_identity(directory: Path) -> tuple[int, int] | None:
+    try:
+        status = (directory / MANIFEST).stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def _check_size(path: Path, size: int) -> None:

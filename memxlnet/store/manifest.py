@@ -1,6 +1,8 @@
 """The manifest: what a cache holds. Written last, it is the commit point; no manifest, no cache."""
 
 import json
+import logging
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -13,7 +15,9 @@ from memxlnet.encode.sources import KnownFile
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
 from memxlnet.store.files import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
-from memxlnet.store.paths import MANIFEST, slug, write_durably
+from memxlnet.store.paths import MANIFEST, write_durably
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
@@ -132,9 +136,11 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
         raw = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
     except OSError as error:
+        if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
+        if isinstance(error, FileNotFoundError):
+            raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
         raise CacheNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         content = json.loads(raw)
@@ -235,13 +241,8 @@ def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
             continue
         try:
             yield directory, read_manifest(directory)
-        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError):
-            continue
-
-
-def is_named(manifest: Manifest, name: str, split: str) -> bool:
-    """Whether a cache is of this name and split; names that become the same part of a file name are the same."""
-    return (slug(manifest.name), manifest.split) == (slug(name), split)
+        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError) as error:
+            logger.warning("passed over: %s", error)
 
 
 def find_manifests(cache_dir: Path) -> Iterator[Manifest]:

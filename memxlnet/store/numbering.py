@@ -80,5 +80,6 @@ def check_unique(read_ids: ReadTexts, source: str) -> None:
 
 def repeated_ids(names: list[str], source: str) -> SourceError:
     """The error for document ids that repeat."""
-    shown = ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    shown = ", ".join(f"{name!r:.120}" for name in names[:5]) + more
     return SourceError(f"{source}: expected every id once, found {shown} repeatedly; make the ids distinct")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from memxlnet.errors import CacheDirectoryError, SettingsError
+from memxlnet.settings import check_text
 
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
@@ -42,7 +43,11 @@ def as_directory(name: str, value: object) -> Path:
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
         raise SettingsError(f"{name}: expected a directory, found {value!r}")
-    return Path(value).expanduser()
+    check_text(name, os.fspath(value))
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"{name}: expected a directory, found {value!r}: {error}") from None
 
 
 def make_directory(path: Path) -> Path:

@@ -6,7 +6,7 @@ from memxlnet.errors import CacheDamagedError
 from memxlnet.store.cache import Cache
 from memxlnet.store.files import file_digest
 from memxlnet.store.manifest import REBUILD
-from memxlnet.store.paths import MANIFEST
+from memxlnet.store.paths import MANIFEST, as_directory
 
 
 def verify(directory: str | Path) -> None:
@@ -18,7 +18,7 @@ def verify(directory: str | Path) -> None:
     Raises:
         CacheError: The cache is missing, of another version, or damaged; the message names the file.
     """
-    cache = Cache(Path(directory))
+    cache = Cache(as_directory("directory", directory))
     path = cache.directory / MANIFEST
     if path.read_bytes() != cache.manifest.encode():
         raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")

@@ -14,6 +14,7 @@ import filelock
 import pyarrow as pa
 
 from memxlnet.errors import BuildError, CacheDirectoryError, MemxlnetError
+from memxlnet.settings import positive_int
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
@@ -125,6 +126,8 @@ class CacheWriter:
 
     def __init__(self, cache_dir: str | os.PathLike[str], *, max_shard_rows: int | None = None):
         self.cache_dir = as_directory("cache_dir", cache_dir)
+        if max_shard_rows is not None:
+            positive_int("max_shard_rows", max_shard_rows, " (or None for the limit of Arrow)")
         self._max_shard_rows = max_shard_rows
         self._settings: CacheSettings | None = None
         self._finished: dict[int, ChunkReceipt] = {}
@@ -164,8 +167,16 @@ class CacheWriter:
             lock.release()
 
     def discard(self, settings: CacheSettings) -> None:
-        """Remove what an interrupted build of this cache left; the published cache stays."""
+        """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock."""
         shutil.rmtree(self._build_directory(settings), ignore_errors=True)
+
+    def discard_leftovers(self, settings: CacheSettings) -> None:
+        """Remove what a builder left that was killed behind its last step, unless another one is at work."""
+        build = self._build_directory(settings)
+        if not build.exists() or not os.access(self.cache_dir, os.W_OK):
+            return
+        with contextlib.suppress(filelock.Timeout), filelock.FileLock(f"{build}.lock", timeout=0):
+            self.discard(settings)
 
     def begin(self, settings: CacheSettings) -> Collection[int]:
         """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
@@ -221,9 +232,7 @@ class CacheWriter:
         ordered = [chunks[index] for index in range(len(chunks))]
         manifest = Publisher(build / "chunks", ordered, settings, self._max_shard_rows).publish(staging)
         final = self.directory(settings)
-        self._retire(final)
-        staging.rename(final)
-        sync(self.cache_dir)
+        self._replace(final, staging)
         shutil.rmtree(build)
         self._settings = None
         return BuildSummary.of(final, manifest)
@@ -233,14 +242,15 @@ class CacheWriter:
             raise BuildError(f"{self.cache_dir}: expected begin(settings) before chunks are written or finished")
         return self._settings
 
-    def _retire(self, final: Path) -> None:
-        """Move a cache that is replaced out of the way, then unlink it: what a reader has mapped stays."""
-        for leftover in self.cache_dir.glob(f"{RETIRED_PREFIX}{final.name}-*"):
-            shutil.rmtree(leftover)
+    def _replace(self, final: Path, staging: Path) -> None:
+        """Put a finished cache into its place; one that stood there is unlinked: what a reader has mapped stays."""
+        retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}"
+        shutil.rmtree(retired, ignore_errors=True)  # of a builder that was killed right here
         if final.exists():
-            retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}-{os.getpid()}"
             final.rename(retired)
-            shutil.rmtree(retired)
+        staging.rename(final)
+        sync(self.cache_dir)
+        shutil.rmtree(retired, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -59,8 +59,35 @@ def test_of_two_occurrences_at_the_same_distance_the_earlier_is_taken() -> None:
 
 
 def test_occurrences_may_overlap_each_other() -> None:
-    assert list(Context("aaaa").occurrences("aa")) == [(0, 2), (1, 3), (2, 4)]
-    assert list(Context("áaáa").occurrences("áa")) == [(0, 2), (2, 4)]
+    assert occurrences("aaaa", "aa") == [(0, 2), (1, 3), (2, 4)]
+    assert occurrences("áaáa", "áa") == [(0, 2), (2, 4)]
+
+
+def occurrences(text: str, answer: str) -> list[tuple[int, int]]:
+    """Every occurrence: each is the nearest one to its own offset."""
+    context = Context(text)
+    return sorted({span for given in range(len(text) + 1) if (span := context.nearest(answer, given)) is not None})
+
+
+@given(
+    text=st.text("ae\u0301\u00e9", max_size=12),
+    answer=st.text("ae\u0301\u00e9", max_size=3),
+    given_at=st.integers(-3, 15),
+)
+def test_the_nearest_of_all_occurrences(text: str, answer: str, given_at: int) -> None:
+    nearest = min(occurrences(text, answer), key=lambda span: (abs(span[0] - given_at), span[0]), default=None)
+    assert Context(text).nearest(answer, given_at) == nearest
+
+
+def test_a_search_in_a_long_text_of_one_letter_is_no_search_from_every_place() -> None:
+    assert Context("a" * 300_000).nearest("a" * 100_000, 250_000) == (200_000, 300_000)
+    long_cluster = "e" + "\u0301" * 300_000 + " Paris"
+    assert Context(long_cluster).nearest("Paris", 0) == (300_002, 300_007)
+
+
+def test_a_gold_of_blanks_is_no_answer() -> None:
+    assert found("ab  cd", (" ", 2), ("cd", 4)) == ("exact", "", 1, 4, 6)
+    assert found("ab  cd", (" ", 2)).detail == "every gold answer is empty"
 
 
 def test_a_negative_offset_is_no_offset_from_the_end() -> None:
@@ -164,19 +191,19 @@ def test_occurrences_are_all_spans_of_whole_clusters_with_the_same_normal_form(
         start = data.draw(st.integers(0, len(text) - 1))
         answer = text[start : data.draw(st.integers(start + 1, len(text)))]
         answer = unicodedata.normalize(data.draw(st.sampled_from(FORMS)), answer)
-    assert list(Context(text).occurrences(answer)) == (_spans(text, answer) if answer else [])
+    assert occurrences(text, answer) == (_spans(text, answer) if answer else [])
 
 
 @pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFKC", "NFKD")])
 @given(text=near_texts, answer=near_texts)
 def test_composed_or_not_the_same_is_found(forms: tuple[Form, Form], text: str, answer: str) -> None:
-    occurrences = []
+    places = []
     for form in forms:
         written = unicodedata.normalize(form, text)
-        spans = Context(written).occurrences(answer)
+        spans = occurrences(written, answer)
         # As places of the decomposed text, where both are the same.
-        occurrences.append([(len(nfkd(written[:start])), len(nfkd(written[:stop]))) for start, stop in spans])
-    assert occurrences[0] == occurrences[1]
+        places.append([(len(nfkd(written[:start])), len(nfkd(written[:stop]))) for start, stop in spans])
+    assert places[0] == places[1]
 
 
 @given(text=near_texts, golds=st.lists(st.tuples(near_texts, st.integers(-3, 12)), max_size=3))
@@ -311,6 +338,7 @@ def test_answers_of_encoded_documents(name: str, data: st.DataObject, parts: lis
     [document], [pool] = documents(tables), tables["contexts"].to_pylist()
     tokens = list(zip(pool["token_starts"], pool["token_stops"], strict=True))
     overlapping = [n for n, (first, last) in enumerate(tokens) if last > start and first < stop and last > first]
+    overlapping = overlapping if context[start:stop].strip() else []  # blanks alone are no answer
     if overlapping:
         first, last = overlapping[0], overlapping[-1] + 1
         assert (document["alignment"], document["chosen_answer"]) == ("exact", 0)
@@ -319,7 +347,9 @@ def test_answers_of_encoded_documents(name: str, data: st.DataObject, parts: lis
     else:
         first, last = -1, -1
         assert (document["alignment"], document["chosen_answer"]) == ("dropped", -1)
-        assert document["alignment_detail"] == f"answer 0 at {start}: no token of the context overlaps it"
+        blank = not context[start:stop].strip()
+        reason = "every gold answer is empty" if blank else f"answer 0 at {start}: no token of the context overlaps it"
+        assert document["alignment_detail"] == reason
         assert document["answer_char_start"] == document["answer_char_stop"] == -1
         assert document["answer_token_start"] == document["answer_token_stop"] == -1
     holding = 0

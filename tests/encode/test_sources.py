@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memxlnet.encode.examples import parse_example
 from memxlnet.encode.sources import KnownFile, open_source, source_name
 from memxlnet.encode.sources.base import HashedFile
-from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
+from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
 from memxlnet.sample import sample_file
 from tests.support import example, write_json_lines
 
@@ -532,10 +533,12 @@ def test_numpy_values_have_the_identity_of_lists() -> None:
     assert open_source(rows, "train").identity() == open_source(lists, "train").identity()
 
 
-def test_a_value_that_cannot_be_digested_names_its_row() -> None:
-    rows = [EXAMPLES[0], {**EXAMPLES[1], "id": object()}]
-    with pytest.raises(SourceError, match="in-memory, row 1: holds a value that cannot be digested: object"):
-        open_source(rows, "train").identity()
+def test_a_value_that_no_field_may_hold_is_told_when_its_row_is_read() -> None:
+    rows = [EXAMPLES[0], {**EXAMPLES[1], "question": b"bytes"}]
+    other = [EXAMPLES[0], {**EXAMPLES[1], "question": b"other"}]
+    assert open_source(rows, "train").identity() != open_source(other, "train").identity()
+    with pytest.raises(ExampleError, match="field 'question': expected text, found bytes"):
+        parse_example(1, rows[1], "in-memory")
 
 
 @pytest.mark.parametrize("value", [3, None, b"bytes", {"id": "a"}, object()])

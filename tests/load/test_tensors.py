@@ -135,10 +135,17 @@ def test_gather_of_named_columns(any_dataset: CacheDataset, lazy: CacheDataset) 
         assert torch.equal(found[name], column[rows])
 
 
-@pytest.mark.parametrize("columns", [["labels"], ["input_ids", "Input_ids"], "input_ids"])
+@pytest.mark.parametrize("columns", [["labels"], ["input_ids", "Input_ids"], [3]])
 def test_gather_refuses_unknown_columns(any_dataset: CacheDataset, columns: Any) -> None:
     with pytest.raises(SettingsError, match="column: expected one of input_ids"):
         any_dataset.gather([0], columns)
+
+
+def test_columns_may_be_any_iterable_but_one_name(any_dataset: CacheDataset) -> None:
+    assert list(any_dataset.gather([0], (name for name in ["cls_index"]))) == ["cls_index"]  # type: ignore[arg-type]
+    for columns in ("input_ids", None, 5):
+        with pytest.raises(SettingsError, match="columns: expected a sequence of column names"):
+            any_dataset.gather([0], columns)  # type: ignore[arg-type]
 
 
 def test_columns_of_shards_are_the_column_in_pieces(any_dataset: CacheDataset, lazy: CacheDataset) -> None:

@@ -1,6 +1,7 @@
 """What the build asks of a source, and the identity of files."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class HashedFile:
             SourceError: It cannot be read, or changes while it is read.
         """
         if self._known is None:
-            path = str(self.path.resolve())
+            path = os.path.realpath(self.path)
             before = self._stat()
             recorded = self._find_known(path) if self._find_known else None
             if recorded is not None and before == (recorded.size, recorded.mtime_ns, recorded.ctime_ns):

@@ -117,7 +117,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    # No field of an example may hold such a value; whether that is an error is decided when the row is read.
+    return f"{type(value).__name__} {value!r}"
 
 
 class HubSource:
@@ -147,7 +148,10 @@ class HubSource:
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{name}: no such dataset on the Hub, and no local directory: {error}") from error
         except (OSError, ValueError, RuntimeError) as error:
-            raise SourceError(f"{name}: cannot be opened as a Hub dataset: {error}") from error
+            raise SourceError(
+                f"{name}: cannot be opened as a Hub dataset: {error} (a local file must end in .json, .jsonl, .ndjson, "
+                ".parquet or .arrow)"
+            ) from error
         splits = self._splits()
         if splits and split not in splits:
             raise SourceError(f"{name}: unknown split {split!r}; expected one of {', '.join(map(repr, splits))}")

@@ -77,6 +77,8 @@ def open_source(
         return FileSource(Path(check_text("dataset_name", os.fspath(dataset_name))), find_known)
     if isinstance(dataset_name, str):
         check_text("dataset_name", dataset_name)
+        if "://" in dataset_name:
+            raise SettingsError(f"dataset_name: URLs are not read, found {dataset_name!r}; download the file first")
         if not re.search(r"\w", dataset_name):
             raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
 
@@ -94,6 +96,10 @@ def _open_object(value: Any, split: str, identity: str | None) -> Source:
         value = value[split]
     if is_datasets_object(value, "Dataset") and identity is None:
         return DatasetSource(value, source_name(value))
+    if type(value).__name__ == "DataFrame":
+        raise SettingsError(
+            "dataset_name: a DataFrame is no iterable of rows; pass its to_dict('records') or to_dicts()"
+        )
     if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
         raise SettingsError(
             "dataset_name: expected a file, a Hub name, a datasets object or an iterable of mappings, found "
