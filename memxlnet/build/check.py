@@ -16,7 +16,7 @@ from memxlnet.errors import TokenizerError
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.files import column_values
 
-CHECKED_EXAMPLES = 8
+CHECKED_EXAMPLES = 4
 """Examples that are checked: enough to meet a layout that cannot be taken apart, at some milliseconds a build."""
 
 _MAX_CHARACTERS = 20_000

@@ -73,9 +73,11 @@ class Encoder:
         """
         examples = [example for example in chunk if isinstance(example, Example)]
         dropped = [example for example in chunk if isinstance(example, BadExample)]
-        contexts = self._tokenize(dict.fromkeys(example.context for example in examples), examples)
-        questions = self._tokenize(dict.fromkeys(example.question for example in examples), examples)
-        return TokenizedChunk(examples, dropped, contexts, questions)
+        contexts = list(dict.fromkeys(example.context for example in examples))
+        questions = dict.fromkeys(example.question for example in examples)
+        # One call for both keeps all cores of the tokenizer busy.
+        pool = self._tokenize([*contexts, *questions], examples)
+        return TokenizedChunk(examples, dropped, *pool.split(len(contexts)))
 
     def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
         """Cut windows, find the answers and put the rows of a chunk together.
@@ -151,9 +153,9 @@ class Encoder:
             found.append(BadExample(example.row, example.id, reason))
         return found
 
-    def _tokenize(self, texts: Iterable[str], examples: list[Example]) -> TokenPool:
+    def _tokenize(self, texts: list[str], examples: list[Example]) -> TokenPool:
         try:
-            return self._tokenize_texts(list(texts))
+            return self._tokenize_texts(texts)
         except BaseException as error:
             # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":

@@ -37,6 +37,12 @@ class BadExample(NamedTuple):
 
 _INT32_MAX = 2**31 - 1
 
+# The common class first: the check of an abstract one is slow, and so is making a union of them for each row.
+_MAPPINGS = (dict, Mapping)
+_LISTS = (list, Sequence)
+_TEXTS = (str, bytes)
+_INTEGERS = (int, Integral)
+
 
 def parse_example(row: int, raw: object, place: str) -> Example:
     """Check one raw row.
@@ -50,7 +56,7 @@ def parse_example(row: int, raw: object, place: str) -> Example:
     Raises:
         ExampleError: A field is missing or of the wrong kind; the message names example and field.
     """
-    if not isinstance(raw, dict | Mapping):  # dict first: the check of an abstract class is slow
+    if not isinstance(raw, _MAPPINGS):
         raise ExampleError(f"{place}, row {row}: expected a mapping of fields, found {type(raw).__name__}")
     identity = _identity(row, raw.get("id"), place)
     subject = f"{place}, example {identity!r} (row {row})"
@@ -114,7 +120,7 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
         fields = ", ".join(repr(name) for name in raw)
         raise ExampleError(f"{subject}: expected a field 'answers', found {fields} (unanswerable: an empty list)")
     answers = raw["answers"]
-    if isinstance(answers, dict | Mapping):
+    if isinstance(answers, _MAPPINGS):
         for field in ("text", "answer_start"):
             if field not in answers:
                 raise ExampleError(f"{subject}: expected a field 'answers.{field}', found {sorted(map(str, answers))}")
@@ -122,7 +128,7 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
             _sequence(answers["text"], "text", subject),
             _sequence(answers["answer_start"], "answer_start", subject),
         )
-    elif isinstance(answers, list | Sequence) and not isinstance(answers, str | bytes):
+    elif isinstance(answers, _LISTS) and not isinstance(answers, _TEXTS):
         texts, starts = _answer_list(answers, subject)
     else:
         raise ExampleError(
@@ -139,7 +145,7 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
             kind = type(text).__name__ if not isinstance(text, str) else "half of a surrogate pair"
             raise ExampleError(f"{subject}: field 'answers.text[{index}]': expected text, found {kind}")
         # NumPy's integers are integers too, but no int.
-        if isinstance(start, bool) or not isinstance(start, int | Integral) or abs(int(start)) > _INT32_MAX:
+        if isinstance(start, bool) or not isinstance(start, _INTEGERS) or abs(int(start)) > _INT32_MAX:
             raise ExampleError(f"{subject}: field 'answers.answer_start[{index}]': expected an offset, found {start!r}")
     return tuple(texts), tuple(map(int, starts))
 
@@ -147,14 +153,14 @@ def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tup
 def _sequence(value: Any, field: str, subject: str) -> list[Any]:
     # NumPy arrays and tensors come out of formatted datasets; their tolist gives plain values.
     value = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(value, list | Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, _LISTS) or isinstance(value, _TEXTS):
         raise ExampleError(f"{subject}: field 'answers.{field}': expected a list, found {type(value).__name__}")
     return list(value)
 
 
 def _answer_list(answers: Sequence[Any], subject: str) -> tuple[list[Any], list[Any]]:
     for index, answer in enumerate(answers):
-        if not isinstance(answer, dict | Mapping):
+        if not isinstance(answer, _MAPPINGS):
             kind = type(answer).__name__
             raise ExampleError(f"{subject}: field 'answers[{index}]': expected a mapping, found {kind}")
         for field in ("text", "answer_start"):

@@ -146,7 +146,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
             from the two texts tokenized alone.
     """
     check_fast(tokenizer)
-    backend = _copy_backend(tokenizer)
+    backend, backend_json = _copy_backend(tokenizer)
     pad_id, cls_id = _required(tokenizer, "pad"), _required(tokenizer, "cls")
     if tokenizer.truncation_side != "right":
         raise TokenizerError(
@@ -178,7 +178,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     )
     highest = _highest_id(backend)
     backend.encode_special_tokens = layout.split_special_tokens
-    content = TokenizerContent(backend.to_str(), layout, highest + 1)
+    content = TokenizerContent(backend_json, layout, highest + 1)
     content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
     return content
 
@@ -202,23 +202,25 @@ def _required(tokenizer: Any, name: str) -> int:
     return int(token_id)
 
 
-def _copy_backend(tokenizer: Any) -> Tokenizer:
-    """A copy of the backend without padding and truncation, which transformers sets and leaves behind at every call."""
+def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
+    """A copy of the backend without padding and truncation, which transformers leaves behind at calls; and its JSON."""
     original = tokenizer.backend_tokenizer
     try:
         content = original.to_str()
         backend = _with_shared_model(original)
-        if _without_state(backend.to_str()) != _without_state(content):
+        backend_json = backend.to_str()
+        if _without_state(backend_json) != _without_state(content):
             backend = Tokenizer.from_str(content)
             backend.no_padding()
             backend.no_truncation()
+            backend_json = backend.to_str()
     except Exception as error:
         raise TokenizerError(
             f"tokenizer: cannot be written as tokenizer.json: {error}; parts written in Python cannot be cached"
         ) from error
     if backend.post_processor is not None:
         _refuse_window_dependent_offsets(json.loads(backend.post_processor.__getstate__()))
-    return backend
+    return backend, backend_json
 
 
 def _with_shared_model(original: Tokenizer) -> Tokenizer:

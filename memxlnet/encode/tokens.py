@@ -30,6 +30,14 @@ class TokenPool(NamedTuple):
         """int64[texts], number of tokens of each text."""
         return np.diff(self.bounds)
 
+    def split(self, texts: int) -> "tuple[TokenPool, TokenPool]":
+        """The pool of the first `texts` texts, and that of all others: views."""
+        cut = self.bounds[texts]
+        return (
+            TokenPool(self.ids[:cut], self.starts[:cut], self.stops[:cut], self.bounds[: texts + 1]),
+            TokenPool(self.ids[cut:], self.starts[cut:], self.stops[cut:], self.bounds[texts:] - cut),
+        )
+
     def take(self, texts: Ints) -> "TokenPool":
         """The pool of some of the texts, in the order that is asked for."""
         counts = self.counts[texts]

@@ -8,6 +8,7 @@ transformers, and what every build checks on its first examples.
 """
 
 import json
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,14 @@ def _keeps_separators(backend: Tokenizer) -> bool:
     return all(normalizer.normalize_str(f"a{blank}b").split() == ["a", "b"] for blank in _SEPARATORS)
 
 
+class _Numbers(dict[str, int]):
+    """Words by the order in which they were first asked for; asking for a new one numbers it."""
+
+    def __missing__(self, word: str) -> int:
+        number = self[word] = len(self)
+        return number
+
+
 class WordTokenizer:
     """Tokenizes texts, remembering the tokens of words.
 
@@ -96,7 +105,7 @@ class WordTokenizer:
         self._forget()
 
     def _forget(self) -> None:
-        self._numbers: dict[str, int] = {}
+        self._numbers = _Numbers()
         empty = np.zeros(0, np.int32)
         self._words = TokenPool(empty, empty, empty, np.zeros(1, np.int64))
 
@@ -134,14 +143,16 @@ class WordTokenizer:
     def _look_up(self, words: list[str]) -> Ints:
         if len(self._numbers) > MAX_WORDS or len(self._words.ids) > MAX_TOKENS:
             self._forget()
-        known = self._numbers
-        numbers = list(map(known.get, words))
-        if None in numbers:
-            new = list(dict.fromkeys(word for word, number in zip(words, numbers, strict=True) if number is None))
-            self._words = concatenate(self._words, self._learn(new))
-            known.update(zip(new, range(len(known), len(known) + len(new)), strict=True))
-            numbers = list(map(known.get, words))
-        return np.array(numbers, np.int64)
+        before = len(self._numbers)
+        numbers = np.fromiter(map(self._numbers.__getitem__, words), np.int64, len(words))
+        new = list(islice(self._numbers, before, None))
+        if new:
+            try:
+                self._words = concatenate(self._words, self._learn(new))
+            except BaseException:
+                self._forget()
+                raise
+        return numbers
 
     def _learn(self, words: list[str]) -> TokenPool:
         """The tokens of new words: tokenized many to a text, which costs less than a text for each."""

@@ -3,7 +3,9 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -78,13 +80,19 @@ class Publisher:
                 f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
                 f"{totals[DROPPED]} examples were dropped"
             )
+        with ThreadPoolExecutor(1, "memxlnet-publish") as self._pool:
+            return self._publish(staging, totals)
+
+    def _publish(self, staging: Path, totals: dict[str, int]) -> Manifest:
         check_unique(lambda: (chunk["documents"]["id"] for chunk in self._read()), self._settings.name)
         context_rows = number_contexts(chunk["contexts"]["text"] for chunk in self._read())
-        tables = {
+        # A finished file is made durable and read for its checksum in the background, while the next is written.
+        pending = {
             "features": self._publish_features(staging, totals["features"]),
             "documents": self._publish_documents(staging, totals["documents"], context_rows),
             "contexts": self._publish_contexts(staging, context_rows),
         }
+        tables = {name: table.record() for name, table in pending.items()}
         files = [self._write_file(staging, TOKENIZER, self._settings.tokenizer.backend_json.encode())]
         if totals[DROPPED]:
             files.append(self._write_file(staging, DROPPED_REPORT, b"".join(self._dropped_lines())))
@@ -113,7 +121,7 @@ class Publisher:
     def _metadata(self, table: str, shard: int, row_start: int, row_stop: int) -> FileMetadata:
         return FileMetadata(table, shard, row_start, row_stop, self._settings.fingerprint)
 
-    def _publish_features(self, staging: Path, total: int) -> TableRecord:
+    def _publish_features(self, staging: Path, total: int) -> "_PendingTable":
         schema = features_schema(self._settings.encode.max_seq_length)
         shards: list[_FeatureShard] = []
         for start in range(0, total, self._shard_rows):
@@ -131,9 +139,13 @@ class Publisher:
         finally:
             for shard in shards:
                 shard.close()
-        return TableRecord(total, self._shard_rows, tuple(shard.record() for shard in shards))
+        return self._pend(total, self._shard_rows, [(shard.path, shard.metadata) for shard in shards])
 
-    def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> TableRecord:
+    def _pend(self, rows: int, batch_rows: int, files: list[tuple[Path, FileMetadata]]) -> "_PendingTable":
+        shards = [self._pool.submit(_finished_shard, path, metadata) for path, metadata in files]
+        return _PendingTable(rows, batch_rows, shards)
+
+    def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> "_PendingTable":
         metadata = self._metadata("documents", 0, 0, total)
         writer = BatchWriter(staging, documents_schema(), metadata, DOCUMENTS_BATCH_ROWS)
         with writer:
@@ -147,7 +159,7 @@ class Publisher:
                 writer.add(documents)
                 context_base += chunk["contexts"].num_rows
                 row_base += chunk["features"].num_rows
-        return writer.record()
+        return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
 
     def _count(self, documents: pa.RecordBatch) -> None:
         for entry in documents["alignment"].value_counts().to_pylist():
@@ -155,7 +167,7 @@ class Publisher:
         has_span = column_values(documents["chosen_answer"]) >= 0
         self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
 
-    def _publish_contexts(self, staging: Path, context_rows: Ints) -> TableRecord:
+    def _publish_contexts(self, staging: Path, context_rows: Ints) -> "_PendingTable":
         total = int(context_rows.max()) + 1
         writer = BatchWriter(staging, contexts_schema(), self._metadata("contexts", 0, 0, total), CONTEXTS_BATCH_ROWS)
         with writer:
@@ -167,7 +179,7 @@ class Publisher:
                 if new.size:
                     written += new.size
                     writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
-        return writer.record()
+        return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
 
     def _dropped_lines(self) -> Iterator[bytes]:
         for chunk in self._read():
@@ -178,6 +190,18 @@ class Publisher:
         path = staging / name
         path.write_bytes(content)
         return finished_file(path)
+
+
+class _PendingTable(NamedTuple):
+    """A table whose files are being made durable."""
+
+    rows: int
+    batch_rows: int
+    shards: "list[Future[ShardRecord]]"
+
+    def record(self) -> TableRecord:
+        """Wait for the files; the table as the manifest records it."""
+        return TableRecord(self.rows, self.batch_rows, tuple(shard.result() for shard in self.shards))
 
 
 def finished_file(path: Path) -> FileRecord:
@@ -200,16 +224,16 @@ class _FeatureShard:
     """One features file: laid out at once, then filled column by column, chunk by chunk."""
 
     def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata):
-        self._path = staging / shard_name("features", metadata.shard)
-        self._metadata = metadata
-        self._offsets: Mapping[str, int] = lay_out(self._path, schema, metadata.row_stop - metadata.row_start)
+        self.path = staging / shard_name("features", metadata.shard)
+        self.metadata = metadata
+        self._offsets: Mapping[str, int] = lay_out(self.path, schema, metadata.row_stop - metadata.row_start)
         self._widths = {field.name: column_width(field.type) for field in schema}
-        self._descriptor = os.open(self._path, os.O_WRONLY)
+        self._descriptor = os.open(self.path, os.O_WRONLY)
 
     def write(self, features: pa.RecordBatch, row_base: int, document_base: int) -> None:
         """Write the rows of a chunk that belong to this shard; the chunk begins at row `row_base` of the table."""
-        start = max(self._metadata.row_start, row_base)
-        stop = min(self._metadata.row_stop, row_base + features.num_rows)
+        start = max(self.metadata.row_start, row_base)
+        stop = min(self.metadata.row_stop, row_base + features.num_rows)
         if start >= stop:
             return
         part = features.slice(start - row_base, stop - start)
@@ -217,29 +241,26 @@ class _FeatureShard:
             values = column_values(part.column(index))
             if name == "document":
                 values = values + document_base
-            place = self._offsets[name] + (start - self._metadata.row_start) * self._widths[name]
+            place = self._offsets[name] + (start - self.metadata.row_start) * self._widths[name]
             write_values(self._descriptor, values, place)
 
     def close(self) -> None:
         os.close(self._descriptor)
-
-    def record(self) -> ShardRecord:
-        return _finished_shard(self._path, self._metadata)
 
 
 class BatchWriter:
     """Writes a table in record batches of a fixed row count that never follows the batches that come in."""
 
     def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata, batch_rows: int):
-        self._path = staging / shard_name(metadata.table, metadata.shard)
-        self._metadata = metadata
+        self.path = staging / shard_name(metadata.table, metadata.shard)
+        self.metadata = metadata
         self._schema = with_metadata(schema, metadata)
-        self._batch_rows = batch_rows
+        self.batch_rows = batch_rows
         self._pending: list[pa.RecordBatch] = []
         self._pending_rows = 0
 
     def __enter__(self) -> "BatchWriter":
-        self._file = self._path.open("xb")
+        self._file = self.path.open("xb")
         self._writer = pa.ipc.new_file(self._file, self._schema)
         return self
 
@@ -256,8 +277,8 @@ class BatchWriter:
         """Take the rows of a batch."""
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
-        while self._pending_rows >= self._batch_rows:
-            self._write(self._batch_rows)
+        while self._pending_rows >= self.batch_rows:
+            self._write(self.batch_rows)
 
     def _write(self, num_rows: int) -> None:
         taken: list[pa.RecordBatch] = []
@@ -273,8 +294,3 @@ class BatchWriter:
         # Taking the rows copies them into buffers of their own, so that no trace of the incoming batches is left.
         merged = pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.arange(num_rows)))
         self._writer.write_table(merged.replace_schema_metadata(self._schema.metadata), max_chunksize=num_rows)
-
-    def record(self) -> TableRecord:
-        """The table as the manifest records it; after the writer is closed."""
-        rows = self._metadata.row_stop
-        return TableRecord(rows, self._batch_rows, (_finished_shard(self._path, self._metadata),))
