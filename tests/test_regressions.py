@@ -77,6 +77,11 @@ class TestWords:
         backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         assert not splits_into_words(backend)
 
+    def test_a_tokenizer_that_splits_nothing(self) -> None:
+        backend = word_level()
+        backend.pre_tokenizer = pre_tokenizers.Sequence([])
+        assert not splits_into_words(backend)
+
     def test_long_words_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(words, "MAX_TOKENS", 50)
         tokenizer = WordTokenizer(word_level())

@@ -46,10 +46,13 @@ def splits_into_words(backend: Tokenizer) -> bool:
     # Byte fallback moves tokens beyond their word's characters; dropout is random.
     if getattr(backend.model, "byte_fallback", False) or getattr(backend.model, "dropout", None):
         return False
-    if not all(map(_is_local, _parts(content[0], "normalizers"))):
-        return False
-    first, *rest = _parts(content[1], "pretokenizers")
-    return first["type"] in _SPLITTING and all(map(_is_within_words, rest)) and _keeps_separators(backend)
+    splits = _parts(content[1], "pretokenizers")
+    return (
+        all(map(_is_local, _parts(content[0], "normalizers")))
+        and [part["type"] in _SPLITTING for part in splits[:1]] == [True]
+        and all(map(_is_within_words, splits[1:]))
+        and _keeps_separators(backend)
+    )
 
 
 def _state(part: Any) -> Any:

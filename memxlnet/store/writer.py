@@ -175,7 +175,8 @@ class CacheWriter:
         build = self._build_directory(settings)
         if not build.exists() or not os.access(self.cache_dir, os.W_OK):
             return
-        with contextlib.suppress(filelock.Timeout), filelock.FileLock(f"{build}.lock", timeout=0):
+        # Another builder at work is a Timeout, which is an OSError like that of a lock file which is not ours to open.
+        with contextlib.suppress(OSError), filelock.FileLock(f"{build}.lock", timeout=0):
             self.discard(settings)
 
     def begin(self, settings: CacheSettings) -> Collection[int]:
