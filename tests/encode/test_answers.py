@@ -209,8 +209,8 @@ def test_composed_or_not_the_same_is_found(forms: tuple[Form, Form], text: str, 
 @given(text=near_texts, golds=st.lists(st.tuples(near_texts, st.integers(-3, 12)), max_size=3))
 def test_the_rule_of_the_choice(text: str, golds: list[tuple[str, int]]) -> None:
     alignment = found(text, *golds)
-    exact = [n for n, (gold, at) in enumerate(golds) if gold and at >= 0 and text[at : at + len(gold)] == gold]
-    elsewhere = [number for number, (gold, _) in enumerate(golds) if gold and _spans(text, gold)]
+    exact = [n for n, (gold, at) in enumerate(golds) if gold.strip() and at >= 0 and text[at : at + len(gold)] == gold]
+    elsewhere = [number for number, (gold, _) in enumerate(golds) if gold.strip() and _spans(text, gold)]
     if not golds:
         assert alignment == Alignment("unanswerable")
     elif exact:
