@@ -222,14 +222,17 @@ def _count(value: Any) -> int:
 
 
 def known_files(cache_dir: Path, path: str) -> KnownFile | None:
-    """What the caches of a directory recorded of a source file; the caller compares size and times."""
-    for manifest in find_manifests(cache_dir):
+    """What the caches of a directory recorded of a source file, last; the caller compares size and times.
+
+    Where a file changed between builds, several caches recorded it: only the last state can be that of today.
+    """
+    recorded = []
+    for _, manifest in find_caches(cache_dir):
         found, source = manifest.provenance, manifest.fields.get("source", {})
         if found.get("path") == path and "sha256" in source:
-            return KnownFile(
-                path, found.get("size", -1), found.get("mtime_ns", -1), found.get("ctime_ns", -1), source["sha256"]
-            )
-    return None
+            times = found.get("mtime_ns", -1), found.get("ctime_ns", -1)
+            recorded.append(KnownFile(path, found.get("size", -1), *times, source["sha256"]))
+    return max(recorded, key=lambda file: file.ctime_ns, default=None)
 
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
@@ -243,9 +246,3 @@ def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
             yield directory, read_manifest(directory)
         except (CacheDamagedError, CacheMismatchError, CacheNotFoundError) as error:
             logger.warning("passed over: %s", error)
-
-
-def find_manifests(cache_dir: Path) -> Iterator[Manifest]:
-    """The manifests of `find_caches`."""
-    for _, manifest in find_caches(cache_dir):
-        yield manifest

@@ -257,6 +257,19 @@ def test_a_touched_file_is_hashed_again(source: Path, tmp_path: Path, hashed: li
     assert len(list(published(tmp_path / "caches"))) == 1
 
 
+def test_a_file_that_changed_is_hashed_once_more_and_not_at_every_call(
+    source: Path, tmp_path: Path, hashed: list[str]
+) -> None:
+    contents = [source.read_bytes().replace(b"Which", word) for word in (b"Which", b"Whose", b"Where", b"Whyso")]
+    for number, content in enumerate(contents, start=1):
+        time.sleep(0.03)
+        source.write_bytes(content)
+        for _ in range(2):
+            build(source, tmp_path / "caches")
+        assert len(hashed) == number
+    assert len(list(published(tmp_path / "caches"))) == len(contents)
+
+
 def test_other_content_of_the_same_size_and_time_is_noticed(source: Path, tmp_path: Path, hashed: list[str]) -> None:
     build(source, tmp_path / "caches")
     status = source.stat()

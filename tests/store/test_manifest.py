@@ -19,7 +19,6 @@ from memxlnet.store.identity import canonical_json
 from memxlnet.store.manifest import (
     FileRecord,
     find_caches,
-    find_manifests,
     known_files,
     read_manifest,
     write_manifest,
@@ -310,7 +309,7 @@ def test_only_whole_caches_are_found(published: Path, tmp_path: Path) -> None:
     (bare / "manifest.json").unlink()
     (tmp_path / "file").write_bytes(b"")
     assert [path.name for path, _ in find_caches(tmp_path)] == ["a", "b"]
-    assert [manifest.name for manifest in find_manifests(tmp_path)] == ["made up", "made up"]
+    assert [manifest.name for _, manifest in find_caches(tmp_path)] == ["made up", "made up"]
     assert not list(find_caches(tmp_path / "nowhere"))
     assert not list(find_caches(tmp_path / "file"))
 
