@@ -1,5 +1,6 @@
 """Data to measure with: the SQuAD file and the XLNet vocabulary, and a large cache made from them."""
 
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,10 @@ SQUAD = DATA / "squad" / "dev-v2.0.json"
 WORK = Path(os.environ.get("MEMXLNET_BENCH_DIR", Path(__file__).parents[1] / "build" / "bench"))
 
 
+SQUAD_SEGMENTS = 6359
+"""Segments of the SQuAD file at length 384 with an overlap of 128."""
+
+
 def xlnet() -> Any:
     """The real XLNet tokenizer."""
     return XLNetTokenizerFast.from_pretrained(DATA / "xlnet-base-cased")
@@ -29,7 +34,79 @@ def xlnet() -> Any:
 
 def squad_rows() -> list[dict[str, Any]]:
     """The questions of the SQuAD file as flat rows."""
+    return rows_of(SQUAD)
+
+
+def squad_file(examples: int) -> Path:
+    """The SQuAD file repeated to so many examples, in its official form, as a file in the work folder.
+
+    Ids are distinct, and the contexts of each copy begin with a word of their own, so that none is shared by more
+    questions than in SQuAD itself.
+    """
+    path = WORK / f"squad-{examples}.json"
+    if path.is_file():
+        return path
     articles = json.loads(SQUAD.read_text(encoding="utf-8"))["data"]
+    copied: list[dict[str, Any]] = []
+    made = 0
+    for copy in itertools.count():
+        for article in articles:
+            paragraphs = []
+            for paragraph in article["paragraphs"]:
+                questions = [_moved(question, copy) for question in paragraph["qas"]][: examples - made]
+                made += len(questions)
+                if questions:
+                    paragraphs.append({"context": f"{_mark(copy)}{paragraph['context']}", "qas": questions})
+            copied.append({"title": article["title"], "paragraphs": paragraphs})
+            if made == examples:
+                break
+        if made == examples:
+            break
+    return _write(path, {"version": "v2.0", "data": copied})
+
+
+def _mark(copy: int) -> str:
+    return f"copy{copy} "
+
+
+def _moved(question: dict[str, Any], copy: int) -> dict[str, Any]:
+    answers = [
+        {"text": answer["text"], "answer_start": answer["answer_start"] + len(_mark(copy))}
+        for answer in question["answers"]
+    ]
+    return {"id": f"{copy}-{question['id']}", "question": question["question"], "answers": answers}
+
+
+def long_file(questions: int) -> Path:
+    """SQuAD's articles, each joined into one context that all its questions share; so many questions an article."""
+    path = WORK / f"long-{questions}.json"
+    if path.is_file():
+        return path
+    joined = []
+    for article in json.loads(SQUAD.read_text(encoding="utf-8"))["data"]:
+        context, moved = "", []
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                answers = [
+                    {"text": answer["text"], "answer_start": answer["answer_start"] + len(context)}
+                    for answer in question["answers"]
+                ]
+                moved.append({"id": question["id"], "question": question["question"], "answers": answers})
+            context += paragraph["context"] + "\n"
+        joined.append({"title": article["title"], "paragraphs": [{"context": context, "qas": moved[:questions]}]})
+    return _write(path, {"version": "v2.0", "data": joined})
+
+
+def _write(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    return temporary.replace(path)
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The questions of a file in SQuAD's official form as flat rows."""
+    articles = json.loads(path.read_text(encoding="utf-8"))["data"]
     return [
         {
             "id": question["id"],
@@ -46,7 +123,7 @@ def squad_rows() -> list[dict[str, Any]]:
     ]
 
 
-def large_cache(copies: int) -> Path:
+def large_cache(copies: int, shards: int = 1) -> Path:
     """A cache of the SQuAD file `copies` times over, with distinct ids and contexts: 6,359 segments a copy.
 
     The first copy is encoded; the others repeat its token columns under other ids and other context texts of the same
@@ -56,13 +133,14 @@ def large_cache(copies: int) -> Path:
     encode = EncodeSettings()
     source = {"kind": "benchmark", "copies": copies}
     settings = CacheSettings("squad-copies", f"x{copies}", encode, source, tokenizer, chunking="copies")
-    writer = CacheWriter(WORK / "caches")
+    rows = -(-SQUAD_SEGMENTS * copies // shards) if shards > 1 else None
+    writer = CacheWriter(WORK / f"caches-{shards}", max_shard_rows=rows)
     directory = writer.directory(settings)
     if directory.is_dir():
         return directory
     encoder = Encoder(tokenizer.backend, tokenizer.layout, encode)
-    rows = [parse_example(number, row, "squad") for number, row in enumerate(squad_rows())]
-    chunks = [encoder.encode(rows[start : start + 2000]) for start in range(0, len(rows), 2000)]
+    examples = [parse_example(number, row, "squad") for number, row in enumerate(squad_rows())]
+    chunks = [encoder.encode(examples[start : start + 2000]) for start in range(0, len(examples), 2000)]
     writer.begin(settings)
     receipts: list[Any] = []
     for copy in range(copies):

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.builds import build_figures, long_figures, once, parallel_figures, ram_figures, worker_figures
 from benchmarks.data import SQUAD, WORK, large_cache, random_rows
 from benchmarks.measure import compared, per_call
 from memxlnet.load.datasets import CacheDataset
@@ -28,26 +29,6 @@ COPIES = 20
 """Copies of the SQuAD file in the large cache: 127,180 segments."""
 
 TENFOLD = 200
-
-
-def build_figures(rounds: int = 3, runs: int = 3) -> dict[str, Any]:
-    """Examples a second of both, in processes of their own that take turns; the first run of each warms up."""
-    seconds: dict[str, list[float]] = {"memxlnet": [], "map": []}
-    rows: dict[str, int] = {}
-    for _ in range(rounds):
-        for contestant in seconds:
-            result = _python("benchmarks.build_once", contestant, str(runs + 1))
-            seconds[contestant] += result["seconds"][1:]
-            rows[contestant] = result["rows"]
-    if rows["memxlnet"] != rows["map"]:
-        raise SystemExit(f"the contestants made different numbers of rows: {rows}")
-    examples = 6078
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    return {
-        "seconds": seconds,
-        "examples_per_second": {name: examples / value for name, value in median.items()},
-        "ratio": median["map"] / median["memxlnet"],
-    }
 
 
 def _python(module: str, *arguments: str) -> Any:
@@ -86,6 +67,23 @@ def gather_figures() -> dict[str, Any]:
     return figures
 
 
+def shard_figures() -> dict[str, Any]:
+    """Random batches and groups over 4 shards against one shard of the same rows."""
+    one, four = CacheDataset(large_cache(COPIES)), CacheDataset(large_cache(COPIES, shards=4))
+    figures: dict[str, Any] = {}
+    for size in (32, 256):
+        batches = [torch.from_numpy(random_rows(size, len(one), seed)) for seed in range(200)]
+        turns = {"one": iter(batches * 1000), "four": iter(batches * 1000)}
+        timings = compared(
+            {
+                "one": partial(_gather, one, partial(next, turns["one"])),
+                "four": partial(_gather, four, partial(next, turns["four"])),
+            }
+        )
+        figures[f"batch of {size}"] = {**timings, "ratio": timings["four"].median / timings["one"].median}
+    return figures
+
+
 def _index_select(columns: dict[str, torch.Tensor], take: Callable[[], torch.Tensor]) -> dict[str, torch.Tensor]:
     rows = take()
     return {name: column.index_select(0, rows) for name, column in columns.items()}
@@ -116,7 +114,7 @@ def open_figures() -> dict[str, Any]:
 
 def disk_figures() -> dict[str, Any]:
     """Bytes a segment of the published SQuAD cache, everything included."""
-    _python("benchmarks.build_once", "memxlnet", "1")
+    once("memxlnet", SQUAD, num_workers=0)
     (directory,) = (path for path in (WORK / "build-memxlnet").iterdir() if not path.name.startswith("."))
     sizes = {path.name: path.stat().st_size for path in sorted(directory.iterdir())}
     return {"files": sizes, "bytes a segment": sum(sizes.values()) / len(CacheDataset(directory))}
@@ -134,7 +132,12 @@ def import_figures() -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "build": build_figures,
+    "parallel": parallel_figures,
+    "workers": worker_figures,
+    "long": long_figures,
+    "ram": ram_figures,
     "gather": gather_figures,
+    "shards": shard_figures,
     "open": open_figures,
     "disk": disk_figures,
     "import": import_figures,

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
     from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
     from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
+    from memxlnet.store.old_caches import find_old_caches as find_old_caches
+    from memxlnet.store.old_caches import remove_old_caches as remove_old_caches
+    from memxlnet.store.removal import find_leftovers as find_leftovers
+    from memxlnet.store.removal import remove_cache as remove_cache
+    from memxlnet.store.removal import remove_leftovers as remove_leftovers
     from memxlnet.store.verify import verify as verify
 
 _NAMES = {
@@ -32,8 +37,13 @@ _NAMES = {
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.load.loader",
     "create_dataset_from_cache": "memxlnet.load.qa_datasets",
+    "find_leftovers": "memxlnet.store.removal",
+    "find_old_caches": "memxlnet.store.old_caches",
     "model_inputs": "memxlnet.load.batches",
     "process_and_cache_dataset": "memxlnet.build.process",
+    "remove_cache": "memxlnet.store.removal",
+    "remove_leftovers": "memxlnet.store.removal",
+    "remove_old_caches": "memxlnet.store.old_caches",
     "verify": "memxlnet.store.verify",
 }
 

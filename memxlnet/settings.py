@@ -129,12 +129,14 @@ class BuildSettings:
 
     Attributes:
         streaming_chunk_size: Examples in a chunk.
-        max_memory_gb: Bound on the RAM of the build, in GiB. A chunk is closed early when its estimated cost nears
-            its share of the bound.
+        max_memory_gb: Bound on the RAM of the process and its children while it builds, in GiB; pages of mapped
+            files do not count. A chunk is closed early when its estimated cost nears its share of the bound.
         use_streaming: False encodes up to `MAX_EAGER_EXAMPLES` examples at once; above, streaming switches on.
         max_shard_rows: Rows of a features shard at most; None allows what one Arrow array may hold.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         rebuild: Build anew even where a cache exists.
+        num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
+            With an executor: chunks that it is given at once.
     """
 
     streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE
@@ -143,6 +145,7 @@ class BuildSettings:
     max_shard_rows: int | None = None
     progress: bool | None = None
     rebuild: bool = False
+    num_workers: int | None = None
 
     def __post_init__(self) -> None:
         _set(self, "streaming_chunk_size", positive_int("streaming_chunk_size", self.streaming_chunk_size))
@@ -155,5 +158,13 @@ class BuildSettings:
         for name in ("use_streaming", "rebuild"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingsError(f"{name}: expected True or False, found {getattr(self, name)!r}")
+        if self.num_workers is not None:
+            workers = whole_number("num_workers", self.num_workers, 0, " (or None to choose)")
+            _set(self, "num_workers", workers)
         if self.progress is not None and not isinstance(self.progress, bool):
             raise SettingsError(f"progress: expected True, False or None, found {self.progress!r}")
+
+    @property
+    def max_memory_bytes(self) -> int:
+        """The bound in bytes."""
+        return int(self.max_memory_gb * 2**30)

@@ -46,6 +46,15 @@ def test_an_overlap_is_an_integer_of_at_least_zero(value: Any) -> None:
     assert EncodeSettings(doc_stride=0).doc_stride == 0
 
 
+@pytest.mark.parametrize("value", [-1, 1.0, True, False, "3", [1], float("nan")])
+def test_workers_are_counted_from_zero_or_chosen(value: Any) -> None:
+    with pytest.raises(
+        SettingsError, match=r"num_workers: expected an integer of at least 0 \(or None to choose\), found"
+    ):
+        BuildSettings(num_workers=value)
+    assert [BuildSettings(num_workers=number).num_workers for number in (None, 0, 8)] == [None, 0, 8]
+
+
 @pytest.mark.parametrize("value", [0, -1, True, None, "8", float("nan"), float("inf"), -float("inf"), [8], 8j])
 def test_a_bound_is_a_number_above_zero(value: Any) -> None:
     with pytest.raises(SettingsError, match=r"max_memory_gb: expected a number above 0 \(GiB\), found"):
@@ -96,6 +105,7 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "max_shard_rows": None,
         "progress": None,
         "rebuild": False,
+        "num_workers": None,
     }
 
 

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from memxlnet.build.builder import Build, build_cache
+from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.errors import SettingsError
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -42,6 +43,8 @@ def process_and_cache_dataset(
     revision: str | None = None,
     token: str | None = None,
     progress: bool | None = None,
+    num_workers: int | None = None,
+    executor: Executor | None = None,
 ) -> int:
     """Build the cache of a dataset, or find it built.
 
@@ -58,7 +61,9 @@ def process_and_cache_dataset(
         tokenizer: A transformers fast tokenizer.
         max_n_segs: Keep the first so many segments of a document; None keeps all.
         use_streaming: False encodes up to 1,000 examples at once; above, streaming switches on by itself.
-        max_memory_gb: Bound on the RAM of the build, in GiB.
+        max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
+            Work in flight is reduced and chunks are split to stay below it; where that does not help, an error says
+            what is needed.
         rebuild: Build anew even where the cache exists.
         cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
             ``write_chunk`` and ``finish``; see `memxlnet.store.writer.CacheManager`.
@@ -70,6 +75,11 @@ def process_and_cache_dataset(
         revision: Branch, tag or commit of a Hub dataset.
         token: Credentials for the Hub; never stored.
         progress: Show a progress bar; None shows it where standard error is a terminal.
+        num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
+            Workers are light (no torch, no transformers), need no main guard, and change no byte of the result.
+        executor: Any `concurrent.futures.Executor` that encodes the chunks instead, as of a Dask client
+            (``client.get_executor()``); its workers must see the cache directory. `num_workers` is then the number of
+            chunks that it is given at once. It is not shut down.
 
     Returns:
         The number of features (segments) of the cache.
@@ -80,6 +90,8 @@ def process_and_cache_dataset(
         SourceError: The source is missing, malformed, empty, or has no such split.
         ExampleError: An example is bad and `on_bad_example` is ``"error"``.
         CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+        MemoryLimitError: The work does not fit within `max_memory_gb`.
+        BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
     """
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
@@ -96,9 +108,10 @@ def process_and_cache_dataset(
         max_shard_rows=max_shard_rows,
         progress=progress,
         rebuild=rebuild,
+        num_workers=num_workers,
     )
     options = {"identity": identity, "config_name": config_name, "revision": revision, "token": token}
-    return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options)
+    return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options, executor)
 
 
 def run_build(
@@ -110,12 +123,15 @@ def run_build(
     cache_dir: str | os.PathLike[str],
     cache_manager: CacheManager | None,
     source_options: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
 ) -> int:
     """Build with checked settings; see `process_and_cache_dataset`.
 
     Returns:
         The number of features.
     """
+    refuse_unguarded_main()
+    check_executor(executor, build)
     if cache_manager is not None and build.max_shard_rows is not None:
         raise SettingsError("max_shard_rows: applies where no cache_manager is given; set it on the cache manager")
     if cache_manager is None:
@@ -129,8 +145,8 @@ def run_build(
     known_dir: Path | None = cache_manager.cache_dir if isinstance(cache_manager, CacheWriter) else None
     job = Build(dataset_name, split, tokenizer, encode, known_dir, source_options)
     if isinstance(cache_manager, CacheWriter):
-        return build_cache(job, build, cache_manager).features
-    return job.run(cache_manager, build)[0]
+        return build_cache(job, build, cache_manager, executor).features
+    return job.run(cache_manager, build, executor)[0]
 
 
 class StreamingSquadProcessor:
@@ -145,6 +161,8 @@ class StreamingSquadProcessor:
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         progress: Show a progress bar; None shows it where standard error is a terminal.
+        num_workers: Worker processes; see `process_and_cache_dataset`.
+        executor: Encodes the chunks instead; see `process_and_cache_dataset`.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -161,7 +179,10 @@ class StreamingSquadProcessor:
         on_bad_example: str = "error",
         insert_memory_tokens: bool = True,
         progress: bool | None = None,
+        num_workers: int | None = None,
+        executor: Executor | None = None,
     ):
+        self._executor = executor
         self.tokenizer = tokenizer
         self._encode: dict[str, Any] = {
             "max_seq_length": max_seq_length,
@@ -171,7 +192,10 @@ class StreamingSquadProcessor:
         }
         EncodeSettings(**self._encode)
         self._build = BuildSettings(
-            streaming_chunk_size=streaming_chunk_size, max_memory_gb=max_memory_gb, progress=progress
+            streaming_chunk_size=streaming_chunk_size,
+            max_memory_gb=max_memory_gb,
+            progress=progress,
+            num_workers=num_workers,
         )
 
     def process_dataset_streaming(
@@ -204,5 +228,13 @@ class StreamingSquadProcessor:
         encode = EncodeSettings(**self._encode, max_examples=max_examples, max_n_segs=max_n_segs)
         options = {"identity": identity}
         return run_build(
-            dataset_name, split, self.tokenizer, encode, self._build, DEFAULT_CACHE_DIR, cache_manager, options
+            dataset_name,
+            split,
+            self.tokenizer,
+            encode,
+            self._build,
+            DEFAULT_CACHE_DIR,
+            cache_manager,
+            options,
+            self._executor,
         )

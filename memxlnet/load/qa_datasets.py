@@ -5,16 +5,18 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from memxlnet.build.builder import Build, build_cache
+from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.errors import SettingsError, UnsupportedError
 from memxlnet.load.cache_manager import find_cache
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     BuildSettings,
     EncodeSettings,
@@ -120,10 +122,13 @@ def _built(
     encode: EncodeSettings,
     build: BuildSettings,
     source_options: Mapping[str, Any],
+    executor: Executor | None = None,
 ) -> Path:
+    refuse_unguarded_main()
+    check_executor(executor, build)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, source_options)
-    return build_cache(job, build, writer).directory
+    return build_cache(job, build, writer, executor).directory
 
 
 def create_dataset_from_cache(
@@ -148,6 +153,9 @@ def create_dataset_from_cache(
     revision: str | None = None,
     rebuild: bool = False,
     progress: bool | None = None,
+    max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+    num_workers: int | None = None,
+    executor: Executor | None = None,
 ) -> CacheDataset:
     """Open the cache of a dataset, building it first where there is none.
 
@@ -175,6 +183,9 @@ def create_dataset_from_cache(
         revision: Branch, tag or commit of a Hub dataset.
         rebuild: Build anew even where the cache exists.
         progress: Show a progress bar; None shows it where standard error is a terminal.
+        max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
+        num_workers: Worker processes of a build; see `process_and_cache_dataset`.
+        executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
 
     Returns:
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
@@ -198,8 +209,14 @@ def create_dataset_from_cache(
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
     )
-    build = BuildSettings(max_shard_rows=max_shard_rows, rebuild=rebuild, progress=progress)
+    build = BuildSettings(
+        max_shard_rows=max_shard_rows,
+        rebuild=rebuild,
+        progress=progress,
+        max_memory_gb=max_memory_gb,
+        num_workers=num_workers,
+    )
     options = {"identity": identity, "config_name": config_name, "revision": revision, "token": hub_token}
-    directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options)
+    directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
     return kind.open(directory)

@@ -2,8 +2,9 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from memxlnet.store.paths import MANIFEST, TOKENIZER
 from memxlnet.store.text_table import TextTable
 
 logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
 
 
 class FeatureShard:
@@ -78,22 +81,13 @@ class Cache:
         CacheNotFoundError: There is no cache.
         CacheMismatchError: The cache has another format version.
         CacheDamagedError: A file is missing, swapped, truncated or structurally damaged.
+        CacheDirectoryError: A file may not be read.
     """
 
     def __init__(self, directory: Path, in_memory: bool = False):
         self.directory = directory
         self.in_memory = in_memory
-        for _ in range(_OPEN_ATTEMPTS):
-            before = _manifest_identity(directory)
-            try:
-                self._open()
-                return
-            except (CacheNotFoundError, CacheDamagedError):
-                # A rebuild may have put another cache into the place meanwhile; a damaged one stays as it is.
-                time.sleep(_OPEN_PAUSE)
-                if _manifest_identity(directory) == before:
-                    raise
-        self._open()
+        while_it_stays(directory, self._open)
 
     def _open(self) -> None:
         directory = self.directory
@@ -191,6 +185,19 @@ class _GuardedReader:
 
 _OPEN_ATTEMPTS = 10
 _OPEN_PAUSE = 0.005
+
+
+def while_it_stays(directory: Path, read: Callable[[], Read]) -> Read:
+    """Read a cache, and again where a rebuild put another one into its place; a damaged one stays as it is."""
+    for _ in range(_OPEN_ATTEMPTS):
+        before = _manifest_identity(directory)
+        try:
+            return read()
+        except (CacheNotFoundError, CacheDamagedError):
+            time.sleep(_OPEN_PAUSE)
+            if _manifest_identity(directory) == before:
+                raise
+    return read()
 
 
 def _manifest_identity(directory: Path) -> tuple[int, int] | None:

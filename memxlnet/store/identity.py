@@ -42,8 +42,8 @@ class CacheSettings:
         source: Identity of the source's content.
         tokenizer: The tokenizer's content.
         provenance: Where the source was found; recorded, but no part of the fingerprint.
-        chunking: How the build cuts its chunks. It changes no byte of the result, but only a build that cuts them
-            alike can go on after an interrupted one.
+        chunking: How the build cuts its chunks, for cache managers that keep finished chunks by number alone. It
+            changes no byte of the result.
     """
 
     name: str

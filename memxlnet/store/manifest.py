@@ -12,7 +12,8 @@ from typing import Any
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
 from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.sources import KnownFile
-from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
+from memxlnet.errors import CacheDamagedError, CacheDirectoryError, CacheMismatchError, CacheNotFoundError
+from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
 from memxlnet.store.files import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.paths import MANIFEST, write_durably
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
 
+_MAX_DEPTH = 20
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -132,10 +134,13 @@ def read_manifest(directory: Path) -> Manifest:
         CacheNotFoundError: The directory has no manifest, so it is no cache.
         CacheMismatchError: The cache has another format version.
         CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
+        CacheDirectoryError: It may not be read.
     """
     path = directory / MANIFEST
     try:
         raw = path.read_bytes()
+    except PermissionError as error:
+        raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; ask for permission") from None
     except OSError as error:
         if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
             raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
@@ -161,7 +166,7 @@ def read_manifest(directory: Path) -> Manifest:
         # JSON can name half of a surrogate pair, which is no text.
         raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {REBUILD}") from None
     if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r}, found other; {REBUILD}")
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {REBUILD}")
     content.pop("format")
     try:
         return _decode(content)
@@ -183,8 +188,9 @@ def _decode(content: dict[str, Any]) -> Manifest:
     files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
     manifest = Manifest(tables=tables, files=files, **content)
     _check_kinds(manifest)
-    if manifest.max_seq_length < 1 or not isinstance(manifest.layout, RowLayout):
-        raise ValueError(f"max_seq_length: expected a length above 0, found {manifest.max_seq_length}")
+    if not 1 <= manifest.max_seq_length <= MAX_SEQ_LENGTH_LIMIT or not isinstance(manifest.layout, RowLayout):
+        length = manifest.max_seq_length
+        raise ValueError(f"max_seq_length: expected a length from 1 to {MAX_SEQ_LENGTH_LIMIT}, found {length}")
     return manifest
 
 
@@ -194,6 +200,10 @@ def _check_kinds(manifest: Manifest) -> None:
     for name, kind in kinds.items():
         if not isinstance(getattr(manifest, name), kind):
             raise ValueError(f"{name}: expected a {kind.__name__}, found {getattr(manifest, name)!r:.80}")
+    _check_depth([manifest.fields, manifest.provenance], _MAX_DEPTH)
+    for name in ("settings", "source", "tokenizer"):
+        if not isinstance(manifest.fields.get(name), dict):
+            raise ValueError(f"fields.{name}: expected a dict, found {manifest.fields.get(name)!r:.80}")
     if manifest.fingerprint != fingerprint_of(manifest.fields):
         raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
     if set(manifest.alignment) != set(ALIGNMENTS):
@@ -202,6 +212,14 @@ def _check_kinds(manifest: Manifest) -> None:
         _count(getattr(manifest, name))
     for count in (*manifest.alignment.values(), manifest.fields["settings"]["max_seq_length"]):
         _count(count)
+
+
+def _check_depth(value: Any, most: int) -> None:
+    if not most:
+        raise ValueError(f"expected at most {_MAX_DEPTH} levels, found more")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_depth(part, most - 1)
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
@@ -237,12 +255,17 @@ def known_files(cache_dir: Path, path: str) -> KnownFile | None:
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
     """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over."""
-    if not cache_dir.is_dir():
+    try:
+        found = sorted(cache_dir.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return
-    for directory in sorted(cache_dir.iterdir()):
-        if directory.name.startswith(".") or not (directory / MANIFEST).is_file():
+    except OSError as error:
+        raise CacheDirectoryError(f"{cache_dir}: cannot be read: {error.strerror}; choose another cache_dir") from None
+    for directory in found:
+        # Path.is_file raises in a directory that may not be entered.
+        if directory.name.startswith(".") or not os.path.exists(directory / MANIFEST):  # noqa: PTH110
             continue
         try:
             yield directory, read_manifest(directory)
-        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError) as error:
+        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError, CacheDirectoryError) as error:
             logger.warning("passed over: %s", error)

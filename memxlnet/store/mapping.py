@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from memxlnet.errors import CacheDamagedError
+from memxlnet.errors import CacheDamagedError, CacheDirectoryError
 from memxlnet.store.files import MAP_NORESERVE
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,8 @@ class MappedFile:
             raise CacheDamagedError(
                 f"{path}: expected a file of the cache, found none; delete the cache directory to rebuild it"
             ) from None
+        except PermissionError as error:
+            raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; ask for permission") from None
         except ValueError as error:
             raise CacheDamagedError(f"{path}: cannot be mapped: {error}; delete the cache directory") from error
         self.buffer = pa.py_buffer(self._data)

@@ -1,6 +1,7 @@
-"""From the rows of chunks to the rows of a cache: contexts found again across chunks, ids that must not repeat.
+"""From the rows of chunks to the rows of a cache: what needs a look over all chunks before anything is written.
 
-Both need a look over all chunks. What is held for it are digests and row numbers in NumPy arrays, never the texts.
+Contexts are found again across chunks, ids must not repeat, and record batches must not grow with single giant rows.
+What is held for that are digests and numbers in NumPy arrays, some 30 bytes a row at most, never the texts.
 """
 
 import hashlib
@@ -18,28 +19,38 @@ ReadTexts = Callable[[], Iterator[pa.Array]]
 """Reads one text column chunk by chunk; called again for a second look."""
 
 
-def number_contexts(contexts: Iterable[pa.Array]) -> Ints:
+def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
     """Number the distinct texts of all chunks in order of first use.
 
     Texts are told apart by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
 
     Args:
         contexts: The texts of the contexts, chunk by chunk.
+        total: How many there are.
 
     Returns:
-        int64[rows of all chunks], the number of each text.
+        int64[total], the number of each text.
     """
-    pieces = [np.frombuffer(b"".join(_strong(text) for text in array), np.uint64).reshape(-1, 2) for array in contexts]
-    digests = np.concatenate(pieces) if pieces else np.zeros((0, 2), np.uint64)
-    order = np.lexsort((digests[:, 1], digests[:, 0]))
-    ordered = digests[order]
-    begins = np.ones(len(order), bool)
-    begins[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    digests = np.empty((2, total), np.uint64)
+    row = 0
+    for array in contexts:
+        found = np.frombuffer(b"".join(map(_strong, array)), np.uint64).reshape(-1, 2)
+        digests[:, row : row + len(found)] = found.T
+        row += len(found)
+    high, low = digests
+    order = np.argsort(high, kind="stable")
+    begins = np.ones(total, bool)
+    begins[1:] = _differ(high, order)
+    # A sort by one half keeps digests apart that share it only where the other half is in order as well.
+    if (_differ(low, order) & ~begins[1:]).any():
+        order = np.lexsort((low, high))
+        begins[1:] = _differ(high, order) | _differ(low, order)
+    del digests, high, low
     # The sort is stable, so the first row of a run of equal digests is the first use.
-    firsts = np.empty(len(order), np.int64)
+    firsts = np.empty(total, np.int64)
     firsts[order] = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
-    numbers = np.cumsum(firsts == np.arange(len(firsts))) - 1
-    numbered: Ints = numbers[firsts]
+    del order, begins
+    numbered: Ints = (np.cumsum(firsts == np.arange(total)) - 1)[firsts]
     return numbered
 
 
@@ -47,35 +58,44 @@ def _strong(text: pa.Scalar) -> bytes:
     return hashlib.blake2b(text.as_buffer(), digest_size=16).digest()
 
 
-def _rows_where(wanted: NDArray[np.bool_], read_texts: ReadTexts) -> Iterator[pa.Scalar]:
-    base = 0
-    for array in read_texts():
-        for index in np.flatnonzero(wanted[base : base + len(array)]).tolist():
-            yield array[index]
-        base += len(array)
+def _differ(values: NDArray[np.uint64], order: Ints) -> NDArray[np.bool_]:
+    ordered = values[order]
+    differing: NDArray[np.bool_] = ordered[1:] != ordered[:-1]
+    return differing
 
 
-def check_unique(read_ids: ReadTexts, source: str) -> None:
+def check_unique(read_ids: ReadTexts, total: int, source: str) -> None:
     """Check that no document id repeats.
+
+    Args:
+        read_ids: Reads the ids.
+        total: How many there are.
+        source: Name of the source, for the message.
 
     Raises:
         SourceError: Ids repeat; the message names them.
     """
-    pieces = [
-        np.fromiter((xxhash.xxh3_64_intdigest(name.as_buffer()) for name in array), np.uint64, len(array))
-        for array in read_ids()
-    ]
-    hashes = np.concatenate(pieces)
-    ordered = np.sort(hashes)
-    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    hashes = np.empty(total, np.uint64)
+    row = 0
+    for array in read_ids():
+        hashes[row : row + len(array)] = np.fromiter(map(_weak, array), np.uint64, len(array))
+        row += len(array)
+    hashes.sort()
+    repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
+    del hashes
     if not repeated.size:
         return
+    suspects = set(repeated.tolist())
     counts: dict[str, int] = {}
-    for text in _rows_where(np.isin(hashes, repeated), read_ids):
+    for text in (text for array in read_ids() for text in array if _weak(text) in suspects):
         counts[text.as_py()] = counts.get(text.as_py(), 0) + 1
     names = [name for name, count in counts.items() if count > 1]
     if names:
         raise repeated_ids(names, source)
+
+
+def _weak(text: pa.Scalar) -> int:
+    return xxhash.xxh3_64_intdigest(text.as_buffer())
 
 
 def repeated_ids(names: list[str], source: str) -> SourceError:
@@ -83,3 +103,42 @@ def repeated_ids(names: list[str], source: str) -> SourceError:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     shown = ", ".join(f"{name!r:.120}" for name in names[:5]) + more
     return SourceError(f"{source}: expected every id once, found {shown} repeatedly; make the ids distinct")
+
+
+def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:
+    """The rows of a record batch: as many as no batch gets too large with, a function of the content alone.
+
+    Args:
+        sizes: int64[rows], the bytes of each row of the table.
+        most_rows: The usual number; halved as often as needed.
+        most_bytes: Bytes of a batch at most, as far as a single row is not larger.
+    """
+    rows = most_rows
+    while rows > 1 and int(np.add.reduceat(sizes, np.arange(0, len(sizes), rows)).max()) > most_bytes:
+        rows //= 2
+    return rows
+
+
+def row_bytes(batch: pa.RecordBatch) -> Ints:
+    """int64[rows]: the bytes of each row in the columns of text and lists."""
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_large_string(column.type):
+            sizes += np.diff(_offsets(column))
+        elif pa.types.is_large_list(column.type):
+            bounds = _offsets(column)
+            values = column.values
+            if pa.types.is_large_string(values.type):
+                bounds = _offsets(values)[bounds] + 8 * bounds
+                sizes += np.diff(bounds)
+            else:
+                sizes += np.diff(bounds) * (values.type.bit_width // 8)
+    return sizes
+
+
+def _offsets(column: pa.Array) -> Ints:
+    """int64[rows + 1]: the offsets of a text or list column; a slice's begin where it does."""
+    if not len(column):
+        return np.zeros(1, np.int64)
+    offsets = np.frombuffer(column.buffers()[1], np.int64)
+    return offsets[column.offset : column.offset + len(column) + 1]

@@ -59,7 +59,10 @@ def make_directory(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CacheDirectoryError(f"{path}: expected a directory that can be created: {error.strerror}") from error
+        raise CacheDirectoryError(
+            f"{path}: expected a directory that can be created: {error.strerror}; make room, restore access or choose "
+            "another cache_dir"
+        ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise CacheDirectoryError(
             f"{path}: expected a writable directory, found no permission to write; choose another cache_dir"

@@ -25,14 +25,17 @@ from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.store.files import column_values, column_width, file_digest, lay_out, write_values
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
-from memxlnet.store.numbering import check_unique, number_contexts
+from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, row_bytes
 from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync
 
 DOCUMENTS_BATCH_ROWS = 1024
-"""Rows of a record batch of documents: some 400 KB."""
+"""Rows of a record batch of documents at most: some 400 KB."""
 
 CONTEXTS_BATCH_ROWS = 64
-"""Rows of a record batch of contexts: one is checked whole before its first text is read."""
+"""Rows of a record batch of contexts at most: one is checked whole before its first text is read."""
+
+MAX_BATCH_BYTES = 16 * 2**20
+"""Bytes of a record batch of documents or contexts, unless a single row is larger: giant rows stand in smaller ones."""
 
 MAX_LIST_VALUES = 2**31 - 1
 """Values below one Arrow array: larger ones are refused by the writer."""
@@ -84,8 +87,9 @@ class Publisher:
             return self._publish(staging, totals)
 
     def _publish(self, staging: Path, totals: dict[str, int]) -> Manifest:
-        check_unique(lambda: (chunk["documents"]["id"] for chunk in self._read()), self._settings.name)
-        context_rows = number_contexts(chunk["contexts"]["text"] for chunk in self._read())
+        name = self._settings.name
+        check_unique(lambda: (chunk["documents"]["id"] for chunk in self._read()), totals["documents"], name)
+        context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
         # A finished file is made durable and read for its checksum in the background, while the next is written.
         pending = {
             "features": self._publish_features(staging, totals["features"]),
@@ -147,7 +151,14 @@ class Publisher:
 
     def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> "_PendingTable":
         metadata = self._metadata("documents", 0, 0, total)
-        writer = BatchWriter(staging, documents_schema(), metadata, DOCUMENTS_BATCH_ROWS)
+        sizes = np.empty(total, np.int64)
+        row = 0
+        for chunk in self._read():
+            sizes[row : row + chunk["documents"].num_rows] = row_bytes(chunk["documents"])
+            row += chunk["documents"].num_rows
+        rows = batch_rows(sizes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
+        del sizes
+        writer = BatchWriter(staging, documents_schema(), metadata, rows)
         with writer:
             context_base = row_base = 0
             for chunk in self._read():
@@ -169,7 +180,15 @@ class Publisher:
 
     def _publish_contexts(self, staging: Path, context_rows: Ints) -> "_PendingTable":
         total = int(context_rows.max()) + 1
-        writer = BatchWriter(staging, contexts_schema(), self._metadata("contexts", 0, 0, total), CONTEXTS_BATCH_ROWS)
+        sizes = np.empty(total, np.int64)
+        base = 0
+        for chunk in self._read():
+            contexts = chunk["contexts"]
+            sizes[context_rows[base : base + contexts.num_rows]] = row_bytes(contexts)
+            base += contexts.num_rows
+        rows = batch_rows(sizes, CONTEXTS_BATCH_ROWS, MAX_BATCH_BYTES)
+        del sizes
+        writer = BatchWriter(staging, contexts_schema(), self._metadata("contexts", 0, 0, total), rows)
         with writer:
             base = written = 0
             for chunk in self._read():

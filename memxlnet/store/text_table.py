@@ -1,5 +1,6 @@
 """Documents and contexts: tables with text, read row by row without pyarrow objects in between."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -65,8 +66,37 @@ class TextTable:
         Raises:
             CacheDamagedError: One is damaged.
         """
+        for _ in self.batches():
+            pass
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The record batches in order, each checked in full and none kept: RAM for one, whatever the table holds.
+
+        Raises:
+            CacheDamagedError: One is damaged.
+        """
         for number in range(self._reader.num_record_batches):
-            self._batch(number)
+            yield self.batch(number)
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """One record batch, checked in full: views of the map.
+
+        Raises:
+            CacheDamagedError: It is damaged.
+        """
+        batch = self._reader.get_batch(number)
+        rows = min(self._batch_rows, self._rows - number * self._batch_rows)
+        place = f"{self._mapped.path}, record batch {number}"
+        if batch.num_rows != rows:
+            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}; {REBUILD}")
+        try:
+            batch.validate(full=True)
+        except pa.ArrowException as error:
+            raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count or (pa.types.is_large_list(column.type) and column.values.null_count):
+                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some; {REBUILD}")
+        return batch
 
     def _find(self, name: str, row: int) -> tuple[_Part, int]:
         batch, index = divmod(row, self._batch_rows)
@@ -74,18 +104,14 @@ class TextTable:
 
     def _batch(self, number: int) -> dict[str, _Part]:
         if number not in self._batches:
-            batch = self._reader.get_batch(number)
-            rows = min(self._batch_rows, self._rows - number * self._batch_rows)
-            place = f"{self._mapped.path}, record batch {number}"
-            if batch.num_rows != rows:
-                raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}; {REBUILD}")
+            batch = self.batch(number)
             try:
-                batch.validate(full=True)
-            except pa.ArrowException as error:
+                self._batches[number] = {
+                    name: _parts(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                }
+            except ValueError as error:
+                place = f"{self._mapped.path}, record batch {number}"
                 raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
-            self._batches[number] = {
-                name: _parts(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
-            }
         return self._batches[number]
 
 

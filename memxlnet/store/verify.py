@@ -1,16 +1,74 @@
-"""Reading everything: a changed byte anywhere in a cache is told."""
+"""Reading everything: a changed byte anywhere in a cache is told, and values that cannot be, whatever the checksums."""
 
 from pathlib import Path
+from typing import Any
 
-from memxlnet.errors import CacheDamagedError
-from memxlnet.store.cache import Cache
+from memxlnet.encode.sources import Source, open_source
+from memxlnet.errors import CacheDamagedError, SettingsError
+from memxlnet.settings import positive_int
+from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.files import file_digest
 from memxlnet.store.manifest import REBUILD
-from memxlnet.store.paths import MANIFEST, as_directory
+from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
+from memxlnet.store.reencode import check_against
+from memxlnet.store.relations import check_relations
+from memxlnet.store.rules import Rules, read_dropped, read_rules
+
+DEFAULT_SAMPLE = 100
+"""Examples that are encoded again: little beside reading the source, and enough to meet damage that repeats."""
 
 
-def verify(directory: str | Path) -> None:
-    """Check every byte of a cache against its manifest, and its structure.
+def verify(
+    directory: str | Path,
+    *,
+    against: Any = None,
+    sample: int | None = DEFAULT_SAMPLE,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> None:
+    """Check every byte of a cache against its manifest, and every value against the values that it must fit.
+
+    Checksums first, then the tables row by row: ranges, spans, the relations between features, documents and contexts,
+    all counts of the manifest, the tokenizer and the report of dropped examples. With a source, also that encoding it
+    gives these values. RAM is that of a block of rows, and at most 16 bytes a document.
+
+    Args:
+        directory: The published directory.
+        against: The source that the cache was made from, as `process_and_cache_dataset` takes it: its identity is
+            compared with the one in the manifest, then examples are encoded again with the cache's own tokenizer, and
+            every column is compared. It is read once, as a stream. None leaves that out.
+        sample: Examples that are encoded again, spread evenly from the first to the last; None encodes all of them.
+        identity: For an iterable: the text that stood for its content when the cache was built.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        token: Credentials for the Hub; never stored.
+
+    Raises:
+        SettingsError: An argument is wrong; told before any file is read through.
+        SourceError: The source is missing or cannot be read.
+        CacheMismatchError: The cache was made from another source, or by another version of the encoder.
+        CacheError: The cache is missing, of another version, or damaged; the message names file, row and column.
+    """
+    path = as_directory("directory", directory)
+    options: dict[str, Any] = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": token,
+    }
+    sample = _checked(against, sample, options)
+    split = Cache(path).manifest.split
+    source = None if against is None else _open(against, split, options)
+    cache, rules = while_it_stays(path, lambda: _check_files(path))
+    check_relations(cache, rules)
+    if source is not None:
+        check_against(cache, rules, source, sample)
+
+
+def verify_bytes(directory: str | Path) -> None:
+    """Check every byte of a cache against its manifest, and its structure; not what the values mean.
 
     Args:
         directory: The published directory.
@@ -18,16 +76,64 @@ def verify(directory: str | Path) -> None:
     Raises:
         CacheError: The cache is missing, of another version, or damaged; the message names the file.
     """
-    cache = Cache(as_directory("directory", directory))
+    path = as_directory("directory", directory)
+    while_it_stays(path, lambda: _check_bytes(Cache(path)))
+
+
+def _check_files(directory: Path) -> tuple[Cache, Rules]:
+    cache = Cache(directory)
+    _check_bytes(cache)
+    rules = read_rules(cache)
+    _check_examples(cache, rules)
+    return cache, rules
+
+
+def _checked(against: Any, sample: int | None, options: dict[str, Any]) -> int | None:
+    for name, value in options.items():
+        if value is not None and against is None:
+            raise SettingsError(f"{name}: belongs to a source, found it without one; pass against=... as well")
+    return None if sample is None else positive_int("sample", sample, " (or None for all examples)")
+
+
+def _open(against: Any, split: str, options: dict[str, Any]) -> Source:
+    try:
+        return open_source(against, split, **options)
+    except SettingsError as error:
+        raise SettingsError(f"against: {error}") from error
+
+
+def _check_bytes(cache: Cache) -> None:
     path = cache.directory / MANIFEST
-    if path.read_bytes() != cache.manifest.encode():
-        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
-    for record in cache.manifest.all_files():
-        found = file_digest(cache.directory / record.file)
-        if found != record.xxh3_128:
-            raise CacheDamagedError(
-                f"{cache.directory / record.file}: expected the checksum {record.xxh3_128} (manifest), found {found}; "
-                f"{REBUILD}"
-            )
+    try:
+        if path.read_bytes() != cache.manifest.encode():
+            raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
+        for record in cache.manifest.all_files():
+            path = cache.directory / record.file
+            found = file_digest(path)
+            if found != record.xxh3_128:
+                raise CacheDamagedError(
+                    f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}"
+                )
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
     for table in (cache.documents, cache.contexts):
         table.validate()
+
+
+def _check_examples(cache: Cache, rules: Rules) -> None:
+    """Check the report of dropped examples, and the number of examples against the settings."""
+    manifest = cache.manifest
+    path = cache.directory / MANIFEST
+    if TOKENIZER not in {record.file for record in manifest.files}:
+        raise CacheDamagedError(f"{path}, files: expected {TOKENIZER} among them, found it missing; {REBUILD}")
+    dropped = sum(1 for _ in read_dropped(cache))
+    if dropped and rules.encode.on_bad_example == "error":
+        raise CacheDamagedError(
+            f"{path}, dropped_examples: expected 0 where bad examples are errors, found {dropped}; {REBUILD}"
+        )
+    most = rules.encode.max_examples
+    if most is not None and cache.num_documents + dropped > most:
+        raise CacheDamagedError(
+            f"{path}, max_examples: expected at most {most} examples, found {cache.num_documents} documents and "
+            f"{dropped} dropped examples; {REBUILD}"
+        )

@@ -1,20 +1,23 @@
 """From encoded chunks to a published cache: the cache manager that builds use unless they are given another."""
 
 import contextlib
-import json
+import errno
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import filelock
 import pyarrow as pa
+from tqdm import tqdm
 
-from memxlnet.errors import BuildError, CacheDirectoryError, MemxlnetError
+from memxlnet.errors import BuildError, CacheDirectoryError
 from memxlnet.settings import positive_int
+from memxlnet.store.build_directory import BuildDirectory
+from memxlnet.store.builder_lock import builder_lock, lock_path
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
@@ -24,14 +27,10 @@ from memxlnet.store.paths import (
     as_directory,
     make_directory,
     sync,
-    write_durably,
 )
 from memxlnet.store.publish import Publisher
 
 logger = logging.getLogger(__name__)
-
-_STATE = "build.json"
-_WAIT_SECONDS = 1.0
 
 
 class CacheManager(Protocol):
@@ -48,7 +47,9 @@ class CacheManager(Protocol):
             settings: Everything that decides the bytes of the result.
 
         Returns:
-            The indices of finished chunks; they are not handed over again.
+            The indices of finished chunks; they are not handed over again. A mapping from them to their
+            `ChunkReceipt`s lets a chunk be made again whose examples changed; those receipts that still hold are then
+            handed to `finish` like any other.
         """
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> Any:
@@ -67,8 +68,8 @@ class CacheManager(Protocol):
         """Complete the build.
 
         Args:
-            receipts: The receipts of this build's `write_chunk` calls, in order of index. Chunks that `begin` named
-                have none.
+            receipts: The receipts of the chunks in order of index. Chunks that `begin` named without a receipt have
+                none.
 
         Returns:
             A summary. Where `begin` named finished chunks it must have the attribute (or key) ``features``, the
@@ -130,74 +131,79 @@ class CacheWriter:
             positive_int("max_shard_rows", max_shard_rows, " (or None for the limit of Arrow)")
         self._max_shard_rows = max_shard_rows
         self._settings: CacheSettings | None = None
-        self._finished: dict[int, ChunkReceipt] = {}
 
     def directory(self, settings: CacheSettings) -> Path:
         """Where the cache of these settings is published."""
         return self.cache_dir / settings.directory_name
 
-    def _build_directory(self, settings: CacheSettings) -> Path:
-        return self.cache_dir / f"{BUILD_PREFIX}{settings.directory_name}"
+    def build_directory(self, settings: CacheSettings) -> BuildDirectory:
+        """Where the cache of these settings is built."""
+        return BuildDirectory(self.cache_dir / f"{BUILD_PREFIX}{settings.directory_name}")
 
     @contextlib.contextmanager
-    def lock(self, settings: CacheSettings) -> Iterator[None]:
-        """Be the only builder of this cache; waits, and says so, while another process is.
+    def lock(self, settings: CacheSettings, progress: bool | None = None) -> Iterator[None]:
+        """Be the only builder of this cache; waits, and shows so, while another process is.
 
         The lock is the system's, on a file beside the build directory: it ends with the process that holds it.
+
+        Args:
+            settings: What is built.
+            progress: Show a line while waiting; None shows it where standard error is a terminal.
 
         Raises:
             CacheDirectoryError: The cache directory cannot be created or written.
         """
         make_directory(self.cache_dir)
-        lock = filelock.FileLock(f"{self._build_directory(settings)}.lock")
-        waited = False
-        while True:
+        with contextlib.ExitStack() as stack:
+            line = _WaitingLine(self.directory(settings), self.build_directory(settings), settings, progress)
+            stack.callback(line.close)
             try:
-                lock.acquire(timeout=_WAIT_SECONDS)
-                break
-            except filelock.Timeout:
-                if not waited:
-                    logger.warning("%s: waiting for another process that builds it", self.directory(settings))
-                waited = True
+                stack.enter_context(builder_lock(lock_path(self.cache_dir, settings.directory_name), line.show))
             except OSError as error:
-                raise CacheDirectoryError(f"{self.cache_dir}: cannot be locked: {error}") from error
-        try:
+                raise CacheDirectoryError(
+                    f"{self.cache_dir}: cannot be locked: {error}; make room, restore access or choose another "
+                    "cache_dir"
+                ) from error
+            line.close()
             yield
-        finally:
-            lock.release()
 
     def discard(self, settings: CacheSettings) -> None:
         """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock."""
-        shutil.rmtree(self._build_directory(settings), ignore_errors=True)
+        self._remove(self.build_directory(settings).path)
+
+    def _remove(self, directory: Path) -> None:
+        """Remove a directory; a worker that outlived its builder may still put a file into it."""
+        retired = self.cache_dir / f"{RETIRED_PREFIX}{directory.name}.{secrets.token_hex(8)}"
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(retired)
+            shutil.rmtree(retired, ignore_errors=True)
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
         """Remove what a builder left that was killed behind its last step, unless another one is at work."""
-        build = self._build_directory(settings)
+        build = self.build_directory(settings).path
         if not build.exists() or not os.access(self.cache_dir, os.W_OK):
             return
-        # Another builder at work is a Timeout, which is an OSError like that of a lock file which is not ours to open.
-        with contextlib.suppress(OSError), filelock.FileLock(f"{build}.lock", timeout=0):
+        # A lock file that is not ours to open is an OSError, and another builder at work is made one.
+        with (
+            contextlib.suppress(OSError),
+            builder_lock(lock_path(self.cache_dir, settings.directory_name), _raise_busy),
+        ):
             self.discard(settings)
 
-    def begin(self, settings: CacheSettings) -> Collection[int]:
+    def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
         """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
         make_directory(self.cache_dir)
-        with _told(self._build_directory(settings)):
-            return self._begin(settings)
-
-    def _begin(self, settings: CacheSettings) -> Collection[int]:
-        build = self._build_directory(settings)
-        state = {"fingerprint": settings.fingerprint, "chunking": settings.chunking}
-        if build.exists() and _read_state(build) != state:
-            logger.info("%s: an interrupted build with other chunks is removed and started again", build)
-            shutil.rmtree(build)
-        (build / "chunks").mkdir(parents=True, exist_ok=True)
-        write_durably(build / _STATE, json.dumps(state).encode())
+        build = self.build_directory(settings)
+        with build.told():
+            if build.path.exists() and build.state().get("fingerprint") != settings.fingerprint:
+                logger.info("%s: an interrupted build of other settings is removed", build.path)
+                self.discard(settings)
+            build.prepare(settings)
+            finished = finished_chunks(build.chunks)
         self._settings = settings
-        self._finished = finished_chunks(build / "chunks")
-        if self._finished:
-            logger.info("%s: going on after %d finished chunks", build, len(self._finished))
-        return self._finished.keys()
+        if finished:
+            logger.info("%s: going on with %d finished chunks", build.path, len(finished))
+        return finished
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
         """Write one chunk durably.
@@ -205,38 +211,49 @@ class CacheWriter:
         Raises:
             BuildError: The disk is full or cannot be written.
         """
-        build = self._build_directory(self._begun())
-        with _told(build):
-            return write_chunk(build / "chunks", index, tables)
+        build = self.build_directory(self._begun())
+        with build.told():
+            return write_chunk(build.chunks, index, tables)
 
     def finish(self, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
         """Publish all chunks, then remove them.
+
+        Args:
+            receipts: The receipts of all chunks of the cache, also of those that `begin` gave.
 
         Raises:
             BuildError: A chunk is missing, the chunks hold no document, or the disk is full or cannot be written.
             SourceError: Document ids repeat.
         """
         settings = self._begun()
-        with _told(self._build_directory(settings)):
+        with self.build_directory(settings).told():
             return self._publish(settings, receipts)
 
     def _publish(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
-        chunks = self._finished | {receipt.index: receipt for receipt in receipts}
+        chunks = {receipt.index: receipt for receipt in receipts}
         missing = sorted(set(range(len(chunks))) - chunks.keys())
         if missing or not chunks:
             raise BuildError(f"{self.directory(settings)}: expected chunks without a gap, found none of {missing}")
-        build = self._build_directory(settings)
-        staging = build / "cache"
-        if staging.exists():
-            shutil.rmtree(staging)
-        staging.mkdir()
+        build = self.build_directory(settings)
+        shutil.rmtree(build.staging, ignore_errors=True)
         ordered = [chunks[index] for index in range(len(chunks))]
-        manifest = Publisher(build / "chunks", ordered, settings, self._max_shard_rows).publish(staging)
+        self._check_space(ordered)
+        build.staging.mkdir()
+        manifest = Publisher(build.chunks, ordered, settings, self._max_shard_rows).publish(build.staging)
         final = self.directory(settings)
-        self._replace(final, staging)
-        shutil.rmtree(build)
+        self._replace(final, build.staging)
+        self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
+
+    def _check_space(self, receipts: Sequence[ChunkReceipt]) -> None:
+        """Check that what is published fits beside the chunks: it takes about as many bytes as they do."""
+        needed = sum(receipt.bytes for receipt in receipts)
+        free = shutil.disk_usage(self.cache_dir).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC, f"publishing takes about {needed:,} bytes beside the chunks, and {free:,} are free"
+            )
 
     def _begun(self) -> CacheSettings:
         if self._settings is None:
@@ -245,31 +262,37 @@ class CacheWriter:
 
     def _replace(self, final: Path, staging: Path) -> None:
         """Put a finished cache into its place; one that stood there is unlinked: what a reader has mapped stays."""
-        retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}"
-        shutil.rmtree(retired, ignore_errors=True)  # of a builder that was killed right here
-        if final.exists():
+        retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}.{secrets.token_hex(8)}"
+        with contextlib.suppress(FileNotFoundError):
             final.rename(retired)
         staging.rename(final)
         sync(self.cache_dir)
         shutil.rmtree(retired, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _told(build: Path) -> Iterator[None]:
-    """Tell an error of the system with the directory and the way out."""
-    try:
-        yield
-    except MemxlnetError:
-        raise
-    except OSError as error:
-        raise BuildError(
-            f"{build}: cannot be written: {error.strerror or error}; what is finished is kept, so make room or "
-            "restore access and build again to go on"
-        ) from error
+def _raise_busy() -> None:
+    raise BlockingIOError
 
 
-def _read_state(build: Path) -> object:
-    try:
-        return json.loads((build / _STATE).read_bytes())
-    except (OSError, ValueError):
-        return None
+class _WaitingLine:
+    """The progress line of a process that waits for another builder: how many chunks that one has finished."""
+
+    def __init__(self, cache: Path, build: BuildDirectory, settings: CacheSettings, progress: bool | None):
+        self._cache = cache
+        self._build = build
+        self._name = f"{settings.name}/{settings.split}"
+        self._disable = None if progress is None else not progress
+        self._bar: Any = None
+
+    def show(self) -> None:
+        """Say so once in the log, and bring the line up to date."""
+        if self._bar is None:
+            logger.warning("%s: waiting for another process that builds it", self._cache)
+            self._bar = tqdm(desc=f"waiting for {self._name}", unit="chunk", disable=self._disable)
+        self._bar.update(self._build.num_finished() - self._bar.n)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            self._bar.close()

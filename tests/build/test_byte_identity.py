@@ -1,26 +1,27 @@
 """How the work is done never changes a byte of the result."""
 
 import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from datasets import Dataset
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from memxlnet.build import process
-from memxlnet.build.chunking import CHUNK_SHARE
-from memxlnet.errors import BuildError
+from memxlnet.build import chunking, process
+from memxlnet.errors import BuildError, SourceError
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.store import chunk_files
 from memxlnet.store.manifest import read_manifest
 from tests.build.processes import build, published
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import example, write_json_lines
-
-TINY_GB = 0.0008  # some 200 KB a chunk
+from tests.support import example, long_examples, write_json_lines
 
 
 def built(rows: Any, tokenizer: Any, cache_dir: Path, **changes: Any) -> dict[str, bytes]:
@@ -34,11 +35,21 @@ WORK: list[dict[str, Any]] = [
     *({"streaming_chunk_size": size} for size in (1, 2, 7, 23, 1000)),
     {"use_streaming": False},
     {"use_streaming": False, "streaming_chunk_size": 2},
-    {"max_memory_gb": 0.02},
-    {"max_memory_gb": 0.02, "use_streaming": False},
     {"rebuild": True},
     {"progress": True},
+    *({"num_workers": number, "streaming_chunk_size": size} for number, size in ((0, 9), (1, 7), (2, 13), (3, 50))),
+    {"num_workers": 2, "use_streaming": False},
+    {"num_workers": 2, "progress": True, "streaming_chunk_size": 40},
+    {"max_memory_gb": 1000},
 ]
+
+THREADS: list[dict[str, Any]] = [
+    {"streaming_chunk_size": 1},
+    {"streaming_chunk_size": 7, "num_workers": 1},
+    {"streaming_chunk_size": 30, "num_workers": 5},
+    {"use_streaming": False},
+]
+"""What is done with an executor of threads."""
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +64,33 @@ def sample_tokenizer() -> Any:
 
 @pytest.mark.parametrize("work", WORK, ids=str)
 def test_the_sample_gives_the_same_bytes(
+    tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
+) -> None:
+    assert built(sample_file(), sample_tokenizer, tmp_path, **work) == plain
+
+
+@pytest.mark.parametrize("work", THREADS, ids=str)
+def test_an_executor_gives_the_same_bytes(
+    tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
+) -> None:
+    with ThreadPoolExecutor(3) as executor:
+        assert built(sample_file(), sample_tokenizer, tmp_path, executor=executor, **work) == plain
+        assert executor.submit(int, "3").result() == 3  # it stays the user's
+
+
+@pytest.mark.parametrize("work", [{}, {"use_streaming": False}, {"num_workers": 2}], ids=str)
+def test_chunks_that_are_closed_early_give_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     sample_tokenizer: Any,
     plain: dict[str, bytes],
     work: dict[str, Any],
 ) -> None:
+    monkeypatch.setattr(chunking, "MAX_CHUNK_COST", 2_000_000)
     assert built(sample_file(), sample_tokenizer, tmp_path, **work) == plain
 
 
-@pytest.mark.parametrize("work", [WORK[0], WORK[2], WORK[5], WORK[7]], ids=str)
+@pytest.mark.parametrize("work", [WORK[0], WORK[2], WORK[5], {"num_workers": 2, "streaming_chunk_size": 21}], ids=str)
 def test_the_sample_in_small_shards_gives_the_same_bytes(
     tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
 ) -> None:
@@ -78,7 +106,7 @@ texts = st.text(alphabet="ab \u00e9\u4e2d\U0001f600.", max_size=40)
 raw_examples = st.lists(st.tuples(st.sampled_from(["the lamp", "a", "", "x y z " * 30]) | texts, texts), min_size=1)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(raw_examples, st.integers(1, 5), st.integers(1, 5))
 def test_arbitrary_examples_give_the_same_bytes(raw: list[tuple[str, str]], one: int, two: int) -> None:
     rows = [example(context, question, id=str(number)) for number, (context, question) in enumerate(raw)]
@@ -93,17 +121,20 @@ def test_arbitrary_examples_give_the_same_bytes(raw: list[tuple[str, str]], one:
             raise
         assert built(rows, tokenizer, Path(folder, "two"), streaming_chunk_size=two, **work) == first
         assert built(rows, tokenizer, Path(folder, "eager"), use_streaming=False, **work) == first
+        with ThreadPoolExecutor(2) as executor:
+            threads = built(rows, tokenizer, Path(folder, "threads"), streaming_chunk_size=2, executor=executor, **work)
+        assert threads == first
 
 
-def test_a_tiny_bound_really_closes_chunks_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tiny_budget_really_closes_chunks_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = chunk_sizes(monkeypatch)
     build(tmp_path / "wide", streaming_chunk_size=1000)
     assert sizes == [11]
     sizes.clear()
-    build(tmp_path / "tight", streaming_chunk_size=1000, max_memory_gb=TINY_GB)
+    monkeypatch.setattr(chunking, "MAX_CHUNK_COST", 250_000)
+    build(tmp_path / "tight", streaming_chunk_size=1000)
     assert len(sizes) > 2
     assert sum(sizes) == 11
-    assert TINY_GB * CHUNK_SHARE * 2**30 < 250_000
     (wide,), (tight,) = published(tmp_path / "wide"), published(tmp_path / "tight")
     assert files_of(wide) == files_of(tight)
 
@@ -119,6 +150,61 @@ def chunk_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("memxlnet.store.writer.write_chunk", write)
     return sizes
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: int) -> None:
+    rows = [example(f"the lamp {number}", id=str(number)) for number in range(count)]
+    tokenizer = golden_tokenizer()
+    expected = built(rows, tokenizer, tmp_path / "here", num_workers=0)
+    work: dict[str, Any] = {"num_workers": 8, "streaming_chunk_size": 1}
+    assert built(rows, tokenizer, tmp_path / "workers", **work) == expected
+
+
+def test_no_example_is_the_same_error_with_workers(tmp_path: Path) -> None:
+    unsized = (row for row in list[Any]())
+    for rows, identity in (([], None), (unsized, "none")):
+        with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+            built(rows, golden_tokenizer(), tmp_path, num_workers=2, identity=identity)
+    with ThreadPoolExecutor(2) as executor, pytest.raises(SourceError, match="expected at least one example"):
+        built([], golden_tokenizer(), tmp_path, executor=executor)
+    assert not list(published(tmp_path))
+
+
+class Rereadable:
+    """An iterable without a length that gives its rows at each reading."""
+
+    def __init__(self, rows: list[dict[str, Any]]):
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.rows)
+
+
+def test_every_kind_of_object_is_encoded_by_workers(tmp_path: Path) -> None:
+    rows = [{**row, "id": str(number)} for number, row in enumerate(long_examples(7, words=20))]
+    work: dict[str, Any] = {"num_workers": 2, "streaming_chunk_size": 2}
+    tokenizer = golden_tokenizer()
+    expected = built(rows, tokenizer, tmp_path / "here", num_workers=0)
+    assert built(Rereadable(rows), tokenizer, tmp_path / "iterable", **work) == expected
+    dataset = Dataset.from_list(rows)
+    for name, source, identity in (
+        ("generator", (row for row in rows), "mine"),
+        ("dataset", dataset, None),
+        ("iterable dataset", dataset.to_iterable_dataset(), "mine"),
+    ):
+        by_workers = built(source, tokenizer, tmp_path / f"{name} of workers", identity=identity, **work)
+        source = (row for row in rows) if name == "generator" else source
+        assert by_workers == built(source, tokenizer, tmp_path / name, num_workers=0, identity=identity)
+        for table in ("features-00000.arrow", "documents-00000.arrow", "contexts-00000.arrow"):
+            assert values(tmp_path / name, table) == values(tmp_path / "here", table)
+
+
+def values(cache_dir: Path, file: str) -> Any:
+    """What a file holds but for its metadata, which name the identity."""
+    (directory,) = published(cache_dir)
+    with pa.ipc.open_file(directory / file) as reader:
+        return reader.read_all().to_pylist()
 
 
 def test_not_streaming_is_honoured_up_to_a_thousand_examples(

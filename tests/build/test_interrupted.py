@@ -39,7 +39,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return plain(self, chunk)
 
     monkeypatch.setattr(Encoder, "tokenize", record)
-    monkeypatch.setattr("memxlnet.build.builder.check_against_transformers", lambda *_: None)
+    monkeypatch.setattr("memxlnet.build.run.check_against_transformers", lambda *_: None)
     return found
 
 
@@ -162,8 +162,8 @@ def test_a_damaged_chunk_is_made_again(
     assert files_of(directory) == undisturbed
 
 
-@pytest.mark.parametrize("changes", [{"streaming_chunk_size": 4}, {"max_memory_gb": 7.0}, {"use_streaming": False}])
-def test_other_chunks_start_anew(
+@pytest.mark.parametrize("changes", [{"streaming_chunk_size": 4}, {"use_streaming": False}])
+def test_other_chunks_are_made_anew(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     undisturbed: dict[str, bytes],
@@ -175,6 +175,17 @@ def test_other_chunks_start_anew(
     build(tmp_path, **changes)
     ids = [row["id"] for row in rows()]
     assert [name for chunk in encoded for name in chunk] == ids
+    (directory,) = published(tmp_path)
+    assert files_of(directory) == undisturbed
+
+
+def test_another_bound_keeps_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], encoded: list[list[str]]
+) -> None:
+    interrupt(monkeypatch, tmp_path, 2)
+    encoded.clear()
+    build(tmp_path, max_memory_gb=7.0, progress=True)
+    assert encoded == [[row["id"] for row in rows()][start : start + 3] for start in (6, 9)]
     (directory,) = published(tmp_path)
     assert files_of(directory) == undisturbed
 

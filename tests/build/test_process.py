@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import psutil
 import pyarrow as pa
 import pytest
 
 from arrow_schemas import DROPPED, TABLES, table_schema
+from memxlnet.build import tasks
 from memxlnet.build.process import StreamingSquadProcessor, process_and_cache_dataset
 from memxlnet.errors import (
     BuildError,
@@ -25,6 +31,7 @@ from memxlnet.errors import (
     TokenizerError,
 )
 from memxlnet.store.cache import Cache
+from memxlnet.store.chunk_files import ChunkReceipt
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import read_manifest
 from memxlnet.store.writer import CacheWriter
@@ -165,15 +172,89 @@ def test_what_the_manager_gets_is_what_would_be_published(tmp_path: Path) -> Non
     assert files_of(one) == files_of(two)
 
 
+@pytest.mark.parametrize("how", ["workers", "threads"])
+def test_what_workers_encode_is_handed_over_in_order_and_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    rows = [*long_examples(9, words=50), {"id": "bad"}, example("lamp " * 60, "who " * 40, id="no room")]
+    work: dict[str, Any] = {"streaming_chunk_size": 2, "on_bad_example": "drop"}
+    here, elsewhere = InMemory(), InMemory()
+    features = build(rows, tmp_path / "unused", cache_manager=here, num_workers=0, **work)
+    with ThreadPoolExecutor(3) as executor:
+        work |= {"num_workers": 2} if how == "workers" else {"executor": executor}
+        assert build(rows, tmp_path / "unused", cache_manager=elsewhere, **work) == features
+    assert elsewhere.calls == here.calls
+    assert list(elsewhere.chunks) == list(here.chunks) == list(range(6))
+    for index, tables in here.chunks.items():
+        assert list(elsewhere.chunks[index]) == list(tables)
+        for name, batch in tables.items():
+            found = elsewhere.chunks[index][name]
+            assert found.schema.equals(batch.schema, check_metadata=True)
+            assert found.to_pylist() == batch.to_pylist()
+            found.validate(full=True)
+    # Nothing is left, and what was handed over outlives its file.
+    assert not names(tmp_path)
+
+
+class Slow(InMemory):
+    """Notes which threads call it, and from how many at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: set[str] = set()
+
+    def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> str:
+        self.threads.add(threading.current_thread().name)
+        time.sleep(0.01)
+        return super().write_chunk(index, tables)
+
+
+def test_chunks_that_are_done_out_of_order_are_handed_over_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = tasks.encode_in_parts
+
+    def encode(encoder: Any, settings: Any, examples: Any, part_cost: int) -> Any:
+        time.sleep(0.1 if examples[0].row % 3 == 0 else 0)
+        return plain(encoder, settings, examples, part_cost)
+
+    monkeypatch.setattr(tasks, "encode_in_parts", encode)
+    manager = Slow()
+    with ThreadPoolExecutor(4) as executor:
+        rows = long_examples(13, words=30)
+        build(rows, tmp_path, cache_manager=manager, executor=executor, streaming_chunk_size=1)
+    assert list(manager.chunks) == list(range(13))
+    assert manager.threads == {threading.current_thread().name}
+
+
+def test_a_writer_with_a_write_of_its_own_is_asked_to_write(tmp_path: Path) -> None:
+    class Noting(CacheWriter):
+        noted: ClassVar[list[int]] = []
+
+        def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
+            self.noted.append(index)
+            return super().write_chunk(index, tables)
+
+    rows = long_examples(5, words=50)
+    work: dict[str, Any] = {"streaming_chunk_size": 2, "num_workers": 2}
+    build(rows, tmp_path / "unused", cache_manager=Noting(tmp_path / "noted"), **work)
+    assert Noting.noted == [0, 1, 2]
+    build(rows, tmp_path / "plain", **work)
+    (one,), (two,) = published(tmp_path / "noted"), published(tmp_path / "plain")
+    assert files_of(one) == files_of(two)
+
+
 class Summary:
     features = 123
 
 
 @pytest.mark.parametrize("summary", [Summary(), {"features": 123}])
-def test_finished_chunks_of_a_manager_are_not_made_again(tmp_path: Path, summary: Any) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_finished_chunks_of_a_manager_are_not_made_again(tmp_path: Path, summary: Any, workers: int) -> None:
     manager = InMemory(finished=[0, 2], summary=summary)
     rows = long_examples(5, words=50)
-    assert build(rows, tmp_path, cache_manager=manager, streaming_chunk_size=2) == 123
+    assert build(rows, tmp_path, cache_manager=manager, streaming_chunk_size=2, num_workers=workers) == 123
     assert manager.calls == ["begin", "write 1", "finish receipt 1"]
     assert manager.chunks[1]["documents"]["id"].to_pylist() == ["id-2", "id-3"]
 
@@ -204,11 +285,22 @@ class Failing(InMemory):
         return "receipt"
 
 
-def test_nothing_is_called_after_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["here", "workers", "threads"])
+def test_nothing_is_called_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     manager = Failing()
-    with pytest.raises(RuntimeError, match="no more"):
-        build(long_examples(9, words=50), tmp_path, cache_manager=manager, streaming_chunk_size=2)
+    rows = long_examples(40, words=50)
+    with ThreadPoolExecutor(3) as executor:
+        kinds: dict[str, dict[str, Any]] = {
+            "here": {"num_workers": 0},
+            "workers": {"num_workers": 2},
+            "threads": {"executor": executor},
+        }
+        with pytest.raises(RuntimeError, match="no more"):
+            build(rows, tmp_path / "unused", cache_manager=manager, streaming_chunk_size=2, **kinds[how])
     assert manager.calls == ["begin", "write 0", "write 1"]
+    assert not names(tmp_path)
+    assert not [child for child in psutil.Process().children() if "memxlnet.build.worker" in child.cmdline()]
 
 
 def test_an_error_of_the_source_reaches_the_caller_and_finishes_nothing(tmp_path: Path) -> None:
@@ -286,7 +378,7 @@ def test_a_damaged_cache_is_told_and_rebuild_mends_it(tmp_path: Path, damage: st
 
 
 def test_no_example_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="in-memory, split 'test': expected at least one example, found none"):
+    with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
         build([], tmp_path)
     with pytest.raises(SourceError, match="rows"):
         build(write_json_lines(tmp_path / "rows.jsonl", []), tmp_path / "caches")
@@ -332,10 +424,19 @@ def test_an_id_may_clash_with_that_of_a_row_without_one(tmp_path: Path) -> None:
 
 
 def test_an_example_beyond_the_bound_is_named(tmp_path: Path) -> None:
-    rows = [example("the lamp", id="small"), example("lamp " * 1_000_000, id="giant")]
-    with pytest.raises(MemoryLimitError, match=r"example 'giant' \(row 1\): .*at most max_memory_gb 0\.01; raise it"):
-        build(rows, tmp_path, max_memory_gb=0.01)
+    rows = [example("the lamp", id="small"), example("lamp " * 3_000_000, id="giant")]
+    with pytest.raises(MemoryLimitError, match=r"example 'giant' \(row 1\): .*at most max_memory_gb 2 for all of the "):
+        build(rows, tmp_path, max_memory_gb=2)
     assert not list(published(tmp_path))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bound_that_this_process_passes_already_is_told_before_any_work(tmp_path: Path, workers: int) -> None:
+    message = r"max_memory_gb: this process, before any work, takes 0\.\d\d GiB .*; expected at most 0\.01; raise"
+    with pytest.raises(MemoryLimitError, match=message):
+        build(long_examples(2), tmp_path / "caches", max_memory_gb=0.01, num_workers=workers)
+    assert not list(published(tmp_path / "caches"))
+    assert not list(tmp_path.glob("caches/.build-*/"))
 
 
 def test_a_source_that_changes_during_the_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(tmp_path: Path, monkeypa
         return plain(self, chunk)
 
     monkeypatch.setattr(Encoder, "tokenize", count)
-    monkeypatch.setattr("memxlnet.store.writer._WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("memxlnet.store.builder_lock.WAIT_SECONDS", 0.05)
     killer = threading.Timer(0.5, first.kill)
     killer.start()
     began = time.monotonic()

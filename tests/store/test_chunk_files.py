@@ -1,7 +1,9 @@
 import errno
 import logging
 import os
+import re
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from arrow_schemas import DROPPED, table_schema
 from memxlnet.errors import BuildError
 from memxlnet.store import chunk_files
-from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, read_chunk, write_chunk
+from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, read_chunk, with_examples_digest, write_chunk
 from memxlnet.store.files import file_digest
 from tests.store.content import Content, chunks, contents, make_content
 
@@ -87,8 +89,9 @@ def test_a_write_that_dies_before_the_rename_leaves_no_chunk(tmp_path: Path, mon
     with pytest.raises(Killed):
         write_chunk(tmp_path, 1, OTHERS)
     monkeypatch.undo()
-    left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == [whole.file, f"00000001.{os.getpid()}.tmp"]
+    kept, temporary = sorted(path.name for path in tmp_path.iterdir())
+    assert kept == whole.file
+    assert re.fullmatch(r"00000001\.[0-9a-f]{16}\.tmp", temporary)
     assert finished_chunks(tmp_path) == {0: whole}
     assert [path.name for path in tmp_path.iterdir()] == [whole.file]
 
@@ -124,11 +127,51 @@ def test_foreign_files_among_the_chunks_are_removed_and_told(tmp_path: Path, cap
     assert all(any(name in message for message in caplog.messages) for name in foreign)
 
 
-def test_two_files_of_one_number_give_one_chunk(tmp_path: Path) -> None:
-    write_chunk(tmp_path, 0, TABLES)
-    write_chunk(tmp_path, 0, OTHERS)
-    (receipt,) = finished_chunks(tmp_path).values()
-    assert [path.name for path in tmp_path.iterdir()] == [receipt.file]
+@pytest.mark.parametrize("order", [[TABLES, OTHERS], [OTHERS, TABLES]])
+def test_of_two_files_of_one_number_the_latest_counts(tmp_path: Path, order: list[Any]) -> None:
+    first, second = (write_chunk(tmp_path, 0, tables) for tables in order)
+    os.utime(tmp_path / first.file, ns=(0, 10**18))
+    os.utime(tmp_path / second.file, ns=(0, 10**18 + 1))
+    assert finished_chunks(tmp_path) == {0: second}
+    assert [path.name for path in tmp_path.iterdir()] == [second.file]
+
+
+def test_where_the_latest_file_is_damaged_the_one_before_counts(tmp_path: Path) -> None:
+    first, second = (write_chunk(tmp_path, 0, tables) for tables in (TABLES, OTHERS))
+    os.utime(tmp_path / first.file, ns=(0, 10**18))
+    (tmp_path / second.file).write_bytes(b"damaged")
+    assert finished_chunks(tmp_path) == {0: first}
+    assert [path.name for path in tmp_path.iterdir()] == [first.file]
+
+
+def test_chunks_come_in_order_of_their_numbers(tmp_path: Path) -> None:
+    for age, index in enumerate((3, 0, 2)):
+        os.utime(tmp_path / write_chunk(tmp_path, index, TABLES).file, ns=(0, 10**18 + age))
+    assert list(finished_chunks(tmp_path)) == [0, 2, 3]
+
+
+def test_the_digest_of_the_examples_is_kept(tmp_path: Path) -> None:
+    marked = with_examples_digest(TABLES, "of these examples")
+    receipt = write_chunk(tmp_path, 4, marked)
+    assert receipt.examples == "of these examples"
+    assert finished_chunks(tmp_path) == {4: receipt}
+    # It changes the file but no value, and nothing of what it was given.
+    assert receipt.file != write_chunk(tmp_path, 4, TABLES).file
+    found = read_chunk(tmp_path, receipt)
+    assert {name: batch.to_pylist() for name, batch in found.items()} == {
+        name: batch.to_pylist() for name, batch in TABLES.items()
+    }
+    del found
+    assert write_chunk(tmp_path, 5, TABLES).examples == ""
+    assert "metadata" not in str(TABLES["features"].schema)
+
+
+def test_two_writers_of_one_chunk_do_not_meet(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        receipts = list(pool.map(lambda _: write_chunk(tmp_path, 0, TABLES), range(40)))
+    assert set(map(repr, receipts)) == {repr(receipts[0])}
+    assert [path.name for path in tmp_path.iterdir()] == [receipts[0].file]
+    assert finished_chunks(tmp_path) == {0: receipts[0]}
 
 
 def test_a_chunk_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from memxlnet.store.manifest import (
     read_manifest,
     write_manifest,
 )
-from memxlnet.store.verify import verify
+from memxlnet.store.verify import verify_bytes
 from tests.store.content import files_of, make_content, publish, settings, tables_of
 
 CONTENT = make_content(1, 4, ["a", "b"], [(0, 3), None, (1, 2)])
@@ -194,7 +194,7 @@ def outcome_of(directory: Path) -> CacheError | None:
     """Open, verify and read; anything but a `CacheError` comes out of here as it is."""
     try:
         Cache(directory)
-        verify(directory)
+        verify_bytes(directory)
     except CacheError as error:
         return error
     return None

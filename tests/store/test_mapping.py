@@ -147,7 +147,7 @@ import torch
 
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.store.cache import Cache
-from memxlnet.store.verify import verify
+from memxlnet.store.verify import verify_bytes
 
 directory, limit = Path(sys.argv[1]), sys.argv[2]
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -168,7 +168,7 @@ gathered = dataset.gather([0, len(dataset) - 1])
 gathered["input_ids"].add_(1)
 again = dataset.gather([0])["input_ids"][0, :4].tolist()
 documents = list(dataset.get_all_documents())
-verify(directory)
+verify_bytes(directory)
 try:
     shard.columns["input_ids"][0] = 1
     refused = ""

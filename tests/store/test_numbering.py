@@ -1,3 +1,7 @@
+import hashlib
+from typing import Any
+
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
@@ -5,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.errors import SourceError
-from memxlnet.store.numbering import check_unique, number_contexts, repeated_ids
+from memxlnet.store import numbering
+from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, repeated_ids, row_bytes
+from tests.store.content import Content, chunks, contents
 
 
 def arrays(chunks: list[list[str]]) -> list[pa.Array]:
@@ -16,7 +22,7 @@ def arrays(chunks: list[list[str]]) -> list[pa.Array]:
 def test_contexts_are_numbered_in_order_of_first_use(chunks: list[list[str]]) -> None:
     seen: dict[str, int] = {}
     expected = [seen.setdefault(text, len(seen)) for chunk in chunks for text in chunk]
-    assert number_contexts(arrays(chunks)).tolist() == expected
+    assert number_contexts(arrays(chunks), len(expected)).tolist() == expected
 
 
 @given(st.lists(st.lists(st.text(max_size=1), max_size=6), min_size=1))
@@ -24,33 +30,83 @@ def test_exactly_the_repeated_ids_are_named(chunks: list[list[str]]) -> None:
     flat = [name for chunk in chunks for name in chunk]
     repeated = [name for name in dict.fromkeys(flat) if flat.count(name) > 1]
     if not repeated:
-        check_unique(lambda: iter(arrays(chunks)), "source")
+        check_unique(lambda: iter(arrays(chunks)), len(flat), "source")
         return
     with pytest.raises(SourceError) as caught:
-        check_unique(lambda: iter(arrays(chunks)), "source")
+        check_unique(lambda: iter(arrays(chunks)), len(flat), "source")
     assert str(caught.value) == str(repeated_ids(repeated, "source"))
 
 
 def test_the_slices_of_a_batch_are_read_as_such() -> None:
     whole = pa.array(["x", "a", "b", "a", "x"], pa.large_string())
-    assert number_contexts([whole.slice(1, 3), whole.slice(3, 2)]).tolist() == [0, 1, 0, 0, 2]
+    assert number_contexts([whole.slice(1, 3), whole.slice(3, 2)], 5).tolist() == [0, 1, 0, 0, 2]
     with pytest.raises(SourceError, match="found 'a' repeatedly"):
-        check_unique(lambda: iter([whole.slice(1, 1), whole.slice(3, 1)]), "source")
-    check_unique(lambda: iter([whole.slice(0, 3)]), "source")
+        check_unique(lambda: iter([whole.slice(1, 1), whole.slice(3, 1)]), 2, "source")
+    check_unique(lambda: iter([whole.slice(0, 3)]), 3, "source")
 
 
 def test_ids_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xxhash, "xxh3_64_intdigest", lambda data: 7)
-    check_unique(lambda: iter(arrays([["a", "b"], ["c"]])), "source")
+    check_unique(lambda: iter(arrays([["a", "b"], ["c"]])), 3, "source")
     with pytest.raises(SourceError, match="found 'b' repeatedly"):
-        check_unique(lambda: iter(arrays([["a", "b"], ["c", "b"]])), "source")
+        check_unique(lambda: iter(arrays([["a", "b"], ["c", "b"]])), 4, "source")
 
 
 def test_many_repeated_ids_are_counted() -> None:
     names = [f"id {number}" for number in range(8)]
     with pytest.raises(SourceError) as caught:
-        check_unique(lambda: iter(arrays([names, names])), "squad")
+        check_unique(lambda: iter(arrays([names, names])), 16, "squad")
     assert str(caught.value) == (
         "squad: expected every id once, found 'id 0', 'id 1', 'id 2', 'id 3', 'id 4' and 3 more repeatedly; "
         "make the ids distinct"
     )
+
+
+@given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]), max_size=8))
+def test_digests_that_share_a_half_are_told_apart(halves: list[tuple[int, int]]) -> None:
+    texts = [f"{high} {low}" for high, low in halves]
+
+    def strong(text: Any) -> bytes:
+        return np.array(str(text).split(), np.uint64).tobytes()
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(numbering, "_strong", strong)
+        seen: dict[str, int] = {}
+        expected = [seen.setdefault(text, len(seen)) for text in texts]
+        assert number_contexts(arrays([texts]), len(texts)).tolist() == expected
+
+
+def test_the_digest_is_of_the_text() -> None:
+    (text,) = pa.array(["caf\u00e9"], pa.large_string())
+    assert numbering._strong(text) == hashlib.blake2b("caf\u00e9".encode(), digest_size=16).digest()
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 120))
+def test_no_batch_is_too_large_unless_a_row_is(sizes: list[int], most: int) -> None:
+    rows = batch_rows(np.array(sizes, np.int64), 16, most)
+
+    def largest(count: int) -> int:
+        return max(sum(sizes[start : start + count]) for start in range(0, len(sizes), count))
+
+    assert rows in (1, 2, 4, 8, 16)
+    assert rows == 1 or largest(rows) <= most
+    assert rows == 16 or largest(2 * rows) > most
+
+
+@given(contents())
+def test_the_bytes_of_rows_are_those_of_their_texts_and_lists(content: Content) -> None:
+    for tables in chunks(content, [len(content.items)]):
+        for name in ("documents", "contexts"):
+            batch = tables[name]
+            expected = [sum(map(_size, row.values())) for row in batch.to_pylist()]
+            assert row_bytes(batch).tolist() == expected
+            if batch.num_rows:
+                assert row_bytes(batch.slice(1)).tolist() == expected[1:]
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, list):
+        return sum(8 + len(part.encode()) if isinstance(part, str) else 4 for part in value)
+    return 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from arrow_schemas import ALIGNMENTS, FileMetadata
 from memxlnet.store import publish as publish_module
 from memxlnet.store.cache import Cache
-from memxlnet.store.verify import verify
+from memxlnet.store.verify import verify_bytes
 from tests.store.content import (
     Content,
     contents,
@@ -42,7 +42,7 @@ def test_what_is_written_is_what_is_read(
     ):
         summary = publish(content, Path(folder), sizes, max_shard_rows)
         expected = tables_of(content)
-        verify(summary.directory)
+        verify_bytes(summary.directory)
         for in_memory in (False, True):
             assert read_tables(Cache(summary.directory, in_memory)) == expected
         cache = Cache(summary.directory)

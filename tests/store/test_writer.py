@@ -14,7 +14,8 @@ import pytest
 from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError, SourceError
 from memxlnet.store import publish as publish_module
 from memxlnet.store.cache import Cache
-from memxlnet.store.verify import verify
+from memxlnet.store.chunk_files import ChunkReceipt
+from memxlnet.store.verify import verify_bytes
 from memxlnet.store.writer import CacheWriter
 from tests.store.content import (
     Content,
@@ -32,15 +33,14 @@ CONTENT = make_content(1, 4, ["a", "b"], [(0, 3), (1, 2), (0, 1), None, (1, 4)])
 ROOT = Path(__file__).parent.parent.parent
 
 
-def begun(cache_dir: Path, content: Content = CONTENT) -> tuple[CacheWriter, list[Any]]:
+def begun(cache_dir: Path, content: Content = CONTENT) -> tuple[CacheWriter, list[ChunkReceipt]]:
+    """A writer, and the receipts of all chunks: those that were finished before, and those that are written now."""
     writer = CacheWriter(cache_dir)
-    finished = set(writer.begin(settings(content.length)))
-    receipts = [
-        writer.write_chunk(index, tables)
+    finished = writer.begin(settings(content.length))
+    return writer, [
+        finished[index] if index in finished else writer.write_chunk(index, tables)
         for index, tables in enumerate(chunks(content, [2]))
-        if index not in finished
-    ]  # fmt: skip
-    return writer, receipts
+    ]
 
 
 def names(cache_dir: Path) -> list[str]:
@@ -112,9 +112,10 @@ def test_a_failed_publication_publishes_nothing_and_loses_no_chunk(
         writer.finish(receipts)
     monkeypatch.undo()
     assert names(tmp_path / "caches") == [f".build-{settings(4).directory_name}"]
-    again, written = begun(tmp_path / "caches")
-    assert written == []
-    assert files_of(again.finish([]).directory) == expected
+    again = CacheWriter(tmp_path / "caches")
+    finished = again.begin(settings(4))
+    assert list(finished.values()) == receipts
+    assert files_of(again.finish(list(finished.values())).directory) == expected
 
 
 def test_a_failed_replacement_leaves_the_published_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +130,7 @@ def test_a_failed_replacement_leaves_the_published_cache(tmp_path: Path, monkeyp
         patched.setattr(publish_module, "write_manifest", fail)
         with pytest.raises(BuildError, match="No space left"):
             writer.finish(receipts)
-    verify(directory)
+    verify_bytes(directory)
     assert files_of(directory) == before
 
 
@@ -143,14 +144,44 @@ def test_a_published_file_is_never_written_again(tmp_path: Path) -> None:
         file.close()
 
 
-def test_other_chunks_start_the_build_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    begun(tmp_path)
+def test_finished_chunks_are_kept_however_the_build_cuts_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, receipts = begun(tmp_path)
     writer = CacheWriter(tmp_path)
     with caplog.at_level(logging.INFO, "memxlnet"):
-        assert set(writer.begin(settings(4))) == {0, 1, 2}
-        assert "going on after 3 finished chunks" in caplog.text
-        assert not writer.begin(settings(4, chunking="other chunks"))
-        assert "an interrupted build with other chunks is removed" in caplog.text
+        assert writer.begin(settings(4, chunking="other chunks")) == dict(enumerate(receipts))
+    assert "going on with 3 finished chunks" in caplog.text
+
+
+def test_a_build_of_other_settings_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    writer, _ = begun(tmp_path)
+    build = writer.build_directory(settings(4))
+    (build.path / "build.json").write_text('{"fingerprint": "another"}')
+    with caplog.at_level(logging.INFO, "memxlnet"):
+        assert not CacheWriter(tmp_path).begin(settings(4))
+    assert "an interrupted build of other settings is removed" in caplog.text
+    assert not list(build.chunks.iterdir())
+
+
+def test_the_build_directory_holds_what_workers_need(tmp_path: Path) -> None:
+    writer = CacheWriter(tmp_path)
+    build = writer.build_directory(settings(4))
+    assert build.state() == {}
+    assert build.num_finished() == 0
+    with pytest.raises(BuildError, match=r"build\.json, found none that can be read; .* shared file system"):
+        build.read_encoder()
+    _, receipts = begun(tmp_path)
+    assert build.num_finished() == len(receipts) == 3
+    assert build.state()["fingerprint"] == settings(4).fingerprint
+    # A tokenizer that the Rust side refuses is told with its path.
+    with pytest.raises(BuildError, match=r"tokenizer\.json: cannot be read"):
+        build.read_encoder()
+
+
+def test_a_chunk_that_was_finished_but_is_no_longer_wanted_is_left_out(tmp_path: Path) -> None:
+    expected = files_of(publish(CONTENT._replace(items=CONTENT.items[:4]), tmp_path / "short", [2]).directory)
+    writer, receipts = begun(tmp_path / "long")
+    assert files_of(writer.finish(receipts[:2]).directory) == expected
+    assert names(tmp_path / "long") == [settings(4).directory_name]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"fingerprint":"x"}', b"\xff"])

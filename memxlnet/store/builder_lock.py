@@ -1,0 +1,63 @@
+"""The lock of a builder: one for each cache, on a file beside the build's directory that goes when it is released."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import filelock
+
+from memxlnet.store.paths import BUILD_PREFIX
+
+WAIT_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+
+
+def lock_path(cache_dir: Path, cache: str) -> Path:
+    """The lock file of a cache's builder."""
+    return cache_dir / f"{BUILD_PREFIX}{cache}.lock"
+
+
+@contextlib.contextmanager
+def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
+    """Hold a builder lock. It is the system's: it ends with the process that holds it, in whatever way.
+
+    Args:
+        path: The lock file.
+        wait: Called at first and then once a second while another process holds the lock; may raise.
+
+    Raises:
+        OSError: The file cannot be created or opened.
+    """
+    lock = filelock.FileLock(path)
+    timeout = 0.0
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=timeout, poll_interval=_POLL_SECONDS)
+        except filelock.Timeout:
+            timeout = WAIT_SECONDS
+            wait()
+    try:
+        yield
+    finally:
+        # Only while it is held: whoever waits for it sees that the file has no name any more, and begins anew.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        lock.release()
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds a builder lock; looking creates no file and needs no permission to write."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        return not isinstance(error, FileNotFoundError)
+    try:
+        # Shared, so that two that look at once do not take each other for a builder.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

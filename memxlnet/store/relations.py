@@ -1,0 +1,241 @@
+"""What must hold within and between the tables of a cache, checked in blocks of rows.
+
+A row is a function of settings, layout and the numbers of tokens of its context and question, but for the ids of the
+two texts. So features are not only looked at for their ranges: every column is worked out again and compared, and the
+ids of the texts must be in the vocabulary.
+
+RAM is that of a block, and at most 16 bytes a document: digests of what must not repeat, and two lengths of each
+context.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from arrow_schemas import ALIGNMENTS
+from memxlnet.encode.answers import DROPPED, EXACT, REPAIRED, UNANSWERABLE
+from memxlnet.encode.tokens import Ints, bounds_of
+from memxlnet.encode.windows import window_counts
+from memxlnet.errors import CacheDamagedError
+from memxlnet.store.blocks import Flags, TextBlock, read_blocks
+from memxlnet.store.cache import Cache
+from memxlnet.store.feature_relations import Segments, check_features
+from memxlnet.store.manifest import REBUILD
+from memxlnet.store.paths import MANIFEST
+from memxlnet.store.rules import Rules
+
+_REPEATED = 1000
+"""Repeated hashes that are looked into: each is two equal texts but for one chance in 2^64."""
+
+
+def check_relations(cache: Cache, rules: Rules) -> None:
+    """Check every value of a cache against the values that it must fit.
+
+    Args:
+        cache: The cache; its checksums are right.
+        rules: What decides its rows.
+
+    Raises:
+        CacheDamagedError: A value cannot be; the message names file, row and column.
+    """
+    contexts = _check_contexts(cache)
+    _check_distinct(cache, "contexts", "text")
+    _check_distinct(cache, "documents", "id")
+    documents = _Documents(cache, rules, contexts)
+    for block in read_blocks(cache, "documents"):
+        documents.check(block)
+    documents.finish()
+
+
+def _check_distinct(cache: Cache, table: str, name: str) -> None:
+    """Check that no text of a column repeats; 8 bytes a row are held."""
+    hashes = np.empty(cache.manifest.tables[table].rows, np.uint64)
+    for block in read_blocks(cache, table):
+        stop = block.first_row + block.batch.num_rows
+        texts = (xxhash.xxh3_64_intdigest(text.as_buffer()) for text in block.batch[name])
+        hashes[block.first_row : stop] = np.fromiter(texts, np.uint64, block.batch.num_rows)
+    hashes.sort()
+    repeated = set(np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:_REPEATED].tolist())
+    if not repeated:
+        return
+    # Two texts of one hash are no two equal texts yet.
+    seen: dict[str, int] = {}
+    for block in read_blocks(cache, table):
+        for at, text in enumerate(block.batch[name]):
+            if xxhash.xxh3_64_intdigest(text.as_buffer()) in repeated:
+                row = block.first_row + at
+                first = seen.setdefault(text.as_py(), row)
+                right = np.arange(block.batch.num_rows) != at
+                block.demand(name, right | (first == row), partial(_no_repeat, first))
+
+
+def _no_repeat(first: int, _: int) -> str:
+    return f"another one than row {first} has"
+
+
+class _Texts(NamedTuple):
+    """int32[contexts] each: characters and tokens of the contexts."""
+
+    characters: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+
+
+def _check_contexts(cache: Cache) -> _Texts:
+    rows = cache.manifest.tables["contexts"].rows
+    texts = _Texts(np.empty(rows, np.int32), np.empty(rows, np.int32))
+    for block in read_blocks(cache, "contexts"):
+        part = slice(block.first_row, block.first_row + block.batch.num_rows)
+        texts.characters[part] = pc.utf8_length(block.batch["text"]).to_numpy()
+        texts.tokens[part] = _check_tokens(block, "text", "token_starts", "token_stops")
+    return texts
+
+
+def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str) -> Ints:
+    """Check the spans of the tokens of a text column; int64[rows], their number."""
+    (bounds, starts_values), (stop_bounds, stops_values) = block.lists(starts_name), block.lists(stops_name)
+    counts: Ints = np.diff(bounds)
+    stop_counts = np.diff(stop_bounds)
+    block.demand(stops_name, counts == stop_counts, lambda at: f"{counts[at]} stops, one for each of {starts_name}")
+    lengths = pc.utf8_length(block.batch[text]).to_numpy()
+    starts, stops = starts_values.to_numpy(), stops_values.to_numpy()
+    wrong = (starts < 0) | (stops < starts) | (stops > np.repeat(lengths.astype(np.int32), counts))
+    token = int(np.argmax(wrong)) if wrong.any() else -1
+    block.demand(
+        f"{starts_name}, {stops_name}",
+        (bounds[:-1] > token) | (token >= bounds[1:]),
+        lambda at: f"spans within the {lengths[at]} characters of {text}",
+        lambda at: f"{starts[token]} to {stops[token]} for token {token - bounds[at]}",
+    )
+    return counts
+
+
+class _Documents:
+    """The check of documents and, along with each block of them, of their features."""
+
+    def __init__(self, cache: Cache, rules: Rules, contexts: _Texts):
+        self._cache = cache
+        self._rules = rules
+        self._contexts = contexts
+        self._used = 0
+        self._segments = 0
+        self._alignment = dict.fromkeys(ALIGNMENTS, 0)
+        self._without_segment = 0
+
+    def check(self, block: TextBlock) -> None:
+        """Check the next block of documents."""
+        context = self._check_context(block)
+        questions = _check_tokens(block, "question", "question_token_starts", "question_token_stops")
+        spanned = _check_answers(block)
+        limits = {"char": self._contexts.characters, "token": self._contexts.tokens}
+        for kind, limit in limits.items():
+            _check_span(block, kind, spanned, limit[context])
+        segments = self._check_segments(block, self._contexts.tokens[context].astype(np.int64), questions)
+        holding = check_features(self._cache, self._rules, block, segments)
+        found = block.integers("num_answer_segments")
+        block.demand("num_answer_segments", found == holding, lambda at: f"{holding[at]}, as in features")
+        for entry in pc.value_counts(block.batch["alignment"]).to_pylist():
+            self._alignment[entry["values"]] += entry["counts"]
+        self._without_segment += int((spanned & (holding == 0)).sum())
+
+    def finish(self) -> None:
+        """Check what all documents together must give."""
+        manifest, directory = self._cache.manifest, self._cache.directory
+        counted = {
+            "tables.features.rows": (self._segments, manifest.tables["features"].rows),
+            "tables.contexts.rows": (self._used, manifest.tables["contexts"].rows),
+            "alignment": (self._alignment, manifest.alignment),
+            "documents_without_answer_segment": (self._without_segment, manifest.documents_without_answer_segment),
+        }
+        for name, (expected, found) in counted.items():
+            if expected != found:
+                raise CacheDamagedError(
+                    f"{directory / MANIFEST}, {name}: expected {expected}, as documents give it, found {found}; "
+                    f"{REBUILD}"
+                )
+
+    def _check_context(self, block: TextBlock) -> Ints:
+        context = block.integers("context")
+        before = np.maximum.accumulate(np.concatenate([[self._used - 1], context]))
+        # The next new context has the next number, so that no number of a used one is left out.
+        most = np.minimum(before[:-1] + 1, len(self._contexts.tokens) - 1)
+        block.demand(
+            "context",
+            (context >= 0) & (context <= most),
+            lambda at: f"a row of contexts from 0 to {most[at]} (numbered in order of first use)",
+        )
+        self._used = int(before[-1]) + 1
+        return context
+
+    def _check_segments(self, block: TextBlock, context_tokens: Ints, question_tokens: Ints) -> Segments:
+        settings = self._rules.encode
+        room = settings.max_seq_length - self._rules.layout.overhead - question_tokens
+        block.demand(
+            "question_token_starts",
+            (context_tokens <= room) | (room > settings.doc_stride),
+            lambda at: f"a question that leaves room for context in max_seq_length {settings.max_seq_length}",
+            lambda at: f"{question_tokens[at]} tokens",
+        )
+        count = window_counts(context_tokens, room, settings.doc_stride)
+        if settings.max_n_segs is not None:
+            count = np.minimum(count, settings.max_n_segs)
+        first = self._segments + bounds_of(count)
+        most = self._cache.num_rows
+        for name, right, expected in (
+            ("num_segments", block.integers("num_segments") == count, count),
+            ("first_segment", block.integers("first_segment") == first[:-1], first),
+        ):
+            block.demand(name, right, expected.item)
+        block.demand("first_segment", first[1:] <= most, lambda at: f"all of its segments in the {most} of features")
+        self._segments = int(first[-1])
+        answer = block.integers("answer_token_start"), block.integers("answer_token_stop")
+        return Segments(first[:-1], count, room, context_tokens, question_tokens, *answer)
+
+
+def _check_answers(block: TextBlock) -> Flags:
+    """Check golds, choice and alignment; bool[documents], whether an answer has a span."""
+    (bounds, texts), (starts_bounds, starts) = block.lists("answer_texts"), block.lists("answer_starts")
+    golds, chosen = np.diff(bounds), block.integers("chosen_answer")
+    demand = block.demand
+    demand("answer_starts", np.diff(starts_bounds) == golds, lambda at: f"{golds[at]} offsets, one for each gold")
+    demand("chosen_answer", (chosen >= -1) & (chosen < golds), lambda at: f"-1 to {golds[at] - 1}")
+    spanned: Flags = chosen >= 0
+    status = block.batch["alignment"]
+    is_status = {name: np.asarray(pc.equal(status, name)) for name in ALIGNMENTS}
+    known = np.logical_or.reduce(list(is_status.values()))
+    demand("alignment", known, lambda at: " or ".join(ALIGNMENTS))
+    right = is_status[UNANSWERABLE] == (golds == 0)
+    demand("alignment", right, lambda at: f"{UNANSWERABLE} where and only where there is no gold")
+    right = is_status[DROPPED] == (~spanned & (golds > 0))
+    demand("alignment", right, lambda at: f"{DROPPED} where and only where none of the golds was chosen")
+    detailed = is_status[REPAIRED] | is_status[DROPPED]
+    demand(
+        "alignment_detail",
+        (pc.utf8_length(block.batch["alignment_detail"]).to_numpy() > 0) == detailed,
+        lambda at: "a reason" if detailed[at] else "no text",
+    )
+    exact = np.flatnonzero(is_status[EXACT])
+    gold = (bounds[:-1] + chosen)[exact]
+    start, stop = np.full((2, len(golds)), -1, np.int64)
+    start[exact] = starts.to_numpy()[gold]
+    stop[exact] = start[exact] + pc.utf8_length(texts).to_numpy()[gold]
+    for name, expected in (("answer_char_start", start), ("answer_char_stop", stop)):
+        right = ~is_status[EXACT] | (block.integers(name) == expected)
+        demand(name, right, expected.item)
+    return spanned
+
+
+def _check_span(block: TextBlock, kind: str, spanned: Flags, limit: NDArray[np.int32]) -> None:
+    names = f"answer_{kind}_start", f"answer_{kind}_stop"
+    start, stop = map(block.integers, names)
+    block.demand(
+        ", ".join(names),
+        np.where(spanned, (start >= 0) & (start < stop) & (stop <= limit), (start == -1) & (stop == -1)),
+        lambda at: (
+            f"a span within 0 to {limit[at]} (of the context)" if spanned[at] else "-1 and -1, as none is chosen"
+        ),
+        lambda at: f"{start[at]} to {stop[at]}",
+    )

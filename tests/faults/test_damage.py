@@ -1,0 +1,86 @@
+"""Files cut, overwritten, swapped and mixed up: opening or `verify` tells each by its file; none ends the process."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.build.processes import published
+from tests.faults.acts import build_from_file
+from tests.faults.processes import rows
+from tests.support import ROOT, write_json_lines
+
+
+@pytest.fixture(scope="module")
+def other_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the same source with other settings."""
+    folder = tmp_path_factory.mktemp("other")
+    source = write_json_lines(folder / "source.jsonl", rows())
+    build_from_file(folder / "caches", source, {"max_examples": 12, "max_shard_rows": 7, "doc_stride": 4})
+    (directory,) = published(folder / "caches")
+    return directory
+
+
+def run(*arguments: Any) -> list[dict[str, Any]]:
+    """Damage a cache in a process of its own, and hand back what it tells of each damage."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.faults.damage", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    return [entry for entry in told if "trying" not in entry]
+
+
+def check_named(told: list[dict[str, Any]]) -> None:
+    """What opening refuses is told with the file's name, which for a manifest may be that of a file it describes."""
+    refused = [entry for entry in told if entry["opening"] != "opened"]
+    assert refused
+    assert [entry for entry in refused if entry["file"] not in entry["opening"]] == []
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(400, marks=pytest.mark.slow)])
+def test_a_file_that_ends_anywhere_is_told(small_cache: Path, tmp_path: Path, count: int) -> None:
+    told = run("truncate", shutil.copytree(small_cache, tmp_path / small_cache.name), count)
+    assert {entry["file"].split("-")[0] for entry in told} == {
+        path.name.split("-")[0] for path in small_cache.iterdir()
+    }
+    assert len(told) > 150
+    shards = [entry for entry in told if entry["file"].endswith(".arrow")]
+    # The manifest ends in a line break: without it, it is as good to read.
+    whole = (small_cache / "manifest.json").stat().st_size - 1
+    opened = [entry for entry in told if entry["opening"] == "opened"]
+    assert [entry for entry in opened if (entry["file"], entry["size"]) != ("manifest.json", whole)] == []
+    check_named(told)
+    # With a manifest that was made for what is left, the structure itself must tell.
+    assert [entry for entry in shards if entry["file"] not in entry["sealed"]] == []
+    assert [entry for entry in told if "silent" in (entry["verifying"], entry.get("sealed_verifying"))] == []
+    assert [entry for entry in told if entry.get("foreign")] == []
+
+
+@pytest.mark.parametrize("count", [1500, pytest.param(20_000, marks=pytest.mark.slow)])
+def test_many_flipped_bits_are_told(small_cache: Path, tmp_path: Path, count: int) -> None:
+    told = run("flip", shutil.copytree(small_cache, tmp_path / small_cache.name), small_cache, 0, count)
+    assert [entry["seed"] for entry in told] == list(range(count))
+    assert [entry for entry in told if entry["verifying"] == "silent"] == []
+
+
+@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=pytest.mark.slow)])
+def test_everything_worse_is_told(small_cache: Path, other_cache: Path, tmp_path: Path, count: int) -> None:
+    told = run("worse", shutil.copytree(small_cache, tmp_path / small_cache.name), other_cache, 0, count)
+    assert [entry["seed"] for entry in told] == list(range(count))
+    assert len({entry["way"] for entry in told}) == 8
+    assert [entry for entry in told if entry["verifying"] == "silent"] == []
+    assert [entry for entry in told if entry["foreign"]] == []
+    check_named([entry for entry in told if entry["way"] not in ("foreign", "swapped", "missing")])
+    # Of swapped files either one may be told, and of a foreign manifest any file that does not fit it.
+    mixed = [entry for entry in told if entry["way"] in ("foreign", "swapped", "missing")]
+    assert [entry for entry in mixed if entry["opening"] == "opened" and entry["file"] != "tokenizer.json"] == []

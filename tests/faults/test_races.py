@@ -1,0 +1,108 @@
+"""Eight processes that ask for one cache, and the one that builds it killed: another goes on within seconds."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.store.writer import CacheWriter
+from tests.build.processes import published, server, start
+from tests.faults.processes import CHUNKS, build, chunk_files, counted, names, wait_until, workers_of
+from tests.store.content import files_of
+
+RACERS = 8
+TAKE_OVER = 5.0
+"""Seconds within which another process goes on."""
+
+
+def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[str, Any]) -> None:
+    """Build when all are ready; tell who builds, and in the end the features and the chunks that were made here."""
+    begin, write = CacheWriter.begin, CacheWriter.write_chunk
+
+    def tell_begin(self: CacheWriter, made_from: Any) -> Any:
+        begun.send(os.getpid())
+        return begin(self, made_from)
+
+    def write_slowly(self: CacheWriter, index: int, tables: Any) -> Any:
+        time.sleep(0.02)
+        return write(self, index, tables)
+
+    CacheWriter.begin = tell_begin  # type: ignore[method-assign,assignment]
+    CacheWriter.write_chunk = write_slowly  # type: ignore[method-assign]
+    barrier.wait(60)
+    with counted() as made:
+        features = build(cache_dir, **settings)
+    (directory,) = (path for path in cache_dir.iterdir() if not path.name.startswith("."))
+    report.send((features, made, len(CacheDataset(directory))))
+
+
+@pytest.mark.parametrize(
+    ("kills", "workers"),
+    [(1, 0), (3, 0), (1, 2), *(pytest.param(kills, 0, marks=pytest.mark.slow) for kills in (5, 7, 7, 7))],
+)
+def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes], kills: int, workers: int) -> None:
+    context = server()
+    barrier = context.Barrier(RACERS)
+    # A message this small is written at once: a kill cannot tear it, and there is no lock to die with.
+    begun, begin = context.Pipe(duplex=False)
+    pipes = [context.Pipe(duplex=False) for _ in range(RACERS)]
+    racers = {}
+    for _, sender in pipes:
+        process = start(race, tmp_path, barrier, sender, begin, {"num_workers": workers})
+        racers[process.pid] = process
+    assert begun.poll(60)
+    winner = begun.recv()
+    seen: set[str] = set()
+    for kill in range(kills):
+        assert wait_until(lambda wanted=4 * (kill + 1): len(chunk_files(tmp_path)) >= wanted, 60)  # type: ignore[misc]
+        os.kill(winner, signal.SIGKILL)
+        racers.pop(winner).join(60)
+        # The work of one that lost its builder may still be put into its place.
+        assert wait_until(lambda dead=winner: not workers_of(dead), 5)  # type: ignore[misc]
+        assert seen <= chunk_files(tmp_path)
+        seen = chunk_files(tmp_path)
+        assert begun.poll(TAKE_OVER)
+        winner = begun.recv()
+        assert winner in racers
+    for process in racers.values():
+        process.join(120)
+        assert process.exitcode == 0
+    assert not begun.poll()
+    told = [receiver.recv() for receiver, _ in pipes if receiver.poll()]
+    assert len(told) == RACERS - kills
+    made = sorted(numbers for _, numbers, _ in told if numbers)
+    # One of them made all that was not finished, and no more.
+    assert made == [sorted(set(range(CHUNKS)) - {int(name.split(".")[0]) for name in seen})]
+    assert len({features for features, _, _ in told}) == 1
+    assert {rows for _, _, rows in told} == {told[0][0]}
+    (directory,) = published(tmp_path)
+    assert files_of(directory) == undisturbed
+    assert names(tmp_path) == [directory.name]
+    assert not workers_of(winner)
+
+
+def rebuild_often(cache_dir: Path, barrier: Any, report: Any, number: int, times: int) -> None:
+    """Build anew or ask, in turn, and report the counts."""
+    barrier.wait(60)
+    report.send([build(cache_dir, rebuild=(turn + number) % 3 == 0, streaming_chunk_size=9) for turn in range(times)])
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.slow)])
+def test_rebuilds_and_questions_at_once_all_end(tmp_path: Path, undisturbed: dict[str, bytes], times: int) -> None:
+    context = server()
+    barrier = context.Barrier(RACERS)
+    pipes = [context.Pipe(duplex=False) for _ in range(RACERS)]
+    processes = [
+        start(rebuild_often, tmp_path, barrier, sender, number, times) for number, (_, sender) in enumerate(pipes)
+    ]
+    for process in processes:
+        process.join(240)
+        assert process.exitcode == 0
+    (directory,) = published(tmp_path)
+    assert files_of(directory) == undisturbed
+    assert names(tmp_path) == [directory.name]
+    assert len({features for receiver, _ in pipes for features in receiver.recv()}) == 1

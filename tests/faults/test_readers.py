@@ -1,0 +1,130 @@
+"""Readers at work while their cache is rebuilt, again and again, and finally removed."""
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.store.removal import remove_cache
+from tests.build.processes import published, server, start
+from tests.faults.acts import (
+    digest_of,
+    keep_asking,
+    keep_building,
+    keep_opening,
+    keep_reading,
+    keep_verifying,
+    rebuild_slowly,
+)
+from tests.faults.processes import build, names, wait_until
+
+
+class Readers:
+    """Processes that read until they are told to stop."""
+
+    def __init__(self, *jobs: tuple[Callable[..., None], *tuple[Any, ...]]):
+        self._stop = server().Event()
+        self._pipes = [server().Pipe(duplex=False) for _ in jobs]
+        self._processes = [
+            start(target, *arguments, sender, self._stop)
+            for (target, *arguments), (_, sender) in zip(jobs, self._pipes, strict=True)
+        ]
+        for receiver, _ in self._pipes:
+            assert receiver.poll(60)
+            assert receiver.recv() == "ready"
+
+    def stop(self) -> list[Any]:
+        """What each of them told; none may have crashed."""
+        self._stop.set()
+        told = []
+        for process, (receiver, _) in zip(self._processes, self._pipes, strict=True):
+            assert receiver.poll(60), process.exitcode
+            told.append(receiver.recv())
+            process.join(60)
+            assert process.exitcode == 0
+        return told
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    build(tmp_path)
+    (directory,) = published(tmp_path)
+    return directory
+
+
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_reader_keeps_its_values(tmp_path: Path, cache: Path, times: int) -> None:
+    expected = digest_of(CacheDataset(cache))
+    readers = Readers((keep_reading, cache, expected), (keep_opening, cache, expected))
+    for _ in range(times):
+        build(tmp_path, rebuild=True, streaming_chunk_size=9)
+        time.sleep(0.05)
+    remove_cache(cache)
+    time.sleep(0.2)
+    passes, kinds = readers.stop()
+    assert passes >= times
+    assert names(tmp_path) == []
+    assert set(kinds) == {"whole", "none"}, kinds
+    assert kinds["whole"] >= times
+
+
+def test_a_reader_keeps_its_values_when_the_directory_is_deleted_by_hand(tmp_path: Path, cache: Path) -> None:
+    expected = digest_of(CacheDataset(cache))
+    readers = Readers((keep_reading, cache, expected), (keep_opening, cache, expected))
+    time.sleep(0.1)
+    shutil.rmtree(cache)
+    time.sleep(0.3)
+    passes, kinds = readers.stop()
+    assert passes >= 1
+    # Files go one by one, the manifest not first: an opener may see a part of it, which it must tell as damage.
+    assert {kind for kind in kinds if kind not in ("whole", "none") and "CacheDamagedError" not in kind} == set(), kinds
+
+
+@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, times: int) -> None:
+    expected = digest_of(CacheDataset(cache))
+    readers = Readers((keep_opening, cache, expected))
+    process = start(rebuild_slowly, tmp_path, times)
+    assert wait_until(lambda: process.exitcode is not None, 60)
+    assert process.exitcode == 0
+    (kinds,) = readers.stop()
+    assert set(kinds) <= {"whole", "none"}, kinds
+    assert kinds["whole"] >= times
+
+
+@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: int) -> None:
+    readers = Readers((keep_asking, tmp_path))
+    process = start(rebuild_slowly, tmp_path, times)
+    assert wait_until(lambda: process.exitcode is not None, 60)
+    assert process.exitcode == 0
+    (kinds,) = readers.stop()
+    assert set(kinds.pop("find_cache")) <= {"whole", "none"}
+    assert [way for way, found in kinds.items() if set(found) != {"whole"}] == [], kinds
+    assert names(tmp_path) == [cache.name]
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Path, times: int) -> None:
+    """The call that builds waits for the builder where there is no cache for a moment: it never says that none is."""
+    readers = Readers(*[(keep_building, tmp_path)] * 3)
+    process = start(rebuild_slowly, tmp_path, times)
+    assert wait_until(lambda: process.exitcode is not None, 120)
+    assert process.exitcode == 0
+    told = readers.stop()
+    assert [kinds for kinds in told if set(kinds) != {"whole"}] == [], told
+    assert names(tmp_path) == [cache.name]
+
+
+@pytest.mark.parametrize("times", [20, pytest.param(100, marks=pytest.mark.slow)])
+def test_whoever_verifies_while_it_is_rebuilt_meets_no_damage(tmp_path: Path, cache: Path, times: int) -> None:
+    readers = Readers(*[(keep_verifying, cache)] * 2)
+    process = start(rebuild_slowly, tmp_path, times)
+    assert wait_until(lambda: process.exitcode is not None, 120)
+    assert process.exitcode == 0
+    told = readers.stop()
+    assert [kinds for kinds in told if not set(kinds) <= {"whole", "none"}] == [], told
