@@ -106,7 +106,7 @@ def worker_figures(rounds: int = 5) -> dict[str, Any]:
     return figures
 
 
-def long_figures(rounds: int = 3, questions: int = 40) -> dict[str, Any]:
+def long_figures(rounds: int = 3, questions: int = 100) -> dict[str, Any]:
     """SQuAD's articles as one context each, against `datasets.map` on the same input."""
     cores = os.cpu_count() or 1
     contestants: dict[str, tuple[str, dict[str, Any]]] = {
@@ -117,7 +117,7 @@ def long_figures(rounds: int = 3, questions: int = 40) -> dict[str, Any]:
     return {**figures, "times datasets.map": figures["median"]["map"] / figures["median"]["memxlnet"]}
 
 
-def ram_figures(rounds: int = 2) -> dict[str, Any]:
+def ram_figures(rounds: int = 1) -> dict[str, Any]:
     """Peak private memory of the whole process tree by the size of the source, with workers and without."""
     figures: dict[str, Any] = {"bound, MiB": MEMORY_GB * 1024}
     for workers in (0, 2):

@@ -27,6 +27,9 @@ class SourceError(MemxlnetError, ValueError):
 class SourceNotFoundError(SourceError, FileNotFoundError):
     """The file or dataset that was named does not exist."""
 
+    # Of its two built-in bases the one that has fields of its own: pickling support of other libraries asks for it.
+    __new__ = FileNotFoundError.__new__  # type: ignore[assignment]
+
 
 class ExampleError(MemxlnetError, ValueError):
     """One example is bad: a field is missing, text is no text, or the question leaves no room for context."""

@@ -21,11 +21,15 @@ class CostModel:
 
     def example(self, example: Example, context_is_new: bool) -> int:
         """Bytes that one more example of a chunk takes."""
-        segments = 1 + len(example.context) // _CHARACTERS_PER_TOKEN // self._step
+        text = _num_bytes(example.question) + (_num_bytes(example.context) if context_is_new else 0)
+        return _TEXT_BYTES * text + self._rows(example.context)
+
+    def _rows(self, context: str) -> int:
+        """Bytes of the rows of one example over a context."""
+        segments = 1 + len(context) // _CHARACTERS_PER_TOKEN // self._step
         if self._max_segments is not None:
             segments = min(segments, self._max_segments)
-        text = _num_bytes(example.question) + (_num_bytes(example.context) if context_is_new else 0)
-        return _TEXT_BYTES * text + segments * self._row_bytes
+        return segments * self._row_bytes
 
     def cut(
         self, examples: Iterable[Example | BadExample], most_examples: int, most_bytes: int
@@ -42,19 +46,27 @@ class CostModel:
         """
         part: list[Example | BadExample] = []
         cost = 0
-        contexts: set[str] = set()
+        rows_of: dict[str, int] = {}  # of the contexts of this part: what is known of them is not worked out again
         for example in examples:
-            added = self.example(example, example.context not in contexts) if isinstance(example, Example) else 0
+            added = self._added(example, rows_of)
             if part and (len(part) == most_examples or cost + added > most_bytes):
                 yield part, cost
-                part, cost, contexts = [], 0, set()
-                added = self.example(example, context_is_new=True) if isinstance(example, Example) else 0
+                part, cost, rows_of = [], 0, {}
+                added = self._added(example, rows_of)
+            if isinstance(example, Example) and example.context not in rows_of:
+                rows_of[example.context] = self._rows(example.context)
             part.append(example)
             cost += added
-            if isinstance(example, Example):
-                contexts.add(example.context)
         if part:
             yield part, cost
+
+    def _added(self, example: Example | BadExample, rows_of: dict[str, int]) -> int:
+        if not isinstance(example, Example):
+            return 0
+        rows = rows_of.get(example.context)
+        if rows is None:
+            return self.example(example, context_is_new=True)
+        return rows + _TEXT_BYTES * _num_bytes(example.question)
 
 
 def _num_bytes(text: str) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 from memxlnet.background import Prefetched
 from memxlnet.build.chunking import Chunk
 from memxlnet.build.memory import MemoryGuard
-from memxlnet.build.tasks import Tables, encode_in_parts, examples_digest
+from memxlnet.build.tasks import Tables, encode_in_parts, examples_digest, pack
 from memxlnet.encode.encoder import Encoder, TokenizedChunk
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.chunk_files import with_examples_digest
@@ -56,7 +56,7 @@ class LocalEncoder:
         for chunk in chunks:
             limit = self._make_room(chunk)
             self._taken += 1
-            digest = examples_digest(chunk.examples)
+            digest = examples_digest(pack(chunk.examples))
             if chunk.cost <= limit:
                 yield chunk, self._encoder.tokenize(chunk.examples), digest
             else:

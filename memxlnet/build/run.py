@@ -21,7 +21,7 @@ from memxlnet.build.here import LocalEncoder
 from memxlnet.build.memory import MemoryGuard
 from memxlnet.build.pool import WorkerPool
 from memxlnet.build.progress import Progress
-from memxlnet.build.tasks import examples_digest
+from memxlnet.build.tasks import examples_digest, pack
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.encode.sources import Source
@@ -180,7 +180,7 @@ class Run:
             return False
         receipt = self._found[chunk.index]
         if receipt is not None:
-            if receipt.examples != examples_digest(chunk.examples):
+            if receipt.examples != examples_digest(pack(chunk.examples)):
                 return False
             self._receipts[chunk.index] = receipt
         self._kept.add(chunk.index)

@@ -56,6 +56,9 @@ def parse_example(row: int, raw: object, place: str) -> Example:
     Raises:
         ExampleError: A field is missing or of the wrong kind; the message names example and field.
     """
+    plain = _plain(row, raw)
+    if plain is not None:
+        return plain
     if not isinstance(raw, _MAPPINGS):
         raise ExampleError(f"{place}, row {row}: expected a mapping of fields, found {type(raw).__name__}")
     identity = _identity(row, raw.get("id"), place)
@@ -66,6 +69,34 @@ def parse_example(row: int, raw: object, place: str) -> Example:
         raise ExampleError(f"{subject}: 'context' has {len(context)} characters; at most {_INT32_MAX} are supported")
     texts, starts = _answers(raw, subject)
     return Example(row, identity, question, context, texts, starts)
+
+
+def _plain(row: int, raw: Any) -> Example | None:
+    """The example where it is beyond doubt at a first look, as most are; None asks for the closer one."""
+    try:
+        if type(raw) is not dict:
+            return None
+        identity, question, context, answers = raw["id"], raw["question"], raw["context"], raw["answers"]
+        if type(answers) is dict:
+            texts, starts = answers["text"], answers["answer_start"]
+            if type(texts) is not list or type(starts) is not list or len(texts) != len(starts):
+                return None
+        elif type(answers) is list and {dict}.issuperset(map(type, answers)):
+            texts, starts = [answer["text"] for answer in answers], [answer["answer_start"] for answer in answers]
+        else:
+            return None
+    except KeyError:
+        return None
+    if (
+        {str}.issuperset(map(type, (identity, question, context, *texts)))
+        and {int}.issuperset(map(type, starts))
+        and context.isascii()
+        and "".join((identity, question, *texts)).isascii()
+        and len(context) <= _INT32_MAX
+        and max(map(abs, starts), default=0) <= _INT32_MAX
+    ):
+        return Example(row, identity, question, context, tuple(texts), tuple(starts))
+    return None
 
 
 def bad_example(row: int, raw: object, error: ExampleError) -> BadExample:

@@ -8,7 +8,7 @@ transformers, and what every build checks on its first examples.
 """
 
 import json
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,21 @@ from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, concatenate, from
 
 _SEPARATORS = " \t\n\r"
 
-# Beside printable ASCII: Latin letters, signs and common punctuation. Each stands for itself: none is a blank, is
-# invisible, or joins its neighbours to one grapheme (as marks, joiners and some letters of other scripts do).
-_SAFE_RANGES = ((0x21, 0x7E), (0xA1, 0xAC), (0xAE, 0x24F), (0x2010, 0x2027), (0x2030, 0x205E), (0x20A0, 0x20BF))
+# Beside printable ASCII: Latin letters, signs and common punctuation, small Greek letters, mathematical operators and
+# Chinese characters. Each stands for itself: none is a blank, is invisible, or joins its neighbours to one grapheme (as
+# marks, joiners and some letters of other scripts do).
+_SAFE_RANGES = (
+    (0x21, 0x7E),
+    (0xA1, 0xAC),
+    (0xAE, 0x24F),
+    (0x3B1, 0x3C9),
+    (0x1EA0, 0x1EF9),
+    (0x2010, 0x2027),
+    (0x2030, 0x205E),
+    (0x20A0, 0x20BF),
+    (0x2200, 0x22FF),
+    (0x4E00, 0x9FFF),
+)
 
 # Character by character on such text: none looks beyond a blank, and none changes where the blanks are.
 _LOCAL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Precompiled", "Lowercase", "BertNormalizer"}
@@ -114,28 +126,38 @@ class WordTokenizer:
 
     def tokenize(self, texts: list[str]) -> TokenPool:
         """The tokens of texts, exactly as the tokenizer gives them."""
-        unsafe = ~self._safe[np.minimum(_code_points("".join(texts)), len(self._safe) - 1)]
-        before = bounds_of(unsafe.astype(np.int64))
-        by_words = np.diff(before[bounds_of(np.array([len(text) for text in texts], np.int64))]) == 0
-        fast = [text for text, safe in zip(texts, by_words, strict=True) if safe]
-        slow = [text for text, safe in zip(texts, by_words, strict=True) if not safe]
-        pools = concatenate(self._by_words(fast), from_encodings(self._backend, slow))
+        joined = "\n".join(texts)
+        codes = _code_points(joined)
+        lengths = np.fromiter(map(len, texts), np.int64, len(texts)) + 1  # a text and the line break behind it
+        unsafe = np.flatnonzero(~self._safe[np.minimum(codes, len(self._safe) - 1)])
+        by_words = np.ones(len(texts), bool)
+        by_words[np.searchsorted(np.cumsum(lengths), unsafe, side="right")] = False
+        if by_words.all():
+            return self._by_words(joined, codes, lengths)
+        fast = list(compress(texts, by_words))
+        slow = list(compress(texts, ~by_words))
+        kept = codes[np.repeat(by_words, lengths)[: len(codes)]]
+        if not by_words[-1]:
+            kept = kept[:-1]
+        pools = concatenate(
+            self._by_words("\n".join(fast), kept, lengths[by_words]), from_encodings(self._backend, slow)
+        )
         place = np.empty(len(texts), np.int64)
         place[np.flatnonzero(by_words)] = np.arange(len(fast))
         place[np.flatnonzero(~by_words)] = np.arange(len(fast), len(texts))
         return pools.take(place) if fast and slow else pools
 
-    def _by_words(self, texts: list[str]) -> TokenPool:
-        joined = "\n".join(texts)
+    def _by_words(self, joined: str, codes: NDArray[np.uint32], lengths: Ints) -> TokenPool:
+        """The tokens of texts, joined by line breaks; `lengths` counts these in."""
         words = joined.split()
-        at = _word_starts(joined)
-        text_starts = bounds_of(np.array([len(text) + 1 for text in texts], np.int64))
+        at = _word_starts(codes)
+        text_starts = bounds_of(lengths)
         numbers = self._look_up(words)
         counts = self._words.counts[numbers]
         source = ragged_arange(counts) + np.repeat(self._words.bounds[numbers], counts)
         text_of = np.searchsorted(text_starts, at, side="right") - 1
         shift = np.repeat(at - text_starts[text_of], counts).astype(np.int32)
-        per_text = np.bincount(text_of, counts, len(texts)).astype(np.int64)
+        per_text = np.bincount(text_of, counts, len(lengths)).astype(np.int64)
         return TokenPool(
             self._words.ids[source],
             self._words.starts[source] + shift,
@@ -165,7 +187,7 @@ class WordTokenizer:
         counts = np.zeros(len(words), np.int64)
         starts, stops = pool.starts.copy(), pool.stops.copy()
         for number, text in enumerate(texts):
-            at = _word_starts(text)
+            at = _word_starts(_code_points(text))
             tokens = slice(pool.bounds[number], pool.bounds[number + 1])
             word_of = np.searchsorted(at, pool.starts[tokens], side="right") - 1
             starts[tokens] -= at[word_of].astype(np.int32)
@@ -189,9 +211,8 @@ def _code_points(text: str) -> NDArray[np.uint32]:
     return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))
 
 
-def _word_starts(text: str) -> Ints:
-    """int64[words]: where the words of a text of safe characters begin."""
-    codes = _code_points(text)
+def _word_starts(codes: NDArray[np.uint32]) -> Ints:
+    """int64[words]: where the words of a text of safe characters begin, from its code points."""
     begins = codes > ord(" ")
     begins[1:] &= codes[:-1] <= ord(" ")
     return np.flatnonzero(begins)

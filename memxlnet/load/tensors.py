@@ -1,5 +1,6 @@
 """The one place where a map becomes torch: zero-copy columns, and rows gathered into fresh tensors."""
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,10 @@ class FeatureTensors:
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
         self._whole = {name: views[0] for name, views in self._columns.items() if len(views) == 1}
         self._mapped_whole = len(self._shards) == 1 and self._shards[0].writable
+        self._bounds = torch.from_numpy(self._starts[1:])
+        self._spread: dict[str, _SpreadColumn] = {}
+        if len(self._shards) > 1 and all(shard.writable for shard in self._shards):
+            self._spread = {name: _SpreadColumn(self._shards, name) for name in self.names}
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
@@ -93,6 +98,10 @@ class FeatureTensors:
         return torch.from_numpy(self._shards[shard].columns[name].take(rows.numpy(), axis=0))
 
     def _gather_shards(self, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        if self._spread:
+            shard_of_row = torch.bucketize(rows, self._bounds, right=True)
+            return {name: self._spread[name].gather(rows, shard_of_row) for name in names}
+        # Over read-only maps.
         shard_of = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
         touched = np.unique(shard_of).tolist()
         if len(touched) == 1:
@@ -123,6 +132,39 @@ class FeatureTensors:
         """
         if not isinstance(name, str) or name not in self._columns:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
+
+
+class _SpreadColumn:
+    """A column over several shards as one tensor, so that one `index_select` serves all of them.
+
+    Its storage spans the maps of all shards and whatever lies between them in the address space, and every element of
+    it may begin a row: shards need not lie at a multiple of the row's size from each other. What lies between is never
+    touched, because only places of rows are asked for. The shards keep their maps alive.
+    """
+
+    def __init__(self, shards: Sequence[FeatureShard], name: str):
+        columns = [shard.columns[name] for shard in shards]
+        starts = [int(column.ctypes.data) for column in columns]
+        base = min(starts)
+        size = max(start + column.nbytes for start, column in zip(starts, columns, strict=True)) - base
+        itemsize = columns[0].itemsize
+        self._width = int(columns[0].shape[1]) if columns[0].ndim == 2 else 1
+        # Arrow aligns buffers by 8 bytes and maps begin with a page: distances are multiples of the item's size.
+        origins = [
+            (start - base) // itemsize - shard.row_start * self._width
+            for start, shard in zip(starts, shards, strict=True)
+        ]
+        self._origins = torch.tensor(origins, dtype=torch.int64)
+        span = (ctypes.c_char * size).from_address(base)
+        elements = torch.frombuffer(span, dtype=_torch_dtype(columns[0]))
+        count = size // itemsize
+        self._rows = elements
+        if columns[0].ndim == 2:
+            self._rows = elements.as_strided((count - self._width + 1, self._width), (1, 1))
+
+    def gather(self, rows: Tensor, shard_of_row: Tensor) -> Tensor:
+        """Fresh rows; `rows` in range."""
+        return self._rows.index_select(0, self._origins[shard_of_row] + rows * self._width)
 
 
 def _torch_dtype(values: Any) -> torch.dtype:

@@ -16,7 +16,7 @@ from memxlnet.build.cost import CostModel
 from memxlnet.build.here import LocalEncoder
 from memxlnet.build.memory import MemoryGuard
 from memxlnet.build.process import process_and_cache_dataset
-from memxlnet.build.tasks import Tables, examples_digest
+from memxlnet.build.tasks import Tables, examples_digest, pack
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.encode.layout import read_tokenizer
@@ -100,7 +100,7 @@ def test_chunks_come_in_order_as_the_encoder_makes_them(tmp_path: Path) -> None:
     plain = Recording()
     for entry, tables in found:
         assert rows_of(tables) == rows_of(plain.encode(entry.examples))
-        assert write_chunk(tmp_path, entry.index, tables).examples == examples_digest(entry.examples)
+        assert write_chunk(tmp_path, entry.index, tables).examples == examples_digest(pack(entry.examples))
 
 
 def test_no_chunk_is_an_end() -> None:
