@@ -167,4 +167,4 @@ class BuildSettings:
     @property
     def max_memory_bytes(self) -> int:
         """The bound in bytes."""
-        return int(self.max_memory_gb * 2**30)
+        return int(min(self.max_memory_gb, 2**40) * 2**30)

@@ -80,6 +80,8 @@ class ExecutorWorkers:
         """Submit `encode_chunk`."""
         arguments = (directory, index, packed, part_cost, os.getpid())
         future = self._executor.submit(_encode_anew, secrets.token_hex(8), *arguments)
+        if not isinstance(future, Future):
+            raise TypeError(f"submit gave no concurrent.futures.Future, but {type(future).__name__}")
         self._pending.add(future)
         future.add_done_callback(self._pending.discard)
         return future
@@ -204,8 +206,9 @@ class Dispatcher:
 
     def _collect(self, timeout: float) -> Iterator[Done]:
         """What is done by now, waiting for it no longer than `timeout` seconds."""
-        done, _ = wait(self._pending, timeout, FIRST_COMPLETED)
-        for future in done:
+        done, running = wait(self._pending, timeout, FIRST_COMPLETED)
+        # An executor that is shut down may cancel what it holds without telling anyone who waits.
+        for future in [*done, *(future for future in running if future.cancelled())]:
             yield Done(self._pending[future], self._receipt(future))
             del self._pending[future]
         if self._guard.used > self._guard.bound and self._pending:
@@ -247,6 +250,8 @@ class Dispatcher:
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise self._failed(chunk, error) from error
+        if not isinstance(result, dict) or not {"receipt", "error"} & result.keys():
+            raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
         if "receipt" in result:
             return ChunkReceipt(**result["receipt"])
         raise _told(chunk, result)

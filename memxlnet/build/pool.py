@@ -55,7 +55,7 @@ class _Worker:
                     process_group=0,
                 )
                 self._pipe = ours.makefile("rwb")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the environment or on the module path
             raise BuildError(f"num_workers: a worker process could not be started: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:

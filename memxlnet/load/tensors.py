@@ -83,7 +83,8 @@ class FeatureTensors:
             RowIndexError: A row is out of range.
             SettingsError: They are no integers in one dimension.
         """
-        if self._mapped_whole and isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1:
+        plain = isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu
+        if plain and self._mapped_whole:
             try:
                 # index_select checks the range itself; a check of our own would cost as much as a small gather.
                 return {name: self._whole[name].index_select(0, rows) for name in names}  # type: ignore[union-attr]
@@ -99,6 +100,7 @@ class FeatureTensors:
 
     def _gather_shards(self, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         if self._spread:
+            rows = rows.contiguous()
             shard_of_row = torch.bucketize(rows, self._bounds, right=True)
             return {name: self._spread[name].gather(rows, shard_of_row) for name in names}
         # Over read-only maps.
@@ -184,6 +186,8 @@ def as_rows(rows: Any, num_rows: int) -> Tensor:
     """
     if isinstance(rows, slice):
         rows = range(*rows.indices(num_rows))
+    if isinstance(rows, Tensor) and (rows.is_meta or rows.layout is not torch.strided):
+        raise SettingsError(f"rows: expected a tensor of values, found one on {rows.device} with {rows.layout}")
     if isinstance(rows, Tensor) and rows.dtype == torch.uint64:
         rows = rows.numpy(force=True)
     if isinstance(rows, Tensor):

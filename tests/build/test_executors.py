@@ -296,3 +296,36 @@ def test_the_scheduler_of_dask_may_be_lost(tmp_path: Path) -> None:
         found.client.shutdown()
         with pytest.raises(BuildError, match="chunk 0"):
             build(tmp_path / "cache", executor=found.client.get_executor())
+
+
+class Cancelling(Executor):
+    """Holds what it is given, and cancels it without a word."""
+
+    def submit(self, *_: Any, **__: Any) -> "Future[Any]":
+        future: Future[Any] = Future()
+        future.cancel()
+        return future
+
+
+def test_chunks_that_an_executor_cancels_are_told(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"chunk \d+ .*CancelledError"):
+        build(tmp_path, executor=Cancelling())
+
+
+class Odd(Executor):
+    """Gives what no executor gives."""
+
+    def __init__(self, given: Any):
+        self._given = given
+
+    def submit(self, *_: Any, **__: Any) -> Any:
+        return self._given
+
+
+def test_an_executor_that_gives_something_else_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"submit gave no concurrent\.futures\.Future, but int"):
+        build(tmp_path, executor=Odd(5))
+    answered: Future[Any] = Future()
+    answered.set_result({"other": 1})
+    with pytest.raises(BuildError, match=r"the executor gave no receipt, but \{'other': 1\}"):
+        build(tmp_path, executor=Odd(answered))

@@ -166,6 +166,22 @@ def test_shards_gather_like_one(built: Built, data: st.DataObject) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in COLUMNS)
 
 
+def test_strided_rows_are_gathered_without_a_word(built: Built) -> None:
+    one, many = CacheDataset(built.plain), CacheDataset(built.sharded)
+    rows = torch.arange(len(one))[1::2]
+    found, expected = many.gather(rows), one.gather(rows)
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_rows_without_values_are_refused(built: Built, sharded: bool) -> None:
+    dataset = CacheDataset(built.sharded if sharded else built.plain)
+    with pytest.raises(SettingsError, match="expected a tensor of values, found one on meta"):
+        dataset.gather(torch.empty(2, dtype=torch.int64, device="meta"))
+    with pytest.raises(SettingsError, match=r"torch\.sparse_coo"):
+        dataset.gather(torch.tensor([1, 2]).to_sparse())
+
+
 @given(st.integers(1, 50), st.data())
 def test_as_rows_counts_like_a_list(count: int, data: st.DataObject) -> None:
     wanted = data.draw(st.lists(st.integers(-count, count - 1), max_size=20))
