@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,21 @@ def long_examples(count: int, words: int = 200) -> list[dict[str, Any]]:
 def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def told_by(module: str, *arguments: Any, options: Iterable[str] = (), timeout: float = 600) -> list[dict[str, Any]]:
+    """Run a module in a process of its own, which must end well, and hand back the JSON lines that it tells."""
+    done = subprocess.run(
+        [sys.executable, *options, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    return told
 
 
 def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheDataset:

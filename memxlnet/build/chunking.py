@@ -16,6 +16,11 @@ MAX_CHUNK_COST = 256 * 2**20
 """Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""
 
 
+def chunk_budget(build: BuildSettings) -> int:
+    """Bytes that a chunk of several examples may take."""
+    return min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
+
+
 @dataclass(frozen=True)
 class Chunk:
     """The unit of streaming work.
@@ -51,9 +56,8 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    budget = min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
-    examples = _read_examples(source, encode)
-    for index, (part, cost) in enumerate(CostModel(encode).cut(examples, chunk_size, budget)):
+    parts = CostModel(encode).cut(_read_examples(source, encode), chunk_size, chunk_budget(build))
+    for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]
             raise MemoryLimitError(

@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from pathlib import Path
 
 from memxlnet.errors import CacheDirectoryError, SettingsError
@@ -33,6 +34,11 @@ def directory_name(name: str, split: str, fingerprint: str) -> str:
 def shard_name(table: str, shard: int) -> str:
     """Name of one published file."""
     return f"{table}-{shard:05d}.arrow"
+
+
+def retired_path(cache_dir: Path, name: str) -> Path:
+    """A hidden name that nothing else has, for what is taken out of sight before it is deleted."""
+    return cache_dir / f"{RETIRED_PREFIX}{name}.{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def as_directory(name: str, value: object) -> Path:

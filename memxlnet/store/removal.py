@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from typing import Any, Literal
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheError, CacheNotFoundError
 from memxlnet.store.builder_lock import builder_lock, is_held, lock_path
 from memxlnet.store.manifest import FORMAT, read_manifest
-from memxlnet.store.paths import BUILD_PREFIX, MANIFEST, RETIRED_PREFIX, as_directory, slug, sync
+from memxlnet.store.paths import BUILD_PREFIX, MANIFEST, RETIRED_PREFIX, as_directory, retired_path, slug, sync
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +143,7 @@ def _remove_leftover(path: Path) -> bool:
 def remove_directory(path: Path, is_due: Callable[[], bool] = lambda: True) -> bool:
     """Take a directory out of sight, then delete it, under its builder lock; False where it is gone or not due."""
     _, cache = _kind_and_cache(path)
-    retired = path.with_name(f"{RETIRED_PREFIX}{cache or slug(path.name)}.{os.getpid()}-{secrets.token_hex(4)}")
+    retired = retired_path(path.parent, cache or slug(path.name))
     with _told(path), contextlib.suppress(FileNotFoundError):
         for each in (path, path.parent):
             if not os.access(each, os.R_OK | os.W_OK | os.X_OK):  # told before, so that it stays where it is

@@ -4,7 +4,6 @@ import contextlib
 import errno
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,9 @@ from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
 from memxlnet.store.paths import (
     BUILD_PREFIX,
-    RETIRED_PREFIX,
     as_directory,
     make_directory,
+    retired_path,
     sync,
 )
 from memxlnet.store.publish import Publisher
@@ -173,7 +172,7 @@ class CacheWriter:
 
     def _remove(self, directory: Path) -> None:
         """Remove a directory; a worker that outlived its builder may still put a file into it."""
-        retired = self.cache_dir / f"{RETIRED_PREFIX}{directory.name}.{secrets.token_hex(8)}"
+        retired = retired_path(self.cache_dir, directory.name)
         with contextlib.suppress(FileNotFoundError):
             directory.rename(retired)
             shutil.rmtree(retired, ignore_errors=True)
@@ -262,7 +261,7 @@ class CacheWriter:
 
     def _replace(self, final: Path, staging: Path) -> None:
         """Put a finished cache into its place; one that stood there is unlinked: what a reader has mapped stays."""
-        retired = self.cache_dir / f"{RETIRED_PREFIX}{final.name}.{secrets.token_hex(8)}"
+        retired = retired_path(self.cache_dir, final.name)
         with contextlib.suppress(FileNotFoundError):
             final.rename(retired)
         staging.rename(final)

@@ -21,6 +21,7 @@ from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.encode.encoder import Encoder
 from memxlnet.store.verify import verify
 from tests.golden.make_golden import golden_tokenizer
+from tests.store.content import files_of
 from tests.support import long_examples
 
 SETTINGS: dict[str, Any] = {
@@ -112,6 +113,13 @@ def build_and_tell(cache_dir: Path, barrier: Any, report: Any, settings: dict[st
     barrier.wait(60)
     features = build(cache_dir, **settings)
     report.send((features, encoded))
+
+
+def content(cache_dir: Path) -> dict[str, bytes]:
+    """The files of the one cache that is there, of a build that left nothing behind."""
+    (directory,) = published(cache_dir)
+    assert not list(cache_dir.glob(".build-*/"))
+    return files_of(directory)
 
 
 def published(cache_dir: Path) -> Iterator[Path]:

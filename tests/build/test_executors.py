@@ -18,26 +18,12 @@ import pytest
 from memxlnet.build.process import StreamingSquadProcessor
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError
 from memxlnet.load.cache_manager import ChunkedCacheManager
-from tests.build.processes import SETTINGS, build, published, rows
+from tests.build.processes import SETTINGS, build, content, rows
 from tests.build.scripts.injected import children, chunk_files, environment, wait_until
 from tests.golden.make_golden import golden_tokenizer
-from tests.store.content import files_of
 
 # Python 3.12 and later warn of every fork of a process with threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    cache_dir = tmp_path_factory.mktemp("undisturbed")
-    build(cache_dir, num_workers=0)
-    return content(cache_dir)
-
-
-def content(cache_dir: Path) -> dict[str, bytes]:
-    (directory,) = published(cache_dir)
-    assert not list(cache_dir.glob(".build-*/"))
-    return files_of(directory)
 
 
 def processes(method: str) -> Callable[[], Executor]:
@@ -242,6 +228,7 @@ def _patch(name: str, cache_dir: str) -> None:
 
     def write_chunk(directory: Path, index: int, tables: Any) -> Any:
         if index >= 2 and name == "full":
+            wait_until(lambda: len(chunk_files(Path(cache_dir))) == 2, "the two before are finished")
             raise OSError(28, "No space left on device")
         if index >= 2 and name == "wait":
             wait_until(lambda: Path(cache_dir, "go").exists(), "the test lets go")
@@ -260,7 +247,7 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         with pytest.raises(SettingsError, match=r"client\.get_executor\(\)\), found Client"):
             build(tmp_path / "cache", executor=found.client)
         # What was told of a failure is not told again when its cause has gone, though the error is still held.
-        found.client.run(_patch, "full", "")
+        found.client.run(_patch, "full", str(tmp_path / "other"))
         with pytest.raises(BuildError, match="No space left") as held:
             build(tmp_path / "other", executor=executor)
         assert len(chunk_files(tmp_path / "other")) == 2

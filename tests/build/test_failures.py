@@ -16,15 +16,6 @@ from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
 from tests.support import example, long_examples
 
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    cache_dir = tmp_path_factory.mktemp("undisturbed")
-    build(cache_dir, num_workers=0)
-    (directory,) = published(cache_dir)
-    return files_of(directory)
-
-
 PROCESS = "its worker process "
 RAISED = "failed in a worker with "
 

@@ -22,7 +22,7 @@ from memxlnet.build.run import Run
 from memxlnet.build.tasks import unpack
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, MemxlnetError
-from tests.build.processes import build, published, rows
+from tests.build.processes import build, content, published, rows
 from tests.build.scripts import long_build
 from tests.build.scripts.injected import (
     Injection,
@@ -33,23 +33,9 @@ from tests.build.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.store.content import files_of
 from tests.support import ROOT, long_examples
 
 SCRIPTS = Path(__file__).parent / "scripts"
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    cache_dir = tmp_path_factory.mktemp("undisturbed")
-    build(cache_dir, num_workers=0)
-    return content(cache_dir)
-
-
-def content(cache_dir: Path) -> dict[str, bytes]:
-    (directory,) = published(cache_dir)
-    assert not list(cache_dir.glob(".build-*/"))
-    return files_of(directory)
 
 
 # --- the result

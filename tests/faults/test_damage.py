@@ -1,9 +1,6 @@
 """Files cut, overwritten, swapped and mixed up: opening or `verify` tells each by its file; none ends the process."""
 
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +9,7 @@ import pytest
 from tests.build.processes import published
 from tests.faults.acts import build_from_file
 from tests.faults.processes import rows
-from tests.support import ROOT, write_json_lines
+from tests.support import told_by, write_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -27,16 +24,7 @@ def other_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(*arguments: Any) -> list[dict[str, Any]]:
     """Damage a cache in a process of its own, and hand back what it tells of each damage."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.faults.damage", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=1200,
-        check=False,
-    )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    told = told_by("tests.faults.damage", *arguments, options=("-W", "error"), timeout=1200)
     return [entry for entry in told if "trying" not in entry]
 
 

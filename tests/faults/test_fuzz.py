@@ -1,15 +1,12 @@
 """Changed structure that passes the checksums: errors of memxlnet only, in time, and no signal."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import told_by
 
 SECONDS = 10.0
 """Time for all steps over one change; they take some 20 ms."""
@@ -20,16 +17,8 @@ FIRST = int(os.environ.get("MEMXLNET_FUZZ_FIRST", "0"))
 @pytest.mark.parametrize("count", [600, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_changed_structure_gives_errors_of_ours_only(small_cache: Path, tmp_path: Path, count: int) -> None:
     directory = shutil.copytree(small_cache, tmp_path / "caches" / small_cache.name)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.faults.fuzz", str(directory), str(FIRST), str(FIRST + count)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=1800,
-        check=False,
-    )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    options = ("-W", "error")
+    told = told_by("tests.faults.fuzz", directory, FIRST, FIRST + count, options=options, timeout=1800)
     finished = [entry for entry in told if "seed" in entry]
     assert [entry["seed"] for entry in finished if entry["seed"] >= 0] == list(range(FIRST, FIRST + count))
     others = {f"{step}: {error}": entry["seed"] for entry in finished for step, error in entry["others"].items()}

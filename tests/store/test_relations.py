@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +27,7 @@ from memxlnet.store.verify import verify, verify_bytes
 from tests.golden.make_golden import CACHE
 from tests.store.forging import Rows, forge, seal, set_value, write_report
 from tests.styles import make
-from tests.support import ROOT, build, example, long_examples
+from tests.support import build, example, long_examples, told_by
 from tests.test_architecture import loaded_after
 
 FEATURES = table_schema("features", 16)
@@ -394,16 +392,7 @@ def test_nulls_are_told(golden: Path, column: str) -> None:
 
 
 def test_damage_behind_the_checksums_never_ends_the_process(golden: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.store.forging", str(golden), "0", str(SEEDS)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    told = told_by("tests.store.forging", golden, 0, SEEDS)
     finished = [entry for entry in told if "file" in entry]
     assert [entry["seed"] for entry in finished] == list(range(SEEDS))
     assert len([entry for entry in finished if entry["error"]]) > SEEDS // 2

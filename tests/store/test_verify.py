@@ -1,10 +1,7 @@
 """`verify` tells every changed byte, and damage never ends the process."""
 
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -15,8 +12,8 @@ from hypothesis import strategies as st
 from memxlnet.errors import CacheDamagedError, CacheError, CacheNotFoundError
 from memxlnet.store.verify import verify
 from tests.golden.make_golden import CACHE
+from tests.support import told_by
 
-ROOT = Path(__file__).parent.parent.parent
 FILES = sorted(path.name for path in CACHE.iterdir())
 SEEDS = int(os.environ.get("MEMXLNET_DAMAGE_SEEDS", "1000"))
 
@@ -36,16 +33,7 @@ def test_every_flipped_bit_is_told(name: str, data: st.DataObject) -> None:
 
 def test_damage_never_ends_the_process(tmp_path: Path) -> None:
     directory = shutil.copytree(CACHE, tmp_path / "cache")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.store.read_damaged", str(directory), "0", str(SEEDS)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
+    told = told_by("tests.store.read_damaged", directory, 0, SEEDS)
     finished = [entry for entry in told if entry["step"] == "done"]
     assert [entry["seed"] for entry in finished] == list(range(SEEDS))
     silent = [entry for entry in finished if entry["verifying"] == "silent"]
