@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from transformers import XLNetTokenizerFast
 
+from memxlnet import create_dataset_from_cache
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
 from memxlnet.encode.layout import read_tokenizer
@@ -22,6 +23,8 @@ DATA = Path(os.environ.get("MEMXLNET_DATA", Path(__file__).parents[2] / "shared"
 SQUAD = DATA / "squad" / "dev-v2.0.json"
 WORK = Path(os.environ.get("MEMXLNET_BENCH_DIR", Path(__file__).parents[1] / "build" / "bench"))
 
+
+WHOLE_QUESTIONS, ALL_QUESTIONS = 160, 10_000
 
 SQUAD_SEGMENTS = 6359
 """Segments of the SQuAD file at length 384 with an overlap of 128."""
@@ -95,6 +98,24 @@ def long_file(questions: int) -> Path:
             context += paragraph["context"] + "\n"
         joined.append({"title": article["title"], "paragraphs": [{"context": context, "qas": moved[:questions]}]})
     return _write(path, {"version": "v2.0", "data": joined})
+
+
+def long_cache(whole: bool = False) -> Path:
+    """A cache of long documents with at least 127,000 segments.
+
+    Args:
+        whole: Documents over all of SQuAD's text, some 1,000 segments each; else over one of its articles each.
+    """
+    path = WORK / f"one-context-twice-{WHOLE_QUESTIONS}.json" if whole else long_file(ALL_QUESTIONS)
+    if not path.is_file():
+        articles = json.loads(SQUAD.read_text(encoding="utf-8"))["data"]
+        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+        text = "\n".join(paragraph["context"] for paragraph in (*paragraphs, *paragraphs, *paragraphs[:100]))
+        questions = [{**question, "answers": []} for paragraph in paragraphs for question in paragraph["qas"]]
+        asked = [{"context": text, "qas": questions[:WHOLE_QUESTIONS]}]
+        _write(path, {"version": "v2.0", "data": [{"title": "all", "paragraphs": asked}]})
+    dataset = create_dataset_from_cache(path, split="train", cache_dir=WORK / "caches-long", tokenizer=xlnet())
+    return dataset.directory
 
 
 def _write(path: Path, content: Any) -> Path:

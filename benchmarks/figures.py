@@ -21,21 +21,10 @@ import torch
 
 from benchmarks.builds import build_figures, long_figures, once, parallel_figures, ram_figures, worker_figures
 from benchmarks.data import SQUAD, WORK, large_cache, random_rows
-from benchmarks.measure import compared, per_call
+from benchmarks.loading import COPIES, LOADING, TENFOLD
+from benchmarks.measure import compared, in_process, per_call
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.tensors import MODEL_COLUMNS
-
-COPIES = 20
-"""Copies of the SQuAD file in the large cache: 127,180 segments."""
-
-TENFOLD = 200
-
-
-def _python(module: str, *arguments: str) -> Any:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def gather_figures() -> dict[str, Any]:
@@ -108,7 +97,7 @@ def open_figures() -> dict[str, Any]:
         timing = per_call(partial(CacheDataset, directory), rounds=7, calls=20)
         rows = len(CacheDataset(directory))
         figures[f"{rows} segments, ms"] = [value * 1e3 for value in timing]
-        figures[f"{rows} segments, first, ms"] = _python("benchmarks.open_once", str(directory))["seconds"] * 1e3
+        figures[f"{rows} segments, first, ms"] = in_process("benchmarks.open_once", str(directory))["seconds"] * 1e3
     return figures
 
 
@@ -141,6 +130,7 @@ PARTS: dict[str, Callable[[], dict[str, Any]]] = {
     "open": open_figures,
     "disk": disk_figures,
     "import": import_figures,
+    **LOADING,
 }
 
 

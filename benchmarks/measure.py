@@ -1,7 +1,11 @@
 """Timing helpers: medians of several, with their spread."""
 
 import gc
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -44,3 +48,11 @@ def compared(calls: dict[str, Callable[[], Any]], rounds: int = 9, number: int =
     finally:
         gc.enable()
     return {name: Timing(statistics.median(s), min(s), max(s)) for name, s in seconds.items()}
+
+
+def in_process(module: str, *arguments: str) -> Any:
+    """What a module prints as JSON in its last line, run in a process of its own."""
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1])

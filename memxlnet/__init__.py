@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
     from memxlnet.load.batches import model_inputs as model_inputs
     from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
+    from memxlnet.load.create import create_dataloader as create_dataloader
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
-    from memxlnet.load.loader import create_dataloader as create_dataloader
     from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
     from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
     from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
+    from memxlnet.load.recurrent import CarriedState as CarriedState
+    from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
     from memxlnet.store.old_caches import find_old_caches as find_old_caches
     from memxlnet.store.old_caches import remove_old_caches as remove_old_caches
     from memxlnet.store.removal import find_leftovers as find_leftovers
@@ -29,16 +31,18 @@ if TYPE_CHECKING:
     from memxlnet.store.verify import verify as verify
 
 _NAMES = {
+    "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
     "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
     "SquadLikeQADataset": "memxlnet.load.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.build.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
-    "create_dataloader": "memxlnet.load.loader",
+    "create_dataloader": "memxlnet.load.create",
     "create_dataset_from_cache": "memxlnet.load.qa_datasets",
     "find_leftovers": "memxlnet.store.removal",
     "find_old_caches": "memxlnet.store.old_caches",
+    "loss_or_zero": "memxlnet.load.recurrent",
     "model_inputs": "memxlnet.load.batches",
     "process_and_cache_dataset": "memxlnet.build.process",
     "remove_cache": "memxlnet.store.removal",

@@ -61,7 +61,7 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     Raises:
         SettingsError: It is not.
     """
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SettingsError(f"{name}: expected {' or '.join(map(repr, choices))}, found {value!r}")
     return value
 

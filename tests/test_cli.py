@@ -8,7 +8,7 @@ import pytest
 from memxlnet import __version__
 from memxlnet.cli import main
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.plan import shuffled
+from memxlnet.load.order import shuffled
 from memxlnet.sample import sample_tokenizer_directory
 from tests.load.helpers import oracle_rows, sample_tokenizer
 from tests.support import ROOT

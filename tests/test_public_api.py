@@ -13,6 +13,7 @@ from tests.support import ROOT
 
 NAMES: dict[str, set[str]] = {
     "memxlnet": {
+        "CarriedState",
         "ChunkedCacheManager",
         "LazySquadLikeQADataset",
         "SquadLikeQADataset",
@@ -23,6 +24,7 @@ NAMES: dict[str, set[str]] = {
         "create_dataset_from_cache",
         "find_leftovers",
         "find_old_caches",
+        "loss_or_zero",
         "model_inputs",
         "process_and_cache_dataset",
         "remove_cache",

@@ -3,7 +3,8 @@
 from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.load.cache_manager import ChunkedCacheManager
-from memxlnet.load.loader import TimeStepMajorDataLoader, create_dataloader
+from memxlnet.load.create import create_dataloader
+from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset, create_dataset_from_cache
 
 __all__ = [

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import RowIndexError
-from memxlnet.settings import one_of
 
 DTYPES = ("int64", "stored")
 
@@ -59,22 +58,19 @@ class RowBatch(Sequence[dict[str, Tensor]]):
             yield dict(zip(names, values, strict=True))
 
 
-class Collate:
-    """Turns gathered rows into one batch; picklable, so that it crosses to worker processes.
+CONTEXT_PLACES = ("context_row_start", "context_token_count")
+
+
+def context_mask(places: Mapping[str, Tensor], length: int) -> Tensor:
+    """bool[rows, length], the tokens of the context.
 
     Args:
-        dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file.
+        places: int[rows] by name, `CONTEXT_PLACES`.
+        length: Tokens in a row.
     """
-
-    def __init__(self, dtype: str = "int64"):
-        self.dtype = one_of("dtype", dtype, DTYPES)
-
-    def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The columns of the rows; fresh tensors or those that were gathered."""
-        if not isinstance(rows, RowBatch):
-            rows = list(rows)
-            return as_dtype({name: torch.stack([row[name] for row in rows]) for name in rows[0]}, self.dtype)
-        return as_dtype(rows.columns, self.dtype)
+    token = torch.arange(length)
+    first, count = (places[name][:, None] for name in CONTEXT_PLACES)
+    return (token >= first) & (token < first + count)
 
 
 def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.batches import RowBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
-from memxlnet.load.plan import Documents
-from memxlnet.load.segments import SegmentReader
+from memxlnet.load.document_windows import Documents
+from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest
@@ -182,13 +182,29 @@ class CacheDataset(Dataset[dict[str, Any]]):
                 self.features.check_name(name)
         return self.features.gather_any(rows, columns)
 
-    def metadata(self, rows: Any) -> list[dict[str, Any]]:
+    def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
         """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
 
         Args:
-            rows: Row indices, negative ones from the end.
+            rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.
+            names: Fields; None for all.
+
+        Returns:
+            A dictionary for each row, None for -1.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: There is no such field, or the rows are no integers.
         """
-        return [self._segments.metadata(row) for row in as_rows(rows, self._num_rows).tolist()]
+        if isinstance(names, str) or not isinstance(names, Iterable | None):
+            raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
+        fields = SEGMENT_FIELDS if names is None else tuple(names)
+        for name in fields:
+            if name not in SEGMENT_FIELDS:
+                raise SettingsError(f"names: expected names of {', '.join(SEGMENT_FIELDS)}, found {name!r}")
+        wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
+        found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
+        return [one and {name: one[name] for name in fields} for one in found]
 
     @cached_property
     def document_map(self) -> DocumentMap:

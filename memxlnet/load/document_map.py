@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import DocumentNotFoundError, RowIndexError
-from memxlnet.load.plan import Documents
+from memxlnet.load.document_windows import Documents
 from memxlnet.store.cache import Cache
 
 
@@ -18,8 +18,12 @@ class DocumentIds(Sequence[str]):
 
     Args:
         cache: The cache.
-        documents: int64[n], the documents; None for all, in order.
+        documents: int64[n], the documents, -1 for none, whose id is empty; None for all, in order.
     """
+
+    def __new__(cls, cache: Any, documents: Any = None) -> Any:
+        """The list itself where one is given: torch and Lightning, when they move a batch, make sequences anew so."""
+        return cache if isinstance(cache, list) else super().__new__(cls)
 
     def __init__(self, cache: Cache, documents: NDArray[np.int64] | None = None):
         self._cache = cache
@@ -62,7 +66,7 @@ class DocumentIds(Sequence[str]):
 
     def _read(self, place: int) -> str:
         document = place if self._documents is None else int(self._documents[place])
-        return self._cache.documents.text("id", document)
+        return self._cache.documents.text("id", document) if document >= 0 else ""
 
 
 class DocumentMap(Mapping[str, range]):

@@ -1,49 +1,87 @@
-"""The loaders: time-step-major groups of documents, and an ordinary torch `DataLoader` over segments."""
+"""The time-step-major loader: documents in fixed lanes, segment by segment."""
 
-from collections.abc import Iterator
-from numbers import Integral
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader, Sampler
+import torch
+from numpy.typing import NDArray
 
-from memxlnet.errors import SettingsError
-from memxlnet.load.batches import Collate
+from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.groups import Ahead, Group
-from memxlnet.load.plan import GroupPlan, Ints, group_rows, shuffled
-from memxlnet.load.steps import ENDED_LABELS, StepMaker
-from memxlnet.settings import one_of, positive_int, whole_number
+from memxlnet.load.document_map import DocumentIds
+from memxlnet.load.document_windows import DocumentWindows
+from memxlnet.load.groups import Group, Position
+from memxlnet.load.options import (
+    StreamSettings,
+    can_pin,
+    check_bool,
+    check_dataset,
+    check_seed,
+    find_ranks,
+    metadata_names,
+    schedule,
+)
+from memxlnet.load.order import Ints, grouped_by_length, shuffled
+from memxlnet.load.plan import AlignedPlan, EpochSize, Order
+from memxlnet.load.refilled import RefilledPlan
+from memxlnet.load.step_stream import StepStream
+from memxlnet.load.steps import StepMaker
+from memxlnet.settings import positive_int, whole_number
+
+STATE_VERSION = 1
 
 
 class TimeStepMajorDataLoader:
-    """Feeds groups of documents segment by segment, so that recurrent memory flows along each document.
+    """Feeds documents segment by segment, so that recurrent memory flows along each document.
 
-    Iterating yields one `Group` for each `batch_size` documents: a sequence of steps; step t is a dictionary of the
-    t-th segments. With B lanes and rows of L tokens a step holds
+    **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
+    dictionary of the t-th segments. **Refilled** lanes: iterating yields steps; where a document ends, its lane goes on
+    with another one, and only the end of an epoch holds padding. With B lanes and rows of L tokens a step holds
 
     - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, L] and ``start_positions``, ``end_positions`` [B]: fresh
       tensors, int64 or as stored;
-    - ``document_mask`` bool[B]: False where the lane's document has ended;
+    - ``document_mask`` bool[B]: False where the lane's document has ended, and ``num_active``, the number of others;
+    - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
     - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 where there are none;
-    - ``example_ids``: ids of the lanes' documents, the same at every step.
+    - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
+    - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, L]).
 
     Ended lanes hold padding with attention on the ``cls`` position alone.
 
-    Shuffling permutes documents as a pure function of (seed, epoch). An iteration that runs to its end moves on to the
-    next epoch; `set_epoch` sets it.
+    The stream of steps is a pure function of the cache, the settings and the epoch. An iteration that runs to its end
+    moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
+    given it goes on there.
+
+    Over several ranks the documents are dealt out so that all ranks have the same number of steps; each rank gets lanes
+    of its own.
 
     Args:
         dataset: A dataset over a cache.
-        batch_size: Documents in a group.
-        shuffle: Permute the documents.
+        batch_size: Lanes of this rank.
+        shuffle: Permute the documents; the segments of one stay in order.
         num_workers: 0 gathers in the caller; 1 or more works ahead in one background thread.
-        seed: Seed of the shuffle.
-        drop_last: Leave out the last group where it has fewer documents.
+        seed: Seed of every random choice.
+        drop_last: Leave out the last group where it has fewer documents; with refilled lanes, end an epoch where the
+            first lane is done.
+        lanes: ``"aligned"`` or ``"refilled"``.
+        group_by_length: Documents of similar numbers of segments form a group; aligned lanes only.
+        max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
+            epoch, the last one for all later ones. None reads all.
+        window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
+            the answer).
+        evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer.
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file, which XLNet takes.
         ended_label: Answer positions of ended lanes: ``"ignore"`` is the sequence length, which the question answering
             heads of BERT and XLNet's Simple ignore; ``"cls"`` is the ``cls`` position.
+        metadata: Names of what steps hold besides; True for all.
+        pin_memory: Put the tensors into page-locked memory, where there is CUDA.
+        rank: Number of this process; None asks `torch.distributed`, or the environment as torchrun sets it.
+        world_size: Number of processes.
 
     Raises:
         SettingsError: An argument is wrong.
@@ -58,147 +96,182 @@ class TimeStepMajorDataLoader:
         *,
         seed: int = 0,
         drop_last: bool = False,
+        lanes: str = "aligned",
+        group_by_length: bool = False,
+        max_segments: int | Sequence[int] | None = None,
+        window: str = "first",
+        evaluation: bool = False,
         dtype: str = "int64",
         ended_label: str = "ignore",
+        metadata: bool | Iterable[str] = False,
+        pin_memory: bool = False,
+        rank: int | None = None,
+        world_size: int | None = None,
     ):
-        self.dataset = _check_dataset(dataset)
+        self.dataset = check_dataset(dataset)
         self.batch_size = positive_int("batch_size", batch_size)
-        self.shuffle = _check_bool("shuffle", shuffle)
         self.num_workers = whole_number("num_workers", num_workers, 0)
-        self.seed = _check_seed(seed)
-        self.drop_last = _check_bool("drop_last", drop_last)
-        self.epoch = 0
-        self._maker = StepMaker(dataset, dtype, ended_label)
-        self._documents = dataset.documents
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration reads."""
-        self.epoch = whole_number("epoch", epoch, 0)
-
-    def __len__(self) -> int:
-        """Number of groups in an epoch."""
-        full, rest = divmod(len(self._documents.first_segment), self.batch_size)
-        return full + (1 if rest and not self.drop_last else 0)
-
-    def __iter__(self) -> Iterator[Group]:
-        epoch = self.epoch
-        order = self._order(epoch)
-        ahead = Ahead(self._maker, self._plans(order)) if self.num_workers else None
-        try:
-            for number, plan in enumerate(self._plans(order)):
-                yield Group(self._maker, plan, number, ahead)
-        finally:
-            if ahead is not None:
-                ahead.close()
-        if self.epoch == epoch:
-            self.epoch += 1
-
-    def _order(self, epoch: int) -> Ints | None:
-        return shuffled(len(self._documents.first_segment), self.seed, epoch) if self.shuffle else None
-
-    def _plans(self, order: Ints | None) -> Iterator[GroupPlan]:
-        count = len(self._documents.first_segment)
-        for number in range(len(self)):
-            lanes = slice(number * self.batch_size, min((number + 1) * self.batch_size, count))
-            chosen = np.arange(lanes.start, lanes.stop) if order is None else order[lanes]
-            yield group_rows(self._documents, chosen)
-
-
-_ROWS_AT_ONCE = 1 << 14
-
-
-class ShuffledRows(Sampler[int]):
-    """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch."""
-
-    def __init__(self, num_rows: int, seed: int):
-        self.num_rows = num_rows
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration reads."""
-        self.epoch = whole_number("epoch", epoch, 0)
-
-    def __len__(self) -> int:
-        return self.num_rows
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.epoch
-        order = shuffled(self.num_rows, self.seed, epoch)
-        for start in range(0, self.num_rows, _ROWS_AT_ONCE):
-            yield from order[start : start + _ROWS_AT_ONCE].tolist()
-        if self.epoch == epoch:
-            self.epoch += 1
-
-
-def create_dataloader(
-    dataset: CacheDataset,
-    batch_size: int = 8,
-    shuffle: bool = False,
-    num_workers: int = 0,
-    use_time_step_major: bool = True,
-    *,
-    seed: int = 0,
-    drop_last: bool = False,
-    dtype: str = "int64",
-    ended_label: str = "ignore",
-) -> "TimeStepMajorDataLoader | DataLoader[Any]":
-    """Make a loader.
-
-    Args:
-        dataset: A dataset over a cache.
-        batch_size: Documents in a group, or segments in a batch.
-        shuffle: Permute documents, or segments; a pure function of (seed, epoch).
-        num_workers: Time-step-major: 0 gathers in the caller, 1 or more works ahead in one thread. Else: worker
-            processes of torch (which cost more than the gather; 0 is fastest).
-        use_time_step_major: True for groups of documents fed segment by segment; False for batches of segments from a
-            torch `DataLoader`, whose sampler has ``set_epoch``.
-        seed: Seed of the shuffle.
-        drop_last: Leave out the last, smaller group or batch.
-        dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file.
-        ended_label: Time-step-major: answer positions of ended lanes, ``"ignore"`` or ``"cls"``.
-
-    Raises:
-        SettingsError: An argument is wrong.
-    """
-    if _check_bool("use_time_step_major", use_time_step_major):
-        return TimeStepMajorDataLoader(
-            dataset,
-            batch_size,
-            shuffle,
-            num_workers,
-            seed=seed,
+        self.ranks = find_ranks(rank, world_size)
+        self.settings = StreamSettings(
+            global_batch_size=self.batch_size * self.ranks.world_size,
+            shuffle=shuffle,
+            seed=check_seed(seed),
             drop_last=drop_last,
+            lanes=lanes,
+            group_by_length=group_by_length,
+            max_segments=schedule(max_segments),
+            window=window,
+            evaluation=evaluation,
             dtype=dtype,
             ended_label=ended_label,
         )
-    one_of("ended_label", ended_label, ENDED_LABELS)
-    _check_seed(seed)
-    rows = len(_check_dataset(dataset))
-    sampler = ShuffledRows(rows, seed) if _check_bool("shuffle", shuffle) else None
-    return DataLoader(
-        dataset,
-        batch_size=positive_int("batch_size", batch_size),
-        sampler=sampler,
-        num_workers=whole_number("num_workers", num_workers, 0),
-        collate_fn=Collate(dtype),
-        drop_last=_check_bool("drop_last", drop_last),
-    )
+        self.epoch = 0
+        pinned = check_bool("pin_memory", pin_memory) and can_pin()
+        self._maker = StepMaker(dataset, dtype, ended_label, metadata_names(metadata), pinned)
+        self._documents = dataset.documents
+        self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
+        self._resume: Position | None = None
+        self._position: Position | None = None
 
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration reads; one that was resumed within this epoch still goes on there."""
+        epoch = whole_number("epoch", epoch, 0)
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._resume = self._position = None
+        elif self._position is not None and self._position.is_done:
+            self._position = None
 
-def _check_dataset(dataset: object) -> CacheDataset:
-    if not isinstance(dataset, CacheDataset):
-        raise SettingsError(f"dataset: expected a dataset over a cache, found {type(dataset).__name__}")
-    return dataset
+    def __len__(self) -> int:
+        """Number of groups in an epoch, or of steps with refilled lanes (of the epoch that comes next)."""
+        plan = self._plan(self.epoch)
+        return plan.num_groups if isinstance(plan, AlignedPlan) else plan.size.steps
 
+    def epoch_size(self, epoch: int | None = None) -> EpochSize:
+        """What an epoch costs in rows, of them padding, and steps: from the index alone.
 
-def _check_seed(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | Integral):
-        raise SettingsError(f"seed: expected an integer, found {value!r}")
-    return int(value)
+        Args:
+            epoch: Number of the epoch; None for the one that comes next.
+        """
+        return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size
 
+    def __iter__(self) -> Iterator[Any]:
+        """The groups of an epoch, or its steps with refilled lanes."""
+        if self._position is not None and self._position.is_done and self._position.epoch == self.epoch:
+            self.epoch += 1  # the last iteration gave all steps, but was not asked for one more
+        epoch = self.epoch
+        resumed, self._resume = self._resume, None
+        first = resumed.next_step if resumed is not None else 0
+        plan = self._plan(epoch)
+        # Groups of iterations before the newest go on to count in a position that nobody asks for.
+        position = self._position = Position(epoch, plan.size.steps, first)
+        with closing(StepStream(self._maker, plan, first, bool(self.num_workers))) as stream:
+            if isinstance(plan, AlignedPlan):
+                yield from self._groups(plan, stream, position)
+            else:
+                for step in range(first, plan.size.steps):
+                    found = stream[step]
+                    position.next_step = step + 1
+                    yield found
+        position.next_step = position.num_steps
+        if self._position is position and self.epoch == epoch:
+            self.epoch += 1
 
-def _check_bool(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(f"{name}: expected True or False, found {value!r}")
-    return value
+    def endless(self) -> Iterator[Any]:
+        """Epoch after epoch without an end: groups, or steps with refilled lanes.
+
+        Raises:
+            SettingsError: An epoch has no step.
+        """
+        while True:
+            if not self.epoch_size().steps:
+                raise SettingsError(f"drop_last: expected an epoch with steps, found none in {self.dataset!r}")
+            yield from self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training loop is: the epoch, the step in it that comes next, and what both hold for.
+
+        It counts what was handed out, not what was prefetched. At most 1 KiB as JSON.
+        """
+        epoch, step = self.epoch, 0
+        if self._position is not None:
+            epoch, step = self._position.epoch, self._position.next_step
+            if self._position.is_done:
+                epoch, step = epoch + 1, 0
+        bound = {"version": STATE_VERSION, "fingerprint": self.dataset.manifest.fingerprint}
+        return {**bound, **asdict(self.settings), "epoch": epoch, "step": step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was taken: the next iteration begins with the step that comes next.
+
+        The number of ranks may differ as long as all lanes together are as many.
+
+        Args:
+            state: What `state_dict` gave, on any rank.
+
+        Raises:
+            CacheMismatchError: The state is of another cache.
+            SettingsError: The state is of a loader with other settings, or is none.
+        """
+        own = self.state_dict()
+        if not isinstance(state, Mapping) or own.keys() != state.keys():
+            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+            raise SettingsError(f"state: expected the fields {', '.join(sorted(own))}, found {found}")
+        if state["fingerprint"] != own["fingerprint"]:
+            raise CacheMismatchError(
+                f"state: expected the fingerprint {own['fingerprint']} of {self.dataset.directory}, found "
+                f"{state['fingerprint']!r}: it was taken over another cache"
+            )
+        for name in ("version", *(field.name for field in fields(StreamSettings))):
+            if repr(state[name]) != repr(own[name]):  # 1, 1.0 and True are three things
+                raise SettingsError(
+                    f"state: {name}: expected {own[name]!r} as in this loader, found {state[name]!r}; make the loader "
+                    "with the settings of the state, or begin anew"
+                )
+        epoch, step = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "step"))
+        steps = self.epoch_size(epoch).steps
+        if step > max(steps - 1, 0):
+            raise SettingsError(f"state: step: expected one of {steps} in epoch {epoch}, found {step}")
+        self.epoch = epoch
+        self._resume = self._position = Position(epoch, steps, step) if step else None
+
+    def _groups(self, plan: AlignedPlan, stream: StepStream, position: Position) -> Iterator[Group]:
+        first = position.next_step
+        for number, steps in plan.groups(plan.group_of(first)):
+            start = max(steps.start, first)
+            position.next_step = start
+            ids = partial(self._ids, plan, number)
+            yield Group(stream, range(start, steps.stop), number, start - steps.start, ids, position)
+
+    def _ids(self, plan: AlignedPlan, group: int) -> DocumentIds:
+        return self._maker.example_ids(plan.documents_of(group))
+
+    def _plan(self, epoch: int) -> AlignedPlan | RefilledPlan:
+        if self._plans is None or self._plans[0] != epoch:
+            self._plans = None
+            self._plans = (epoch, self._make_plan(epoch))
+        return self._plans[1]
+
+    def _make_plan(self, epoch: int) -> AlignedPlan | RefilledPlan:
+        settings = self.settings
+        most = settings.most_segments(epoch)
+        windows = DocumentWindows(self._documents, most, settings.window, settings.seed, epoch, self._answer_flags)
+        kind = AlignedPlan if settings.lanes == "aligned" else RefilledPlan
+        return kind(windows, self._order(windows, epoch), self.batch_size, self.ranks, settings.drop_last)
+
+    def _order(self, windows: DocumentWindows, epoch: int) -> Order | None:
+        settings = self.settings
+        count = len(windows.counts)
+        if settings.group_by_length:
+            size = settings.global_batch_size
+            order = grouped_by_length(windows.counts, size, settings.seed, epoch, settings.shuffle)
+        elif settings.shuffle:
+            order = shuffled(count, settings.seed, epoch)
+        else:
+            return None
+        return order.astype(np.int32) if count < 2**31 else order
+
+    def _answer_flags(self, rows: Ints) -> NDArray[np.int8]:
+        found = self.dataset.features.gather(torch.from_numpy(rows), ("has_answer_in_segment",))
+        flags: NDArray[np.int8] = found["has_answer_in_segment"].numpy()
+        return flags

@@ -1,85 +1,202 @@
-"""What is read when: pure functions of lengths, group size, seed and epoch. NumPy only.
+"""Which rows the steps of an epoch hold: documents side by side, group after group. NumPy only.
 
-The order is made of SplitMix64 (Steele, Lea and Flood 2014), written out here, so that it depends on no library's
-generator and stays the same across versions.
+A plan is a pure function of lengths, settings and epoch. It spans all ranks, so that every rank has the same number of
+steps, and answers for the lanes of one rank.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from memxlnet.load.document_windows import DocumentWindows
+from memxlnet.load.order import Ints
 
-_GAMMA = 0x9E3779B97F4A7C15
-_MASK = 2**64 - 1
+Bools = NDArray[np.bool_]
 
-
-def _mixed(value: int) -> int:
-    """SplitMix64's finaliser of one integer."""
-    value = (value + _GAMMA) & _MASK
-    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
-    return value ^ (value >> 31)
+Order = NDArray[np.integer[Any]]
+"""Documents in the order of an epoch; int32 where that holds them."""
 
 
-def shuffled(count: int, seed: int, epoch: int) -> Ints:
-    """A permutation that is a pure function of (seed, epoch, count).
-
-    Args:
-        count: Number of things.
-        seed: Any integer.
-        epoch: Number of the epoch.
-
-    Returns:
-        int64[count], each of 0 .. count - 1 once.
-    """
-    start = _mixed(_mixed(seed & _MASK) ^ (epoch & _MASK))
-    keys = np.arange(1, count + 1, dtype=np.uint64)
-    keys *= np.uint64(_GAMMA)
-    keys += np.uint64(start)
-    keys ^= keys >> np.uint64(30)
-    keys *= np.uint64(0xBF58476D1CE4E5B9)
-    keys ^= keys >> np.uint64(27)
-    keys *= np.uint64(0x94D049BB133111EB)
-    keys ^= keys >> np.uint64(31)
-    order: Ints = np.argsort(keys, kind="stable")
-    return order
+_GROUPS_AT_ONCE = 1024
 
 
-class Documents(NamedTuple):
-    """Where the segments of each document lie: int64[documents] first rows, int32[documents] counts."""
+class Ranks(NamedTuple):
+    """The place of this process among those that train together."""
 
-    first_segment: Ints
-    num_segments: NDArray[np.int32]
+    rank: int
+    world_size: int
 
 
-class GroupPlan(NamedTuple):
-    """The rows of one group.
+class EpochSize(NamedTuple):
+    """What an epoch costs, over all ranks unless said; from the index alone.
 
     Attributes:
-        documents: int64[lanes], the document of each lane.
-        rows: int64[steps, lanes], the row of each lane at each step, -1 where its document has ended.
+        documents: Documents that are begun.
+        segments: Rows that hold a segment.
+        padding: Rows that hold padding.
+        steps: Steps of each rank.
+    """
+
+    documents: int
+    segments: int
+    padding: int
+    steps: int
+
+    @property
+    def padding_share(self) -> float:
+        """Padding among all rows, from 0 to 1."""
+        return self.padding / max(self.padding + self.segments, 1)
+
+
+class StepRows(NamedTuple):
+    """Consecutive steps, each array [steps, lanes].
+
+    Attributes:
+        documents: int64, the document of each lane; -1 where a lane has none.
+        segments: int64, the index of the segment in its document; -1 where there is none.
+        rows: int64, its row; -1 where there is none.
+        reset: bool, the first segment that is read of a document.
+        is_last: bool, the last one.
     """
 
     documents: Ints
+    segments: Ints
     rows: Ints
+    reset: Bools
+    is_last: Bools
 
 
-def group_rows(documents: Documents, chosen: Ints) -> GroupPlan:
-    """Lay documents side by side: lane i is document i at every step, whichever document is shortest.
+class EpochPlan(Protocol):
+    """The steps of one epoch for the lanes of one rank."""
+
+    @property
+    def size(self) -> EpochSize:
+        """What the epoch costs."""
+
+    def block(self, step: int, max_rows: int) -> range:
+        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+
+    def step_rows(self, steps: range) -> StepRows:
+        """The rows of a run of steps with equal lanes."""
+
+
+class AlignedPlan:
+    """Groups of documents: lane i is one document at every step of a group, whichever document ends first.
+
+    A group spans all ranks and has as many steps as its longest document. The last group may be smaller; over several
+    ranks its lanes are rounded up to equal numbers, so that no rank is without.
 
     Args:
-        documents: Where the segments lie.
-        chosen: int64[lanes], the documents of the group.
+        windows: The segments that are read of each document.
+        order: int[documents], the order of documents; None for their own.
+        batch_size: Lanes of a rank.
+        ranks: Whose lanes.
+        drop_last: Leave out the last group where it is smaller.
     """
-    counts = documents.num_segments[chosen].astype(np.int64)
-    steps = np.arange(int(counts.max(initial=0)), dtype=np.int64)[:, None]
-    rows = np.where(steps < counts, documents.first_segment[chosen] + steps, -1)
-    return GroupPlan(chosen, rows)
+
+    def __init__(
+        self, windows: DocumentWindows, order: Order | None, batch_size: int, ranks: Ranks, drop_last: bool = False
+    ):
+        self._windows = windows
+        self._order = order
+        self._batch_size = batch_size
+        self._ranks = ranks
+        self._group = batch_size * ranks.world_size
+        total = len(windows.counts)
+        full, rest = divmod(total, self._group)
+        self._used = full * self._group if drop_last else total
+        counts = windows.counts if order is None else windows.counts[order]
+        steps = np.maximum.reduceat(counts[: self._used], np.arange(0, self._used, self._group)) if self._used else ()
+        self.group_starts: Ints = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
+        self.num_groups = len(self.group_starts) - 1
+        self._full_groups = full
+        self._last_lanes = -(-rest // ranks.world_size)
+        self._segments = int(counts[: self._used].sum(dtype=np.int64))
+
+    @property
+    def size(self) -> EpochSize:
+        """What the epoch costs."""
+        steps = int(self.group_starts[-1])
+        before = self._last_begins()
+        rows = before * self._group + (steps - before) * self._last_lanes * self._ranks.world_size
+        return EpochSize(self._used, self._segments, rows - self._segments, steps)
+
+    def _last_begins(self) -> int:
+        """The step with which the smaller last group begins, or would."""
+        return int(self.group_starts[min(self._full_groups, self.num_groups)])
+
+    def group_of(self, step: int) -> int:
+        """The group of a step."""
+        return int(np.searchsorted(self.group_starts, step, side="right")) - 1
+
+    def groups(self, first: int) -> Iterator[tuple[int, range]]:
+        """Each group from one on, and its steps."""
+        for begin in range(first, self.num_groups, _GROUPS_AT_ONCE):
+            starts = self.group_starts[begin : begin + _GROUPS_AT_ONCE + 1].tolist()
+            yield from enumerate(map(range, starts, starts[1:]), begin)
+
+    def documents_of(self, group: int) -> Ints:
+        """int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
+        return self._documents(np.array([group]))[0, : self._lanes(group)]
+
+    def _lanes(self, group: int) -> int:
+        return self._batch_size if group < self._full_groups else self._last_lanes
+
+    def block(self, step: int, max_rows: int) -> range:
+        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+        border = self._last_begins()
+        begin, end = (0, border) if step < border else (border, int(self.group_starts[-1]))
+        return cut_block(step, begin, end, max(max_rows // max(self._lanes(self.group_of(step)), 1), 1))
+
+    def _documents(self, groups: Ints) -> Ints:
+        """int64[groups, lanes], the documents of this rank's lanes, -1 where a lane has none."""
+        lanes = np.where(groups < self._full_groups, self._batch_size, self._last_lanes)[:, None]
+        lane = np.arange(int(lanes.max()))
+        places = groups[:, None] * self._group + self._ranks.rank * lanes + lane
+        there = (places < self._used) & (lane < lanes)
+        places = np.where(there, places, 0)
+        documents = places if self._order is None else self._order[places].astype(np.int64)
+        return np.where(there, documents, -1)
+
+    def step_rows(self, steps: range) -> StepRows:
+        """The rows of a run of steps with equal lanes."""
+        numbers = np.arange(steps.start, steps.stop)
+        group = np.searchsorted(self.group_starts, numbers, side="right") - 1
+        groups = np.arange(group[0], group[-1] + 1)
+        lanes = self._lanes(int(groups[-1]))
+        documents = self._documents(groups)[:, :lanes]
+        flat = np.maximum(documents, 0).reshape(-1)
+        starts = self._windows.starts(flat).reshape(documents.shape)
+        counts = np.where(documents >= 0, self._windows.counts[flat].reshape(documents.shape), 0)
+        first = self._windows.documents.first_segment[flat].reshape(documents.shape) + starts
+        place = (numbers - self.group_starts[group])[:, None]
+        which = group - groups[0]
+        return placed(documents[which], first[which], starts[which], counts[which], place)
 
 
-def pieces(num_steps: int, lanes: int, max_rows: int) -> list[range]:
-    """Cut the steps of a group into runs of at most `max_rows` rows, at least one step each."""
-    steps = max(max_rows // max(lanes, 1), 1)
-    return [range(start, min(start + steps, num_steps)) for start in range(0, num_steps, steps)]
+def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints) -> StepRows:
+    """The rows at some places of some windows.
+
+    Args:
+        documents: Documents, -1 for none.
+        first: The row with which each window begins.
+        starts: The segment with which each window begins.
+        counts: Segments of each window.
+        place: The place in the window; beyond its end there is no row.
+    """
+    active = place < counts
+    return StepRows(
+        documents,
+        np.where(active, starts + place, -1),
+        np.where(active, first + place, -1),
+        active & (place == 0),
+        place == counts - 1,
+    )
+
+
+def cut_block(step: int, begin: int, end: int, length: int) -> range:
+    """The run of `length` steps, counted from `begin`, that holds `step`."""
+    start = begin + (step - begin) // length * length
+    return range(start, min(start + length, end))

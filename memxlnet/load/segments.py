@@ -19,6 +19,21 @@ _PLACES = (
     "has_answer_in_segment",
 )
 
+METADATA = (
+    "total_segments",
+    "offset_mapping",
+    "context",
+    "question",
+    "has_answer",
+    "has_answer_in_segment",
+    "chosen_answer_text",
+    "chosen_answer_char_span",
+)
+"""What a segment has besides its tensors, its id and its places."""
+
+SEGMENT_FIELDS = ("example_id", "segment_index", *METADATA, "cls_index", "mem_read_start", "mem_write_start")
+"""Everything that `SegmentReader` reads of a segment."""
+
 
 class SegmentReader:
     """Reads the metadata of segments off a cache; rows must be in range."""

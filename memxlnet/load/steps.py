@@ -1,86 +1,212 @@
-"""From the rows of a group to the tensors of its steps."""
+"""From the rows of a run of steps to their tensors."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from memxlnet.load.batches import DTYPES, as_dtype
+from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, as_dtype, context_mask
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_map import DocumentIds
-from memxlnet.load.plan import GroupPlan
-from memxlnet.load.tensors import MODEL_COLUMNS
+from memxlnet.load.order import Ints
+from memxlnet.load.plan import StepRows
+from memxlnet.load.segments import METADATA
 from memxlnet.settings import one_of
 
 Step = dict[str, Any]
 """The tensors of one time index of a group, and the ids of its lanes."""
 
+BLOCK_BYTES = 1 << 20
+"""Bytes of the token columns that are gathered at once: enough to make the cost of a gather small, and within the
+cache of a core. A document of 1,000 segments is never gathered whole."""
+
 ENDED_LABELS = ("ignore", "cls")
 
-_PLACES = ("cls_index", "segment_index", "context_token_count", "context_row_start", "question_row_start")
+CONTEXT_MASK = "context_mask"
+
+_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
+
+_POSITIONS = ("start_positions", "end_positions")
 
 
 class StepMaker:
-    """Gathers the rows of several steps at once and cuts them into steps.
+    """Makes steps of rows.
 
     Args:
         dataset: A dataset over a cache.
         dtype: Type of the model's tensors.
         ended_label: Answer positions of ended lanes.
+        metadata: Names of what a step holds besides its tensors.
+        pin_memory: Put the tensors into page-locked memory.
     """
 
-    def __init__(self, dataset: CacheDataset, dtype: str, ended_label: str):
+    def __init__(
+        self,
+        dataset: CacheDataset,
+        dtype: str,
+        ended_label: str,
+        metadata: Iterable[str] = (),
+        pin_memory: bool = False,
+    ):
         manifest = dataset.manifest
         layout = manifest.layout
         self._dataset = dataset
+        self._length = manifest.max_seq_length
         self._dtype = one_of("dtype", dtype, DTYPES)
         self._memory = layout.num_memory_tokens
-        self._padding = {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
         self._cls_index = layout.padded_cls_index(manifest.max_seq_length)
-        ended_label = one_of("ended_label", ended_label, ENDED_LABELS)
-        label = manifest.max_seq_length if ended_label == "ignore" else self._cls_index
-        self._labels = {"start_positions": label, "end_positions": label, "cls_index": self._cls_index}
+        label = self._length if one_of("ended_label", ended_label, ENDED_LABELS) == "ignore" else self._cls_index
+        self._token_padding = self._padding_rows(
+            {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
+        )
+        self._padding = {
+            "start_positions": label,
+            "end_positions": label,
+            "cls_index": self._cls_index,
+            "mem_read_start": -1,
+            "mem_write_start": -1,
+        }
+        wanted = frozenset(metadata)
+        self._texts = tuple(name for name in METADATA if name in wanted)
+        self._with_mask = CONTEXT_MASK in wanted
+        self._places: tuple[str, ...] = (*_POSITIONS, "cls_index")
+        if self._memory or self._with_mask:
+            self._places += CONTEXT_PLACES
+        if self._memory:
+            self._places += ("question_row_start",)
+        self._pin_memory = pin_memory
 
-    def example_ids(self, plan: GroupPlan) -> DocumentIds:
-        """The ids of a group's documents, read when they are asked for."""
-        return DocumentIds(self._dataset.cache, plan.documents)
+    @property
+    def block_rows(self) -> int:
+        """Rows whose tokens are gathered at once."""
+        itemsizes = 24 if self._dtype == "int64" else 6
+        return max(BLOCK_BYTES // (self._length * itemsizes), 1)
 
-    def steps(self, plan: GroupPlan, piece: range) -> list[Step]:
-        """The steps of a run of time indices: one gather per column for all of them.
+    @property
+    def has_texts(self) -> bool:
+        """Whether steps hold metadata in lists."""
+        return bool(self._texts)
+
+    def example_ids(self, documents: Ints) -> DocumentIds:
+        """The ids of documents, read when they are asked for; empty for -1."""
+        return DocumentIds(self._dataset.cache, documents)
+
+    def run(self, plan: StepRows) -> "StepRun":
+        """A run of steps, with everything made that is small.
 
         Args:
-            plan: The group's rows.
-            piece: The time indices.
+            plan: The rows.
         """
-        lanes = plan.rows.shape[1]
-        rows = torch.from_numpy(plan.rows[piece.start : piece.stop].flatten())
-        active = rows >= 0
-        columns = self._dataset.features.gather(rows.clamp(min=0), (*MODEL_COLUMNS, *_PLACES))
-        places = {name: columns.pop(name).to(torch.int64) for name in _PLACES}
-        columns = as_dtype(columns, self._dtype)
-        columns["cls_index"] = places["cls_index"]
-        if not bool(active.all()):
-            self._end(columns, ~active)
-        columns |= self._memory_places(places, active)
-        columns["segment_index"] = torch.where(active, places["segment_index"], -1)
-        columns["rows"] = rows
-        columns["document_mask"] = active
-        ids = self.example_ids(plan)
-        cut = {name: torch.split(column, lanes) for name, column in columns.items()}
-        return [
-            {**{name: parts[place] for name, parts in cut.items()}, "example_ids": ids} for place in range(len(piece))
-        ]
+        active = plan.rows >= 0
+        # Any row stands in for padding; one of these needs no page that would not be read anyway.
+        stand_in = int(plan.rows.max()) if active.any() else len(self._dataset) - 1
+        rows = torch.from_numpy(np.where(active, plan.rows, stand_in).reshape(-1))
+        places = self._dataset.features.gather(rows, self._places)
+        columns = {name: places[name] for name in _POSITIONS}
+        columns["cls_index"] = places["cls_index"].to(torch.int64)
+        columns |= self._memory_places(places)
+        ended = np.flatnonzero(~active)
+        for name, column in columns.items():
+            column.numpy()[ended] = self._padding[name]
+        small = {name: column.view(plan.rows.shape) for name, column in columns.items()} | {
+            "segment_index": torch.from_numpy(plan.segments),
+            "rows": torch.from_numpy(plan.rows),
+            "document_mask": torch.from_numpy(active),
+            "reset": torch.from_numpy(plan.reset),
+            "is_last": torch.from_numpy(plan.is_last),
+        }
+        num_active = np.count_nonzero(active, axis=1).tolist()
+        ids = [self.example_ids(documents) for documents in plan.documents]
+        parts = [column.unbind(0) for column in self._pinned(small).values()]
+        context = {name: places[name] for name in CONTEXT_PLACES} if self._with_mask else {}
+        names = (*small, "num_active", "example_ids")
+        return StepRun(self, plan, rows, context, names, list(zip(*parts, num_active, ids, strict=True)))
 
-    def _end(self, columns: dict[str, Tensor], ended: Tensor) -> None:
-        """Turn the rows of ended lanes into padding, in place."""
-        for name, value in (self._padding | self._labels).items():
-            columns[name][ended] = value
-        columns["attention_mask"][ended, self._cls_index] = 1
+    def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The token columns of some rows: one gather for each.
 
-    def _memory_places(self, places: dict[str, Tensor], active: Tensor) -> dict[str, Tensor]:
+        Args:
+            rows: int64[rows], padding included.
+            ended: The places of padding in them.
+            context: Where their contexts lie, if a context mask is wanted.
+        """
+        columns = as_dtype(self._dataset.features.gather(rows, _TOKENS), self._dtype)
+        if context:
+            columns[CONTEXT_MASK] = context_mask(context, self._length)
+        if len(ended):
+            for name, column in columns.items():
+                # Rows as single values, and through NumPy: torch's index_fill_ takes eight times as long.
+                row = self._token_padding[name]
+                np.put(column.numpy().view(row.dtype), ended, row)
+        return self._pinned(columns)
+
+    def texts(self, rows: Ints) -> dict[str, list[Any]]:
+        """What the metadata names of the lanes of one step, None where a lane has no segment."""
+        found = self._dataset.metadata(rows, self._texts)
+        return {name: [one and one[name] for one in found] for name in self._texts}
+
+    def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[np.void]]:
+        """For each token column the row of an ended lane, as a single value."""
+        stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
+        row = {name: np.full((1, self._length), value, stored[name]) for name, value in values.items()}
+        rows = as_dtype({name: torch.from_numpy(value) for name, value in row.items()}, self._dtype)
+        rows["attention_mask"][:, self._cls_index] = 1
+        rows[CONTEXT_MASK] = torch.zeros(1, self._length, dtype=torch.bool)
+        return {name: row.numpy().view(f"V{row.nbytes}") for name, row in rows.items()}
+
+    def _pinned(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: column.pin_memory() for name, column in columns.items()} if self._pin_memory else columns
+
+    def _memory_places(self, places: dict[str, Tensor]) -> dict[str, Tensor]:
         if not self._memory:
-            nowhere = torch.full_like(places["cls_index"], -1)
+            nowhere = torch.full_like(places["cls_index"], -1, dtype=torch.int64)
             return {"mem_read_start": nowhere, "mem_write_start": nowhere.clone()}
-        read = places["question_row_start"] - self._memory
-        write = places["context_row_start"] + places["context_token_count"]
-        return {"mem_read_start": torch.where(active, read, -1), "mem_write_start": torch.where(active, write, -1)}
+        read = places["question_row_start"].to(torch.int64) - self._memory
+        write = (places["context_row_start"] + places["context_token_count"]).to(torch.int64)
+        return {"mem_read_start": read, "mem_write_start": write}
+
+
+class StepRun:
+    """Consecutive steps, of which all but the token columns is made."""
+
+    def __init__(
+        self,
+        maker: StepMaker,
+        plan: StepRows,
+        rows: Tensor,
+        context: dict[str, Tensor],
+        names: tuple[str, ...],
+        small: list[tuple[Any, ...]],
+    ):
+        self._maker = maker
+        self._plan = plan
+        self._rows = rows
+        self._context = context
+        self._names = names
+        self._small = small
+
+    def steps(self, start: int, stop: int) -> list[Step]:
+        """Some of the steps: one gather per token column for all of them.
+
+        Args:
+            start: The first of them, counted from the first step of the run.
+            stop: The one behind the last.
+        """
+        lanes = self._plan.rows.shape[1]
+        flat = slice(start * lanes, stop * lanes)
+        ended = np.flatnonzero(self._plan.rows[start:stop].reshape(-1) < 0)
+        context = {name: column[flat] for name, column in self._context.items()}
+        columns = self._maker.tokens(self._rows[flat], ended, context)
+        parts = [column.view(-1, lanes, column.shape[1]).unbind(0) for column in columns.values()]
+        names = (*columns, *self._names)
+        made = [
+            dict(zip(names, (*tokens, *small), strict=True))
+            for *tokens, small in zip(*parts, self._small[start:stop], strict=True)
+        ]
+        if self._maker.has_texts:
+            for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
+                step |= self._maker.texts(rows)
+        return made

@@ -173,12 +173,13 @@ def _torch_dtype(values: Any) -> torch.dtype:
     return torch.from_numpy(np.empty(0, values.dtype)).dtype
 
 
-def as_rows(rows: Any, num_rows: int) -> Tensor:
+def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
     """Row indices as int64[n], negative ones counted from the end.
 
     Args:
         rows: A tensor, array, range, slice or sequence of integers.
         num_rows: Number of rows there are.
+        lanes: They are rows of lanes: -1 is a lane without a segment and stays -1, others count from the start.
 
     Raises:
         RowIndexError: A row is out of range.
@@ -212,7 +213,8 @@ def as_rows(rows: Any, num_rows: int) -> Tensor:
     if not wanted.numel():
         return wanted
     low, high = (int(value) for value in torch.aminmax(wanted))
-    if low < -num_rows or high >= num_rows:
-        bad = low if low < -num_rows else high
-        raise RowIndexError(f"row {bad}: expected a row from {-num_rows} to {num_rows - 1}")
-    return torch.where(wanted < 0, wanted + num_rows, wanted) if low < 0 else wanted
+    least = -1 if lanes else -num_rows
+    if low < least or high >= num_rows:
+        bad = low if low < least else high
+        raise RowIndexError(f"row {bad}: expected a row from {least} to {num_rows - 1}")
+    return torch.where(wanted < 0, wanted + num_rows, wanted) if low < 0 and not lanes else wanted

@@ -5,11 +5,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from memxlnet.load.create import create_dataloader
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.groups import Group
+from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.steps import Step
+from memxlnet.load.tensors import FeatureTensors
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import example
 
@@ -19,6 +26,19 @@ WORDS = (12, 160, 60, 3, 250, 1, 90, 33, 140, 7, 60, 200, 2)
 """Words of each document: some documents have one segment, some more than twenty."""
 
 MODEL_KEYS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
+STEP_KEYS = {
+    *MODEL_KEYS,
+    "cls_index",
+    "mem_read_start",
+    "mem_write_start",
+    "segment_index",
+    "rows",
+    "document_mask",
+    "reset",
+    "is_last",
+    "num_active",
+    "example_ids",
+}
 DTYPES = {
     "input_ids": torch.int32,
     "attention_mask": torch.int8,
@@ -181,11 +201,101 @@ def plain_row(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def assert_same_tensors(found: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Equal names, types, shapes and values."""
+    """Equal names, and under each of them equal types, shapes and values."""
     assert list(found) == list(expected)
     for name, value in expected.items():
         if isinstance(value, torch.Tensor):
             assert found[name].dtype == value.dtype, name
             assert torch.equal(found[name], value), name
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            assert list(map(plain, found[name])) == list(map(plain, value)), name
         else:
-            assert list(found[name]) == list(value), name
+            assert type(found[name]) is type(value), name
+            assert found[name] == value, name
+
+
+def assert_same_steps(found: Iterable[Mapping[str, Any]], expected: Iterable[Mapping[str, Any]]) -> None:
+    """The same steps, as many of them."""
+    for mine, theirs in zip(found, expected, strict=True):
+        assert_same_tensors(mine, theirs)
+
+
+def time_major(dataset: CacheDataset, *arguments: Any, **options: Any) -> TimeStepMajorDataLoader:
+    """The loader, made by the public call."""
+    loader = create_dataloader(dataset, *arguments, **options)
+    assert isinstance(loader, TimeStepMajorDataLoader)
+    return loader
+
+
+def steps_of(loader: Iterable[Any]) -> list[Step]:
+    """The steps of one epoch, those of groups one after the other."""
+    return [step for found in loader for step in (found if isinstance(found, Group) else [found])]
+
+
+def has_answers(dataset: CacheDataset) -> list[bool]:
+    """For each row whether it holds a whole answer."""
+    return [bool(flag) for flag in dataset.gather(slice(None), ["has_answer_in_segment"])["has_answer_in_segment"]]
+
+
+def assert_rows_of_dataset(dataset: CacheDataset, steps: Iterable[Step]) -> None:
+    """Lanes with a segment hold the row that they name."""
+    columns = (*MODEL_KEYS, "cls_index", "segment_index")
+    whole = dataset.gather(slice(None), columns)
+    for step in steps:
+        mask = step["document_mask"]
+        for name in columns:
+            found, expected = step[name][mask], whole[name][step["rows"][mask]]
+            assert torch.equal(found, expected.to(found.dtype)), name
+
+
+class Reading(NamedTuple):
+    """The segments of a document that one lane read, one after the other."""
+
+    example_id: str
+    segment: int
+    row: int
+    length: int
+    whole: bool
+
+
+def readings(steps: Iterable[Step]) -> list[Reading]:
+    """Which documents the lanes read, and that every lane reads them as the masks and flags say."""
+    found: list[Reading] = []
+    lanes: list[Reading | None] = []
+    for step in steps:
+        names = ("rows", "segment_index", "document_mask", "reset", "is_last")
+        columns = [step[name].tolist() for name in names]
+        if len(step["rows"]) != len(lanes):
+            assert not any(lanes)
+            lanes = [None] * len(step["rows"])
+        assert step["num_active"] == sum(columns[2])
+        for lane, (name, row, segment, *flags) in enumerate(zip(step["example_ids"], *columns, strict=True)):
+            active, reset, is_last = flags
+            now = lanes[lane]
+            if not active:
+                assert (now, row, segment, reset, is_last) == (None, -1, -1, False, False)
+                continue
+            assert reset == (now is None)
+            now = now or Reading(name, segment, row, 0, False)
+            assert (name, segment - now.length, row - now.length) == now[:3]
+            now = now._replace(length=now.length + 1, whole=is_last)
+            if is_last:
+                found.append(now)
+            lanes[lane] = None if is_last else now
+    return found + [lane for lane in lanes if lane is not None]
+
+
+class Gathers:
+    """The rows of each gather from here on: of the tokens, and of the small columns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.tokens: list[list[int]] = []
+        self.small: list[list[int]] = []
+        real = FeatureTensors.gather
+
+        def counted(tensors: FeatureTensors, rows: torch.Tensor, *names: Any) -> dict[str, torch.Tensor]:
+            found = real(tensors, rows, *names)
+            (self.tokens if "input_ids" in found else self.small).append(rows.tolist())
+            return found
+
+        monkeypatch.setattr(FeatureTensors, "gather", counted)

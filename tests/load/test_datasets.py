@@ -215,19 +215,47 @@ def plain_value(value: Any) -> Any:
 
 class TestMetadata:
     def test_equals_the_items_without_the_tensors(self, any_dataset: CacheDataset) -> None:
-        rows = [3, -1, 0, 3, 20]
+        rows = [3, len(any_dataset) - 1, 0, 3, 20]
         for row, found in zip(rows, any_dataset.metadata(rows), strict=True):
+            assert found is not None
             assert isinstance(found["offset_mapping"], np.ndarray)
             wanted = {name: value for name, value in plain_row(any_dataset[row]).items() if name not in MODEL_COLUMNS}
             assert plain_row(found) == wanted
 
-    def test_takes_slices_and_refuses_what_is_out_of_range(self, lazy: CacheDataset) -> None:
-        assert [found["example_id"] for found in lazy.metadata(slice(0, 4))] == [
-            lazy[row]["example_id"] for row in range(4)
-        ]
+    def test_a_lane_without_a_segment_has_none(self, any_dataset: CacheDataset) -> None:
+        for rows in ([-1, 5, -1], np.array([-1, 5, -1]), torch.tensor([-1, 5, -1])):
+            one, two, three = any_dataset.metadata(rows)
+            assert one is three is None
+            assert two is not None
+            assert plain_row(two) == plain_row(any_dataset.metadata([5])[0] or {})
+
+    @pytest.mark.parametrize("names", [["context"], ["segment_index", "example_id"], []])
+    def test_names_choose_the_fields_and_their_order(self, lazy: CacheDataset, names: list[str]) -> None:
+        one, two = lazy.metadata([7, -1], iter(names))
+        assert one is not None
+        assert list(one) == names
+        assert one == {name: lazy[7][name] for name in names}
+        assert two is None
+
+    @pytest.mark.parametrize("names", [["context", "labels"], ["input_ids"], [None], [["context"]]])
+    def test_names_are_checked(self, lazy: CacheDataset, names: Any) -> None:
+        for rows in ([0], [-1], []):
+            with pytest.raises(SettingsError, match=r"^names: expected names of example_id, .*, found "):
+                lazy.metadata(rows, names)
+
+    def test_takes_slices(self, lazy: CacheDataset) -> None:
+        for part in (slice(0, 4), slice(-3, None), slice(None, None, 90)):
+            ids = [item["example_id"] for item in lazy[part]]
+            assert [found and found["example_id"] for found in lazy.metadata(part)] == ids
         assert lazy.metadata([]) == []
-        with pytest.raises(RowIndexError, match=f"row {len(lazy)}"):
-            lazy.metadata([0, len(lazy)])
+
+    def test_rows_are_checked(self, lazy: CacheDataset) -> None:
+        for row in (len(lazy), -2, -len(lazy), 10**12):
+            with pytest.raises(RowIndexError, match=rf"^row {row}: expected a row from -1 to {len(lazy) - 1}"):
+                lazy.metadata([0, row])
+        for rows in ([0.5], ["a"], None, torch.tensor([[1]])):
+            with pytest.raises(SettingsError, match=r"^rows: expected"):
+                lazy.metadata(rows)
 
 
 class TestOpening:

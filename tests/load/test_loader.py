@@ -1,9 +1,5 @@
-import gc
 import itertools
 import random
-import time
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,52 +9,31 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memxlnet.errors import MemxlnetError, RowIndexError, SettingsError
-from memxlnet.load import groups as groups_module
+from memxlnet.errors import RowIndexError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Group
-from memxlnet.load.loader import TimeStepMajorDataLoader, create_dataloader
-from memxlnet.load.plan import shuffled
+from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.order import shuffled
 from memxlnet.load.steps import StepMaker
-from memxlnet.load.tensors import FeatureTensors
 from tests.load.helpers import (
     DTYPES,
     LENGTH,
     MODEL_KEYS,
+    STEP_KEYS,
     Built,
+    assert_same_steps,
     assert_same_tensors,
     bert_tokenizer,
+    readings,
     sample_tokenizer,
+    time_major,
 )
-from tests.support import build, example, long_examples
-from tests.test_background import threads, wait_for_no_threads
-
-STEP_KEYS = {
-    *MODEL_KEYS,
-    "cls_index",
-    "mem_read_start",
-    "mem_write_start",
-    "segment_index",
-    "rows",
-    "document_mask",
-    "example_ids",
-}
+from tests.support import build, example
+from tests.test_background import threads
 
 
-def time_major(dataset: CacheDataset, *arguments: Any, **options: Any) -> TimeStepMajorDataLoader:
-    loader = create_dataloader(dataset, *arguments, **options)
-    assert isinstance(loader, TimeStepMajorDataLoader)
-    return loader
-
-
-def all_steps(loader: TimeStepMajorDataLoader) -> list[list[dict[str, Any]]]:
+def all_groups(loader: TimeStepMajorDataLoader) -> list[list[dict[str, Any]]]:
     return [list(group) for group in loader]
-
-
-def assert_same_epochs(found: list[list[dict[str, Any]]], expected: list[list[dict[str, Any]]]) -> None:
-    assert [len(group) for group in found] == [len(group) for group in expected]
-    for mine, theirs in zip(itertools.chain(*found), itertools.chain(*expected), strict=True):
-        assert_same_tensors(mine, theirs)
 
 
 def document_order(loader: TimeStepMajorDataLoader) -> list[str]:
@@ -99,6 +74,7 @@ class TestLanes:
                 assert lane == expected + [-1] * (len(group) - len(expected))
             assert all(step["example_ids"] == lanes for step in group)
             assert len(group) == max(len(dataset.document_map[name]) for name in lanes)
+            assert all(one.whole and one.segment == 0 for one in readings(group))
             seen += lanes
         assert seen == wanted
 
@@ -135,25 +111,33 @@ class TestSteps:
             "segment_index": -1,
             "rows": -1,
             "document_mask": False,
+            "reset": False,
+            "is_last": False,
         }
+        flags = {"document_mask", "reset", "is_last"}
+        lane_keys = STEP_KEYS - {"example_ids", "num_active"}
         seen_ended = 0
         for group in time_major(dataset, 5, dtype=dtype, ended_label=ended_label):
             for place, step in enumerate(group):
                 assert set(step) == STEP_KEYS
                 for name in MODEL_KEYS:
                     assert step[name].dtype == (DTYPES[name] if dtype == "stored" else torch.int64)
-                for name in STEP_KEYS - {*MODEL_KEYS, "document_mask", "example_ids"}:
+                for name in lane_keys - {*MODEL_KEYS, *flags}:
                     assert step[name].dtype == torch.int64
-                assert step["document_mask"].dtype == torch.bool
+                assert {step[name].dtype for name in flags} == {torch.bool}
+                assert type(step["num_active"]) is int
+                assert step["num_active"] == int(step["document_mask"].sum())
                 for lane, name in enumerate(step["example_ids"]):
-                    found = {key: step[key][lane].tolist() for key in STEP_KEYS - {"example_ids"}}
+                    found = {key: step[key][lane].tolist() for key in lane_keys}
                     if not found["document_mask"]:
                         seen_ended += 1
                         assert found == ended
                         continue
                     item = dataset[found["rows"]]
                     assert (item["example_id"], item["segment_index"]) == (name, place)
-                    for key in STEP_KEYS - {"example_ids", "rows", "document_mask"}:
+                    assert found["reset"] == (place == 0)
+                    assert found["is_last"] == (place == item["total_segments"] - 1)
+                    for key in lane_keys - {"rows", *flags}:
                         wanted = item[key].tolist() if isinstance(item[key], torch.Tensor) else item[key]
                         assert found[key] == wanted, key
         assert seen_ended > 20
@@ -176,9 +160,17 @@ class TestSteps:
                     step[name].zero_()
         assert torch.equal(lazy[0]["input_ids"], before)
 
+    def test_are_dictionaries_of_their_own(self, lazy: CacheDataset) -> None:
+        group = next(iter(time_major(lazy, 3)))
+        first = group[0]
+        rows = first.pop("rows")
+        first["loss"] = 0.5
+        assert set(group[0]) == STEP_KEYS
+        assert torch.equal(group[0]["rows"], rows)
+
     def test_reading_leaves_the_dataset_as_it_was(self, lazy: CacheDataset) -> None:
         before = lazy.gather(slice(None))
-        all_steps(time_major(lazy, 4, dtype="stored", ended_label="cls"))
+        all_groups(time_major(lazy, 4, dtype="stored", ended_label="cls"))
         assert_same_tensors(lazy.gather(slice(None)), before)
 
 
@@ -222,15 +214,15 @@ class TestGroup:
     @given(data=st.data())
     def test_steps_in_any_order_are_equal_with_and_without_the_thread(self, built: Built, data: st.DataObject) -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(groups_module, "PIECE_ROWS", 8)
+            patch.setattr(StepMaker, "block_rows", 8)
             dataset = CacheDataset(built.plain)
-            expected = all_steps(time_major(dataset, 3))
+            expected = all_groups(time_major(dataset, 3))
             for number, group in enumerate(time_major(dataset, 3, num_workers=1)):
                 for index in data.draw(st.lists(st.integers(-len(group), len(group) - 1), max_size=6)):
                     assert_same_tensors(group[index], expected[number][index])
 
     def test_groups_stay_usable_when_the_loop_is_over(self, lazy: CacheDataset) -> None:
-        expected = all_steps(time_major(lazy, 4))
+        expected = all_groups(time_major(lazy, 4))
         groups = list(time_major(lazy, 4, num_workers=1))
         assert not threads()
         for group, steps in reversed(list(zip(groups, expected, strict=True))):
@@ -240,96 +232,23 @@ class TestGroup:
     def test_skipped_groups_and_steps_are_no_hindrance(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(groups_module, "PIECE_ROWS", 6)
-        expected = all_steps(time_major(lazy, 2))
+        monkeypatch.setattr(StepMaker, "block_rows", 6)
+        expected = all_groups(time_major(lazy, 2))
         for number, group in enumerate(time_major(lazy, 2, num_workers=1)):
             if number % 3 == 1:
                 assert_same_tensors(group[-1], expected[number][-1])
                 assert_same_tensors(group[0], expected[number][0])
 
 
-class Gathers:
-    """Counts the rows of each gather."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch):
-        self.rows: list[int] = []
-        real = FeatureTensors.gather
-
-        def counted(tensors: FeatureTensors, rows: torch.Tensor, *names: Any) -> dict[str, torch.Tensor]:
-            self.rows.append(len(rows))
-            return real(tensors, rows, *names)
-
-        monkeypatch.setattr(FeatureTensors, "gather", counted)
-
-
-@pytest.fixture(scope="module")
-def long(tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
-    examples = [*long_examples(1, words=1200), example("short", id="short")]
-    return build(examples, sample_tokenizer(), tmp_path_factory.mktemp("long"), max_seq_length=32, doc_stride=8)
-
-
-class TestPieces:
-    def test_a_long_document_is_gathered_in_bounded_pieces(
-        self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        steps = int(long.documents.num_segments.max())
-        assert steps > 2 * groups_module.PIECE_ROWS
-        gathers = Gathers(monkeypatch)
-        for lanes in (1, 2):
-            gathers.rows.clear()
-            groups = [list(group) for group in time_major(long, lanes)]
-            assert len(groups[0]) == steps
-            assert max(gathers.rows) == 256
-            assert len(gathers.rows) == -(-steps * lanes // 256) + (lanes == 1)
-
-    def test_a_step_is_gathered_when_it_is_asked_for(self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        gathers = Gathers(monkeypatch)
-        group = next(iter(time_major(long, 1)))
-        assert gathers.rows == []
-        for _ in range(3):
-            _ = group[300]
-            _ = group[301]
-        assert gathers.rows == [256]
-
-    @pytest.mark.parametrize("num_workers", [1, 2])
-    def test_the_thread_works_ahead_by_a_bounded_number_of_pieces(
-        self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, num_workers: int
-    ) -> None:
-        monkeypatch.setattr(groups_module, "PIECE_ROWS", 4)
-        gathers = Gathers(monkeypatch)
-        groups = iter(time_major(lazy, 2, num_workers=num_workers))
-        _ = next(groups)[0]
-        assert len(threads()) == 1
-        stop = time.monotonic() + 10
-        while len(gathers.rows) < 4 and time.monotonic() < stop:
-            time.sleep(0.01)
-        time.sleep(0.3)
-        # One taken, two in the queue, one in the thread's hand.
-        assert len(gathers.rows) == 4
-        assert sum(gathers.rows) <= 16
-        groups.close()  # type: ignore[attr-defined]
-        assert not threads()
-
-    def test_a_plain_iteration_gathers_each_piece_once(
-        self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(groups_module, "PIECE_ROWS", 8)
-        gathers = Gathers(monkeypatch)
-        for num_workers in (0, 1):
-            gathers.rows.clear()
-            loader = time_major(lazy, 3, num_workers=num_workers)
-            steps = [len(list(group)) for group in loader]
-            assert len(gathers.rows) == sum(-(-count // (2 if number < 4 else 8)) for number, count in enumerate(steps))
-
-
 class TestEpochs:
     def test_workers_make_no_difference(self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(groups_module, "PIECE_ROWS", 10)
+        monkeypatch.setattr(StepMaker, "block_rows", 10)
         loaders = [time_major(lazy, 4, shuffle=True, seed=3, num_workers=count) for count in (0, 1, 2)]
         for _ in range(2):
-            expected, *others = [all_steps(loader) for loader in loaders]
+            expected, *others = [all_groups(loader) for loader in loaders]
             for other in others:
-                assert_same_epochs(other, expected)
+                assert list(map(len, other)) == list(map(len, expected))
+                assert_same_steps(itertools.chain(*other), itertools.chain(*expected))
 
     def test_an_epoch_to_its_end_moves_on(self, lazy: CacheDataset) -> None:
         loader = time_major(lazy, 4, shuffle=True, seed=9)
@@ -372,7 +291,7 @@ class TestEpochs:
         pairs = list(zip(loader, loader, strict=True))
         assert len(pairs) == len(loader)
         for one, other in pairs:
-            assert_same_epochs([list(one)], [list(other)])
+            assert_same_steps(one, other)
         assert not threads()
 
     def test_global_generators_are_left_alone(self, lazy: CacheDataset) -> None:
@@ -381,125 +300,5 @@ class TestEpochs:
             return random.getstate(), numpy_state[1].tolist(), torch.get_rng_state().tolist()
 
         before = states()
-        all_steps(time_major(lazy, 4, shuffle=True, num_workers=1))
+        all_groups(time_major(lazy, 4, shuffle=True, num_workers=1))
         assert states() == before
-
-
-class TestThread:
-    @staticmethod
-    def _fail_in_third(monkeypatch: pytest.MonkeyPatch) -> None:
-        real, calls = StepMaker.steps, itertools.count()
-
-        def breaking(*arguments: Any) -> list[dict[str, Any]]:
-            if next(calls) == 2:
-                raise OSError("disk gone")
-            return real(*arguments)
-
-        monkeypatch.setattr(StepMaker, "steps", breaking)
-
-    @pytest.mark.parametrize("num_workers", [0, 1])
-    def test_an_exception_reaches_the_caller_with_its_traceback(
-        self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, num_workers: int
-    ) -> None:
-        monkeypatch.setattr(groups_module, "PIECE_ROWS", 8)
-        expected = list(itertools.chain(*all_steps(time_major(lazy, 4))))
-        self._fail_in_third(monkeypatch)
-        seen: list[dict[str, Any]] = []
-
-        def read() -> None:
-            for group in time_major(lazy, 4, num_workers=num_workers):
-                seen.extend(iter(group))
-
-        with pytest.raises(OSError, match="disk gone") as caught:
-            read()
-        assert "breaking" in "".join(traceback.format_tb(caught.value.__traceback__))
-        assert_same_epochs([seen], [expected[:4]])
-        del caught
-        gc.collect()
-        wait_for_no_threads()
-
-    def test_leaving_the_loop_ends_the_thread(self, lazy: CacheDataset) -> None:
-        for group in time_major(lazy, 2, num_workers=1):
-            assert len(threads()) == 1
-            _ = group[0]
-            break
-        gc.collect()
-        assert not threads()
-
-    def test_an_exception_in_the_loop_ends_the_thread(self, lazy: CacheDataset) -> None:
-        def run() -> None:
-            for group in time_major(lazy, 2, num_workers=1):
-                _ = group[0]
-                raise ZeroDivisionError
-
-        with pytest.raises(ZeroDivisionError):
-            run()
-        gc.collect()
-        wait_for_no_threads()
-
-    def test_closing_ends_the_thread_at_once(self, lazy: CacheDataset) -> None:
-        groups: Any = iter(time_major(lazy, 2, num_workers=1))
-        group = next(groups)
-        groups.close()
-        assert not threads()
-        assert group[0]["document_mask"].tolist() == [True, True]
-
-    def test_an_iteration_that_never_began_has_no_thread(self, lazy: CacheDataset) -> None:
-        groups = iter(time_major(lazy, 2, num_workers=1))
-        assert not threads()
-        del groups
-
-    def test_dropping_everything_ends_the_thread(self, lazy: CacheDataset) -> None:
-        groups: Iterator[Group] | None = iter(time_major(lazy, 2, num_workers=1))
-        group: Group | None = next(iter(groups or ()))
-        assert group is not None
-        groups = group = None
-        gc.collect()
-        wait_for_no_threads()
-
-
-BAD: list[tuple[dict[str, Any], str]] = [
-    ({"batch_size": 0}, "batch_size"),
-    ({"batch_size": -1}, "batch_size"),
-    ({"batch_size": True}, "batch_size"),
-    ({"batch_size": 2.0}, "batch_size"),
-    ({"batch_size": None}, "batch_size"),
-    ({"shuffle": "yes"}, "shuffle"),
-    ({"shuffle": None}, "shuffle"),
-    ({"num_workers": -1}, "num_workers"),
-    ({"num_workers": True}, "num_workers"),
-    ({"num_workers": 1.5}, "num_workers"),
-    ({"seed": 1.5}, "seed"),
-    ({"seed": None, "shuffle": True}, "seed"),
-    ({"drop_last": 1}, "drop_last"),
-    ({"dtype": "float32"}, "dtype"),
-    ({"dtype": torch.int64}, "dtype"),
-    ({"ended_label": -100}, "ended_label"),
-    ({"ended_label": "drop"}, "ended_label"),
-]
-
-
-class TestBadArguments:
-    @pytest.mark.parametrize("time_step_major", [True, False])
-    @pytest.mark.parametrize(("options", "name"), BAD, ids=[str(options) for options, _ in BAD])
-    def test_fail_at_once(self, lazy: CacheDataset, time_step_major: bool, options: dict[str, Any], name: str) -> None:
-        with pytest.raises(SettingsError, match=f"^{name}: expected"):
-            create_dataloader(lazy, use_time_step_major=time_step_major, **options)
-
-    @pytest.mark.parametrize("time_step_major", [True, False])
-    @pytest.mark.parametrize("dataset", [None, [], [{"input_ids": [1]}], "squad_v2"])
-    def test_a_dataset_is_over_a_cache(self, dataset: Any, time_step_major: bool) -> None:
-        with pytest.raises(SettingsError, match=r"^dataset: expected a dataset over a cache"):
-            create_dataloader(dataset, use_time_step_major=time_step_major, shuffle=True)
-
-    def test_the_switch_is_a_bool(self, lazy: CacheDataset) -> None:
-        with pytest.raises(SettingsError, match="use_time_step_major"):
-            create_dataloader(lazy, use_time_step_major=1)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize("epoch", [-1, 1.5, "1", None, True])
-    def test_an_epoch_is_a_count(self, lazy: CacheDataset, epoch: Any) -> None:
-        rows: Any = create_dataloader(lazy, shuffle=True, use_time_step_major=False)
-        for target in (time_major(lazy), rows.sampler):
-            with pytest.raises(MemxlnetError, match=r"^epoch: expected an integer of at least 0"):
-                target.set_epoch(epoch)
-            assert target.epoch == 0

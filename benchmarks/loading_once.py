@@ -1,0 +1,128 @@
+"""One figure of a loader in a process of its own, as a JSON line: ``python -m benchmarks.loading_once what ...``."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from benchmarks.loading import BATCH, steps_of
+from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
+from memxlnet import CarriedState, create_dataloader
+from memxlnet.load.datasets import CacheDataset
+
+WAITING_STEPS = 600
+
+MODEL_SECONDS = 0.005
+
+
+def evict(directory: Path) -> None:
+    """Ask the system to drop the pages of a cache that no process has mapped."""
+    for path in directory.iterdir():
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
+    """A loop of steps with a model; the share of its time that it waits for the loader."""
+    if state == "cold":
+        evict(Path(directory))
+    dataset = CacheDataset(directory)
+    if state == "warm":
+        for name in ("input_ids", "attention_mask", "token_type_ids"):
+            dataset.gather(range(0, len(dataset)), (name,))
+    loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
+    work = _sleep if model == "sleep" else _xlnet(dataset)
+    steps = steps_of(loader)
+    work(next(steps))
+    waited, begun = 0.0, time.perf_counter()
+    number = WAITING_STEPS if model == "sleep" else WAITING_STEPS // 10
+    before = psutil.Process().io_counters().read_bytes
+    for _ in range(number):
+        asked = time.perf_counter()
+        step = next(steps)
+        waited += time.perf_counter() - asked
+        work(step)
+    seconds = time.perf_counter() - begun
+    read = psutil.Process().io_counters().read_bytes - before
+    return {"share waited": waited / seconds, "ms a step": seconds / number * 1e3, "MiB read from disk": read / 2**20}
+
+
+def _sleep(step: Any) -> None:
+    time.sleep(MODEL_SECONDS)
+
+
+def _xlnet(dataset: CacheDataset) -> Callable[[Any], None]:
+    manifest = dataset.manifest
+    model = RecurrentXLNet(small_xlnet(manifest.vocabulary_size, 0), manifest.vocabulary_size, 1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    carried = CarriedState(model.initial_memory)
+
+    def work(step: Any) -> None:
+        output = model({**step, "input_ids": step["input_ids"].long()}, carried.before(step))
+        carried.after(step, output.memory)
+        torch.autograd.backward(output.loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        carried.detach()
+
+    return work
+
+
+def ram(directory: str, lanes: str) -> dict[str, Any]:
+    """Growth of anonymous RAM over an epoch in int64, watched at every step."""
+    dataset = CacheDataset(directory)
+    warm: Any = create_dataloader(dataset, 2)
+    next(steps_of(warm))  # torch's threads and libraries
+    loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, lanes=lanes)
+    process = psutil.Process()
+    before = peak = _private(process)
+    for number, _ in enumerate(steps_of(loader)):
+        if number % 8 == 0:
+            peak = max(peak, _private(process))
+    documents = dataset.cache.num_documents
+    return {
+        "documents": documents,
+        "MB grown": (peak - before) / 1e6,
+        "MB allowed": 30 + 32 * documents / 1e6,
+        "longest document": int(dataset.documents.num_segments.max()),
+    }
+
+
+def _private(process: psutil.Process) -> int:
+    memory = process.memory_info()
+    return int(memory.rss) - int(getattr(memory, "shared", 0))
+
+
+def datasets_in_torch_format(directory: str) -> dict[str, Any]:
+    """Rows a second of `datasets` over the same file, shuffled, in torch format; a part of an epoch."""
+    from datasets import Dataset
+
+    (path,) = Path(directory).glob("features-*.arrow")
+    names = ["input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions"]
+    rows = Dataset.from_file(str(path)).select_columns(names).with_format("torch")
+    loader: Any = torch.utils.data.DataLoader(rows, BATCH, shuffle=True)
+    batches, begun = 0, time.perf_counter()
+    for _ in loader:
+        batches += 1
+        if time.perf_counter() - begun > 10:
+            break
+    return {"rows a second": batches * BATCH / (time.perf_counter() - begun)}
+
+
+if __name__ == "__main__":
+    what: dict[str, Callable[..., dict[str, Any]]] = {
+        "waiting": waiting,
+        "ram": ram,
+        "datasets": datasets_in_torch_format,
+    }
+    print(json.dumps(what[sys.argv[1]](*sys.argv[2:])))

@@ -1,0 +1,212 @@
+"""A training loop with memory that flows along documents. ``python -m benchmarks.train_recurrent recall|squad``.
+
+``recall`` trains on a generated task that needs memory, with and without it, and reports how often the answer is found.
+``squad`` trains on the SQuAD file (or ``--file``) and reports loss, steps a second, the share of time that the loop
+waits for the loader, and RAM. ``--model`` takes a trained XLNet instead of a small random one.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import AutoTokenizer
+
+from benchmarks.data import DATA, SQUAD, WORK
+from benchmarks.recall_task import CODES, recall_dataset
+from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlnet
+from memxlnet import (
+    CarriedState,
+    TimeStepMajorDataLoader,
+    configure_memory_tokens,
+    create_dataset_from_cache,
+)
+from memxlnet.load.datasets import CacheDataset
+
+
+@dataclass
+class Meter:
+    """What a loop did so far: steps, seconds in all and those that it waited for the loader."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def timed(self, steps: Iterator[Any]) -> Iterator[Any]:
+        """The same steps, with the time that each took to come."""
+        begun = time.perf_counter()
+        while True:
+            asked = time.perf_counter()
+            with suppress(StopIteration):
+                step = next(steps)
+                self.waited += time.perf_counter() - asked
+                yield step
+                self.steps += 1
+                self.seconds = time.perf_counter() - begun
+                continue
+            return
+
+
+def all_steps(loader: TimeStepMajorDataLoader) -> Iterator[dict[str, Any]]:
+    """Steps without an end, whether lanes are aligned in groups or refilled."""
+    for found in loader.endless():
+        yield from (found,) if isinstance(found, dict) else found
+
+
+def train(
+    model: RecurrentXLNet,
+    steps: Iterator[Mapping[str, Any]],
+    number: int,
+    learning_rate: float,
+    through_time: int,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Train with truncated backpropagation through time.
+
+    Args:
+        model: The model.
+        steps: Steps of a loader.
+        number: Steps to train.
+        learning_rate: Its peak; it rises over the first tenth and falls to zero.
+        through_time: Steps of one update at most; the memory's gradient reaches as far. An update also ends where all
+            documents do, which is at the end of a group.
+        report: Called after each update with the steps so far and the mean loss of the update.
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
+    warm_up = max(number // 10, 1)
+    carried = CarriedState(model.initial_memory)
+    losses: list[torch.Tensor] = []
+    for done, step in enumerate(islice(steps, number), 1):
+        output = model(step, carried.before(step))
+        carried.after(step, output.memory)
+        losses.append(output.loss)
+        all_end = bool((step["is_last"] | ~step["document_mask"]).all())
+        if not all_end and len(losses) < through_time and done < number:
+            continue
+        rate = min(done / warm_up, (number - done) / (number - warm_up) + 0.01)
+        optimizer.param_groups[0]["lr"] = learning_rate * rate
+        loss = torch.stack(losses).mean()
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        carried.detach()
+        report(done, float(loss.detach()))
+        losses = []
+
+
+@torch.no_grad()
+def found_answers(model: RecurrentXLNet, dataset: CacheDataset, batch_size: int) -> float:
+    """The share of segments with an answer whose first and last token are both found."""
+    model.eval()
+    carried = CarriedState(model.initial_memory)
+    found = asked = 0
+    for group in TimeStepMajorDataLoader(dataset, batch_size, evaluation=True):
+        for step in group:
+            output = model(step, carried.before(step))
+            carried.after(step, output.memory)
+            holds = step["document_mask"] & (step["start_positions"] != step["cls_index"])
+            right = (output.start_logits.argmax(1) == step["start_positions"]) & (
+                output.end_logits.argmax(1) == step["end_positions"]
+            )
+            asked += int(holds.sum())
+            found += int((right & holds).sum())
+    return found / max(asked, 1)
+
+
+def recall(options: argparse.Namespace) -> dict[str, Any]:
+    """Train on the generated task with memory and without."""
+    figures: dict[str, Any] = {"chance": 1 / len(CODES)}
+    with tempfile.TemporaryDirectory(prefix="memxlnet-recall-") as folder:
+        training, test = (recall_dataset(count, seed, Path(folder)) for seed, count in enumerate((4096, 512)))
+        for with_memory in (True, False):
+            begun = time.perf_counter()
+            model = _model(options, training, with_memory)
+            loader = TimeStepMajorDataLoader(training, options.batch_size, shuffle=True, lanes=options.lanes)
+            through_time = options.through_time or int(training.documents.num_segments.max())
+            train(model, all_steps(loader), options.steps or 1200, options.learning_rate, through_time)
+            name = "with memory" if with_memory else "memory cut"
+            figures[name] = {
+                "found": found_answers(model, test, options.batch_size),
+                "seconds": time.perf_counter() - begun,
+            }
+    return figures
+
+
+def squad(options: argparse.Namespace) -> dict[str, Any]:
+    """Train on SQuAD and watch the loop."""
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    configure_memory_tokens(tokenizer, options.memory_tokens)
+    dataset = create_dataset_from_cache(
+        options.file,
+        split="train",
+        cache_dir=WORK / "train-recurrent",
+        max_seq_length=options.max_seq_length,
+        doc_stride=options.max_seq_length // 3,
+        tokenizer=tokenizer,
+    )
+    model = _model(options, dataset, True)
+    loader = TimeStepMajorDataLoader(
+        dataset, options.batch_size, shuffle=True, num_workers=1, lanes=options.lanes, max_segments=options.max_segments
+    )
+    meter, process = Meter(), psutil.Process()
+    lines: list[dict[str, float]] = []
+    number = options.steps or 200
+    every = max(number // 10, 1)
+
+    def report(step: int, loss: float) -> None:
+        if step // every > len(lines) or step == number:
+            memory = process.memory_info()
+            line = {
+                "step": step,
+                "loss": loss,
+                "steps a second": meter.steps / max(meter.seconds, 1e-9),
+                "loader wait": meter.waited / max(meter.seconds, 1e-9),
+                "private MiB": (memory.rss - getattr(memory, "shared", 0)) / 2**20,
+            }
+            lines.append(line)
+            print(json.dumps(line), flush=True)
+
+    train(model, meter.timed(all_steps(loader)), number, options.learning_rate, options.through_time or 4, report)
+    return {"segments": len(dataset), "epoch": loader.epoch_size()._asdict(), "lines": lines}
+
+
+def _model(options: argparse.Namespace, dataset: CacheDataset, with_memory: bool) -> RecurrentXLNet:
+    manifest = dataset.manifest
+    torch.manual_seed(options.seed)
+    model = trained_xlnet(options.model) if options.model else small_xlnet(manifest.vocabulary_size, options.seed)
+    return RecurrentXLNet(model, manifest.vocabulary_size, manifest.layout.num_memory_tokens, with_memory)
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("task", choices=["recall", "squad"])
+    parser.add_argument("--model", help="directory or Hub name of an XLNet; default: a small random one")
+    parser.add_argument("--tokenizer", default=str(DATA / "xlnet-base-cased"), help="squad: directory or Hub name")
+    parser.add_argument("--file", type=Path, default=SQUAD, help="squad: examples to train on")
+    parser.add_argument("--steps", type=int, help="steps to train; default: 1200 for recall, 200 for squad")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--lanes", choices=["aligned", "refilled"], default="aligned")
+    parser.add_argument("--max-segments", type=int, help="squad: segments of a document at most")
+    parser.add_argument("--max-seq-length", type=int, default=384, help="squad: tokens in a row; a third overlaps")
+    parser.add_argument("--memory-tokens", type=int, default=4, help="squad: READ tokens in a row")
+    parser.add_argument("--through-time", type=int, help="steps for one update; default: a document, or 4 for squad")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    figures = (recall if options.task == "recall" else squad)(options)
+    print(json.dumps({options.task: figures}, indent=1))
+    return figures
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Which of its segments an epoch reads of each document. NumPy only."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.load.order import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
+
+WINDOWS = ("first", "random", "answer")
+
+
+class Documents(NamedTuple):
+    """Where the segments of each document lie: int64[documents] first rows, int32[documents] counts."""
+
+    first_segment: Ints
+    num_segments: NDArray[np.int32]
+
+
+class DocumentWindows:
+    """The window of segments that one epoch reads of each document: a pure function of (seed, epoch, document).
+
+    Args:
+        documents: Where the segments lie.
+        most: Segments of a window at most; None reads all.
+        window: ``"first"`` begins with the document, ``"random"`` anywhere; ``"answer"`` holds a segment with the whole
+            answer at a random place in it, and is random for documents without one.
+        seed: Any integer.
+        epoch: Number of the epoch.
+        flags: Reads int8[rows] of int64[rows]: whether a row holds the whole answer. For ``"answer"``.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        most: int | None,
+        window: str,
+        seed: int,
+        epoch: int,
+        flags: Callable[[Ints], NDArray[np.int8]],
+    ):
+        self.documents = documents
+        self._most = most
+        self._window = window
+        self._draw = (seed, epoch)
+        self._flags = flags
+        self.counts: NDArray[np.int32] = documents.num_segments
+        if most is not None:
+            self.counts = np.minimum(documents.num_segments, np.int32(min(most, 2**31 - 1)))
+
+    def starts(self, chosen: Ints) -> Ints:
+        """The segment with which the window of each document begins.
+
+        Args:
+            chosen: int64[n], documents.
+        """
+        starts = np.zeros(len(chosen), np.int64)
+        if self._most is None or self._window == "first":
+            return starts
+        cut = np.flatnonzero(self.documents.num_segments[chosen] > self._most)
+        documents = chosen[cut]
+        first = np.zeros(len(cut), np.int64)
+        last = self.documents.num_segments[documents].astype(np.int64) - self._most
+        if self._window == "answer":
+            self._narrow(documents, first, last)
+        starts[cut] = first + below(drawn(documents, *self._draw, WINDOW_START), last - first + 1)
+        return starts
+
+    def _narrow(self, documents: Ints, first: Ints, last: Ints) -> None:
+        """Keep the starts from which a window reaches one segment that holds the answer, chosen at random; in place."""
+        if self._most is None or not len(documents):
+            return
+        counts = self.documents.num_segments[documents].astype(np.int64)
+        ends = np.cumsum(counts)
+        begins = ends - counts
+        inside = np.arange(ends[-1]) - np.repeat(begins, counts)
+        holders = np.flatnonzero(self._flags(np.repeat(self.documents.first_segment[documents], counts) + inside))
+        from_ = np.searchsorted(holders, begins)
+        number = np.searchsorted(holders, ends) - from_
+        has = np.flatnonzero(number)
+        place = below(drawn(documents[has], *self._draw, ANSWER_SEGMENT), number[has])
+        segment = inside[holders[from_[has] + place]]
+        first[has] = np.maximum(segment - self._most + 1, 0)
+        last[has] = np.minimum(segment, last[has])

@@ -1,0 +1,228 @@
+"""The settings of a time-step-major loader, checked at construction, and the place of this process among others."""
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, TypedDict
+
+import torch
+import torch.distributed
+
+from memxlnet.errors import SettingsError
+from memxlnet.load.batches import DTYPES
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.document_windows import WINDOWS
+from memxlnet.load.order import SEED_MASK
+from memxlnet.load.plan import Ranks
+from memxlnet.load.segments import METADATA
+from memxlnet.load.steps import CONTEXT_MASK, ENDED_LABELS
+from memxlnet.settings import one_of, positive_int, whole_number
+
+logger = logging.getLogger(__name__)
+
+LANES = ("aligned", "refilled")
+
+MAX_LANES = 2**20
+"""Lanes over all ranks."""
+
+MAX_SCHEDULE = 50
+"""Entries of a schedule of ``max_segments``: the state of a loader, which holds them, stays below 1 KiB."""
+
+_MAX_SEGMENTS_LIMIT = 2**31 - 1
+
+METADATA_NAMES = (*METADATA, CONTEXT_MASK)
+"""What a step may hold besides its tensors."""
+
+
+class LoaderOptions(TypedDict, total=False):
+    """The options of `create_dataloader`; each kind of loader takes its own."""
+
+    seed: int
+    drop_last: bool
+    dtype: str
+    ended_label: str
+    metadata: bool | Iterable[str]
+    pin_memory: bool
+    # Time-step-major.
+    lanes: str
+    group_by_length: bool
+    max_segments: int | Sequence[int] | None
+    window: str
+    evaluation: bool
+    rank: int | None
+    world_size: int | None
+    # Regular: torch's own.
+    persistent_workers: bool
+    prefetch_factor: int | None
+    multiprocessing_context: Any
+    timeout: float
+    worker_init_fn: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings:
+    """What the steps of a loader are a function of, beside the cache and the epoch.
+
+    Attributes:
+        global_batch_size: Lanes over all ranks.
+        shuffle: Permute the documents.
+        seed: Seed of every random choice, modulo 2^64.
+        drop_last: Leave out the last, smaller group; with refilled lanes, the end where lanes are done.
+        lanes: ``"aligned"`` or ``"refilled"``.
+        group_by_length: Documents of similar length form a group.
+        max_segments: Segments of a document at most, by epoch, the last entry for all later ones; empty for all.
+        window: Which of them.
+        evaluation: Every document is read exactly once over all ranks.
+        dtype: Type of the model's tensors.
+        ended_label: Answer positions of ended lanes.
+    """
+
+    global_batch_size: int
+    shuffle: bool
+    seed: int
+    drop_last: bool
+    lanes: str
+    group_by_length: bool
+    max_segments: list[int]
+    window: str
+    evaluation: bool
+    dtype: str
+    ended_label: str
+
+    def __post_init__(self) -> None:
+        if self.global_batch_size > MAX_LANES:
+            raise SettingsError(
+                f"batch_size: expected at most {MAX_LANES} lanes over all ranks, found {self.global_batch_size}"
+            )
+        one_of("lanes", self.lanes, LANES)
+        one_of("window", self.window, WINDOWS)
+        one_of("dtype", self.dtype, DTYPES)
+        one_of("ended_label", self.ended_label, ENDED_LABELS)
+        for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
+            check_bool(name, getattr(self, name))
+        if self.group_by_length and self.lanes == "refilled":
+            raise SettingsError("group_by_length: expected False with lanes='refilled', which has no groups")
+        if self.window != "first" and not self.max_segments:
+            raise SettingsError(f"window: expected max_segments with {self.window!r}, found None, which reads all")
+        if self.evaluation and self.window == "answer":
+            raise SettingsError("window: expected 'first' or 'random' for evaluation, found 'answer', which knows it")
+        if self.evaluation and self.drop_last:
+            raise SettingsError("drop_last: expected False for evaluation, which reads every document")
+
+    def most_segments(self, epoch: int) -> int | None:
+        """Segments of a document at most in an epoch; None for all."""
+        return self.max_segments[min(epoch, len(self.max_segments) - 1)] if self.max_segments else None
+
+
+def schedule(value: object) -> list[int]:
+    """The entries of ``max_segments``: a number, one for each epoch, or None.
+
+    Raises:
+        SettingsError: They are no numbers above 0, or too many.
+    """
+    if value is None:
+        return []
+    entries = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    if not 1 <= len(entries) <= MAX_SCHEDULE:
+        raise SettingsError(f"max_segments: expected 1 to {MAX_SCHEDULE} entries, one an epoch, found {len(entries)}")
+    hint = " (or a sequence of them, one an epoch; or None for all segments)"
+    return [min(positive_int("max_segments", entry, hint), _MAX_SEGMENTS_LIMIT) for entry in entries]
+
+
+def metadata_names(value: object) -> tuple[str, ...]:
+    """The names of ``metadata``: True for all, False for none.
+
+    Raises:
+        SettingsError: There is no such name.
+    """
+    if isinstance(value, bool):
+        return METADATA_NAMES if value else ()
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise SettingsError(f"metadata: expected True, False or a sequence of names, found {value!r}")
+    names = tuple(value)
+    for name in names:
+        if name not in METADATA_NAMES:
+            raise SettingsError(f"metadata: expected names of {', '.join(METADATA_NAMES)}, found {name!r}")
+    return names
+
+
+def check_seed(value: object) -> int:
+    """Check that a seed is an integer and hand it back modulo 2^64.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | Integral):
+        raise SettingsError(f"seed: expected an integer, found {value!r}")
+    return int(value) & SEED_MASK
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Check that a setting is a bool and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name}: expected True or False, found {value!r}")
+    return value
+
+
+def find_ranks(rank: Any, world_size: Any) -> Ranks:
+    """The place of this process: as given, of `torch.distributed`, of the environment that torchrun sets, or alone.
+
+    Raises:
+        SettingsError: Only one of both is given, or they are no rank and number of ranks.
+    """
+    if (rank is None) != (world_size is None):
+        raise SettingsError(f"rank, world_size: expected both or neither, found {rank!r} and {world_size!r}")
+    if rank is not None:
+        return _checked(rank, world_size, "")
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return Ranks(torch.distributed.get_rank(), torch.distributed.get_world_size())
+    found = [os.environ.get(name) for name in ("RANK", "WORLD_SIZE")]
+    if None in found:
+        return Ranks(0, 1)
+    try:
+        rank, world_size = (int(value or "") for value in found)
+        return _checked(rank, world_size, " (of the environment's RANK and WORLD_SIZE)")
+    except ValueError as error:
+        raise SettingsError(
+            f"RANK, WORLD_SIZE: expected the numbers of this process in the environment, found {found[0]!r} and "
+            f"{found[1]!r}; pass rank= and world_size= ({error})"
+        ) from None
+
+
+def _checked(rank: Any, world_size: Any, hint: str) -> Ranks:
+    world_size = positive_int("world_size", world_size, hint)
+    rank = whole_number("rank", rank, 0, hint)
+    if rank >= world_size:
+        raise SettingsError(f"rank: expected below the world size of {world_size}{hint}, found {rank}")
+    return Ranks(rank, world_size)
+
+
+def check_dataset(dataset: object) -> CacheDataset:
+    """Check that a dataset is over a cache and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if not isinstance(dataset, CacheDataset):
+        raise SettingsError(f"dataset: expected a dataset over a cache, found {type(dataset).__name__}")
+    return dataset
+
+
+_told_of_pinning = False
+
+
+def can_pin() -> bool:
+    """Whether memory can be page-locked; says so once where it cannot."""
+    global _told_of_pinning
+    if torch.cuda.is_available():
+        return True
+    if not _told_of_pinning:
+        logger.warning("pin_memory: expected CUDA, found none; going on with ordinary memory")
+        _told_of_pinning = True
+    return False

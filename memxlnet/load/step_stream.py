@@ -1,0 +1,100 @@
+"""The steps of one epoch, gathered in blocks when they are asked for, or ahead of time in a thread."""
+
+from collections.abc import Iterator
+
+from memxlnet.background import Prefetched
+from memxlnet.load.plan import EpochPlan
+from memxlnet.load.steps import Step, StepMaker, StepRun
+
+RUN_ROWS = 4096
+"""Rows of which everything but the tokens is made together, some 0.4 MB: that takes little longer than for one step."""
+
+PREFETCH_BLOCKS = 2
+"""Blocks that are made ahead."""
+
+
+class _Maker:
+    """Makes blocks of steps, one after the other or any of them.
+
+    Args:
+        maker: Makes the tensors.
+        plan: The rows of the epoch.
+        first: The first step; nothing before it is read.
+    """
+
+    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int):
+        self._maker = maker
+        self._plan = plan
+        self._first = first
+        self._planned: tuple[range, StepRun | None] = (range(0), None)
+
+    def block(self, step: int) -> range:
+        """The block that holds a step."""
+        return self._clipped(self._plan.block(step, self._maker.block_rows))
+
+    def make(self, block: range) -> list[Step]:
+        """The steps of a block."""
+        steps, run = self._planned
+        if run is None or block.start not in steps or block[-1] not in steps:
+            steps = range(block.start, max(self._plan.block(block.start, RUN_ROWS).stop, block.stop))
+            run = self._maker.run(self._plan.step_rows(steps))
+            self._planned = (steps, run)
+        return run.steps(block.start - steps.start, block.stop - steps.start)
+
+    def all(self) -> Iterator[tuple[range, list[Step]]]:
+        """All blocks in their order."""
+        step = self._first
+        while step < self._plan.size.steps:
+            block = self.block(step)
+            yield block, self.make(block)
+            step = block.stop
+
+    def _clipped(self, steps: range) -> range:
+        return range(max(steps.start, self._first), steps.stop)
+
+
+class StepStream:
+    """The steps of an epoch from one step on.
+
+    Steps in the order of the epoch come from the block that is held or from the thread; others are gathered again.
+
+    Args:
+        maker: Makes the tensors.
+        plan: The rows of the epoch.
+        first: The first step; nothing before it is read.
+        ahead: Work ahead in a thread.
+    """
+
+    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool):
+        self._maker = _Maker(maker, plan, first)
+        self._held: tuple[range, list[Step]] = (range(0), [])
+        self._next: tuple[range, list[Step]] | None = None
+        self._items = Prefetched(_Maker(maker, plan, first).all(), PREFETCH_BLOCKS) if ahead else None
+
+    def __getitem__(self, step: int) -> Step:
+        """One step; a dictionary of its own over tensors that are shared with its block."""
+        steps, made = self._held
+        if step not in steps:
+            steps, made = self._held = self._block(step)
+        return dict(made[step - steps.start])
+
+    def _block(self, step: int) -> tuple[range, list[Step]]:
+        wanted = self._maker.block(step)
+        found = self._taken(wanted)
+        return (wanted, self._maker.make(wanted)) if found is None else found
+
+    def _taken(self, wanted: range) -> tuple[range, list[Step]] | None:
+        """The block from the thread, or None where that is past it (an index went back) or stayed in a parent."""
+        if self._items is None or not self._items.is_here:
+            return None
+        while self._next is None or self._next[0].start < wanted.start:
+            try:
+                self._next = next(self._items)
+            except StopIteration:
+                return None
+        return self._next if self._next[0] == wanted else None
+
+    def close(self) -> None:
+        """End the background thread."""
+        if self._items is not None:
+            self._items.close()

@@ -1,0 +1,348 @@
+"""The loaders in the hands of torch, torchdata, Accelerate, transformers and Lightning."""
+
+import importlib
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator, skip_first_batches
+from torch.utils.data import DataLoader, DistributedSampler
+from torchdata.stateful_dataloader import StatefulDataLoader
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    Trainer,
+    TrainingArguments,
+    XLNetConfig,
+    XLNetForQuestionAnsweringSimple,
+)
+
+from memxlnet.errors import SettingsError
+from memxlnet.load.batches import model_inputs
+from memxlnet.load.collate import Collate
+from memxlnet.load.create import create_dataloader
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.order import shuffled
+from memxlnet.load.regular import ShuffledRows
+from tests.load.helpers import assert_same_tensors
+
+SEED = 5
+
+Batches = list[dict[str, Any]]
+
+FORK_WARNS = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+
+
+def regular(dataset: CacheDataset, batch_size: int = 40, **options: Any) -> Any:
+    return create_dataloader(dataset, batch_size, shuffle=True, seed=SEED, use_time_step_major=False, **options)
+
+
+def assert_same_batches(found: Batches, expected: Batches) -> None:
+    for mine, theirs in zip(found, expected, strict=True):
+        assert_same_tensors(mine, theirs)
+
+
+def rows_of(batches: Batches) -> list[int]:
+    return [row for batch in batches for row in batch["rows"].tolist()]
+
+
+def order(dataset: CacheDataset, epoch: int) -> list[int]:
+    found: list[int] = shuffled(len(dataset), SEED, epoch).tolist()
+    return found
+
+
+class TestTorch:
+    @FORK_WARNS
+    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    def test_persistent_workers_read_each_epoch_in_its_own_order(self, lazy: CacheDataset, method: str) -> None:
+        loader = regular(lazy, num_workers=2, persistent_workers=True, multiprocessing_context=method)
+        alone = regular(lazy)
+        for epoch in range(2):
+            found = list(loader)
+            assert_same_batches(found, list(alone))
+            assert rows_of(found) == order(lazy, epoch)
+
+    def test_a_loop_that_stops_early_begins_the_epoch_again(self, lazy: CacheDataset) -> None:
+        loader = regular(lazy)
+        for batch, _ in zip(loader, range(2), strict=False):
+            assert len(batch["rows"]) == 40
+        assert rows_of(list(loader)) == order(lazy, 0)
+        assert rows_of(list(loader)) == order(lazy, 1)
+
+    @pytest.mark.parametrize("ranks", [1, 3])
+    def test_a_distributed_sampler_deals_out_every_row(self, lazy: CacheDataset, ranks: int) -> None:
+        dealt = []
+        for rank in range(ranks):
+            sampler: DistributedSampler[Any] = DistributedSampler(lazy, ranks, rank, seed=SEED)
+            loader: DataLoader[Any] = DataLoader(lazy, 10, sampler=sampler, collate_fn=Collate())
+            batches = list(loader)
+            for batch in batches:
+                expected = lazy.gather(batch["rows"])
+                assert all(torch.equal(batch[name], column.long()) for name, column in expected.items())
+            dealt.append(rows_of(batches))
+        assert len(lazy) % ranks == 0, "else the sampler deals out some rows twice"
+        assert sorted(itertools.chain.from_iterable(dealt)) == list(range(len(lazy)))
+
+
+class TestAccelerate:
+    def test_a_prepared_loader_gives_the_same_batches_of_the_same_epochs(self, lazy: CacheDataset) -> None:
+        prepared = Accelerator(cpu=True).prepare(regular(lazy))
+        assert len(prepared) == len(regular(lazy))
+        alone = regular(lazy)
+        for _ in range(3):
+            assert_same_batches(list(prepared), list(alone))
+
+    def test_set_epoch_reaches_the_order(self, lazy: CacheDataset) -> None:
+        prepared = Accelerator(cpu=True).prepare(regular(lazy))
+        for epoch in (4, 0, 4):
+            torch.manual_seed(epoch)
+            prepared.set_epoch(epoch)
+            assert rows_of(list(prepared)) == order(lazy, epoch)
+
+    def test_a_time_step_major_loader_is_left_as_it_is(self, lazy: CacheDataset) -> None:
+        loader = create_dataloader(lazy, 4)
+        assert Accelerator(cpu=True).prepare(loader) is loader
+
+    @pytest.mark.parametrize("prepare", [False, True])
+    @pytest.mark.parametrize("skipped", [0, 3])
+    def test_first_batches_can_be_skipped(self, lazy: CacheDataset, prepare: bool, skipped: int) -> None:
+        loader = regular(lazy)
+        if prepare:
+            loader = Accelerator(cpu=True).prepare(loader)
+            loader.set_epoch(2)
+        else:
+            loader.sampler.set_epoch(2)
+        found = list(skip_first_batches(loader, skipped))
+        alone = regular(lazy)
+        alone.sampler.set_epoch(2)
+        assert_same_batches(found, list(alone)[skipped:])
+
+
+def stateful(dataset: CacheDataset, **options: Any) -> Any:
+    sampler = ShuffledRows(len(dataset), SEED)
+    return StatefulDataLoader(dataset, 40, sampler=sampler, collate_fn=Collate(), **options)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+class TestTorchdata:
+    @FORK_WARNS
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize(("epochs", "taken"), [(0, 4), (1, 7)])
+    def test_goes_on_in_the_middle_of_an_epoch(self, lazy: CacheDataset, epochs: int, taken: int, workers: int) -> None:
+        alone = regular(lazy)
+        expected = [list(alone) for _ in range(epochs + 2)]
+        loader = stateful(lazy, num_workers=workers)
+        for epoch in range(epochs):
+            assert_same_batches(list(loader), expected[epoch])
+        first = list(itertools.islice(loader, taken))
+        state = json.loads(json.dumps(loader.state_dict()))
+        resumed = stateful(lazy, num_workers=workers)
+        resumed.load_state_dict(state)
+        assert_same_batches(first + list(resumed), expected[epochs])
+        assert_same_batches(list(resumed), expected[epochs + 1])
+
+    @FORK_WARNS
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("batch_size", [40, 48])
+    @pytest.mark.parametrize("drop_last", [False, True])
+    def test_goes_on_with_the_next_epoch_after_one(
+        self, lazy: CacheDataset, workers: int, batch_size: int, drop_last: bool
+    ) -> None:
+        assert (len(lazy) % batch_size == 0) is (batch_size == 48)
+
+        def made() -> Any:
+            options = {"num_workers": workers, "drop_last": drop_last, "collate_fn": Collate()}
+            return StatefulDataLoader(lazy, batch_size, sampler=ShuffledRows(len(lazy), SEED), **options)
+
+        loader, resumed = made(), made()
+        list(loader)
+        resumed.load_state_dict(loader.state_dict())
+        kept = len(lazy) // batch_size * batch_size if drop_last else len(lazy)
+        assert rows_of(list(resumed)) == order(lazy, 1)[:kept]
+        assert rows_of(list(resumed)) == order(lazy, 2)[:kept]
+
+    def test_goes_on_after_the_last_batch_with_the_next_epoch(self, lazy: CacheDataset) -> None:
+        loader, resumed = stateful(lazy), stateful(lazy)
+        list(itertools.islice(loader, len(loader)))
+        resumed.load_state_dict(loader.state_dict())
+        assert list(resumed) == []
+        assert rows_of(list(resumed)) == order(lazy, 1)
+
+    def test_a_state_before_the_first_batch(self, lazy: CacheDataset) -> None:
+        loader, resumed = stateful(lazy), stateful(lazy)
+        loader.sampler.set_epoch(3)
+        resumed.load_state_dict(loader.state_dict())
+        assert rows_of(list(resumed)) == order(lazy, 3)
+        assert resumed.sampler.epoch == 4
+
+    def test_goes_on_without_batches_too(self, lazy: CacheDataset) -> None:
+        def made() -> Any:
+            return StatefulDataLoader(lazy, None, sampler=ShuffledRows(len(lazy), SEED), collate_fn=dict)
+
+        loader, resumed = made(), made()
+        found = list(itertools.islice(loader, 7))
+        resumed.load_state_dict(loader.state_dict())
+        found += resumed
+        assert_same_batches(found, [lazy[row] for row in order(lazy, 0)])
+
+    def test_a_state_of_another_order_is_refused(self) -> None:
+        rows = iter(ShuffledRows(10, SEED))
+        taken = list(itertools.islice(rows, 4))
+        state = rows.state_dict()
+        assert state == {"epoch": 0, "handed_out": 4, "seed": SEED, "num_rows": 10}
+        for sampler, message in (
+            (ShuffledRows(10, 6), "state: seed: expected 6 as in this sampler, found 5"),
+            (ShuffledRows(11, SEED), "state: num_rows: expected 11 as in this sampler, found 10"),
+        ):
+            with pytest.raises(SettingsError, match=message):
+                iter(sampler).load_state_dict(state)
+        again = iter(ShuffledRows(10, SEED))
+        for wrong in ({}, None, [1], {**state, "more": 1}):
+            with pytest.raises(SettingsError, match="state: expected the fields epoch, handed_out, num_rows, seed"):
+                again.load_state_dict(wrong)  # type: ignore[arg-type]
+        for name, value in (("epoch", -1), ("handed_out", 11), ("handed_out", 0.5)):
+            with pytest.raises(SettingsError, match=f"state: {name}"):
+                again.load_state_dict({**state, name: value})
+        again.load_state_dict(state)
+        assert [*taken, *again] == shuffled(10, SEED, 0).tolist()
+
+
+def xlnet(dataset: CacheDataset) -> Any:
+    vocabulary = dataset.manifest.vocabulary_size
+    return XLNetForQuestionAnsweringSimple(
+        XLNetConfig(vocab_size=vocabulary, d_model=16, n_layer=1, n_head=2, d_inner=32)
+    )
+
+
+def bert(dataset: CacheDataset) -> Any:
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    # XLNet's layout has more segment types than BERT's.
+    vocabulary = dataset.manifest.vocabulary_size
+    return BertForQuestionAnswering(BertConfig(vocab_size=vocabulary, type_vocab_size=5, **sizes))
+
+
+@pytest.mark.slow
+@FORK_WARNS
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("remove_unused", [True, False])
+@pytest.mark.parametrize("make", [xlnet, bert])
+def test_the_trainer_of_transformers_trains_and_predicts(
+    lazy: CacheDataset, tmp_path: Path, make: Any, remove_unused: bool, workers: int
+) -> None:
+    model = make(lazy)
+    arguments = TrainingArguments(
+        output_dir=str(tmp_path),
+        max_steps=3,
+        per_device_train_batch_size=4,
+        report_to="none",
+        save_strategy="no",
+        use_cpu=True,
+        disable_tqdm=True,
+        logging_steps=1,
+        remove_unused_columns=remove_unused,
+        dataloader_num_workers=workers,
+    )
+    trainer = Trainer(model=model, args=arguments, train_dataset=lazy, data_collator=Collate())
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert len(losses) == 3
+    assert torch.isfinite(torch.tensor(losses)).all()
+    told = trainer.predict(lazy)
+    assert torch.equal(torch.as_tensor(told.label_ids[0]), lazy.gather(range(len(lazy)))["start_positions"])
+    with torch.no_grad():
+        expected = model.eval()(**model_inputs(Collate()(lazy.__getitems__(range(8))), model))
+    assert torch.allclose(torch.as_tensor(told.predictions[0][:8]), expected.start_logits, atol=1e-5)
+
+
+@pytest.fixture
+def lightning() -> Any:
+    """The modules for Lightning, which takes seconds to load."""
+    pytest.importorskip("lightning")
+    return importlib.import_module("tests.load.ecosystem_lightning")
+
+
+def streamed(dataset: CacheDataset, lanes: str) -> Any:
+    size = 40 if lanes == "refilled" else 4
+    return create_dataloader(dataset, size, shuffle=True, seed=SEED, lanes=lanes, max_segments=4, num_workers=1)
+
+
+def steps_of(dataset: CacheDataset, lanes: str, epochs: int) -> list[tuple[int, list[int]]]:
+    """The rows of all steps of some epochs, and the epoch of each."""
+    found = []
+    loader = streamed(dataset, lanes)
+    for epoch in range(epochs):
+        steps = loader if lanes == "refilled" else itertools.chain.from_iterable(loader)
+        found += [(epoch, step["rows"].tolist()) for step in steps]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated")
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+class TestLightning:
+    def test_reads_the_epochs_of_an_ordinary_loader(self, lazy: CacheDataset, lightning: Any, tmp_path: Path) -> None:
+        module = lightning.Recurrent(lazy)
+        lightning.trainer(tmp_path, 2).fit(module, regular(lazy))
+        assert [row for epoch, rows in module.seen for row in rows] == [*order(lazy, 0), *order(lazy, 1)]
+        assert torch.isfinite(torch.tensor(module.losses)).all()
+
+    @pytest.mark.parametrize(("lanes", "moves"), [("refilled", True), ("refilled", False), ("aligned", False)])
+    def test_reads_the_epochs_of_a_time_step_major_loader(
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str, moves: bool
+    ) -> None:
+        loader = streamed(lazy, lanes)
+        module = lightning.Recurrent(lazy, loader, moves)
+        lightning.trainer(tmp_path, 2).fit(module, loader)
+        assert module.seen == steps_of(lazy, lanes, 2)
+        assert torch.isfinite(torch.tensor(module.losses)).all()
+
+    @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
+    def test_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str
+    ) -> None:
+        """Lightning saves the state of the loader of its own accord."""
+        loader = streamed(lazy, lanes)
+        whole = lightning.Recurrent(lazy, loader, moves=False)
+        lightning.trainer(tmp_path, 2).fit(whole, loader)
+        for batches in (2, 6):
+            again = streamed(lazy, lanes)
+            resumed = lightning.Recurrent(lazy, again, moves=False)
+            lightning.trainer(tmp_path, 2).fit(resumed, again, ckpt_path=tmp_path / f"{batches}.ckpt")
+            assert resumed.losses == whole.losses[batches:]
+            assert resumed.seen == whole.seen[-len(resumed.seen) :]
+
+    @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
+    def test_moves_on_to_the_next_epoch_without_being_told(
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str
+    ) -> None:
+        module = lightning.Recurrent(lazy, moves=False)
+        lightning.trainer(tmp_path, 2).fit(module, streamed(lazy, lanes))
+        assert module.seen == steps_of(lazy, lanes, 2)
+
+    def test_moves_a_group_to_the_device(self, lazy: CacheDataset, lightning: Any, tmp_path: Path) -> None:
+        module = lightning.Recurrent(lazy)
+        lightning.trainer(tmp_path, 1).fit(module, streamed(lazy, "aligned"))
+        assert module.seen == steps_of(lazy, "aligned", 1)
+
+    def test_the_ids_can_be_read_after_a_step_was_moved(
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path
+    ) -> None:
+        module = lightning.ReadsIds(lazy)
+        lightning.trainer(tmp_path, 1).fit(module, streamed(lazy, "refilled"))
+        assert {name for ids in module.ids for name in ids} == {"", *lazy.get_all_documents()}
+
+
+def test_the_next_iteration_begins_where_the_state_says(lazy: CacheDataset) -> None:
+    loader = streamed(lazy, "refilled")
+    steps = iter(loader)
+    for _ in range(len(loader)):
+        next(steps)
+    state = loader.state_dict()
+    assert (state["epoch"], state["step"]) == (1, 0)
+    resumed = streamed(lazy, "refilled")
+    resumed.load_state_dict(state)
+    assert torch.equal(next(iter(loader))["rows"], next(iter(resumed))["rows"])

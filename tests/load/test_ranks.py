@@ -1,0 +1,186 @@
+"""Several processes, started by torchrun as users start them, train together on documents of uneven length."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memxlnet.load.create import create_dataloader
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.loader import TimeStepMajorDataLoader
+from tests.load.helpers import Built
+from tests.load.rank_scripts.train import made, seen, steps_of
+from tests.support import ROOT
+
+TIMEOUT = 120
+
+BATCH_SIZE = 2
+"""Lanes of a rank, as the script has it."""
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "aligned": {"shuffle": True, "seed": 7},
+    "refilled": {"shuffle": True, "seed": 7, "lanes": "refilled"},
+    "cut": {"shuffle": True, "seed": 7, "max_segments": 3, "window": "random", "group_by_length": True},
+}
+
+Told = list[dict[str, Any]]
+"""What each rank wrote."""
+
+
+def torchrun(cache: Path, out: Path, processes: int) -> Told:
+    """Run the script in so many processes; they must end well and in time."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    with subprocess.Popen(
+        [*command, "--module", "tests.load.rank_scripts.train", str(cache), str(out)],
+        cwd=ROOT,
+        env={**environment, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            told, _ = process.communicate(timeout=TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # torchrun ends its processes when it is asked to end, not when it is killed.
+            process.terminate()
+            told, _ = process.communicate(timeout=60)
+            pytest.fail(f"{processes} processes hang:\n{told[-3000:]}")
+    assert process.returncode == 0, told[-5000:]
+    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
+
+
+@pytest.fixture(scope="session", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def told(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return torchrun(built.plain, tmp_path_factory.mktemp("ranks"), request.param)
+
+
+def lanes_of(told: list[list[dict[str, Any]]]) -> Iterator[tuple[str, int, bool, bool]]:
+    """Document, row, and whether it is the first and the last, of all lanes of all ranks that hold a segment."""
+    for step in itertools.chain.from_iterable(told):
+        for one in zip(step["ids"], step["rows"], step["reset"], step["is_last"], strict=True):
+            if one[1] >= 0:
+                yield one
+
+
+class TestTogether:
+    def test_ranks_find_their_place_before_and_after_the_group_is_made(self, told: Told) -> None:
+        for rank, one in enumerate(told):
+            assert one["before"] == [rank, len(told)]
+            assert all(one[kind]["ranks"] == [rank, len(told)] for kind in OPTIONS)
+
+    @pytest.mark.parametrize("kind", OPTIONS)
+    def test_all_ranks_have_the_same_number_of_steps_of_equal_shape(self, told: Told, kind: str) -> None:
+        for steps in zip(*(one[kind]["steps"] for one in told), strict=True):
+            assert len({len(step["rows"]) for step in steps}) == 1
+        for lanes in ("aligned", "refilled"):
+            assert len({len(one["evaluation"][lanes]) for one in told}) == 1
+
+    @pytest.mark.parametrize("kind", OPTIONS)
+    def test_documents_are_disjoint(self, told: Told, kind: str) -> None:
+        documents = [{lane[0] for lane in lanes_of([one[kind]["steps"]])} for one in told]
+        assert sum(map(len, documents)) == len(set().union(*documents))
+
+    @pytest.mark.parametrize("kind", ["aligned", "refilled"])
+    def test_training_reads_every_segment_once(self, told: Told, built: Built, kind: str) -> None:
+        rows = Counter(row for _, row, _, _ in lanes_of([one[kind]["steps"] for one in told]))
+        assert rows == Counter(range(len(CacheDataset(built.plain))))
+
+    @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+    def test_evaluation_reads_every_document_and_segment_once(self, told: Told, built: Built, lanes: str) -> None:
+        dataset = CacheDataset(built.plain)
+        assert len(dataset.get_all_documents()) % (3 * len(told)), "the last group must be smaller"
+        found = list(lanes_of([one["evaluation"][lanes] for one in told]))
+        assert Counter(row for _, row, _, _ in found) == Counter(range(len(dataset)))
+        every_document = Counter(list(dataset.get_all_documents()))
+        assert Counter(name for name, _, reset, _ in found if reset) == every_document
+        assert Counter(name for name, _, _, last in found if last) == every_document
+        for name, row, reset, last in found:
+            rows = dataset.get_document_segments(name)
+            assert (row in rows, reset, last) == (True, row == rows[0], row == rows[-1])
+
+    def test_a_rank_without_a_document_in_the_last_group_trains_along(self, told: Told) -> None:
+        idle = told[-1]["aligned"]["steps"][-1]
+        assert set(idle["ids"]) == {""}
+        assert (idle["num_active"], idle["loss"]) == (0, 0.0)
+        assert told[0]["aligned"]["steps"][-1]["num_active"] + told[1]["aligned"]["steps"][-1]["num_active"] > 0
+
+    @pytest.mark.parametrize("kind", OPTIONS)
+    def test_all_ranks_end_with_the_same_parameters(self, told: Told, kind: str) -> None:
+        assert len({one[kind]["parameters"][0] for one in told}) == 1
+        losses = torch.tensor([step["loss"] for one in told for step in one[kind]["steps"]])
+        assert torch.isfinite(losses).all()
+
+    @pytest.mark.parametrize("kind", OPTIONS)
+    def test_training_goes_on_to_the_same_parameters(self, told: Told, kind: str) -> None:
+        for one in told:
+            assert one[kind]["resumed"] == one[kind]["steps"][one[kind]["stop"] :]
+            assert one[kind]["parameters"][0] == one[kind]["parameters"][1]
+
+
+def of_all_ranks(steps: Any) -> list[list[tuple[int, bool, bool]]]:
+    """The lanes with a segment of each step, rank after rank."""
+    found = []
+    for parts in zip(*steps, strict=True):
+        lanes = [zip(part["rows"], part["reset"], part["is_last"], strict=True) for part in parts]
+        found.append([lane for lane in itertools.chain.from_iterable(lanes) if lane[0] >= 0])
+    return found
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_another_number_of_ranks_goes_on_with_the_state(told: Told, built: Built, kind: str, world_size: int) -> None:
+    dataset = CacheDataset(built.plain)
+    states = [one[kind]["state"] for one in told]
+    assert all(state == states[0] for state in states)
+    assert states[0]["step"] == told[0][kind]["stop"] > 0
+    lanes = BATCH_SIZE * len(told) // world_size
+    found = []
+    for rank in range(world_size):
+        loader = made(dataset, lanes, rank=rank, world_size=world_size, **OPTIONS[kind])
+        loader.load_state_dict(states[rank % len(states)])
+        found.append([seen(step) for step in steps_of(loader)])
+    whole = of_all_ranks([one[kind]["steps"] for one in told])
+    assert of_all_ranks(found) == whole[states[0]["step"] :]
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_the_stream_of_all_ranks_does_not_depend_on_their_number(built: Built, kind: str, epoch: int) -> None:
+    dataset = CacheDataset(built.plain)
+
+    def stream(world_size: int) -> list[list[tuple[int, bool, bool]]]:
+        loaders = [
+            made(dataset, 8 // world_size, rank=rank, world_size=world_size, **OPTIONS[kind])
+            for rank in range(world_size)
+        ]
+        for loader in loaders:
+            loader.set_epoch(epoch)
+        return of_all_ranks([[seen(step) for step in steps_of(loader)] for loader in loaders])
+
+    expected = stream(1)
+    assert [stream(world_size) for world_size in (2, 4, 8)] == [expected] * 3
+
+
+@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+@pytest.mark.parametrize("world_size", [3, 16])
+def test_more_ranks_than_documents_share_them_out(built: Built, lanes: str, world_size: int) -> None:
+    dataset = CacheDataset(built.plain)
+    loaders = [
+        create_dataloader(dataset, 1, rank=rank, world_size=world_size, lanes=lanes, evaluation=True)
+        for rank in range(world_size)
+    ]
+    steps = []
+    for loader in loaders:
+        assert isinstance(loader, TimeStepMajorDataLoader)
+        steps.append([seen(step) for step in steps_of(loader)])
+    assert len({len(one) for one in steps}) == 1
+    assert sorted(row for _, row, _, _ in lanes_of(steps)) == list(range(len(dataset)))
