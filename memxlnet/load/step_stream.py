@@ -6,8 +6,8 @@ from memxlnet.background import Prefetched
 from memxlnet.load.plan import EpochPlan
 from memxlnet.load.steps import Step, StepMaker, StepRun
 
-RUN_ROWS = 4096
-"""Rows of which everything but the tokens is made together, some 0.4 MB: that takes little longer than for one step."""
+RUN_ROWS, RUN_STEPS = 4096, 256
+"""Rows and steps of which everything but the tokens is made together at most, some 0.4 MB."""
 
 PREFETCH_BLOCKS = 2
 """Blocks that are made ahead."""
@@ -36,7 +36,8 @@ class _Maker:
         """The steps of a block."""
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
-            steps = range(block.start, max(self._plan.block(block.start, RUN_ROWS).stop, block.stop))
+            stop = min(self._plan.block(block.start, RUN_ROWS).stop, block.start + RUN_STEPS)
+            steps = range(block.start, max(stop, block.stop))
             run = self._maker.run(self._plan.step_rows(steps))
             self._planned = (steps, run)
         return run.steps(block.start - steps.start, block.stop - steps.start)
