@@ -158,6 +158,15 @@ def waiting_figures() -> dict[str, Any]:
     return figures
 
 
+def pressure_figures() -> dict[str, Any]:
+    """A cold shuffled loop over a cache three times as large as the memory it may use, with page advice and without."""
+    large = str(large_cache(TENFOLD))
+    return {
+        f"page advice {advice}": in_process("benchmarks.loading_once", "pressure", large, advice)
+        for advice in ("on", "off")
+    }
+
+
 def epoch_ram_figures() -> dict[str, Any]:
     """Growth of anonymous RAM over an epoch, each in a process of its own."""
     caches: dict[str, Path] = {
@@ -203,6 +212,7 @@ LOADING: dict[str, Callable[[], dict[str, Any]]] = {
     "epoch": epoch_figures,
     "regular": regular_figures,
     "waiting": waiting_figures,
+    "pressure": pressure_figures,
     "epoch-ram": epoch_ram_figures,
     "resume": resume_figures,
 }

@@ -5,7 +5,8 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ from benchmarks.data import large_cache
 from benchmarks.loading import BATCH, steps_of
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
 from memxlnet import CarriedState, create_dataloader
+from memxlnet.load import page_advice
 from memxlnet.load.datasets import CacheDataset
 
-WAITING_STEPS = 600
+WAITING_STEPS = 3600
 
 MODEL_SECONDS = 0.005
+
+PRESSURE_BYTES, PRESSURE_STEPS = 10**9, 600
 
 
 def evict(directory: Path) -> None:
@@ -45,10 +49,11 @@ def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
             dataset.gather(range(0, len(dataset)), (name,))
     loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
     work = _sleep if model == "sleep" else _xlnet(dataset)
-    steps = steps_of(loader)
-    work(next(steps))
-    waited, begun = 0.0, time.perf_counter()
-    number = WAITING_STEPS if model == "sleep" else WAITING_STEPS // 30
+    if model == "xlnet":
+        work(next(steps_of(create_dataloader(CacheDataset(large_cache(1)), BATCH, dtype="stored", lanes="refilled"))))
+    # From the start: the first steps are those that wait longest.
+    steps, waited, begun = steps_of(loader), 0.0, time.perf_counter()
+    number = WAITING_STEPS if model == "sleep" else WAITING_STEPS // 180
     before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     for _ in range(number):
         asked = time.perf_counter()
@@ -58,6 +63,45 @@ def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
     seconds = time.perf_counter() - begun
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before
     return {"share waited": waited / seconds, "ms a step": seconds / number * 1e3, "pages waited for": faults}
+
+
+def pressure(directory: str, advice: str) -> dict[str, Any]:
+    """A cold shuffled loop where the process may hold a third of the cache, pages included."""
+    with memory_limit(PRESSURE_BYTES):
+        evict(Path(directory))
+        if advice == "off":
+            page_advice.available_memory = lambda: 2**63
+        dataset = CacheDataset(directory)
+        loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
+        steps = steps_of(loader)
+        number = PRESSURE_STEPS if advice == "on" else PRESSURE_STEPS // 10
+        waited, begun = 0.0, time.perf_counter()
+        for _ in range(number):
+            asked = time.perf_counter()
+            step = next(steps)
+            waited += time.perf_counter() - asked
+            _sleep(step)
+        seconds = time.perf_counter() - begun
+        return {"share waited": waited / seconds, "ms a step": seconds / number * 1e3, "steps": number}
+
+
+@contextmanager
+def memory_limit(size: int) -> Iterator[None]:
+    """Put this process into a control group whose memory, pages included, is bounded; needs root on Linux."""
+    version_1 = Path("/sys/fs/cgroup/memory")
+    root, name = (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (version_1.parent, "memory.max")
+    group = root / f"memxlnet-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / name).write_text(str(size))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+    except OSError as error:
+        raise SystemExit(f"pressure: expected to make a control group at {group}, found {error}") from error
+    try:
+        yield
+    finally:
+        (root / "cgroup.procs").write_text(str(os.getpid()))
+        group.rmdir()
 
 
 def _sleep(step: Any) -> None:
@@ -128,6 +172,7 @@ if __name__ == "__main__":
     what: dict[str, Callable[..., dict[str, Any]]] = {
         "waiting": waiting,
         "ram": ram,
+        "pressure": pressure,
         "datasets": datasets_in_torch_format,
     }
     print(json.dumps(what[sys.argv[1]](*sys.argv[2:])))

@@ -26,6 +26,7 @@ from memxlnet.load.options import (
     schedule,
 )
 from memxlnet.load.order import Ints, grouped_by_length, shuffled
+from memxlnet.load.page_advice import advised
 from memxlnet.load.plan import AlignedPlan, EpochSize, Order
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.step_stream import StepStream
@@ -165,7 +166,11 @@ class TimeStepMajorDataLoader:
         plan = self._plan(epoch)
         # Groups of iterations before the newest go on to count in a position that nobody asks for.
         position = self._position = Position(epoch, plan.size.steps, first)
-        with closing(StepStream(self._maker, plan, first, bool(self.num_workers))) as stream:
+        at_random = self.settings.shuffle or self.settings.group_by_length
+        with (
+            advised(self.dataset, at_random) as advice,
+            closing(StepStream(self._maker, plan, first, bool(self.num_workers), advice)) as stream,
+        ):
             if isinstance(plan, AlignedPlan):
                 yield from self._groups(plan, stream, position)
             else:

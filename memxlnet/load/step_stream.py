@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from memxlnet.background import Prefetched
+from memxlnet.load.page_advice import PageAdvice
 from memxlnet.load.plan import EpochPlan
 from memxlnet.load.steps import Step, StepMaker, StepRun
 
@@ -20,10 +21,12 @@ class _Maker:
         maker: Makes the tensors.
         plan: The rows of the epoch.
         first: The first step; nothing before it is read.
+        advice: Asks for the pages of a run before its tokens are gathered.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int):
+    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, advice: PageAdvice | None):
         self._maker = maker
+        self._advice = advice
         self._plan = plan
         self._first = first
         self._planned: tuple[range, StepRun | None] = (range(0), None)
@@ -37,9 +40,13 @@ class _Maker:
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
             stop = min(self._plan.block(block.start, RUN_ROWS).stop, block.start + RUN_STEPS)
-            steps = range(block.start, max(stop, block.stop))
+            last = self._plan.block(stop - 1, self._maker.block_rows)
+            # Whole blocks: one that reaches beyond the run begins the next one.
+            steps = range(block.start, max(stop if last.stop == stop else last.start, block.stop))
             run = self._maker.run(self._plan.step_rows(steps))
             self._planned = (steps, run)
+            if self._advice is not None:
+                self._advice.expect(run.rows)
         return run.steps(block.start - steps.start, block.stop - steps.start)
 
     def all(self) -> Iterator[tuple[range, list[Step]]]:
@@ -64,13 +71,14 @@ class StepStream:
         plan: The rows of the epoch.
         first: The first step; nothing before it is read.
         ahead: Work ahead in a thread.
+        advice: Asks for pages before they are read.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool):
-        self._maker = _Maker(maker, plan, first)
+    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool, advice: PageAdvice | None = None):
+        self._maker = _Maker(maker, plan, first, advice)
         self._held: tuple[range, list[Step]] = (range(0), [])
         self._next: tuple[range, list[Step]] | None = None
-        self._items = Prefetched(_Maker(maker, plan, first).all(), PREFETCH_BLOCKS) if ahead else None
+        self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
         """One step; a dictionary of its own over tensors that are shared with its block."""

@@ -14,6 +14,7 @@ from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints
 from memxlnet.load.plan import StepRows
 from memxlnet.load.segments import METADATA
+from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.settings import one_of
 
 Step = dict[str, Any]
@@ -26,8 +27,6 @@ what the cache of a core holds. A document of 1,000 segments is never gathered w
 ENDED_LABELS = ("ignore", "cls")
 
 CONTEXT_MASK = "context_mask"
-
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 
 _POSITIONS = ("start_positions", "end_positions")
 
@@ -133,7 +132,7 @@ class StepMaker:
             ended: The places of padding in them.
             context: Where their contexts lie, if a context mask is wanted.
         """
-        columns = as_dtype(self._dataset.features.gather(rows, _TOKENS), self._dtype)
+        columns = as_dtype(self._dataset.features.gather(rows, TOKEN_COLUMNS), self._dtype)
         if context:
             columns[CONTEXT_MASK] = context_mask(context, self._length)
         if len(ended):
@@ -170,7 +169,11 @@ class StepMaker:
 
 
 class StepRun:
-    """Consecutive steps, of which all but the token columns is made."""
+    """Consecutive steps, of which all but the token columns is made.
+
+    Attributes:
+        rows: int64[steps x lanes], the rows that are gathered; any row stands in for padding.
+    """
 
     def __init__(
         self,
@@ -183,7 +186,7 @@ class StepRun:
     ):
         self._maker = maker
         self._plan = plan
-        self._rows = rows
+        self.rows = rows
         self._context = context
         self._names = names
         self._small = small
@@ -199,7 +202,7 @@ class StepRun:
         flat = slice(start * lanes, stop * lanes)
         ended = np.flatnonzero(self._plan.rows[start:stop].reshape(-1) < 0)
         context = {name: column[flat] for name, column in self._context.items()}
-        columns = self._maker.tokens(self._rows[flat], ended, context)
+        columns = self._maker.tokens(self.rows[flat], ended, context)
         parts = [column.view(-1, lanes, column.shape[1]).unbind(0) for column in columns.values()]
         names = (*columns, *self._names)
         made = [

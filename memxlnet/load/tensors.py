@@ -15,6 +15,10 @@ MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positio
 """What a model takes, in the order of a model's arguments."""
 
 
+TOKEN_COLUMNS = MODEL_COLUMNS[:3]
+"""The columns with a value for each token, which are almost all of a cache."""
+
+
 class FeatureTensors:
     """The features of a cache as tensors.
 
@@ -39,6 +43,24 @@ class FeatureTensors:
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
         return torch.from_numpy(shard.columns[name]) if shard.writable else None
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of the token columns in all shards."""
+        return sum(shard.columns[name].nbytes for shard in self._shards for name in TOKEN_COLUMNS)
+
+    def advise(self, option: int) -> None:
+        """Tell the system how the token columns will be read (madvise)."""
+        for shard in self._shards:
+            for name in TOKEN_COLUMNS:
+                shard.advise(option, name, 0, shard.row_stop - shard.row_start)
+
+    def advise_rows(self, option: int, rows: Tensor) -> None:
+        """Tell the system how the token columns of some rows, in range, will be read: a call a row and column."""
+        for row in dict.fromkeys(rows.tolist()):
+            shard, local = self._place(row)
+            for name in TOKEN_COLUMNS:
+                self._shards[shard].advise(option, name, local, local + 1)
 
     def column(self, name: str) -> list[Tensor]:
         """A whole column, one tensor per shard: views of the map (copies where the map is read-only)."""

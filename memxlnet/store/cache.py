@@ -42,6 +42,8 @@ class FeatureShard:
         batch = reader.get_batch(0)
         if batch.num_rows != rows:
             raise _damaged(mapped.path, f"{rows} rows (manifest)", batch.num_rows)
+        self._mapped = mapped
+        self._offsets: dict[str, int] = {}
         self.columns: dict[str, NDArray[Any]] = {}
         for index, field in enumerate(schema):
             column = batch.column(index)
@@ -54,6 +56,19 @@ class FeatureShard:
             if any(part is not None for part in column.buffers()[:-1]):
                 raise _damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
             self.columns[field.name] = _view(mapped, field.type, rows, offset)
+            self._offsets[field.name] = offset
+
+    def advise(self, option: int, name: str, start: int, stop: int) -> None:
+        """Tell the system how the pages of some rows of a column will be read (madvise).
+
+        Args:
+            option: Such as `mmap.MADV_WILLNEED`.
+            name: The column.
+            start: The first row, counted from the first of the shard.
+            stop: The one behind the last.
+        """
+        width = self.columns[name][:1].nbytes
+        self._mapped.advise(option, self._offsets[name] + start * width, (stop - start) * width)
 
 
 def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDArray[Any]:

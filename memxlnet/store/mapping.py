@@ -37,6 +37,7 @@ class MappedFile:
     def __init__(self, path: Path, in_memory: bool = False):
         self.path = path
         self.writable = True
+        self._is_mapped = not in_memory
         self._data: Any
         try:
             with path.open("rb") as file:
@@ -72,3 +73,9 @@ class MappedFile:
         Laid over the map itself: Arrow buffers sliced from a writable map are flagged read-only.
         """
         return np.frombuffer(self._data, dtype, count, offset)
+
+    def advise(self, option: int, offset: int, size: int) -> None:
+        """Tell the system how pages will be read (madvise); nothing where the bytes were read into RAM."""
+        if self._is_mapped:
+            begin = offset - offset % mmap.PAGESIZE
+            self._data.madvise(option, begin, offset + size - begin)

@@ -65,6 +65,7 @@ class TestBlocks:
         self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(StepMaker, "block_rows", 10)
+        monkeypatch.setattr(step_stream, "RUN_STEPS", 10**6)
         expected = steps_of(time_major(long, 2))
         for run_rows in (1, 10, 300, 4096):
             monkeypatch.setattr(step_stream, "RUN_ROWS", run_rows)
@@ -74,6 +75,14 @@ class TestBlocks:
             assert sum(sizes(gathers.small)) == sum(sizes(gathers.tokens)) == rows
             assert len(gathers.small) == -(-rows // max(run_rows, 10))
             assert len(gathers.tokens) == -(-rows // 10)
+
+    def test_a_run_holds_whole_blocks(self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(StepMaker, "block_rows", 10)
+        monkeypatch.setattr(step_stream, "RUN_STEPS", 17)
+        gathers = Gathers(monkeypatch)
+        steps = len(steps_of(time_major(long, 2)))
+        assert sizes(gathers.small)[:-1] == [30] * (-(-steps // 15) - 1)
+        assert sum(sizes(gathers.small)) == 2 * steps
 
     def test_a_step_is_gathered_when_it_is_asked_for(self, long: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(StepMaker, "block_rows", 256)
