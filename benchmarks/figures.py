@@ -1,7 +1,7 @@
-"""The figures of the engine: build, random reads, opening, disk, import. ``python -m benchmarks.figures [part ...]``.
+"""The figures: build, random reads, opening, disk, import, loaders. ``python -m benchmarks.figures [part ...]``.
 
-Run it on an idle machine. Needs the SQuAD file and the XLNet vocabulary in ``../shared/data`` or in the folder that
-MEMXLNET_DATA names; works in ``build/bench`` or in the folder that MEMXLNET_BENCH_DIR names (some 7 GB).
+Run it on an idle machine. Needs the SQuAD file and the XLNet vocabulary in the folder that MEMXLNET_DATA names; works
+in ``build/bench`` or in the folder that MEMXLNET_BENCH_DIR names (some 7 GB).
 """
 
 import argparse

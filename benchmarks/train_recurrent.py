@@ -47,10 +47,11 @@ class Meter:
             asked = time.perf_counter()
             with suppress(StopIteration):
                 step = next(steps)
-                self.waited += time.perf_counter() - asked
-                yield step
+                now = time.perf_counter()
+                self.waited += now - asked
                 self.steps += 1
-                self.seconds = time.perf_counter() - begun
+                self.seconds = now - begun
+                yield step
                 continue
             return
 
@@ -92,7 +93,7 @@ def train(
         all_end = bool((step["is_last"] | ~step["document_mask"]).all())
         if not all_end and len(losses) < through_time and done < number:
             continue
-        rate = min(done / warm_up, (number - done) / (number - warm_up) + 0.01)
+        rate = min(done / warm_up, (number - done) / max(number - warm_up, 1) + 0.01)
         optimizer.param_groups[0]["lr"] = learning_rate * rate
         loss = torch.stack(losses).mean()
         optimizer.zero_grad()
@@ -133,7 +134,7 @@ def recall(options: argparse.Namespace) -> dict[str, Any]:
             model = _model(options, training, with_memory)
             loader = TimeStepMajorDataLoader(training, options.batch_size, shuffle=True, lanes=options.lanes)
             through_time = options.through_time or int(training.documents.num_segments.max())
-            train(model, all_steps(loader), options.steps or 1200, options.learning_rate, through_time)
+            train(model, all_steps(loader), options.steps, options.learning_rate, through_time)
             name = "with memory" if with_memory else "memory cut"
             figures[name] = {
                 "found": found_answers(model, test, options.batch_size),
@@ -160,7 +161,7 @@ def squad(options: argparse.Namespace) -> dict[str, Any]:
     )
     meter, process = Meter(), psutil.Process()
     lines: list[dict[str, float]] = []
-    number = options.steps or 200
+    number = options.steps
     every = max(number // 10, 1)
 
     def report(step: int, loss: float) -> None:
@@ -203,6 +204,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    if options.steps is None:
+        options.steps = 1200 if options.task == "recall" else 200
     figures = (recall if options.task == "recall" else squad)(options)
     print(json.dumps({options.task: figures}, indent=1))
     return figures

@@ -4,6 +4,7 @@ import os
 import queue
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -42,23 +43,31 @@ class Prefetched(Generic[Item]):
         return self
 
     def __next__(self) -> Item:
-        if self._stopped.is_set():
-            raise StopIteration
-        more, value = self._queue.get()
-        if more:
-            return value  # type: ignore[return-value]
-        self.close()
-        if isinstance(value, BaseException):
-            raise value
+        while not self._stopped.is_set():
+            try:
+                more, value = self._queue.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                if not self._thread.is_alive() and self._queue.empty():
+                    self._stopped.set()  # the main thread has ended, or another one has closed this
+                continue
+            if more:
+                return value  # type: ignore[return-value]
+            self.close()
+            if isinstance(value, BaseException):
+                raise value
         raise StopIteration
 
     def close(self) -> None:
         """End the thread and wait for it."""
         self._stopped.set()
-        while not self._queue.empty():
-            self._queue.get_nowait()  # wakes a thread that waits for room; nobody else takes items
-        if self.is_here and self._thread is not threading.current_thread():
-            self._thread.join()
+        # A thread is not alive either in a forked process, whose copy of the queue may be locked for ever, and when the
+        # interpreter goes down, where the modules are gone.
+        if not self._thread.is_alive() or self._thread is threading.current_thread():
+            return
+        with suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()  # wakes a thread that waits for room
+        self._thread.join()
 
     def __del__(self) -> None:
         self._stopped.set()

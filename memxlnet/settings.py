@@ -63,7 +63,7 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     """
     if not isinstance(value, str) or value not in choices:
         raise SettingsError(f"{name}: expected {' or '.join(map(repr, choices))}, found {value!r}")
-    return value
+    return choices[choices.index(value)]  # a plain string, where the value is of an enumeration or of NumPy
 
 
 def check_text(name: str, value: object) -> str:
@@ -83,8 +83,8 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
-def _set(settings: object, name: str, value: int) -> None:
-    """Set a field of a frozen dataclass at its construction: a NumPy integer becomes an int, as JSON needs it."""
+def _set(settings: object, name: str, value: object) -> None:
+    """Set a field of a frozen dataclass at its construction: a NumPy value becomes a plain one, as JSON needs it."""
     object.__setattr__(settings, name, value)
 
 
@@ -120,7 +120,7 @@ class EncodeSettings:
                 _set(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
         if not isinstance(self.insert_memory_tokens, bool):
             raise SettingsError(f"insert_memory_tokens: expected True or False, found {self.insert_memory_tokens!r}")
-        one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES)
+        _set(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,3 +151,86 @@ def test_a_forked_process_has_no_thread() -> None:
             found.close()
             os._exit(1 if found.is_here else 0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_another_thread_that_reads_while_it_is_closed_comes_to_an_end(waiting: bool) -> None:
+    hold = threading.Event()
+
+    def slow() -> Iterator[int]:
+        yield 1
+        hold.wait(20)
+        yield 2
+
+    found = Prefetched(slow() if waiting else iter(Counting()), 2)
+    taken: list[int] = []
+    reader = threading.Thread(target=lambda: taken.extend(found), daemon=True)
+    reader.start()
+    while not taken:
+        time.sleep(0.01)
+    threading.Timer(0.3, hold.set).start()
+    found.close()
+    reader.join(10)
+    assert not reader.is_alive()
+    assert not threads()
+
+
+def test_a_loop_in_another_thread_outlives_the_main_thread() -> None:
+    program = """
+import itertools, sys, threading, time
+from memxlnet.background import Prefetched
+
+def loop():
+    found = Prefetched(iter(itertools.count()), 2)
+    next(found)
+    begun.set()
+    threading.main_thread().join()
+    time.sleep(0.5)
+    print("rest", len(list(found)) < 5)
+
+begun = threading.Event()
+threading.Thread(target=loop).start()
+begun.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("rest True\n", "", 0)
+
+
+def test_closing_in_a_forked_process_does_not_touch_the_queue() -> None:
+    found = Prefetched(iter(Counting()), 2)
+    next(found)
+    with found._queue.mutex:  # as the thread may hold it at the moment of a fork
+        child = os.fork()
+        if child == 0:
+            found.close()
+            os._exit(7)
+    for _ in range(500):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.02)
+    else:
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        status = -1
+    found.close()
+    assert os.waitstatus_to_exitcode(status) == 7
+
+
+def test_one_that_is_left_until_the_interpreter_ends_says_nothing() -> None:
+    program = """
+from memxlnet.background import Prefetched
+from contextlib import closing
+import itertools
+
+def loop():
+    with closing(Prefetched(iter(itertools.count()), 2)) as found:
+        yield from found
+
+left = loop()
+next(left)
+import sys
+sys.left = left
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -44,8 +45,8 @@ class RowBatch(Sequence[dict[str, Tensor]]):
     def __getitem__(self, index: int | slice) -> "dict[str, Tensor] | RowBatch":
         if isinstance(index, slice):
             taken = range(self._num_rows)[index]
-            rows = torch.arange(taken.start, taken.stop, taken.step) if taken.step > 0 else torch.tensor(list(taken))
-            return RowBatch({n: c[rows.to(torch.int64)] for n, c in self.columns.items()}, len(taken))
+            rows = torch.from_numpy(np.arange(taken.start, taken.stop, taken.step, dtype=np.int64))
+            return RowBatch({n: c[rows] for n, c in self.columns.items()}, len(taken))
         try:
             place = range(self._num_rows)[index]
         except IndexError:
@@ -68,7 +69,7 @@ def context_mask(places: Mapping[str, Tensor], length: int) -> Tensor:
         places: int[rows] by name, `CONTEXT_PLACES`.
         length: Tokens in a row.
     """
-    token = torch.arange(length)
+    token = torch.arange(length, device="cpu")
     first, count = (places[name][:, None] for name in CONTEXT_PLACES)
     return (token >= first) & (token < first + count)
 

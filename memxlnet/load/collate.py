@@ -20,11 +20,16 @@ class Collate:
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file.
         dataset: Where the metadata is read.
         metadata: Names of what a batch holds besides, each a list; ``context_mask`` is bool[rows, max_seq_length].
+
+    Raises:
+        SettingsError: There is no such type, or metadata are wanted of no dataset.
     """
 
     def __init__(self, dtype: str = "int64", dataset: CacheDataset | None = None, metadata: Iterable[str] = ()):
         self.dtype = one_of("dtype", dtype, DTYPES)
         self._names = tuple(metadata)
+        if self._names and dataset is None:
+            raise SettingsError(f"metadata: expected a dataset to read {', '.join(self._names)} of, found None")
         self._dataset = dataset if self._names else None
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:

@@ -10,6 +10,9 @@ from memxlnet.load.order import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
 
 WINDOWS = ("first", "random", "answer")
 
+_FLAGS_AT_ONCE = 1 << 16
+"""Segments that are looked through for answers at once."""
+
 
 class Documents(NamedTuple):
     """Where the segments of each document lie: int64[documents] first rows, int32[documents] counts."""
@@ -69,10 +72,18 @@ class DocumentWindows:
 
     def _narrow(self, documents: Ints, first: Ints, last: Ints) -> None:
         """Keep the starts from which a window reaches one segment that holds the answer, chosen at random; in place."""
-        if self._most is None or not len(documents):
-            return
-        counts = self.documents.num_segments[documents].astype(np.int64)
-        ends = np.cumsum(counts)
+        ends = np.cumsum(self.documents.num_segments[documents], dtype=np.int64)
+        begin = 0
+        while begin < len(documents):
+            # As many documents as have so many segments, or one.
+            before = ends[begin - 1] if begin else 0
+            stop = max(int(np.searchsorted(ends, before + _FLAGS_AT_ONCE, side="right")), begin + 1)
+            part = slice(begin, stop)
+            self._narrow_part(documents[part], ends[part] - before, first[part], last[part])
+            begin = stop
+
+    def _narrow_part(self, documents: Ints, ends: Ints, first: Ints, last: Ints) -> None:
+        counts = self.documents.num_segments[documents]
         begins = ends - counts
         inside = np.arange(ends[-1]) - np.repeat(begins, counts)
         holders = np.flatnonzero(self._flags(np.repeat(self.documents.first_segment[documents], counts) + inside))
@@ -81,5 +92,5 @@ class DocumentWindows:
         has = np.flatnonzero(number)
         place = below(drawn(documents[has], *self._draw, ANSWER_SEGMENT), number[has])
         segment = inside[holders[from_[has] + place]]
-        first[has] = np.maximum(segment - self._most + 1, 0)
+        first[has] = np.maximum(segment - (self._most or 0) + 1, 0)
         last[has] = np.minimum(segment, last[has])

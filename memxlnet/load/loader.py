@@ -18,20 +18,23 @@ from memxlnet.load.groups import Group, Position
 from memxlnet.load.options import (
     StreamSettings,
     can_pin,
+    check_batch_size,
     check_bool,
     check_dataset,
+    check_fields,
     check_seed,
+    check_workers,
     find_ranks,
     metadata_names,
     schedule,
 )
-from memxlnet.load.order import Ints, grouped_by_length, shuffled
+from memxlnet.load.order import Ints, Order, grouped_by_length, shuffled
 from memxlnet.load.page_advice import advised
-from memxlnet.load.plan import AlignedPlan, EpochSize, Order
+from memxlnet.load.plan import AlignedPlan, EpochSize
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import StepMaker
-from memxlnet.settings import positive_int, whole_number
+from memxlnet.settings import whole_number
 
 STATE_VERSION = 1
 
@@ -43,8 +46,8 @@ class TimeStepMajorDataLoader:
     dictionary of the t-th segments. **Refilled** lanes: iterating yields steps; where a document ends, its lane goes on
     with another one, and only the end of an epoch holds padding. With B lanes and rows of L tokens a step holds
 
-    - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, L] and ``start_positions``, ``end_positions`` [B]: fresh
-      tensors, int64 or as stored;
+    - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, L] and ``start_positions``, ``end_positions`` [B]:
+      int64 or as stored;
     - ``document_mask`` bool[B]: False where the lane's document has ended, and ``num_active``, the number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
@@ -52,7 +55,8 @@ class TimeStepMajorDataLoader:
     - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
     - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, L]).
 
-    Ended lanes hold padding with attention on the ``cls`` position alone.
+    Ended lanes hold padding with attention on the ``cls`` position alone. No tensor is a view of the map; those of a
+    step are views of a block of steps that were gathered together: clone what is kept for long.
 
     The stream of steps is a pure function of the cache, the settings and the epoch. An iteration that runs to its end
     moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
@@ -110,8 +114,8 @@ class TimeStepMajorDataLoader:
         world_size: int | None = None,
     ):
         self.dataset = check_dataset(dataset)
-        self.batch_size = positive_int("batch_size", batch_size)
-        self.num_workers = whole_number("num_workers", num_workers, 0)
+        self.batch_size = check_batch_size(batch_size)
+        self.num_workers = check_workers(num_workers)
         self.ranks = find_ranks(rank, world_size)
         self.settings = StreamSettings(
             global_batch_size=self.batch_size * self.ranks.world_size,
@@ -144,7 +148,7 @@ class TimeStepMajorDataLoader:
             self._position = None
 
     def __len__(self) -> int:
-        """Number of groups in an epoch, or of steps with refilled lanes (of the epoch that comes next)."""
+        """Number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
         plan = self._plan(self.epoch)
         return plan.num_groups if isinstance(plan, AlignedPlan) else plan.size.steps
 
@@ -152,7 +156,7 @@ class TimeStepMajorDataLoader:
         """What an epoch costs in rows, of them padding, and steps: from the index alone.
 
         Args:
-            epoch: Number of the epoch; None for the one that comes next.
+            epoch: Number of the epoch; None for the one that is read or comes next.
         """
         return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size
 
@@ -219,9 +223,7 @@ class TimeStepMajorDataLoader:
             SettingsError: The state is of a loader with other settings, or is none.
         """
         own = self.state_dict()
-        if not isinstance(state, Mapping) or own.keys() != state.keys():
-            found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-            raise SettingsError(f"state: expected the fields {', '.join(sorted(own))}, found {found}")
+        check_fields(state, own)
         if state["fingerprint"] != own["fingerprint"]:
             raise CacheMismatchError(
                 f"state: expected the fingerprint {own['fingerprint']} of {self.dataset.directory}, found "
@@ -266,15 +268,10 @@ class TimeStepMajorDataLoader:
 
     def _order(self, windows: DocumentWindows, epoch: int) -> Order | None:
         settings = self.settings
-        count = len(windows.counts)
         if settings.group_by_length:
             size = settings.global_batch_size
-            order = grouped_by_length(windows.counts, size, settings.seed, epoch, settings.shuffle)
-        elif settings.shuffle:
-            order = shuffled(count, settings.seed, epoch)
-        else:
-            return None
-        return order.astype(np.int32) if count < 2**31 else order
+            return grouped_by_length(windows.counts, size, settings.seed, epoch, settings.shuffle)
+        return shuffled(len(windows.counts), settings.seed, epoch) if settings.shuffle else None
 
     def _answer_flags(self, rows: Ints) -> NDArray[np.int8]:
         found = self.dataset.features.gather(torch.from_numpy(rows), ("has_answer_in_segment",))

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, TypedDict
@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 LANES = ("aligned", "refilled")
 
 MAX_LANES = 2**20
-"""Lanes over all ranks."""
+"""Lanes over all ranks, or rows of a batch."""
+
+MAX_WORKERS = 2**12
 
 MAX_SCHEDULE = 50
 """Entries of a schedule of ``max_segments``: the state of a loader, which holds them, stays below 1 KiB."""
@@ -92,14 +94,10 @@ class StreamSettings:
     ended_label: str
 
     def __post_init__(self) -> None:
-        if self.global_batch_size > MAX_LANES:
-            raise SettingsError(
-                f"batch_size: expected at most {MAX_LANES} lanes over all ranks, found {self.global_batch_size}"
-            )
-        one_of("lanes", self.lanes, LANES)
-        one_of("window", self.window, WINDOWS)
-        one_of("dtype", self.dtype, DTYPES)
-        one_of("ended_label", self.ended_label, ENDED_LABELS)
+        check_batch_size(self.global_batch_size)
+        words = {"lanes": LANES, "window": WINDOWS, "dtype": DTYPES, "ended_label": ENDED_LABELS}
+        for name, choices in words.items():
+            object.__setattr__(self, name, one_of(name, getattr(self, name), choices))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
             check_bool(name, getattr(self, name))
         if self.group_by_length and self.lanes == "refilled":
@@ -107,7 +105,9 @@ class StreamSettings:
         if self.window != "first" and not self.max_segments:
             raise SettingsError(f"window: expected max_segments with {self.window!r}, found None, which reads all")
         if self.evaluation and self.window == "answer":
-            raise SettingsError("window: expected 'first' or 'random' for evaluation, found 'answer', which knows it")
+            raise SettingsError(
+                "window: expected 'first' or 'random' for evaluation, found 'answer', whose windows depend on it"
+            )
         if self.evaluation and self.drop_last:
             raise SettingsError("drop_last: expected False for evaluation, which reads every document")
 
@@ -159,6 +159,30 @@ def check_seed(value: object) -> int:
     return int(value) & SEED_MASK
 
 
+def check_batch_size(value: object) -> int:
+    """Check that a batch size is one and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    size = positive_int("batch_size", value)
+    if size > MAX_LANES:
+        raise SettingsError(f"batch_size: expected at most {MAX_LANES} over all ranks, found {size}")
+    return size
+
+
+def check_workers(value: object) -> int:
+    """Check that a number of workers is one and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    workers = whole_number("num_workers", value, 0)
+    if workers > MAX_WORKERS:
+        raise SettingsError(f"num_workers: expected at most {MAX_WORKERS}, found {workers}")
+    return workers
+
+
 def check_bool(name: str, value: object) -> bool:
     """Check that a setting is a bool and hand it back.
 
@@ -201,6 +225,17 @@ def _checked(rank: Any, world_size: Any, hint: str) -> Ranks:
     if rank >= world_size:
         raise SettingsError(f"rank: expected below the world size of {world_size}{hint}, found {rank}")
     return Ranks(rank, world_size)
+
+
+def check_fields(state: object, own: Mapping[str, Any]) -> None:
+    """Check that a state has the fields that it should.
+
+    Raises:
+        SettingsError: It has not.
+    """
+    if not isinstance(state, Mapping) or own.keys() != state.keys():
+        found = sorted(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
+        raise SettingsError(f"state: expected the fields {', '.join(sorted(own))}, found {found}")
 
 
 def check_dataset(dataset: object) -> CacheDataset:

@@ -5,10 +5,15 @@ library's generator and stays the same across versions. Every number is a functi
 carried along, and any of them is had at once.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
+
+Order = NDArray[np.signedinteger[Any]]
+"""Documents in the order of an epoch."""
 
 ORDER = 0
 """What numbers are drawn for: each purpose has a stream of its own."""
@@ -18,6 +23,8 @@ WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER = 1, 2, 3, 4
 SEED_MASK = 2**64 - 1
 
 _GAMMA = 0x9E3779B97F4A7C15
+
+_AT_ONCE = 1 << 16
 
 _NOISE_BITS = 17
 """Noise on a length is below 2^17 of 2^20: segment counts within an eighth of each other mix."""
@@ -68,7 +75,7 @@ def below(numbers: NDArray[np.uint64], bounds: NDArray[np.integer]) -> Ints:
     return scaled.astype(np.int64)
 
 
-def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
+def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
     """A permutation that is a pure function of (seed, epoch, count).
 
     Args:
@@ -78,15 +85,17 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
         purpose: What is permuted.
 
     Returns:
-        int64[count], each of 0 .. count - 1 once.
+        int32[count], or int64 from 2^31 on: each of 0 .. count - 1 once.
     """
-    keys = drawn(np.arange(count), seed, epoch, purpose)
-    lower, upper = ((keys >> np.uint64(bits)).astype(np.uint16) for bits in (32, 48))
-    del keys  # and drawn again where they are needed: a document costs few bytes
+    # Only the upper halves of the keys are kept: an epoch is planned in few bytes a document.
+    halves = np.empty(count, np.uint32)
+    for start in range(0, count, _AT_ONCE):
+        part = np.arange(start, min(start + _AT_ONCE, count))
+        halves[start : start + len(part)] = drawn(part, seed, epoch, purpose) >> np.uint64(32)
     # NumPy sorts 16 bits by radix, several times as fast as it compares whole keys.
-    order: Ints = np.argsort(lower, kind="stable")
-    order = order[np.argsort(upper[order], kind="stable")]
-    halves = ((upper.astype(np.uint32) << np.uint32(16)) | lower)[order]
+    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(order_type(count))
+    order = order[np.argsort((halves >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
+    halves = halves[order]
     same = np.flatnonzero(halves[1:] == halves[:-1])
     if len(same):
         # The lower halves of the keys decide; no two keys are equal.
@@ -96,7 +105,12 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Ints:
     return order
 
 
-def grouped_by_length(counts: NDArray[np.int32], size: int, seed: int, epoch: int, shuffle: bool) -> Ints:
+def order_type(count: int) -> type[np.signedinteger[Any]]:
+    """The type of an order of so many things: int32 where that holds them."""
+    return np.int32 if count < 2**31 else np.int64
+
+
+def grouped_by_length(counts: NDArray[np.int32], size: int, seed: int, epoch: int, shuffle: bool) -> Order:
     """An order in which groups of `size` documents have similar numbers of segments.
 
     Shuffled, each count is raised by up to an eighth at random before sorting, and the order of the groups is random;
@@ -110,12 +124,15 @@ def grouped_by_length(counts: NDArray[np.int32], size: int, seed: int, epoch: in
         shuffle: Whether the order is random.
     """
     if not shuffle:
-        return np.argsort(-counts, kind="stable")
+        return np.argsort(-counts, kind="stable").astype(order_type(len(counts)))
     order = shuffled(len(counts), seed, epoch)
     groups = len(counts) // size
     full = order[: groups * size]
-    noise = (drawn(full, seed, epoch, LENGTH_NOISE) >> np.uint64(64 - _NOISE_BITS)).astype(np.int64)
-    lengths = counts[full] * (noise + (1 << 20))
+    lengths = np.empty(len(full), np.int64)
+    for start in range(0, len(full), _AT_ONCE):
+        part = full[start : start + _AT_ONCE]
+        noise = (drawn(part, seed, epoch, LENGTH_NOISE) >> np.uint64(64 - _NOISE_BITS)).astype(np.int64)
+        lengths[start : start + len(part)] = counts[part] * (noise + (1 << 20))
     sorted_groups = full[np.argsort(lengths, kind="stable")].reshape(groups, size)
     mixed = sorted_groups[shuffled(groups, seed, epoch, GROUP_ORDER)].reshape(-1)
     return np.concatenate([mixed, order[groups * size :]])

@@ -5,18 +5,15 @@ steps, and answers for the lanes of one rank.
 """
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.load.document_windows import DocumentWindows
-from memxlnet.load.order import Ints
+from memxlnet.load.order import Ints, Order
 
 Bools = NDArray[np.bool_]
-
-Order = NDArray[np.integer[Any]]
-"""Documents in the order of an epoch; int32 where that holds them."""
 
 
 _GROUPS_AT_ONCE = 1024

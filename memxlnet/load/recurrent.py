@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map, tree_structure, tree_unflatten
 
 from memxlnet.errors import SettingsError
+from memxlnet.settings import whole_number
 
 State = Any
 """Any pytree of tensors: a tensor, or lists, tuples, dictionaries and named tuples of such; None may stand in it."""
@@ -17,8 +18,8 @@ class CarriedState:
     """Carries the state of a recurrent model from one step to the next, lane by lane.
 
     Where a document begins (``reset``), its lane gets the initial state; where a lane has no segment
-    (``document_mask``), it holds what it had. Gradients flow through, into a learned initial state too, until
-    `detach`::
+    (``document_mask``), it holds what it had. Gradients flow through, into a learned initial state too, and the graph
+    of all steps is kept, until `detach` (or until all lanes begin a document at once, with masks on the CPU)::
 
         carried = CarriedState(initial)
         for step in steps:
@@ -44,10 +45,8 @@ class CarriedState:
     """
 
     def __init__(self, initial: State | Callable[[int], State], batch_dim: int = 0):
-        if isinstance(batch_dim, bool) or not isinstance(batch_dim, int) or batch_dim < 0:
-            raise SettingsError(f"batch_dim: expected a dimension from 0 on, found {batch_dim!r}")
         self._initial = initial
-        self._batch_dim = batch_dim
+        self._batch_dim = whole_number("batch_dim", batch_dim, 0)
         self.state: State = None
 
     def fresh(self, lanes: int) -> State:
@@ -76,7 +75,7 @@ class CarriedState:
                 )
             self.state = self.fresh(lanes)
         elif reset.device.type != "cpu" or bool(reset.any()):
-            self.state = self._where(reset, self._spread_initial(lanes), self.state)
+            self.state = self._where(~reset, self.state, self._spread_initial(lanes))
         return self.state
 
     def after(self, step: Mapping[str, Any], state: State) -> None:
@@ -89,6 +88,8 @@ class CarriedState:
         Raises:
             SettingsError: The structure or a shape is another one.
         """
+        if self.state is None:
+            raise SettingsError("state: expected before(step) to be called ahead of after(step)")
         mask = step["document_mask"]
         if mask.device.type == "cpu" and bool(mask.all()):
             self._leaves(state, self.state)
@@ -134,10 +135,14 @@ class CarriedState:
     def _where(self, mask: Tensor, chosen: State, other: State) -> State:
         """Lanes of `chosen` where the mask says, else of `other`; in the structure and types of what the model gave."""
         ours, theirs, structure = self._leaves(chosen, other)
+        # Cuts the graph of the chosen, of which nothing is left.
+        nothing_chosen = mask.device.type == "cpu" and not mask.any()
 
         def pick(one: Any, two: Any) -> Any:
             if not isinstance(one, Tensor):
                 return one
+            if nothing_chosen:
+                return two.to(one, copy=True)
             shape = [1] * one.dim()
             shape[self._batch_dim] = len(mask)
             return torch.where(mask.to(one.device, non_blocking=True).view(shape), one, two.to(one))
@@ -183,8 +188,13 @@ def loss_or_zero(step: Mapping[str, Any], loss: Tensor, *outputs: Tensor) -> Ten
         outputs: Tensors of the model's output that depend on its parameters, such as the logits.
 
     Raises:
-        SettingsError: No output is given.
+        SettingsError: There is no loss, or no output is given.
     """
+    if not isinstance(loss, Tensor):
+        raise SettingsError(
+            f"loss: expected a tensor, found {type(loss).__name__}; a model gives one where it is given "
+            "labels, such as start_positions and end_positions"
+        )
     if not outputs:
         raise SettingsError("outputs: expected a tensor of the model's output, found none")
     if step["num_active"]:

@@ -3,8 +3,8 @@
 import numpy as np
 
 from memxlnet.load.document_windows import DocumentWindows
-from memxlnet.load.order import Ints
-from memxlnet.load.plan import EpochSize, Order, Ranks, StepRows, cut_block, placed
+from memxlnet.load.order import Ints, Order
+from memxlnet.load.plan import EpochSize, Ranks, StepRows, cut_block, placed
 
 
 class RefilledPlan:

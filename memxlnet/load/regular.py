@@ -1,6 +1,7 @@
 """The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import torch
@@ -9,7 +10,16 @@ from torch.utils.data import DataLoader, Sampler
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.options import can_pin, check_bool, check_dataset, check_seed, metadata_names
+from memxlnet.load.options import (
+    can_pin,
+    check_batch_size,
+    check_bool,
+    check_dataset,
+    check_fields,
+    check_seed,
+    check_workers,
+    metadata_names,
+)
 from memxlnet.load.order import shuffled
 from memxlnet.load.steps import ENDED_LABELS
 from memxlnet.settings import one_of, positive_int, whole_number
@@ -59,6 +69,9 @@ class EpochRows(Iterator[int]):
     def __next__(self) -> int:
         row = next(self._rest)
         self._handed_out += 1
+        # Here, because a loop may take all batches and not ask for one more.
+        if self._handed_out == self._sampler.num_rows and self._sampler.epoch == self._epoch:
+            self._sampler.epoch += 1
         return row
 
     def state_dict(self) -> dict[str, int]:
@@ -77,9 +90,7 @@ class EpochRows(Iterator[int]):
             SettingsError: The state is of another order, or is none.
         """
         own = self.state_dict()
-        if not isinstance(state, Mapping) or own.keys() != state.keys():
-            found = sorted(state) if isinstance(state, Mapping) else type(state).__name__
-            raise SettingsError(f"state: expected the fields {', '.join(sorted(own))}, found {found}")
+        check_fields(state, own)
         for name in ("seed", "num_rows"):
             if state[name] != own[name]:
                 raise SettingsError(f"state: {name}: expected {own[name]!r} as in this sampler, found {state[name]!r}")
@@ -96,8 +107,6 @@ class EpochRows(Iterator[int]):
         order = shuffled(sampler.num_rows, sampler.seed, epoch)
         for start in range(self._handed_out, sampler.num_rows, _ROWS_AT_ONCE):
             yield from order[start : start + _ROWS_AT_ONCE].tolist()
-        if sampler.epoch == epoch:
-            sampler.epoch += 1
 
 
 def regular_loader(
@@ -126,10 +135,11 @@ def regular_loader(
     one_of("ended_label", ended_label, ENDED_LABELS)
     rows = len(check_dataset(dataset))
     sampler = ShuffledRows(rows, seed) if check_bool("shuffle", shuffle) else None
-    size, workers = positive_int("batch_size", batch_size), whole_number("num_workers", num_workers, 0)
+    size, workers = check_batch_size(batch_size), check_workers(num_workers)
     collate = Collate(dtype, dataset, metadata_names(metadata))
     drop_last, pinned = check_bool("drop_last", drop_last), check_bool("pin_memory", pin_memory) and can_pin()
     persistent_workers = check_bool("persistent_workers", persistent_workers)
+    _check_worker_options(prefetch_factor, timeout, worker_init_fn)
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
     generator = torch.Generator().manual_seed(check_seed(seed) >> 1)
     try:
@@ -150,3 +160,13 @@ def regular_loader(
         )
     except (ValueError, TypeError) as error:
         raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
+
+
+def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:
+    """Torch finds out when the first worker starts."""
+    if prefetch_factor is not None:
+        positive_int("prefetch_factor", prefetch_factor, " (or None for torch's choice)")
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 <= float(timeout) < float("inf"):
+        raise SettingsError(f"timeout: expected seconds, 0 for no end, found {timeout!r}")
+    if worker_init_fn is not None and not callable(worker_init_fn):
+        raise SettingsError(f"worker_init_fn: expected a function or None, found {type(worker_init_fn).__name__}")

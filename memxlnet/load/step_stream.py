@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from memxlnet.background import Prefetched
 from memxlnet.load.page_advice import PageAdvice
 from memxlnet.load.plan import EpochPlan
@@ -35,6 +37,7 @@ class _Maker:
         """The block that holds a step."""
         return self._clipped(self._plan.block(step, self._maker.block_rows))
 
+    @torch.inference_mode(False)  # a look under inference_mode must leave no tensors behind that training refuses
     def make(self, block: range) -> list[Step]:
         """The steps of a block."""
         steps, run = self._planned

@@ -81,8 +81,8 @@ class StepMaker:
     @property
     def block_rows(self) -> int:
         """Rows whose tokens are gathered at once."""
-        itemsizes = 24 if self._dtype == "int64" else 6
-        return max(BLOCK_BYTES // (self._length * itemsizes), 1)
+        row_bytes = sum(self._token_padding[name].nbytes for name in TOKEN_COLUMNS)
+        return max(BLOCK_BYTES // row_bytes, 1)
 
     @property
     def has_texts(self) -> bool:
@@ -153,7 +153,7 @@ class StepMaker:
         row = {name: np.full((1, self._length), value, stored[name]) for name, value in values.items()}
         rows = as_dtype({name: torch.from_numpy(value) for name, value in row.items()}, self._dtype)
         rows["attention_mask"][:, self._cls_index] = 1
-        rows[CONTEXT_MASK] = torch.zeros(1, self._length, dtype=torch.bool)
+        rows[CONTEXT_MASK] = torch.zeros(1, self._length, dtype=torch.bool, device="cpu")
         return {name: row.numpy().view(f"V{row.nbytes}") for name, row in rows.items()}
 
     def _pinned(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:

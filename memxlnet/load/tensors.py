@@ -135,7 +135,7 @@ class FeatureTensors:
         gathered: dict[str, Tensor] = {}
         for name in names:
             sample = self._shards[0].columns[name]
-            out = torch.empty((len(rows), *sample.shape[1:]), dtype=_torch_dtype(sample))
+            out = torch.empty((len(rows), *sample.shape[1:]), dtype=_torch_dtype(sample), device="cpu")
             for shard, place in places.items():
                 local = rows[place] - int(self._starts[shard])
                 out.index_copy_(0, place, self._select(shard, name, local))
@@ -178,7 +178,7 @@ class _SpreadColumn:
             (start - base) // itemsize - shard.row_start * self._width
             for start, shard in zip(starts, shards, strict=True)
         ]
-        self._origins = torch.tensor(origins, dtype=torch.int64)
+        self._origins = torch.tensor(origins, dtype=torch.int64, device="cpu")
         span = (ctypes.c_char * size).from_address(base)
         elements = torch.frombuffer(span, dtype=_torch_dtype(columns[0]))
         count = size // itemsize

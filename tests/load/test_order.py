@@ -89,7 +89,7 @@ class TestShuffled:
     @given(st.integers(0, 300), SEEDS, EPOCHS, st.sampled_from(PURPOSES))
     def test_is_a_permutation_and_a_pure_function(self, count: int, seed: int, epoch: int, purpose: int) -> None:
         order = shuffled(count, seed, epoch, purpose)
-        assert order.dtype == np.int64
+        assert order.dtype == np.int32
         assert sorted(order.tolist()) == list(range(count))
         assert np.array_equal(shuffled(count, seed, epoch, purpose), order)
 
@@ -224,7 +224,7 @@ class TestGroupedByLength:
     ) -> None:
         counts = np.array(lengths, np.int32)
         order = grouped_by_length(counts, size, seed, epoch, shuffle)
-        assert order.dtype == np.int64
+        assert order.dtype == np.int32
         assert sorted(order.tolist()) == list(range(len(lengths)))
         assert np.array_equal(grouped_by_length(counts.copy(), size, seed, epoch, shuffle), order)
         assert counts.tolist() == lengths

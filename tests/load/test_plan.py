@@ -280,7 +280,7 @@ def test_an_order_may_be_of_any_integer_type(dtype: type[np.integer[Any]]) -> No
     "order",
     [None, np.array([1, 0, 2], np.int64), np.array([1, 0, 2], np.int32)],
 )
-def test_documents_are_int64(order: NDArray[np.integer[Any]] | None) -> None:
+def test_documents_are_int64(order: NDArray[np.signedinteger[Any]] | None) -> None:
     plan = AlignedPlan(Case([2, 1, 1]).windows(), order, 2, Ranks(0, 1))
     assert plan.documents_of(0).dtype == np.int64
     assert plan.step_rows(range(1)).documents.dtype == np.int64

@@ -160,7 +160,7 @@ class TestCarriedState:
 class TestRefuses:
     @pytest.mark.parametrize("dim", [-1, True, 0.5, None, "1"])
     def test_what_is_no_dimension(self, dim: Any) -> None:
-        with pytest.raises(SettingsError, match="batch_dim: expected a dimension from 0 on"):
+        with pytest.raises(SettingsError, match="batch_dim: expected an integer of at least 0"):
             CarriedState(torch.zeros(1), dim)
 
     @pytest.mark.parametrize(("shape", "dim"), [((2, 5), 0), ((3,), 1), ((), 0), ((3, 2), 1)])
