@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
     from memxlnet.load.batches import model_inputs as model_inputs
     from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
+    from memxlnet.load.collate import Collate as Collate
     from memxlnet.load.create import create_dataloader as create_dataloader
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
     from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.load.recurrent import CarriedState as CarriedState
     from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
+    from memxlnet.load.regular import ShuffledRows as ShuffledRows
     from memxlnet.store.old_caches import find_old_caches as find_old_caches
     from memxlnet.store.old_caches import remove_old_caches as remove_old_caches
     from memxlnet.store.removal import find_leftovers as find_leftovers
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 _NAMES = {
     "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
+    "Collate": "memxlnet.load.collate",
     "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "ShuffledRows": "memxlnet.load.regular",
     "SquadLikeQADataset": "memxlnet.load.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.build.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",

@@ -15,7 +15,9 @@ NAMES: dict[str, set[str]] = {
     "memxlnet": {
         "CarriedState",
         "ChunkedCacheManager",
+        "Collate",
         "LazySquadLikeQADataset",
+        "ShuffledRows",
         "SquadLikeQADataset",
         "StreamingSquadProcessor",
         "TimeStepMajorDataLoader",
