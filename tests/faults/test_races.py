@@ -74,9 +74,12 @@ def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes
     assert not begun.poll()
     told = [receiver.recv() for receiver, _ in pipes if receiver.poll()]
     assert len(told) == RACERS - kills
-    made = sorted(numbers for _, numbers, _ in told if numbers)
-    # One of them made all that was not finished, and no more.
-    assert made == [sorted(set(range(CHUNKS)) - {int(name.split(".")[0]) for name in seen})]
+    # One of them made all that was not finished, and no more but what a worker of the dead put into its place after it
+    # had looked.
+    (made,) = (set(numbers) for _, numbers, _ in told if numbers)
+    missing = set(range(CHUNKS)) - {int(name.split(".")[0]) for name in seen}
+    assert missing <= made
+    assert len(made - missing) <= workers
     assert len({features for features, _, _ in told}) == 1
     assert {rows for _, _, rows in told} == {told[0][0]}
     (directory,) = published(tmp_path)
