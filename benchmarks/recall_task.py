@@ -10,6 +10,10 @@ from memxlnet import configure_memory_tokens, create_dataset_from_cache
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 
+TIMES_TOLD = 8
+"""How often the fact is told: so often that the even attention of a random model holds some of it. A small model then
+learns in seconds, whatever its seed."""
+
 CODES = ("water", "river", "stone", "fire")
 
 FILLERS = ("light", "night", "house", "north", "south", "ship", "tree", "sea")
@@ -20,13 +24,14 @@ MAX_SEQ_LENGTH, OVERLAP = 48, 8
 
 
 def recall_examples(count: int, seed: int) -> list[dict[str, Any]]:
-    """Documents of three segments or more; without the fact every code is as likely as any other."""
+    """Documents of two or three segments; without the fact every code is as likely as any other."""
     numbers = random.Random(seed)
     examples = []
     for number in range(count):
         code = numbers.choice(CODES)
-        between = " ".join(numbers.choices(FILLERS, k=numbers.randint(50, 75)))
-        before = f"queen {code} {between} choose "
+        between = " ".join(numbers.choices(FILLERS, k=numbers.randint(36, 60)))
+        fact = " ".join([f"queen {code}"] * TIMES_TOLD)
+        before = f"{fact} {between} choose "
         listed = numbers.sample(CODES, len(CODES))
         start = len(before) + len(" ".join([*listed[: listed.index(code)], ""]))
         examples.append(

@@ -20,7 +20,7 @@ import psutil
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.data import DATA, SQUAD, WORK
+from benchmarks.data import SQUAD, WORK, xlnet
 from benchmarks.recall_task import CODES, recall_dataset
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlnet
 from memxlnet import (
@@ -30,6 +30,11 @@ from memxlnet import (
     create_dataset_from_cache,
 )
 from memxlnet.load.datasets import CacheDataset
+
+DEFAULTS: dict[str, dict[str, float]] = {
+    "recall": {"steps": 500, "width": 128, "learning_rate": 1e-3},
+    "squad": {"steps": 200, "width": 64, "learning_rate": 2e-3},
+}
 
 
 @dataclass
@@ -145,7 +150,7 @@ def recall(options: argparse.Namespace) -> dict[str, Any]:
 
 def squad(options: argparse.Namespace) -> dict[str, Any]:
     """Train on SQuAD and watch the loop."""
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else xlnet()
     configure_memory_tokens(tokenizer, options.memory_tokens)
     dataset = create_dataset_from_cache(
         options.file,
@@ -184,28 +189,31 @@ def squad(options: argparse.Namespace) -> dict[str, Any]:
 def _model(options: argparse.Namespace, dataset: CacheDataset, with_memory: bool) -> RecurrentXLNet:
     manifest = dataset.manifest
     torch.manual_seed(options.seed)
-    model = trained_xlnet(options.model) if options.model else small_xlnet(manifest.vocabulary_size, options.seed)
-    return RecurrentXLNet(model, manifest.vocabulary_size, manifest.layout.num_memory_tokens, with_memory)
+    words = manifest.vocabulary_size
+    model = trained_xlnet(options.model) if options.model else small_xlnet(words, options.seed, options.width)
+    return RecurrentXLNet(model, words, manifest.layout.num_memory_tokens, with_memory)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("task", choices=["recall", "squad"])
     parser.add_argument("--model", help="directory or Hub name of an XLNet; default: a small random one")
-    parser.add_argument("--tokenizer", default=str(DATA / "xlnet-base-cased"), help="squad: directory or Hub name")
+    parser.add_argument("--tokenizer", help="squad: directory or Hub name; default: XLNet's")
     parser.add_argument("--file", type=Path, default=SQUAD, help="squad: examples to train on")
-    parser.add_argument("--steps", type=int, help="steps to train; default: 1200 for recall, 200 for squad")
+    parser.add_argument("--steps", type=int, help="steps to train; default: 500 for recall, 200 for squad")
+    parser.add_argument("--width", type=int, help="of the small model; default: 128 for recall, 64 for squad")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lanes", choices=["aligned", "refilled"], default="aligned")
     parser.add_argument("--max-segments", type=int, help="squad: segments of a document at most")
     parser.add_argument("--max-seq-length", type=int, default=384, help="squad: tokens in a row; a third overlaps")
     parser.add_argument("--memory-tokens", type=int, default=4, help="squad: READ tokens in a row")
     parser.add_argument("--through-time", type=int, help="steps for one update; default: a document, or 4 for squad")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
+    parser.add_argument("--learning-rate", type=float, help="default: 0.001 for recall, 0.002 for squad")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    if options.steps is None:
-        options.steps = 1200 if options.task == "recall" else 200
+    for name, value in DEFAULTS[options.task].items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     figures = (recall if options.task == "recall" else squad)(options)
     print(json.dumps({options.task: figures}, indent=1))
     return figures
