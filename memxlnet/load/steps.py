@@ -1,6 +1,6 @@
 """From the rows of a run of steps to their tensors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,10 +119,10 @@ class StepMaker:
         }
         num_active = np.count_nonzero(active, axis=1).tolist()
         ids = [self.example_ids(documents) for documents in plan.documents]
-        parts = [column.unbind(0) for column in self._pinned(small).values()]
+        by_step: dict[str, Sequence[Any]] = {"num_active": num_active, "example_ids": ids}
+        by_step |= {name: column.unbind(0) for name, column in self._pinned(small).items()}
         context = {name: places[name] for name in CONTEXT_PLACES} if self._with_mask else {}
-        names = (*small, "num_active", "example_ids")
-        return StepRun(self, plan, rows, context, names, list(zip(*parts, num_active, ids, strict=True)))
+        return StepRun(self, plan, rows, context, by_step)
 
     def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor]) -> dict[str, Tensor]:
         """The token columns of some rows: one gather for each.
@@ -181,15 +181,13 @@ class StepRun:
         plan: StepRows,
         rows: Tensor,
         context: dict[str, Tensor],
-        names: tuple[str, ...],
-        small: list[tuple[Any, ...]],
+        by_step: dict[str, Sequence[Any]],
     ):
         self._maker = maker
         self._plan = plan
         self.rows = rows
         self._context = context
-        self._names = names
-        self._small = small
+        self._by_step = by_step
 
     def steps(self, start: int, stop: int) -> list[Step]:
         """Some of the steps: one gather per token column for all of them.
@@ -203,12 +201,11 @@ class StepRun:
         ended = np.flatnonzero(self._plan.rows[start:stop].reshape(-1) < 0)
         context = {name: column[flat] for name, column in self._context.items()}
         columns = self._maker.tokens(self.rows[flat], ended, context)
-        parts = [column.view(-1, lanes, column.shape[1]).unbind(0) for column in columns.values()]
-        names = (*columns, *self._names)
-        made = [
-            dict(zip(names, (*tokens, *small), strict=True))
-            for *tokens, small in zip(*parts, self._small[start:stop], strict=True)
-        ]
+        parts: dict[str, Sequence[Any]] = {
+            name: column.view(-1, lanes, column.shape[1]).unbind(0) for name, column in columns.items()
+        }
+        parts |= {name: values[start:stop] for name, values in self._by_step.items()}
+        made = [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
                 step |= self._maker.texts(rows)
