@@ -81,7 +81,8 @@ class StepMaker:
     @property
     def block_rows(self) -> int:
         """Rows whose tokens are gathered at once."""
-        row_bytes = sum(self._token_padding[name].nbytes for name in TOKEN_COLUMNS)
+        stored = {name: torch.from_numpy(self._token_padding[name]) for name in TOKEN_COLUMNS}
+        row_bytes = sum(column.nbytes for column in as_dtype(stored, self._dtype).values())
         return max(BLOCK_BYTES // row_bytes, 1)
 
     @property
@@ -132,29 +133,27 @@ class StepMaker:
             ended: The places of padding in them.
             context: Where their contexts lie, if a context mask is wanted.
         """
-        columns = as_dtype(self._dataset.features.gather(rows, TOKEN_COLUMNS), self._dtype)
-        if context:
-            columns[CONTEXT_MASK] = context_mask(context, self._length)
+        columns = self._dataset.features.gather(rows, TOKEN_COLUMNS)
+        mask = {CONTEXT_MASK: context_mask(context, self._length)} if context else {}
         if len(ended):
-            for name, column in columns.items():
-                # Rows as single values, and through NumPy: torch's index_fill_ takes eight times as long.
-                row = self._token_padding[name]
+            for name, column in (columns | mask).items():
+                # Ahead of the conversion, which makes rows longer; as single values, and through NumPy: torch's
+                # index_fill_ takes eight times as long.
+                row = self._token_padding[name].view(f"V{self._token_padding[name].nbytes}")
                 np.put(column.numpy().view(row.dtype), ended, row)
-        return self._pinned(columns)
+        return self._pinned(as_dtype(columns, self._dtype) | mask)
 
     def texts(self, rows: Ints) -> dict[str, list[Any]]:
         """What the metadata names of the lanes of one step, None where a lane has no segment."""
         found = self._dataset.metadata(rows, self._texts)
         return {name: [one and one[name] for one in found] for name in self._texts}
 
-    def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[np.void]]:
-        """For each token column the row of an ended lane, as a single value."""
+    def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
+        """For each token column the row of an ended lane as it would be stored."""
         stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
-        row = {name: np.full((1, self._length), value, stored[name]) for name, value in values.items()}
-        rows = as_dtype({name: torch.from_numpy(value) for name, value in row.items()}, self._dtype)
+        rows = {name: np.full((1, self._length), value, stored[name]) for name, value in values.items()}
         rows["attention_mask"][:, self._cls_index] = 1
-        rows[CONTEXT_MASK] = torch.zeros(1, self._length, dtype=torch.bool, device="cpu")
-        return {name: row.numpy().view(f"V{row.nbytes}") for name, row in rows.items()}
+        return rows | {CONTEXT_MASK: np.zeros((1, self._length), np.bool_)}
 
     def _pinned(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: column.pin_memory() for name, column in columns.items()} if self._pin_memory else columns
