@@ -54,10 +54,13 @@ def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
     work = _sleep if model == "sleep" else _xlnet(dataset)
     if model == "xlnet":
         work(next(steps_of(create_dataloader(CacheDataset(large_cache(1)), BATCH, dtype="stored", lanes="refilled"))))
-    # From the start: the first steps are those that wait longest.
-    steps, waited, begun = steps_of(loader), 0.0, time.perf_counter()
-    number = WAITING_STEPS if model == "sleep" else WAITING_STEPS // 180
+    return _loop(loader, WAITING_STEPS if model == "sleep" else WAITING_STEPS // 180, work)
+
+
+def _loop(loader: Any, number: int, work: Callable[[Any], None]) -> dict[str, Any]:
+    """What a loop of some steps waits for: from the start, because the first steps wait longest."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
+    steps, waited, begun = steps_of(loader), 0.0, time.perf_counter()
     for _ in range(number):
         asked = time.perf_counter()
         step = next(steps)
@@ -65,7 +68,12 @@ def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
         work(step)
     seconds = time.perf_counter() - begun
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before
-    return {"share waited": waited / seconds, "ms a step": seconds / number * 1e3, "pages waited for": faults}
+    return {
+        "share waited": waited / seconds,
+        "ms a step": seconds / number * 1e3,
+        "pages waited for": faults,
+        "steps": number,
+    }
 
 
 def pressure(directory: str, advice: str) -> dict[str, Any]:
@@ -76,16 +84,7 @@ def pressure(directory: str, advice: str) -> dict[str, Any]:
             page_advice.available_memory = lambda: 2**63
         dataset = CacheDataset(directory)
         loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
-        steps = steps_of(loader)
-        number = PRESSURE_STEPS if advice == "on" else PRESSURE_STEPS // 10
-        waited, begun = 0.0, time.perf_counter()
-        for _ in range(number):
-            asked = time.perf_counter()
-            step = next(steps)
-            waited += time.perf_counter() - asked
-            _sleep(step)
-        seconds = time.perf_counter() - begun
-        return {"share waited": waited / seconds, "ms a step": seconds / number * 1e3, "steps": number}
+        return _loop(loader, PRESSURE_STEPS if advice == "on" else PRESSURE_STEPS // 10, _sleep)
 
 
 @contextmanager
