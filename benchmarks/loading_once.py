@@ -21,6 +21,7 @@ from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
 from memxlnet import CarriedState, create_dataloader
 from memxlnet.load import page_advice
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
 WAITING_STEPS = 3600
 
@@ -48,7 +49,7 @@ def waiting(directory: str, state: str, model: str) -> dict[str, Any]:
         evict(Path(directory))
     dataset = CacheDataset(directory)
     if state == "warm":
-        for name in ("input_ids", "attention_mask", "token_type_ids"):
+        for name in TOKEN_COLUMNS:
             dataset.gather(range(0, len(dataset)), (name,))
     loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
     work = _sleep if model == "sleep" else _xlnet(dataset)
@@ -158,9 +159,8 @@ def datasets_in_torch_format(directory: str) -> dict[str, Any]:
     from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
     (path,) = Path(directory).glob("features-*.arrow")
-    names = ["input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions"]
     with pa.memory_map(str(path)) as file:
-        table = pa.ipc.open_file(file).read_all().select(names)
+        table = pa.ipc.open_file(file).read_all().select(list(MODEL_COLUMNS))
     rows = Dataset(table).with_format("torch")
     sampler: Any = BatchSampler(RandomSampler(range(len(rows))), BATCH, drop_last=True)
     # The way that is fastest: batch_size=None hands whole lists of indices to the rows.

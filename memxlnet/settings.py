@@ -66,6 +66,17 @@ def one_of(name: str, value: str, choices: Sequence[str]) -> str:
     return choices[choices.index(value)]  # a plain string, where the value is of an enumeration or of NumPy
 
 
+def check_bool(name: str, value: object) -> bool:
+    """Check that a setting is a bool and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if not isinstance(value, bool):
+        raise SettingsError(f"{name}: expected True or False, found {value!r}")
+    return value
+
+
 def check_text(name: str, value: object) -> str:
     """Check that a setting is text that a file name or a JSON file can hold, and hand it back.
 
@@ -83,7 +94,7 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
-def _set(settings: object, name: str, value: object) -> None:
+def set_field(settings: object, name: str, value: object) -> None:
     """Set a field of a frozen dataclass at its construction: a NumPy value becomes a plain one, as JSON needs it."""
     object.__setattr__(settings, name, value)
 
@@ -113,14 +124,13 @@ class EncodeSettings:
         length = positive_int("max_seq_length", self.max_seq_length)
         if length > MAX_SEQ_LENGTH_LIMIT:
             raise SettingsError(f"max_seq_length: expected at most {MAX_SEQ_LENGTH_LIMIT}, found {length}")
-        _set(self, "max_seq_length", length)
-        _set(self, "doc_stride", whole_number("doc_stride", self.doc_stride, 0))
+        set_field(self, "max_seq_length", length)
+        set_field(self, "doc_stride", whole_number("doc_stride", self.doc_stride, 0))
         for name, what in (("max_n_segs", "segments"), ("max_examples", "examples")):
             if getattr(self, name) is not None:
-                _set(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
-        if not isinstance(self.insert_memory_tokens, bool):
-            raise SettingsError(f"insert_memory_tokens: expected True or False, found {self.insert_memory_tokens!r}")
-        _set(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
+                set_field(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
+        check_bool("insert_memory_tokens", self.insert_memory_tokens)
+        set_field(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,19 +158,18 @@ class BuildSettings:
     num_workers: int | None = None
 
     def __post_init__(self) -> None:
-        _set(self, "streaming_chunk_size", positive_int("streaming_chunk_size", self.streaming_chunk_size))
+        set_field(self, "streaming_chunk_size", positive_int("streaming_chunk_size", self.streaming_chunk_size))
         bound = self.max_memory_gb
         if isinstance(bound, bool) or not isinstance(bound, Real) or not 0 < bound < float("inf"):
             raise SettingsError(f"max_memory_gb: expected a number above 0 (GiB), found {bound!r}")
         if self.max_shard_rows is not None:
             rows = positive_int("max_shard_rows", self.max_shard_rows, " (or None for the limit of Arrow)")
-            _set(self, "max_shard_rows", rows)
+            set_field(self, "max_shard_rows", rows)
         for name in ("use_streaming", "rebuild"):
-            if not isinstance(getattr(self, name), bool):
-                raise SettingsError(f"{name}: expected True or False, found {getattr(self, name)!r}")
+            check_bool(name, getattr(self, name))
         if self.num_workers is not None:
             workers = whole_number("num_workers", self.num_workers, 0, " (or None to choose)")
-            _set(self, "num_workers", workers)
+            set_field(self, "num_workers", workers)
         if self.progress is not None and not isinstance(self.progress, bool):
             raise SettingsError(f"progress: expected True, False or None, found {self.progress!r}")
 

@@ -7,8 +7,9 @@ from torch.utils.data import DataLoader
 from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.options import LoaderOptions, check_bool
+from memxlnet.load.options import LoaderOptions
 from memxlnet.load.regular import regular_loader
+from memxlnet.settings import check_bool
 
 
 def create_dataloader(

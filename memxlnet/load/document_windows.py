@@ -66,11 +66,11 @@ class DocumentWindows:
         first = np.zeros(len(cut), np.int64)
         last = self.documents.num_segments[documents].astype(np.int64) - self._most
         if self._window == "answer":
-            self._narrow(documents, first, last)
+            self._narrow(self._most, documents, first, last)
         starts[cut] = first + below(drawn(documents, *self._draw, WINDOW_START), last - first + 1)
         return starts
 
-    def _narrow(self, documents: Ints, first: Ints, last: Ints) -> None:
+    def _narrow(self, most: int, documents: Ints, first: Ints, last: Ints) -> None:
         """Keep the starts from which a window reaches one segment that holds the answer, chosen at random; in place."""
         ends = np.cumsum(self.documents.num_segments[documents], dtype=np.int64)
         begin = 0
@@ -79,10 +79,10 @@ class DocumentWindows:
             before = ends[begin - 1] if begin else 0
             stop = max(int(np.searchsorted(ends, before + _FLAGS_AT_ONCE, side="right")), begin + 1)
             part = slice(begin, stop)
-            self._narrow_part(documents[part], ends[part] - before, first[part], last[part])
+            self._narrow_part(most, documents[part], ends[part] - before, first[part], last[part])
             begin = stop
 
-    def _narrow_part(self, documents: Ints, ends: Ints, first: Ints, last: Ints) -> None:
+    def _narrow_part(self, most: int, documents: Ints, ends: Ints, first: Ints, last: Ints) -> None:
         counts = self.documents.num_segments[documents]
         begins = ends - counts
         inside = np.arange(ends[-1]) - np.repeat(begins, counts)
@@ -92,5 +92,5 @@ class DocumentWindows:
         has = np.flatnonzero(number)
         place = below(drawn(documents[has], *self._draw, ANSWER_SEGMENT), number[has])
         segment = inside[holders[from_[has] + place]]
-        first[has] = np.maximum(segment - (self._most or 0) + 1, 0)
+        first[has] = np.maximum(segment - most + 1, 0)
         last[has] = np.minimum(segment, last[has])

@@ -19,7 +19,6 @@ from memxlnet.load.options import (
     StreamSettings,
     can_pin,
     check_batch_size,
-    check_bool,
     check_dataset,
     check_fields,
     check_seed,
@@ -34,7 +33,7 @@ from memxlnet.load.plan import AlignedPlan, EpochSize
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import StepMaker
-from memxlnet.settings import whole_number
+from memxlnet.settings import check_bool, whole_number
 
 STATE_VERSION = 1
 

@@ -18,7 +18,7 @@ from memxlnet.load.order import SEED_MASK
 from memxlnet.load.plan import Ranks
 from memxlnet.load.segments import METADATA
 from memxlnet.load.steps import CONTEXT_MASK, ENDED_LABELS
-from memxlnet.settings import one_of, positive_int, whole_number
+from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class StreamSettings:
         check_batch_size(self.global_batch_size)
         words = {"lanes": LANES, "window": WINDOWS, "dtype": DTYPES, "ended_label": ENDED_LABELS}
         for name, choices in words.items():
-            object.__setattr__(self, name, one_of(name, getattr(self, name), choices))
+            set_field(self, name, one_of(name, getattr(self, name), choices))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
             check_bool(name, getattr(self, name))
         if self.group_by_length and self.lanes == "refilled":
@@ -181,17 +181,6 @@ def check_workers(value: object) -> int:
     if workers > MAX_WORKERS:
         raise SettingsError(f"num_workers: expected at most {MAX_WORKERS}, found {workers}")
     return workers
-
-
-def check_bool(name: str, value: object) -> bool:
-    """Check that a setting is a bool and hand it back.
-
-    Raises:
-        SettingsError: It is not.
-    """
-    if not isinstance(value, bool):
-        raise SettingsError(f"{name}: expected True or False, found {value!r}")
-    return value
 
 
 def find_ranks(rank: Any, world_size: Any) -> Ranks:

@@ -93,7 +93,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
         part = np.arange(start, min(start + _AT_ONCE, count))
         halves[start : start + len(part)] = drawn(part, seed, epoch, purpose) >> np.uint64(32)
     # NumPy sorts 16 bits by radix, several times as fast as it compares whole keys.
-    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(order_type(count))
+    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(_order_type(count))
     order = order[np.argsort((halves >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
     halves = halves[order]
     same = np.flatnonzero(halves[1:] == halves[:-1])
@@ -105,7 +105,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
     return order
 
 
-def order_type(count: int) -> type[np.signedinteger[Any]]:
+def _order_type(count: int) -> type[np.signedinteger[Any]]:
     """The type of an order of so many things: int32 where that holds them."""
     return np.int32 if count < 2**31 else np.int64
 
@@ -124,7 +124,7 @@ def grouped_by_length(counts: NDArray[np.int32], size: int, seed: int, epoch: in
         shuffle: Whether the order is random.
     """
     if not shuffle:
-        return np.argsort(-counts, kind="stable").astype(order_type(len(counts)))
+        return np.argsort(-counts, kind="stable").astype(_order_type(len(counts)))
     order = shuffled(len(counts), seed, epoch)
     groups = len(counts) // size
     full = order[: groups * size]

@@ -20,6 +20,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_SEQ_LENGTH,
     BuildSettings,
     EncodeSettings,
+    check_bool,
 )
 from memxlnet.store.paths import as_directory
 from memxlnet.store.writer import CacheWriter
@@ -199,8 +200,7 @@ def create_dataset_from_cache(
             f"hub_dataset_id={hub_dataset_id!r}, use_hub_dataset={use_hub_dataset!r}: caches on the Hub are not "
             "supported yet; build from the source, or download the directory and use LazySquadLikeQADataset.open"
         )
-    if not isinstance(use_lazy_loading, bool):
-        raise SettingsError(f"use_lazy_loading: expected True or False, found {use_lazy_loading!r}")
+    check_bool("use_lazy_loading", use_lazy_loading)
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,

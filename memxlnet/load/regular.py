@@ -13,7 +13,6 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.options import (
     can_pin,
     check_batch_size,
-    check_bool,
     check_dataset,
     check_fields,
     check_seed,
@@ -22,7 +21,7 @@ from memxlnet.load.options import (
 )
 from memxlnet.load.order import shuffled
 from memxlnet.load.steps import ENDED_LABELS
-from memxlnet.settings import one_of, positive_int, whole_number
+from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 _ROWS_AT_ONCE = 1 << 14
 

@@ -58,9 +58,13 @@ class StepMaker:
         self._memory = layout.num_memory_tokens
         self._cls_index = layout.padded_cls_index(manifest.max_seq_length)
         label = self._length if one_of("ended_label", ended_label, ENDED_LABELS) == "ignore" else self._cls_index
-        self._token_padding = self._padding_rows(
+        padding = self._padding_rows(
             {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
         )
+        model_row = as_dtype({name: torch.from_numpy(padding[name]) for name in TOKEN_COLUMNS}, self._dtype)
+        self._row_bytes = sum(column.nbytes for column in model_row.values())
+        # Rows as single values, to be put through NumPy: torch's index_fill_ takes eight times as long.
+        self._token_padding = {name: row.view(f"V{row.nbytes}") for name, row in padding.items()}
         self._padding = {
             "start_positions": label,
             "end_positions": label,
@@ -81,9 +85,7 @@ class StepMaker:
     @property
     def block_rows(self) -> int:
         """Rows whose tokens are gathered at once."""
-        stored = {name: torch.from_numpy(self._token_padding[name]) for name in TOKEN_COLUMNS}
-        row_bytes = sum(column.nbytes for column in as_dtype(stored, self._dtype).values())
-        return max(BLOCK_BYTES // row_bytes, 1)
+        return max(BLOCK_BYTES // self._row_bytes, 1)
 
     @property
     def has_texts(self) -> bool:
@@ -136,10 +138,9 @@ class StepMaker:
         columns = self._dataset.features.gather(rows, TOKEN_COLUMNS)
         mask = {CONTEXT_MASK: context_mask(context, self._length)} if context else {}
         if len(ended):
+            # Ahead of the conversion, which makes rows longer.
             for name, column in (columns | mask).items():
-                # Ahead of the conversion, which makes rows longer; as single values, and through NumPy: torch's
-                # index_fill_ takes eight times as long.
-                row = self._token_padding[name].view(f"V{self._token_padding[name].nbytes}")
+                row = self._token_padding[name]
                 np.put(column.numpy().view(row.dtype), ended, row)
         return self._pinned(as_dtype(columns, self._dtype) | mask)
 

@@ -299,3 +299,10 @@ class Gathers:
             return found
 
         monkeypatch.setattr(FeatureTensors, "gather", counted)
+
+
+def made_step(mask: str, reset: str) -> dict[str, Any]:
+    """A step of lanes that are written as 1 and 0."""
+    masks = {"document_mask": mask, "reset": reset}
+    step: dict[str, Any] = {name: torch.tensor([one == "1" for one in text]) for name, text in masks.items()}
+    return step | {"num_active": mask.count("1")}

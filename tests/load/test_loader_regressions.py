@@ -14,7 +14,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.recurrent import CarriedState, loss_or_zero
-from tests.load.helpers import time_major
+from tests.load.helpers import made_step, time_major
 
 
 def test_an_older_iteration_that_ends_leaves_a_resume_point_alone(lazy: CacheDataset) -> None:
@@ -159,16 +159,12 @@ def test_a_copy_of_a_group_is_the_list_of_its_steps(lazy: CacheDataset, copied: 
         assert list(one["example_ids"]) == list(other["example_ids"])
 
 
-def _step(mask: list[bool], reset: list[bool]) -> dict[str, Any]:
-    return {"document_mask": torch.tensor(mask), "reset": torch.tensor(reset), "num_active": sum(mask)}
-
-
 class TestCarriedState:
     def test_a_reset_of_all_lanes_cuts_the_graph(self) -> None:
         weight = torch.ones(1, requires_grad=True)
         learned = torch.zeros(1, 3, requires_grad=True)
         carried = CarriedState(learned)
-        begins = _step([True, True], [True, True])
+        begins = made_step("11", "11")
         carried.after(begins, carried.before(begins) + weight * 2)
         again = carried.before(begins)
         assert torch.equal(again, torch.zeros(2, 3))
@@ -180,27 +176,27 @@ class TestCarriedState:
     def test_the_initial_state_is_not_written_into_after_a_reset_of_all_lanes(self) -> None:
         initial = torch.zeros(1, 3)
         carried = CarriedState(initial)
-        begins = _step([True, True], [True, True])
+        begins = made_step("11", "11")
         carried.after(begins, carried.before(begins) + 1)
         carried.before(begins).add_(5)
         assert torch.equal(initial, torch.zeros(1, 3))
 
-    @pytest.mark.parametrize("reset", [[True, True], [True, False]])
-    def test_the_type_is_that_of_the_model_once_it_gave_one(self, reset: list[bool]) -> None:
+    @pytest.mark.parametrize("reset", ["11", "10"])
+    def test_the_type_is_that_of_the_model_once_it_gave_one(self, reset: str) -> None:
         carried = CarriedState(torch.zeros(1, 3))
-        begins = _step([True, True], [True, True])
+        begins = made_step("11", "11")
         carried.after(begins, carried.before(begins).to(torch.bfloat16) + 1)
-        assert carried.before(_step([True, True], reset)).dtype == torch.bfloat16
+        assert carried.before(made_step("11", reset)).dtype == torch.bfloat16
 
     def test_a_numpy_dimension_is_one(self) -> None:
         carried = CarriedState(torch.zeros(4, 1, 3), batch_dim=np.int64(1))  # type: ignore[arg-type]
-        assert carried.before(_step([True, True], [True, True])).shape == (4, 2, 3)
+        assert carried.before(made_step("11", "11")).shape == (4, 2, 3)
 
     def test_after_without_before_is_told(self) -> None:
         with pytest.raises(SettingsError, match="before"):
-            CarriedState(torch.zeros(1, 3)).after(_step([True], [True]), torch.zeros(1, 3))
+            CarriedState(torch.zeros(1, 3)).after(made_step("1", "1"), torch.zeros(1, 3))
 
-    @pytest.mark.parametrize("active", [True, False])
-    def test_a_model_without_labels_gives_no_loss(self, active: bool) -> None:
+    @pytest.mark.parametrize("active", ["1", "0"])
+    def test_a_model_without_labels_gives_no_loss(self, active: str) -> None:
         with pytest.raises(SettingsError, match="loss: expected a tensor, found NoneType"):
-            loss_or_zero(_step([active], [True]), None, torch.zeros(1))  # type: ignore[arg-type]
+            loss_or_zero(made_step(active, "1"), None, torch.zeros(1))  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.recurrent import CarriedState, loss_or_zero
+from tests.load.helpers import made_step
 
 
 class Pair(NamedTuple):
@@ -31,13 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def made_step(mask: str, reset: str) -> dict[str, Any]:
-    """A step of lanes that are written as 1 and 0."""
-    masks = {"document_mask": mask, "reset": reset}
-    step: dict[str, Any] = {name: torch.tensor([one == "1" for one in text]) for name, text in masks.items()}
-    return step | {"num_active": mask.count("1")}
 
 
 def steps_of(dataset: CacheDataset, lanes: str, epochs: int = 1, **options: Any) -> list[list[dict[str, Any]]]:
