@@ -1,4 +1,4 @@
-"""The peer of the build: `datasets.map` with the usual question answering preprocessing of transformers' examples."""
+"""The usual question answering preprocessing of transformers' examples: what the build is compared with."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +39,12 @@ def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) ->
 
 
 def _span(offsets: Any, sides: Any, side: int, answers: Any) -> tuple[int, int] | None:
+    """The tokens of the answer's characters.
+
+    Where two tokens begin at its first character, as a bare blank of XLNet and the word behind it do, the recipe takes
+    the second, and sometimes an end before the start. Here all of them are taken, in the same loops, so that the
+    results of all ways can be compared value by value.
+    """
     if not answers["answer_start"]:
         return None
     start_char = answers["answer_start"][0]
@@ -51,8 +57,8 @@ def _span(offsets: Any, sides: Any, side: int, answers: Any) -> tuple[int, int] 
         last -= 1
     if not (offsets[first][0] <= start_char and offsets[last][1] >= end_char):
         return None
-    while first < len(offsets) and offsets[first][0] <= start_char:
+    while offsets[first][1] <= start_char:
         first += 1
-    while offsets[last][1] >= end_char:
+    while offsets[last][0] >= end_char:
         last -= 1
-    return first - 1, last + 1
+    return first, last

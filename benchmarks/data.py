@@ -1,199 +1,192 @@
-"""Data to measure with: the SQuAD file and the XLNet vocabulary, and a large cache made from them."""
+"""What is measured on: a file in SQuAD's official form and a tokenizer, repeated to any size, or with long contexts.
 
+`MEMXLNET_BENCH_FILE` and `MEMXLNET_BENCH_TOKENIZER` name them (``python -m benchmarks --data --tokenizer`` sets both);
+else the SQuAD development set and XLNet's vocabulary in the folder `MEMXLNET_DATA`; else the bundled sample.
+"""
+
+import hashlib
 import itertools
 import json
 import os
-import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-import pyarrow as pa
-from transformers import XLNetTokenizerFast
+from memxlnet.sample import sample_file, sample_tokenizer_directory
 
-from memxlnet import create_dataset_from_cache
-from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.examples import parse_example
-from memxlnet.encode.layout import read_tokenizer
-from memxlnet.settings import EncodeSettings
-from memxlnet.store.identity import CacheSettings
-from memxlnet.store.writer import CacheWriter
+SHARED = Path(os.environ.get("MEMXLNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-DATA = Path(os.environ.get("MEMXLNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
-SQUAD = DATA / "squad" / "dev-v2.0.json"
-WORK = Path(os.environ.get("MEMXLNET_BENCH_DIR", Path(__file__).parents[1] / "build" / "bench"))
+SQUAD = SHARED / "squad" / "dev-v2.0.json"
+
+FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE = (f"MEMXLNET_BENCH_{name}" for name in ("FILE", "TOKENIZER", "DIR"))
 
 
-WHOLE_QUESTIONS, ALL_QUESTIONS = 160, 10_000
-
-SQUAD_SEGMENTS = 6359
-"""Segments of the SQuAD file at length 384 with an overlap of 128."""
+class DataError(ValueError):
+    """The named file cannot be measured on."""
 
 
-def xlnet() -> Any:
-    """The real XLNet tokenizer."""
-    return XLNetTokenizerFast.from_pretrained(DATA / "xlnet-base-cased")
+class Data(NamedTuple):
+    """What is measured on.
+
+    Attributes:
+        file: Examples in SQuAD's official form.
+        tokenizer: Directory of the tokenizer.
+        what: What they are, for the reader of a report.
+    """
+
+    file: Path
+    tokenizer: Path
+    what: str
 
 
-def squad_rows() -> list[dict[str, Any]]:
-    """The questions of the SQuAD file as flat rows."""
-    return rows_of(SQUAD)
+def data() -> Data:
+    """What is measured on; the environment decides, so that processes of a contestant's own find the same."""
+    xlnet_directory = SHARED / "xlnet-base-cased"
+    sample = sample_tokenizer_directory()
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        file, what = Path(named), f"the file {Path(named).name}"
+    elif SQUAD.is_file():
+        file, what = SQUAD, "the SQuAD 2.0 development set"
+    else:
+        file, what = sample_file(), "the bundled sample"
+    named = os.environ.get(TOKENIZER_VARIABLE)
+    if named:
+        return Data(file, Path(named), f"{what}, tokenizer {Path(named).name}")
+    if xlnet_directory.is_dir():
+        return Data(file, xlnet_directory, f"{what}, XLNet's vocabulary")
+    return Data(file, sample, f"{what}, the bundled tokenizer")
 
 
-def squad_file(examples: int) -> Path:
-    """The SQuAD file repeated to so many examples, in its official form, as a file in the work folder.
+def work() -> Path:
+    """The folder of everything that benchmarks make from this data; created."""
+    root = Path(os.environ.get(WORK_VARIABLE, Path(__file__).parents[1] / "build" / "bench"))
+    found = data()
+    content = found.file.read_bytes() + (found.tokenizer / "tokenizer.json").read_bytes()
+    folder = root / hashlib.sha256(content).hexdigest()[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def tokenizer() -> Any:
+    """A fresh tokenizer: tokenizers remember the words that they have met."""
+    from transformers import AutoTokenizer, XLNetTokenizerFast  # takes a second, which not every child needs
+
+    directory = data().tokenizer
+    # The vocabulary alone, as it is published, does not say of which class it is.
+    kind = AutoTokenizer if (directory / "tokenizer_config.json").is_file() else XLNetTokenizerFast
+    return kind.from_pretrained(directory)
+
+
+def articles() -> list[dict[str, Any]]:
+    """The articles of the file."""
+    return _articles(data().file)
+
+
+@cache
+def _articles(file: Path) -> list[dict[str, Any]]:
+    form = f"{file}: expected SQuAD's official form, an object with a list of articles under 'data'"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{form}; found no JSON: {error}") from error
+    articles = found.get("data") if isinstance(found, dict) else None
+    if not isinstance(articles, list) or not all(isinstance(one, dict) and "paragraphs" in one for one in articles):
+        raise DataError(f"{form} with paragraphs; found another form")
+    if not any(paragraph["qas"] for article in articles for paragraph in article["paragraphs"]):
+        raise DataError(f"{form}; found no question")
+    return articles
+
+
+def num_examples() -> int:
+    """Questions in the file."""
+    return sum(len(paragraph["qas"]) for article in articles() for paragraph in article["paragraphs"])
+
+
+def repeated_file(examples: int) -> Path:
+    """The file repeated to so many examples, in its official form.
 
     Ids are distinct, and the contexts of each copy begin with a word of their own, so that none is shared by more
-    questions than in SQuAD itself.
+    questions than in the file itself.
     """
-    path = WORK / f"squad-{examples}.json"
-    if path.is_file():
-        return path
-    articles = json.loads(SQUAD.read_text(encoding="utf-8"))["data"]
-    copied: list[dict[str, Any]] = []
-    made = 0
+    return _written(work() / f"repeated-{examples}.json", _repeated(examples))
+
+
+def _repeated(examples: int) -> Iterator[dict[str, Any]]:
+    left = examples
     for copy in itertools.count():
-        for article in articles:
+        mark = f"copy{copy} "
+        for article in articles():
             paragraphs = []
             for paragraph in article["paragraphs"]:
-                questions = [_moved(question, copy) for question in paragraph["qas"]][: examples - made]
-                made += len(questions)
+                questions = [_moved(question, len(mark), f"{copy}-") for question in paragraph["qas"][:left]]
+                left -= len(questions)
                 if questions:
-                    paragraphs.append({"context": f"{_mark(copy)}{paragraph['context']}", "qas": questions})
-            copied.append({"title": article["title"], "paragraphs": paragraphs})
-            if made == examples:
-                break
-        if made == examples:
-            break
-    return _write(path, {"version": "v2.0", "data": copied})
-
-
-def _mark(copy: int) -> str:
-    return f"copy{copy} "
-
-
-def _moved(question: dict[str, Any], copy: int) -> dict[str, Any]:
-    answers = [
-        {"text": answer["text"], "answer_start": answer["answer_start"] + len(_mark(copy))}
-        for answer in question["answers"]
-    ]
-    return {"id": f"{copy}-{question['id']}", "question": question["question"], "answers": answers}
+                    paragraphs.append({"context": f"{mark}{paragraph['context']}", "qas": questions})
+            if paragraphs:
+                yield {"title": article["title"], "paragraphs": paragraphs}
+            if not left:
+                return
 
 
 def long_file(questions: int) -> Path:
-    """SQuAD's articles, each joined into one context that all its questions share; so many questions an article."""
-    path = WORK / f"long-{questions}.json"
+    """The articles, each joined into one context that all its questions share; so many questions an article at most."""
+    return _written(work() / f"long-{questions}.json", _joined(questions))
+
+
+def _joined(questions: int) -> Iterator[dict[str, Any]]:
+    for article in articles():
+        context, asked = "", []
+        for paragraph in article["paragraphs"]:
+            asked += [_moved(question, len(context), "") for question in paragraph["qas"]]
+            context += paragraph["context"] + "\n"
+        yield {"title": article["title"], "paragraphs": [{"context": context, "qas": asked[:questions]}]}
+
+
+def whole_file(questions: int) -> Path:
+    """All contexts of the file twice over as one context, with so many questions: documents of 1,000 segments."""
+    return _written(work() / f"whole-{questions}.json", _whole(questions))
+
+
+def _whole(questions: int) -> Iterator[dict[str, Any]]:
+    paragraphs = [paragraph for article in articles() for paragraph in article["paragraphs"]]
+    text = "\n".join(paragraph["context"] for paragraph in (*paragraphs, *paragraphs))
+    asked = [{**question, "answers": []} for paragraph in paragraphs for question in paragraph["qas"]]
+    yield {"title": "all", "paragraphs": [{"context": text, "qas": asked[:questions]}]}
+
+
+def _moved(question: dict[str, Any], by: int, prefix: str) -> dict[str, Any]:
+    answers = [{"text": one["text"], "answer_start": one["answer_start"] + by} for one in question.get("answers", [])]
+    return {"id": f"{prefix}{question['id']}", "question": question["question"], "answers": answers}
+
+
+def _written(path: Path, content: Iterator[dict[str, Any]]) -> Path:
+    """Write articles one after the other, unless the file is there."""
     if path.is_file():
         return path
-    joined = []
-    for article in json.loads(SQUAD.read_text(encoding="utf-8"))["data"]:
-        context, moved = "", []
-        for paragraph in article["paragraphs"]:
-            for question in paragraph["qas"]:
-                answers = [
-                    {"text": answer["text"], "answer_start": answer["answer_start"] + len(context)}
-                    for answer in question["answers"]
-                ]
-                moved.append({"id": question["id"], "question": question["question"], "answers": answers})
-            context += paragraph["context"] + "\n"
-        joined.append({"title": article["title"], "paragraphs": [{"context": context, "qas": moved[:questions]}]})
-    return _write(path, {"version": "v2.0", "data": joined})
-
-
-def long_cache(whole: bool = False) -> Path:
-    """A cache of long documents with at least 127,000 segments.
-
-    Args:
-        whole: Documents over all of SQuAD's text, some 1,000 segments each; else over one of its articles each.
-    """
-    path = WORK / f"one-context-twice-{WHOLE_QUESTIONS}.json" if whole else long_file(ALL_QUESTIONS)
-    if not path.is_file():
-        articles = json.loads(SQUAD.read_text(encoding="utf-8"))["data"]
-        paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
-        text = "\n".join(paragraph["context"] for paragraph in (*paragraphs, *paragraphs, *paragraphs[:100]))
-        questions = [{**question, "answers": []} for paragraph in paragraphs for question in paragraph["qas"]]
-        asked = [{"context": text, "qas": questions[:WHOLE_QUESTIONS]}]
-        _write(path, {"version": "v2.0", "data": [{"title": "all", "paragraphs": asked}]})
-    dataset = create_dataset_from_cache(path, split="train", cache_dir=WORK / "caches-long", tokenizer=xlnet())
-    return dataset.directory
-
-
-def _write(path: Path, content: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write('{"version": "v2.0", "data": [\n')
+        for number, article in enumerate(content):
+            file.write((",\n" if number else "") + json.dumps(article))
+        file.write("\n]}\n")
     return temporary.replace(path)
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The questions of a file in SQuAD's official form as flat rows."""
-    articles = json.loads(path.read_text(encoding="utf-8"))["data"]
+    """The questions of a file in SQuAD's official form as flat rows, as `datasets` has them."""
     return [
         {
             "id": question["id"],
             "question": question["question"],
             "context": paragraph["context"],
             "answers": {
-                "text": [answer["text"] for answer in question["answers"]],
-                "answer_start": [answer["answer_start"] for answer in question["answers"]],
+                "text": [answer["text"] for answer in question.get("answers", [])],
+                "answer_start": [answer["answer_start"] for answer in question.get("answers", [])],
             },
         }
-        for article in articles
+        for article in json.loads(path.read_text(encoding="utf-8"))["data"]
         for paragraph in article["paragraphs"]
         for question in paragraph["qas"]
     ]
-
-
-def large_cache(copies: int, shards: int = 1) -> Path:
-    """A cache of the SQuAD file `copies` times over, with distinct ids and contexts: 6,359 segments a copy.
-
-    The first copy is encoded; the others repeat its token columns under other ids and other context texts of the same
-    length, which is what reading is measured on.
-    """
-    tokenizer = read_tokenizer(xlnet())
-    encode = EncodeSettings()
-    source = {"kind": "benchmark", "copies": copies}
-    settings = CacheSettings("squad-copies", f"x{copies}", encode, source, tokenizer, chunking="copies")
-    rows = -(-SQUAD_SEGMENTS * copies // shards) if shards > 1 else None
-    writer = CacheWriter(WORK / f"caches-{shards}", max_shard_rows=rows)
-    directory = writer.directory(settings)
-    if directory.is_dir():
-        return directory
-    encoder = Encoder(tokenizer.backend, tokenizer.layout, encode)
-    examples = [parse_example(number, row, "squad") for number, row in enumerate(squad_rows())]
-    chunks = [encoder.encode(examples[start : start + 2000]) for start in range(0, len(examples), 2000)]
-    writer.begin(settings)
-    receipts: list[Any] = []
-    for copy in range(copies):
-        for chunk in chunks:
-            tables = {
-                **chunk,
-                "documents": _renamed(chunk["documents"], "id", f"{copy}-"),
-                "contexts": _retold(chunk["contexts"], copy),
-            }
-            receipts.append(writer.write_chunk(len(receipts), tables))
-    writer.finish(receipts)
-    return directory
-
-
-def _renamed(batch: pa.RecordBatch, name: str, prefix: str) -> pa.RecordBatch:
-    index = batch.schema.get_field_index(name)
-    values = pa.array([prefix + value for value in batch.column(index).to_pylist()], pa.large_string())
-    return batch.set_column(index, batch.schema.field(index), values)
-
-
-def _retold(batch: pa.RecordBatch, copy: int) -> pa.RecordBatch:
-    """The contexts with their first characters exchanged for the number of the copy."""
-    mark = f"{copy:06d}"
-    texts = pa.array([mark + text[len(mark) :] for text in batch.column(0).to_pylist()], pa.large_string())
-    return batch.set_column(0, batch.schema.field(0), texts)
-
-
-def random_rows(count: int, num_rows: int, seed: int = 0) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """int64[count] random rows."""
-    return np.random.default_rng(seed).integers(0, num_rows, count)
-
-
-def clear_work() -> None:
-    """Remove everything that benchmarks made."""
-    shutil.rmtree(WORK, ignore_errors=True)

@@ -1,58 +1,101 @@
-"""Timing helpers: medians of several, with their spread."""
+"""Timing: several calls in turns, so that a drift of the machine meets all of them; every sample is kept."""
 
 import gc
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 
-class Timing(NamedTuple):
-    """Seconds a call: the median of several rounds, the fastest and the slowest of them."""
+def in_turns(
+    calls: Mapping[str, Callable[[], Any]], rounds: int = 9, seconds: float = 0.05, budget: float = 20.0
+) -> dict[str, list[float]]:
+    """Seconds a call of several calls.
 
-    median: float
-    fastest: float
-    slowest: float
+    Each is called once before, to warm up. A call that takes the budget by itself needs no warmth: that is its sample.
 
-    def __str__(self) -> str:
-        return f"{self.median * 1e6:,.1f} us ({self.fastest * 1e6:,.1f} - {self.slowest * 1e6:,.1f})"
+    Args:
+        calls: Calls by name.
+        rounds: Samples of each call.
+        seconds: Time of a round at least, which decides how many calls make one.
+        budget: Time for all rounds of one call; calls that need more have fewer rounds.
+
+    Returns:
+        The samples by name, each the mean of one round.
+    """
+    samples: dict[str, list[float]] = {}
+    plans: dict[str, tuple[int, int]] = {}
+    for name, call in calls.items():
+        once = _timed(call, 1)
+        samples[name] = []
+        if once > budget / 2:
+            samples[name].append(once)
+            continue
+        once = _timed(call, 1)
+        number = max(1, int(seconds / max(once, 1e-7)))
+        plans[name] = number, max(1, min(rounds, int(budget / (once * number))))
+    with without_collection():
+        for turn in range(rounds):
+            for name, (number, most) in plans.items():
+                if turn < most:
+                    samples[name].append(_timed(calls[name], number))
+    return samples
 
 
-def per_call(call: Callable[[], Any], rounds: int = 7, calls: int = 1000) -> Timing:
-    """The time of one call, over rounds of many."""
-    for _ in range(min(calls, 50)):
+def _timed(call: Callable[[], Any], number: int) -> float:
+    begun = time.perf_counter()
+    for _ in range(number):
         call()
-    seconds = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for _ in range(calls):
-            call()
-        seconds.append((time.perf_counter() - started) / calls)
-    return Timing(statistics.median(seconds), min(seconds), max(seconds))
+    return (time.perf_counter() - begun) / number
 
 
-def compared(calls: dict[str, Callable[[], Any]], rounds: int = 9, number: int = 500) -> dict[str, Timing]:
-    """The times of several calls, their rounds interleaved, so that a drift of the machine meets all of them."""
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Hold the garbage collector back, whose runs would meet one contestant by chance."""
+    gc.collect()
     gc.disable()
     try:
-        for call in calls.values():
-            per_call(call, 1, number // 5)
-        for _ in range(rounds):
-            for name, call in calls.items():
-                seconds[name].append(per_call(call, 1, number).median)
+        yield
     finally:
         gc.enable()
-    return {name: Timing(statistics.median(s), min(s), max(s)) for name, s in seconds.items()}
 
 
-def in_process(module: str, *arguments: str) -> Any:
-    """What a module prints as JSON in its last line, run in a process of its own."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(done.stdout.splitlines()[-1])
+def median(samples: Sequence[float]) -> float:
+    """The median of samples."""
+    return statistics.median(samples)
+
+
+def ratio(samples: Sequence[float], against: Sequence[float]) -> float:
+    """The median of one contestant over the median of another."""
+    return median(samples) / median(against)
+
+
+def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
+    """The exponent k of the power law ``value = c * size ** k`` that fits best: 0 does not grow, 1 is linear."""
+    import numpy as np
+
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def evict(path: Path) -> None:
+    """Ask the system to drop the pages of a file or folder that no process has mapped; a no-op outside Linux."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if not file.is_file():
+            continue
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def folder_bytes(path: Path) -> int:
+    """The size of a file, or of all files of a folder."""
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -20,7 +20,8 @@ import psutil
 import torch
 from transformers import AutoTokenizer
 
-from benchmarks.data import SQUAD, WORK, xlnet
+from benchmarks.data import data, work
+from benchmarks.data import tokenizer as default_tokenizer
 from benchmarks.recall_task import CODES, recall_dataset
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlnet
 from memxlnet import (
@@ -150,12 +151,12 @@ def recall(options: argparse.Namespace) -> dict[str, Any]:
 
 def squad(options: argparse.Namespace) -> dict[str, Any]:
     """Train on SQuAD and watch the loop."""
-    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else xlnet()
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else default_tokenizer()
     configure_memory_tokens(tokenizer, options.memory_tokens)
     dataset = create_dataset_from_cache(
         options.file,
         split="train",
-        cache_dir=WORK / "train-recurrent",
+        cache_dir=work() / "train-recurrent",
         max_seq_length=options.max_seq_length,
         doc_stride=options.max_seq_length // 3,
         tokenizer=tokenizer,
@@ -199,7 +200,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("task", choices=["recall", "squad"])
     parser.add_argument("--model", help="directory or Hub name of an XLNet; default: a small random one")
     parser.add_argument("--tokenizer", help="squad: directory or Hub name; default: XLNet's")
-    parser.add_argument("--file", type=Path, default=SQUAD, help="squad: examples to train on")
+    parser.add_argument("--file", type=Path, default=data().file, help="squad: examples to train on")
     parser.add_argument("--steps", type=int, help="steps to train; default: 500 for recall, 200 for squad")
     parser.add_argument("--width", type=int, help="of the small model; default: 128 for recall, 64 for squad")
     parser.add_argument("--batch-size", type=int, default=32)

@@ -2,7 +2,7 @@
 
 By default Linux reads ahead around every page that it has to fetch, up to megabytes. Where the cache fits in memory
 that is right: soon all of it is there. Where it does not, most of what is read is thrown away unseen, and a step may
-take a hundred times as long (``python -m benchmarks.figures pressure``). There the pages of the rows that come next are
+take a hundred times as long (``python -m benchmarks larger-than-ram``). There the pages of the rows that come next are
 asked for instead.
 """
 

@@ -1,0 +1,118 @@
+"""The comparison, measured on this machine: ``python -m benchmarks [part ...]``; it writes a report.
+
+Run it on an idle machine. The report is `report.md`, with its plots and with all samples in `report.json`.
+"""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from benchmarks.child import start_warm
+from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, DataError, data, num_examples, work
+from benchmarks.machine import machine
+from benchmarks.settings import Settings
+
+try:
+    from benchmarks.report.write import write_report
+except ModuleNotFoundError as error:
+    sys.exit(f"{error.name}: expected it for the plots of the report, found none; pip install 'memxlnet[bench]'")
+
+PARTS = ("build", "reading", "larger-than-ram", "scale", "training", "loaders")
+
+FORMAT = 1
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="small sizes: under two minutes on two cores")
+    parser.add_argument(
+        "--data", type=Path, help="a JSON file in SQuAD's official form; default: SQuAD where it is, or the sample"
+    )
+    parser.add_argument("--tokenizer", type=Path, help="directory of a fast tokenizer; default: as for the data")
+    parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 45 GB)")
+    parser.add_argument("--output", type=Path, help="folder of the report; default: 'report' in the work folder")
+    parser.add_argument("--render", type=Path, metavar="JSON", help="only write the report of this report.json anew")
+    options = parser.parse_args(arguments)
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"part: expected some of {', '.join(PARTS)}, found {part!r}")
+    for name in ("data", "render"):
+        path = getattr(options, name)
+        if path is not None and not path.is_file():
+            parser.error(f"--{name}: expected a file, found none at {path}")
+    if options.tokenizer is not None and not (options.tokenizer / "tokenizer.json").is_file():
+        parser.error(f"--tokenizer: expected a directory with a tokenizer.json, found {options.tokenizer}")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse(arguments)
+    for variable, path in (
+        (FILE_VARIABLE, options.data),
+        (TOKENIZER_VARIABLE, options.tokenizer),
+        (WORK_VARIABLE, options.work),
+    ):
+        if path is not None:
+            os.environ[variable] = str(path.absolute())
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    if options.render is not None:
+        write_report(json.loads(options.render.read_text(encoding="utf-8")), options.output or options.render.parent)
+        return 0
+    output = options.output or work().parent / "report"
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        report = _header(options)
+    except DataError as error:
+        sys.exit(str(error))
+    settings = Settings(options.quick)
+    if options.quick:
+        start_warm()
+    for name in options.parts or PARTS:
+        report["parts"][name] = _measured(name, settings)
+        report["seconds"] = time.monotonic() - settings.begun
+        write_report(report, output)  # after each part, so that an interrupted run loses nothing that was measured
+    settings.tell(f"done; the report is {output / 'report.md'}")
+    return int(any("failed" in part for part in report["parts"].values()))
+
+
+def _header(options: argparse.Namespace) -> dict[str, Any]:
+    words = ["python -m benchmarks", *options.parts, *(["--quick"] if options.quick else [])]
+    if options.data is not None:
+        words.append(f"--data {options.data.name}")
+    return {
+        "format": FORMAT,
+        "command": " ".join(words),
+        "mode": "quick" if options.quick else "full",
+        "date": date.today().isoformat(),
+        "machine": machine(work()),
+        "data": {"what": data().what, "examples": num_examples()},
+        "parts": {},
+    }
+
+
+def _measured(name: str, settings: Settings) -> dict[str, Any]:
+    """Measure one part; where it fails the report says so, and the others go on."""
+    settings.part = name
+    settings.tell("begins")
+    begun = time.monotonic()
+    try:
+        part = importlib.import_module(f"benchmarks.parts.{name.replace('-', '_')}")
+        figures = part.measure(settings)
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        return {"failed": f"{type(error).__name__}: {error}", "seconds": time.monotonic() - begun}
+    return {"figures": figures, "seconds": time.monotonic() - begun}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Ways to make the features of a file: memxlnet, and how it is done without it.
+
+Each makes the five model columns of every segment. The tokenizer is fresh, files are read as part of the work, and
+where a way writes its result, the result is on the disk when the call returns.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.baseline import usual_preprocessing
+from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
+from benchmarks.data import rows_of, tokenizer
+from memxlnet.load.tensors import MODEL_COLUMNS
+
+BATCH_EXAMPLES = 1000
+"""Examples in one call of the tokenizer; the default of `datasets.map`."""
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Built(NamedTuple):
+    """What a builder made.
+
+    Attributes:
+        segments: Rows of features.
+        columns: Reads the model columns of all rows, for the check that all ways make the same.
+    """
+
+    segments: int
+    columns: Callable[[], Columns]
+
+
+def memxlnet(file: Path, folder: Path, cores: int) -> Built:
+    """`process_and_cache_dataset` as a user calls it: workers by itself, published cache."""
+    from memxlnet import LazySquadLikeQADataset, process_and_cache_dataset
+
+    segments = process_and_cache_dataset(
+        file, "train", folder, None, MAX_SEQ_LENGTH, DOC_STRIDE, tokenizer=tokenizer(), progress=False
+    )
+
+    def columns() -> Columns:
+        (directory,) = (path for path in folder.iterdir() if not path.name.startswith("."))
+        dataset = LazySquadLikeQADataset.open(directory)
+        return {name: values.numpy() for name, values in dataset.gather(range(len(dataset))).items()}
+
+    return Built(segments, columns)
+
+
+def datasets_map(file: Path, folder: Path, cores: int) -> Built:
+    """`datasets.map` with the usual function, batched, a process a core, as its documentation recommends."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    examples = datasets.Dataset.from_list(rows_of(file))
+    mapped = examples.map(
+        usual_preprocessing(tokenizer(), MAX_SEQ_LENGTH, DOC_STRIDE),
+        batched=True,
+        batch_size=BATCH_EXAMPLES,
+        num_proc=cores if cores > 1 else None,
+        remove_columns=examples.column_names,
+        load_from_cache_file=False,
+        cache_file_name=str(folder / "mapped.arrow"),
+    )
+
+    def columns() -> Columns:
+        return _of_batches(mapped.with_format("numpy").iter(BATCH_EXAMPLES))
+
+    return Built(len(mapped), columns)
+
+
+def pair_call(file: Path, folder: Path, cores: int) -> Built:
+    """transformers' tokenizer on batches of pairs and the spans of the answers; nothing is kept or written."""
+    segments = sum(len(batch["input_ids"]) for batch in _encoded(file))
+    return Built(segments, lambda: _of_batches(_encoded(file)))
+
+
+def traditional(file: Path, folder: Path, cores: int) -> Built:
+    """All features as Python objects in RAM, a dictionary each, then one write of them all."""
+    features: list[dict[str, Any]] = []
+    for batch in _encoded(file):
+        names = list(batch)
+        features += [dict(zip(names, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+    torch.save(features, folder / "features.pt")
+    return Built(len(features), lambda: _of_batches({name: [one[name]] for name in one} for one in features))
+
+
+def _encoded(file: Path) -> Iterator[dict[str, Any]]:
+    """Features of one batch of examples after the other."""
+    prepare = usual_preprocessing(tokenizer(), MAX_SEQ_LENGTH, DOC_STRIDE)
+    rows = rows_of(file)
+    for start in range(0, len(rows), BATCH_EXAMPLES):
+        batch = rows[start : start + BATCH_EXAMPLES]
+        yield dict(prepare({name: [row[name] for row in batch] for name in batch[0]}))
+
+
+def _of_batches(batches: Any) -> Columns:
+    parts: dict[str, list[Any]] = {name: [] for name in MODEL_COLUMNS}
+    for batch in batches:
+        for name in MODEL_COLUMNS:
+            parts[name].append(np.asarray(batch[name]))
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+BUILDERS: dict[str, Callable[[Path, Path, int], Built]] = {
+    "memxlnet": memxlnet,
+    "datasets.map": datasets_map,
+    "pair call": pair_call,
+    "traditional": traditional,
+}

@@ -1,0 +1,146 @@
+"""Caches of any size to read from: the first copy is encoded, the others repeat its token columns under other ids."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_file, work
+from memxlnet import configure_memory_tokens
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.examples import parse_example
+from memxlnet.encode.layout import TokenizerContent, read_tokenizer
+from memxlnet.settings import EncodeSettings
+from memxlnet.store.chunk_files import ChunkReceipt
+from memxlnet.store.identity import CacheSettings
+from memxlnet.store.publish import Publisher
+
+MAX_SEQ_LENGTH, DOC_STRIDE = 384, 128
+
+MEMORY_TOKENS = 4
+"""READ tokens in a row of every cache that is read from, and as many WRITE tokens."""
+
+CHUNK_EXAMPLES = 2000
+
+Tables = dict[str, pa.RecordBatch]
+
+
+class NoSpaceError(Exception):
+    """A cache does not fit on the disk."""
+
+
+class _Repeated(Publisher):
+    """Publishes copies of encoded chunks that are made on the spot, so that nothing is written twice.
+
+    Args:
+        base: The encoded chunks.
+        rows: Segments at least.
+        own_contexts: Give each copy contexts of its own; else all copies share the first one's.
+    """
+
+    def __init__(self, base: Sequence[Tables], rows: int, own_contexts: bool, settings: CacheSettings, limit: Any):
+        self._base = base
+        self._own_contexts = own_contexts
+        self._copies = -(-rows // sum(chunk["features"].num_rows for chunk in base))
+        counts = [{name: table.num_rows for name, table in chunk.items()} for chunk in base] * self._copies
+        receipts = [ChunkReceipt(number, "", 0, count) for number, count in enumerate(counts)]
+        super().__init__(Path(), receipts, settings, limit)
+
+    def _read(self) -> Iterator[Tables]:
+        for copy in range(self._copies):
+            for chunk in self._base:
+                documents = _renamed(chunk["documents"], f"{copy}-")
+                contexts = _retold(chunk["contexts"], copy) if self._own_contexts else chunk["contexts"]
+                yield {**chunk, "documents": documents, "contexts": contexts}
+
+
+def _renamed(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
+    index = batch.schema.get_field_index("id")
+    values = pa.array([prefix + value for value in batch.column(index).to_pylist()], pa.large_string())
+    return batch.set_column(index, batch.schema.field(index), values)
+
+
+def _retold(batch: pa.RecordBatch, copy: int) -> pa.RecordBatch:
+    """The contexts with their first characters exchanged for the number of the copy: spans stay where they are."""
+    mark = f"{copy:06d}"
+    texts = pa.array([mark + text[len(mark) :] for text in batch.column(0).to_pylist()], pa.large_string())
+    return batch.set_column(0, batch.schema.field(0), texts)
+
+
+def question_cache(rows: int, shards: int = 1) -> Path:
+    """A cache of the file's questions with so many segments, or a few more; each copy has contexts of its own."""
+    return _published("questions", rows, shards, MAX_SEQ_LENGTH)
+
+
+def long_cache(rows: int, length: int = MAX_SEQ_LENGTH) -> Path:
+    """A cache of long documents, one context an article, with so many segments, or a few more."""
+    return _published("long", rows, 1, length)
+
+
+def whole_cache(rows: int) -> Path:
+    """A cache of documents over all text of the file twice over, with so many segments, or a few more."""
+    return _published("whole", rows, 1, MAX_SEQ_LENGTH)
+
+
+def _published(kind: str, rows: int, shards: int, length: int) -> Path:
+    final = work() / "caches" / f"{kind}-{rows}-{shards}-{length}"
+    if final.is_dir():
+        return final
+    needed = rows * (6 * length + 400)
+    free = shutil.disk_usage(final.parents[1]).free
+    if free < 1.2 * needed:
+        raise NoSpaceError(f"a cache of {rows:,} segments takes some {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free")
+    content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
+    settings = CacheSettings("benchmark", kind, encode, {"kind": "benchmark", "rows": rows}, content)
+    base = _encoded(data(), kind, length, min(rows, 10_000))
+    limit = -(-rows // shards) if shards > 1 else None
+    staging = final.with_name(f"{final.name}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    _Repeated(base, rows, kind == "questions", settings, limit).publish(staging)
+    return staging.rename(final)
+
+
+@cache
+def _encoded(_: Data, kind: str, length: int, rows: int) -> list[Tables]:
+    """The file once over, or as much of long documents as half of so many segments takes."""
+    content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
+    encoder = Encoder(content.backend, content.layout, encode)
+    examples, size = _examples(kind)
+    chunks: list[Tables] = []
+    for start in range(0, len(examples), size):
+        numbered = enumerate(examples[start : start + size], start)
+        chunks.append(encoder.encode([parse_example(number, row, kind) for number, row in numbered]))
+        if kind != "questions" and sum(chunk["features"].num_rows for chunk in chunks) >= rows // 2:
+            break
+    return chunks
+
+
+def _tokenizer() -> TokenizerContent:
+    with_memory = tokenizer()
+    configure_memory_tokens(with_memory, MEMORY_TOKENS)
+    return read_tokenizer(with_memory)
+
+
+def _examples(kind: str) -> tuple[list[dict[str, Any]], int]:
+    """Examples, and how many of them make a chunk."""
+    if kind == "questions":
+        return rows_of(data().file), CHUNK_EXAMPLES
+    return (rows_of(long_file(10)), 10) if kind == "long" else (rows_of(whole_file(10)), 1)
+
+
+def random_batches(size: int, num_rows: int, number: int = 200) -> list[Tensor]:
+    """So many batches, int64[size] each, of random rows."""
+    rows = random_rows(number * size, num_rows, seed=size)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def random_rows(count: int, num_rows: int, seed: int = 0) -> Tensor:
+    """int64[count] random rows."""
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, num_rows, count))

@@ -1,0 +1,76 @@
+"""The hot paths one by one: plain tests, or with timing by ``pytest benchmarks/micro --benchmark-enable``."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.caches import MAX_SEQ_LENGTH, MEMORY_TOKENS, question_cache, random_batches, random_rows
+from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, rows_of, tokenizer
+from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader, configure_memory_tokens
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.examples import parse_example
+from memxlnet.encode.layout import read_tokenizer
+from memxlnet.load.tensors import MODEL_COLUMNS
+from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.settings import EncodeSettings
+
+SEGMENTS = 5000
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that holds the bundled sample many times over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FILE_VARIABLE, str(sample_file()))
+        patch.setenv(TOKENIZER_VARIABLE, str(sample_tokenizer_directory()))
+        patch.setenv(WORK_VARIABLE, str(tmp_path_factory.mktemp("work")))
+        yield question_cache(SEGMENTS)
+
+
+@pytest.fixture(scope="module")
+def dataset(directory: Path) -> LazySquadLikeQADataset:
+    return LazySquadLikeQADataset.open(directory)
+
+
+@pytest.mark.parametrize("size", [8, 32, 256])
+def test_gather(benchmark: Any, dataset: LazySquadLikeQADataset, size: int) -> None:
+    batches = itertools.cycle(random_batches(size, len(dataset)))
+    rows = next(batches)
+    found = dataset.gather(rows)
+    for name in MODEL_COLUMNS:
+        column = dataset.column(name)
+        assert isinstance(column, torch.Tensor)
+        assert torch.equal(found[name], column[rows])
+    assert len(benchmark(lambda: dataset.gather(next(batches)))["input_ids"]) == size
+
+
+def test_item(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:
+    rows = itertools.cycle(random_rows(2000, len(dataset)).tolist())
+    item = benchmark(lambda: dataset[next(rows)])
+    assert item["input_ids"].shape == (MAX_SEQ_LENGTH,)
+    assert item["offset_mapping"].shape == (MAX_SEQ_LENGTH, 2)
+
+
+def test_open(benchmark: Any, directory: Path) -> None:
+    assert len(benchmark(LazySquadLikeQADataset.open, directory)) >= SEGMENTS
+
+
+def test_step(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:
+    loader = TimeStepMajorDataLoader(dataset, 32, shuffle=True, lanes="refilled", dtype="stored")
+    steps = loader.endless()
+    assert benchmark(lambda: next(steps))["input_ids"].shape == (32, MAX_SEQ_LENGTH)
+
+
+def test_encode_chunk(benchmark: Any, directory: Path) -> None:
+    with_memory = tokenizer()
+    configure_memory_tokens(with_memory, MEMORY_TOKENS)
+    content = read_tokenizer(with_memory)
+    examples = [parse_example(number, row, "sample") for number, row in enumerate(rows_of(sample_file()))]
+    encoder = Encoder(content.backend, content.layout, EncodeSettings())
+    tables = benchmark(encoder.encode, examples)
+    assert tables["documents"].num_rows == len(examples)
+    assert tables["features"].num_rows >= len(examples)

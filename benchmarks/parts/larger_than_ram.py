@@ -1,0 +1,173 @@
+"""A cache several times as large as the memory that there is: what lazy reading does, and what eager reading does."""
+
+import mmap
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks import memory
+from benchmarks.caches import question_cache, random_rows
+from benchmarks.child import Child, in_process
+from benchmarks.control_group import NotPossibleError, memory_limit
+from benchmarks.measure import evict
+from benchmarks.settings import Settings
+from memxlnet import LazySquadLikeQADataset, create_dataloader
+from memxlnet.encode.tokens import Ints
+from memxlnet.load import page_advice
+from memxlnet.load.tensors import TOKEN_COLUMNS
+from memxlnet.store.files import column_width, values_buffer
+
+LIMIT, QUICK_LIMIT = 400 * 2**20, 320 * 2**20
+
+TIMES = 5
+"""The features are at least so many times as large as the limit."""
+
+BATCH = 32
+
+NOT_AHEAD = [("not asking ahead", False, 20.0)]
+"""Some seconds of an epoch are enough: the whole would take hours."""
+
+PAGE = mmap.PAGESIZE
+
+THREADS = 32
+"""Readers of the disk at once; more gave no more on the disks that were tried."""
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """An epoch of the lazy loader under the limit, the eager loader under the same, and the disk by itself."""
+    limit = QUICK_LIMIT if settings.quick else LIMIT
+    found: dict[str, Any] = {"limit": limit, "quick": settings.quick}
+    try:
+        with memory_limit(limit) as group:
+            found["control group"] = f"version {group.version}"
+    except NotPossibleError as error:
+        return {**found, "not possible": str(error)}
+    rows = TIMES * limit // 2360 + 10_000
+    settings.tell(f"making a cache of {rows:,} segments")
+    directory = question_cache(rows)
+    found["feature bytes"] = sum(file.stat().st_size for file in directory.glob("features-*.arrow"))
+    found["segments"] = len(LazySquadLikeQADataset.open(directory))
+    seconds = 1.5 if settings.quick else 12.0
+    settings.tell("the disk by itself: the pages of random rows, read directly")
+    rounds = 1 if settings.quick else 3
+    disk = [in_process(disk_throughput, directory=str(directory), seconds=seconds / rounds) for _ in range(rounds)]
+    found["disk"] = {name: [child.value[name] for child in disk] for name in ("rows", "bytes")}
+    found["disk"]["block bytes"] = disk[0].value["block bytes"]
+    epochs = [("asking ahead", True, 4.0)] if settings.quick else [("asking ahead", True, None), *NOT_AHEAD]
+    for name, advice, most in epochs:
+        settings.tell(f"lazy, {name}, {'the whole epoch' if most is None else f'{most:.0f} s of an epoch'}")
+        child, kills = _limited(limit, lazy, directory=str(directory), advice=advice, seconds=most)
+        if child.killed:
+            found[f"lazy, {name}"] = {"killed": True, "kills": kills}
+            continue
+        found[f"lazy, {name}"] = {**child.value, "killed": False, "kills": kills, "samples": child.timeline()}
+    settings.tell("eager")
+    child, kills = _limited(limit, eager, directory=str(directory))
+    found["eager"] = {"killed": child.killed, "kills": kills, "samples": child.timeline()}
+    return found
+
+
+def _limited(limit: int, function: Any, **arguments: Any) -> tuple[Child, int]:
+    with memory_limit(limit) as group:
+        evict(Path(arguments["directory"]))
+        child = in_process(function, group=group, **arguments)
+        return child, group.kills()
+
+
+def lazy(directory: str, advice: bool, seconds: float | None) -> dict[str, Any]:
+    """A shuffled epoch of the time-step-major loader, or as much of it as the time allows, from a cold page cache."""
+    if not advice:
+        page_advice.available_memory = lambda: 2**63
+    begun = time.monotonic()
+    dataset = LazySquadLikeQADataset.open(directory)
+    loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
+    steps = rows = 0
+    anonymous = [memory.of_self().anonymous]
+    for step in loader:
+        steps += 1
+        rows += step["num_active"]
+        if steps % 200 == 0:
+            anonymous.append(memory.of_self().anonymous)
+        if seconds is not None and time.monotonic() - begun > seconds:
+            break
+    taken = time.monotonic() - begun
+    read = _bytes_read()
+    # After a tenth of the epoch everything is there that a loader keeps.
+    grown = anonymous[-1] - anonymous[len(anonymous) // 10]
+    return {
+        "steps": steps,
+        "rows": rows,
+        "seconds": taken,
+        "whole epoch": rows == len(dataset),
+        "anonymous before": anonymous[0],
+        "anonymous after": anonymous[-1],
+        "anonymous grown after a tenth": grown,
+        "bytes read": read,
+    }
+
+
+def _bytes_read() -> int:
+    """Bytes that this process made the system read from its disks."""
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    return int(dict(line.split(": ") for line in lines)["read_bytes"])
+
+
+def eager(directory: str) -> dict[str, Any]:
+    """All columns read into RAM, as without lazy loading."""
+    from memxlnet import SquadLikeQADataset
+
+    return {"rows": len(SquadLikeQADataset.open(directory))}
+
+
+def disk_throughput(directory: str, seconds: float) -> dict[str, Any]:
+    """What the disk gives where the pages of random rows are read directly, many at once: no page cache, no gather."""
+    (file,) = Path(directory).glob("features-*.arrow")
+    rows = random_rows(1_000_000, len(LazySquadLikeQADataset.open(directory)), seed=1).numpy()
+    blocks = _blocks(file, rows)
+    descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_DIRECT", 0))
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(THREADS) as pool:
+        parts = np.array_split(np.arange(len(rows)), THREADS)
+        done = list(pool.map(lambda part: _read_blocks(descriptor, blocks, part, begun + seconds), parts))
+    taken = time.perf_counter() - begun
+    os.close(descriptor)
+    read = sum(count for _, count in done)
+    reads = sum(count for count, _ in done) * len(TOKEN_COLUMNS)
+    return {
+        "rows": sum(count for count, _ in done) / taken,
+        "bytes": read / taken,
+        "block bytes": read / max(reads, 1),
+    }
+
+
+def _blocks(file: Path, rows: Ints) -> list[tuple[Ints, Ints]]:
+    """For each token column where the pages of each row begin in the file, and how many bytes they are."""
+    found = []
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        whole = pa.py_buffer(mapped)
+        batch = pa.ipc.open_file(whole).get_batch(0)
+        for name in TOKEN_COLUMNS:
+            width = column_width(batch.schema.field(name).type)
+            first = values_buffer(batch.column(name)).address - whole.address + rows * width
+            start = first // PAGE * PAGE
+            found.append((start, -(-(first + width) // PAGE) * PAGE - start))
+        del batch, whole
+    return found
+
+
+def _read_blocks(descriptor: int, blocks: Any, part: Any, deadline: float) -> tuple[int, int]:
+    """Rows and bytes that one thread reads until the deadline."""
+    buffer = mmap.mmap(-1, 4 * PAGE)  # aligned, as direct reading asks for
+    rows = read = 0
+    for index in part:
+        for start, size in blocks:
+            read += os.preadv(descriptor, [memoryview(buffer)[: size[index]]], start[index])
+        rows += 1
+        if time.perf_counter() > deadline:
+            break
+    return rows, read

@@ -1,0 +1,163 @@
+"""Reading the features: memxlnet's maps against tensors in RAM and other ways to keep them on a disk."""
+
+import importlib
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import memory
+from benchmarks.caches import long_cache, random_batches, random_rows
+from benchmarks.child import in_process
+from benchmarks.data import work
+from benchmarks.measure import evict, folder_bytes, in_turns, median
+from benchmarks.readers import CONTESTANTS, Reader, installed, open_reader, prepare
+from benchmarks.settings import Settings
+
+SEGMENTS, QUICK_SEGMENTS = 127_180, 5_000
+"""As many as SQuAD's training set has, about."""
+
+BATCH_SIZES = (8, 32, 256)
+
+EPOCH_BATCH = 32
+
+LIBRARIES = {
+    "memxlnet": ["memxlnet.load.qa_datasets", "memxlnet.load.create"],
+    "datasets, torch": ["datasets"],
+    "datasets, numpy": ["datasets"],
+    "Lance": ["lance", "lance.torch.data"],
+    "LitData": ["litdata"],
+}
+"""What is imported before opening is timed and memory is counted: the data is measured, not the library."""
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Each contestant in processes of its own for opening, memory and epochs; all in one for rows and batches."""
+    directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
+    found = [name for name in CONTESTANTS if installed(name)]
+    settings.tell("writing the files of all contestants")
+    written = in_process(
+        write_all, names=found, directory=str(directory), folder=str(work() / "readers" / directory.name)
+    ).value
+    paths = {name: Path(path) for name, path in written.items()}
+    contestants: dict[str, Any] = {}
+    for name in found:
+        settings.tell(f"{name}: opening, memory, epochs")
+        contestants[name] = {"disk": _feature_bytes(name, paths[name]), **_alone(settings, name, paths[name])}
+    settings.tell("random rows and batches of all contestants in turns")
+    together = in_process(
+        in_one_process,
+        paths={name: str(path) for name, path in paths.items()},
+        rounds=5 if settings.quick else 9,
+        budget=1.5 if settings.quick else 20.0,
+    )
+    return {
+        "segments": together.value.pop("segments"),
+        "contestants": contestants,
+        "not installed": [name for name in CONTESTANTS if name not in found],
+        **together.value,
+    }
+
+
+def write_all(names: list[str], directory: str, folder: str) -> dict[str, str]:
+    """Write the files of contestants; their paths by name."""
+    return {name: str(prepare(name, Path(directory), Path(folder))) for name in names}
+
+
+def _feature_bytes(name: str, path: Path) -> int:
+    if name == "memxlnet":  # the peers keep no texts
+        return sum(file.stat().st_size for file in path.glob("features-*.arrow"))
+    return folder_bytes(path)
+
+
+def _alone(settings: Settings, name: str, path: Path) -> dict[str, Any]:
+    """Fresh processes: sequential and shuffled epochs from a cold page cache, each read a second time."""
+    seconds, rounds = (0.5, 1) if settings.quick else (4.0, 2)
+    result: dict[str, Any] = {"epochs": {}}
+    for _ in range(rounds):
+        for order in ("shuffled",) if settings.quick else ("sequential", "shuffled"):
+            value = in_process(epochs, name=name, path=str(path), shuffle=order == "shuffled", seconds=seconds).value
+            for key in ("open", "anonymous", "rss"):
+                result.setdefault(key, []).append(value[key])
+            for when, rate in zip(("first", "second"), value["rates"], strict=False):
+                result["epochs"].setdefault(f"{order}, {when}", []).append(rate)
+            result.setdefault("share", {})[order] = value["share"]
+    return result
+
+
+def epochs(name: str, path: str, shuffle: bool, seconds: float) -> dict[str, Any]:
+    """Open from a cold page cache; read an epoch, or as much of it as the time allows, and the same once more."""
+    for module in LIBRARIES.get(name, []):
+        importlib.import_module(module)
+    torch.zeros(64, 64) @ torch.zeros(64, 64)  # its threads
+    evict(Path(path))
+    memory.trim()
+    before = memory.of_self()
+    begun = time.perf_counter()
+    reader = open_reader(name, Path(path))
+    opened = time.perf_counter() - begun
+    rates: list[float] = []
+    rows, taken = 0, 0.0
+    while len(rates) < 2 and taken < 4 * seconds:  # one batch of some contestants takes longer than that
+        torch.manual_seed(0)  # the same order again
+        begun = time.perf_counter()
+        rows = _read(reader.epoch(EPOCH_BATCH, shuffle), seconds, rows)
+        taken = time.perf_counter() - begun
+        rates.append(rows / taken)
+    memory.trim()
+    after = memory.of_self()
+    return {
+        "open": opened,
+        "rates": rates,
+        "share": min(1.0, rows / len(reader)),
+        "anonymous": after.anonymous - before.anonymous,
+        "rss": after.rss - before.rss,
+    }
+
+
+def _read(batches: Iterator[Any], seconds: float, most_rows: int) -> int:
+    """Read batches for some seconds, or so many rows where the number is not 0; the rows that were read."""
+    deadline = time.perf_counter() + seconds
+    rows = 0
+    for batch in batches:
+        rows += len(batch["input_ids"])
+        if rows >= most_rows if most_rows else time.perf_counter() > deadline:
+            break
+    return rows
+
+
+def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[str, Any]:
+    """Seconds of a random row and of random batches, warm, all contestants in turns.
+
+    A batch that will take longer than twice the budget, by the rows of the smaller one before, is left out.
+    """
+    readers = {name: open_reader(name, Path(path)) for name, path in paths.items()}
+    number = len(next(iter(readers.values())))
+    found: dict[str, Any] = {"segments": number}
+    turns = {name: iter(random_rows(1_000_000, number).tolist()) for name in readers}
+    found["row"] = in_turns({name: partial(_row, readers[name], turns[name]) for name in readers}, rounds)
+    each = {name: median(samples) for name, samples in found["row"].items()}
+    for size in BATCH_SIZES:
+        batches = random_batches(size, number)
+        for name in set(readers) & {"memxlnet", "RAM tensors", "NumPy memmap"}:
+            for rows in batches:
+                readers[name].batch(rows)  # all pages that are asked for are mapped: the disk is measured elsewhere
+        calls = {
+            name: partial(_batch, reader, iter(batches * 5000))
+            for name, reader in readers.items()
+            if each[name] * size < 2 * budget
+        }
+        found[f"batch of {size}"] = in_turns(calls, rounds, budget=budget)
+        each |= {name: median(samples) / size for name, samples in found[f"batch of {size}"].items()}
+    return found
+
+
+def _row(reader: Reader, rows: Iterator[int]) -> None:
+    reader.row(next(rows))
+
+
+def _batch(reader: Reader, rows: Iterator[torch.Tensor]) -> None:
+    reader.batch(next(rows))

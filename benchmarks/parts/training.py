@@ -1,0 +1,164 @@
+"""The worked training loop with the lazy, the eager and the pickled-chunk loader: speed, waiting, memory over time."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import memory
+from benchmarks.caches import MAX_SEQ_LENGTH, MEMORY_TOKENS, long_cache
+from benchmarks.child import in_process
+from benchmarks.data import work
+from benchmarks.measure import evict
+from benchmarks.parts.reading import QUICK_SEGMENTS, SEGMENTS, write_all
+from benchmarks.readers import Reader, open_reader
+from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
+from benchmarks.settings import Settings
+from benchmarks.train_recurrent import Meter, all_steps, train
+from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, TimeStepMajorDataLoader
+
+LANES = 8
+
+LOADERS = ("lazy", "eager", "pickled chunks")
+
+WARM_UP_STEPS = 12
+
+THROUGH_TIME = 4
+
+
+def measure(settings: Settings) -> dict[str, Any]:
+    """Each loader in a process of its own, from a cold page cache, for the same time; long documents."""
+    directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
+    settings.tell("writing the pickled chunks")
+    folder = str(work() / "readers" / directory.name)
+    written = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
+    found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory)), "lanes": LANES, "loaders": {}}
+    seconds = 2.0 if settings.quick else 30.0
+    rounds = 1 if settings.quick else 2
+    for number in range(rounds):
+        for loader in LOADERS:
+            settings.tell(f"{loader}, round {number + 1} of {rounds}")
+            child = in_process(
+                run, loader=loader, directory=str(directory), pickled=written["pickled chunks"], seconds=seconds
+            )
+            one = found["loaders"].setdefault(loader, {})
+            for name, value in child.value.items():
+                one.setdefault(name, []).append(value)
+    if not settings.quick:
+        settings.tell("recall of a fact from an earlier segment, with memory and without")
+        found["recall"] = in_process(recall).value
+    return found
+
+
+def run(loader: str, directory: str, pickled: str, seconds: float) -> dict[str, Any]:
+    """Warm the model up, open the data, train for some seconds.
+
+    Memory is looked at after each update, when activations are gone; what the model needs is there before the data is
+    opened, so that what grows is the loader's.
+    """
+    for path in (directory, pickled):
+        evict(Path(path))
+    vocabulary = LazySquadLikeQADataset.open(directory).manifest.vocabulary_size
+    torch.manual_seed(0)
+    model = RecurrentXLNet(small_xlnet(vocabulary, 0), vocabulary, MEMORY_TOKENS)
+    held: list[tuple[float, int]] = []
+
+    def look(*_: float) -> None:
+        memory.trim()
+        held.append((time.monotonic(), memory.of_self().anonymous))
+
+    train(model, _made_up_steps(vocabulary), WARM_UP_STEPS, 1e-3, THROUGH_TIME, look)
+    (opened, before), held[:] = held[-1], []
+    steps = _steps(loader, directory, pickled)
+    meter = Meter()
+    train(model, _until(meter.timed(steps), opened + seconds), 10**9, 1e-3, THROUGH_TIME, look)
+    return {
+        "steps": meter.steps,
+        "steps a second": meter.steps / meter.seconds,
+        "share waited": meter.waited / meter.seconds,
+        "anonymous grown": max(anonymous for _, anonymous in held) - before,
+        "anonymous of the model": before,
+        "samples": [(round(moment - opened, 3), anonymous - before) for moment, anonymous in held],
+    }
+
+
+def _until(steps: Iterator[Any], deadline: float) -> Iterator[Any]:
+    for step in steps:
+        yield step
+        if time.monotonic() > deadline:
+            return
+
+
+def _steps(loader: str, directory: str, pickled: str) -> Iterator[Any]:
+    if loader == "pickled chunks":
+        index = LazySquadLikeQADataset.open(directory).documents
+        return pickled_steps(open_reader(loader, Path(pickled)), index.first_segment, index.num_segments)
+    kind = LazySquadLikeQADataset if loader == "lazy" else SquadLikeQADataset
+    return all_steps(TimeStepMajorDataLoader(kind.open(directory), LANES, shuffle=True, num_workers=1))
+
+
+def pickled_steps(reader: Reader, firsts: Any, counts: Any) -> Iterator[dict[str, Any]]:
+    """Steps over pickled chunks as the earlier kind of code made them: row by row, group by group, no end.
+
+    Args:
+        reader: Of the chunks.
+        firsts: int64[documents], the first row of each document.
+        counts: The number of rows of each.
+    """
+    numbers = np.random.default_rng(0)
+    while True:
+        order = numbers.permutation(len(counts))
+        for start in range(0, len(order) - LANES + 1, LANES):
+            group = order[start : start + LANES]
+            for index in range(int(counts[group].max())):
+                yield _pickled_step(reader, firsts[group], counts[group], index)
+
+
+def _pickled_step(reader: Reader, firsts: Any, counts: Any, index: int) -> dict[str, Any]:
+    there = counts > index
+    rows = [reader.row(int(first) + index) if held else None for first, held in zip(firsts, there, strict=True)]
+    some = next(row for row in rows if row is not None)
+    padding = {name: torch.zeros_like(value) for name, value in some.items()}
+    padding["start_positions"] = padding["end_positions"] = torch.tensor(MAX_SEQ_LENGTH)
+    mask = torch.from_numpy(there)
+    step: dict[str, Any] = {name: torch.stack([(row or padding)[name] for row in rows]) for name in some}
+    return {**step, **_flags(mask, index == 0, torch.from_numpy(counts == index + 1))}
+
+
+def _flags(mask: torch.Tensor, is_first: bool, is_last: torch.Tensor) -> dict[str, Any]:
+    """What a training loop asks of a step beside the model's tensors; memory tokens at the first places."""
+    lanes = len(mask)
+    return {
+        "document_mask": mask,
+        "num_active": int(mask.sum()),
+        "reset": mask & is_first,
+        "is_last": mask & is_last,
+        "mem_read_start": torch.full((lanes,), 8),
+        "mem_write_start": torch.full((lanes,), 2),
+    }
+
+
+def _made_up_steps(vocabulary: int) -> Iterator[dict[str, Any]]:
+    """Steps of random ids in the shapes of the real ones."""
+    shape = (LANES, MAX_SEQ_LENGTH)
+    for index in range(WARM_UP_STEPS):
+        step = {
+            "input_ids": torch.randint(0, vocabulary, shape),
+            "attention_mask": torch.ones(shape, dtype=torch.int64),
+            "token_type_ids": torch.zeros(shape, dtype=torch.int64),
+            "start_positions": torch.randint(0, MAX_SEQ_LENGTH, (LANES,)),
+            "end_positions": torch.randint(0, MAX_SEQ_LENGTH, (LANES,)),
+        }
+        everywhere = torch.ones(LANES, dtype=torch.bool)
+        yield {**step, **_flags(everywhere, index == 0, everywhere & (index == WARM_UP_STEPS - 1))}
+
+
+def recall() -> dict[str, Any]:
+    """The generated task that needs memory, with it and without."""
+    from benchmarks import train_recurrent
+
+    found: dict[str, Any] = train_recurrent.main(["recall"])
+    return found

@@ -1,0 +1,80 @@
+"""The contestants of the comparison of mapped and eager reading: one cache, written and read in several ways.
+
+The library of a contestant is imported when its files are written or opened and not before: memory is measured in a
+process for each. The first `open_reader` of a process therefore imports it; open twice to measure opening alone.
+"""
+
+import shutil
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from benchmarks.readers.base import Reader
+
+__all__ = ["CONTESTANTS", "Reader", "installed", "open_reader", "prepare"]
+
+
+class _Contestant(NamedTuple):
+    """Where a contestant is found: its module here, its class there, its files, and the library that it needs."""
+
+    module: str
+    reader: str
+    files: str | None = None
+    library: str | None = None
+
+
+_KNOWN = {
+    "memxlnet": _Contestant("memxlnet_reader", "MemxlnetReader"),
+    "RAM tensors": _Contestant("ram_reader", "RamReader", "ram-tensors"),
+    "pickled chunks": _Contestant("pickled_reader", "PickledReader", "pickled-chunks"),
+    "NumPy memmap": _Contestant("numpy_reader", "NumpyReader", "numpy-memmap"),
+    "datasets, torch": _Contestant("datasets_reader", "DatasetsTorchReader", "datasets", "datasets"),
+    "datasets, numpy": _Contestant("datasets_reader", "DatasetsNumpyReader", "datasets", "datasets"),
+    "Lance": _Contestant("lance_reader", "LanceReader", "lance", "lance"),
+    "LitData": _Contestant("litdata_reader", "LitDataReader", "litdata", "litdata"),
+}
+
+CONTESTANTS = tuple(_KNOWN)
+"""The names, in the order of the report."""
+
+
+def installed(name: str) -> bool:
+    """Whether the library that a contestant needs is there; imports nothing."""
+    library = _KNOWN[name].library
+    return library is None or find_spec(library) is not None
+
+
+def prepare(name: str, directory: Path, folder: Path) -> Path:
+    """Write a contestant's files for a cache unless they are there; both formats of `datasets` read the same files.
+
+    Args:
+        name: One of `CONTESTANTS`.
+        directory: The published cache.
+        folder: Where the files go, in a folder of their own that appears when it is whole.
+
+    Returns:
+        What `open_reader` opens.
+    """
+    contestant = _KNOWN[name]
+    if contestant.files is None:
+        return directory
+    # The name of a cache holds its fingerprint.
+    path = folder / f"{directory.absolute().name}-{contestant.files}"
+    if not path.is_dir():
+        part = path.with_name(f"{path.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _module(contestant).write(directory, part)
+        part.rename(path)
+    return path
+
+
+def open_reader(name: str, path: Path) -> Reader:
+    """Open what `prepare` returned."""
+    contestant = _KNOWN[name]
+    return cast(Reader, getattr(_module(contestant), contestant.reader)(path))
+
+
+def _module(contestant: _Contestant) -> Any:
+    return import_module(f"benchmarks.readers.{contestant.module}")

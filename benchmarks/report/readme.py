@@ -1,0 +1,180 @@
+"""The table of measured figures in the README, from a report: ``python -m benchmarks.report.readme JSON README``."""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import median, ratio
+from benchmarks.report.quantities import rate, rates, seconds, share, size, spread, table, times
+from benchmarks.report.targets import BATCHES, IN_RAM, batch_ratios, build_ratio
+
+Figures = dict[str, Any]
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+_BETWEEN = re.compile(f"{BEGIN}\n.*{END}\n", re.DOTALL)
+
+
+def measured_block(report: dict[str, Any]) -> str:
+    """What stands between the two marks of the README, the marks included."""
+    found = report["machine"]
+    versions = ", ".join(
+        f"{name} {found['packages'][name]}" for name in ("pyarrow", "torch", "transformers", "datasets")
+    )
+    head = (
+        f"Made by `{report['command']}` on a machine with {found['cores']} cores ({found['cpu']}; "
+        f"{size(found['ram_bytes'])} of memory; disk: {found['disk']}), {found['system']}, Python {found['python']}, "
+        f"{versions}, from {report['data']['what']} ({report['data']['examples']:,} questions, repeated), at "
+        f"384 tokens a row with an overlap of 128. Medians; spreads and all samples are in "
+        "[the report](benchmarks/results/report.md).\n\n"
+    )
+    return f"{BEGIN}\n{head}{table(['what', 'measured'], list(_rows(report['parts']))).replace('---:', '---')}{END}\n"
+
+
+def with_measured_block(readme: str, report: dict[str, Any]) -> str:
+    """The text of a README with its figures made anew.
+
+    Raises:
+        ValueError: The marks are missing.
+    """
+    if len(_BETWEEN.findall(readme)) != 1:
+        raise ValueError(f"README: expected one part between {BEGIN} and {END}")
+    return _BETWEEN.sub(lambda _: measured_block(report), readme)
+
+
+def _rows(parts: dict[str, Any]) -> Iterator[list[str]]:
+    figures = {name: part["figures"] for name, part in parts.items()}
+    yield from _build(figures["build"], figures["scale"])
+    yield from _reading(figures["reading"], figures["scale"])
+    yield from _larger(figures["larger-than-ram"])
+    yield from _training(figures["training"])
+    yield from _loaders(figures["loaders"])
+
+
+def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
+    for kind, found in figures.items():
+        ways = found["contestants"]
+        own, theirs = ways["memxlnet"], ways["datasets.map"]
+        number = found["examples"]
+        speeds = [rate(median(rates(way["seconds"], number))) for way in (own, theirs)]
+        yield [
+            f"build of {number:,} {kind} ({found['segments']:,} segments), publishing included, against `datasets.map` "
+            "with the usual preprocessing and a process a core",
+            f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(figures, kind))} as fast "
+            f"({seconds(median(own['seconds']))})",
+        ]
+    ways = figures["questions"]["contestants"]
+    told = [f"{size(max(one['anonymous']))} {name}" for name, one in ways.items() if "anonymous" in one]
+    yield ["memory of that build of questions, all processes, anonymous", ", ".join(told)]
+    by_size = scale["examples"]
+    yield [
+        f"memory of builds of {' / '.join(f'{int(number):,}' for number in by_size)} questions",
+        " / ".join(size(max(one["anonymous"])) for one in by_size.values()),
+    ]
+    disk = ways["memxlnet"]["disk"] / figures["questions"]["segments"]
+    yield ["disk, texts, tokenizer and manifest included", f"{disk:,.0f} bytes a segment"]
+
+
+def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
+    against = batch_ratios(figures, "RAM tensors")
+    yield [
+        f"random batches of 8 / 32 / 256 of {figures['segments']:,} mapped segments, against `index_select` on tensors "
+        "in RAM",
+        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " its time",
+    ]
+    for peer in figures["contestants"]:
+        if peer not in IN_RAM:
+            found = batch_ratios(figures, peer)
+            yield [f"the same, {peer} against memxlnet", " / ".join(times(value) for value in found.values())]
+    own = figures["contestants"]
+    yield [
+        "memory added by opening and reading epochs, anonymous: memxlnet / tensors in RAM / pickled chunks",
+        " / ".join(size(median(own[name]["anonymous"])) for name in ("memxlnet", "RAM tensors", "pickled chunks")),
+    ]
+    sizes = {one["rows"]: one for one in scale["segments"].values() if "not possible" not in one}
+    yield [
+        f"opening {' / '.join(f'{rows:,}' for rows in sizes)} segments, first time in a process",
+        " / ".join(seconds(median(one["open"])) for one in sizes.values()),
+    ]
+    yield [
+        "random batch of 32 of these",
+        " / ".join(seconds(median(one["batch"])) for one in sizes.values()),
+    ]
+    shards = scale["shards"]
+    told = [times(ratio(shards[name]["4"], shards[name]["1"])) for name in ("batch of 32", "batch of 256")]
+    yield ["random batches of 32 / 256 over 4 shards, against one", f"{' / '.join(told)} the time"]
+
+
+def _larger(figures: Figures) -> Iterator[list[str]]:
+    lazy, eager = figures["lazy, asking ahead"], figures["eager"]
+    own = lazy["rows"] / lazy["seconds"] / median(figures["disk"]["rows"])
+    yield [
+        f"a shuffled epoch over {size(figures['feature bytes'])} of features in {size(figures['limit'])} of memory",
+        f"{rate(lazy['rows'] / lazy['seconds'])} rows/s, {share(own)} of what the disk gives by itself at the same "
+        f"blocks; the eager loader is {'killed' if eager['killed'] else 'not killed'}",
+    ]
+
+
+def _training(figures: Figures) -> Iterator[list[str]]:
+    loaders = figures["loaders"]
+    yield [
+        f"memory added by training over {figures['segments']:,} segments: {' / '.join(loaders)}",
+        " / ".join(size(median(one["anonymous grown"])) for one in loaders.values()),
+    ]
+    yield [
+        f"steps a second of a small XLNet, {figures['lanes']} lanes, and the share of time that it waits: the same",
+        " / ".join(
+            f"{median(one['steps a second']):.2f} ({share(median(one['share waited']))})" for one in loaders.values()
+        ),
+    ]
+    found = figures["recall"]
+    yield [
+        "recall of a fact from an earlier segment (`python -m benchmarks.train_recurrent recall`)",
+        f"{share(found['with memory']['found'])} with memory, {share(found['memory cut']['found'])} with memory cut, "
+        f"chance {share(found['chance'])}",
+    ]
+
+
+def _loaders(figures: Figures) -> Iterator[list[str]]:
+    for data, found in figures["epochs"].items():
+        kinds = [kind for kind in found if kind != "segments"]
+        yield [
+            f"shuffled time-step-major epochs of {found['segments']:,} segments ({data}), 32 lanes, no thread, against "
+            f"`index_select` of the same steps in RAM: {'; '.join(kinds)}",
+            "; ".join(share(ratio(one["RAM tensors"], one["loader"])) for one in (found[k]["seconds"] for k in kinds))
+            + " of its speed",
+        ]
+    regular = figures["regular"]["seconds"]
+    yield [
+        "regular loader, batch 32, no workers, against torch's `DataLoader` over tensors in RAM",
+        f"{share(ratio(regular['RAM tensors'], regular['loader']))} of its speed",
+    ]
+    waited = [[one["share waited"] for one in figures[f"waiting, {state}"]] for state in ("warm", "cold")]
+    yield [
+        "share of a loop with steps of 5 ms that waits for the loader, warm / cold page cache",
+        " / ".join(spread(samples, share) for samples in waited),
+    ]
+    epochs = figures["memory of an epoch"].values()
+    yield [
+        f"memory added by an epoch of {' / '.join(format(one['documents'], ',') for one in epochs)} documents (up to "
+        f"{' / '.join(format(one['longest document'], ',') for one in epochs)} segments)",
+        " / ".join(size(one["anonymous grown"]) for one in epochs),
+    ]
+    resume = figures["resume"]
+    yield [
+        f"from a saved state to the next step, at step {resume['step']:,}: aligned / refilled",
+        " / ".join(seconds(median(resume[lanes])) for lanes in ("aligned", "refilled")),
+    ]
+
+
+def main() -> None:
+    report, readme = map(Path, sys.argv[1:])
+    content = json.loads(report.read_text(encoding="utf-8"))
+    readme.write_text(with_measured_block(readme.read_text(encoding="utf-8"), content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

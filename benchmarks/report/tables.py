@@ -1,0 +1,258 @@
+"""The sections of a report, one a part: what was done, and its tables."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.measure import median
+from benchmarks.report.quantities import rate, rates, seconds, share, size, spread, table, times
+from benchmarks.report.targets import BATCHES, build_ratio
+
+Figures = dict[str, Any]
+
+
+def build(figures: Figures) -> str:
+    text = (
+        "Each build in a fresh process, libraries loaded before the clock starts, files read and results on the disk "
+        "when it stops. *pair call* is transformers' tokenizer on batches of 1,000 pairs with the spans of the "
+        "answers, and writes nothing; *datasets.map* runs the same function in a process a core and writes Arrow; "
+        "*traditional* keeps a dictionary for each feature in RAM and writes them all at the end. Memory is the "
+        "highest of the whole process tree, anonymous and file-backed pages apart, shared pages counted once.\n"
+    )
+    blocks = [text]
+    for kind, found in figures.items():
+        equal = found["equal"]
+        blocks.append(
+            f"**{kind.capitalize()}**: {found['examples']:,} examples, {found['segments']:,} segments. All ways gave "
+            f"the same values of {', '.join(equal['columns'])} for {equal['segments']:,} segments before anything was "
+            f"timed. memxlnet is {times(build_ratio(figures, kind))} as fast as `datasets.map`.\n"
+        )
+        rows = [_builder(name, one, found) for name, one in found["contestants"].items()]
+        head = ["", "seconds", "examples/s", "anonymous memory", "file-backed", "disk a segment"]
+        blocks.append(table(head, rows))
+    return "\n".join(blocks)
+
+
+def _builder(name: str, one: Figures, found: Figures) -> list[str]:
+    if "not possible" in one:
+        return [name, f"not possible: {one['not possible']}", "", "", "", ""]
+    return [
+        name,
+        spread(one["seconds"], seconds),
+        spread(rates(one["seconds"], found["examples"]), rate),
+        size(max(one["anonymous"])),
+        size(max(one["file"])),
+        f"{one['disk'] / found['segments']:,.0f} B" if "disk" in one else "-",
+    ]
+
+
+def reading(figures: Figures) -> str:
+    contestants = figures["contestants"]
+    absent = "".join(f" {name}: not installed." for name in figures["not installed"])
+    text = (
+        f"The five model columns of {figures['segments']:,} segments, each contestant as its documentation recommends. "
+        "Opening, memory and epochs are of processes of their own that begin with a cold page cache; memory is what "
+        "was added by opening and reading two epochs, or the part of them that the time allowed (*part read*), in "
+        f"batches of 32. Rows and batches are random and warm, all contestants in turns in one process.{absent}\n"
+    )
+    opened = [
+        [
+            name,
+            spread(one["open"], seconds),
+            spread(one["anonymous"], size),
+            spread(one["rss"], size),
+            size(one["disk"]),
+        ]
+        for name, one in contestants.items()
+    ]
+    kinds = {"random row": "row", **{name: name for name in BATCHES}}
+    random = [[name, *(_random(figures[kind], name) for kind in kinds.values())] for name in contestants]
+    orders = list(next(iter(contestants.values()))["epochs"])
+    epochs = [
+        [
+            name,
+            *(spread(one["epochs"][order], rate) if order in one["epochs"] else "-" for order in orders),
+            " / ".join(share(part) for part in one["share"].values()),
+        ]
+        for name, one in contestants.items()
+    ]
+    return "\n".join(
+        [
+            text,
+            table(["", "open, cold", "anonymous memory", "resident memory", "disk"], opened),
+            table(["", *kinds], random),
+            "Epochs in rows a second; the first from a cold page cache, the second reads the same again.\n",
+            table(["", *orders, "part read"], epochs),
+        ]
+    )
+
+
+def _random(samples: Figures, name: str) -> str:
+    if name not in samples:
+        return "not measured: takes too long"
+    return f"{spread(samples[name], seconds)}, {times(median(samples[name]) / median(samples['memxlnet']))}"
+
+
+def larger_than_ram(figures: Figures) -> str:
+    if "not possible" in figures:
+        return f"Not possible on this machine: {figures['not possible']}. It needs a control group with a limit.\n"
+    disk = figures["disk"]
+    own = median(disk["rows"])
+    text = (
+        f"A child in a control group ({figures['control group']}) that may hold {size(figures['limit'])}, page cache "
+        f"included, over features of {size(figures['feature bytes'])} ({figures['segments']:,} segments), page cache "
+        f"cold, shuffled, batches of 32. The disk by itself, read directly at the pages of random rows (blocks of "
+        f"{disk['block bytes'] / 1000:.1f} kB, 32 readers), gives {spread(disk['rows'], rate)} rows/s, "
+        f"{size(median(disk['bytes']))}/s.\n"
+    )
+    rows = []
+    for name in ("lazy, asking ahead", "lazy, not asking ahead"):
+        if name not in figures:
+            continue  # a quick run has no time for it
+        one = figures[name]
+        if one["killed"]:
+            rows.append([name, "killed by the system", "", "", "", ""])
+            continue
+        done = "a whole epoch" if one["whole epoch"] else f"{one['rows']:,} rows, stopped by the clock"
+        speed = one["rows"] / one["seconds"]
+        grown = size(one["anonymous grown after a tenth"])
+        rows.append([name, done, f"{one['seconds']:.0f} s", rate(speed), share(speed / own), grown])
+    eager = figures["eager"]
+    rows.append(["eager", "killed by the system" if eager["killed"] else "finished", "", "", "", ""])
+    head = ["", "outcome", "time", "rows/s", "of the disk's own", "anonymous growth after the first tenth"]
+    return "\n".join([text, table(head, rows)])
+
+
+def scale(figures: Figures) -> str:
+    segments, examples, shards = figures["segments"], figures["examples"], figures["shards"]
+    exponents = figures["exponents"]
+    reading_rows = []
+    for name, one in segments.items():
+        if "not possible" in one:
+            reading_rows.append([f"{int(name):,}", f"not possible: {one['not possible']}", "", "", "", ""])
+            continue
+        numbers = [f"{one['rows']:,}", str(one["shards"])]
+        cells = [spread(one["open"], seconds), spread(one["batch"], seconds), spread(one["anonymous"], size)]
+        reading_rows.append([*numbers, *cells, spread(one["first step"], seconds)])
+    building = [
+        [
+            f"{int(number):,}",
+            spread(one["seconds"], seconds),
+            rate(int(number) / median(one["seconds"])),
+            size(max(one["anonymous"])),
+        ]
+        for number, one in examples.items()
+    ]
+    by_shards = [
+        [count, *(f"{spread(shards[name][count], seconds)}, {_shards(shards[name], count)}" for name in _SHARD_BATCHES)]
+        for count in shards["batch of 32"]
+    ]
+    told = "; ".join(f"{name} {value:.2f}" for name, value in exponents.items())
+    return "\n".join(
+        [
+            f"Long documents, {figures['length']} tokens a row. Exponents of the fitted power laws (0 does not grow, 1 "
+            f"is linear): {told}.\n",
+            table(
+                ["segments", "shards", "open", "batch of 32, warm", "memory", "first step of a shuffle"], reading_rows
+            ),
+            table(["examples", "build", "examples/s", "anonymous memory"], building),
+            f"Random batches of {shards['segments']:,} segments by shards:\n",
+            table(["shards", *_SHARD_BATCHES], by_shards),
+        ]
+    )
+
+
+_SHARD_BATCHES = ("batch of 32", "batch of 256")
+
+
+def _shards(samples: Figures, count: str) -> str:
+    return times(median(samples[count]) / median(samples["1"]))
+
+
+def training(figures: Figures) -> str:
+    text = (
+        f"The recurrent loop of `benchmarks/train_recurrent.py` with a small XLNet over {figures['segments']:,} "
+        f"segments of long documents, {figures['lanes']} lanes, cold page cache. Memory is what is added once the "
+        "model has been warmed up on made-up steps: the loader's.\n"
+    )
+    rows = [
+        [
+            name,
+            spread(one["steps a second"], lambda value: f"{value:.2f}"),
+            spread(one["share waited"], share),
+            spread(one["anonymous grown"], size),
+        ]
+        for name, one in figures["loaders"].items()
+    ]
+    blocks = [text, table(["", "steps/s", "time that the loop waits", "anonymous memory added"], rows)]
+    if "recall" in figures:
+        found = figures["recall"]
+        told = ", ".join(f"{share(found[name]['found'])} {name}" for name in ("with memory", "memory cut"))
+        blocks.append(f"Recall of a fact from an earlier segment: {told}, chance {share(found['chance'])}.\n")
+    return "\n".join(blocks)
+
+
+def loaders(figures: Figures) -> str:
+    blocks = [
+        "Shuffled epochs in 32 lanes without a thread, against `index_select` of the very same steps from tensors in "
+        "RAM; share of its speed.\n",
+        table(["", "loader", "RAM tensors", "share", "padding"], _epoch_rows(figures["epochs"])),
+    ]
+    regular = figures["regular"]["seconds"]
+    share_of_ram = median(regular["RAM tensors"]) / median(regular["loader"])
+    blocks.append(
+        f"The regular loader gives {rate(figures['regular']['segments'] / median(regular['loader']))} rows/s in "
+        f"batches of 32, {share(share_of_ram)} of torch's `DataLoader` over tensors in RAM.\n"
+    )
+    told = [
+        f"{spread([one['share waited'] for one in figures[f'waiting, {state}']], share)} from a {state} page cache"
+        for state in ("warm", "cold")
+    ]
+    blocks.append(f"A loop with steps of 5 ms waits for the loader {' and '.join(told)} of its time.\n")
+    memory_rows = [
+        [
+            name,
+            f"{one['segments']:,}",
+            f"{one['documents']:,}",
+            f"{one['longest document']:,}",
+            size(one["anonymous grown"]),
+        ]
+        for name, one in figures["memory of an epoch"].items()
+    ]
+    head = ["", "segments", "documents", "longest document", "anonymous memory added by an epoch"]
+    blocks.append(table(head, memory_rows))
+    resume = figures["resume"]
+    blocks.append(
+        f"From a saved state to the next step, at step {resume['step']:,} of a training (epoch {resume['epoch']}): "
+        f"{spread(resume['aligned'], seconds)} aligned, {spread(resume['refilled'], seconds)} refilled.\n"
+    )
+    return "\n".join(blocks)
+
+
+def _epoch_rows(epochs: Figures) -> list[list[str]]:
+    rows = []
+    for data, found in epochs.items():
+        for kind, one in found.items():
+            if kind == "segments":
+                continue
+            loader, ram = one["seconds"]["loader"], one["seconds"]["RAM tensors"]
+            shares = [other / own for own, other in zip(loader, ram, strict=True)]
+            rows.append(
+                [
+                    f"{data}, {kind}",
+                    spread(loader, seconds),
+                    spread(ram, seconds),
+                    spread(shares, share),
+                    share(one["padding"]),
+                ]
+            )
+    return rows
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Figures], str]]] = {
+    "build": ("Building", build),
+    "reading": ("Reading: mapped against eager and other ways", reading),
+    "larger-than-ram": ("Larger than memory", larger_than_ram),
+    "scale": ("Scale", scale),
+    "training": ("Training", training),
+    "loaders": ("Loaders", loaders),
+}

@@ -1,0 +1,190 @@
+"""The parts of the comparison measure what they say; the figures themselves are not a test's business."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import builders, measure
+from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
+from benchmarks.parts import build, larger_than_ram, loaders, reading, scale, training
+from benchmarks.readers import open_reader, prepare
+from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
+from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
+
+
+def test_calls_take_turns_and_keep_every_sample() -> None:
+    order: list[str] = []
+    calls = {name: lambda name=name: order.append(name) for name in ("first", "second")}
+    samples = measure.in_turns(calls, rounds=4, seconds=0)
+    assert {name: len(found) for name, found in samples.items()} == {"first": 4, "second": 4}
+    assert order[-8:] == ["first", "second"] * 4
+
+
+def test_a_call_that_takes_the_budget_is_measured_once() -> None:
+    slow, fast = [], []
+
+    def wait() -> None:
+        slow.append(1)
+        time.sleep(0.2)
+
+    samples = measure.in_turns({"slow": wait, "fast": lambda: fast.append(1)}, rounds=5, seconds=0, budget=0.3)
+    assert len(slow) == len(samples["slow"]) == 1
+    assert samples["slow"][0] >= 0.2
+    assert len(samples["fast"]) == 5
+
+
+@pytest.mark.parametrize("exponent", [0.0, 0.5, 1.0])
+def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
+    sizes = [10.0**k for k in range(4, 8)]
+    assert measure.fitted_exponent(sizes, [3 * size**exponent for size in sizes]) == pytest.approx(exponent)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # datasets forks its workers beside torch's threads
+def test_all_builders_make_the_same_features(sample: Path) -> None:
+    found = build.equal_features([str(sample)])
+    assert found["contestants"] == list(builders.BUILDERS)
+    assert found["segments"] >= 100
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("column", MODEL_COLUMNS)
+def test_a_builder_that_makes_other_features_is_found_out(
+    sample: Path, monkeypatch: pytest.MonkeyPatch, column: str
+) -> None:
+    def wrong(file: Path, folder: Path, cores: int) -> builders.Built:
+        built = builders.pair_call(file, folder, cores)
+
+        def columns() -> builders.Columns:
+            found = built.columns()
+            found[column].reshape(-1)[-1] += 1
+            return found
+
+        return builders.Built(built.segments, columns)
+
+    contestants = {"memxlnet": builders.memxlnet, "wrong": wrong}
+    monkeypatch.setattr(build, "BUILDERS", contestants)
+    with pytest.raises(SystemExit, match=f"{column}: expected the values of memxlnet, found others with wrong"):
+        build.equal_features([str(sample)])
+
+
+@pytest.mark.parametrize("name", [name for name in builders.BUILDERS if name != "datasets.map"])
+def test_a_build_is_timed_and_weighed(sample: Path, name: str) -> None:
+    found = build.run(name, str(sample))
+    assert found["segments"] >= 100
+    assert found["seconds"] > 0
+    assert (found["disk"] > 1000 * found["segments"]) == (name in build.WRITES)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("name", ["memxlnet", "RAM tensors", "pickled chunks"])
+def test_a_contestant_is_read_twice_over(sample: Path, tmp_path: Path, name: str, shuffle: bool) -> None:
+    path = prepare(name, long_cache(300), tmp_path)
+    found = reading.epochs(name, str(path), shuffle, seconds=60.0)
+    assert found["share"] == 1.0
+    assert len(found["rates"]) == 2
+
+
+def test_reading_stops_at_the_clock_and_then_at_the_same_row() -> None:
+    batches = [{"input_ids": torch.zeros(10)} for _ in range(9)]
+    assert reading._read(iter(batches), -1.0, 0) == 10
+    assert reading._read(iter(batches), -1.0, 30) == 30
+    assert reading._read(iter(batches), 60.0, 0) == 90
+
+
+def test_rows_and_batches_of_contestants_are_timed_in_one_process(sample: Path, tmp_path: Path) -> None:
+    directory = long_cache(300)
+    paths = {name: str(prepare(name, directory, tmp_path)) for name in ("memxlnet", "RAM tensors")}
+    found = reading.in_one_process(paths, rounds=3, budget=0.5)
+    for kind in ("row", "batch of 8", "batch of 32", "batch of 256"):
+        assert {name: len(samples) for name, samples in found[kind].items()} == dict.fromkeys(paths, 3)
+
+
+def test_the_blocks_of_the_disk_hold_the_rows(sample: Path) -> None:
+    directory = question_cache(300)
+    dataset = LazySquadLikeQADataset.open(directory)
+    (file,) = directory.glob("features-*.arrow")
+    rows = np.array([0, 7, len(dataset) - 1])
+    content = file.read_bytes()
+    for name, (starts, sizes) in zip(TOKEN_COLUMNS, larger_than_ram._blocks(file, rows), strict=True):
+        column = dataset.column(name)
+        assert isinstance(column, torch.Tensor)
+        for row, start, size in zip(rows, starts, sizes, strict=True):
+            assert start % larger_than_ram.PAGE == size % larger_than_ram.PAGE == 0
+            assert size <= 4 * larger_than_ram.PAGE
+            assert column[int(row)].numpy().tobytes() in content[start : start + size]
+
+
+def test_a_lazy_epoch_reads_every_row(sample: Path) -> None:
+    directory = question_cache(300)
+    found = larger_than_ram.lazy(str(directory), advice=True, seconds=None)
+    assert found["whole epoch"]
+    assert found["rows"] == larger_than_ram.eager(str(directory))["rows"]
+
+
+def test_scale_reads_and_fits(sample: Path) -> None:
+    found = scale.read(str(long_cache(300)))
+    assert found["rows"] >= 300
+    assert len(found["open"]) == 1
+    one = {"open": [1.0], "batch": [2.0], "seconds": [1.0], "anonymous": [5.0]}
+    larger = {"open": [1.0], "batch": [2.0], "seconds": [10.0], "anonymous": [5.0]}
+    figures = {
+        "segments": {"10": {**one, "rows": 10}, "100": {**larger, "rows": 100}, "1000": {"not possible": "no room"}},
+        "examples": {"10": one, "100": larger},
+    }
+    assert scale._exponents(figures) == pytest.approx(
+        {"segments: open": 0, "segments: batch": 0, "examples: seconds": 1, "examples: anonymous": 0}, abs=1e-9
+    )
+
+
+def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path) -> None:
+    directory = long_cache(300)
+    dataset = LazySquadLikeQADataset.open(directory)
+    documents = dataset.documents
+    reader = open_reader("pickled chunks", prepare("pickled chunks", directory, tmp_path))
+    steps = training.pickled_steps(reader, documents.first_segment, documents.num_segments)
+    order = np.random.default_rng(0).permutation(len(documents.num_segments))[: training.LANES]
+    for index in range(int(documents.num_segments[order].max())):
+        step = next(steps)
+        there = documents.num_segments[order] > index
+        assert step["document_mask"].tolist() == there.tolist()
+        assert step["reset"].tolist() == (there & (index == 0)).tolist()
+        assert step["is_last"].tolist() == (documents.num_segments[order] == index + 1).tolist()
+        rows = torch.from_numpy((documents.first_segment[order] + index)[there])
+        for name, values in dataset.gather(rows).items():
+            assert torch.equal(step[name][step["document_mask"]], values.to(torch.int64))
+
+
+@pytest.mark.parametrize("loader", training.LOADERS)
+def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "WARM_UP_STEPS", 4)
+    directory = long_cache(300)
+    pickled = prepare("pickled chunks", directory, tmp_path)
+    found = training.run(loader, str(directory), str(pickled), seconds=1.0)
+    assert found["steps"] >= 1
+    assert 0 <= found["share waited"] <= 1
+    assert len(found["samples"]) >= 1
+
+
+def test_made_up_steps_have_the_shapes_of_real_ones(sample: Path) -> None:
+    dataset = LazySquadLikeQADataset.open(long_cache(300))
+    real: dict[str, Any] = next(iter(TimeStepMajorDataLoader(dataset, training.LANES)))[0]
+    for name, value in next(training._made_up_steps(100)).items():
+        if isinstance(value, torch.Tensor):
+            assert (value.shape, value.dtype) == (real[name].shape, real[name].dtype), name
+
+
+def test_loaders_are_timed(sample: Path) -> None:
+    directory = str(question_cache(300))
+    found = loaders.epochs(directory, rounds=2)
+    assert found["aligned, stored"]["padding"] >= 0
+    assert len(found["refilled, int64"]["seconds"]["loader"]) == 2
+    assert loaders.regular(directory, rounds=2)["segments"] >= 300
+    waited = loaders.waiting(directory, "cold", 20)
+    assert 0 <= waited["share waited"] < 1
+    assert loaders.epoch_memory(directory)["segments"] >= 300
+    assert len(loaders.resume(directory, 2)["aligned"]) == 7
+    assert MAX_SEQ_LENGTH == 384

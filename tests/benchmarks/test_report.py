@@ -1,0 +1,170 @@
+"""The committed report is what its samples say, and the README quotes it rightly."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks import __main__ as command
+from benchmarks.report.quantities import rate, seconds, share, size, spread, table, times
+from benchmarks.report.readme import measured_block, with_measured_block
+from benchmarks.report.targets import targets
+from benchmarks.report.write import markdown, write_report
+from tests.support import ROOT
+
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+@pytest.fixture
+def report() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_committed_report_is_of_a_full_run_of_all_parts(report: dict[str, Any]) -> None:
+    assert report["command"] == "python -m benchmarks"
+    assert report["mode"] == "full"
+    assert tuple(report["parts"]) == command.PARTS
+    assert not [name for name, part in report["parts"].items() if "failed" in part]
+    assert report["seconds"] < 30 * 60
+
+
+def test_the_committed_text_and_plots_are_what_the_samples_say(report: dict[str, Any], tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    assert (tmp_path / "report.md").read_text() == (RESULTS / "report.md").read_text()
+    assert (tmp_path / "report.json").read_text() == (RESULTS / "report.json").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in RESULTS.iterdir()}
+    for plot in tmp_path.glob("*.png"):
+        with Image.open(plot) as drawn, Image.open(RESULTS / plot.name) as committed:
+            assert drawn.size == committed.size
+        assert f"({plot.name})" in (tmp_path / "report.md").read_text()
+
+
+def test_the_readme_quotes_the_committed_report_rightly(report: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert measured_block(report) in readme
+    assert with_measured_block(readme, report) == readme
+
+
+def test_a_changed_sample_changes_the_quote(report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(report)
+    contestants = changed["parts"]["build"]["figures"]["questions"]["contestants"]
+    contestants["memxlnet"]["seconds"] = [value * 2 for value in contestants["memxlnet"]["seconds"]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_measured_block(readme, changed) != readme
+    with pytest.raises(ValueError, match="expected one part between"):
+        with_measured_block("no marks", report)
+
+
+def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:
+    slow = copy.deepcopy(report)
+    slow["parts"]["build"]["figures"]["questions"]["contestants"]["memxlnet"]["seconds"] = [1e6]
+    (found,) = [one for one in targets(slow["parts"]) if one.what.startswith("build")]
+    assert not found.met
+    line = next(line for line in markdown(slow, {}).splitlines() if line.startswith("| build, against"))
+    assert line.endswith("| **missed** |")
+
+
+def test_every_target_of_the_full_report_is_judged(report: dict[str, Any]) -> None:
+    told = " ".join(one.what for one in targets(report["parts"]))
+    for word in (
+        "build",
+        "tensors in RAM",
+        "pickled chunks",
+        "NumPy memmap",
+        "datasets, torch",
+        "memory that training",
+    ):
+        assert word in told
+
+
+def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(report)
+    changed["parts"]["larger-than-ram"]["figures"] = {"limit": 10**8, "quick": False, "not possible": "no groups"}
+    changed["parts"]["scale"] = {"failed": "NoSpaceError: too little room", "seconds": 1.0}
+    changed["parts"]["reading"]["figures"]["not installed"] = ["Lance"]
+    changed["parts"]["build"]["figures"]["questions"]["contestants"]["traditional"] = {"not possible": "too large"}
+    text = markdown(changed, {})
+    for told in (
+        "Not possible on this machine: no groups",
+        "Failed: NoSpaceError",
+        "Lance: not installed",
+        "too large",
+    ):
+        assert told in text
+
+
+def test_quantities_have_their_units() -> None:
+    assert [seconds(value) for value in (4.2e-6, 1.234e-3, 0.5, 12.34, 3600)] == [
+        "4.20 us",
+        "1.23 ms",
+        "500 ms",
+        "12.3 s",
+        "3,600 s",
+    ]
+    assert [size(value) for value in (12, 4e6, -3.2e6, 25.3e9, 999)] == [
+        "12 B",
+        "4.00 MB",
+        "-3.20 MB",
+        "25.3 GB",
+        "999 B",
+    ]
+    assert (rate(28_456), times(12.06), share(0.624)) == ("28,500", "12.1x", "62.4 %")
+    assert spread([3.0, 1.0, 2.0], seconds) == "2.00 s (1.00 s - 3.00 s)"
+    assert spread([2.0], seconds) == spread([2.0, 2.0], seconds) == "2.00 s"
+    assert table(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nonsense"], "part: expected some of build, reading"),
+        (["--data", "/nowhere.json"], "--data: expected a file, found none at /nowhere.json"),
+        (["--tokenizer", "/nowhere"], "--tokenizer: expected a directory with a tokenizer.json"),
+    ],
+)
+def test_wrong_arguments_fail_at_once(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(arguments)
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "found no JSON"),
+        ("[]", "found another form"),
+        ('{"data": [{}]}', "another form"),
+        ('{"data": []}', "no qu"),
+    ],
+)
+def test_a_file_of_another_form_is_refused(
+    content: str, told: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(SystemExit, match=told):
+        command.main(["build", "--data", str(file), "--output", str(tmp_path / "report")])
+
+
+def test_a_part_that_fails_leaves_a_report(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.parts import scale
+
+    monkeypatch.setattr(scale, "long_cache", lambda *_: 1 / 0)
+    assert command.main(["scale", "--quick", "--output", str(tmp_path)]) == 1
+    assert "Failed: ZeroDivisionError" in (tmp_path / "report.md").read_text()
+    again = tmp_path / "again"
+    assert command.main(["--render", str(tmp_path / "report.json"), "--output", str(again)]) == 0
+    assert (again / "report.md").read_text() == (tmp_path / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_quick_run_measures_everything_on_the_sample(sample: Path, tmp_path: Path) -> None:
+    assert command.main(["--quick", "--output", str(tmp_path)]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert tuple(report["parts"]) == command.PARTS
+    assert "bundled sample" in (tmp_path / "report.md").read_text()
+    assert len(list(tmp_path.glob("*.png"))) >= 9
