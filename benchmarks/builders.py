@@ -1,7 +1,7 @@
 """Ways to make the features of a file: memxlnet, and how it is done without it.
 
-Each makes the five model columns of every segment. The tokenizer is fresh, files are read as part of the work, and
-where a way writes its result, the result is on the disk when the call returns.
+Each makes the five model columns of every segment, and the offsets and ids that turn predictions into text. The
+tokenizer is fresh, and where a way writes its result, it has been written when the call returns.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks.baseline import usual_preprocessing
 from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
-from benchmarks.data import rows_of, tokenizer
+from benchmarks.data import rows_of, tokenizer, work
+from benchmarks.machine import cores
 from memxlnet.load.tensors import MODEL_COLUMNS
-
-BATCH_EXAMPLES = 1000
-"""Examples in one call of the tokenizer; the default of `datasets.map`."""
 
 Columns = dict[str, NDArray[Any]]
 
@@ -35,8 +33,8 @@ class Built(NamedTuple):
     columns: Callable[[], Columns]
 
 
-def memxlnet(file: Path, folder: Path, cores: int) -> Built:
-    """`process_and_cache_dataset` as a user calls it: workers by itself, published cache."""
+def memxlnet(file: Path, folder: Path, batch: int) -> Built:
+    """`process_and_cache_dataset` as a user calls it, over the JSON file; it chooses its workers and chunks itself."""
     from memxlnet import LazySquadLikeQADataset, process_and_cache_dataset
 
     segments = process_and_cache_dataset(
@@ -51,51 +49,64 @@ def memxlnet(file: Path, folder: Path, cores: int) -> Built:
     return Built(segments, columns)
 
 
-def datasets_map(file: Path, folder: Path, cores: int) -> Built:
-    """`datasets.map` with the usual function, batched, a process a core, as its documentation recommends."""
+def datasets_map(file: Path, folder: Path, batch: int) -> Built:
+    """`datasets.map` with the usual function, batched, a process a core, over its own Arrow files of the source."""
     import datasets
 
     datasets.disable_progress_bars()
-    examples = datasets.Dataset.from_list(rows_of(file))
+    examples = datasets.load_from_disk(arrow_source(file))
     mapped = examples.map(
         usual_preprocessing(tokenizer(), MAX_SEQ_LENGTH, DOC_STRIDE),
         batched=True,
-        batch_size=BATCH_EXAMPLES,
-        num_proc=cores if cores > 1 else None,
+        batch_size=batch,
+        num_proc=cores() if cores() > 1 else None,
         remove_columns=examples.column_names,
         load_from_cache_file=False,
         cache_file_name=str(folder / "mapped.arrow"),
     )
 
     def columns() -> Columns:
-        return _of_batches(mapped.with_format("numpy").iter(BATCH_EXAMPLES))
+        return _of_batches(mapped.with_format("numpy").iter(batch))
 
     return Built(len(mapped), columns)
 
 
-def pair_call(file: Path, folder: Path, cores: int) -> Built:
+def arrow_source(file: Path) -> str:
+    """The examples of a file as `datasets` keeps what it has loaded once; written where it is not there."""
+    import datasets
+
+    folder = work() / "datasets" / file.stem
+    if not folder.is_dir():
+        datasets.disable_progress_bars()
+        temporary = folder.with_name(f"{folder.name}.tmp")
+        datasets.Dataset.from_list(rows_of(file)).save_to_disk(temporary)
+        temporary.rename(folder)
+    return str(folder)
+
+
+def pair_call(file: Path, folder: Path, batch: int) -> Built:
     """transformers' tokenizer on batches of pairs and the spans of the answers; nothing is kept or written."""
-    segments = sum(len(batch["input_ids"]) for batch in _encoded(file))
-    return Built(segments, lambda: _of_batches(_encoded(file)))
+    segments = sum(len(found["input_ids"]) for found in _encoded(file, batch))
+    return Built(segments, lambda: _of_batches(_encoded(file, batch)))
 
 
-def traditional(file: Path, folder: Path, cores: int) -> Built:
+def traditional(file: Path, folder: Path, batch: int) -> Built:
     """All features as Python objects in RAM, a dictionary each, then one write of them all."""
     features: list[dict[str, Any]] = []
-    for batch in _encoded(file):
-        names = list(batch)
-        features += [dict(zip(names, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+    for found in _encoded(file, batch):
+        names = list(found)
+        features += [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]
     torch.save(features, folder / "features.pt")
     return Built(len(features), lambda: _of_batches({name: [one[name]] for name in one} for one in features))
 
 
-def _encoded(file: Path) -> Iterator[dict[str, Any]]:
+def _encoded(file: Path, batch: int) -> Iterator[dict[str, Any]]:
     """Features of one batch of examples after the other."""
     prepare = usual_preprocessing(tokenizer(), MAX_SEQ_LENGTH, DOC_STRIDE)
     rows = rows_of(file)
-    for start in range(0, len(rows), BATCH_EXAMPLES):
-        batch = rows[start : start + BATCH_EXAMPLES]
-        yield dict(prepare({name: [row[name] for row in batch] for name in batch[0]}))
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        yield dict(prepare({name: [row[name] for row in some] for name in some[0]}))
 
 
 def _of_batches(batches: Any) -> Columns:

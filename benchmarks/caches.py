@@ -47,7 +47,7 @@ class _Repeated(Publisher):
     def __init__(self, base: Sequence[Tables], rows: int, own_contexts: bool, settings: CacheSettings, limit: Any):
         self._base = base
         self._own_contexts = own_contexts
-        self._copies = -(-rows // sum(chunk["features"].num_rows for chunk in base))
+        self._copies = _copies(base, rows)
         counts = [{name: table.num_rows for name, table in chunk.items()} for chunk in base] * self._copies
         receipts = [ChunkReceipt(number, "", 0, count) for number, count in enumerate(counts)]
         super().__init__(Path(), receipts, settings, limit)
@@ -58,6 +58,14 @@ class _Repeated(Publisher):
                 documents = _renamed(chunk["documents"], f"{copy}-")
                 contexts = _retold(chunk["contexts"], copy) if self._own_contexts else chunk["contexts"]
                 yield {**chunk, "documents": documents, "contexts": contexts}
+
+
+def _copies(base: Sequence[Tables], rows: int) -> int:
+    return -(-rows // _rows(base))
+
+
+def _rows(base: Sequence[Tables]) -> int:
+    return sum(int(chunk["features"].num_rows) for chunk in base)
 
 
 def _renamed(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
@@ -89,17 +97,19 @@ def whole_cache(rows: int) -> Path:
 
 
 def _published(kind: str, rows: int, shards: int, length: int) -> Path:
-    final = work() / "caches" / f"{kind}-{rows}-{shards}-{length}"
+    content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
+    source = {"kind": "benchmark", "rows": rows, "shards": shards, "chunk examples": CHUNK_EXAMPLES}
+    settings = CacheSettings("benchmark", kind, encode, source, content)
+    final = work() / "caches" / f"{kind}-{rows}-{shards}-{length}-{settings.fingerprint[:12]}"
     if final.is_dir():
         return final
     needed = rows * (6 * length + 400)
     free = shutil.disk_usage(final.parents[1]).free
     if free < 1.2 * needed:
         raise NoSpaceError(f"a cache of {rows:,} segments takes some {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free")
-    content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
-    settings = CacheSettings("benchmark", kind, encode, {"kind": "benchmark", "rows": rows}, content)
-    base = _encoded(data(), kind, length, min(rows, 10_000))
-    limit = -(-rows // shards) if shards > 1 else None
+    base = _encoded(data(), kind, length, rows)
+    actual = _copies(base, rows) * _rows(base)
+    limit = -(-actual // shards) if shards > 1 else None
     staging = final.with_name(f"{final.name}.tmp")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -109,7 +119,8 @@ def _published(kind: str, rows: int, shards: int, length: int) -> Path:
 
 @cache
 def _encoded(_: Data, kind: str, length: int, rows: int) -> list[Tables]:
-    """The file once over, or as much of long documents as half of so many segments takes."""
+    """The file once over, or less of it: so many segments, or of long documents half of them and some 5,000 at most."""
+    enough = rows if kind == "questions" else min(rows // 2, 5000)
     content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
     encoder = Encoder(content.backend, content.layout, encode)
     examples, size = _examples(kind)
@@ -117,7 +128,7 @@ def _encoded(_: Data, kind: str, length: int, rows: int) -> list[Tables]:
     for start in range(0, len(examples), size):
         numbered = enumerate(examples[start : start + size], start)
         chunks.append(encoder.encode([parse_example(number, row, kind) for number, row in numbered]))
-        if kind != "questions" and sum(chunk["features"].num_rows for chunk in chunks) >= rows // 2:
+        if _rows(chunks) >= enough:
             break
     return chunks
 

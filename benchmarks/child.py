@@ -47,7 +47,9 @@ class Child(NamedTuple):
     def timeline(self) -> list[tuple[float, int, int]]:
         """Seconds since its start, anonymous and file-backed bytes: some 300 moments at most."""
         every = max(1, len(self.samples) // 300)
-        return [(round(moment, 3), found.anonymous, found.file) for moment, found in self.samples[::every]]
+        groups = [self.samples[start : start + every] for start in range(0, len(self.samples), every)]
+        highest = [max(group, key=lambda sample: sample[1].anonymous) for group in groups]
+        return [(round(moment, 3), found.anonymous, found.file) for moment, found in highest]
 
 
 _PRELOADED = ["torch", "transformers.models.xlnet.modeling_xlnet", "datasets", "memxlnet.load.qa_datasets"]
@@ -58,7 +60,7 @@ _warm: Any = None
 def start_warm() -> None:
     """Start the next children from a process that has the libraries loaded: seconds faster each, for quick runs.
 
-    What they share with that process counts half in their memory; what they add counts whole.
+    What they share with that process counts in shares in their memory; what they add counts whole.
     """
     global _warm
     _warm = multiprocessing.get_context("forkserver")
@@ -93,7 +95,7 @@ def in_process(function: Callable[..., Any], group: ControlGroup | None = None, 
         if code == -signal.SIGKILL:
             return Child(None, True, samples)
         if code:
-            told = errors.read_text(encoding="utf-8", errors="replace")[-4000:]
+            told = errors.read_text(encoding="utf-8", errors="replace")[-4000:] if errors.exists() else "it never began"
             raise ChildError(f"{name} ended with {code}:\n{told}")
         return Child(json.loads(result.read_text(encoding="utf-8")), False, samples)
 
@@ -112,8 +114,9 @@ def _fresh(words: Words, group: ControlGroup | None) -> _Process:
         env=os.environ | CHILD_VARIABLES,
         stdout=subprocess.DEVNULL,
         preexec_fn=group.join if group else None,
+        start_new_session=True,
     )
-    return _Process(started.pid, started.wait, started.kill)
+    return _Process(started.pid, started.wait, lambda: os.killpg(started.pid, signal.SIGKILL))
 
 
 def _forked(words: Words) -> _Process:

@@ -1,7 +1,12 @@
 """A control group whose memory, page cache included, is bounded: version 1 or 2, on Linux, where it may be made."""
 
+import errno
 import os
+import secrets
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -51,14 +56,17 @@ def memory_limit(size: int) -> Iterator[ControlGroup]:
         with suppress(OSError):
             for process in (group.directory / "cgroup.procs").read_text(encoding="utf-8").split():
                 os.kill(int(process), signal.SIGKILL)
-        with suppress(OSError):
-            group.directory.rmdir()
+        for _ in range(50):  # a process that was killed leaves it a moment later
+            with suppress(OSError):
+                group.directory.rmdir()
+                break
+            time.sleep(0.1)
 
 
 def _made(size: int) -> ControlGroup:
     reasons = []
     for parent, version in _parents():
-        directory = parent / f"memxlnet-{os.getpid()}"
+        directory = parent / f"memxlnet-{os.getpid()}-{secrets.token_hex(4)}"
         try:
             directory.mkdir()
             try:
@@ -73,16 +81,17 @@ def _made(size: int) -> ControlGroup:
 
 
 def _bound(directory: Path, version: int, size: int) -> None:
-    limit, swap = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if version == 1 else ("memory.max", "")
+    limit = "memory.limit_in_bytes" if version == 1 else "memory.max"
+    # Version 1 bounds memory and swap together, version 2 swap by itself.
+    swap = ("memory.memsw.limit_in_bytes", str(size)) if version == 1 else ("memory.swap.max", "0")
     (directory / limit).write_text(str(size))
     with suppress(OSError):  # kernels without an account of swap have no such file
-        if version == 1:
-            (directory / swap).write_text(str(size))
-        else:
-            (directory / "memory.swap.max").write_text("0")
-    # Without the right to move processes into it, a group is of no use.
-    if not os.access(directory / "cgroup.procs", os.W_OK):
-        raise PermissionError(13, "Permission denied", str(directory / "cgroup.procs"))
+        (directory / swap[0]).write_text(swap[1])
+    # Without the right to move processes into it, a group is of no use; only a process can tell.
+    joined = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))"
+    procs = directory / "cgroup.procs"
+    if subprocess.run([sys.executable, "-c", joined, str(procs)], stderr=subprocess.DEVNULL, check=False).returncode:
+        raise PermissionError(errno.EACCES, "a process may not join it", str(procs))
 
 
 def _parents() -> Iterator[tuple[Path, int]]:

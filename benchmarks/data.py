@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 
 SHARED = Path(os.environ.get("MEMXLNET_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -20,6 +22,10 @@ SHARED = Path(os.environ.get("MEMXLNET_DATA", Path(__file__).parents[2] / "share
 SQUAD = SHARED / "squad" / "dev-v2.0.json"
 
 FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE = (f"MEMXLNET_BENCH_{name}" for name in ("FILE", "TOKENIZER", "DIR"))
+
+
+LONG_ARTICLES = 10
+"""Articles of a file of long documents at least."""
 
 
 class DataError(ValueError):
@@ -48,7 +54,7 @@ def data() -> Data:
     if named:
         file, what = Path(named), f"the file {Path(named).name}"
     elif SQUAD.is_file():
-        file, what = SQUAD, "the SQuAD 2.0 development set"
+        file, what = SQUAD, "questions of the SQuAD 2.0 development set"
     else:
         file, what = sample_file(), "the bundled sample"
     named = os.environ.get(TOKENIZER_VARIABLE)
@@ -61,12 +67,19 @@ def data() -> Data:
 
 def work() -> Path:
     """The folder of everything that benchmarks make from this data; created."""
-    root = Path(os.environ.get(WORK_VARIABLE, Path(__file__).parents[1] / "build" / "bench"))
-    found = data()
-    content = found.file.read_bytes() + (found.tokenizer / "tokenizer.json").read_bytes()
-    folder = root / hashlib.sha256(content).hexdigest()[:12]
+    folder = root() / _digest(data())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def root() -> Path:
+    """The folder of all that benchmarks make, from whatever data."""
+    return Path(os.environ.get(WORK_VARIABLE, Path(__file__).parents[1] / "build" / "bench"))
+
+
+@cache
+def _digest(found: Data) -> str:
+    return hashlib.sha256(found.file.read_bytes() + (found.tokenizer / "tokenizer.json").read_bytes()).hexdigest()[:12]
 
 
 def tokenizer() -> Any:
@@ -94,7 +107,10 @@ def _articles(file: Path) -> list[dict[str, Any]]:
     articles = found.get("data") if isinstance(found, dict) else None
     if not isinstance(articles, list) or not all(isinstance(one, dict) and "paragraphs" in one for one in articles):
         raise DataError(f"{form} with paragraphs; found another form")
-    if not any(paragraph["qas"] for article in articles for paragraph in article["paragraphs"]):
+    paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
+    if not all(isinstance(one, dict) and {"context", "qas"} <= one.keys() for one in paragraphs):
+        raise DataError(f"{form} with paragraphs of context and qas; found another form")
+    if not any(paragraph["qas"] for paragraph in paragraphs):
         raise DataError(f"{form}; found no question")
     return articles
 
@@ -131,21 +147,24 @@ def _repeated(examples: int) -> Iterator[dict[str, Any]]:
 
 
 def long_file(questions: int) -> Path:
-    """The articles, each joined into one context that all its questions share; so many questions an article at most."""
+    """Articles, each joined into one context that all its questions share; so many questions an article at most."""
     return _written(work() / f"long-{questions}.json", _joined(questions))
 
 
 def _joined(questions: int) -> Iterator[dict[str, Any]]:
-    for article in articles():
-        context, asked = "", []
-        for paragraph in article["paragraphs"]:
-            asked += [_moved(question, len(context), "") for question in paragraph["qas"]]
-            context += paragraph["context"] + "\n"
-        yield {"title": article["title"], "paragraphs": [{"context": context, "qas": asked[:questions]}]}
+    """All articles, again under other ids until there are `LONG_ARTICLES`."""
+    for copy in range(-(-LONG_ARTICLES // len(articles()))):
+        for article in articles():
+            context, asked = f"copy{copy}\n" if copy else "", []
+            for paragraph in article["paragraphs"]:
+                asked += [_moved(question, len(context), f"{copy}-") for question in paragraph["qas"]]
+                context += paragraph["context"] + "\n"
+            if asked:
+                yield {"title": article["title"], "paragraphs": [{"context": context, "qas": asked[:questions]}]}
 
 
 def whole_file(questions: int) -> Path:
-    """All contexts of the file twice over as one context, with so many questions: documents of 1,000 segments."""
+    """All contexts of the file twice over as one context, with so many questions: very long documents."""
     return _written(work() / f"whole-{questions}.json", _whole(questions))
 
 
@@ -166,11 +185,11 @@ def _written(path: Path, content: Iterator[dict[str, Any]]) -> Path:
     if path.is_file():
         return path
     temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write('{"version": "v2.0", "data": [\n')
+    with temporary.open("wb") as file:
+        file.write(b'{"version": "v2.0", "data": [\n')
         for number, article in enumerate(content):
-            file.write((",\n" if number else "") + json.dumps(article))
-        file.write("\n]}\n")
+            file.write((b",\n" if number else b"") + orjson.dumps(article))
+        file.write(b"\n]}\n")
     return temporary.replace(path)
 
 

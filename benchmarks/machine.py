@@ -14,6 +14,11 @@ PACKAGES = (
 )  # fmt: skip
 
 
+def cores() -> int:
+    """Cores that this process may use, which are fewer than the machine's in a container or under taskset."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine(folder: Path) -> dict[str, Any]:
     """The header of a report.
 
@@ -22,7 +27,7 @@ def machine(folder: Path) -> dict[str, Any]:
     """
     return {
         "cpu": _cpu(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "ram_bytes": psutil.virtual_memory().total,
         "disk": _disk(folder),
         "disk_free_bytes": shutil.disk_usage(folder).free,
@@ -55,11 +60,14 @@ def _disk(folder: Path) -> str:
     if not mounts:
         return "unknown"
     mount = max(mounts, key=lambda found: len(found.mountpoint))
-    queue = Path("/sys/class/block") / Path(mount.device).name / "queue" / "rotational"
-    try:
-        # Virtual disks say that they turn: the word is the system's.
-        turns = "told as rotational" if queue.read_text().strip() == "1" else "told as solid state"
-    except OSError:
-        turns = "kind unknown"
-    virtual = "virtual disk, " if Path(mount.device).name.startswith(("vd", "xvd")) else ""
-    return f"{mount.fstype}, {virtual}{turns}"
+    # The device may be a link, and a partition, whose disk is the folder above it.
+    device = (Path("/sys/class/block") / Path(mount.device).resolve().name).resolve()
+    for disk in (device, device.parent):
+        try:
+            # Virtual disks say that they turn: the word is the system's.
+            turns = (disk / "queue" / "rotational").read_text().strip() == "1"
+        except OSError:
+            continue
+        virtual = "virtual disk, " if disk.name.startswith(("vd", "xvd")) else ""
+        return f"{mount.fstype}, {virtual}told as {'rotational' if turns else 'solid state'}"
+    return f"{mount.fstype}, kind unknown"

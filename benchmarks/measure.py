@@ -95,6 +95,15 @@ def evict(path: Path) -> None:
             os.close(descriptor)
 
 
+def read_into_page_cache(path: Path) -> None:
+    """Read a file, or all files of a folder, so that the system has their pages where there is room."""
+    for file in path.rglob("*") if path.is_dir() else (path,):
+        if file.is_file():
+            with file.open("rb") as opened:
+                while opened.read(2**24):
+                    pass
+
+
 def folder_bytes(path: Path) -> int:
     """The size of a file, or of all files of a folder."""
     files = path.rglob("*") if path.is_dir() else (path,)

@@ -1,10 +1,13 @@
 """The memory of processes, anonymous and file-backed apart, as Linux tells it in `smaps_rollup`.
 
 Anonymous pages are what a process really takes: its heap and stacks. File-backed pages lie in the page cache, which the
-system takes back when it needs room. Over several processes shared pages are counted once, in equal shares (PSS).
+system takes back when it needs room. Pages that processes share count in equal shares (PSS). Swapped pages count as
+anonymous.
 """
 
 import ctypes
+import gc
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 import psutil
 
 INTERVAL = 0.05
-"""Seconds between two looks at least; looks, which are slower the more pages there are, take 5 % of the time at most."""
+"""Seconds between two looks at least; looks, slower the more pages there are, take 5 % of the time at most."""
 
 FAMILY_INTERVAL = 0.5
 """Seconds between two looks for new processes, which go through all of the system's."""
@@ -42,7 +45,10 @@ def of_processes(processes: Iterable[int | str]) -> Memory:
 
 
 def trim() -> None:
-    """Give back to the system what has been freed: glibc keeps it, hundreds of megabytes after large tensors."""
+    """Give back to the system what has been freed, of which glibc and Arrow keep hundreds of megabytes."""
+    gc.collect()
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
@@ -62,16 +68,20 @@ def _of_process(process: int | str) -> Memory:
     size = {parts[0]: int(parts[1]) * 1024 for parts in map(str.split, text.splitlines()[1:])}
     if "Pss_Anon:" not in size:  # before Linux 5.9
         return Memory(size["Anonymous:"], size["Rss:"] - size["Anonymous:"], size["Rss:"])
-    return Memory(size["Pss_Anon:"], size["Pss_File:"] + size["Pss_Shmem:"], size["Rss:"])
+    return Memory(size["Pss_Anon:"] + size["SwapPss:"], size["Pss_File:"] + size["Pss_Shmem:"], size["Rss:"])
 
 
 def _without_proc(process: int | str) -> Memory:
-    """Systems without /proc: what is unique to a process stands for its anonymous pages."""
+    """Systems without /proc: what is unique to a process, or else all that is resident, stands for anonymous pages."""
     try:
-        full = psutil.Process(process if isinstance(process, int) else None).memory_full_info()
+        found = psutil.Process(process if isinstance(process, int) else None)
+        resident = int(found.memory_info().rss)
+        with suppress(psutil.AccessDenied):
+            own = int(found.memory_full_info().uss)
+            return Memory(own, max(resident - own, 0), resident)
     except psutil.Error:
         return Memory(0, 0, 0)
-    return Memory(full.uss, max(full.rss - full.uss, 0), full.rss)
+    return Memory(resident, 0, resident)
 
 
 class Watch:

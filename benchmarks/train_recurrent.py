@@ -10,20 +10,20 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import AutoTokenizer
 
+from benchmarks import memory
 from benchmarks.data import data, work
 from benchmarks.data import tokenizer as default_tokenizer
 from benchmarks.recall_task import CODES, recall_dataset
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlnet
+from benchmarks.steps import all_steps
 from memxlnet import (
     CarriedState,
     TimeStepMajorDataLoader,
@@ -49,23 +49,14 @@ class Meter:
     def timed(self, steps: Iterator[Any]) -> Iterator[Any]:
         """The same steps, with the time that each took to come."""
         begun = time.perf_counter()
-        while True:
+        asked = begun
+        for step in steps:
+            now = time.perf_counter()
+            self.waited += now - asked
+            self.steps += 1
+            self.seconds = now - begun
+            yield step
             asked = time.perf_counter()
-            with suppress(StopIteration):
-                step = next(steps)
-                now = time.perf_counter()
-                self.waited += now - asked
-                self.steps += 1
-                self.seconds = now - begun
-                yield step
-                continue
-            return
-
-
-def all_steps(loader: TimeStepMajorDataLoader) -> Iterator[dict[str, Any]]:
-    """Steps without an end, whether lanes are aligned in groups or refilled."""
-    for found in loader.endless():
-        yield from (found,) if isinstance(found, dict) else found
 
 
 def train(
@@ -165,20 +156,19 @@ def squad(options: argparse.Namespace) -> dict[str, Any]:
     loader = TimeStepMajorDataLoader(
         dataset, options.batch_size, shuffle=True, num_workers=1, lanes=options.lanes, max_segments=options.max_segments
     )
-    meter, process = Meter(), psutil.Process()
+    meter = Meter()
     lines: list[dict[str, float]] = []
     number = options.steps
     every = max(number // 10, 1)
 
     def report(step: int, loss: float) -> None:
         if step // every > len(lines) or step == number:
-            memory = process.memory_info()
             line = {
                 "step": step,
                 "loss": loss,
                 "steps a second": meter.steps / max(meter.seconds, 1e-9),
                 "loader wait": meter.waited / max(meter.seconds, 1e-9),
-                "private MiB": (memory.rss - getattr(memory, "shared", 0)) / 2**20,
+                "anonymous MB": memory.of_self().anonymous / 1e6,
             }
             lines.append(line)
             print(json.dumps(line), flush=True)

@@ -1,78 +1,88 @@
 """Building the features: seconds, peak memory of the process tree and disk, against the usual ways."""
 
-import importlib
-import os
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 
-from benchmarks.builders import BUILDERS
+from benchmarks.builders import BUILDERS, arrow_source
 from benchmarks.child import in_process
 from benchmarks.data import data, long_file, num_examples, repeated_file, rows_of, work
 from benchmarks.measure import folder_bytes
 from benchmarks.settings import Settings
+from memxlnet.load.page_advice import available_memory
 from memxlnet.load.tensors import MODEL_COLUMNS
 
 TRAINING_EXAMPLES = 130_000
 """Questions of SQuAD's training set, about."""
 
-LONG_QUESTIONS = 100
+QUICK_EXAMPLES = 6_000
+
+LONG_QUESTIONS = 30
+"""Of each article."""
 
 TRADITIONAL_BYTES = 100_000
 """Memory for one segment as Python objects, about: where there is less than that for all, this way is not tried."""
 
-LIBRARIES = {
-    "memxlnet": ["transformers.models.xlnet", "memxlnet.load.qa_datasets"],
-    "datasets.map": ["transformers.models.xlnet", "datasets"],
-    "pair call": ["transformers.models.xlnet", "torch"],
-    "traditional": ["transformers.models.xlnet", "torch"],
-}
-"""What is loaded before the clock starts: it is the work that is measured."""
-
 WRITES = ("memxlnet", "datasets.map", "traditional")
 
 
+class Source(NamedTuple):
+    """What is built.
+
+    Attributes:
+        file: Its examples.
+        batch: Examples in one call of a peer's tokenizer: 1,000 by default, fewer where each gives many segments.
+    """
+
+    file: Path
+    batch: int = 1000
+
+
 def measure(settings: Settings) -> dict[str, Any]:
-    """The questions repeated to the size of SQuAD's training set, and articles as one context each."""
+    """The file once, repeated to the size of SQuAD's training set, and articles as one context each."""
     if settings.quick:
-        equal = _checked_equal(settings, [repeated_file(500)])
+        equal = _checked_equal(settings, [Source(repeated_file(500))])
         rounds = dict.fromkeys(BUILDERS, 1)
-        whole = _compared(settings, repeated_file(min(TRAINING_EXAMPLES, num_examples())), rounds)
-        return {"questions": {**whole, "equal": equal}}
-    equal = _checked_equal(settings, [data().file, long_file(2)])
-    rounds = {"memxlnet": 5, "datasets.map": 3, "pair call": 2, "traditional": 2}
-    whole = _compared(settings, repeated_file(TRAINING_EXAMPLES), rounds)
-    rounds = {"memxlnet": 3, "datasets.map": 2, "pair call": 1, "traditional": 1}
-    long = _compared(settings, long_file(LONG_QUESTIONS), rounds)
-    return {"questions": {**whole, "equal": equal}, "long documents": {**long, "equal": equal}}
+        repeated = _compared(settings, Source(repeated_file(QUICK_EXAMPLES)), rounds)
+        return {"repeated questions": {**repeated, "equal": equal}}
+    equal = _checked_equal(settings, [Source(data().file), Source(long_file(1), 32)])
+    several, once = {"memxlnet": 5, "datasets.map": 3}, {"pair call": 1, "traditional": 1}
+    repeated = _compared(settings, Source(repeated_file(TRAINING_EXAMPLES)), {**several, **once})
+    plain = _compared(settings, Source(repeated_file(num_examples())), several)
+    long = _compared(settings, Source(long_file(LONG_QUESTIONS), 32), {**several, **once})
+    return {
+        "repeated questions": {**repeated, "equal": equal},
+        "questions": {**plain, "equal": equal},
+        "long documents": {**long, "equal": equal},
+    }
 
 
-def _checked_equal(settings: Settings, files: list[Path]) -> dict[str, Any]:
+def _checked_equal(settings: Settings, sources: list[Source]) -> dict[str, Any]:
     """Check that all ways make the same features of some files, value by value, before anything is timed."""
     settings.tell("checking that all ways make the same features")
-    found: dict[str, Any] = in_process(equal_features, files=[str(file) for file in files]).value
+    files = [(str(source.file), source.batch) for source in sources]
+    found: dict[str, Any] = in_process(equal_features, files=files).value
     return found
 
 
-def equal_features(files: list[str]) -> dict[str, Any]:
+def equal_features(files: list[tuple[str, int]]) -> dict[str, Any]:
     """Build with every way in this process and compare all values of all model columns.
 
     Raises:
         SystemExit: They differ.
     """
-    segments = sum(_equal_segments(Path(file)) for file in files)
+    segments = sum(_equal_segments(Path(file), batch) for file, batch in files)
     return {"segments": segments, "columns": list(MODEL_COLUMNS), "contestants": list(BUILDERS)}
 
 
-def _equal_segments(file: Path) -> int:
+def _equal_segments(file: Path, batch: int) -> int:
     first: Any = None
     for name, builder in BUILDERS.items():
         folder = _fresh_folder("equal")
-        columns = builder(file, folder, os.cpu_count() or 1).columns()
+        columns = builder(file, folder, batch).columns()
         shutil.rmtree(folder)
         first = first or columns
         for column in MODEL_COLUMNS:
@@ -81,52 +91,67 @@ def _equal_segments(file: Path) -> int:
     return len(first["input_ids"])
 
 
-def _compared(settings: Settings, file: Path, rounds: dict[str, int]) -> dict[str, Any]:
-    """Fresh processes that take turns."""
+def _compared(settings: Settings, source: Source, rounds: dict[str, int]) -> dict[str, Any]:
+    """Fresh processes that take turns; one that the system killed, or has no memory for, is told so and left out."""
+    examples = len(rows_of(source.file))
+    in_process(write_source, file=str(source.file))
     found: dict[str, Any] = {}
     segments: dict[str, int] = {}
     for number in range(max(rounds.values())):
         for name, most in rounds.items():
-            if number >= most:
+            if number >= most or "not possible" in found.get(name, {}):
                 continue
-            if name == "traditional" and (lacking := _lacking_memory(segments["memxlnet"])):
+            lacking = _lacking_memory(segments["memxlnet"]) if name == "traditional" else ""
+            if lacking:
                 found[name] = {"not possible": lacking}
                 continue
-            settings.tell(f"{file.stem}: {name}, round {number + 1} of {most}")
-            child = in_process(run, name=name, file=str(file))
-            one = found.setdefault(name, {"seconds": [], "anonymous": [], "file": [], "samples": []})
-            peak = child.peak()
-            one["anonymous"].append(peak.anonymous)
-            one["file"].append(peak.file)
+            settings.tell(f"{source.file.stem}: {name}, round {number + 1} of {most}")
+            child = in_process(run, name=name, file=str(source.file), batch=source.batch)
             if child.killed:
-                found[name] = {"not possible": f"killed by the system at {peak.anonymous / 1e9:.1f} GB of memory"}
+                found[name] = {"not possible": f"killed by the system at {child.peak().anonymous / 1e9:.1f} GB"}
                 continue
-            one["seconds"].append(child.value["seconds"])
-            one["samples"] = child.timeline()
-            if name in WRITES:
-                one["disk"] = child.value["disk"]
-            segments[name] = child.value["segments"]
-    if len(set(segments.values())) > 1:
-        raise SystemExit(f"{file.name}: expected all ways to make the same number of segments, found {segments}")
-    return {"examples": len(rows_of(file)), "segments": segments["memxlnet"], "contestants": found}
+            segments[name] = child.value.pop("segments")
+            one = found.setdefault(name, {"seconds": [], "anonymous": [], "file": []})
+            _add(one, child)
+    if "memxlnet" not in segments or len(set(segments.values())) > 1:
+        raise SystemExit(f"{source.file.name}: expected the same number of segments of all ways, found {segments}")
+    return {"examples": examples, "segments": segments["memxlnet"], "contestants": found}
+
+
+def _add(one: dict[str, Any], child: Any) -> None:
+    one["seconds"].append(child.value["seconds"])
+    one["anonymous"].append(child.peak().anonymous)
+    one["file"].append(child.peak().file)
+    one["samples"] = child.timeline()
+    if child.value["disk"]:
+        one["disk"] = child.value["disk"]
 
 
 def _lacking_memory(segments: int) -> str:
-    needed, available = segments * TRADITIONAL_BYTES, psutil.virtual_memory().available
+    needed, available = segments * TRADITIONAL_BYTES, available_memory()
     if needed <= available:
         return ""
     return f"needs some {needed / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are available"
 
 
-def run(name: str, file: str) -> dict[str, Any]:
-    """One contestant, once, in this process."""
-    for module in LIBRARIES[name]:
-        importlib.import_module(module)
+def write_source(file: str) -> str:
+    """The source as `datasets` keeps it, so that no run reads anything else first."""
+    return arrow_source(Path(file))
+
+
+def run(name: str, file: str, batch: int = 1000) -> dict[str, Any]:
+    """One contestant, once, in this process; what it imports is loaded before the clock starts."""
+    import datasets
+    import transformers
+
+    import memxlnet.load.qa_datasets
+
+    _ = datasets.Dataset, transformers.AutoTokenizer, transformers.XLNetTokenizerFast, memxlnet.load.qa_datasets
     folder = _fresh_folder(name.replace(" ", "-"))
     begun = time.perf_counter()
-    built = BUILDERS[name](Path(file), folder, os.cpu_count() or 1)
+    built = BUILDERS[name](Path(file), folder, batch)
     seconds = time.perf_counter() - begun
-    disk = folder_bytes(folder)
+    disk = folder_bytes(folder) if name in WRITES else 0
     shutil.rmtree(folder)
     return {"seconds": seconds, "segments": built.segments, "disk": disk}
 

@@ -1,7 +1,7 @@
 """The loaders by themselves: rows a second, waiting, memory of an epoch, resuming."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from benchmarks.caches import long_cache, question_cache, whole_cache
 from benchmarks.child import in_process
 from benchmarks.measure import evict, in_turns
 from benchmarks.settings import Settings
+from benchmarks.steps import all_steps, steps_of
 from memxlnet import Collate, LazySquadLikeQADataset, TimeStepMajorDataLoader, create_dataloader
 from memxlnet.load.batches import RowBatch, as_dtype
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
@@ -33,7 +34,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     quick = settings.quick
     rows = QUICK_SEGMENTS if quick else SEGMENTS
     questions = question_cache(rows)
-    rounds = 3 if quick else 7
+    rounds = 3 if quick else 5
     found: dict[str, Any] = {"epochs": {}}
     for name, directory in (("questions", questions), *(() if quick else (("long documents", long_cache(rows)),))):
         settings.tell(f"time-step-major epochs of {name} against index_select of the same steps in RAM")
@@ -44,7 +45,7 @@ def measure(settings: Settings) -> dict[str, Any]:
         settings.tell(f"waiting of a loop with steps of {MODEL_SECONDS * 1e3:.0f} ms, {state} page cache")
         found[f"waiting, {state}"] = [
             in_process(waiting, directory=str(questions), state=state, number=200 if quick else 1800).value
-            for _ in range(1 if quick else 3)
+            for _ in range(1 if quick else 2)
         ]
     settings.tell("resuming")
     found["resume"] = in_process(resume, directory=str(questions), epoch=1_000_000 // (rows // BATCH)).value
@@ -57,12 +58,6 @@ def measure(settings: Settings) -> dict[str, Any]:
         settings.tell(f"memory of an epoch of {name}")
         found["memory of an epoch"][name] = in_process(epoch_memory, directory=str(directory)).value
     return found
-
-
-def steps_of(loader: Any) -> Iterator[dict[str, Any]]:
-    """The steps of an epoch, whether lanes are aligned in groups or refilled."""
-    for found in loader:
-        yield from (found,) if isinstance(found, dict) else found
 
 
 def _in_ram(dataset: CacheDataset, names: tuple[str, ...], dtype: str) -> dict[str, torch.Tensor]:
@@ -138,7 +133,7 @@ def waiting(directory: str, state: str, number: int) -> dict[str, Any]:
         for name in TOKEN_COLUMNS:
             dataset.gather(range(len(dataset)), (name,))
     loader: Any = create_dataloader(dataset, BATCH, shuffle=True, num_workers=1, dtype="stored", lanes="refilled")
-    steps, waited, begun = all_epochs(loader), 0.0, time.perf_counter()
+    steps, waited, begun = all_steps(loader), 0.0, time.perf_counter()
     for _ in range(number):
         asked = time.perf_counter()
         next(steps)
@@ -148,14 +143,8 @@ def waiting(directory: str, state: str, number: int) -> dict[str, Any]:
     return {"share waited": waited / seconds, "steps": number}
 
 
-def all_epochs(loader: Any) -> Iterator[dict[str, Any]]:
-    """Steps without an end."""
-    while True:
-        yield from steps_of(loader)
-
-
 def epoch_memory(directory: str) -> dict[str, Any]:
-    """Growth of anonymous memory over a shuffled epoch in int64, watched at every eighth step."""
+    """Growth of anonymous memory over a shuffled epoch in int64, looked at some 400 times."""
     next(steps_of(create_dataloader(LazySquadLikeQADataset.open(directory), 2, max_segments=1)))  # torch's threads
     memory.trim()
     before = peak = memory.of_self().anonymous
@@ -179,8 +168,9 @@ def resume(directory: str, epoch: int) -> dict[str, Any]:
     found: dict[str, Any] = {"epoch": epoch}
     for lanes in ("aligned", "refilled"):
         made = partial(TimeStepMajorDataLoader, dataset, BATCH, True, lanes=lanes)
-        step = made().epoch_size(epoch).steps // 2
-        found["step"] = epoch * made().epoch_size(epoch).steps + step
+        steps = made().epoch_size(epoch).steps
+        step = steps // 2
+        found[f"step, {lanes}"] = epoch * steps + step
         found[lanes] = [_resumed(made, epoch, step) for _ in range(7)]
     return found
 

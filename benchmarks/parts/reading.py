@@ -1,6 +1,5 @@
 """Reading the features: memxlnet's maps against tensors in RAM and other ways to keep them on a disk."""
 
-import importlib
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -13,58 +12,71 @@ from benchmarks import memory
 from benchmarks.caches import long_cache, random_batches, random_rows
 from benchmarks.child import in_process
 from benchmarks.data import work
-from benchmarks.measure import evict, folder_bytes, in_turns, median
-from benchmarks.readers import CONTESTANTS, Reader, installed, open_reader, prepare
+from benchmarks.measure import evict, folder_bytes, in_turns, median, read_into_page_cache
+from benchmarks.readers import CONTESTANTS, Reader, installed, load, open_reader, prepare
 from benchmarks.settings import Settings
 
 SEGMENTS, QUICK_SEGMENTS = 127_180, 5_000
-"""As many as SQuAD's training set has, about."""
+"""About as many as SQuAD's training set gives."""
 
 BATCH_SIZES = (8, 32, 256)
 
 EPOCH_BATCH = 32
 
-LIBRARIES = {
-    "memxlnet": ["memxlnet.load.qa_datasets", "memxlnet.load.create"],
-    "datasets, torch": ["datasets"],
-    "datasets, numpy": ["datasets"],
-    "Lance": ["lance", "lance.torch.data"],
-    "LitData": ["litdata"],
-}
-"""What is imported before opening is timed and memory is counted: the data is measured, not the library."""
-
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Each contestant in processes of its own for opening, memory and epochs; all in one for rows and batches."""
     directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
-    found = [name for name in CONTESTANTS if installed(name)]
+    there = [name for name in CONTESTANTS if installed(name)]
     settings.tell("writing the files of all contestants")
-    written = in_process(
-        write_all, names=found, directory=str(directory), folder=str(work() / "readers" / directory.name)
-    ).value
-    paths = {name: Path(path) for name, path in written.items()}
+    folder = str(work() / "readers")
+    paths, failed = in_process(write_all, names=there, directory=str(directory), folder=folder).value
     contestants: dict[str, Any] = {}
-    for name in found:
-        settings.tell(f"{name}: opening, memory, epochs")
-        contestants[name] = {"disk": _feature_bytes(name, paths[name]), **_alone(settings, name, paths[name])}
+    for name, path in paths.items():
+        contestants[name] = {"disk": _feature_bytes(name, Path(path)), "epochs": {}, "share": {}}
+    for number in range(1 if settings.quick else 2):
+        for name, path in paths.items():
+            settings.tell(f"{name}: opening, memory, epochs, round {number + 1}")
+            for order in ("shuffled",) if settings.quick else ("sequential", "shuffled"):
+                _add(contestants[name], order, _alone(settings, name, path, order))
     settings.tell("random rows and batches of all contestants in turns")
-    together = in_process(
-        in_one_process,
-        paths={name: str(path) for name, path in paths.items()},
-        rounds=5 if settings.quick else 9,
-        budget=1.5 if settings.quick else 20.0,
-    )
+    rounds, budget = (5, 1.0) if settings.quick else (9, 20.0)
+    together = in_process(in_one_process, paths=paths, rounds=rounds, budget=budget).value
     return {
-        "segments": together.value.pop("segments"),
+        "segments": together.pop("segments"),
         "contestants": contestants,
-        "not installed": [name for name in CONTESTANTS if name not in found],
-        **together.value,
+        "not installed": [name for name in CONTESTANTS if name not in there],
+        "failed": failed,
+        **together,
     }
 
 
-def write_all(names: list[str], directory: str, folder: str) -> dict[str, str]:
-    """Write the files of contestants; their paths by name."""
-    return {name: str(prepare(name, Path(directory), Path(folder))) for name in names}
+def _alone(settings: Settings, name: str, path: str, order: str) -> dict[str, Any]:
+    seconds = 0.5 if settings.quick else 2.5
+    child = in_process(epochs, name=name, path=path, shuffle=order == "shuffled", seconds=seconds)
+    found: dict[str, Any] = child.value
+    return found
+
+
+def _add(one: dict[str, Any], order: str, value: dict[str, Any]) -> None:
+    for key in ("open", "anonymous", "rss"):
+        one.setdefault(key, []).append(value[key])
+    for when, rate in zip(("first", "second"), value["rates"], strict=False):
+        one["epochs"].setdefault(f"{order}, {when}", []).append(rate)
+    one["share"][order] = value["share"]
+
+
+def write_all(names: list[str], directory: str, folder: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Write the files of contestants: their paths by name, and why it failed where a library does not do its part."""
+    paths, failed = {}, {}
+    for name in names:
+        try:
+            paths[name] = str(prepare(name, Path(directory), Path(folder)))
+        except Exception as error:
+            if name == "memxlnet":
+                raise
+            failed[name] = f"{type(error).__name__}: {error}"
+    return paths, failed
 
 
 def _feature_bytes(name: str, path: Path) -> int:
@@ -73,25 +85,9 @@ def _feature_bytes(name: str, path: Path) -> int:
     return folder_bytes(path)
 
 
-def _alone(settings: Settings, name: str, path: Path) -> dict[str, Any]:
-    """Fresh processes: sequential and shuffled epochs from a cold page cache, each read a second time."""
-    seconds, rounds = (0.5, 1) if settings.quick else (4.0, 2)
-    result: dict[str, Any] = {"epochs": {}}
-    for _ in range(rounds):
-        for order in ("shuffled",) if settings.quick else ("sequential", "shuffled"):
-            value = in_process(epochs, name=name, path=str(path), shuffle=order == "shuffled", seconds=seconds).value
-            for key in ("open", "anonymous", "rss"):
-                result.setdefault(key, []).append(value[key])
-            for when, rate in zip(("first", "second"), value["rates"], strict=False):
-                result["epochs"].setdefault(f"{order}, {when}", []).append(rate)
-            result.setdefault("share", {})[order] = value["share"]
-    return result
-
-
 def epochs(name: str, path: str, shuffle: bool, seconds: float) -> dict[str, Any]:
     """Open from a cold page cache; read an epoch, or as much of it as the time allows, and the same once more."""
-    for module in LIBRARIES.get(name, []):
-        importlib.import_module(module)
+    load(name)  # the data is measured, not the library
     torch.zeros(64, 64) @ torch.zeros(64, 64)  # its threads
     evict(Path(path))
     memory.trim()
@@ -134,6 +130,8 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
 
     A batch that will take longer than twice the budget, by the rows of the smaller one before, is left out.
     """
+    for path in paths.values():
+        read_into_page_cache(Path(path))
     readers = {name: open_reader(name, Path(path)) for name, path in paths.items()}
     number = len(next(iter(readers.values())))
     found: dict[str, Any] = {"segments": number}
@@ -142,9 +140,8 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
     each = {name: median(samples) for name, samples in found["row"].items()}
     for size in BATCH_SIZES:
         batches = random_batches(size, number)
-        for name in set(readers) & {"memxlnet", "RAM tensors", "NumPy memmap"}:
-            for rows in batches:
-                readers[name].batch(rows)  # all pages that are asked for are mapped: the disk is measured elsewhere
+        for reader in readers.values():
+            _warm_up(reader, batches, budget / 4)
         calls = {
             name: partial(_batch, reader, iter(batches * 5000))
             for name, reader in readers.items()
@@ -153,6 +150,15 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
         found[f"batch of {size}"] = in_turns(calls, rounds, budget=budget)
         each |= {name: median(samples) / size for name, samples in found[f"batch of {size}"].items()}
     return found
+
+
+def _warm_up(reader: Reader, batches: list[torch.Tensor], seconds: float) -> None:
+    """Read the batches before they are timed, so that their pages are mapped; not all where that takes too long."""
+    deadline = time.perf_counter() + seconds
+    for rows in batches:
+        if time.perf_counter() > deadline:
+            return
+        reader.batch(rows)
 
 
 def _row(reader: Reader, rows: Iterator[int]) -> None:

@@ -73,11 +73,13 @@ def read(directory: str) -> dict[str, Any]:
         dataset.gather(rows)
     turn = iter(batches * 5000)
     samples = in_turns({"batch": lambda: dataset.gather(next(turn))}, rounds=5)["batch"]
-    memory.trim()
-    after = memory.of_self()
     loader: Any = create_dataloader(dataset, 32, shuffle=True, lanes="refilled")
     begun = time.perf_counter()
-    next(iter(loader))
+    steps = iter(loader)
+    next(steps)
+    planned = time.perf_counter() - begun
+    memory.trim()
+    after = memory.of_self()
     return {
         "rows": len(dataset),
         "documents": dataset.cache.num_documents,
@@ -86,7 +88,7 @@ def read(directory: str) -> dict[str, Any]:
         "batch": samples,
         "anonymous": [after.anonymous - before.anonymous],
         "file": [after.file - before.file],
-        "first step": [time.perf_counter() - begun],
+        "first step": [planned],
     }
 
 
@@ -99,6 +101,9 @@ def _by_examples(settings: Settings) -> dict[str, Any]:
         for number in range(1 if settings.quick or examples > 10**5 else 3):
             settings.tell(f"building {examples:,} examples, round {number + 1}")
             child = in_process(run, name="memxlnet", file=str(file))
+            if child.killed:
+                found[str(examples)] = {"not possible": "killed by the system for want of memory"}
+                break
             one = found.setdefault(str(examples), {"seconds": [], "anonymous": [], "file": []})
             one["seconds"].append(child.value["seconds"])
             peak = child.peak()
@@ -125,8 +130,8 @@ def _gather(dataset: CacheDataset, batches: Any) -> None:
 def _exponents(found: dict[str, Any]) -> dict[str, float]:
     """How time and memory grow: the exponents of the power laws that fit the medians best."""
     exponents = {}
-    for kind, names in (("segments", ("open", "batch")), ("examples", ("seconds", "anonymous"))):
+    for kind, names in (("segments", ("open", "batch", "anonymous")), ("examples", ("seconds", "anonymous"))):
         sizes = {float(one.get("rows", size)): one for size, one in found[kind].items() if "not possible" not in one}
-        for name in names:
+        for name in names if len(sizes) > 1 else ():
             exponents[f"{kind}: {name}"] = fitted_exponent(list(sizes), [median(one[name]) for one in sizes.values()])
     return exponents

@@ -17,7 +17,8 @@ from benchmarks.parts.reading import QUICK_SEGMENTS, SEGMENTS, write_all
 from benchmarks.readers import Reader, open_reader
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
 from benchmarks.settings import Settings
-from benchmarks.train_recurrent import Meter, all_steps, train
+from benchmarks.steps import all_steps
+from benchmarks.train_recurrent import Meter, train
 from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, TimeStepMajorDataLoader
 
 LANES = 8
@@ -33,10 +34,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     """Each loader in a process of its own, from a cold page cache, for the same time; long documents."""
     directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
     settings.tell("writing the pickled chunks")
-    folder = str(work() / "readers" / directory.name)
-    written = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
+    folder = str(work() / "readers")
+    (written, _) = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
     found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory)), "lanes": LANES, "loaders": {}}
-    seconds = 2.0 if settings.quick else 30.0
+    seconds = 2.0 if settings.quick else 20.0
     rounds = 1 if settings.quick else 2
     for number in range(rounds):
         for loader in LOADERS:
@@ -73,10 +74,19 @@ def run(loader: str, directory: str, pickled: str, seconds: float) -> dict[str, 
     train(model, _made_up_steps(vocabulary), WARM_UP_STEPS, 1e-3, THROUGH_TIME, look)
     (opened, before), held[:] = held[-1], []
     steps = _steps(loader, directory, pickled)
-    meter = Meter()
-    train(model, _until(meter.timed(steps), opened + seconds), 10**9, 1e-3, THROUGH_TIME, look)
+    meter, rows = Meter(), 0
+
+    def counted() -> Iterator[Any]:
+        nonlocal rows
+        for step in _until(meter.timed(steps), opened + seconds):
+            rows += step["num_active"]
+            yield step
+
+    train(model, counted(), 10**9, 1e-3, THROUGH_TIME, look)
+    look()  # the last update may not have been whole
     return {
         "steps": meter.steps,
+        "share of an epoch": rows / len(LazySquadLikeQADataset.open(directory)),
         "steps a second": meter.steps / meter.seconds,
         "share waited": meter.waited / meter.seconds,
         "anonymous grown": max(anonymous for _, anonymous in held) - before,
@@ -108,11 +118,11 @@ def pickled_steps(reader: Reader, firsts: Any, counts: Any) -> Iterator[dict[str
         firsts: int64[documents], the first row of each document.
         counts: The number of rows of each.
     """
-    numbers = np.random.default_rng(0)
+    numbers, lanes = np.random.default_rng(0), min(LANES, len(counts))
     while True:
         order = numbers.permutation(len(counts))
-        for start in range(0, len(order) - LANES + 1, LANES):
-            group = order[start : start + LANES]
+        for start in range(0, len(order) - lanes + 1, lanes):
+            group = order[start : start + lanes]
             for index in range(int(counts[group].max())):
                 yield _pickled_step(reader, firsts[group], counts[group], index)
 

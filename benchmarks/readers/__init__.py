@@ -1,27 +1,30 @@
 """The contestants of the comparison of mapped and eager reading: one cache, written and read in several ways.
 
-The library of a contestant is imported when its files are written or opened and not before: memory is measured in a
-process for each. The first `open_reader` of a process therefore imports it; open twice to measure opening alone.
+The library of a contestant is imported when it is asked for (`load`, `prepare`, `open_reader`) and not before: memory
+is measured in a process for each.
 """
 
 import shutil
 from importlib import import_module
+from importlib.metadata import version as _version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from benchmarks.readers.base import Reader
+from memxlnet.store.manifest import read_manifest
 
-__all__ = ["CONTESTANTS", "Reader", "installed", "open_reader", "prepare"]
+__all__ = ["CONTESTANTS", "Reader", "installed", "load", "open_reader", "prepare"]
 
 
 class _Contestant(NamedTuple):
-    """Where a contestant is found: its module here, its class there, its files, and the library that it needs."""
+    """Where a contestant is found: its module here, its class there, its files, the library and package it needs."""
 
     module: str
     reader: str
     files: str | None = None
     library: str | None = None
+    package: str | None = None
 
 
 _KNOWN = {
@@ -29,10 +32,10 @@ _KNOWN = {
     "RAM tensors": _Contestant("ram_reader", "RamReader", "ram-tensors"),
     "pickled chunks": _Contestant("pickled_reader", "PickledReader", "pickled-chunks"),
     "NumPy memmap": _Contestant("numpy_reader", "NumpyReader", "numpy-memmap"),
-    "datasets, torch": _Contestant("datasets_reader", "DatasetsTorchReader", "datasets", "datasets"),
-    "datasets, numpy": _Contestant("datasets_reader", "DatasetsNumpyReader", "datasets", "datasets"),
-    "Lance": _Contestant("lance_reader", "LanceReader", "lance", "lance"),
-    "LitData": _Contestant("litdata_reader", "LitDataReader", "litdata", "litdata"),
+    "datasets, torch": _Contestant("datasets_reader", "DatasetsTorchReader", "datasets", "datasets", "datasets"),
+    "datasets, numpy": _Contestant("datasets_reader", "DatasetsNumpyReader", "datasets", "datasets", "datasets"),
+    "Lance": _Contestant("lance_reader", "LanceReader", "lance", "lance", "pylance"),
+    "LitData": _Contestant("litdata_reader", "LitDataReader", "litdata", "litdata", "litdata"),
 }
 
 CONTESTANTS = tuple(_KNOWN)
@@ -43,6 +46,11 @@ def installed(name: str) -> bool:
     """Whether the library that a contestant needs is there; imports nothing."""
     library = _KNOWN[name].library
     return library is None or find_spec(library) is not None
+
+
+def load(name: str) -> None:
+    """Import the library of a contestant and its module here, so that opening is timed alone."""
+    _module(_KNOWN[name])
 
 
 def prepare(name: str, directory: Path, folder: Path) -> Path:
@@ -59,8 +67,10 @@ def prepare(name: str, directory: Path, folder: Path) -> Path:
     contestant = _KNOWN[name]
     if contestant.files is None:
         return directory
-    # The name of a cache holds its fingerprint.
-    path = folder / f"{directory.absolute().name}-{contestant.files}"
+    # Files of another cache, of another version of the library or of this project's writer are never taken for these.
+    versions = [_version(package) for package in ("memxlnet", contestant.package or "torch")]
+    identity = "-".join([read_manifest(directory).fingerprint[:12], contestant.files, *versions])
+    path = folder / identity.replace("+", "-")
     if not path.is_dir():
         part = path.with_name(f"{path.name}.part")
         shutil.rmtree(part, ignore_errors=True)

@@ -82,7 +82,7 @@ def _bars(axis: Axes, samples: dict[str, list[float]], text: Callable[[float], s
 
 
 def _build_speed(figures: Figures) -> Figure:
-    figure, axes = _panels(len(figures), 10.0, 3.2)
+    figure, axes = _panels(len(figures), 5.0 * len(figures) if len(figures) > 1 else 8.0, 3.2)
     for axis, (kind, found) in zip(axes, figures.items(), strict=True):
         ran = {name: one for name, one in found["contestants"].items() if "seconds" in one}
         _bars(
@@ -98,7 +98,7 @@ def _build_speed(figures: Figures) -> Figure:
 
 def _build_memory(figures: Figures) -> Figure:
     figure, (axis,) = _panels()
-    for name, one in figures["questions"]["contestants"].items():
+    for name, one in figures["repeated questions"]["contestants"].items():
         if "samples" in one:
             moments, held, _ = zip(*one["samples"], strict=True)
             axis.plot(moments, [value / 1e9 for value in held], color=COLOURS[name], label=name)
@@ -106,7 +106,7 @@ def _build_memory(figures: Figures) -> Figure:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("seconds since the process began")
     axis.set_ylabel("anonymous memory, GB (log scale)")
-    axis.set_title(f"Memory of the process tree while {figures['questions']['examples']:,} examples are built")
+    axis.set_title(f"Memory of the process tree while {figures['repeated questions']['examples']:,} examples are built")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return figure
 
@@ -208,10 +208,12 @@ def _scale_build(figures: Figures) -> Figure:
         (axes[0], "seconds", 1.0, "build, s (log scale)"),
         (axes[1], "anonymous", 1e-6, "anonymous memory, MB"),
     ):
-        samples = {int(rows): [value * factor for value in one[name]] for rows, one in figures["examples"].items()}
+        there = {int(rows): one for rows, one in figures["examples"].items() if "not possible" not in one}
+        samples = {rows: [value * factor for value in one[name]] for rows, one in there.items()}
         _sizes(axis, samples, label)
         axis.set_xlabel("examples (log scale)")
-        axis.set_title(f"fitted exponent {figures['exponents'][f'examples: {name}']:.2f}", size=9)
+        if f"examples: {name}" in figures["exponents"]:
+            axis.set_title(f"fitted exponent {figures['exponents'][f'examples: {name}']:.2f}", size=9)
     axes[0].set_ylim(auto=True)
     axes[0].set_yscale("log")
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -221,14 +223,14 @@ def _scale_build(figures: Figures) -> Figure:
 
 def _sizes(axis: Axes, samples: Mapping[int, Iterable[float]], label: str) -> None:
     """Medians with their spread over sizes; the value axis begins at nothing, so that what is flat looks flat."""
-    sizes = list(samples)
-    values = {size: list(found) for size, found in samples.items()}
+    values = {size: list(found) for size, found in sorted(samples.items())}
+    sizes = list(values)
     middles = [median(values[size]) for size in sizes]
     below = [middle - min(values[size]) for size, middle in zip(sizes, middles, strict=True)]
     above = [max(values[size]) - middle for size, middle in zip(sizes, middles, strict=True)]
     axis.errorbar(sizes, middles, yerr=[below, above], marker="o", capsize=3, color=COLOURS["memxlnet"])
     axis.set_xscale("log")
-    axis.set_ylim(0, max(max(found) for found in values.values()) * 1.4)
+    axis.set_ylim(0, max((max(found) for found in values.values()), default=1) * 1.4)
     axis.set_ylabel(label)
 
 
@@ -255,7 +257,7 @@ def _training_memory(figures: Figures) -> Figure:
     for name, one in figures["loaders"].items():
         moments, grown = zip(*one["samples"][-1], strict=True)
         axis.plot([0, *moments], [0, *(value / 1e6 for value in grown)], marker=".", color=COLOURS[name], label=name)
-    axis.set_xlabel("seconds since the data was opened")
+    axis.set_xlabel("seconds since opening began")
     axis.set_ylabel("anonymous memory added, MB")
     axis.set_title(f"Memory while training over {figures['segments']:,} segments, {figures['lanes']} lanes")
     axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -63,18 +63,18 @@ def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
         yield [
             f"build of {number:,} {kind} ({found['segments']:,} segments), publishing included, against `datasets.map` "
             "with the usual preprocessing and a process a core",
-            f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(figures, kind))} as fast "
+            f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(found) or 0)} as fast "
             f"({seconds(median(own['seconds']))})",
         ]
-    ways = figures["questions"]["contestants"]
+    ways = figures["repeated questions"]["contestants"]
     told = [f"{size(max(one['anonymous']))} {name}" for name, one in ways.items() if "anonymous" in one]
-    yield ["memory of that build of questions, all processes, anonymous", ", ".join(told)]
+    yield ["peak memory of that build of repeated questions, all processes, anonymous", ", ".join(told)]
     by_size = scale["examples"]
     yield [
         f"memory of builds of {' / '.join(f'{int(number):,}' for number in by_size)} questions",
         " / ".join(size(max(one["anonymous"])) for one in by_size.values()),
     ]
-    disk = ways["memxlnet"]["disk"] / figures["questions"]["segments"]
+    disk = ways["memxlnet"]["disk"] / figures["repeated questions"]["segments"]
     yield ["disk, texts, tokenizer and manifest included", f"{disk:,.0f} bytes a segment"]
 
 
@@ -88,7 +88,8 @@ def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     for peer in figures["contestants"]:
         if peer not in IN_RAM:
             found = batch_ratios(figures, peer)
-            yield [f"the same, {peer} against memxlnet", " / ".join(times(value) for value in found.values())]
+            told = [times(found[batch]) if batch in found else "not measured" for batch in BATCHES]
+            yield [f"the same, {peer} against memxlnet", f"{' / '.join(told)} its time"]
     own = figures["contestants"]
     yield [
         "memory added by opening and reading epochs, anonymous: memxlnet / tensors in RAM / pickled chunks",
@@ -165,7 +166,7 @@ def _loaders(figures: Figures) -> Iterator[list[str]]:
     ]
     resume = figures["resume"]
     yield [
-        f"from a saved state to the next step, at step {resume['step']:,}: aligned / refilled",
+        f"from a saved state to the next step, in the middle of epoch {resume['epoch']:,}: aligned / refilled",
         " / ".join(seconds(median(resume[lanes])) for lanes in ("aligned", "refilled")),
     ]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.measure import median
+from benchmarks.measure import median, ratio
 from benchmarks.report.quantities import rate, rates, seconds, share, size, spread, table, times
 from benchmarks.report.targets import BATCHES, build_ratio
 
@@ -12,31 +12,38 @@ Figures = dict[str, Any]
 
 def build(figures: Figures) -> str:
     text = (
-        "Each build in a fresh process, libraries loaded before the clock starts, files read and results on the disk "
-        "when it stops. *pair call* is transformers' tokenizer on batches of 1,000 pairs with the spans of the "
-        "answers, and writes nothing; *datasets.map* runs the same function in a process a core and writes Arrow; "
-        "*traditional* keeps a dictionary for each feature in RAM and writes them all at the end. Memory is the "
-        "highest of the whole process tree, anonymous and file-backed pages apart, shared pages counted once.\n"
+        "Each build in a fresh process, with libraries loaded and the source written before the clock starts, and "
+        "results written when it stops; only memxlnet also syncs them to the disk. All ways make the same columns and "
+        "keep offsets and ids, which turn predictions into text. *pair call* is transformers' tokenizer on batches of "
+        "pairs with the spans of the answers, and writes nothing; *datasets.map* runs the same function in a process a "
+        "core, from mapped Arrow files to Arrow files; *traditional* keeps a dictionary of lists for each feature in "
+        "RAM and writes them all at the end. Batches are of 1,000 examples, of 32 for long documents. memxlnet reads "
+        "the JSON file; it encodes in this process below some 20,000 questions, and in a process a core above. A file "
+        "that repeats another repeats its words, which memxlnet tokenizes once each; *questions* is the file as it is. "
+        "Memory is the highest of the whole process tree.\n"
     )
     blocks = [text]
     for kind, found in figures.items():
         equal = found["equal"]
+        reached = build_ratio(found)
+        told = "" if reached is None else f" memxlnet is {times(reached)} as fast as `datasets.map`."
         blocks.append(
             f"**{kind.capitalize()}**: {found['examples']:,} examples, {found['segments']:,} segments. All ways gave "
             f"the same values of {', '.join(equal['columns'])} for {equal['segments']:,} segments before anything was "
-            f"timed. memxlnet is {times(build_ratio(figures, kind))} as fast as `datasets.map`.\n"
+            f"timed, and the same number of segments in each run.{told}\n"
         )
         rows = [_builder(name, one, found) for name, one in found["contestants"].items()]
-        head = ["", "seconds", "examples/s", "anonymous memory", "file-backed", "disk a segment"]
+        head = ["", "runs", "time", "examples/s", "anonymous memory", "file-backed", "disk a segment"]
         blocks.append(table(head, rows))
     return "\n".join(blocks)
 
 
 def _builder(name: str, one: Figures, found: Figures) -> list[str]:
     if "not possible" in one:
-        return [name, f"not possible: {one['not possible']}", "", "", "", ""]
+        return [name, "", f"not possible: {one['not possible']}", "", "", "", ""]
     return [
         name,
+        str(len(one["seconds"])),
         spread(one["seconds"], seconds),
         spread(rates(one["seconds"], found["examples"]), rate),
         size(max(one["anonymous"])),
@@ -48,30 +55,32 @@ def _builder(name: str, one: Figures, found: Figures) -> list[str]:
 def reading(figures: Figures) -> str:
     contestants = figures["contestants"]
     absent = "".join(f" {name}: not installed." for name in figures["not installed"])
+    absent += "".join(f" {name}: failed: {why}." for name, why in figures["failed"].items())
     text = (
-        f"The five model columns of {figures['segments']:,} segments, each contestant as its documentation recommends. "
-        "Opening, memory and epochs are of processes of their own that begin with a cold page cache; memory is what "
-        "was added by opening and reading two epochs, or the part of them that the time allowed (*part read*), in "
-        f"batches of 32. Rows and batches are random and warm, all contestants in turns in one process.{absent}\n"
+        f"The five model columns of {figures['segments']:,} segments of long documents, each contestant as its "
+        "documentation recommends. *pickled chunks* holds int64 tensors, ids and offsets of 1,000 rows a file, three "
+        "files at a time; LitData shuffles blocks of rows and rows in a block, all others all rows. Opening, memory "
+        "and epochs are of processes of their own that begin with a cold page cache; memory is what is held after "
+        "opening and reading an epoch, or as much of it as the time allows (*part read*), twice in batches of 32. Rows "
+        f"and batches are random and warm, all contestants in turns in one process.{absent}\n"
     )
     opened = [
         [
             name,
-            spread(one["open"], seconds),
-            spread(one["anonymous"], size),
-            spread(one["rss"], size),
+            *(spread(one[key], told) for key, told in (("open", seconds), ("anonymous", size), ("rss", size))),
             size(one["disk"]),
         ]
         for name, one in contestants.items()
     ]
     kinds = {"random row": "row", **{name: name for name in BATCHES}}
     random = [[name, *(_random(figures[kind], name) for kind in kinds.values())] for name in contestants]
-    orders = list(next(iter(contestants.values()))["epochs"])
+    orders = list(contestants["memxlnet"]["epochs"])
+    parts = list(contestants["memxlnet"]["share"])
     epochs = [
         [
             name,
             *(spread(one["epochs"][order], rate) if order in one["epochs"] else "-" for order in orders),
-            " / ".join(share(part) for part in one["share"].values()),
+            *(share(one["share"][order]) for order in parts),
         ]
         for name, one in contestants.items()
     ]
@@ -79,9 +88,10 @@ def reading(figures: Figures) -> str:
         [
             text,
             table(["", "open, cold", "anonymous memory", "resident memory", "disk"], opened),
+            "Random reads; behind the comma the time over memxlnet's.\n",
             table(["", *kinds], random),
             "Epochs in rows a second; the first from a cold page cache, the second reads the same again.\n",
-            table(["", *orders, "part read"], epochs),
+            table(["", *orders, *(f"part read, {order}" for order in parts)], epochs),
         ]
     )
 
@@ -101,8 +111,8 @@ def larger_than_ram(figures: Figures) -> str:
         f"A child in a control group ({figures['control group']}) that may hold {size(figures['limit'])}, page cache "
         f"included, over features of {size(figures['feature bytes'])} ({figures['segments']:,} segments), page cache "
         f"cold, shuffled, batches of 32. The disk by itself, read directly at the pages of random rows (blocks of "
-        f"{disk['block bytes'] / 1000:.1f} kB, 32 readers), gives {spread(disk['rows'], rate)} rows/s, "
-        f"{size(median(disk['bytes']))}/s.\n"
+        f"{disk['block bytes'] / 1000:.1f} kB, 32 threads of Python, which bound what a very fast disk would give), "
+        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s.\n"
     )
     rows = []
     for name in ("lazy, asking ahead", "lazy, not asking ahead"):
@@ -114,19 +124,28 @@ def larger_than_ram(figures: Figures) -> str:
             continue
         done = "a whole epoch" if one["whole epoch"] else f"{one['rows']:,} rows, stopped by the clock"
         speed = one["rows"] / one["seconds"]
-        grown = size(one["anonymous grown after a tenth"])
+        grown = size(one["anonymous grown after a tenth"]) if one["looks"] > 9 else "-"
         rows.append([name, done, f"{one['seconds']:.0f} s", rate(speed), share(speed / own), grown])
     eager = figures["eager"]
     rows.append(["eager", "killed by the system" if eager["killed"] else "finished", "", "", "", ""])
     head = ["", "outcome", "time", "rows/s", "of the disk's own", "anonymous growth after the first tenth"]
-    return "\n".join([text, table(head, rows)])
+    room = figures["cold, room for all"]
+    told = [f"{name} {spread(room[name], rate)}" for name in ("asking ahead", "not asking ahead")]
+    return "\n".join(
+        [
+            text,
+            table(head, rows),
+            f"Shuffled epochs of {room['segments']:,} segments from a cold page cache with room for all, in rows/s: "
+            f"{', '.join(told)}. There the loader leaves reading ahead to the system.\n",
+        ]
+    )
 
 
 def scale(figures: Figures) -> str:
     segments, examples, shards = figures["segments"], figures["examples"], figures["shards"]
     exponents = figures["exponents"]
     reading_rows = []
-    for name, one in segments.items():
+    for name, one in sorted(segments.items(), key=lambda item: int(item[0])):
         if "not possible" in one:
             reading_rows.append([f"{int(name):,}", f"not possible: {one['not possible']}", "", "", "", ""])
             continue
@@ -141,6 +160,7 @@ def scale(figures: Figures) -> str:
             size(max(one["anonymous"])),
         ]
         for number, one in examples.items()
+        if "not possible" not in one
     ]
     by_shards = [
         [count, *(f"{spread(shards[name][count], seconds)}, {_shards(shards[name], count)}" for name in _SHARD_BATCHES)]
@@ -155,7 +175,7 @@ def scale(figures: Figures) -> str:
                 ["segments", "shards", "open", "batch of 32, warm", "memory", "first step of a shuffle"], reading_rows
             ),
             table(["examples", "build", "examples/s", "anonymous memory"], building),
-            f"Random batches of {shards['segments']:,} segments by shards:\n",
+            f"Random batches of {shards['segments']:,} segments by shards; behind the comma, over one shard's:\n",
             table(["shards", *_SHARD_BATCHES], by_shards),
         ]
     )
@@ -171,19 +191,24 @@ def _shards(samples: Figures, count: str) -> str:
 def training(figures: Figures) -> str:
     text = (
         f"The recurrent loop of `benchmarks/train_recurrent.py` with a small XLNet over {figures['segments']:,} "
-        f"segments of long documents, {figures['lanes']} lanes, cold page cache. Memory is what is added once the "
-        "model has been warmed up on made-up steps: the loader's.\n"
+        f"segments of long documents, {figures['lanes']} lanes, cold page cache; lazy and eager read ahead in a "
+        "thread, pickled chunks row by row as such code does. Memory is looked at after each update, over that of the "
+        "model after made-up steps: it is the loader's. Of a whole epoch, see *Loaders*.\n"
     )
     rows = [
         [
             name,
             spread(one["steps a second"], lambda value: f"{value:.2f}"),
             spread(one["share waited"], share),
+            spread(one["share of an epoch"], share),
             spread(one["anonymous grown"], size),
         ]
         for name, one in figures["loaders"].items()
     ]
-    blocks = [text, table(["", "steps/s", "time that the loop waits", "anonymous memory added"], rows)]
+    blocks = [
+        text,
+        table(["", "steps/s", "time that the loop waits", "part of an epoch", "anonymous memory added"], rows),
+    ]
     if "recall" in figures:
         found = figures["recall"]
         told = ", ".join(f"{share(found[name]['found'])} {name}" for name in ("with memory", "memory cut"))
@@ -222,10 +247,14 @@ def loaders(figures: Figures) -> str:
     blocks.append(table(head, memory_rows))
     resume = figures["resume"]
     blocks.append(
-        f"From a saved state to the next step, at step {resume['step']:,} of a training (epoch {resume['epoch']}): "
-        f"{spread(resume['aligned'], seconds)} aligned, {spread(resume['refilled'], seconds)} refilled.\n"
+        f"From a saved state to the next step, in the middle of epoch {resume['epoch']:,}: "
+        + ", ".join(f"{spread(resume[lanes], seconds)} {lanes} (step {resume[f'step, {lanes}']:,})" for lanes in _LANES)
+        + ".\n"
     )
     return "\n".join(blocks)
+
+
+_LANES = ("aligned", "refilled")
 
 
 def _epoch_rows(epochs: Figures) -> list[list[str]]:
@@ -235,13 +264,12 @@ def _epoch_rows(epochs: Figures) -> list[list[str]]:
             if kind == "segments":
                 continue
             loader, ram = one["seconds"]["loader"], one["seconds"]["RAM tensors"]
-            shares = [other / own for own, other in zip(loader, ram, strict=True)]
             rows.append(
                 [
                     f"{data}, {kind}",
                     spread(loader, seconds),
                     spread(ram, seconds),
-                    spread(shares, share),
+                    share(ratio(ram, loader)),
                     share(one["padding"]),
                 ]
             )

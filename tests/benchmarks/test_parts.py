@@ -45,7 +45,7 @@ def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # datasets forks its workers beside torch's threads
 def test_all_builders_make_the_same_features(sample: Path) -> None:
-    found = build.equal_features([str(sample)])
+    found = build.equal_features([(str(sample), 100)])
     assert found["contestants"] == list(builders.BUILDERS)
     assert found["segments"] >= 100
 
@@ -55,8 +55,8 @@ def test_all_builders_make_the_same_features(sample: Path) -> None:
 def test_a_builder_that_makes_other_features_is_found_out(
     sample: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
-    def wrong(file: Path, folder: Path, cores: int) -> builders.Built:
-        built = builders.pair_call(file, folder, cores)
+    def wrong(file: Path, folder: Path, batch: int) -> builders.Built:
+        built = builders.pair_call(file, folder, batch)
 
         def columns() -> builders.Columns:
             found = built.columns()
@@ -68,7 +68,7 @@ def test_a_builder_that_makes_other_features_is_found_out(
     contestants = {"memxlnet": builders.memxlnet, "wrong": wrong}
     monkeypatch.setattr(build, "BUILDERS", contestants)
     with pytest.raises(SystemExit, match=f"{column}: expected the values of memxlnet, found others with wrong"):
-        build.equal_features([str(sample)])
+        build.equal_features([(str(sample), 100)])
 
 
 @pytest.mark.parametrize("name", [name for name in builders.BUILDERS if name != "datasets.map"])
@@ -136,7 +136,14 @@ def test_scale_reads_and_fits(sample: Path) -> None:
         "examples": {"10": one, "100": larger},
     }
     assert scale._exponents(figures) == pytest.approx(
-        {"segments: open": 0, "segments: batch": 0, "examples: seconds": 1, "examples: anonymous": 0}, abs=1e-9
+        {
+            "segments: open": 0,
+            "segments: batch": 0,
+            "segments: anonymous": 0,
+            "examples: seconds": 1,
+            "examples: anonymous": 0,
+        },
+        abs=1e-9,
     )
 
 

@@ -51,7 +51,7 @@ def test_the_readme_quotes_the_committed_report_rightly(report: dict[str, Any]) 
 
 def test_a_changed_sample_changes_the_quote(report: dict[str, Any]) -> None:
     changed = copy.deepcopy(report)
-    contestants = changed["parts"]["build"]["figures"]["questions"]["contestants"]
+    contestants = changed["parts"]["build"]["figures"]["repeated questions"]["contestants"]
     contestants["memxlnet"]["seconds"] = [value * 2 for value in contestants["memxlnet"]["seconds"]]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_measured_block(readme, changed) != readme
@@ -61,10 +61,10 @@ def test_a_changed_sample_changes_the_quote(report: dict[str, Any]) -> None:
 
 def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:
     slow = copy.deepcopy(report)
-    slow["parts"]["build"]["figures"]["questions"]["contestants"]["memxlnet"]["seconds"] = [1e6]
+    slow["parts"]["build"]["figures"]["repeated questions"]["contestants"]["memxlnet"]["seconds"] = [1e6]
     (found,) = [one for one in targets(slow["parts"]) if one.what.startswith("build")]
-    assert not found.met
-    line = next(line for line in markdown(slow, {}).splitlines() if line.startswith("| build, against"))
+    assert found.outcome == "missed"
+    line = next(line for line in markdown(slow, {}).splitlines() if line.startswith("| build of"))
     assert line.endswith("| **missed** |")
 
 
@@ -138,7 +138,7 @@ def test_wrong_arguments_fail_at_once(arguments: list[str], told: str, capsys: p
         ("{", "found no JSON"),
         ("[]", "found another form"),
         ('{"data": [{}]}', "another form"),
-        ('{"data": []}', "no qu"),
+        ('{"data": []}', "no question"),
     ],
 )
 def test_a_file_of_another_form_is_refused(
