@@ -140,24 +140,18 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
     each = {name: median(samples) for name, samples in found["row"].items()}
     for size in BATCH_SIZES:
         batches = random_batches(size, number)
-        for reader in readers.values():
-            _warm_up(reader, batches, budget / 4)
-        calls = {
-            name: partial(_batch, reader, iter(batches * 5000))
-            for name, reader in readers.items()
-            if each[name] * size < 2 * budget
-        }
+        measured = {name: reader for name, reader in readers.items() if each[name] * size < 2 * budget}
+        for name, reader in measured.items():
+            _warm_up(reader, batches[: int(budget / 4 / (each[name] * size)) + 1])
+        calls = {name: partial(_batch, reader, iter(batches * 5000)) for name, reader in measured.items()}
         found[f"batch of {size}"] = in_turns(calls, rounds, budget=budget)
         each |= {name: median(samples) / size for name, samples in found[f"batch of {size}"].items()}
     return found
 
 
-def _warm_up(reader: Reader, batches: list[torch.Tensor], seconds: float) -> None:
-    """Read the batches before they are timed, so that their pages are mapped; not all where that takes too long."""
-    deadline = time.perf_counter() + seconds
+def _warm_up(reader: Reader, batches: list[torch.Tensor]) -> None:
+    """Read batches before they are timed, so that their pages are mapped."""
     for rows in batches:
-        if time.perf_counter() > deadline:
-            return
         reader.batch(rows)
 
 
