@@ -8,6 +8,7 @@ import importlib
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -16,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import start_warm
-from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, DataError, data, num_examples, work
+from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, DataError, data, num_examples, root, work
 from benchmarks.machine import machine
 from benchmarks.settings import Settings
 
 try:
-    from benchmarks.report.write import write_report
+    from benchmarks.report.write import write_report, write_samples
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name}: expected it for the plots of the report, found none; pip install 'memxlnet[bench]'")
 
@@ -40,6 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="directory of a fast tokenizer; default: as for the data")
     parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 45 GB)")
     parser.add_argument("--output", type=Path, help="folder of the report; default: 'report' in the work folder")
+    parser.add_argument("--clean", action="store_true", help="remove what was made for these data, but the report")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the report of this report.json anew")
     options = parser.parse_args(arguments)
     for part in options.parts:
@@ -66,9 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ["HF_HUB_OFFLINE"] = "1"
     logging.getLogger("transformers").setLevel(logging.ERROR)
     if options.render is not None:
-        write_report(json.loads(options.render.read_text(encoding="utf-8")), options.output or options.render.parent)
+        found = json.loads(options.render.read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            sys.exit(f"{options.render}: expected a report of format {FORMAT}, found another file; measure anew")
+        write_report(found, options.output or options.render.parent)
         return 0
-    output = options.output or work().parent / "report"
+    output = options.output or root() / "report"
     output.mkdir(parents=True, exist_ok=True)
     try:
         report = _header(options)
@@ -80,7 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.parts or PARTS:
         report["parts"][name] = _measured(name, settings)
         report["seconds"] = time.monotonic() - settings.begun
-        write_report(report, output)  # after each part, so that an interrupted run loses nothing that was measured
+        write_samples(report, output)  # an interrupted run loses nothing that was measured: --render makes its report
+    write_report(report, output)
+    if options.clean:
+        shutil.rmtree(work())
     settings.tell(f"done; the report is {output / 'report.md'}")
     return int(any("failed" in part for part in report["parts"].values()))
 
@@ -89,6 +97,8 @@ def _header(options: argparse.Namespace) -> dict[str, Any]:
     words = ["python -m benchmarks", *options.parts, *(["--quick"] if options.quick else [])]
     if options.data is not None:
         words.append(f"--data {options.data.name}")
+    if options.tokenizer is not None:
+        words.append(f"--tokenizer {options.tokenizer.name}")
     return {
         "format": FORMAT,
         "command": " ".join(words),

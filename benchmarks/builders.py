@@ -91,13 +91,16 @@ def pair_call(file: Path, folder: Path, batch: int) -> Built:
 
 
 def traditional(file: Path, folder: Path, batch: int) -> Built:
-    """All features as Python objects in RAM, a dictionary each, then one write of them all."""
+    """All features as Python objects in RAM, a dictionary each, then as tensors, and one write of them all."""
     features: list[dict[str, Any]] = []
     for found in _encoded(file, batch):
         names = list(found)
         features += [dict(zip(names, row, strict=True)) for row in zip(*found.values(), strict=True)]
-    torch.save(features, folder / "features.pt")
-    return Built(len(features), lambda: _of_batches({name: [one[name]] for name in one} for one in features))
+    path, number = folder / "features.pt", len(features)
+    ids = [one.pop("example_id") for one in features]
+    tensors = {name: torch.tensor([one[name] for one in features]) for name in features[0]}
+    torch.save({**tensors, "example_id": ids}, path)
+    return Built(number, lambda: {name: tensors[name].numpy() for name in MODEL_COLUMNS})
 
 
 def _encoded(file: Path, batch: int) -> Iterator[dict[str, Any]]:

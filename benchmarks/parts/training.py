@@ -37,7 +37,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     folder = str(work() / "readers")
     (written, _) = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
     found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory)), "lanes": LANES, "loaders": {}}
-    seconds = 2.0 if settings.quick else 20.0
+    seconds = 2.0 if settings.quick else 15.0
     rounds = 1 if settings.quick else 2
     for number in range(rounds):
         for loader in LOADERS:

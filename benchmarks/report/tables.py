@@ -17,10 +17,10 @@ def build(figures: Figures) -> str:
         "keep offsets and ids, which turn predictions into text. *pair call* is transformers' tokenizer on batches of "
         "pairs with the spans of the answers, and writes nothing; *datasets.map* runs the same function in a process a "
         "core, from mapped Arrow files to Arrow files; *traditional* keeps a dictionary of lists for each feature in "
-        "RAM and writes them all at the end. Batches are of 1,000 examples, of 32 for long documents. memxlnet reads "
-        "the JSON file; it encodes in this process below some 20,000 questions, and in a process a core above. A file "
-        "that repeats another repeats its words, which memxlnet tokenizes once each; *questions* is the file as it is. "
-        "Memory is the highest of the whole process tree.\n"
+        "RAM, makes tensors of them all and writes these once. Batches are of 1,000 examples, of 32 for long "
+        "documents. memxlnet reads the JSON file; it encodes in this process below some 20,000 questions, and in a "
+        "process a core above. A file that repeats another repeats its words, which memxlnet tokenizes once each; "
+        "*questions* is the file as it is. Memory is the highest of the whole process tree.\n"
     )
     blocks = [text]
     for kind, found in figures.items():

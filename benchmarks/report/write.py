@@ -19,18 +19,19 @@ def write_report(report: dict[str, Any], output: Path) -> None:
         report: What was measured.
         output: The folder; created.
     """
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "report.json").write_text(_json(report), encoding="utf-8")
+    write_samples(report, output)
     for plots in PLOTS.values():
         for name in plots:  # of an earlier report in the same folder
             (output / f"{name}.png").unlink(missing_ok=True)
     (output / "report.md").write_text(markdown(report, draw(report["parts"], output)), encoding="utf-8")
 
 
-def _json(report: dict[str, Any]) -> str:
-    """JSON with each list of numbers in a line of its own."""
+def write_samples(report: dict[str, Any], output: Path) -> None:
+    """Write `report.json` alone, each list of numbers in a line of its own."""
+    output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1)
-    return re.sub(r"\[[\s\d.,eE+-]*\]", lambda found: " ".join(found.group().split()), text) + "\n"
+    text = re.sub(r"\[[\s\d.,eE+-]*\]", lambda found: " ".join(found.group().split()), text)
+    (output / "report.json").write_text(f"{text}\n", encoding="utf-8")
 
 
 def markdown(report: dict[str, Any], plots: dict[str, list[str]]) -> str:

@@ -83,7 +83,7 @@ def test_every_target_of_the_full_report_is_judged(report: dict[str, Any]) -> No
 
 def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) -> None:
     changed = copy.deepcopy(report)
-    changed["parts"]["larger-than-ram"]["figures"] = {"limit": 10**8, "quick": False, "not possible": "no groups"}
+    changed["parts"]["larger-than-ram"]["figures"] = {"limit": 10**8, "not possible": "no groups"}
     changed["parts"]["scale"] = {"failed": "NoSpaceError: too little room", "seconds": 1.0}
     changed["parts"]["reading"]["figures"]["not installed"] = ["Lance"]
     changed["parts"]["build"]["figures"]["questions"]["contestants"]["traditional"] = {"not possible": "too large"}
@@ -95,6 +95,41 @@ def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) ->
         "too large",
     ):
         assert told in text
+
+
+@pytest.mark.parametrize("part", command.PARTS)
+def test_a_report_of_one_part_is_written(report: dict[str, Any], tmp_path: Path, part: str) -> None:
+    write_report({**report, "parts": {part: report["parts"][part]}}, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert text.count("\n## ") <= 2
+    assert sorted(f"({path.name})" in text for path in tmp_path.glob("*.png")) == [True] * text.count("![")
+
+
+def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_path: Path) -> None:
+    parts = report["parts"]
+    build, reading = parts["build"]["figures"], parts["reading"]["figures"]
+    for kind in ("questions", "long documents"):
+        del build[kind]
+    build["repeated questions"]["contestants"]["datasets.map"] = {"not possible": "killed by the system at 9 GB"}
+    for batch in ("batch of 8", "batch of 32", "batch of 256"):
+        reading[batch].pop("pickled chunks", None)
+    for one in reading["contestants"].values():
+        one["epochs"] = {"shuffled, first": one["epochs"]["shuffled, first"]}
+        one["share"] = {"shuffled": 1.0}
+    del parts["larger-than-ram"]["figures"]["lazy, not asking ahead"]
+    for size in list(parts["scale"]["figures"]["segments"])[1:]:
+        parts["scale"]["figures"]["segments"][size] = {"not possible": "too little room"}
+    del parts["training"]["figures"]["recall"]
+    write_report(report, tmp_path)
+    outcomes = {one.what: one.outcome for one in targets(parts)}
+    assert [outcome for what, outcome in outcomes.items() if "pickled" in what or "build" in what] == ["not judged"] * 2
+    assert "not measured: takes too long" in (tmp_path / "report.md").read_text()
+
+
+def test_plots_of_an_earlier_report_do_not_stay(report: dict[str, Any], tmp_path: Path) -> None:
+    write_report(report, tmp_path)
+    write_report({**report, "parts": {"loaders": report["parts"]["loaders"]}}, tmp_path)
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_quantities_have_their_units() -> None:
@@ -159,6 +194,12 @@ def test_a_part_that_fails_leaves_a_report(sample: Path, tmp_path: Path, monkeyp
     again = tmp_path / "again"
     assert command.main(["--render", str(tmp_path / "report.json"), "--output", str(again)]) == 0
     assert (again / "report.md").read_text() == (tmp_path / "report.md").read_text()
+
+
+def test_only_a_report_is_rendered(tmp_path: Path) -> None:
+    (tmp_path / "report.json").write_text('{"format": 99}')
+    with pytest.raises(SystemExit, match="expected a report of format 1"):
+        command.main(["--render", str(tmp_path / "report.json")])
 
 
 @pytest.mark.slow
