@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+PAUSE = 0.05
+"""Seconds between two rounds."""
+
 
 def in_turns(
     calls: Mapping[str, Callable[[], Any]], rounds: int = 9, seconds: float = 0.05, budget: float = 20.0
@@ -37,10 +40,14 @@ def in_turns(
         once = _timed(call, 1)
         number = max(1, int(seconds / max(once, 1e-7)))
         plans[name] = number, max(1, min(rounds, int(budget / (once * number))))
+    names = list(plans)
     with without_collection():
         for turn in range(rounds):
-            for name, (number, most) in plans.items():
+            # Another one begins each time, after a pause: threads of the one before may still be at work.
+            for name in (*names[turn % len(names) :], *names[: turn % len(names)]) if names else ():
+                number, most = plans[name]
                 if turn < most:
+                    time.sleep(PAUSE)
                     samples[name].append(_timed(calls[name], number))
     return samples
 

@@ -44,7 +44,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     for state in ("warm", "cold"):
         settings.tell(f"waiting of a loop with steps of {MODEL_SECONDS * 1e3:.0f} ms, {state} page cache")
         found[f"waiting, {state}"] = [
-            in_process(waiting, directory=str(questions), state=state, number=200 if quick else 1800).value
+            in_process(waiting, directory=str(questions), state=state, number=200 if quick else 1200).value
             for _ in range(1 if quick else 2)
         ]
     settings.tell("resuming")

@@ -49,7 +49,7 @@ def _by_segments(settings: Settings) -> dict[str, Any]:
             directories[rows] = long_cache(rows, LENGTH)
         except NoSpaceError as error:
             found[str(rows)] = {"not possible": str(error)}
-    for _ in range(1 if settings.quick else 3):
+    for _ in range(1 if settings.quick else 2):
         for rows, directory in directories.items():
             settings.tell(f"reading {rows:,} segments")
             value = in_process(read, directory=str(directory)).value
@@ -98,7 +98,7 @@ def _by_examples(settings: Settings) -> dict[str, Any]:
         settings.tell(f"writing a file of {examples:,} examples")
         file = repeated_file(examples)
         # A million takes its time; the spread of the smaller ones stands for its own.
-        for number in range(1 if settings.quick or examples > 10**5 else 3):
+        for number in range(1 if settings.quick or examples > 10**5 else 2):
             settings.tell(f"building {examples:,} examples, round {number + 1}")
             child = in_process(run, name="memxlnet", file=str(file))
             if child.killed:

@@ -37,7 +37,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     folder = str(work() / "readers")
     (written, _) = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
     found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory)), "lanes": LANES, "loaders": {}}
-    seconds = 2.0 if settings.quick else 15.0
+    seconds = 2.0 if settings.quick else 12.0
     rounds = 1 if settings.quick else 2
     for number in range(rounds):
         for loader in LOADERS:
@@ -48,9 +48,6 @@ def measure(settings: Settings) -> dict[str, Any]:
             one = found["loaders"].setdefault(loader, {})
             for name, value in child.value.items():
                 one.setdefault(name, []).append(value)
-    if not settings.quick:
-        settings.tell("recall of a fact from an earlier segment, with memory and without")
-        found["recall"] = in_process(recall).value
     return found
 
 
@@ -164,11 +161,3 @@ def _made_up_steps(vocabulary: int) -> Iterator[dict[str, Any]]:
         }
         everywhere = torch.ones(LANES, dtype=torch.bool)
         yield {**step, **_flags(everywhere, index == 0, everywhere & (index == WARM_UP_STEPS - 1))}
-
-
-def recall() -> dict[str, Any]:
-    """The generated task that needs memory, with it and without."""
-    from benchmarks import train_recurrent
-
-    found: dict[str, Any] = train_recurrent.main(["recall"])
-    return found

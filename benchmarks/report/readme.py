@@ -131,12 +131,6 @@ def _training(figures: Figures) -> Iterator[list[str]]:
             f"{median(one['steps a second']):.2f} ({share(median(one['share waited']))})" for one in loaders.values()
         ),
     ]
-    found = figures["recall"]
-    yield [
-        "recall of a fact from an earlier segment (`python -m benchmarks.train_recurrent recall`)",
-        f"{share(found['with memory']['found'])} with memory, {share(found['memory cut']['found'])} with memory cut, "
-        f"chance {share(found['chance'])}",
-    ]
 
 
 def _loaders(figures: Figures) -> Iterator[list[str]]:

@@ -209,10 +209,6 @@ def training(figures: Figures) -> str:
         text,
         table(["", "steps/s", "time that the loop waits", "part of an epoch", "anonymous memory added"], rows),
     ]
-    if "recall" in figures:
-        found = figures["recall"]
-        told = ", ".join(f"{share(found[name]['found'])} {name}" for name in ("with memory", "memory cut"))
-        blocks.append(f"Recall of a fact from an earlier segment: {told}, chance {share(found['chance'])}.\n")
     return "\n".join(blocks)
 
 

@@ -21,7 +21,7 @@ def test_calls_take_turns_and_keep_every_sample() -> None:
     calls = {name: lambda name=name: order.append(name) for name in ("first", "second")}
     samples = measure.in_turns(calls, rounds=4, seconds=0)
     assert {name: len(found) for name, found in samples.items()} == {"first": 4, "second": 4}
-    assert order[-8:] == ["first", "second"] * 4
+    assert order[-8:] == ["first", "second", "second", "first"] * 2
 
 
 def test_a_call_that_takes_the_budget_is_measured_once() -> None:
