@@ -41,6 +41,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokenizer", type=Path, help="directory of a fast tokenizer; default: as for the data")
     parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 25 GB)")
     parser.add_argument("--output", type=Path, help="folder of the report; default: 'report' in the work folder")
+    parser.add_argument("--update", action="store_true", help="put the parts into the report in the output folder")
     parser.add_argument("--clean", action="store_true", help="remove what was made for these data, but the report")
     parser.add_argument("--render", type=Path, metavar="JSON", help="only write the report of this report.json anew")
     options = parser.parse_args(arguments)
@@ -76,18 +77,22 @@ def main(arguments: list[str] | None = None) -> int:
     output = options.output or root() / "report"
     output.mkdir(parents=True, exist_ok=True)
     try:
-        report = _header(options)
+        header = _header(options)
     except DataError as error:
         sys.exit(str(error))
+    report = _to_update(output, header) if options.update else header
     settings = Settings(options.quick)
     if options.quick:
         start_warm()
     # Builds come last: what they leave to the disk to write would slow the others.
-    measured: dict[str, Any] = {}
+    measured: dict[str, Any] = report["parts"]
     for name in options.parts or reversed(PARTS):
         measured[name] = _measured(name, settings)
+        if options.update:
+            measured[name]["command"] = header["command"]
+        else:
+            report["seconds"] = time.monotonic() - settings.begun
         report["parts"] = {part: measured[part] for part in PARTS if part in measured}
-        report["seconds"] = time.monotonic() - settings.begun
         write_samples(report, output)  # an interrupted run loses nothing that was measured: --render makes its report
     write_report(report, output)
     if options.clean:
@@ -111,6 +116,23 @@ def _header(options: argparse.Namespace) -> dict[str, Any]:
         "data": {"what": data().what, "examples": num_examples()},
         "parts": {},
     }
+
+
+def _to_update(output: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """The report in a folder, if it was made with the same machine, packages and data."""
+    file = output / "report.json"
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    for name in ("format", "mode", "data"):
+        if found.get(name) != header[name]:
+            sys.exit(
+                f"--update: {file}: {name}: expected {header[name]!r}, found {found.get(name)!r}; measure all anew"
+            )
+    for name, value in header["machine"].items():
+        if name != "disk_free_bytes" and found["machine"][name] != value:
+            sys.exit(
+                f"--update: {file}: {name}: expected {value!r}, found {found['machine'][name]!r}; measure all anew"
+            )
+    return found
 
 
 def _measured(name: str, settings: Settings) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from benchmarks import memory
 from benchmarks.caches import NoSpaceError, long_cache, question_cache, random_batches
 from benchmarks.child import in_process
 from benchmarks.data import repeated_file
-from benchmarks.measure import fitted_exponent, in_turns, median
+from benchmarks.measure import fitted_exponent, in_turns, median, read_into_page_cache
 from benchmarks.parts.build import run
 from benchmarks.settings import Settings
 from memxlnet import LazySquadLikeQADataset, create_dataloader
@@ -113,11 +113,16 @@ def _by_examples(settings: Settings) -> dict[str, Any]:
 
 
 def by_shards(directories: dict[str, str], rounds: int) -> dict[str, Any]:
-    """Random batches over the same rows in one and in several shards, in turns."""
+    """Random batches over the same rows in one and in several shards, in turns, all pages there."""
+    for directory in directories.values():
+        read_into_page_cache(Path(directory))
     datasets = {shards: LazySquadLikeQADataset.open(directory) for shards, directory in directories.items()}
     found: dict[str, Any] = {"segments": len(datasets["1"])}
     for size in BATCH_SIZES:
         batches = random_batches(size, len(datasets["1"]))
+        for dataset in datasets.values():
+            for rows in batches:
+                dataset.gather(rows)
         calls = {shards: partial(_gather, dataset, iter(batches * 5000)) for shards, dataset in datasets.items()}
         found[f"batch of {size}"] = in_turns(calls, rounds)
     return found

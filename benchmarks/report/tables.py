@@ -112,7 +112,8 @@ def larger_than_ram(figures: Figures) -> str:
         f"included, over features of {size(figures['feature bytes'])} ({figures['segments']:,} segments), page cache "
         f"cold, shuffled, batches of 32. The disk by itself, read directly at the pages of random rows (blocks of "
         f"{disk['block bytes'] / 1000:.1f} kB, 32 threads of Python, which bound what a very fast disk would give), "
-        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s.\n"
+        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s. The loader may come out above it, "
+        "because rows that lie in one page are read once where that page stays.\n"
     )
     rows = []
     for name in ("lazy, asking ahead", "lazy, not asking ahead"):

@@ -45,6 +45,8 @@ def markdown(report: dict[str, Any], plots: dict[str, list[str]]) -> str:
     for name, part in report["parts"].items():
         title, section = SECTIONS[name]
         blocks.append(f"## {title}\n")
+        if "command" in part:
+            blocks.append(f"Measured in a run of its own, by `{part['command']}`.\n")
         blocks.append(f"Failed: {part['failed']}\n" if "failed" in part else section(part["figures"]))
         blocks += [f"![{Path(plot).stem.replace('-', ' ')}]({plot})\n" for plot in plots.get(name, [])]
     return "\n".join(blocks)

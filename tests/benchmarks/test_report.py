@@ -195,6 +195,20 @@ def test_a_part_that_fails_leaves_a_report(sample: Path, tmp_path: Path, monkeyp
     assert (again / "report.md").read_text() == (tmp_path / "report.md").read_text()
 
 
+def test_a_part_that_is_measured_again_is_told_as_such(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.parts import scale
+
+    monkeypatch.setattr(scale, "measure", lambda settings: 1 / 0)
+    assert command.main(["scale", "--quick", "--output", str(tmp_path)]) == 1
+    assert command.main(["scale", "--quick", "--update", "--output", str(tmp_path)]) == 1
+    text = (tmp_path / "report.md").read_text()
+    assert "Measured in a run of its own, by `python -m benchmarks scale --quick`." in text
+    with pytest.raises(SystemExit, match="--update: .*: mode: expected 'full', found 'quick'"):
+        command.main(["scale", "--update", "--output", str(tmp_path)])
+
+
 def test_only_a_report_is_rendered(tmp_path: Path) -> None:
     (tmp_path / "report.json").write_text('{"format": 99}')
     with pytest.raises(SystemExit, match="expected a report of format 1"):
