@@ -39,7 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--data", type=Path, help="a JSON file in SQuAD's official form; default: SQuAD where it is, or the sample"
     )
     parser.add_argument("--tokenizer", type=Path, help="directory of a fast tokenizer; default: as for the data")
-    parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 25 GB)")
+    parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 30 GB)")
     parser.add_argument("--output", type=Path, help="folder of the report; default: 'report' in the work folder")
     parser.add_argument("--update", action="store_true", help="put the parts into the report in the output folder")
     parser.add_argument("--clean", action="store_true", help="remove what was made for these data, but the report")

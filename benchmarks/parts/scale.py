@@ -49,7 +49,7 @@ def _by_segments(settings: Settings) -> dict[str, Any]:
             directories[rows] = long_cache(rows, LENGTH)
         except NoSpaceError as error:
             found[str(rows)] = {"not possible": str(error)}
-    for _ in range(1 if settings.quick else 2):
+    for _ in range(1 if settings.quick else 3):
         for rows, directory in directories.items():
             settings.tell(f"reading {rows:,} segments")
             value = in_process(read, directory=str(directory)).value

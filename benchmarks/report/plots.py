@@ -66,6 +66,9 @@ def _panels(number: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[F
 
 def _bars(axis: Axes, samples: dict[str, list[float]], text: Callable[[float], str], label: str) -> None:
     """Horizontal bars of medians with their spread, on a log scale, the value behind each."""
+    if not samples:
+        axis.text(0.5, 0.5, "not measured", ha="center")
+        return
     names = list(samples)[::-1]
     middles = [median(samples[name]) for name in names]
     below = [middle - min(samples[name]) for name, middle in zip(names, middles, strict=True)]
@@ -177,7 +180,8 @@ def _larger(figures: Figures) -> Figure:
         axis.set_ylim(0, limit * 1.25)
         axis.set_xlim(0, max(moments) * 1.02 or 1)
         axis.set_xlabel("seconds")
-        axis.set_title(f"{title}: {'killed' if found['killed'] else 'goes on'}", size=10)
+        finished = "reads the whole epoch" if found.get("whole epoch") else "goes on"
+        axis.set_title(f"{title}: {'killed' if found['killed'] else finished}", size=10)
     axes[0].set_ylabel("memory, MB")
     figure.suptitle(f"Features of {size(figures['feature bytes'])} in a group of {limit:,.0f} MB")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -24,8 +24,10 @@ def measured_block(report: dict[str, Any]) -> str:
     versions = ", ".join(
         f"{name} {found['packages'][name]}" for name in ("pyarrow", "torch", "transformers", "datasets")
     )
+    own = [f"`{part['command']}`" for part in report["parts"].values() if "command" in part]
+    commands = " and ".join([f"`{report['command']}`", *own])
     head = (
-        f"Made by `{report['command']}` on a machine with {found['cores']} cores ({found['cpu']}; "
+        f"Made by {commands} on a machine with {found['cores']} cores ({found['cpu']}; "
         f"{size(found['ram_bytes'])} of memory; disk: {found['disk']}), {found['system']}, Python {found['python']}, "
         f"{versions}, from {report['data']['what']} ({report['data']['examples']:,} questions, repeated), at "
         f"384 tokens a row with an overlap of 128. Medians; spreads and all samples are in "

@@ -112,8 +112,9 @@ def larger_than_ram(figures: Figures) -> str:
         f"included, over features of {size(figures['feature bytes'])} ({figures['segments']:,} segments), page cache "
         f"cold, shuffled, batches of 32. The disk by itself, read directly at the pages of random rows (blocks of "
         f"{disk['block bytes'] / 1000:.1f} kB, 32 threads of Python, which bound what a very fast disk would give), "
-        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s. The loader may come out above it, "
-        "because rows that lie in one page are read once where that page stays.\n"
+        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s. The loader may come out above "
+        "it, because rows that lie in one page are read once where that page stays. Pages of libraries, which other "
+        "processes hold as well, show in the plot but do not count against the limit.\n"
     )
     rows = []
     for name in ("lazy, asking ahead", "lazy, not asking ahead"):
@@ -171,9 +172,11 @@ def scale(figures: Figures) -> str:
     return "\n".join(
         [
             f"Long documents, {figures['length']} tokens a row. Exponents of the fitted power laws (0 does not grow, 1 "
-            f"is linear): {told}.\n",
+            f"is linear): {told}. Batches are of 6,400 rows whose pages are there before; memory is what opening, "
+            "these batches and the first step of a shuffled epoch add. Builds use one process up to some 20,000 "
+            "questions and a process a core beyond; their memory includes some 200 MB of libraries.\n",
             table(
-                ["segments", "shards", "open", "batch of 32, warm", "memory", "first step of a shuffle"], reading_rows
+                ["segments", "shards", "open", "batch of 32, warm", "memory added", "first shuffled step"], reading_rows
             ),
             table(["examples", "build", "examples/s", "anonymous memory"], building),
             f"Random batches of {shards['segments']:,} segments by shards; behind the comma, over one shard's:\n",

@@ -205,7 +205,7 @@ def test_a_part_that_is_measured_again_is_told_as_such(
     assert command.main(["scale", "--quick", "--update", "--output", str(tmp_path)]) == 1
     text = (tmp_path / "report.md").read_text()
     assert "Measured in a run of its own, by `python -m benchmarks scale --quick`." in text
-    with pytest.raises(SystemExit, match="--update: .*: mode: expected 'full', found 'quick'"):
+    with pytest.raises(SystemExit, match=r"--update: .*: mode: expected 'full', found 'quick'"):
         command.main(["scale", "--update", "--output", str(tmp_path)])
 
 
