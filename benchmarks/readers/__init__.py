@@ -18,12 +18,12 @@ __all__ = ["CONTESTANTS", "Reader", "installed", "load", "open_reader", "prepare
 
 
 class _Contestant(NamedTuple):
-    """Where a contestant is found: its module here, its class there, its files, the library and package it needs."""
+    """Where a contestant is found: its module here, its class there, its files, what it imports, and the package of that."""
 
     module: str
     reader: str
     files: str | None = None
-    library: str | None = None
+    requires: str | None = None
     package: str | None = None
 
 
@@ -44,8 +44,8 @@ CONTESTANTS = tuple(_KNOWN)
 
 def installed(name: str) -> bool:
     """Whether the library that a contestant needs is there; imports nothing."""
-    library = _KNOWN[name].library
-    return library is None or find_spec(library) is not None
+    requires = _KNOWN[name].requires
+    return requires is None or find_spec(requires) is not None
 
 
 def load(name: str) -> None:

@@ -64,6 +64,14 @@ def _panels(number: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[F
     return figure, list(axes)
 
 
+def _describe(axis: Axes, title: str, x: str, y: str) -> None:
+    """Title and axes of a plot of lines, whose legend stands beside it."""
+    axis.set_title(title)
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
 def _bars(axis: Axes, samples: dict[str, list[float]], text: Callable[[float], str], label: str) -> None:
     """Horizontal bars of medians with their spread, on a log scale, the value behind each."""
     if not samples:
@@ -107,10 +115,9 @@ def _build_memory(figures: Figures) -> Figure:
             axis.plot(moments, [value / 1e9 for value in held], color=COLOURS[name], label=name)
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_xlabel("seconds since the process began")
-    axis.set_ylabel("anonymous memory, GB (log scale)")
-    axis.set_title(f"Memory of the process tree while {figures['repeated questions']['examples']:,} examples are built")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    number = figures["repeated questions"]["examples"]
+    title = f"Memory of the process tree while {number:,} examples are built"
+    _describe(axis, title, "seconds since the process began", "anonymous memory, GB (log scale)")
     return figure
 
 
@@ -122,10 +129,8 @@ def _random_reads(figures: Figures) -> Figure:
         axis.plot(list(values), list(values.values()), marker=marker, color=COLOURS[name], label=name)
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
-    axis.set_xlabel("random rows read at once")
-    axis.set_ylabel("time of one read (log scale)")
-    axis.set_title(f"Random reads, warm, {figures['segments']:,} segments")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    title = f"Random reads, warm, {figures['segments']:,} segments"
+    _describe(axis, title, "random rows read at once", "time of one read (log scale)")
     return figure
 
 
@@ -261,10 +266,8 @@ def _training_memory(figures: Figures) -> Figure:
     for name, one in figures["loaders"].items():
         moments, grown = zip(*one["samples"][-1], strict=True)
         axis.plot([0, *moments], [0, *(value / 1e6 for value in grown)], marker=".", color=COLOURS[name], label=name)
-    axis.set_xlabel("seconds since opening began")
-    axis.set_ylabel("anonymous memory added, MB")
-    axis.set_title(f"Memory while training over {figures['segments']:,} segments, {figures['lanes']} lanes")
-    axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    title = f"Memory while training over {figures['segments']:,} segments, {figures['lanes']} lanes"
+    _describe(axis, title, "seconds since opening began", "anonymous memory added, MB")
     return figure
 
 
