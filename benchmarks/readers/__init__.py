@@ -18,7 +18,7 @@ __all__ = ["CONTESTANTS", "Reader", "installed", "load", "open_reader", "prepare
 
 
 class _Contestant(NamedTuple):
-    """Where a contestant is found: its module here, its class there, its files, what it imports, and the package of that."""
+    """Where a contestant is found: its module here, its class there, its files, and what it needs installed."""
 
     module: str
     reader: str
