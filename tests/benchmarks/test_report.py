@@ -220,5 +220,5 @@ def test_a_quick_run_measures_everything_on_the_sample(sample: Path, tmp_path: P
     assert command.main(["--quick", "--output", str(tmp_path)]) == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert tuple(report["parts"]) == command.PARTS
-    assert "bundled sample" in (tmp_path / "report.md").read_text()
+    assert "the file squad_sample.json" in (tmp_path / "report.md").read_text()
     assert len(list(tmp_path.glob("*.png"))) >= 9
