@@ -121,9 +121,10 @@ def _compared(settings: Settings, source: Source, rounds: dict[str, int]) -> dic
 
 
 def _add(one: dict[str, Any], child: Any) -> None:
+    peak = child.peak()
     one["seconds"].append(child.value["seconds"])
-    one["anonymous"].append(child.peak().anonymous)
-    one["file"].append(child.peak().file)
+    one["anonymous"].append(peak.anonymous)
+    one["file"].append(peak.file)
     one["samples"] = child.timeline()
     if child.value["disk"]:
         one["disk"] = child.value["disk"]

@@ -99,7 +99,8 @@ def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     ]
     sizes = {one["rows"]: one for one in scale["segments"].values() if "not possible" not in one}
     yield [
-        f"opening {' / '.join(f'{rows:,}' for rows in sizes)} segments, first time in a process",
+        f"opening {' / '.join(f'{rows:,}' for rows in sizes)} segments of {scale['length']} tokens, first time in a "
+        "process",
         " / ".join(seconds(median(one["open"])) for one in sizes.values()),
     ]
     yield [
