@@ -1,34 +1,42 @@
 """The Arrow schemas of a memxlnet cache: columns, versioned metadata and a comparison of two schemas.
 
 The tables of a cache are defined here and nowhere else. The package needs the standard library and pyarrow only, so
-that a reader of the files can depend on it alone.
+that a reader of the files can depend on it alone; pyarrow is loaded when a name that needs it is first used.
 """
 
-from arrow_schemas.difference import Difference, diff
-from arrow_schemas.metadata import SCHEMA_VERSION, FileMetadata, with_metadata
-from arrow_schemas.tables import (
-    ALIGNMENTS,
-    DROPPED,
-    TABLES,
-    contexts_schema,
-    documents_schema,
-    dropped_schema,
-    features_schema,
-    table_schema,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ALIGNMENTS",
-    "DROPPED",
-    "SCHEMA_VERSION",
-    "TABLES",
-    "Difference",
-    "FileMetadata",
-    "contexts_schema",
-    "diff",
-    "documents_schema",
-    "dropped_schema",
-    "features_schema",
-    "table_schema",
-    "with_metadata",
-]
+from arrow_schemas.names import ALIGNMENTS, DROPPED, SCHEMA_VERSION, TABLES
+
+if TYPE_CHECKING:
+    from arrow_schemas.difference import Difference as Difference
+    from arrow_schemas.difference import diff as diff
+    from arrow_schemas.metadata import FileMetadata as FileMetadata
+    from arrow_schemas.metadata import with_metadata as with_metadata
+    from arrow_schemas.tables import contexts_schema as contexts_schema
+    from arrow_schemas.tables import documents_schema as documents_schema
+    from arrow_schemas.tables import dropped_schema as dropped_schema
+    from arrow_schemas.tables import features_schema as features_schema
+    from arrow_schemas.tables import table_schema as table_schema
+
+_NAMES = {
+    "Difference": "arrow_schemas.difference",
+    "FileMetadata": "arrow_schemas.metadata",
+    "contexts_schema": "arrow_schemas.tables",
+    "diff": "arrow_schemas.difference",
+    "documents_schema": "arrow_schemas.tables",
+    "dropped_schema": "arrow_schemas.tables",
+    "features_schema": "arrow_schemas.tables",
+    "table_schema": "arrow_schemas.tables",
+    "with_metadata": "arrow_schemas.metadata",
+}
+
+__all__ = ["ALIGNMENTS", "DROPPED", "SCHEMA_VERSION", "TABLES", *_NAMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_NAMES[name]), name)
+    return value

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
-"""Version of the tables. A change that an older reader would misread raises it."""
+from arrow_schemas.names import SCHEMA_VERSION
 
 _PREFIX = "memxlnet."
 

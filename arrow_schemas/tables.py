@@ -6,14 +6,7 @@ All columns are non-null. There are no bools (they are bit-packed, so no tensor 
 
 import pyarrow as pa
 
-TABLES = ("features", "documents", "contexts")
-"""The published tables, in the order in which they refer to each other."""
-
-DROPPED = "dropped"
-"""The report that travels with each chunk: the examples that gave no document."""
-
-ALIGNMENTS = ("exact", "repaired", "dropped", "unanswerable")
-"""The values of ``documents.alignment``."""
+from arrow_schemas.names import DROPPED, TABLES
 
 
 def _field(name: str, kind: pa.DataType) -> pa.Field:
@@ -62,7 +55,7 @@ def documents_schema() -> pa.Schema:
     """The documents table: one row per example, with the golds as given and the span that was chosen.
 
     Character and token spans are half-open and -1 where there is none; characters are Unicode code points of the
-    context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `ALIGNMENTS`.
+    context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `arrow_schemas.ALIGNMENTS`.
     """
     return pa.schema(
         [

@@ -71,6 +71,18 @@ class UnsupportedError(MemxlnetError, NotImplementedError):
     """What was asked is not supported yet."""
 
 
+class TransferError(MemxlnetError, OSError):
+    """A cache could not be sent or fetched: the connection, the store, or what arrived."""
+
+
+class TransferPermissionError(TransferError, PermissionError):
+    """The store refuses to be read or written with these credentials."""
+
+
+class MissingLibraryError(MemxlnetError, ImportError):
+    """What was asked needs a library that is not installed; the message names it."""
+
+
 class DocumentNotFoundError(MemxlnetError, KeyError):
     """No document has the id that was asked for."""
 

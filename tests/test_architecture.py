@@ -19,6 +19,7 @@ FLOORS = {
     "memxlnet.encode": 2,
     "memxlnet.store": 3,
     "memxlnet.build": 4,
+    "memxlnet.remote": 4,
     "memxlnet.load": 5,
     "memxlnet._lazy": 6,
     "memxlnet.cli": 6,

@@ -25,6 +25,9 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "BuildError": (RuntimeError,),
     "MemoryLimitError": (errors.BuildError, MemoryError),
     "UnsupportedError": (NotImplementedError,),
+    "TransferError": (OSError,),
+    "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
+    "MissingLibraryError": (ImportError,),
     "DocumentNotFoundError": (KeyError, LookupError),
     "RowIndexError": (IndexError, LookupError),
 }

@@ -25,9 +25,6 @@ from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError, TokenizerError
 from memxlnet.settings import EncodeSettings
 
-ALGORITHM_VERSION = 1
-"""Version of what turns examples into features; a change of any value that a cache holds raises it."""
-
 
 class TokenizedChunk(NamedTuple):
     """A chunk half-way: its examples, the dropped ones, and the tokens of the distinct texts in order of first use."""

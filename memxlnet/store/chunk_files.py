@@ -19,7 +19,7 @@ import xxhash
 
 from arrow_schemas import DROPPED, TABLES
 from memxlnet.errors import BuildError
-from memxlnet.store.files import file_digest
+from memxlnet.store.checksums import file_digest
 from memxlnet.store.paths import sync
 
 logger = logging.getLogger(__name__)

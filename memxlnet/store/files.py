@@ -1,4 +1,4 @@
-"""Files of known columns: checksums, record batches written, read back and laid out with holes."""
+"""Files of known columns: record batches written, read back and laid out with holes."""
 
 import errno
 import mmap
@@ -10,27 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
-
-_READ_BYTES = 1 << 22
 
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith("linux") else 0x40)
 """Map without reserving memory; Python names the flag only from 3.13 on."""
-
-
-def digest(content: bytes) -> str:
-    """The checksum of bytes in memory."""
-    return xxhash.xxh3_128_hexdigest(content)
-
-
-def file_digest(path: Path) -> str:
-    """The checksum of a file, read in blocks."""
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            state.update(block)
-    return state.hexdigest()
 
 
 def write_batch(path: Path, batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> None:

@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from arrow_schemas import SCHEMA_VERSION
-from memxlnet.encode.encoder import ALGORITHM_VERSION
 from memxlnet.encode.layout import TokenizerContent
+from memxlnet.encode.version import ALGORITHM_VERSION
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.paths import directory_name
 

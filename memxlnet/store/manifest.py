@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
+from memxlnet.encode.known_file import KnownFile
 from memxlnet.encode.layout import RowLayout
-from memxlnet.encode.sources import KnownFile
 from memxlnet.errors import CacheDamagedError, CacheDirectoryError, CacheMismatchError, CacheNotFoundError
 from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
-from memxlnet.store.files import digest
+from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.paths import MANIFEST, write_durably
 
@@ -147,6 +147,20 @@ def read_manifest(directory: Path) -> Manifest:
         if isinstance(error, FileNotFoundError):
             raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
         raise CacheNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+    return decode_manifest(raw, str(path))
+
+
+def decode_manifest(raw: bytes, path: str) -> Manifest:
+    """Check the bytes of a manifest.
+
+    Args:
+        raw: The bytes.
+        path: Where they were found, for messages.
+
+    Raises:
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: They are no JSON, lack a field, or fail their checksum.
+    """
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -155,9 +169,11 @@ def read_manifest(directory: Path) -> Manifest:
         raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {REBUILD}")
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
+        is_newer = isinstance(version, int) and version > SCHEMA_VERSION
         raise CacheMismatchError(
-            f"{path}: expected schema_version {SCHEMA_VERSION}, found {version!r}; read it with the memxlnet that "
-            "wrote it, or delete it to rebuild"
+            f"{path}: expected schema_version {SCHEMA_VERSION}, found {version!r}; "
+            + ("upgrade memxlnet to read it" if is_newer else "read it with the memxlnet that wrote it")
+            + ", or delete it to rebuild"
         )
     checksum = content.pop("checksum", None)
     try:

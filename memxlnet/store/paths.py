@@ -14,6 +14,7 @@ DROPPED_REPORT = "dropped.jsonl"
 
 BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"
+ARRIVAL_PREFIX = ".arriving-"
 
 _FINGERPRINT_DIGITS = 16
 _SLUG_LENGTH = 64

@@ -21,8 +21,9 @@ from arrow_schemas import (
 )
 from memxlnet.encode.tokens import Ints
 from memxlnet.errors import BuildError
+from memxlnet.store.checksums import file_digest
 from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
-from memxlnet.store.files import column_values, column_width, file_digest, lay_out, write_values
+from memxlnet.store.files import column_values, column_width, lay_out, write_values
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, row_bytes

@@ -21,20 +21,31 @@ from typing import Any, Literal
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheError, CacheNotFoundError
 from memxlnet.store.builder_lock import builder_lock, is_held, lock_path
 from memxlnet.store.manifest import FORMAT, read_manifest
-from memxlnet.store.paths import BUILD_PREFIX, MANIFEST, RETIRED_PREFIX, as_directory, retired_path, slug, sync
+from memxlnet.store.paths import (
+    ARRIVAL_PREFIX,
+    BUILD_PREFIX,
+    MANIFEST,
+    RETIRED_PREFIX,
+    as_directory,
+    retired_path,
+    slug,
+    sync,
+)
 
 logger = logging.getLogger(__name__)
 
-LeftoverKind = Literal["build", "retired", "lock"]
+LeftoverKind = Literal["build", "arrival", "retired", "lock"]
 
 _CACHE = r"([A-Za-z0-9][A-Za-z0-9._-]*--[A-Za-z0-9][A-Za-z0-9._-]*--[0-9a-f]{16})"
 _SUFFIX = r"\.(?:[0-9]+-[0-9a-f]{8}|[0-9a-f]{16})"
+_WORK = f"(?:{re.escape(BUILD_PREFIX)}|{re.escape(ARRIVAL_PREFIX)})"
 _NAMES: dict[LeftoverKind | None, str] = {
     None: _CACHE,
     "build": rf"{re.escape(BUILD_PREFIX)}{_CACHE}",
+    "arrival": rf"{re.escape(ARRIVAL_PREFIX)}{_CACHE}",
     "lock": rf"{re.escape(BUILD_PREFIX)}{_CACHE}\.lock",
     # A cache that was renamed by hand is retired under that name, always with a suffix.
-    "retired": rf"{re.escape(RETIRED_PREFIX)}(?:(?:{re.escape(BUILD_PREFIX)})?{_CACHE}(?:{_SUFFIX})?|.+{_SUFFIX})",
+    "retired": rf"{re.escape(RETIRED_PREFIX)}(?:{_WORK}?{_CACHE}(?:{_SUFFIX})?|.+{_SUFFIX})",
 }
 _FILE_OF_A_CACHE = r"manifest\.json|tokenizer\.json|dropped\.jsonl|.+\.arrow"
 
@@ -45,8 +56,8 @@ class Leftover:
 
     Attributes:
         path: A real directory or file, never a symbolic link.
-        kind: ``build``: the chunks of an interrupted build; ``retired``: a cache or build that is out of sight but not
-            deleted; ``lock``: a lock file without a build beside it.
+        kind: ``build``: the chunks of an interrupted build; ``arrival``: the files of an interrupted transfer;
+            ``retired``: what is out of sight but not deleted; ``lock``: a lock file without a build beside it.
         num_bytes: Size of its files, as far as they can be seen.
         in_use: Whether a live process holds the builder lock of that cache, or the lock file cannot be read.
     """

@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from memxlnet.encode.encoder import ALGORITHM_VERSION
 from memxlnet.encode.examples import BadExample
 from memxlnet.encode.layout import RowLayout, TokenizerContent
+from memxlnet.encode.version import ALGORITHM_VERSION
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.cache import Cache

@@ -7,7 +7,7 @@ from memxlnet.encode.sources import Source, open_source
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
-from memxlnet.store.files import file_digest
+from memxlnet.store.checksums import file_digest
 from memxlnet.store.manifest import REBUILD
 from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.store.reencode import check_against

@@ -20,13 +20,8 @@ from memxlnet.store.builder_lock import builder_lock, lock_path
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
-from memxlnet.store.paths import (
-    BUILD_PREFIX,
-    as_directory,
-    make_directory,
-    retired_path,
-    sync,
-)
+from memxlnet.store.paths import BUILD_PREFIX, as_directory, make_directory
+from memxlnet.store.placing import put_in_place, take_away
 from memxlnet.store.publish import Publisher
 
 logger = logging.getLogger(__name__)
@@ -168,14 +163,7 @@ class CacheWriter:
 
     def discard(self, settings: CacheSettings) -> None:
         """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock."""
-        self._remove(self.build_directory(settings).path)
-
-    def _remove(self, directory: Path) -> None:
-        """Remove a directory; a worker that outlived its builder may still put a file into it."""
-        retired = retired_path(self.cache_dir, directory.name)
-        with contextlib.suppress(FileNotFoundError):
-            directory.rename(retired)
-            shutil.rmtree(retired, ignore_errors=True)
+        take_away(self.build_directory(settings).path)
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
         """Remove what a builder left that was killed behind its last step, unless another one is at work."""
@@ -240,7 +228,7 @@ class CacheWriter:
         build.staging.mkdir()
         manifest = Publisher(build.chunks, ordered, settings, self._max_shard_rows).publish(build.staging)
         final = self.directory(settings)
-        self._replace(final, build.staging)
+        put_in_place(build.staging, final)
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
@@ -258,15 +246,6 @@ class CacheWriter:
         if self._settings is None:
             raise BuildError(f"{self.cache_dir}: expected begin(settings) before chunks are written or finished")
         return self._settings
-
-    def _replace(self, final: Path, staging: Path) -> None:
-        """Put a finished cache into its place; one that stood there is unlinked: what a reader has mapped stays."""
-        retired = retired_path(self.cache_dir, final.name)
-        with contextlib.suppress(FileNotFoundError):
-            final.rename(retired)
-        staging.rename(final)
-        sync(self.cache_dir)
-        shutil.rmtree(retired, ignore_errors=True)
 
 
 def _raise_busy() -> None:

@@ -22,7 +22,7 @@ from memxlnet.load.cache_manager import find_cache
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.store import cache as cache_module
 from memxlnet.store.cache import Cache
-from memxlnet.store.files import digest
+from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, differing_fields, fingerprint_of
 from memxlnet.store.manifest import find_caches, known_files, read_manifest
 from memxlnet.store.old_caches import find_old_caches

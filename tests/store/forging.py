@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from arrow_schemas import FileMetadata, table_schema, with_metadata
 from memxlnet.errors import CacheError
-from memxlnet.store.files import digest
+from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.verify import verify
 from tests.store.read_damaged import damage

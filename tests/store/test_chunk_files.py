@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from arrow_schemas import DROPPED, table_schema
 from memxlnet.errors import BuildError
 from memxlnet.store import chunk_files
+from memxlnet.store.checksums import file_digest
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, read_chunk, with_examples_digest, write_chunk
-from memxlnet.store.files import file_digest
 from tests.store.content import Content, chunks, contents, make_content
 
 TABLES = next(chunks(make_content(1, 4, ["a", "b"], [(0, 2), None, (1, 3)]), [3]))

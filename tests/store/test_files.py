@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from arrow_schemas import FileMetadata, features_schema, with_metadata
 from memxlnet.store import files
-from memxlnet.store.files import column_values, column_width, digest, file_digest, lay_out, write_batch, write_values
+from memxlnet.store.checksums import digest, file_digest
+from memxlnet.store.files import column_values, column_width, lay_out, write_batch, write_values
 
 ROOT = Path(__file__).parent.parent.parent
 

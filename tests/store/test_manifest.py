@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
 from memxlnet.store.cache import Cache
-from memxlnet.store.files import digest
+from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json
 from memxlnet.store.manifest import (
     FileRecord,

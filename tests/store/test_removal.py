@@ -22,7 +22,7 @@ from memxlnet.settings import EncodeSettings
 from memxlnet.store import builder_lock, removal
 from memxlnet.store.builder_lock import is_held, lock_path
 from memxlnet.store.cache import Cache
-from memxlnet.store.files import file_digest
+from memxlnet.store.checksums import file_digest
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.old_caches import find_old_caches, remove_old_caches
 from memxlnet.store.removal import Leftover, find_leftovers, remove_cache, remove_leftovers

@@ -3,7 +3,8 @@
 Every source is read as a stream: nothing holds the whole of it.
 """
 
-from memxlnet.encode.sources.base import KnownFile, Source
+from memxlnet.encode.known_file import KnownFile
+from memxlnet.encode.sources.base import Source
 from memxlnet.encode.sources.opening import is_file_name, open_source, source_name
 
 __all__ = ["KnownFile", "Source", "is_file_name", "open_source", "source_name"]

@@ -3,11 +3,11 @@
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from memxlnet.encode.known_file import FindKnown, KnownFile
 from memxlnet.errors import SourceError, SourceNotFoundError
 
 _READ_BYTES = 1 << 20
@@ -39,21 +39,6 @@ class Source(Protocol):
 
     def check_unchanged(self) -> None:
         """Raise `SourceError` where the content is no longer what `identity` said."""
-
-
-@dataclass(frozen=True)
-class KnownFile:
-    """A file as an earlier build recorded it: while size and times are the same, so is its digest."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    sha256: str
-
-
-FindKnown = Callable[[str], KnownFile | None]
-"""Looks up a file by its absolute path among those that earlier builds recorded."""
 
 
 class HashedFile:

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from memxlnet.encode.sources.base import FindKnown, HashedFile
+from memxlnet.encode.known_file import FindKnown
+from memxlnet.encode.sources.base import HashedFile
 from memxlnet.encode.sources.json_files import read_json, read_json_lines
 from memxlnet.errors import SourceError
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from memxlnet.encode.sources.base import FindKnown, HashedFile, Source
+from memxlnet.encode.known_file import FindKnown
+from memxlnet.encode.sources.base import HashedFile, Source
 from memxlnet.encode.sources.files import READERS, FileSource
 from memxlnet.encode.sources.objects import DatasetSource, HubSource, IterableSource, is_datasets_object
 from memxlnet.errors import SettingsError, SourceError
