@@ -15,10 +15,12 @@ FLOORS = {
     "arrow_schemas": 0,
     "memxlnet.errors": 0,
     "memxlnet.background": 1,
+    "memxlnet.earlier_names": 1,
     "memxlnet.settings": 1,
     "memxlnet.encode": 2,
     "memxlnet.store": 3,
     "memxlnet.build": 4,
+    "memxlnet.evaluate": 4,
     "memxlnet.remote": 4,
     "memxlnet.load": 5,
     "memxlnet._lazy": 6,
@@ -139,7 +141,7 @@ def test_there_is_no_circle() -> None:
 
 def test_no_import_hides_in_a_function_to_dodge_a_circle() -> None:
     # The command line does so to start light.
-    assert [entry for entry in OWN if not entry.top and entry.module != "memxlnet.cli"] == []
+    assert [entry for entry in OWN if not entry.top and room(entry.module) != "memxlnet.cli"] == []
 
 
 def test_only_load_imports_torch() -> None:
@@ -167,7 +169,7 @@ def test_there_is_no_assert_and_no_print() -> None:
     for module in PATHS:
         for node in ast.walk(tree(module)):
             is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-            if isinstance(node, ast.Assert) or (is_print and module != "memxlnet.cli"):
+            if isinstance(node, ast.Assert) or is_print:
                 wrong.append((module, ast.unparse(node)))
     assert wrong == []
 

@@ -85,11 +85,11 @@ def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max-seq-length", "5"], "max_seq_length: expected at least 13"),
-        (["--doc-stride", "-1"], "doc_stride: expected an integer of at least 0, found -1"),
-        (["--doc-stride", "120"], "doc_stride: expected an overlap below 117"),
-        (["--batch-size", "0"], "batch_size: expected an integer above 0, found 0"),
-        (["--memory-tokens", "-2"], "memory_num_tokens: expected an integer above 0, found -2"),
+        (["--max-seq-length", "5"], "--max-seq-length: expected at least 13"),
+        (["--doc-stride", "-1"], "--doc-stride: expected an integer of at least 0, found -1"),
+        (["--doc-stride", "120"], "--doc-stride: expected an overlap below 117"),
+        (["--batch-size", "0"], "--batch-size: expected an integer above 0, found 0"),
+        (["--memory-tokens", "-2"], "--memory-tokens: expected an integer of at least 0, found -2"),
         (["--tokenizer", "no/such-tokenizer"], "tokenizer 'no/such-tokenizer': cannot be loaded"),
     ],
 )
@@ -121,7 +121,7 @@ def test_a_directory_without_a_tokenizer(
         (directory / "tokenizer.json").write_text(content)
     assert main(["quickstart", "--tokenizer", str(directory)]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith("memxlnet: error: tokenizer")
+    assert captured.err.startswith(("memxlnet: error: --tokenizer", "memxlnet: error: tokenizer"))
     assert str(directory) in captured.err
     assert captured.out == ""
 
@@ -131,16 +131,13 @@ def test_a_directory_without_a_tokenizer(
     [[], ["build"], ["quickstart", "--no-such"], ["quickstart", "--batch-size", "two"], ["quickstart", "--cache-dir"]],
 )
 def test_a_bad_option_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    assert caught.value.code == 2
-    assert "usage: memxlnet" in capsys.readouterr().err
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert "Usage: " in err or "Error: " in err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["--version"])
-    assert caught.value.code == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"memxlnet {__version__}\n"
 
 
@@ -148,4 +145,4 @@ def test_runs_as_a_module() -> None:
     command = [sys.executable, "-W", "error", "-m", "memxlnet.cli", "quickstart", "--max-seq-length", "4"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("memxlnet: error: max_seq_length")
+    assert done.stderr.startswith("memxlnet: error: --max-seq-length")

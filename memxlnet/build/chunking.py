@@ -56,7 +56,7 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    parts = CostModel(encode).cut(_read_examples(source, encode), chunk_size, chunk_budget(build))
+    parts = CostModel(encode).cut(read_examples(source, encode), chunk_size, chunk_budget(build))
     for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]
@@ -68,7 +68,13 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         yield Chunk(index, part, cost)
 
 
-def _read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:
+def read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:
+    """The examples of a source in order, as many as the settings ask for.
+
+    Raises:
+        ExampleError: A row is malformed, and bad examples are errors.
+        SourceError: The source cannot be read.
+    """
     name = source.name
     for row, raw in enumerate(source.rows()):
         try:

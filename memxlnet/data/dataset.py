@@ -1,11 +1,17 @@
 """Datasets, loaders and the cache manager under the module name of the earlier code base."""
 
 from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.earlier_names import hint
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.load.cache_manager import ChunkedCacheManager
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset, create_dataset_from_cache
+
+
+def __getattr__(name: str) -> object:
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; {hint(name)}")
+
 
 __all__ = [
     "ChunkedCacheManager",

@@ -4,6 +4,7 @@ from typing import Any, Unpack
 
 from torch.utils.data import DataLoader
 
+from memxlnet.earlier_names import GONE
 from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
@@ -43,6 +44,9 @@ def create_dataloader(
     for name in options:
         if name not in known:
             kind = "use_time_step_major=True" if use_time_step_major else "use_time_step_major=False"
-            raise SettingsError(f"{name}: expected an option for {kind}: {', '.join(known)}; found none of that name")
+            told = f"; {GONE[name]}" if name in GONE else ""
+            raise SettingsError(
+                f"{name}: expected an option for {kind}: {', '.join(known)}; found none of that name{told}"
+            )
     loader: TimeStepMajorDataLoader | DataLoader[Any] = make(dataset, batch_size, shuffle, num_workers, **options)
     return loader

@@ -5,6 +5,7 @@ Every source is read as a stream: nothing holds the whole of it.
 
 from memxlnet.encode.known_file import KnownFile
 from memxlnet.encode.sources.base import Source
+from memxlnet.encode.sources.files import FileSource
 from memxlnet.encode.sources.opening import is_file_name, open_source, source_name
 
-__all__ = ["KnownFile", "Source", "is_file_name", "open_source", "source_name"]
+__all__ = ["FileSource", "KnownFile", "Source", "is_file_name", "open_source", "source_name"]

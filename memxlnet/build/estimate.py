@@ -1,0 +1,106 @@
+"""How large a cache will be, told from its first examples before any work is done."""
+
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from arrow_schemas import TABLES
+from memxlnet.build.builder import Build
+from memxlnet.build.chunking import read_examples
+from memxlnet.build.cost import CostModel
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.sources import FileSource
+from memxlnet.errors import BuildError
+from memxlnet.store.paths import BUILD_PREFIX
+
+SAMPLE_EXAMPLES = 2000
+_SAMPLE_COST = 64 * 2**20
+
+PEAK_DISK = 2.1
+"""Peak disk of a build, in sizes of its result: the chunks stay until the manifest is durable."""
+
+
+@dataclass(frozen=True)
+class SizeEstimate:
+    """What a cache will hold, as far as its first examples tell.
+
+    Attributes:
+        sampled: Examples that were encoded for it.
+        examples: Examples of the whole source; None where the source does not tell.
+        features: Segments of the cache; None where the examples are not known.
+        num_bytes: Bytes of the published cache; None likewise.
+        is_whole: Whether the sample is the whole source.
+    """
+
+    sampled: int
+    examples: int | None
+    features: int | None
+    num_bytes: int | None
+    is_whole: bool
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Bytes on disk while it is published: `PEAK_DISK` times the result."""
+        return None if self.num_bytes is None else int(self.num_bytes * PEAK_DISK)
+
+
+def estimate_size(job: Build) -> SizeEstimate:
+    """Encode the first examples of a source and scale their size up to all of it.
+
+    A file is counted first, without parsing it; its `total` is known from then on.
+
+    Args:
+        job: What is to be built.
+
+    Raises:
+        ExampleError: One of the first examples is bad, and bad examples are errors.
+        SourceError: The source cannot be read.
+    """
+    source, settings = job.source, job.settings.encode
+    sample_settings = replace(settings, max_examples=min(settings.max_examples or SAMPLE_EXAMPLES, SAMPLE_EXAMPLES))
+    parts = CostModel(settings).cut(read_examples(source, sample_settings), SAMPLE_EXAMPLES, _SAMPLE_COST)
+    sample, _ = next(parts, ([], 0))
+    ended = next(parts, None) is None and len(sample) < SAMPLE_EXAMPLES
+    content = job.settings.tokenizer
+    tables = Encoder(content.backend, content.layout, settings).encode(sample)
+    sampled = len(sample)
+    total = source.count() if isinstance(source, FileSource) else source.total
+    known = [number for number in (settings.max_examples, total) if number is not None]
+    examples = sampled if ended else (max(min(known), sampled) if known else None)
+    if not examples:
+        return SizeEstimate(sampled, None, None, None, False)
+    scale = examples / max(sampled, 1)
+    size = sum(tables[name].nbytes for name in TABLES) * scale + len(content.backend_json.encode())
+    return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)
+
+
+def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
+    """Check that the disk will hold what a build writes; what it has written already counts.
+
+    Raises:
+        BuildError: It will not.
+    """
+    if estimate.peak_bytes is None:
+        return
+    free = free_bytes(cache_dir)
+    build = cache_dir / f"{BUILD_PREFIX}{job.settings.directory_name}"
+    done = 0
+    for path in build.rglob("*") if build.is_dir() else ():
+        with suppress(OSError):
+            done += path.stat().st_size
+    needed = estimate.peak_bytes - done
+    if needed > free:
+        raise BuildError(
+            f"{cache_dir}: expected room for about {needed:,} bytes (a cache of about {estimate.num_bytes:,} bytes "
+            f"and its chunks until it is published), found {free:,} free; make room, choose another cache_dir, or set "
+            "max_examples"
+        )
+
+
+def free_bytes(directory: Path) -> int:
+    """Free bytes where a directory is or will be."""
+    while not os.path.isdir(directory) and directory != directory.parent:  # noqa: PTH112 - a name may be too long
+        directory = directory.parent
+    return shutil.disk_usage(directory).free

@@ -1,0 +1,7 @@
+"""``python -m memxlnet.cli``."""
+
+import sys
+
+from memxlnet.cli.app import main
+
+sys.exit(main())

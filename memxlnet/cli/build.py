@@ -1,0 +1,151 @@
+"""``memxlnet build``."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memxlnet.build.builder import Build, build_cache
+from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, free_bytes
+from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
+from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.cli.tokenizers import load_tokenizer
+from memxlnet.settings import (
+    BAD_EXAMPLE_POLICIES,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
+    DEFAULT_MAX_SEQ_LENGTH,
+    DEFAULT_STREAMING_CHUNK_SIZE,
+    BuildSettings,
+    EncodeSettings,
+)
+from memxlnet.store.writer import BuildSummary, CacheWriter
+
+
+@click.command("build")
+@click.argument("source")
+@click.option("--split", default="train", show_default=True, help="Split of a Hub dataset; a label for a file.")
+@click.option("--tokenizer", required=True, help="Name or directory of a transformers fast tokenizer.")
+@cache_dir_option
+@click.option("--max-seq-length", type=int, default=DEFAULT_MAX_SEQ_LENGTH, show_default=True, help="Tokens in a row.")
+@click.option(
+    "--doc-stride", type=int, default=DEFAULT_DOC_STRIDE, show_default=True, help="Overlap of two segments in tokens."
+)
+@click.option("--max-segments", "max_n_segs", type=int, help="Keep the first so many segments of a document.")
+@click.option("--max-examples", type=int, help="Read exactly so many examples, or all there are.")
+@click.option("--memory-tokens", type=int, default=0, show_default=True, help="Memory slots to add to the tokenizer.")
+@click.option(
+    "--on-bad-example",
+    type=click.Choice(BAD_EXAMPLE_POLICIES),
+    default="error",
+    show_default=True,
+    help="Stop at a bad example, or count it with its id and reason.",
+)
+@click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
+@click.option(
+    "--max-memory-gb", type=float, default=DEFAULT_MAX_MEMORY_GB, show_default=True, help="Bound on the RAM, in GiB."
+)
+@click.option(
+    "--chunk-size",
+    "streaming_chunk_size",
+    type=int,
+    default=DEFAULT_STREAMING_CHUNK_SIZE,
+    show_default=True,
+    help="Examples in a chunk of work; changes no byte of the result.",
+)
+@click.option("--max-shard-rows", type=int, help="Rows of a features file at most.")
+@click.option("--config-name", help="Configuration of a Hub dataset.")
+@click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
+@click.option("--rebuild", is_flag=True, help="Build anew even where the cache exists.")
+@click.option("--estimate", "only_estimate", is_flag=True, help="Only tell how large the cache will be.")
+@click.option("--no-space-check", is_flag=True, help="Begin even where the disk does not seem to hold it.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
+@json_option
+@shared(memory_num_tokens="--memory-tokens", dataset_name="SOURCE")
+def command(
+    source: str,
+    split: str,
+    tokenizer: str,
+    cache_dir: Path,
+    memory_tokens: int,
+    only_estimate: bool,
+    no_space_check: bool,
+    as_json: bool,
+    config_name: str | None,
+    revision: str | None,
+    **settings: Any,
+) -> None:
+    """Build the cache of SOURCE, or find it built.
+
+    SOURCE is a .json (official SQuAD, flat records, JSON Lines), .jsonl, .ndjson, .parquet or .arrow file, or a name on
+    the Hub. An interrupted build goes on with its finished chunks. Credentials for the Hub come from the environment
+    (HF_TOKEN).
+    """
+    encode, build = _settings(settings)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    options = {"config_name": config_name, "revision": revision}
+    job = Build(source, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
+    if only_estimate or build.rebuild or job.find(writer.cache_dir) is None:
+        estimate = estimate_size(job)
+        if only_estimate:
+            _tell_estimate(estimate, writer.cache_dir, as_json)
+            return
+        if not as_json:
+            click.echo(_one_line(estimate), err=True)
+        if not no_space_check:
+            check_space(job, estimate, writer.cache_dir)
+    started = time.perf_counter()
+    summary = build_cache(job, build, writer)
+    _tell_summary(summary, time.perf_counter() - started, as_json)
+
+
+def _settings(settings: dict[str, Any]) -> tuple[EncodeSettings, BuildSettings]:
+    """The two kinds of settings, from the options that carry their names."""
+    encode = {name: settings.pop(name) for name in tuple(settings) if name in EncodeSettings.__dataclass_fields__}
+    return EncodeSettings(**encode), BuildSettings(**settings)
+
+
+def _one_line(estimate: SizeEstimate) -> str:
+    if estimate.num_bytes is None:
+        return (
+            f"estimate: unknown size; the source does not tell its length ({estimate.sampled} examples were looked at)"
+        )
+    told = "" if estimate.is_whole else f", told from the first {estimate.sampled:,}"
+    return (
+        f"estimate: {estimate.examples:,} examples, about {estimate.features:,} segments, "
+        f"{shown_bytes(estimate.num_bytes)} ({shown_bytes(estimate.peak_bytes or 0)} while it is built){told}"
+    )
+
+
+def _tell_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> None:
+    fields = {
+        "sampled": estimate.sampled,
+        "examples": estimate.examples,
+        "features": estimate.features,
+        "num_bytes": estimate.num_bytes,
+        "peak_bytes": estimate.peak_bytes,
+        "free_bytes": free_bytes(cache_dir),
+    }
+    if as_json:
+        print_json(fields)
+    else:
+        print_fields({name: "unknown" if value is None else value for name, value in fields.items()})
+
+
+def _tell_summary(summary: BuildSummary, seconds: float, as_json: bool) -> None:
+    fields: dict[str, Any] = {
+        "cache": str(summary.directory),
+        "segments": summary.features,
+        "documents": summary.documents,
+        "contexts": summary.contexts,
+        "bytes": summary.num_bytes,
+        **{f"answers {status}": count for status, count in summary.alignment.items()},
+        "answers in no segment": summary.documents_without_answer_segment,
+        "examples dropped": summary.dropped_examples,
+        "seconds": round(seconds, 2),
+    }
+    if as_json:
+        print_json({name.replace(" ", "_"): value for name, value in fields.items()})
+    else:
+        print_fields(fields)

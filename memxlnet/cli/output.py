@@ -1,0 +1,87 @@
+"""What commands print: aligned tables on a terminal, tab-separated lines where the output goes elsewhere, or JSON."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def is_terminal() -> bool:
+    """Whether the output is read by a person."""
+    return sys.stdout.isatty()
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> None:
+    """Print rows under column names: whole and tab-separated where the output is piped.
+
+    Args:
+        columns: Names of the columns.
+        rows: The values, by column.
+        numbers: Columns that are aligned on the right.
+    """
+    if not is_terminal():
+        for row in (columns, *rows):
+            click.echo("\t".join(_one_line(value) for value in row))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(name, justify="right" if name in set(numbers) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_plain(_one_line(value)) for value in row))
+    Console(highlight=False).print(table)
+
+
+def print_fields(fields: Mapping[str, object]) -> None:
+    """Print names and values, one pair a line."""
+    if not is_terminal():
+        for name, value in fields.items():
+            click.echo(f"{name}\t{_one_line(value)}")
+        return
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        click.echo(f"{click.style(name.ljust(width), bold=True)}  {_one_line(value)}")
+
+
+def print_title(title: str) -> None:
+    """Print the title of what follows, behind an empty line."""
+    click.echo()
+    click.echo(click.style(title, bold=True) if is_terminal() else f"# {title}")
+
+
+def shown_bytes(size: int | float) -> str:
+    """A number of bytes in decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:,.3g} TB"
+
+
+def _one_line(value: object) -> str:
+    """A value on one line: a name from a source may hold anything, escape sequences of a terminal included."""
+    text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and is_terminal() else str(value)
+    return printable(text).replace("\n", "\\n")
+
+
+def printable(text: str) -> str:
+    """Text whose control characters, but for line ends, are shown as escapes: none of them reaches a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def _plain(text: str) -> str:
+    """Text in which rich finds no markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,64 @@
+"""Arguments and options that several commands share."""
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from memxlnet.settings import DEFAULT_CACHE_DIR
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+cache_dir_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CACHE_DIR,
+    show_default=True,
+    envvar="MEMXLNET_CACHE_DIR",
+    show_envvar=True,
+    help="Directory of all caches.",
+)
+
+cache_argument = click.argument("cache", type=click.Path(path_type=Path))
+
+
+def _log(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:
+    if verbose:
+        logging.getLogger("memxlnet").setLevel(logging.INFO)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log,
+    help="Log what is done, on standard error.",
+)
+
+
+def shared(**others: str) -> Callable[[Command], Command]:
+    """What all commands share: ``--verbose``, and errors that name options where the library names its parameters.
+
+    Args:
+        **others: Parameters of the library with the options that stand for them; an option of the same name is found.
+    """
+
+    def decorate(function: Command) -> Command:
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            context = click.get_current_context()
+            own = {
+                str(parameter.name): parameter.opts[0]
+                for parameter in context.command.params
+                if isinstance(parameter, click.Option)
+            }
+            context.obj.update(own | others)
+            return function(*args, **kwargs)
+
+        return verbose_option(wrapped)  # type: ignore[return-value]
+
+    return decorate

@@ -1,0 +1,53 @@
+"""Plots of the statistics of a cache."""
+
+from pathlib import Path
+from typing import Any
+
+from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
+from memxlnet.load.statistics import CacheStatistics
+
+_SUFFIXES = (".png", ".svg", ".pdf")
+
+
+def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None:
+    """Draw segments per document, answers by time step, and padding by size of a group.
+
+    Args:
+        statistics: What is drawn.
+        title: Title of the figure.
+        path: The file, whose suffix names its kind; one that is there is replaced.
+
+    Raises:
+        SettingsError: The suffix is none of a plot.
+        MissingLibraryError: matplotlib is not installed.
+        CacheDirectoryError: The file cannot be written.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise SettingsError(f"--plot: expected a file that ends in {', '.join(_SUFFIXES)}, found {str(path)!r}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingLibraryError("--plot: expected matplotlib, found none; pip install 'memxlnet[plot]'") from error
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
+    _draw_counts(left, statistics.segments_per_document, "segments of a document", "documents")
+    _draw_counts(middle, statistics.answer_time_steps, "time step of the answer's first segment", "documents")
+    for name, label in (("aligned", "aligned"), ("grouped", "grouped by length"), ("refilled", "refilled lanes")):
+        shares = [100 * getattr(padding, name) for padding in statistics.padding.values()]
+        right.plot(list(statistics.padding), shares, marker="o", label=label)
+    right.set_xscale("log", base=2)
+    right.set(xlabel="documents in a group", ylabel="padding, % of lanes", ylim=(0, None))
+    right.legend()
+    figure.suptitle(title, parse_math=False)
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise CacheDirectoryError(f"{path}: cannot be written: {error.strerror}; choose another file") from error
+
+
+def _draw_counts(axes: Any, counts: dict[int, int], name: str, unit: str) -> None:
+    axes.bar(list(counts), list(counts.values()), width=0.9)
+    axes.set(xlabel=name, ylabel=unit)
+    if max(counts.values(), default=0) > 100 * max(min(counts.values(), default=1), 1):
+        axes.set_yscale("log")
+    axes.xaxis.get_major_locator().set_params(integer=True)

@@ -1,0 +1,23 @@
+"""``memxlnet pull``."""
+
+from pathlib import Path
+
+import click
+
+from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.remote.pull import pull
+
+
+@click.command("pull")
+@click.argument("url")
+@cache_dir_option
+@click.option("--replace", is_flag=True, help="Fetch it anew even where it is there.")
+@click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
+@shared()
+def command(url: str, cache_dir: Path, replace: bool, progress: bool | None) -> None:
+    """Fetch the cache at URL into a directory of caches, and print where it lies.
+
+    Every file is checked on arrival. What an interrupted transfer brought is not fetched again. Credentials come from
+    the environment, as the store's own tools take them.
+    """
+    click.echo(pull(url, cache_dir, replace=replace, progress=progress))

@@ -1,0 +1,75 @@
+"""``memxlnet quickstart``."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from memxlnet.cli.parameters import shared
+from memxlnet.cli.tokenizers import load_tokenizer
+from memxlnet.sample import sample_file, sample_tokenizer_directory
+
+
+@click.command("quickstart")
+@click.option("--tokenizer", help="Name or directory of a tokenizer.  [default: the bundled small one]")
+@click.option(
+    "--cache-dir", type=click.Path(path_type=Path), help="Directory of the cache.  [default: a temporary one]"
+)
+@click.option("--max-seq-length", type=int, default=128, show_default=True, help="Tokens in a row.")
+@click.option("--doc-stride", type=int, default=32, show_default=True, help="Overlap of two segments in tokens.")
+@click.option("--memory-tokens", type=int, default=4, show_default=True, help="Memory slots, 0 for none.")
+@click.option("--batch-size", type=int, default=4, show_default=True, help="Documents in a group.")
+@shared(memory_num_tokens="--memory-tokens")
+def command(
+    tokenizer: str | None,
+    cache_dir: Path | None,
+    max_seq_length: int,
+    doc_stride: int,
+    memory_tokens: int,
+    batch_size: int,
+) -> None:
+    """Build a cache of the bundled sample, load it lazily, iterate it, and print a summary."""
+    name = tokenizer or str(sample_tokenizer_directory())
+    if cache_dir is not None:
+        _run(name, cache_dir, max_seq_length, doc_stride, memory_tokens, batch_size)
+        return
+    with tempfile.TemporaryDirectory(prefix="memxlnet-") as directory:
+        _run(name, Path(directory), max_seq_length, doc_stride, memory_tokens, batch_size)
+
+
+def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memory_tokens: int, batch_size: int) -> None:
+    # torch takes seconds to load: help and wrong options come without it.
+    from memxlnet.data.dataset import create_dataloader, create_dataset_from_cache
+
+    tokenizer = load_tokenizer(name, memory_tokens)
+    started = time.perf_counter()
+    dataset = create_dataset_from_cache(
+        sample_file(),
+        "sample",
+        cache_dir,
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        tokenizer=tokenizer,
+    )
+    built = time.perf_counter()
+    loader = create_dataloader(dataset, batch_size, shuffle=True, num_workers=1)
+    steps = rows = 0
+    for group in loader:
+        for step in group:
+            steps += 1
+            rows += int(step["document_mask"].sum())
+    iterated = time.perf_counter()
+    manifest = dataset.manifest
+    documents = dataset.cache.num_documents
+    answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items())
+    for line in (
+        f"cache      {dataset.directory}",
+        f"built      {len(dataset)} segments of {documents} documents in {built - started:.2f} s",
+        f"size       {manifest.num_bytes / len(dataset):.0f} bytes a segment, {manifest.num_bytes} in all",
+        f"segments   {len(dataset) / documents:.1f} a document, at most {int(dataset.documents.num_segments.max())}",
+        f"answers    {answers}",
+        f"vocabulary {manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
+        f"iterated   {rows} rows in {steps} steps of {len(loader)} groups in {iterated - built:.2f} s",
+    ):
+        click.echo(line)

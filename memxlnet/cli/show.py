@@ -1,0 +1,157 @@
+"""``memxlnet show``."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+from tokenizers import Tokenizer
+
+from memxlnet.cli.caches import find_directory
+from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
+from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.errors import CacheDamagedError, RowIndexError
+from memxlnet.load.document_map import DocumentMap
+from memxlnet.load.segments import SegmentReader
+from memxlnet.store.cache import Cache
+
+_TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "role")
+
+
+@click.command("show")
+@cache_argument
+@click.argument("row", type=int, required=False)
+@click.option("--id", "example_id", help="Show a segment of the document with this id.")
+@click.option(
+    "--segment", type=int, help="Which segment of it.  [default: the first that holds the whole answer, or 0]"
+)
+@click.option("--tokens/--no-tokens", default=True, show_default=True, help="List the tokens.")
+@json_option
+@shared()
+def command(
+    cache: Path, row: int | None, example_id: str | None, segment: int | None, tokens: bool, as_json: bool
+) -> None:
+    """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
+
+    Rows count from 0; negative ones from the end, behind --. The tokens are those of the cache's own tokenizer.json.
+    """
+    if (row is None) == (example_id is None):
+        raise click.UsageError("expected a ROW or --id ID, and not both")
+    if segment is not None and example_id is None:
+        raise click.UsageError("--segment belongs to --id ID")
+    opened = Cache(find_directory(cache))
+    found = _row(opened, row) if example_id is None else _row_of(opened, example_id, segment)
+    shown = _read(opened, found)
+    if as_json:
+        print_json(shown)
+        return
+    _print(shown)
+    if tokens:
+        print_title("tokens")
+        rows = [tuple(token[name] for name in _TOKEN_COLUMNS) for token in shown["tokens"]]
+        print_table(_TOKEN_COLUMNS, rows, ("position", "id", "type", "start", "stop"))
+
+
+def _row(cache: Cache, row: int | None) -> int:
+    if row is None or not -cache.num_rows <= row < cache.num_rows:
+        raise RowIndexError(f"ROW: expected one from {-cache.num_rows} to {cache.num_rows - 1}, found {row}")
+    return row % cache.num_rows
+
+
+def _row_of(cache: Cache, example_id: str, segment: int | None) -> int:
+    rows = DocumentMap(cache)[example_id]
+    if segment is None:
+        return next((row for row in rows if _value(cache, "has_answer_in_segment", row)), rows[0])
+    if not -len(rows) <= segment < len(rows):
+        raise RowIndexError(f"--segment: expected one of the {len(rows)} of {example_id!r}, found {segment}")
+    return rows[segment]
+
+
+def _value(cache: Cache, name: str, row: int) -> Any:
+    """A value of the features table, a view."""
+    shard = next(shard for shard in cache.features if row < shard.row_stop)
+    return shard.columns[name][row - shard.row_start]
+
+
+def _read(cache: Cache, row: int) -> dict[str, Any]:
+    """Everything about a segment, as JSON values."""
+    segment = SegmentReader(cache).metadata(row)
+    offsets = segment.pop("offset_mapping")
+    tokens = _tokens(cache, row, segment, offsets)
+    context = segment.pop("context")
+    in_context = [token for token in tokens if token["role"] in ("context", "answer")]
+    start, stop = (in_context[0]["start"], in_context[-1]["stop"]) if in_context else (0, 0)
+    answer_start, answer_stop = segment["chosen_answer_char_span"]
+    return {
+        "cache": str(cache.directory),
+        "row": row,
+        "document": int(_value(cache, "document", row)),
+        **segment,
+        "start_position": int(_value(cache, "start_positions", row)),
+        "end_position": int(_value(cache, "end_positions", row)),
+        "context_char_span": (start, stop),
+        "context": context[start:stop],
+        "answer_in_context": (max(answer_start - start, 0), min(answer_stop, stop) - start)
+        if start < answer_stop and answer_start < stop and answer_start >= 0
+        else None,
+        "tokens": tokens,
+    }
+
+
+def _tokens(cache: Cache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
+    """The tokens of a row that are no padding."""
+    try:
+        tokenizer = Tokenizer.from_file(os.fspath(cache.tokenizer_file))
+    except Exception as error:
+        raise CacheDamagedError(f"{cache.tokenizer_file}: cannot be read: {error}; run 'memxlnet verify'") from error
+    first, count = (int(_value(cache, name, row)) for name in ("context_row_start", "context_token_count"))
+    question = int(_value(cache, "question_row_start", row))
+    answer = range(int(_value(cache, "start_positions", row)), int(_value(cache, "end_positions", row)) + 1)
+    memory = range(cache.manifest.layout.num_memory_tokens)
+    ids, mask, types = (_value(cache, name, row) for name in ("input_ids", "attention_mask", "token_type_ids"))
+    found = []
+    for position in range(len(ids)):
+        if not mask[position]:
+            continue
+        start, stop = offsets[position].tolist()
+        role, text = "special", ""
+        if first <= position < first + count:
+            role, text = "context", segment["context"][start:stop]
+            if segment["has_answer_in_segment"] and position in answer:
+                role = "answer"
+        elif position - segment["mem_write_start"] in memory:
+            role = "memory write"
+        elif position - segment["mem_read_start"] in memory:
+            role = "memory read"
+        elif position >= question and (stop or start):
+            role, text = "question", segment["question"][start:stop]
+        token = tokenizer.id_to_token(int(ids[position]))
+        values = (position, int(ids[position]), token, int(types[position]), start, stop, text, role)
+        found.append(dict(zip(_TOKEN_COLUMNS, values, strict=True)))
+    return found
+
+
+def _print(shown: dict[str, Any]) -> None:
+    span = shown["chosen_answer_char_span"]
+    where = f"characters {span[0]} to {span[1]}" if shown["has_answer"] else "none"
+    holds = "whole" if shown["has_answer_in_segment"] else "not, or not whole"
+    print_fields(
+        {
+            "row": shown["row"],
+            "id": shown["example_id"],
+            "segment": f"{shown['segment_index']} of {shown['total_segments']}",
+            "question": shown["question"],
+            "answer": f"{shown['chosen_answer_text']!r} ({where}; this segment holds it {holds})"
+            if shown["has_answer"]
+            else "none",
+            "positions": f"{shown['start_position']} to {shown['end_position']} (cls {shown['cls_index']})",
+            "context characters": "{} to {}".format(*shown["context_char_span"]),
+        }
+    )
+    print_title("context")
+    start, stop = shown["answer_in_context"] or (0, 0)
+    text = shown["context"]
+    before, marked, after = map(printable, (text[:start], text[start:stop], text[stop:]))
+    if marked:
+        marked = click.style(marked, reverse=True) if is_terminal() else f"[[{marked}]]"
+    click.echo(before + marked + after)

@@ -1,0 +1,112 @@
+"""``memxlnet stats``."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memxlnet.cli.caches import find_directory
+from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title
+from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.plots import draw_statistics
+from memxlnet.evaluate import AnswerCeiling, answer_ceiling
+from memxlnet.load.statistics import CacheStatistics, read_statistics
+from memxlnet.store.cache import Cache
+
+_BAR = 40
+_BINS = 20
+_FEW_RECURRENT = 0.1
+
+
+@click.command("stats")
+@cache_argument
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the histograms into this .png, .svg or .pdf file.")
+@json_option
+@shared()
+def command(cache: Path, plot: Path | None, as_json: bool) -> None:
+    """Tell what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
+    opened = Cache(find_directory(cache))
+    statistics, ceiling = read_statistics(opened), answer_ceiling(opened)
+    if plot is not None:
+        draw_statistics(statistics, opened.directory.name, plot)
+    if as_json:
+        print_json(_as_json(statistics, ceiling))
+        return
+    _print_counts(statistics, ceiling)
+    print_title("segments per document")
+    _print_histogram("segments", statistics.segments_per_document)
+    print_title("time step of the first segment that holds the whole answer")
+    _print_histogram("time step", statistics.answer_time_steps)
+    if statistics.answer_time_steps:
+        print_title("answers past step k: what a model without memory of earlier segments, or cut there, cannot reach")
+        steps = [step for step in (0, 1, 2, 4, 8, 16, 32, 64, 128) if step <= max(statistics.answer_time_steps)]
+        print_table(("k", "share"), [(step, f"{statistics.answers_past(step):.2%}") for step in steps], ("k", "share"))
+    print_title("share of padding in the lanes of a shuffled epoch, by documents in a group")
+    print_table(
+        ("group", "aligned", "grouped by length", "refilled"),
+        [
+            (size, f"{shares.aligned:.1%}", f"{shares.grouped:.1%}", f"{shares.refilled:.1%}")
+            for size, shares in statistics.padding.items()
+        ],
+        ("group", "aligned", "grouped by length", "refilled"),
+    )
+    if statistics.recurrent_share < _FEW_RECURRENT:
+        click.echo()
+        click.echo(
+            f"Only {statistics.recurrent_share:.1%} of the documents have more than one segment: recurrent memory has "
+            "almost nothing to carry here. Shorter rows (max_seq_length) or longer documents change that."
+        )
+
+
+def _print_counts(statistics: CacheStatistics, ceiling: AnswerCeiling) -> None:
+    print_fields(
+        {
+            "documents": statistics.documents,
+            "segments": statistics.segments,
+            "segments a document": f"{statistics.segments / statistics.documents:.3f}",
+            "documents with several": f"{statistics.recurrent_share:.2%}",
+            "tokens an epoch": statistics.tokens,
+            "of them contexts'": statistics.context_tokens,
+            "padding within rows": f"{1 - statistics.tokens / statistics.row_tokens:.1%}",
+            "answers no segment holds": statistics.without_answer_segment,
+            "answers not found": ceiling.dropped,
+            "answers cut by tokens": ceiling.inexact,
+            "best exact match": f"{ceiling.exact_match:.2f}",
+        }
+    )
+
+
+def _print_histogram(name: str, counts: dict[int, int]) -> None:
+    """A histogram with a bar for each value, or for each of some ranges where there are many values."""
+    total = max(sum(counts.values()), 1)
+    binned = _binned(counts)
+    most = max(binned.values(), default=1)
+    rows = [(label, count, f"{count / total:.2%}", "#" * round(_BAR * count / most)) for label, count in binned.items()]
+    if is_terminal():
+        print_table((name, "documents", "share", ""), rows, (name, "documents", "share"))
+    else:
+        print_table((name, "documents", "share"), [row[:3] for row in rows])
+
+
+def _binned(counts: dict[int, int]) -> dict[str, int]:
+    values = sorted(counts)
+    if not values:
+        return {}
+    width = -(-(values[-1] - values[0] + 1) // _BINS)
+    found: dict[str, int] = {}
+    for value in values:
+        start = values[0] + (value - values[0]) // width * width
+        label = str(start) if width == 1 else f"{start}-{start + width - 1}"
+        found[label] = found.get(label, 0) + counts[value]
+    return found
+
+
+def _as_json(statistics: CacheStatistics, ceiling: AnswerCeiling) -> dict[str, Any]:
+    return {
+        **asdict(statistics),
+        "row_tokens": statistics.row_tokens,
+        "recurrent_share": statistics.recurrent_share,
+        "answers_past": {step: statistics.answers_past(step) for step in statistics.answer_time_steps},
+        "ceiling": asdict(ceiling),
+    }

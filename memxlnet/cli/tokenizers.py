@@ -1,0 +1,41 @@
+"""Tokenizers by name or directory."""
+
+from pathlib import Path
+from typing import Any
+
+from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.errors import SettingsError, TokenizerError
+
+_VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
+
+
+def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
+    """Load a tokenizer by name or directory.
+
+    A directory of XLNet's files alone has no configuration that tells its class, so the name does.
+
+    Args:
+        name: Name on the Hub, or a directory.
+        memory_tokens: Memory slots that are added; 0 for none.
+
+    Raises:
+        SettingsError: The number of memory slots is negative.
+        TokenizerError: There is none, or its files cannot be read.
+    """
+    if memory_tokens < 0:
+        raise SettingsError(f"memory_num_tokens: expected an integer of at least 0, found {memory_tokens}")
+    # transformers takes seconds to load: only now is it needed.
+    from transformers import AutoTokenizer, XLNetTokenizerFast
+
+    directory = Path(name)
+    kind = XLNetTokenizerFast if "xlnet" in directory.name.lower() else AutoTokenizer
+    if directory.is_dir() and not any((directory / file).is_file() for file in _VOCABULARIES):
+        # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
+        raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
+    try:
+        tokenizer = kind.from_pretrained(name)
+    except Exception as error:
+        raise TokenizerError(f"tokenizer {name!r}: cannot be loaded: {error}") from error
+    if memory_tokens:
+        configure_memory_tokens(tokenizer, memory_tokens)
+    return tokenizer

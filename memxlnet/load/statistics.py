@@ -1,0 +1,149 @@
+"""What recurrence finds in a cache: segments of documents, where answers lie, what padding costs. NumPy only."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.load.document_map import DocumentMap
+from memxlnet.load.document_windows import Documents, DocumentWindows
+from memxlnet.load.order import Order, grouped_by_length, shuffled
+from memxlnet.load.plan import AlignedPlan, Ranks
+from memxlnet.load.refilled import RefilledPlan
+from memxlnet.store.cache import Cache
+
+GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Sizes of groups for which the share of padding is told."""
+
+_ROWS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class PaddingShares:
+    """Rows of a shuffled epoch that hold padding and no segment, from 0 to 1.
+
+    Attributes:
+        aligned: Groups of documents side by side.
+        grouped: Groups of documents of similar length.
+        refilled: Lanes that go on with another document.
+    """
+
+    aligned: float
+    grouped: float
+    refilled: float
+
+
+@dataclass(frozen=True)
+class CacheStatistics:
+    """What a cache holds.
+
+    Attributes:
+        documents: Number of documents.
+        segments: Number of segments, rows of an epoch.
+        max_seq_length: Tokens in a row.
+        segments_per_document: Documents by their number of segments, ascending.
+        answer_time_steps: Documents by the time step (from 0) of their first segment that holds the whole answer.
+        without_answer_segment: Documents with an answer that no segment holds whole.
+        padding: Shares of padding by the size of a group.
+        tokens: Tokens of an epoch that are no padding, special and memory tokens included.
+        context_tokens: Those of contexts, overlaps counted as often as they are read.
+    """
+
+    documents: int
+    segments: int
+    max_seq_length: int
+    segments_per_document: dict[int, int]
+    answer_time_steps: dict[int, int]
+    without_answer_segment: int
+    padding: dict[int, PaddingShares]
+    tokens: int
+    context_tokens: int
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of an epoch, the padding within rows included."""
+        return self.segments * self.max_seq_length
+
+    @property
+    def recurrent_share(self) -> float:
+        """Share of the documents that have more than one segment, from 0 to 1."""
+        return 1 - self.segments_per_document.get(1, 0) / self.documents
+
+    def answers_past(self, step: int) -> float:
+        """Share of the answers that no segment up to a time step holds whole, from 0 to 1; 0 where there is none."""
+        later = sum(count for place, count in self.answer_time_steps.items() if place > step)
+        return later / max(sum(self.answer_time_steps.values()), 1)
+
+
+def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> CacheStatistics:
+    """Read the statistics of a cache, in blocks: RAM is some 30 bytes a document.
+
+    Args:
+        cache: The cache.
+        group_sizes: Sizes of groups for which the share of padding is told.
+
+    Raises:
+        CacheDamagedError: A record batch is damaged.
+    """
+    documents = DocumentMap(cache).documents
+    manifest = cache.manifest
+    context_tokens = sum(int(shard.columns["context_token_count"].sum(dtype=np.int64)) for shard in cache.features)
+    tokens = context_tokens + _question_tokens(cache, documents) + cache.num_rows * manifest.layout.overhead
+    return CacheStatistics(
+        documents=cache.num_documents,
+        segments=cache.num_rows,
+        max_seq_length=manifest.max_seq_length,
+        segments_per_document=_counted(documents.num_segments),
+        answer_time_steps=_answer_time_steps(cache),
+        without_answer_segment=manifest.documents_without_answer_segment,
+        padding={size: _padding(documents, size) for size in group_sizes},
+        tokens=tokens,
+        context_tokens=context_tokens,
+    )
+
+
+def _counted(values: NDArray[np.integer]) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _question_tokens(cache: Cache, documents: Documents) -> int:
+    """Tokens of questions in all rows: every segment of a document holds its question."""
+    total = row = 0
+    for batch in cache.documents.batches():
+        counts = np.diff(batch["question_token_starts"].offsets.to_numpy())
+        total += int(counts @ documents.num_segments[row : row + batch.num_rows].astype(np.int64))
+        row += batch.num_rows
+    return total
+
+
+def _answer_time_steps(cache: Cache) -> dict[int, int]:
+    """Documents by the time step of the first segment that holds the whole answer."""
+    found: dict[int, int] = {}
+    before = -1
+    for shard in cache.features:
+        columns = shard.columns
+        for begin in range(0, shard.row_stop - shard.row_start, _ROWS_AT_ONCE):
+            part = slice(begin, begin + _ROWS_AT_ONCE)
+            holders = np.flatnonzero(columns["has_answer_in_segment"][part])
+            document = columns["document"][part][holders]
+            # Rows lie in order: a document's first holder is the one before which another document's lies.
+            first = np.flatnonzero(np.diff(document, prepend=before))
+            for step, count in _counted(columns["segment_index"][part][holders[first]]).items():
+                found[step] = found.get(step, 0) + count
+            before = int(document[-1]) if len(document) else before
+    return dict(sorted(found.items()))
+
+
+def _padding(documents: Documents, size: int) -> PaddingShares:
+    counts = documents.num_segments
+    windows = DocumentWindows(documents, None, "first", 0, 0, lambda rows: np.zeros(len(rows), np.int8))
+    alone = Ranks(0, 1)
+    order: Order = shuffled(len(counts), 0, 0)
+    grouped = grouped_by_length(counts, size, 0, 0, shuffle=True)
+    return PaddingShares(
+        aligned=AlignedPlan(windows, order, size, alone).size.padding_share,
+        grouped=AlignedPlan(windows, grouped, size, alone).size.padding_share,
+        refilled=RefilledPlan(windows, order, size, alone).size.padding_share,
+    )
