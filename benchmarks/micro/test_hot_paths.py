@@ -1,6 +1,8 @@
 """The hot paths one by one: plain tests, or with timing by ``pytest benchmarks/micro --benchmark-enable``."""
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,3 +79,16 @@ def test_encode_chunk(benchmark: Any, directory: Path) -> None:
     tables = benchmark.pedantic(Encoder.encode, setup=fresh, rounds=20)
     assert tables["documents"].num_rows == len(examples)
     assert tables["features"].num_rows >= len(examples)
+
+
+@pytest.mark.parametrize("command", ["--help", "ls", "info"])
+def test_command_line(benchmark: Any, directory: Path, command: str) -> None:
+    """From the start of the interpreter to its end; 0.3 s is what a person takes for at once."""
+    place = {"--help": [], "ls": [str(directory.parent)], "info": [str(directory)]}[command]
+    arguments = [sys.executable, "-m", "memxlnet.cli", command, *place]
+
+    def run() -> str:
+        return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+
+    shown = benchmark.pedantic(run, rounds=10)
+    assert "quickstart" in shown if command == "--help" else directory.name in shown
