@@ -1,0 +1,89 @@
+"""The best spans of every document so far: appended in any order, compacted so that RAM follows the documents."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.tokens import Ints
+from memxlnet.evaluate.inputs import Floats
+
+COMPACT_ABOVE = 1 << 16
+"""Candidates that may wait at least (2 MiB) before they are compacted."""
+
+
+class Candidates(NamedTuple):
+    """Spans of documents, 32 bytes each.
+
+    Attributes:
+        document: int64[spans].
+        start: int32[spans], the first token, counted from the context's first.
+        stop: int32[spans], one behind the last.
+        score: float64[spans].
+        row: int64[spans], the row whose logits gave the score.
+    """
+
+    document: Ints
+    start: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    score: Floats
+    row: Ints
+
+    def take(self, which: NDArray[np.bool_] | Ints) -> "Candidates":
+        """Some of them: copies."""
+        return Candidates._make(values[which] for values in self)
+
+
+def no_candidates() -> Candidates:
+    """None yet."""
+    kinds = (np.int64, np.int32, np.int32, np.float64, np.int64)
+    return Candidates._make(np.empty(0, kind) for kind in kinds)
+
+
+class CandidateBuffer:
+    """The best spans of every document; what comes out does not depend on the order in which they went in.
+
+    RAM is that of at most twice ``documents x n_best`` spans, or of `COMPACT_ABOVE`, and the sorting of these.
+
+    Args:
+        n_best: Spans kept of a document.
+        best: Compacted ones to begin with.
+    """
+
+    def __init__(self, n_best: int, best: Candidates | None = None):
+        self._n_best = n_best
+        self._best = no_candidates() if best is None else best
+        self._waiting: list[Candidates] = []
+        self._num_waiting = 0
+
+    def add(self, found: Candidates) -> None:
+        """Append spans, which the buffer keeps: the caller must not write to them."""
+        self._waiting.append(found)
+        self._num_waiting += len(found.row)
+        if self._num_waiting > max(COMPACT_ABOVE, len(self._best.row)):
+            self.best()
+
+    def best(self) -> Candidates:
+        """The best of each document, document by document, best first; arrays that no later call writes to."""
+        if self._waiting:
+            parts = zip(self._best, *self._waiting, strict=True)
+            self._best = compacted(Candidates._make(map(np.concatenate, parts)), self._n_best)
+            self._waiting, self._num_waiting = [], 0
+        return self._best
+
+
+def compacted(candidates: Candidates, n_best: int) -> Candidates:
+    """Keep each span of a document once, with its best score, and of a document the `n_best` best.
+
+    Of equal scores the earlier start wins, then the earlier end; a span is told with the smallest of the rows that gave
+    its best score. What is left out could not come in again: the spans before it only get better.
+    """
+    spans = candidates.take(
+        np.lexsort((candidates.row, -candidates.score, candidates.stop, candidates.start, candidates.document))
+    )
+    again = (np.diff(spans.document) == 0) & (np.diff(spans.start) == 0) & (np.diff(spans.stop) == 0)
+    spans = spans.take(np.concatenate([np.ones(min(len(spans.row), 1), np.bool_), ~again]))
+    spans = spans.take(np.lexsort((spans.stop, spans.start, -spans.score, spans.document)))
+    # A sorted column: the first place of each document is found by search.
+    rank = np.arange(len(spans.row)) - np.searchsorted(spans.document, spans.document, side="left")
+    return spans.take(rank < n_best)

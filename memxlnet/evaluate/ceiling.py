@@ -1,0 +1,95 @@
+"""What perfect logits can reach on a cache: how much its segments cost before a model is trained."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from memxlnet.evaluate.metrics import exact_match, scored_golds
+from memxlnet.evaluate.opened import CacheLike, open_cache
+from memxlnet.evaluate.predictions import SpanCutter
+from memxlnet.store.cache import Cache
+
+_COLUMNS = (
+    "context",
+    "answer_token_start",
+    "answer_token_stop",
+    "num_answer_segments",
+    "alignment",
+    "answer_texts",
+)
+
+
+@dataclass(frozen=True)
+class AnswerCeiling:
+    """What logits that point to the labels of every segment reach, with spans of any length.
+
+    `dropped`, `unreachable` and `inexact` have no document in common; all others are right. A document whose gold
+    answers all have an empty normal form (such as "The") is right with no answer, and is none of the three.
+
+    Attributes:
+        documents: Documents of the cache.
+        answerable: Those with a gold answer.
+        dropped: Those whose gold answers stand nowhere in the context (alignment "dropped").
+        unreachable: Those with a span that no segment holds whole: longer than the overlap, or cut off by `max_n_segs`.
+        inexact: Those whose span is reached, but the text of its tokens is no gold answer under the official
+            normalisation.
+        exact_match: Exact match of the official metric over the documents, in percent.
+        dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures.
+    """
+
+    documents: int
+    answerable: int
+    dropped: int
+    unreachable: int
+    inexact: int
+    exact_match: float
+    dropped_examples: int
+
+
+def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
+    """Count which documents perfect logits would answer; needs no model.
+
+    Documents are read in record batches and contexts one by one: RAM does not grow with the cache.
+
+    Args:
+        cache: A cache, a dataset over one, or the directory of a published one.
+
+    Raises:
+        SettingsError: `cache` is none of these.
+        CacheError: The directory holds no cache, or a damaged one.
+    """
+    opened = open_cache(cache)
+    cutter = SpanCutter(opened)
+    counts: Counter[str] = Counter()
+    for document in _read_documents(opened):
+        counts["answerable"] += bool(document["answer_texts"])
+        counts[_outcome(document, cutter)] += 1
+    wrong = counts["dropped"] + counts["unreachable"] + counts["inexact"]
+    return AnswerCeiling(
+        documents=opened.num_documents,
+        answerable=counts["answerable"],
+        dropped=counts["dropped"],
+        unreachable=counts["unreachable"],
+        inexact=counts["inexact"],
+        exact_match=100.0 * (opened.num_documents - wrong) / opened.num_documents,
+        dropped_examples=opened.manifest.dropped_examples,
+    )
+
+
+def _read_documents(cache: Cache) -> Iterator[dict[str, Any]]:
+    for batch in cache.documents.batches():
+        columns = [batch[name].to_pylist() for name in _COLUMNS]
+        for values in zip(*columns, strict=True):
+            yield dict(zip(_COLUMNS, values, strict=True))
+
+
+def _outcome(document: dict[str, Any], cutter: SpanCutter) -> str:
+    golds = scored_golds(document["answer_texts"])
+    if document["num_answer_segments"]:
+        start, stop = document["answer_token_start"], document["answer_token_stop"]
+        text = cutter.cut(document["context"], start, stop).text
+        return "right" if any(exact_match(gold, text) for gold in golds) else "inexact"
+    if golds == [""]:
+        return "right"
+    return "dropped" if document["alignment"] == "dropped" else "unreachable"

@@ -1,0 +1,277 @@
+"""From the logits of segments to one answer for each document."""
+
+import math
+import os
+from collections.abc import Iterator
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.errors import CacheMismatchError, SettingsError
+from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
+from memxlnet.evaluate.inputs import Floats
+from memxlnet.evaluate.json_files import as_file, write_json_object
+from memxlnet.evaluate.opened import CacheLike, open_cache
+from memxlnet.evaluate.predictions import (
+    DocumentPrediction,
+    Judgement,
+    logistic,
+    n_best_entries,
+    no_answer_entry,
+)
+from memxlnet.evaluate.scoring import LogitReader
+from memxlnet.settings import check_bool, positive_int
+from memxlnet.store.cache import Cache
+from memxlnet.store.rules import read_dropped
+
+_SETTINGS = ("n_best", "max_answer_length", "null_threshold")
+
+
+class AnswerCollector:
+    """Joins the logits of all segments of a document: its n-best spans, the score of no answer, its answer.
+
+    A span is a pair of a start and an end token of the context part of one segment, the end not before the start, and
+    scores the start logit plus the end logit; the same tokens seen in several segments are one span with its best
+    score. No answer scores the least sum at ``cls`` over the document's segments, as in the SQuAD post-processing of
+    Hugging Face's examples. The search is exact, and what comes out depends neither on the order of the rows nor on
+    the batches. Everything is read from the columns of the cache; nothing is tokenized.
+
+    RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 8 bytes
+    a document and one byte a row. A collector can be pickled, to send it to another rank: it carries the path of the
+    cache and what it has collected.
+
+    Args:
+        cache: A cache, a dataset over one, or the directory of a published one.
+        n_best: Spans kept of a document.
+        max_answer_length: Tokens of a span at most; None for any number.
+        null_threshold: There is no answer where the score of no answer exceeds that of the best span by more.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        CacheError: The directory holds no cache, or a damaged one.
+    """
+
+    def __init__(
+        self,
+        cache: CacheLike,
+        *,
+        n_best: int = 20,
+        max_answer_length: int | None = 30,
+        null_threshold: float = 0.0,
+    ):
+        self.n_best = positive_int("n_best", n_best)
+        hint = " (or None for any number of tokens)"
+        limited = max_answer_length is not None
+        self.max_answer_length = positive_int("max_answer_length", max_answer_length, hint) if limited else None
+        self.null_threshold = _finite("null_threshold", null_threshold)
+        self._open(open_cache(cache))
+        self._seen: NDArray[np.bool_] = np.zeros(self.cache.num_rows, np.bool_)
+        self._null_scores: Floats = np.full(self.cache.num_documents, np.inf)
+        self._buffer = CandidateBuffer(self.n_best)
+
+    def _open(self, cache: Cache) -> None:
+        self.cache = cache
+        self._reader = LogitReader(cache)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **{name: getattr(self, name) for name in _SETTINGS},
+            "directory": str(self.cache.directory.absolute()),
+            "in_memory": self.cache.in_memory,
+            "fingerprint": self.cache.manifest.fingerprint,
+            "seen": self._seen,
+            "null_scores": self._null_scores,
+            "best": tuple(self._buffer.best()),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name in _SETTINGS:
+            setattr(self, name, state[name])
+        self._open(Cache(Path(state["directory"]), state["in_memory"]))
+        self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
+        # Copies: what crossed a process border may be read-only, and what did not belongs to somebody else.
+        self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])
+        self._buffer = CandidateBuffer(self.n_best, Candidates(*state["best"]))
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in _SETTINGS)
+        seen = f"{len(self._seen) - self.num_missing_rows} of {len(self._seen)} rows"
+        return f"{type(self).__name__}({str(self.cache.directory)!r}, {settings}; {seen})"
+
+    @property
+    def num_missing_rows(self) -> int:
+        """Rows whose logits have not been added."""
+        return len(self._seen) - int(np.count_nonzero(self._seen))
+
+    def add(self, rows: Any, start_logits: Any, end_logits: Any) -> None:
+        """Add the logits of some rows. Either all of them are taken, or none: an error leaves everything as it was.
+
+        Args:
+            rows: int64[B], rows of the cache, such as the ``rows`` of a step; -1 is a lane without a segment, whose
+                logits are ignored. Rows may come in any order; one that comes again changes nothing, or, with other
+                logits, adds the spans of these.
+            start_logits: floating[B, max_seq_length]: a tensor (of any device, also bfloat16, also one that needs
+                gradients), an array or nested sequences. Only the tokens of the context and ``cls`` are looked at; -inf
+                rules a token out. Read, not kept.
+            end_logits: The same for the end.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: A shape or type is wrong, or a logit is NaN, +inf or above 1e300.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        checked = self._reader.check(rows, start_logits, end_logits)
+        for scored in checked.search(self.n_best, self.max_answer_length):
+            np.minimum.at(self._null_scores, scored.document, scored.null_score)
+            self._buffer.add(scored.spans)
+        self._seen[checked.rows] = True
+
+    def merge(self, other: "AnswerCollector") -> None:
+        """Take over what another collector has collected, such as that of another rank; it stays as it is.
+
+        Raises:
+            SettingsError: It is no collector, or has other settings.
+            CacheMismatchError: It is over another cache.
+        """
+        if not isinstance(other, AnswerCollector):
+            raise SettingsError(f"other: expected an AnswerCollector, found {type(other).__name__}")
+        for name in _SETTINGS:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise SettingsError(
+                    f"other: {name}: expected {mine!r} as in this collector, found {theirs!r}; make the collectors of "
+                    "all ranks with the same settings"
+                )
+        self._check_fingerprint(other.cache.manifest.fingerprint, f"the collector over {other.cache.directory}")
+        self._seen |= other._seen
+        np.minimum(self._null_scores, other._null_scores, out=self._null_scores)
+        self._buffer.add(other._buffer.best())
+
+    def _check_fingerprint(self, found: str, whose: str) -> None:
+        expected = self.cache.manifest.fingerprint
+        if found != expected:
+            raise CacheMismatchError(
+                f"{self.cache.directory}: expected a collector over this cache (fingerprint {expected[:16]}), found "
+                f"{whose} (fingerprint {found[:16]}); evaluate with the same cache on all ranks"
+            )
+
+    def predictions(self, *, allow_missing: bool = False) -> Iterator[DocumentPrediction]:
+        """What is predicted of each document, in the order of the source.
+
+        Args:
+            allow_missing: Go on where rows are missing: documents of which no segment was seen are passed over, of
+                others what was seen counts.
+
+        Returns:
+            An iterator over what was collected until this call.
+
+        Raises:
+            SettingsError: Rows are missing.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        return self._judgement(allow_missing).predictions()
+
+    def answers(self, *, allow_missing: bool = False) -> Iterator[tuple[str, str]]:
+        """Id and answer (empty for no answer) of each document, in the order of the source.
+
+        Examples that were dropped when the cache was built (`on_bad_example="drop"`) come last, with an empty answer:
+        the official metric counts them as it counts any other wrong answer, and does not pass them over.
+
+        Args:
+            allow_missing: As in `predictions`.
+
+        Raises:
+            SettingsError: Rows are missing.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        return self._with_dropped(self._judgement(allow_missing).answers(), "")
+
+    def write_predictions(self, path: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
+        """Write `answers` as the official SQuAD 2.0 evaluation script takes them: JSON, ``{id: text}``.
+
+        Args:
+            path: The file, UTF-8; replaced whole or not at all.
+            allow_missing: As in `predictions`.
+
+        Raises:
+            SettingsError: Rows are missing, or `path` is no path.
+            OSError: The file cannot be written.
+        """
+        file = as_file(path)
+        write_json_object(file, self.answers(allow_missing=allow_missing))
+
+    def write_no_answer_probabilities(self, path: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
+        """Write the file that the official SQuAD 2.0 evaluation script takes as ``--na-prob-file``.
+
+        It holds ``{id: probability}``: the logistic function of `DocumentPrediction.null_score_difference`, so that the
+        script's default threshold of 1 leaves the answers as they are and 0.5 is a `null_threshold` of 0. The
+        script itself empties the answers whose probability lies above its threshold, and looks for the best one.
+        Dropped examples have the probability 1.
+
+        Args:
+            path: The file; replaced whole or not at all.
+            allow_missing: As in `predictions`.
+
+        Raises:
+            SettingsError: Rows are missing, or `path` is no path.
+            OSError: The file cannot be written.
+        """
+        file, judged = as_file(path), self._judgement(allow_missing)
+        entries = (
+            (judged.example_id(document), logistic(float(judged.differences[document]))) for document in judged.seen()
+        )
+        write_json_object(file, self._with_dropped(entries, 1.0))
+
+    def write_n_best(self, path: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
+        """Write the n-best spans and no answer of each document as JSON, ``{id: [entry, ...]}``, best first.
+
+        An entry has ``text``, ``char_start`` and ``char_stop`` (half-open, Unicode code points of the context),
+        ``score`` and ``probability`` (a softmax over the document's entries). No answer is the entry with an empty
+        text and the characters -1; its score is null where it is not finite, and where the example was dropped.
+
+        Args:
+            path: The file, UTF-8; replaced whole or not at all.
+            allow_missing: As in `predictions`.
+
+        Raises:
+            SettingsError: Rows are missing, or `path` is no path.
+            OSError: The file cannot be written.
+        """
+        file, judged = as_file(path), self._judgement(allow_missing)
+        entries = ((one.example_id, n_best_entries(one)) for one in judged.predictions())
+        write_json_object(file, self._with_dropped(entries, [no_answer_entry(-math.inf, 1.0)]))
+
+    def _judgement(self, allow_missing: bool) -> Judgement:
+        if not check_bool("allow_missing", allow_missing) and not self._seen.all():
+            raise self._missing()
+        # A copy: what is added later must not reach what is being read.
+        return Judgement(self.cache, self._buffer.best(), self._null_scores.copy(), self.null_threshold)
+
+    def _missing(self) -> SettingsError:
+        rows = np.flatnonzero(~self._seen)
+        documents = np.unique(self._reader.documents_of(rows))
+        first = self.cache.documents.text("id", int(documents[0]))
+        return SettingsError(
+            f"{self.cache.directory}: expected the logits of all {len(self._seen)} rows, found none for {len(rows)} "
+            f"rows of {len(documents)} documents, the first of them {first!r:.120} (row {rows[0]}); read every "
+            "segment with create_evaluation_dataloader and merge the collectors of all ranks, or pass "
+            "allow_missing=True"
+        )
+
+    def _with_dropped(self, entries: Iterator[tuple[str, Any]], value: Any) -> Iterator[tuple[str, Any]]:
+        """The entries, then those of dropped examples; a document with the id of one stands for both."""
+        dropped = dict.fromkeys(example.id for example in read_dropped(self.cache))
+        for example_id, found in entries:
+            dropped.pop(example_id, None)
+            yield example_id, found
+        for example_id in dropped:
+            yield example_id, value
+
+
+def _finite(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+        raise SettingsError(f"{name}: expected a finite number, found {value!r}")
+    return float(value)

@@ -1,0 +1,88 @@
+"""What a training loop hands over, as checked NumPy arrays; torch tensors are known by their methods alone."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.tokens import Ints
+from memxlnet.errors import RowIndexError, SettingsError
+
+Floats = NDArray[np.float64]
+
+LARGEST_LOGIT = 1e300
+"""Above it, infinity included, a sum of two logits would be no number that can be compared."""
+
+
+def as_array(name: str, value: Any) -> NDArray[Any]:
+    """A tensor, array or sequence as an array; a view where that is possible, never to be written.
+
+    Args:
+        name: What it is called in an error.
+        value: A tensor of any device and floating type may need gradients; NumPy knows no bfloat16, so that becomes
+            float32.
+
+    Raises:
+        SettingsError: It is no array of numbers.
+    """
+    try:
+        if not hasattr(value, "detach"):
+            return np.asarray(value)
+        tensor = value.detach().cpu()
+        try:
+            return np.asarray(tensor.numpy())
+        except TypeError:
+            return np.asarray(tensor.float().numpy())
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise SettingsError(f"{name}: expected an array of numbers, found {type(value).__name__} ({error})") from error
+
+
+def as_lane_rows(value: Any, num_rows: int) -> Ints:
+    """The rows of lanes.
+
+    Args:
+        value: Integers in one dimension; -1 is a lane without a segment.
+        num_rows: Rows that there are.
+
+    Returns:
+        int64[lanes].
+
+    Raises:
+        RowIndexError: A row is out of range.
+        SettingsError: They are no integers in one dimension.
+    """
+    rows = as_array("rows", value)
+    if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
+        raise SettingsError(
+            f"rows: expected integers in one dimension, such as the 'rows' of a step, found {rows.dtype} "
+            f"{list(rows.shape)}"
+        )
+    wrong = (rows < -1) | (rows >= num_rows)
+    if wrong.any():
+        raise RowIndexError(
+            f"row {rows[np.argmax(wrong)]}: expected a row from 0 to {num_rows - 1}, or -1 for a lane without a segment"
+        )
+    return rows.astype(np.int64)
+
+
+def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
+    """The logits of lanes, in their own floating type.
+
+    Args:
+        name: What they are called in an error.
+        value: Floating point numbers, [lanes, length].
+        lanes: Lanes that there are rows of.
+        length: Tokens in a row of the cache.
+
+    Raises:
+        SettingsError: They have another shape, or are no floating point numbers.
+    """
+    logits = as_array(name, value)
+    if logits.shape != (lanes, length):
+        raise SettingsError(
+            f"{name}: expected the shape {[lanes, length]}, one value for each of the {length} tokens "
+            f"(max_seq_length) of {lanes} rows, found {list(logits.shape)}"
+        )
+    if logits.dtype.kind != "f":
+        raise SettingsError(f"{name}: expected floating point numbers, found {logits.dtype}")
+    return logits

@@ -1,0 +1,114 @@
+"""The official SQuAD 2.0 metric over the gold answers of a cache.
+
+After the evaluation script of SQuAD 2.0, ``evaluate-v2.0.py`` (Rajpurkar, Jia and Liang: Know What You Don't Know:
+Unanswerable Questions for SQuAD, 2018), which gives the same figures for the same answers.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+from memxlnet.errors import SettingsError
+from memxlnet.evaluate.opened import CacheLike, open_cache
+from memxlnet.settings import check_bool
+from memxlnet.store.cache import Cache
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+_Scores = list[tuple[float, float]]
+"""Exact match and F1 of each document, from 0 to 1."""
+
+
+def normalize_answer(text: str) -> str:
+    """The normal form under which the official script compares answers.
+
+    Lower case, without ASCII punctuation, without the articles a, an and the, runs of white space as one blank.
+
+    Args:
+        text: An answer.
+    """
+    bare = text.lower().translate(_WITHOUT_PUNCTUATION)
+    return " ".join(_ARTICLES.sub(" ", bare).split())
+
+
+def scored_golds(texts: Iterable[str]) -> list[str]:
+    """The gold answers that count: those with a normal form, or one empty text where there is none."""
+    return [text for text in texts if normalize_answer(text)] or [""]
+
+
+def exact_match(gold: str, predicted: str) -> int:
+    """1 where both have the same normal form, else 0."""
+    return int(normalize_answer(gold) == normalize_answer(predicted))
+
+
+def f1(gold: str, predicted: str) -> float:
+    """F1 of the words of both normal forms; where one has no words, 1 if neither has, else 0."""
+    gold_words, words = normalize_answer(gold).split(), normalize_answer(predicted).split()
+    if not gold_words or not words:
+        return float(gold_words == words)
+    shared = sum((Counter(gold_words) & Counter(words)).values())
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(words), shared / len(gold_words)
+    return 2 * precision * recall / (precision + recall)
+
+
+def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False) -> dict[str, float]:
+    """Exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
+
+    Only documents count. Examples that were dropped when the cache was built have none, and their golds are not kept;
+    the official script over the source counts them as well. Predictions of other ids are passed over, as there.
+
+    Args:
+        predictions: Answers by id, empty for no answer; ``dict(collector.answers())``.
+        cache: A cache, a dataset over one, or the directory of a published one.
+        allow_missing: Leave documents without a prediction out of every figure.
+
+    Returns:
+        ``exact`` and ``f1`` in percent and ``total``; with the prefix ``HasAns_`` the same over documents with a gold
+        answer, with ``NoAns_`` over those without one; a prefix that no document has is left out, as there.
+
+    Raises:
+        SettingsError: A prediction is missing or no text, or no document has one.
+        CacheDamagedError: A file of the cache is damaged.
+    """
+    if not isinstance(predictions, Mapping):
+        raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
+    opened, allowed = open_cache(cache), check_bool("allow_missing", allow_missing)
+    scores: dict[bool, _Scores] = {True: [], False: []}
+    every: _Scores = []
+    missing, first = 0, ""
+    for example_id, golds in _read_golds(opened):
+        if example_id not in predictions:
+            missing, first = missing + 1, first if missing else example_id
+            continue
+        predicted = predictions[example_id]
+        if not isinstance(predicted, str):
+            raise SettingsError(f"predictions: expected a text for {example_id!r:.120}, found {predicted!r:.80}")
+        counted = scored_golds(golds)
+        score = max(exact_match(gold, predicted) for gold in counted), max(f1(gold, predicted) for gold in counted)
+        every.append(score)
+        scores[bool(golds)].append(score)
+    if (missing and not allowed) or not every:
+        raise SettingsError(
+            f"predictions: expected one for each of the {opened.num_documents} documents of {opened.directory}, found "
+            f"none for {missing} of them, the first of them {first!r:.120}; give an empty text for no answer"
+            + ("" if allowed else ", or pass allow_missing=True")
+        )
+    return _figures("", every) | _figures("HasAns_", scores[True]) | _figures("NoAns_", scores[False])
+
+
+def _read_golds(cache: Cache) -> Iterator[tuple[str, list[str]]]:
+    """Id and gold answers of each document; RAM for one record batch."""
+    for batch in cache.documents.batches():
+        yield from zip(batch["id"].to_pylist(), batch["answer_texts"].to_pylist(), strict=True)
+
+
+def _figures(prefix: str, scores: _Scores) -> dict[str, float]:
+    if not scores:
+        return {}
+    total = len(scores)
+    exact, overlap = (100.0 * sum(values) / total for values in zip(*scores, strict=True))
+    return {f"{prefix}exact": exact, f"{prefix}f1": overlap, f"{prefix}total": total}

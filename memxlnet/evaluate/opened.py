@@ -1,0 +1,42 @@
+"""A cache, opened from what a caller has at hand."""
+
+import os
+from typing import Protocol
+
+from memxlnet.errors import SettingsError
+from memxlnet.store.cache import Cache
+from memxlnet.store.paths import as_directory
+
+
+class HasCache(Protocol):
+    """Anything that reads a cache, such as a dataset."""
+
+    @property
+    def cache(self) -> Cache:
+        """The cache."""
+
+
+CacheLike = Cache | HasCache | str | os.PathLike[str]
+"""An opened cache, a dataset over one, or the directory of a published one."""
+
+
+def open_cache(value: CacheLike) -> Cache:
+    """The cache that a caller means.
+
+    Args:
+        value: A cache, something with a ``cache``, or a directory.
+
+    Raises:
+        SettingsError: It is none of these.
+        CacheError: The directory holds no cache, a damaged one, or one of another format version.
+    """
+    if isinstance(value, Cache):
+        return value
+    found = getattr(value, "cache", None)
+    if isinstance(found, Cache):
+        return found
+    if isinstance(value, str | os.PathLike):
+        return Cache(as_directory("cache", value))
+    raise SettingsError(
+        f"cache: expected a cache, a dataset over one or the directory of one, found {type(value).__name__}"
+    )

@@ -1,0 +1,230 @@
+"""What is predicted of each document: its spans cut from the context, scores, and whether there is an answer at all."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.tokens import Ints
+from memxlnet.errors import CacheDamagedError
+from memxlnet.evaluate.candidates import Candidates
+from memxlnet.evaluate.inputs import Floats
+from memxlnet.store.cache import Cache
+from memxlnet.store.manifest import REBUILD
+
+
+@dataclass(frozen=True)
+class AnswerSpan:
+    """A span of a document's context.
+
+    Attributes:
+        text: Its text, exactly as it stands in the context.
+        char_start: Its first character in Unicode code points of the context.
+        char_stop: One behind its last character.
+        score: Start logit plus end logit, the best over all segments that hold the span.
+        probability: Its share under a softmax over the document's n-best spans and no answer.
+        row: The segment whose logits gave the score, the first of several.
+    """
+
+    text: str
+    char_start: int
+    char_stop: int
+    score: float
+    probability: float
+    row: int
+
+
+@dataclass(frozen=True)
+class DocumentPrediction:
+    """What is predicted of a document.
+
+    Attributes:
+        example_id: Its id.
+        text: The answer: the text of the best span, empty for no answer.
+        score: Score of the best span, -inf where there is none.
+        null_score: Score of no answer: the least start plus end logit of ``cls`` over the document's segments.
+        null_score_difference: `null_score` minus `score`; +inf where there is no span.
+        null_probability: Share of no answer under the softmax of `AnswerSpan.probability`.
+        spans: The n-best spans, best first, whether there is an answer or not.
+    """
+
+    example_id: str
+    text: str
+    score: float
+    null_score: float
+    null_score_difference: float
+    null_probability: float
+    spans: tuple[AnswerSpan, ...]
+
+
+class CutSpan(NamedTuple):
+    """A span of characters of a context, in Unicode code points, half-open, and its text."""
+
+    start: int
+    stop: int
+    text: str
+
+
+class SpanCutter:
+    """Cuts spans of tokens from contexts; the last context stays decoded, as documents that share one follow closely.
+
+    Args:
+        cache: Where the contexts lie.
+    """
+
+    def __init__(self, cache: Cache):
+        self._cache = cache
+        self._context = -1
+        self._text = ""
+        self._starts: NDArray[np.int32] = np.empty(0, np.int32)
+        self._stops: NDArray[np.int32] = np.empty(0, np.int32)
+
+    def cut(self, context: int, start: int, stop: int) -> CutSpan:
+        """Cut the tokens `start` to `stop` (half-open) from a row of contexts.
+
+        Raises:
+            CacheDamagedError: There is no such context, or it has no such tokens.
+        """
+        if not 0 <= context < self._cache.manifest.tables["contexts"].rows:
+            raise self._damaged(context, f"one of {self._cache.manifest.tables['contexts'].rows} contexts")
+        if context != self._context:
+            contexts = self._cache.contexts
+            self._text = contexts.text("text", context)
+            self._starts, self._stops = (contexts.numbers(name, context) for name in ("token_starts", "token_stops"))
+            self._context = context
+        if not 0 <= start < stop <= min(len(self._starts), len(self._stops)):
+            raise self._damaged(context, f"the tokens {start} to {stop - 1} among {len(self._starts)}")
+        first, last = int(self._starts[start]), int(self._stops[stop - 1])
+        # Tokens need not stand in the order of their characters.
+        last = max(first, last)
+        return CutSpan(first, last, self._text[first:last])
+
+    def _damaged(self, context: int, expected: str) -> CacheDamagedError:
+        return CacheDamagedError(
+            f"{self._cache.directory}, contexts, row {context}: expected {expected}, found none; verify the cache, or "
+            f"{REBUILD}"
+        )
+
+
+class Judgement:
+    """The answers of all documents at one moment.
+
+    Args:
+        cache: The cache.
+        candidates: The best spans of each document, document by document, best first.
+        null_scores: float64[documents], the score of no answer, +inf for a document that was never seen; kept, not
+            copied.
+        null_threshold: There is no answer where `null_scores` exceeds the best score by more.
+    """
+
+    def __init__(self, cache: Cache, candidates: Candidates, null_scores: Floats, null_threshold: float):
+        self._cache = cache
+        self._candidates = candidates
+        self._null_scores = null_scores
+        edges = np.searchsorted(candidates.document, np.arange(cache.num_documents + 1))
+        self._edges: Ints = edges
+        best = np.full(cache.num_documents, -np.inf)
+        some = edges[1:] > edges[:-1]
+        best[some] = candidates.score[edges[:-1][some]]
+        self._best_scores: Floats = best
+        # Where both are -inf, their difference would be no number.
+        self.differences: Floats = np.full(cache.num_documents, np.inf)
+        np.subtract(null_scores, best, out=self.differences, where=some)
+        self._answered = some & (self.differences <= null_threshold)
+
+    def seen(self) -> Iterator[int]:
+        """The documents of which a segment was seen, in order."""
+        return iter(np.flatnonzero(self._null_scores < np.inf).tolist())
+
+    def example_id(self, document: int) -> str:
+        """The id of a document."""
+        return self._cache.documents.text("id", document)
+
+    def answers(self) -> Iterator[tuple[str, str]]:
+        """Id and answer of each document that was seen; one text is cut a document."""
+        cutter = SpanCutter(self._cache)
+        for document in self.seen():
+            text = ""
+            if self._answered[document]:
+                text = self._cut(cutter, document, int(self._edges[document])).text
+            yield self.example_id(document), text
+
+    def predictions(self) -> Iterator[DocumentPrediction]:
+        """Everything about each document that was seen."""
+        cutter = SpanCutter(self._cache)
+        for document in self.seen():
+            null_score = float(self._null_scores[document])
+            places = slice(int(self._edges[document]), int(self._edges[document + 1]))
+            shares = _shares([null_score, *self._candidates.score[places].tolist()])
+            spans = self._spans(cutter, document, places, shares[1:])
+            yield DocumentPrediction(
+                example_id=self.example_id(document),
+                text=spans[0].text if self._answered[document] else "",
+                score=float(self._best_scores[document]),
+                null_score=null_score,
+                null_score_difference=float(self.differences[document]),
+                null_probability=shares[0],
+                spans=spans,
+            )
+
+    def _spans(self, cutter: SpanCutter, document: int, places: slice, shares: list[float]) -> tuple[AnswerSpan, ...]:
+        scores, rows = self._candidates.score[places].tolist(), self._candidates.row[places].tolist()
+        cut = [self._cut(cutter, document, place) for place in range(places.start, places.stop)]
+        return tuple(
+            AnswerSpan(found.text, found.start, found.stop, score, share, row)
+            for found, score, share, row in zip(cut, scores, shares, rows, strict=True)
+        )
+
+    def _cut(self, cutter: SpanCutter, document: int, place: int) -> CutSpan:
+        start, stop = int(self._candidates.start[place]), int(self._candidates.stop[place])
+        return cutter.cut(self._cache.documents.number("context", document), start, stop)
+
+
+def _shares(scores: list[float]) -> list[float]:
+    """A softmax; a lone score has all, also where it is -inf."""
+    if len(scores) == 1:
+        return [1.0]
+    top = max(scores)
+    weights = [math.exp(score - top) for score in scores]
+    total = math.fsum(weights)
+    return [weight / total for weight in weights]
+
+
+def logistic(difference: float) -> float:
+    """The probability whose log-odds are `difference`, from 0 to 1; infinities are allowed."""
+    if difference >= 0:
+        return 1 / (1 + math.exp(-difference))
+    odds = math.exp(difference)
+    return odds / (1 + odds)
+
+
+def n_best_entries(prediction: DocumentPrediction) -> list[dict[str, Any]]:
+    """The n-best list of a document as JSON holds it: its spans and no answer, best first.
+
+    Returns:
+        ``text``, ``char_start``, ``char_stop``, ``score`` and ``probability`` of each; no answer has an empty text,
+        the characters -1, and the score None where it is not finite, which JSON cannot hold.
+    """
+    spans = prediction.spans
+    entries = [
+        {
+            "text": span.text,
+            "char_start": span.char_start,
+            "char_stop": span.char_stop,
+            "score": span.score,
+            "probability": span.probability,
+        }
+        for span in spans
+    ]
+    place = sum(span.score >= prediction.null_score for span in spans)
+    entries.insert(place, no_answer_entry(prediction.null_score, prediction.null_probability))
+    return entries
+
+
+def no_answer_entry(score: float, probability: float) -> dict[str, Any]:
+    """No answer as an entry of an n-best list."""
+    shown = score if math.isfinite(score) else None
+    return {"text": "", "char_start": -1, "char_stop": -1, "score": shown, "probability": probability}

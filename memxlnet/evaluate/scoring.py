@@ -1,0 +1,147 @@
+"""The logits of some rows, checked as a whole and then searched in blocks of rows."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.tokens import Ints
+from memxlnet.errors import SettingsError
+from memxlnet.evaluate.candidates import Candidates
+from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
+from memxlnet.evaluate.places import PlaceReader, RowPlaces
+from memxlnet.evaluate.span_search import best_spans, rows_at_once
+from memxlnet.store.cache import Cache
+
+_CHECKED_AT_ONCE = 1 << 20
+"""Logits that are checked at once: 8 MiB as float64."""
+
+
+class LogitReader:
+    """Reads the logits of rows of a cache.
+
+    Args:
+        cache: The cache.
+    """
+
+    def __init__(self, cache: Cache):
+        self._cache = cache
+        self._places = PlaceReader(cache)
+
+    def documents_of(self, rows: Ints) -> Ints:
+        """int64[rows], the documents of rows in range."""
+        return self._places.read(rows).document
+
+    def check(self, rows: Any, start_logits: Any, end_logits: Any) -> "CheckedLogits":
+        """Check the logits of lanes; lanes without a segment are left out.
+
+        Args:
+            rows: int64[B], -1 for a lane without a segment.
+            start_logits: floating[B, max_seq_length].
+            end_logits: floating[B, max_seq_length].
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: A shape or type is wrong, or a logit that counts is NaN or too large.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        lanes = as_lane_rows(rows, self._cache.num_rows)
+        length = self._cache.manifest.max_seq_length
+        starts = as_logits("start_logits", start_logits, len(lanes), length)
+        ends = as_logits("end_logits", end_logits, len(lanes), length)
+        active = np.flatnonzero(lanes >= 0)
+        checked = CheckedLogits(lanes[active], active, starts, ends, self._places.read(lanes[active]))
+        most = max(_CHECKED_AT_ONCE // length, 1)
+        for block in _blocks(len(active), most):
+            for name, logits in (("start_logits", starts), ("end_logits", ends)):
+                self._check_values(name, checked.rows[block], logits[active[block]], checked.places.take(block))
+        return checked
+
+    def _check_values(self, name: str, rows: Ints, logits: NDArray[Any], places: RowPlaces) -> None:
+        read = np.hstack([_windows(logits, places), _at_cls(logits, places)[:, None]])
+        # Not "above": a comparison with NaN is never true.
+        wrong = ~(read <= LARGEST_LOGIT)
+        if not wrong.any():
+            return
+        at, place = np.argwhere(wrong)[0].tolist()
+        is_cls = place == read.shape[1] - 1
+        token = places.cls_index[at] if is_cls else places.context_row_start[at] + place
+        example_id = self._cache.documents.text("id", int(places.document[at]))
+        raise SettingsError(
+            f"{name}: row {rows[at]} (document {example_id!r:.120}), token {token}: expected a number of at most "
+            f"{LARGEST_LOGIT} or -inf, found {read[at, place]}; a model that gives such logits has diverged or "
+            "overflowed: nothing of this call was added"
+        )
+
+
+class ScoredRows(NamedTuple):
+    """What was found in a block of rows.
+
+    Attributes:
+        document: int64[rows], their documents.
+        null_score: float64[rows], start plus end logit of ``cls``.
+        spans: The best spans of each row.
+    """
+
+    document: Ints
+    null_score: Floats
+    spans: Candidates
+
+
+class CheckedLogits(NamedTuple):
+    """Logits that can be searched without an error.
+
+    Attributes:
+        rows: int64[rows], the rows that have logits.
+        lanes: int64[rows], their lanes.
+        starts: floating[lanes, max_seq_length], as handed over.
+        ends: floating[lanes, max_seq_length], as handed over.
+        places: Where the context stands in the rows.
+    """
+
+    rows: Ints
+    lanes: Ints
+    starts: NDArray[Any]
+    ends: NDArray[Any]
+    places: RowPlaces
+
+    def search(self, n_best: int, max_answer_length: int | None) -> Iterator[ScoredRows]:
+        """Find the best spans of all rows, a block of bounded memory at a time.
+
+        Args:
+            n_best: Spans wanted of a row.
+            max_answer_length: Tokens of a span at most; None for any number.
+        """
+        width = int(self.places.context_token_count.max(initial=0))
+        for block in _blocks(len(self.rows), rows_at_once(width, n_best, max_answer_length)):
+            places, lanes = self.places.take(block), self.lanes[block]
+            starts, ends = self.starts[lanes], self.ends[lanes]
+            found = best_spans(_windows(starts, places), _windows(ends, places), n_best, max_answer_length)
+            first_token = places.context_token_start[found.row]
+            spans = Candidates(
+                document=places.document[found.row],
+                start=(first_token + found.start).astype(np.int32),
+                stop=(first_token + found.stop).astype(np.int32),
+                score=found.score,
+                row=self.rows[block][found.row],
+            )
+            yield ScoredRows(places.document, _at_cls(starts, places) + _at_cls(ends, places), spans)
+
+
+def _blocks(count: int, most: int) -> Iterator[slice]:
+    return (slice(start, start + most) for start in range(0, count, most))
+
+
+def _windows(logits: NDArray[Any], places: RowPlaces) -> Floats:
+    """float64[rows, width], the context's part of each row from its first token on, -inf behind it."""
+    count = places.context_token_count[:, None]
+    token = np.arange(int(count.max(initial=0)))
+    inside = token < count
+    taken = np.take_along_axis(logits, np.where(inside, places.context_row_start[:, None] + token, 0), 1)
+    return np.where(inside, taken.astype(np.float64), -np.inf)
+
+
+def _at_cls(logits: NDArray[Any], places: RowPlaces) -> Floats:
+    """float64[rows], the logits of ``cls``."""
+    return np.take_along_axis(logits, places.cls_index[:, None], 1)[:, 0].astype(np.float64)
