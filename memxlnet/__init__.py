@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from memxlnet.build.process import StreamingSquadProcessor as StreamingSquadProcessor
     from memxlnet.build.process import process_and_cache_dataset as process_and_cache_dataset
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
+    from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
+    from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
+    from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
+    from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
     from memxlnet.load.batches import model_inputs as model_inputs
     from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
     from memxlnet.load.collate import Collate as Collate
     from memxlnet.load.create import create_dataloader as create_dataloader
+    from memxlnet.load.evaluation import create_evaluation_dataloader as create_evaluation_dataloader
+    from memxlnet.load.hub import load_dataset_from_hub as load_dataset_from_hub
+    from memxlnet.load.hub import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
     from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
     from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
     from memxlnet.load.recurrent import CarriedState as CarriedState
     from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
     from memxlnet.load.regular import ShuffledRows as ShuffledRows
+    from memxlnet.remote.pull import pull as pull
+    from memxlnet.remote.push import push as push
     from memxlnet.store.old_caches import find_old_caches as find_old_caches
     from memxlnet.store.old_caches import remove_old_caches as remove_old_caches
     from memxlnet.store.removal import find_leftovers as find_leftovers
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from memxlnet.store.verify import verify as verify
 
 _NAMES = {
+    "AnswerCollector": "memxlnet.evaluate.collector",
     "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
     "Collate": "memxlnet.load.collate",
@@ -41,17 +51,25 @@ _NAMES = {
     "SquadLikeQADataset": "memxlnet.load.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.build.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
+    "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.load.create",
     "create_dataset_from_cache": "memxlnet.load.qa_datasets",
+    "create_evaluation_dataloader": "memxlnet.load.evaluation",
     "find_leftovers": "memxlnet.store.removal",
     "find_old_caches": "memxlnet.store.old_caches",
+    "load_dataset_from_hub": "memxlnet.load.hub",
     "loss_or_zero": "memxlnet.load.recurrent",
     "model_inputs": "memxlnet.load.batches",
+    "normalize_answer": "memxlnet.evaluate.metrics",
     "process_and_cache_dataset": "memxlnet.build.process",
+    "pull": "memxlnet.remote.pull",
+    "push": "memxlnet.remote.push",
     "remove_cache": "memxlnet.store.removal",
     "remove_leftovers": "memxlnet.store.removal",
     "remove_old_caches": "memxlnet.store.old_caches",
+    "squad_metrics": "memxlnet.evaluate.metrics",
+    "upload_processed_dataset_to_hub": "memxlnet.load.hub",
     "verify": "memxlnet.store.verify",
 }
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from memxlnet.earlier_names import hint
+from memxlnet.earlier_names import missing
 
 
 def lazy_names(package: str, names: Mapping[str, str], name: str) -> Any:
@@ -18,11 +18,10 @@ def lazy_names(package: str, names: Mapping[str, str], name: str) -> Any:
 
     Raises:
         AttributeError: The package has no such name.
+        ImportError: It had one earlier.
     """
     if name not in names:
-        # Not for the names that Python and tools look for, such as __path__.
-        told = "" if name.startswith("_") else f"; {hint(name)}"
-        raise AttributeError(f"module {package!r} has no attribute {name!r}{told}")
+        raise missing(package, name)
     value = getattr(importlib.import_module(names[name]), name)
     setattr(sys.modules[package], name, value)
     return value

@@ -67,10 +67,6 @@ class MemoryLimitError(BuildError, MemoryError):
     """The work does not fit within ``max_memory_gb``."""
 
 
-class UnsupportedError(MemxlnetError, NotImplementedError):
-    """What was asked is not supported yet."""
-
-
 class TransferError(MemxlnetError, OSError):
     """A cache could not be sent or fetched: the connection, the store, or what arrived."""
 

@@ -24,7 +24,6 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "CacheDirectoryError": (errors.CacheError, PermissionError, OSError),
     "BuildError": (RuntimeError,),
     "MemoryLimitError": (errors.BuildError, MemoryError),
-    "UnsupportedError": (NotImplementedError,),
     "TransferError": (OSError,),
     "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
     "MissingLibraryError": (ImportError,),

@@ -1,30 +1,83 @@
-"""Every block of the README is run: the Python blocks here, in order; the two commands by the CI script."""
+"""Every block of the README is run, in order: Python here, the command line in a shell, the two commands by CI.
 
+The stores that it names are servers on this machine: one that speaks S3, one that speaks as the Hub.
+"""
+
+import os
 import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from memxlnet.earlier_names import GONE
+from memxlnet.sample import sample_file, sample_tokenizer_directory
+from tests.remote.hub_server import OWNER, running_hub
+from tests.remote.s3 import make_client, server
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILE = re.compile(r"# file: (\S+)\n")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(*languages: str) -> list[tuple[str, str]]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    return [(language, block) for language, block in found if language in languages]
 
 
+@pytest.fixture
+def stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Servers for the stores of the README, found through the environment as a user's would be."""
+    with server() as endpoint, running_hub(monkeypatch, tmp_path / "home"):
+        client = make_client(endpoint)
+        client.create_bucket(Bucket="my-bucket")
+        client.close()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "testing")
+        monkeypatch.setenv("HF_TOKEN", OWNER)
+        yield
+
+
+@pytest.mark.usefixtures("stores")
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata
-def test_python_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    shutil.copy(sample_file(), tmp_path / "squad.json")
+    shutil.copytree(sample_tokenizer_directory(), tmp_path / "tokenizer")
     namespace: dict[str, object] = {"__name__": "readme"}
-    for number, block in enumerate(blocks("python")):
-        exec(compile(block, f"README.md, python block {number}", "exec"), namespace)
+    for number, (language, block) in enumerate(blocks("python", "console")):
+        name = f"README.md, block {number} ({language})"
+        if language == "console":
+            run(block, name)
+        elif found := FILE.match(block):
+            (tmp_path / found[1]).write_text(block)
+        else:
+            exec(compile(block, name, "exec"), namespace)
     assert (tmp_path / "memxlnet-cache").is_dir()
+    assert (tmp_path / "statistics.png").stat().st_size > 10_000
+    assert (tmp_path / "predictions.json").stat().st_size > 1_000
+
+
+def run(block: str, name: str) -> None:
+    """Run the lines of a block in a shell, in which the commands are those of this interpreter."""
+    command = f"""
+memxlnet() {{ {sys.executable} -W error -m memxlnet.cli "$@"; }}
+torchrun() {{ {sys.executable} -m torch.distributed.run "$@"; }}
+set -euo pipefail
+{block}"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, (name, done.stdout[-2000:], done.stderr[-4000:])
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:
-    first, second = blocks("bash")
+    first, second = (block for _, block in blocks("bash"))
     assert first.startswith("python3 -m venv")
     assert "memxlnet quickstart" in first
     assert second.startswith("python3 -m venv")
@@ -35,4 +88,16 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 
 
 def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
-    assert set(re.findall(r"^```(\w+)$", README, re.MULTILINE)) == {"bash", "python", "text"}
+    kinds = set(re.findall(r"^```(\w*)$", README, re.MULTILINE)) - {""}
+    assert kinds == {"bash", "console", "python", "text"}
+
+
+def test_every_command_is_named() -> None:
+    from memxlnet.cli.app import COMMANDS
+
+    assert [name for name in COMMANDS if f"`{name}`" not in README and f"memxlnet {name}" not in README] == []
+
+
+def test_names_that_are_gone_stand_in_the_table() -> None:
+    table = README.split("## Coming from the earlier code base")[1].split("\n## ")[0]
+    assert [name for name in GONE if f"`{name}`" not in table] == []

@@ -1,7 +1,5 @@
-"""The text utilities of the earlier code base: gone; the error of each name says what to use."""
+"""The text utilities of the earlier code base: gone. Importing them says what to use."""
 
 from memxlnet.earlier_names import GONE
 
-
-def __getattr__(name: str) -> object:
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}: {GONE['text_utils']}")
+raise ImportError(f"{__name__} is gone; {GONE['text_utils']}", name=__name__)

@@ -38,14 +38,14 @@ def find_cache(
     """
     name = source_name(dataset_name)
     check_text("split", split)
-    source = _source_identity(dataset_name, split, cache_dir)
+    source = source_identity(dataset_name, split, cache_dir)
     of_split = [entry for entry in find_caches(cache_dir) if entry[1].split == split]
     found = [entry for entry in of_split if entry[1].fields["source"] == source]
     found = found or [entry for entry in of_split if entry[1].name == name]
     subject = f"{cache_dir}: cache of {name!r}, split {split!r}"
     if not found:
         raise CacheNotFoundError(f"{subject}: expected one, found none; build it with process_and_cache_dataset")
-    differences = [_differences(manifest, source, params or {}) for _, manifest in found]
+    differences = [cache_differences(manifest, source, params or {}) for _, manifest in found]
     fitting = [entry for entry, differing in zip(found, differences, strict=True) if not differing]
     if not fitting:
         told = "; ".join(
@@ -53,15 +53,16 @@ def find_cache(
             for (path, _), differing in zip(found, differences, strict=True)
         )
         raise CacheMismatchError(f"{subject}: expected one with the settings that were asked for, found none: {told}")
-    if len(fitting) > 1:
-        names = "; ".join(f"{path.name} ({_shown(manifest)})" for path, manifest in fitting)
+    # The same content under two names gives two caches of one fingerprint, and any of them will do.
+    if len({manifest.fingerprint for _, manifest in fitting}) > 1:
+        names = "; ".join(f"{path.name} ({shown_settings(manifest)})" for path, manifest in fitting)
         raise AmbiguousCacheError(
             f"{subject}: expected one, found {len(fitting)}: {names}; open one by its directory or name its settings"
         )
-    return fitting[0]
+    return next((entry for entry in fitting if entry[1].name == name), fitting[0])
 
 
-def _source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[str, Any] | None:
+def source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[str, Any] | None:
     """The identity of a source that is there to be read; None for a mere name."""
     if isinstance(dataset_name, str | os.PathLike) and not (
         is_file_name(dataset_name) and os.path.isfile(dataset_name)  # noqa: PTH113 - a str or any PathLike
@@ -70,11 +71,17 @@ def _source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[
     return open_source(dataset_name, split, find_known=partial(known_files, cache_dir)).identity()
 
 
-def _shown(manifest: Manifest) -> str:
+def shown_settings(manifest: Manifest) -> str:
+    """The settings of a cache in a message."""
     return ", ".join(f"{name}={value!r}" for name, value in manifest.settings.items())
 
 
-def _differences(manifest: Manifest, source: dict[str, Any] | None, params: Mapping[str, Any]) -> list[str]:
+def cache_differences(manifest: Manifest, source: dict[str, Any] | None, params: Mapping[str, Any]) -> list[str]:
+    """In which fields a cache differs from a source, where one is given, and from the settings that are named.
+
+    Raises:
+        SettingsError: A name is that of no setting.
+    """
     settings = manifest.settings
     wanted = {name: value for name, value in params.items() if name not in WORK_SETTINGS}
     differing = differing_fields(source, manifest.fields["source"], "source.") if source is not None else []

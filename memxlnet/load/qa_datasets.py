@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
-from memxlnet.errors import SettingsError, UnsupportedError
+from memxlnet.errors import SettingsError
 from memxlnet.load.cache_manager import find_cache
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.hub_caches import Wanted, fetch_wanted
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -132,6 +133,20 @@ def _built(
     return build_cache(job, build, writer, executor).directory
 
 
+def _asks_hub(hub_dataset_id: str | None, use_hub_dataset: bool | None, rebuild: bool) -> bool:
+    if use_hub_dataset is not None:
+        check_bool("use_hub_dataset", use_hub_dataset)
+    if use_hub_dataset and hub_dataset_id is None:
+        raise SettingsError("use_hub_dataset: expected hub_dataset_id, the repository, with it, found None")
+    asks = hub_dataset_id is not None and use_hub_dataset is not False
+    if asks and rebuild:
+        raise SettingsError(
+            "rebuild: expected False where a cache of the Hub is asked for, found True; pass use_hub_dataset=False to "
+            "build, and upload_processed_dataset_to_hub to replace the one on the Hub"
+        )
+    return asks
+
+
 def create_dataset_from_cache(
     dataset_name: Any = "squad_v2",
     split: str = "train",
@@ -142,7 +157,7 @@ def create_dataset_from_cache(
     max_n_segs: int | None = None,
     tokenizer: Any = None,
     hub_dataset_id: str | None = None,
-    use_hub_dataset: bool = False,
+    use_hub_dataset: bool | None = None,
     hub_token: str | None = None,
     use_lazy_loading: bool = True,
     *,
@@ -158,10 +173,15 @@ def create_dataset_from_cache(
     num_workers: int | None = None,
     executor: Executor | None = None,
 ) -> CacheDataset:
-    """Open the cache of a dataset, building it first where there is none.
+    """Open the cache of a dataset: the one on the Hub where a repository is named, else the local one, else a new one.
 
     A cache is used only for the settings, source content and tokenizer content that it was made from. Where only others
-    of the same source and split exist, the log names the fields that differ.
+    of the same source and split exist locally, the log names the fields that differ.
+
+    A repository on the Hub is asked first. What fits is fetched into `cache_dir`, or found there; where its caches of
+    the split all differ that is an error, and so is a Hub that cannot be reached or refuses: nothing is built instead
+    in silence. Only a repository without any cache of the split, which is logged as a warning, leaves the rest to the
+    local cache and the build.
 
     Args:
         dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
@@ -171,18 +191,21 @@ def create_dataset_from_cache(
         max_seq_length: Tokens in a row.
         doc_stride: Overlap of two consecutive segments in tokens, not their distance.
         max_n_segs: Keep the first so many segments of a document; None keeps all.
-        tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one.
-        hub_dataset_id: A cache on the Hub; not supported yet.
-        use_hub_dataset: Take the cache from the Hub; not supported yet.
-        hub_token: Credentials for a dataset that is read from the Hub; never stored.
+        tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
+            without one, a cache on the Hub fits whatever its tokenizer.
+        hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a source
+            that is there to be read, and by its name where it is a mere Hub name.
+        use_hub_dataset: False does not ask the Hub even where a repository is named; None asks it where one is.
+        hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable: a text that changes whenever its content does.
         config_name: Configuration of a Hub dataset.
-        revision: Branch, tag or commit of a Hub dataset.
-        rebuild: Build anew even where the cache exists.
+        revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
+            repository that holds the caches.
+        rebuild: Build anew even where the cache exists; not together with the Hub.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.
@@ -192,14 +215,12 @@ def create_dataset_from_cache(
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
 
     Raises:
-        UnsupportedError: A cache on the Hub was asked for.
+        CacheMismatchError: The repository has caches of the split, and all differ; the message names the fields.
+        AmbiguousCacheError: Several of its caches fit.
+        TransferPermissionError: The Hub refuses these credentials.
+        TransferError: The Hub cannot be reached, or what arrived is wrong.
         MemxlnetError: As `process_and_cache_dataset`.
     """
-    if hub_dataset_id is not None or use_hub_dataset:
-        raise UnsupportedError(
-            f"hub_dataset_id={hub_dataset_id!r}, use_hub_dataset={use_hub_dataset!r}: caches on the Hub are not "
-            "supported yet; build from the source, or download the directory and use LazySquadLikeQADataset.open"
-        )
     check_bool("use_lazy_loading", use_lazy_loading)
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
@@ -217,6 +238,11 @@ def create_dataset_from_cache(
         num_workers=num_workers,
     )
     options = {"identity": identity, "config_name": config_name, "revision": revision, "token": hub_token}
-    directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
+    directory = None
+    if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
+        wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)
+        directory = fetch_wanted(hub_dataset_id, wanted, progress)
+    if directory is None:
+        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
     return kind.open(directory)

@@ -96,7 +96,7 @@ class Arrival:
         """
         self.staging.mkdir(exist_ok=True)
         missing = [record for record in self.manifest.all_files() if not self._is_right(record)]
-        needed = sum(record.bytes for record in missing)
+        needed = sum(record.bytes - self._begun(record) for record in missing)
         free = shutil.disk_usage(self.staging).free
         if needed > free:
             raise TransferError(
@@ -139,7 +139,7 @@ class Arrival:
         """
         for path in self.staging.iterdir():
             if path.name not in {record.file for record in self.manifest.all_files()}:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_durably(self.staging / MANIFEST, self._raw)
         sync(self.staging)
         Cache(self.staging)
@@ -150,6 +150,13 @@ class Arrival:
     def discard(self) -> None:
         """Remove what has arrived so far."""
         take_away(self.staging)
+
+    def _begun(self, record: FileRecord) -> int:
+        """Bytes of a file that an earlier transfer left and the next one goes on after: their room is taken already."""
+        try:
+            return min(self.part(record).stat().st_size, record.bytes)
+        except OSError:
+            return 0
 
     def _is_right(self, record: FileRecord) -> bool:
         path = self.staging / record.file

@@ -6,7 +6,7 @@ import pytest
 
 from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.errors import AmbiguousCacheError, CacheNotFoundError, RowIndexError, SettingsError
-from memxlnet.load.cache_manager import ChunkedCacheManager
+from memxlnet.load.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.load.datasets import CacheDataset
 from tests.load.helpers import oracle_rows, plain_row, sample_tokenizer
 from tests.support import long_examples, write_json_lines
@@ -125,3 +125,11 @@ def test_names_are_checked(manager: ChunkedCacheManager, name: Any, split: Any) 
 def test_construction_checks_its_arguments(arguments: tuple[Any, ...]) -> None:
     with pytest.raises(SettingsError, match="expected"):
         ChunkedCacheManager(*arguments)
+
+
+def test_one_content_under_two_names_is_not_ambiguous(manager: ChunkedCacheManager, source: Path) -> None:
+    copy = shutil.copy(source, source.with_name("copy.jsonl"))
+    _build(Path(copy), manager)
+    for name in (source, Path(copy)):
+        directory, _ = find_cache(manager.cache_dir, name, "train")
+        assert directory.name.startswith(f"{name.stem}--train--")

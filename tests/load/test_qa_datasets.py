@@ -21,7 +21,6 @@ from memxlnet.errors import (
     SourceError,
     SourceNotFoundError,
     TokenizerError,
-    UnsupportedError,
 )
 from memxlnet.load.cache_manager import ChunkedCacheManager
 from memxlnet.load.datasets import CacheDataset
@@ -313,15 +312,6 @@ class TestCreate:
         assert len(told) == 1
         assert "settings.max_seq_length: expected 48, found 64" in told[0]
         assert "doc_stride" not in told[0]
-
-    @pytest.mark.parametrize(
-        "options", [{"hub_dataset_id": "name/cache"}, {"use_hub_dataset": True}, {"hub_dataset_id": ""}]
-    )
-    def test_caches_on_the_hub_are_not_supported_yet(self, tmp_path: Path, tokenizer: Any, options: Any) -> None:
-        with pytest.raises(UnsupportedError, match="not supported yet") as caught:
-            create_dataset_from_cache("squad_v2", "train", tmp_path, tokenizer=tokenizer, **options)
-        assert isinstance(caught.value, NotImplementedError)
-        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize(
         ("options", "error"),

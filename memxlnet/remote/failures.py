@@ -1,0 +1,91 @@
+"""What an error of a file system means: fsspec gives many libraries one face, but not one set of errors."""
+
+from collections.abc import Sequence
+
+_ABSENT = 404
+_REFUSED = (401, 403)
+
+# Names, because these libraries are loaded only where their scheme is used.
+_NO_CREDENTIALS = {
+    "ClientAuthenticationError",
+    "CredentialRetrievalError",
+    "DefaultCredentialsError",
+    "LocalTokenNotFoundError",
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "RefreshError",
+    "SSOTokenLoadError",
+    "TokenRetrievalError",
+    "UnauthorizedSSOTokenError",
+}
+_NO_CONTAINER = {"BucketNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"}
+_NO_CONTAINER_CODES = {"ContainerNotFound", "NoSuchBucket"}
+_REFUSED_CODES = {"InvalidToken"}  # S3 answers a wrong session token with status 400
+
+
+def chain(error: BaseException, outer: BaseException | None) -> list[BaseException]:
+    """An error and what led to it, the error first.
+
+    Args:
+        error: The error.
+        outer: What the caller was handling already when it asked the file system: no part of the story.
+    """
+    errors: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current is not outer and not any(current is each for each in errors):
+        errors.append(current)
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return errors
+
+
+def is_absent(errors: Sequence[BaseException]) -> bool:
+    """Whether the store says that there is no such thing.
+
+    Some file systems make "not found" of whatever went wrong, so all that led to it must say the same.
+    """
+    return isinstance(errors[0], FileNotFoundError) and all(map(_says_absent, errors))
+
+
+def is_refused(errors: Sequence[BaseException]) -> bool:
+    """Whether the store refuses these credentials, or there are none."""
+    return any(map(_says_refused, errors))
+
+
+def lacks_container(errors: Sequence[BaseException]) -> bool:
+    """Whether it is the bucket, repository or revision that is not there, as far as the store tells."""
+    return any(_code(error) in _NO_CONTAINER_CODES or _names(error) & _NO_CONTAINER for error in errors)
+
+
+def _says_absent(error: BaseException) -> bool:
+    status = _status(error)
+    return status == _ABSENT if status is not None else isinstance(error, FileNotFoundError | KeyError)
+
+
+def _says_refused(error: BaseException) -> bool:
+    if isinstance(error, PermissionError) or _status(error) in _REFUSED or _code(error) in _REFUSED_CODES:
+        return True
+    # gcsfs tells status 403 by this word alone.
+    return bool(_names(error) & _NO_CREDENTIALS) or (type(error) is OSError and str(error).startswith("Forbidden:"))
+
+
+def _names(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}
+
+
+def _code(error: BaseException) -> str | None:
+    """The error code in words, as botocore and Azure's library keep it."""
+    response = getattr(error, "response", None)
+    details = response.get("Error") if isinstance(response, dict) else None
+    code = details.get("Code") if isinstance(details, dict) else getattr(error, "error_code", None)
+    return code if isinstance(code, str) else None
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        found = [response.get("ResponseMetadata", {}).get("HTTPStatusCode")]
+    else:
+        found = [getattr(response, "status_code", None)]
+        found += [getattr(error, name, None) for name in ("status", "status_code", "code")]
+    return next((status for status in found if isinstance(status, int)), None)

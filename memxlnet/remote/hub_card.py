@@ -1,0 +1,147 @@
+"""The card of a repository on the Hub: what its caches hold, beside whatever people wrote into it."""
+
+import html
+import re
+from typing import Any
+
+import huggingface_hub
+
+from arrow_schemas import SCHEMA_VERSION
+from memxlnet.store.manifest import Manifest
+
+_INTRODUCTION = """
+# {title}
+
+Feature caches for question answering over long documents, made with memxlnet: each folder is one cache of Apache Arrow
+files, for exactly one set of settings. Text outside the marked sections is yours; the sections are written anew by each
+upload of their cache.
+"""
+
+_EXAMPLE = """```python
+from memxlnet.data import create_dataset_from_cache, load_dataset_from_hub
+
+dataset = load_dataset_from_hub(
+    {repo_id!r},
+    split={split},
+    dataset_name={name},
+    cache_params={{
+{params}
+    }},
+)
+
+# The same, checked against your tokenizer.
+dataset = create_dataset_from_cache(
+    {name},
+    split={split},
+{arguments}
+    tokenizer=tokenizer,
+    hub_dataset_id={repo_id!r},
+)
+
+# The rows as they lie in the files, without memxlnet.
+import datasets
+
+rows = datasets.load_dataset(
+    "arrow", data_files="hf://datasets/{repo_id}/{folder}/features-*.arrow", split="train"
+)
+```"""
+
+
+def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -> str:
+    """The text of a card in which a cache is described; everything else in it stays.
+
+    Args:
+        card: The card as it is; None where there is none.
+        repo_id: The repository.
+        folder: The folder of the cache.
+        manifest: What it holds.
+
+    Raises:
+        ValueError: The metadata of the card is no mapping.
+    """
+    text = card if card is not None else _INTRODUCTION.format(title=repo_id.rpartition("/")[2])
+    has_metadata = re.match(r"\s*---[ \t]*\r?\n", text) is not None
+    parsed = huggingface_hub.DatasetCard(text if has_metadata else f"---\n{{}}\n---\n{text}")
+    _add_metadata(parsed.data, folder, manifest)
+    parsed.text = _with_section(parsed.text, folder, _section(repo_id, folder, manifest))
+    return str(parsed)
+
+
+def _add_metadata(data: Any, folder: str, manifest: Manifest) -> None:
+    tags = data.get("tags") or []
+    if "memxlnet" not in tags:
+        data["tags"] = [*tags, "memxlnet"]
+    if not data.get("task_categories"):
+        data["task_categories"] = ["question-answering"]
+    # The Hub's viewer and datasets.load_dataset(repo_id, folder) show the rows of this split by it.
+    if re.fullmatch(r"\w+(\.\w+)*", manifest.split, re.ASCII):
+        configs = data.get("configs") or []
+        if not any(isinstance(config, dict) and config.get("config_name") == folder for config in configs):
+            files = [{"split": manifest.split, "path": f"{folder}/features-*.arrow"}]
+            data["configs"] = [*configs, {"config_name": folder, "data_files": files}]
+
+
+def _with_section(text: str, folder: str, section: str) -> str:
+    """The text with the section of a cache in its place, or behind the last section, or at the end."""
+    begin, end = _markers(re.escape(folder))
+    replaced, count = re.subn(f"{begin}.*?{end}", lambda _: section, text, count=1, flags=re.DOTALL)
+    if count:
+        return replaced
+    _, last = _markers("[A-Za-z0-9._-]+")
+    stops = [match.end() for match in re.finditer(last, text)]
+    if not stops:
+        return f"{text.rstrip()}\n\n{section}\n"
+    return f"{text[: stops[-1]]}\n\n{section}{text[stops[-1] :]}"
+
+
+def _markers(folder: str) -> tuple[str, str]:
+    return f"<!-- memxlnet: begin {folder} -->", f"<!-- memxlnet: end {folder} -->"
+
+
+def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
+    begin, end = _markers(folder)
+    lines = [f"| {name} | {_cell(value)} |" for name, value in _rows(manifest)]
+    settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
+    code = _EXAMPLE.format(
+        repo_id=repo_id,
+        folder=folder,
+        split=_literal(manifest.split),
+        name=_literal(manifest.name),
+        params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
+        arguments="\n".join(f"    {name}={_literal(value)}," for name, value in settings.items()),
+    )
+    table = "\n".join(["| | |", "| --- | --- |", *lines])
+    return f"{begin}\n## {folder}\n\n{table}\n\n{code}\n{end}"
+
+
+def _rows(manifest: Manifest) -> list[tuple[str, str]]:
+    rows = {name: f"{table.rows:,}" for name, table in manifest.tables.items()}
+    slots = manifest.layout.num_memory_tokens
+    answers = ", ".join(f"{count:,} {status}" for status, count in manifest.alignment.items())
+    return [
+        ("source", manifest.name),
+        ("split", manifest.split),
+        ("settings", ", ".join(f"{name}={value!r}" for name, value in manifest.settings.items())),
+        ("fingerprint", manifest.fingerprint),
+        ("tokenizer, sha256", str(manifest.fields["tokenizer"].get("sha256"))),
+        ("vocabulary size", f"{manifest.vocabulary_size:,}"),
+        ("memory tokens", f"{2 * slots} ({slots} that read, {slots} that write)" if slots else "none"),
+        ("rows (segments)", rows["features"]),
+        ("documents", rows["documents"]),
+        ("contexts", rows["contexts"]),
+        ("answers", f"{answers}, {manifest.documents_without_answer_segment:,} in no segment"),
+        ("examples dropped", f"{manifest.dropped_examples:,}"),
+        ("bytes", f"{manifest.num_bytes:,}"),
+        ("schema version", str(SCHEMA_VERSION)),
+    ]
+
+
+def _cell(value: str) -> str:
+    """Text in a cell of a table, whatever it holds: a source may have any name."""
+    plain = html.escape(" ".join(value.split()), quote=False)
+    return re.sub(r"[|\\`*\[\]]", lambda match: f"&#{ord(match[0])};", plain)
+
+
+def _literal(value: Any) -> str:
+    """A value in Python, in which no marker of a section can stand."""
+    return repr(value).replace("<", "\\x3c").replace("`", "\\x60")

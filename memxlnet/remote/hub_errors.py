@@ -1,0 +1,112 @@
+"""Names and credentials for the Hub, checked before any work; and its client's errors as errors that say what to do."""
+
+import contextlib
+import re
+from collections.abc import Iterator
+
+from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.settings import check_text
+
+_LONGEST_TEXT = 300
+
+
+def check_hub_id(name: str, value: object) -> str:
+    """Check that an argument is the name of a repository, and hand it back.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    from huggingface_hub.utils import HFValidationError, validate_repo_id
+
+    try:
+        validate_repo_id(check_text(name, value))
+    except HFValidationError as error:
+        raise SettingsError(
+            f"{name}: expected the name of a dataset repository such as 'user/name', found {value!r}: {error}"
+        ) from None
+    return str(value)
+
+
+def check_token(value: object) -> str | None:
+    """Check credentials for the Hub, and hand them back; the error does not show them.
+
+    Raises:
+        SettingsError: They are no string, or hold what no HTTP header may hold.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise SettingsError(f"hub_token: expected a string or None, found {type(value).__name__}")
+    # The HTTP library would quote a header that it refuses, and the token with it.
+    if not re.fullmatch(r"[!-~]+", value):
+        raise SettingsError(
+            "hub_token: expected printable ASCII characters without blanks, found others; is there a line end in it?"
+        )
+    return value
+
+
+@contextlib.contextmanager
+def hub_errors(subject: str, way_out: str, token: str | None) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors of ours.
+
+    Args:
+        subject: What it is about, for the message.
+        way_out: How to go on otherwise, behind the advice: empty, or a text such as "or pass x=y".
+        token: Credentials that no text may show.
+
+    Raises:
+        TransferPermissionError: The Hub refuses these credentials.
+        TransferError: Anything else failed; the client's error is the cause.
+    """
+    try:
+        yield
+    except MemxlnetError:
+        raise
+    except Exception as error:
+        # The client's errors have no root of their own: its HTTP library changes with its version, and Xet adds others.
+        told = _told(error, subject, f", {way_out}" if way_out else "", token)
+        is_safe = token is None or not any(token in str(link) for link in _chain(error))
+        raise told from (error if is_safe else None)
+
+
+def _told(error: Exception, subject: str, way_out: str, token: str | None) -> TransferError:
+    from huggingface_hub import errors
+
+    links = {kind: link for link in reversed(list(_chain(error))) for kind in type(link).__mro__}
+    http = links.get(errors.HfHubHTTPError)
+    status = http.response.status_code if http is not None else None  # type: ignore[attr-defined]
+    kind = TransferPermissionError if status in (401, 403) else TransferError
+    if errors.OfflineModeIsEnabled in links:
+        return TransferError(f"{subject}: expected to reach the Hub, found offline mode; unset HF_HUB_OFFLINE{way_out}")
+    if errors.GatedRepoError in links:
+        return TransferPermissionError(
+            f"{subject}: expected a repository that these credentials may read, found a gated one; accept its terms on "
+            f"its page and pass the hub_token of that account{way_out}"
+        )
+    if errors.RepositoryNotFoundError in links:
+        return kind(
+            f"{subject}: expected a dataset repository, found none that these credentials may see (HTTP {status}); "
+            f"check its name, and pass a hub_token where it is private{way_out}"
+        )
+    if errors.RevisionNotFoundError in links:
+        return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name{way_out}")
+    if kind is TransferPermissionError:
+        return kind(
+            f"{subject}: expected permission, found HTTP {status}: {_text(error, token)}; pass a hub_token that may do "
+            f"this{way_out}"
+        )
+    return TransferError(f"{subject}: {type(error).__name__}: {_text(error, token)}; try again{way_out}")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it: the client wraps what the server said."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _text(error: Exception, token: str | None) -> str:
+    text = " ".join(str(error).split())
+    return (text.replace(token, "***") if token else text)[:_LONGEST_TEXT].rstrip(".")

@@ -1,0 +1,161 @@
+"""A published cache sent to a dataset repository of the Hub.
+
+The client sends a folder in as many commits as it sees fit, so its files go first, without the manifest. Manifest and
+card follow in one last commit, for which the branch must be where it was when the files were counted. Without a
+manifest there is no cache: no commit of the repository shows one that is not whole.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from memxlnet.errors import CacheError, SettingsError, TransferError
+from memxlnet.remote.hub import REPO_TYPE, HubRepository
+from memxlnet.remote.hub_card import described
+from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
+from memxlnet.store.paths import MANIFEST, directory_name
+from memxlnet.store.verify import verify_bytes
+
+logger = logging.getLogger(__name__)
+
+_CARD = "README.md"
+_TRIES = 5  # other uploads to the same repository may come in between
+
+
+def upload_cache(
+    directory: Path,
+    repo_id: str,
+    token: str | None = None,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Send a published cache to a repository, which is created where there is none.
+
+    Args:
+        directory: The published directory.
+        repo_id: The repository.
+        token: Credentials that may write; None takes those that `huggingface_hub` has stored.
+        private: Create it private. A public one that exists is refused.
+        revision: The branch; None for the main branch.
+        commit_message: What the commits say.
+
+    Returns:
+        The address of the cache in the repository, at the commit that made it whole.
+
+    Raises:
+        SettingsError: An argument is wrong, or a private repository was asked for and a public one is there.
+        CacheError: The cache is missing or damaged.
+        TransferError: It could not be sent.
+    """
+    HubRepository(repo_id, token, revision)  # what is wrong with the arguments is told before anything is read
+    verify_bytes(directory)
+    raw = (directory / MANIFEST).read_bytes()
+    manifest = decode_manifest(raw, str(directory / MANIFEST))
+    folder = directory_name(manifest.name, manifest.split, manifest.fingerprint)
+    repository = HubRepository(_created(repo_id, token, private), token, revision)
+    message = commit_message or f"Add the cache {folder}"
+    _withdraw_other(repository, folder, manifest)
+    with repository.errors():
+        repository.api.upload_folder(
+            repo_id=repository.repo_id,
+            repo_type=REPO_TYPE,
+            folder_path=directory,
+            path_in_repo=folder,
+            allow_patterns=[record.file for record in manifest.all_files()],
+            revision=revision,
+            commit_message=f"{message}: files",
+        )
+    commit = _commit(repository, message, lambda head: _last_operations(repository, head, folder, manifest, raw))
+    logger.info("%s: sent to %s/%s", directory, repository.subject, folder)
+    return f"{repository.api.endpoint}/datasets/{repository.repo_id}/tree/{commit}/{folder}"
+
+
+def _created(repo_id: str, token: str | None, private: bool) -> str:
+    """Create the repository unless it is there, and give its whole name."""
+    repository = HubRepository(repo_id, token)
+    with repository.errors():
+        # None leaves a new repository to the default of its owner.
+        created = repository.api.create_repo(repo_id, repo_type=REPO_TYPE, private=private or None, exist_ok=True)
+        is_private = not private or repository.api.dataset_info(created.repo_id).private
+    if not is_private:
+        raise SettingsError(
+            f"private: expected a private repository, {created.repo_id} is there and public; make it private in its "
+            "settings, choose another, or pass private=False"
+        )
+    return str(created.repo_id)
+
+
+def _withdraw_other(repository: HubRepository, folder: str, manifest: Manifest) -> None:
+    """Take back the manifest of a cache of the same name whose files are about to be replaced by others."""
+
+    def operations(head: str) -> list[Any]:
+        path = f"{folder}/{MANIFEST}"
+        if path not in repository.files(head) or _records_at(repository, head, path) == set(manifest.all_files()):
+            return []
+        return [huggingface_hub.CommitOperationDelete(path_in_repo=path)]
+
+    _commit(repository, f"Withdraw the cache {folder} while its files are replaced", operations)
+
+
+def _records_at(repository: HubRepository, head: str, path: str) -> set[FileRecord] | None:
+    raw = (repository.download([path], head, progress=False) / path).read_bytes()
+    try:
+        return set(decode_manifest(raw, f"{repository.subject}/{path}").all_files())
+    except CacheError:
+        return None
+
+
+def _last_operations(repository: HubRepository, head: str, folder: str, manifest: Manifest, raw: bytes) -> list[Any]:
+    """What makes the cache whole: its manifest, what the card says of it, and nothing else in its folder."""
+    there = repository.files(head)
+    wanted = {f"{folder}/{record.file}" for record in manifest.all_files()}
+    absent = sorted(wanted.difference(there))
+    if absent:
+        raise TransferError(
+            f"{repository.subject}: expected {absent[0]} to be there after it was sent, found it missing; does a "
+            ".gitignore of the repository leave it out?"
+        )
+    path = f"{folder}/{MANIFEST}"
+    stale = [file for file in there if file.startswith(f"{folder}/") and file not in wanted | {path}]
+    with repository.errors():
+        card = None
+        if _CARD in there:
+            card = (repository.download([_CARD], head, progress=False) / _CARD).read_bytes().decode("utf-8-sig")
+        text = described(card, repository.repo_id, folder, manifest)
+    contents = {path: raw, _CARD: text.encode()}
+    return [
+        *(huggingface_hub.CommitOperationAdd(name, content) for name, content in contents.items()),
+        *(huggingface_hub.CommitOperationDelete(path_in_repo=file) for file in stale),
+    ]
+
+
+def _commit(repository: HubRepository, message: str, operations: Callable[[str], list[Any]]) -> str:
+    """Commit on top of the very commit that the operations were made for; start over where the branch has moved."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    for _ in range(_TRIES):
+        head = repository.commit()
+        made = operations(head)
+        if not made:
+            return head
+        with repository.errors():
+            try:
+                done = repository.api.create_commit(
+                    repository.repo_id,
+                    made,
+                    commit_message=message,
+                    repo_type=REPO_TYPE,
+                    revision=repository.revision,
+                    parent_commit=head,
+                )
+            except HfHubHTTPError as error:
+                if error.response.status_code != 412:
+                    raise
+                continue
+            return str(done.oid)
+    raise TransferError(f"{repository.subject}: expected to commit, found the branch moved each time; try again")

@@ -1,0 +1,168 @@
+"""Fetching a cache from a store: each file checked as it comes in, all of them published together."""
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheDirectoryError,
+    CacheError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    MemxlnetError,
+    TransferError,
+)
+from memxlnet.remote.stores import BLOCK_BYTES, MAX_MANIFEST_BYTES, Store, open_store
+from memxlnet.remote.transfer_bar import transfer_bar
+from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
+from memxlnet.store.arrival import Arrival
+from memxlnet.store.manifest import FileRecord
+from memxlnet.store.paths import MANIFEST, as_directory
+
+logger = logging.getLogger(__name__)
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def pull(
+    url: str,
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    *,
+    replace: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> Path:
+    """Fetch a cache from a store, unless it is in the cache directory already.
+
+    What arrives is checked against the manifest byte by byte, and nothing counts as a cache before all of it is there.
+    A transfer that was cut goes on where it ended. Of several processes that ask for one cache at once, one fetches it
+    and the others wait. RAM is that of some blocks, whatever the size.
+
+    Args:
+        url: The place of the cache, as `push` took it.
+        cache_dir: Directory of the caches.
+        replace: Fetch the cache although it is there, and put it in the place of what is there, such as a damaged one.
+        storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
+            them to the environment.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+
+    Returns:
+        The published directory.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        CacheNotFoundError: There is no manifest at the place: no cache, or one that is only half sent.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: The manifest in the store is damaged, or the cache in the cache directory is.
+        CacheDirectoryError: The cache directory cannot be created or written.
+        MissingLibraryError: The library that serves this kind of address is not installed.
+        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferError: The connection or the store failed, a file arrived truncated or changed, or the disk is full.
+    """
+    directory = as_directory("cache_dir", cache_dir)
+    for name, value in (("replace", replace), ("progress", progress or False)):
+        check_bool(name, value)
+    store = open_store(url, storage_options)
+    raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
+    if raw is None:
+        raise CacheNotFoundError(
+            f"{store.url}: expected a cache, found no {MANIFEST}: there is none, or it is only half sent; check the "
+            "address, or send the cache again"
+        )
+    try:
+        arrival = Arrival(directory, raw, store.url)
+    except CacheError as error:
+        raise type(error)(f"{error}; that is the one in the store: send the cache anew with replace=True") from error
+    with _told(arrival):
+        return _find(arrival, replace) or _fetch(store, arrival, replace, progress)
+
+
+def _find(arrival: Arrival, replace: bool) -> Path | None:
+    """The cache where it is there already and shall stay."""
+    if replace:
+        return None
+    try:
+        found = arrival.find()
+    except (CacheDamagedError, CacheMismatchError) as error:
+        raise type(error)(f"{error}; or fetch it with replace=True") from error
+    if found is not None:
+        logger.info("%s: is there already", found)
+    return found
+
+
+def _fetch(store: Store, arrival: Arrival, replace: bool, progress: bool | None) -> Path:
+    with arrival.lock():
+        found = _find(arrival, replace)
+        if found is not None:
+            return found
+        missing = arrival.missing()
+        total = arrival.manifest.num_bytes
+        with transfer_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", total, progress) as bar:
+            bar.update(total - sum(record.bytes for record in missing))
+            for record in missing:
+                _fetch_file(store, arrival, record, bar)
+        return arrival.publish()
+
+
+def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) -> None:
+    """Fetch one file, or what is missing of it."""
+    found = store.size(record.file)
+    if found != record.bytes:
+        raise TransferError(
+            f"{store.url}/{record.file}: expected {record.bytes:,} bytes (manifest), found "
+            f"{'no file' if found is None else f'{found:,}'}; send the cache anew"
+        )
+    part = arrival.part(record)
+    start = part.stat().st_size if part.exists() else 0
+    if 0 < start <= record.bytes:
+        digest = _append(store, record, part, start, bar)
+        if digest == record.xxh3_128:
+            arrival.accept(record, part, digest)
+            return
+        logger.warning("%s: the rest in the store does not fit it; fetching all of it", part)
+        bar.update(-record.bytes)
+    part.unlink(missing_ok=True)
+    arrival.accept(record, part, _append(store, record, part, 0, bar))
+
+
+def _append(store: Store, record: FileRecord, part: Path, start: int, bar: Any) -> str:
+    """Fetch a file from a byte on, and hand back the checksum of the whole."""
+    state = xxhash.xxh3_128()
+    with part.open("a+b") as file:
+        file.seek(0)
+        while block := file.read(BLOCK_BYTES):
+            state.update(block)
+        bar.update(start)
+        for block in store.blocks(record.file, start, record.bytes):
+            file.write(block)
+            state.update(block)
+            bar.update(len(block))
+    return state.hexdigest()
+
+
+@contextlib.contextmanager
+def _told(arrival: Arrival) -> Iterator[None]:
+    """Tell the errors of the disk; those of the store are told already."""
+    try:
+        yield
+    except MemxlnetError:
+        raise
+    except OSError as error:
+        found = f"{error.strerror or error} ({error.filename or arrival.staging})"
+        if error.errno in _NO_ACCESS:
+            raise CacheDirectoryError(
+                f"{arrival.directory}: cannot be written: {found}; what has arrived is kept: restore access, or choose "
+                "another cache_dir"
+            ) from error
+        way = "make room" if error.errno in _NO_ROOM else "look after the disk"
+        raise TransferError(
+            f"{arrival.directory}: cannot be written: {found}; what has arrived is kept: {way} and fetch it again"
+        ) from error

@@ -1,0 +1,181 @@
+"""Sending a cache to a store: the files first, each checked where it arrived, the manifest last."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, TransferError
+from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
+from memxlnet.remote.transfer_bar import transfer_bar
+from memxlnet.settings import check_bool
+from memxlnet.store.cache import Cache, while_it_stays
+from memxlnet.store.checksums import file_digest
+from memxlnet.store.identity import differing_fields
+from memxlnet.store.manifest import REBUILD, FileRecord, Manifest, decode_manifest
+from memxlnet.store.paths import MANIFEST, as_directory
+
+logger = logging.getLogger(__name__)
+
+
+def push(
+    cache: str | os.PathLike[str],
+    url: str,
+    *,
+    replace: bool = False,
+    verify: bool = True,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> None:
+    """Send a published cache to a store.
+
+    Files that are there and right are not sent again, so a push that was cut goes on. While files are on their way
+    there is no manifest at the place, and without it nobody takes them for a cache. Files that are not of the cache
+    stay as they are. One sender at a time: nothing keeps two of them from writing to one place. An upload that is
+    killed may leave its parts in a bucket of S3, out of sight but paid for; a lifecycle rule removes them. The
+    file system of the Hub makes one commit of each file, from a copy in the temporary directory, which it leaves there
+    where it fails.
+
+    Args:
+        cache: The published directory.
+        url: The place of this one cache, such as ``s3://bucket/caches/squad``, ``gs://``, ``hf://datasets/...`` or
+            ``file://`` and an absolute path; it is taken as it is, without percent-decoding.
+        replace: Put the cache in the place of one of other settings, or of a damaged one, and remove the files that
+            its manifest named.
+        verify: Read back what lies in the store, before and after sending, and compare its checksum. False compares
+            sizes, and takes a file as right only where the manifest in the store names the same checksum.
+        storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
+            them to the environment.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        CacheError: The cache is missing or damaged; nothing has been sent.
+        CacheMismatchError: The place holds a cache of other settings; the message names the fields.
+        MissingLibraryError: The library that serves this kind of address is not installed.
+        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferError: The connection or the store failed, or something else arrived than was sent.
+    """
+    directory = as_directory("cache", cache)
+    for name, value in (("replace", replace), ("verify", verify), ("progress", progress or False)):
+        check_bool(name, value)
+    store = open_store(url, storage_options)
+    local, raw = while_it_stays(directory, lambda: _open(directory))
+    former = _find_former(store, local, replace)
+    with transfer_bar(f"sending {local.name}/{local.split}", local.num_bytes, progress) as bar:
+        wrong = []
+        for record in local.all_files():
+            if _is_right(store, record, former.checksums, verify):
+                bar.update(record.bytes)
+            else:
+                wrong.append(record)
+        if not wrong and former.raw == raw:
+            logger.info("%s: is there already, whole", store.url)
+            return
+        for record in wrong:  # before anything is taken away over there
+            _check_local(directory, record)
+        _make_way(store, local, former, replace)
+        for record in wrong:
+            _send(store, directory, record, verify, bar)
+        store.write(MANIFEST, raw)
+    logger.info("%s: sent to %s, %d of %d files", directory, store.url, len(wrong), len(list(local.all_files())))
+
+
+class _Former(NamedTuple):
+    """The cache that lies at the place already: its manifest's bytes, and the checksums that it names, by file."""
+
+    raw: bytes | None
+    checksums: dict[str, str]
+
+
+def _open(directory: Path) -> tuple[Manifest, bytes]:
+    manifest = Cache(directory).manifest
+    raw = (directory / MANIFEST).read_bytes()
+    if raw != manifest.encode():
+        path = directory / MANIFEST
+        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
+    return manifest, raw
+
+
+def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
+    """Look at the cache that lies at the place, and refuse to put another one there unasked."""
+    raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
+    if raw is None:
+        return _Former(None, {})
+    try:
+        found = decode_manifest(raw, f"{store.url}/{MANIFEST}")
+    except CacheError as error:
+        if not replace:
+            raise type(error)(f"{error}; replace=True puts this cache in its place") from error
+        return _Former(raw, {})
+    if found.fingerprint != local.fingerprint and not replace:
+        differences = "; ".join(differing_fields(local.fields, found.fields)[:10])
+        raise CacheMismatchError(
+            f"{store.url}: holds a cache of other settings, another source or another tokenizer: {differences}; choose "
+            "another place, or replace=True puts this cache in its place"
+        )
+    return _Former(raw, {record.file: record.xxh3_128 for record in found.all_files()})
+
+
+def _is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify: bool) -> bool:
+    if not verify and named.get(record.file) != record.xxh3_128:
+        return False  # caches of one shape have files of one size
+    if store.size(record.file) != record.bytes:
+        return False
+    return not verify or store.digest(record.file, record.bytes) == record.xxh3_128
+
+
+def _check_local(directory: Path, record: FileRecord) -> None:
+    path = directory / record.file
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
+    if found != record.xxh3_128:
+        raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
+
+
+def _make_way(store: Store, local: Manifest, former: _Former, replace: bool) -> None:
+    """Take the manifest away, so that nobody takes what follows for a cache."""
+    if former.raw is None:
+        return
+    store.remove(MANIFEST)
+    if replace:
+        for name in sorted(former.checksums.keys() - {record.file for record in local.all_files()}):
+            store.remove(name)
+
+
+def _send(store: Store, directory: Path, record: FileRecord, verify: bool, bar: Any) -> None:
+    path = directory / record.file
+    start = bar.n
+    before = _identity(path)
+    store.send(path, record.file, lambda sent: bar.update(start + sent - bar.n))
+    bar.update(start + record.bytes - bar.n)
+    if _identity(path) != before:
+        raise TransferError(f"{path}: expected it to stay while it is sent, found another file there; send it again")
+    found = store.size(record.file)
+    if found == record.bytes and verify:
+        bar.set_postfix_str(f"checking {record.file}")
+        digest = store.digest(record.file, record.bytes)
+        bar.set_postfix_str("")
+        if digest != record.xxh3_128:
+            raise _arrived_wrong(store, record, f"the checksum {digest}")
+    elif found != record.bytes:
+        raise _arrived_wrong(store, record, "no file" if found is None else f"{found:,} bytes")
+    logger.info("%s/%s: sent", store.url, record.file)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _arrived_wrong(store: Store, record: FileRecord, found: str) -> TransferError:
+    return TransferError(
+        f"{store.url}/{record.file}: expected {record.bytes:,} bytes with the checksum {record.xxh3_128} to arrive, "
+        f"found {found}; send the cache again"
+    )

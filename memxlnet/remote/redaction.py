@@ -1,0 +1,62 @@
+"""What must not be shown: credentials, wherever an address or another library's text repeats them."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+HIDDEN = "***"
+
+_SHORTEST = 4
+_SHORTEST_OF_ENVIRONMENT = 8
+_SECRET_NAME = re.compile(
+    r"TOKEN(?!IZ)|SECRET|PASSW|CREDENTIAL|API_?KEY|ACCESS_KEY|ACCOUNT_KEY|CONNECTION_STRING", re.IGNORECASE
+)
+_USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
+_QUERY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s?'\"<>]*)\?[^\s'\"<>]+")
+
+
+class Redactor:
+    """Puts ``***`` in the place of what may be a credential.
+
+    That is every text in the options of a store, the environment's variables that are named like credentials, and in
+    any address the user and the query string.
+
+    Args:
+        options: The options of a store.
+    """
+
+    def __init__(self, options: Mapping[str, Any]):
+        secrets = {text for text in _texts(options) if len(text) >= _SHORTEST}
+        secrets.update(
+            value
+            for name, value in os.environ.items()
+            if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_OF_ENVIRONMENT
+        )
+        forms = {form for text in secrets for form in _forms(text)}
+        self._forms = sorted(forms, key=len, reverse=True)  # one may hold another
+
+    def __call__(self, text: str) -> str:
+        """The text without credentials."""
+        for form in self._forms:
+            text = text.replace(form, HIDDEN)
+        return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """How other libraries write a text into theirs: as it is, in an address, and quoted."""
+    return text, quote(text, safe="", errors="replace"), quote_plus(text, errors="replace"), repr(text)[1:-1]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace")
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from _texts(part)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for part in value:
+            yield from _texts(part)

@@ -1,0 +1,280 @@
+"""A place in a store that holds one cache: the few things that a transfer asks of it, and one kind of error."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from fsspec.callbacks import Callback
+from fsspec.implementations.local import LocalFileSystem
+
+from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.remote.addresses import check_options, check_url, file_system_class, missing_library
+from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container
+from memxlnet.remote.redaction import Redactor
+from memxlnet.store.paths import sync
+
+BLOCK_BYTES = 8 << 20
+"""Bytes of one read."""
+
+BLOCKS_AT_ONCE = 8
+"""Reads under way at once, where the file system is able to: with `BLOCK_BYTES` the bound on the RAM of a transfer."""
+
+S3_PART_BYTES = 8 << 20
+"""Bytes of one part of an upload; s3fs holds ten of them, and left to itself takes 50 MiB."""
+
+MAX_MANIFEST_BYTES = 64 << 20
+"""A manifest is small: some kilobytes, and about 150 bytes a shard."""
+
+_S3_PARTS = 10_000
+_LONGEST_TEXT = 600
+
+
+class Store:
+    """A place in a store.
+
+    Args:
+        file_system: What fsspec opened.
+        scheme: The scheme of its address.
+        root: The place, as the file system names it.
+        url: Its address without credentials, for messages.
+        redact: Takes credentials out of texts.
+    """
+
+    def __init__(self, file_system: Any, scheme: str, root: str, url: str, redact: Redactor):
+        self.url = url
+        self._fs = file_system
+        self._scheme = scheme
+        self._root = root.rstrip("/")
+        self._redact = redact
+        self._is_local = isinstance(file_system, LocalFileSystem)
+
+    def size(self, name: str) -> int | None:
+        """The size of a file as the store knows it now; None where there is none.
+
+        Raises:
+            TransferError: The store cannot be asked, or has no such bucket or repository.
+        """
+
+        def look() -> Any:
+            self._fs.invalidate_cache()  # a listing may be older than the file
+            return self._fs.info(self._path(name))
+
+        found = self._ask(name, "looked at", look, may_lack=True)
+        if found is None or found.get("type") == "directory":
+            return None
+        size = found.get("size")
+        if not isinstance(size, int):
+            raise TransferError(f"{self.url}/{name}: expected its size, found none: this store cannot hold a cache")
+        return size
+
+    def read(self, name: str, most: int) -> bytes | None:
+        """A small file as a whole; None where there is none.
+
+        Raises:
+            TransferError: It cannot be read or is larger than `most` bytes.
+        """
+        size = self.size(name)
+        if size is None:
+            return None
+        if size > most:
+            raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it anew")
+        return b"".join(self.blocks(name, 0, size))
+
+    def blocks(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        """The bytes of a file from `start` to `stop`, in order, with bounded RAM.
+
+        Raises:
+            TransferError: It cannot be read, or fewer bytes came than were asked for.
+        """
+        if not self._fs.async_impl:
+            yield from self._blocks_one_by_one(name, start, stop)
+            return
+        for first in range(start, stop, BLOCK_BYTES * BLOCKS_AT_ONCE):
+            starts = list(range(first, min(stop, first + BLOCK_BYTES * BLOCKS_AT_ONCE), BLOCK_BYTES))
+            stops = [min(at + BLOCK_BYTES, stop) for at in starts]
+            found = self._ask(name, "read", self._ranges, self._path(name), starts, stops)
+            for at, end in zip(starts, stops, strict=True):
+                yield self._whole(name, at, end, found.pop(0))
+
+    def digest(self, name: str, size: int) -> str:
+        """The checksum of the first `size` bytes of a file, read back.
+
+        Raises:
+            TransferError: It cannot be read.
+        """
+        state = xxhash.xxh3_128()
+        for block in self.blocks(name, 0, size):
+            state.update(block)
+        return state.hexdigest()
+
+    def send(self, local: Path, name: str, told: Callable[[int], Any]) -> None:
+        """Send a file.
+
+        Args:
+            local: The file.
+            name: Its name at the place.
+            told: Called with the number of bytes that have gone so far, from any thread.
+
+        Raises:
+            TransferError: It cannot be sent.
+        """
+        options: dict[str, Any] = {"callback": Callback(hooks={"told": lambda size, value, **_: told(value)})}
+        if self._scheme in ("s3", "s3a"):
+            options["chunksize"] = max(S3_PART_BYTES, math.ceil(local.stat().st_size / _S3_PARTS))
+        self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a small file, and look whether it arrived.
+
+        Raises:
+            TransferError: It cannot be written, or other bytes arrived.
+        """
+        self._put(name, lambda path: self._fs.pipe_file(path, content))
+        found = self.read(name, most=len(content))
+        if found != content:
+            raise TransferError(
+                f"{self.url}/{name}: expected the {len(content):,} bytes that were sent, found "
+                f"{'no file' if found is None else 'others'}; send the cache again"
+            )
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there.
+
+        Raises:
+            TransferError: It cannot be removed.
+        """
+        self._ask(name, "removed", self._fs.rm_file, self._path(name), may_lack=True)
+        self._fs.invalidate_cache()
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _ranges(self, path: str, starts: list[int], stops: list[int]) -> list[bytes]:
+        found: list[Any] = self._fs.cat_ranges([path] * len(starts), starts, stops, on_error="raise")
+        for block in found:
+            if isinstance(block, BaseException):  # older releases of fsspec return them whatever is asked
+                raise block
+        return found
+
+    def _blocks_one_by_one(self, name: str, start: int, stop: int) -> Iterator[bytes]:
+        if start >= stop:
+            return
+        # Without a cache: it would read ahead what is never asked for.
+        with self._ask(name, "opened", self._fs.open, self._path(name), "rb", cache_type="none") as file:
+            self._ask(name, "read", file.seek, start)
+            for at in range(start, stop, BLOCK_BYTES):
+                end = min(at + BLOCK_BYTES, stop)
+                yield self._whole(name, at, end, self._ask(name, "read", file.read, end - at))
+
+    def _whole(self, name: str, start: int, stop: int, block: bytes) -> bytes:
+        if len(block) != stop - start:
+            raise TransferError(
+                f"{self.url}/{name}: expected {stop - start:,} bytes from byte {start:,} on, found {len(block):,}; try "
+                "again, and where it stays so send the cache anew"
+            )
+        return block
+
+    def _put(self, name: str, put: Callable[[str], Any]) -> None:
+        def write() -> None:
+            if not self._fs.async_impl:  # a file system with directories; object stores would make a bucket
+                self._fs.makedirs(self._root, exist_ok=True)
+            path = self._path(name)
+            if self._is_local:
+                # A process may have mapped the file that lies there, and a kill must not leave half a manifest.
+                put(f"{path}.sending")
+                sync(Path(f"{path}.sending"))
+                self._fs.mv(f"{path}.sending", path)
+                sync(Path(path).parent)
+            else:
+                put(path)
+
+        self._ask(name, "written", write)
+
+    def _ask(
+        self, name: str, what: str, call: Callable[..., Any], *args: Any, may_lack: bool = False, **kw: Any
+    ) -> Any:
+        """Ask the file system, and tell its errors in our words; None where a file may be lacking and is."""
+        outer = sys.exception()
+        try:
+            return call(*args, **kw)
+        except (MemxlnetError, MemoryError):
+            raise
+        except Exception as error:
+            errors = chain(error, outer)
+            if may_lack and is_absent(errors) and not lacks_container(errors):
+                return None
+            failure, cause = transfer_error(f"{self.url}/{name}", what, errors, self._redact)
+        # Out here, because the error that is being handled would stay its context, credentials and all.
+        raise failure from cause
+
+
+def transfer_error(
+    subject: str, what: str, errors: list[BaseException], redact: Redactor
+) -> tuple[TransferError, BaseException]:
+    """An error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
+
+    Args:
+        subject: What it is about, without credentials.
+        what: What was to be done, such as ``read``.
+        errors: The error and what led to it.
+        redact: Takes credentials out of texts.
+    """
+    error = errors[0]
+    text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
+    found = " ".join(text.split())[:_LONGEST_TEXT]
+    kind = TransferError
+    if lacks_container(errors) and not is_refused(errors):
+        reason = f"expected a bucket or repository, found none ({found}); check the address, or create it"
+    elif is_refused(errors):
+        kind = TransferPermissionError
+        reason = (
+            f"the store refuses it ({found}); check the credentials in storage_options or the environment, what they "
+            "allow, and the address: some stores refuse also what is not there"
+        )
+    elif is_absent(errors) and what != "written":
+        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
+    else:
+        reason = f"{found}; check address and connection and try again: what has arrived whole does not travel again"
+    cause: BaseException = error
+    if any(redact(str(each)) != str(each) for each in errors):
+        cause = OSError(redact(text)).with_traceback(error.__traceback__)
+    return kind(f"{subject}: cannot be {what}: {reason}"), cause
+
+
+def open_store(url: str, storage_options: Mapping[str, Any] | None) -> Store:
+    """Open the place of a cache.
+
+    Args:
+        url: Its address: a scheme that fsspec knows and a path, taken as it is, without percent-decoding.
+        storage_options: Options of the file system, such as credentials; never shown. None leaves them to the
+            environment.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        MissingLibraryError: The scheme's library is not installed.
+        TransferError: The file system cannot be opened.
+    """
+    options = check_options(storage_options)
+    redact = Redactor(options)
+    scheme, url = check_url(url, redact)
+    shown = redact(url.rstrip("/"))
+    kind = file_system_class(scheme)
+    outer = sys.exception()
+    failure: MemxlnetError
+    try:
+        # An instance of its own: a shared one may hold old listings, and would keep the credentials.
+        arguments = {**kind._get_kwargs_from_urls(url), **options, "skip_instance_cache": True}
+        return Store(kind(**arguments), scheme, kind._strip_protocol(url), shown, redact)
+    except ImportError as error:
+        raise missing_library(scheme, error) from error
+    except Exception as error:
+        errors = chain(error, outer)
+        failure, cause = transfer_error(shown, "opened", errors, redact)
+        if isinstance(error, TypeError | ValueError) and not is_refused(errors):
+            failure = SettingsError(
+                f"storage_options: expected options of {scheme}://, found some that it refuses ({redact(str(error))})"
+            )
+    raise failure from cause

@@ -1,0 +1,83 @@
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import s3fs
+
+from memxlnet.remote import stores
+from memxlnet.remote.pull import pull
+from memxlnet.remote.push import push
+from tests.remote.cutting_proxy import CuttingProxy
+from tests.remote.s3 import Bucket, make_bucket, make_client, server
+from tests.store.content import make_content, publish
+
+Transfer = Callable[..., object]
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    with server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="session")
+def s3_client(s3_endpoint: str) -> Iterator[Any]:
+    client = make_client(s3_endpoint)
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def bucket(s3_endpoint: str, s3_client: Any, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, and an environment that holds no credentials."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    return make_bucket(s3_endpoint, s3_client)
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[CuttingProxy]:
+    with CuttingProxy(s3_endpoint) as made:
+        yield made
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks so small that the files of these tests have many."""
+    monkeypatch.setattr(stores, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(stores, "BLOCKS_AT_ONCE", 2)
+
+
+@pytest.fixture(scope="session")
+def made_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of several features shards, about 100 KB."""
+    directory = tmp_path_factory.mktemp("made")
+    content = make_content(3, 48, [f"context {number}" for number in range(6)], [(n, 1 + n % 5) for n in range(60)])
+    return Path(publish(content, directory, [7], max_shard_rows=60).directory)
+
+
+@pytest.fixture
+def cache(made_cache: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copytree(made_cache, tmp_path / "origin" / made_cache.name))
+
+
+@pytest.fixture
+def other_cache(tmp_path: Path) -> Path:
+    """A cache of other settings, with a file that the first has not."""
+    content = make_content(4, 5, ["a", "b"], [(0, 3), None, (1, 2)])
+    return Path(publish(content, tmp_path / "other", [2]).directory)
+
+
+@pytest.fixture(params=["push", "pull"])
+def transfer(request: pytest.FixtureRequest, cache: Path, tmp_path: Path) -> Transfer:
+    """A push or a pull, given the address and options."""
+    if request.param == "push":
+        return lambda url, **options: push(cache, url, **options)
+    return lambda url, **options: pull(url, tmp_path / "here", **options)

@@ -1,0 +1,183 @@
+"""The card of a repository, and its files as other libraries read them."""
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import huggingface_hub
+import pyarrow as pa
+import pytest
+import yaml  # type: ignore[import-untyped]
+from transformers import AutoTokenizer
+
+from memxlnet import configure_memory_tokens, verify
+from memxlnet.errors import TransferError
+from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.remote.hub_card import described
+from memxlnet.sample import sample_tokenizer_directory
+from memxlnet.store.manifest import Manifest, read_manifest
+from tests.remote.hub_server import OWNER, HubServer, Repo, running_hub
+from tests.support import build, long_examples
+
+REPO = "owner/caches"
+ROWS = long_examples(3, words=60)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+    configure_memory_tokens(tokenizer, 2)
+    return build(ROWS, tokenizer, tmp_path_factory.mktemp("built")).directory
+
+
+@pytest.fixture(scope="module")
+def manifest(built: Path) -> Manifest:
+    return read_manifest(built)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with running_hub(monkeypatch, tmp_path / "home") as server:
+        yield server
+
+
+def cells(card: str) -> dict[str, str]:
+    return dict(re.findall(r"^\| ([^|]+?) \| ([^|]*?) \|$", card, re.MULTILINE))
+
+
+class TestCard:
+    def test_it_states_everything(self, manifest: Manifest) -> None:
+        found = cells(described(None, REPO, "folder", manifest))
+        tables = {name: table.rows for name, table in manifest.tables.items()}
+        assert found == {
+            "---": "---",
+            "source": "in-memory",
+            "split": "test",
+            "settings": "doc_stride=16, insert_memory_tokens=True, max_examples=None, max_n_segs=None, "
+            "max_seq_length=64, on_bad_example='error'",
+            "fingerprint": manifest.fingerprint,
+            "tokenizer, sha256": manifest.fields["tokenizer"]["sha256"],
+            "vocabulary size": "2,004",
+            "memory tokens": "4 (2 that read, 2 that write)",
+            "rows (segments)": str(tables["features"]),
+            "documents": "3",
+            "contexts": "3",
+            "answers": "0 dropped, 2 exact, 0 repaired, 1 unanswerable, 0 in no segment",
+            "examples dropped": "0",
+            "bytes": f"{manifest.num_bytes:,}",
+            "schema version": "1",
+        }
+
+    def test_its_code_is_python(self, manifest: Manifest) -> None:
+        name = 'it\'s <!-- memxlnet: end folder --> "so" ```\n\\ {x}'
+        card = described(None, REPO, "folder", dataclasses.replace(manifest, name=name, split="a'b"))
+        [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        names: dict[str, Any] = {}
+        calls = re.sub(r"(load_dataset_from_hub|create_dataset_from_cache)\(", "dict(first=", code.split("\n\n", 1)[1])
+        exec(calls.split("# The rows")[0], {"tokenizer": None}, names)
+        assert names["dataset"]["first"] == name
+        assert names["dataset"]["split"] == "a'b"
+        assert {key: names["dataset"][key] for key in manifest.settings} == manifest.settings
+        assert card.count("<!-- memxlnet: end folder -->") == 1
+        assert described(card, REPO, "folder", dataclasses.replace(manifest, name=name, split="a'b")) == card
+
+    def test_any_name_stays_in_its_cell(self, manifest: Manifest) -> None:
+        name = "a | b\n| x | `y` <script>alert(1)</script> [z](http://x) *w* \\"
+        card = described(None, REPO, "folder", dataclasses.replace(manifest, name=name))
+        assert len(cells(card)) == 15
+        [line] = [line for line in card.splitlines() if line.startswith("| source")]
+        assert line.count("|") == 3
+        assert not re.search(r"<script|`|\[z\]", line)
+
+    @pytest.mark.parametrize(
+        "card",
+        [
+            "# Theirs\n\nWords.\n",
+            "---\nlicense: mit\ntags:\n- other\nlanguage: en\n---\n# Theirs\n\nWords.\n",
+            "---\nlicense: mit\n---\n\n# Theirs\n\nWords.",
+            "---\r\nlicense: mit\r\n---\r\n# Theirs\r\n\r\nWords.\r\n",
+            "---\n---\n# Theirs\n\nWords.\n",
+            "",
+        ],
+        ids=repr,
+    )
+    def test_what_people_wrote_stays(self, manifest: Manifest, card: str) -> None:
+        one = described(card, REPO, "one", manifest)
+        both = described(one, REPO, "two", manifest)
+        for text in (one, both):
+            assert ("# Theirs" in text) is ("# Theirs" in card)
+            assert ("Words." in text) is ("Words." in card)
+            parsed = huggingface_hub.DatasetCard(text)
+            assert parsed.data.get("license") == ("mit" if "mit" in card else None)
+            assert parsed.data["tags"] == [*(["other"] if "other" in card else []), "memxlnet"]
+        assert [config["config_name"] for config in huggingface_hub.DatasetCard(both).data["configs"]] == ["one", "two"]
+        assert both.index("## one") < both.index("## two")
+        begin = "<!-- memxlnet: begin two"
+        edited = both.replace("## one", "words between\n\n## one").replace(begin, f"kept\n\n{begin}")
+        again = described(edited, REPO, "one", manifest)
+        assert "words between" not in again  # within the section
+        assert f"kept\n\n{begin}" in again
+
+    def test_a_split_that_is_no_name_has_no_configuration(self, manifest: Manifest) -> None:
+        card = described(None, REPO, "folder", dataclasses.replace(manifest, split="a b"))
+        assert "configs" not in huggingface_hub.DatasetCard(card).data
+
+    @pytest.mark.parametrize("card", ["---\n- a\n---\n", "---\n{\n---\n"])
+    def test_metadata_that_is_none(self, manifest: Manifest, card: str) -> None:
+        with pytest.raises((ValueError, yaml.YAMLError)):
+            described(card, REPO, "folder", manifest)
+
+    def test_such_a_card_is_told(self, hub: HubServer, built: Path) -> None:
+        hub.repos[REPO] = Repo()
+        hub.repos[REPO].commit({"README.md": b"---\n- a\n---\n"}, "theirs")
+        with pytest.raises(TransferError, match="ValueError: repo card metadata block should be a dict"):
+            upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
+        assert hub.repos[REPO].files["README.md"] == b"---\n- a\n---\n"
+
+
+class TestOthers:
+    """What a repository holds, without memxlnet."""
+
+    @pytest.fixture
+    def folder(self, hub: HubServer, built: Path) -> str:
+        upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
+        return built.name
+
+    @pytest.fixture
+    def snapshot(self, hub: HubServer, folder: str, tmp_path: Path) -> Path:
+        for path, content in hub.repos[REPO].files.items():
+            (tmp_path / "snapshot" / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "snapshot" / path).write_bytes(content)
+        return tmp_path / "snapshot"
+
+    def test_datasets_reads_the_files(self, snapshot: Path, manifest: Manifest, tmp_path: Path) -> None:
+        files = str(next(snapshot.rglob("features-*.arrow")))
+        rows = datasets.load_dataset("arrow", data_files=files, split="train", cache_dir=str(tmp_path / "d"))
+        assert len(rows) == manifest.tables["features"].rows
+
+    def test_datasets_reads_a_configuration(
+        self, snapshot: Path, folder: str, manifest: Manifest, tmp_path: Path
+    ) -> None:
+        rows = datasets.load_dataset(str(snapshot), folder, split="test", cache_dir=str(tmp_path / "d"))
+        assert len(rows) == manifest.tables["features"].rows
+
+    def test_arrow_reads_it_through_fsspec(self, hub: HubServer, folder: str, manifest: Manifest) -> None:
+        files = huggingface_hub.HfFileSystem(endpoint=hub.url, skip_instance_cache=True)
+        names = [Path(name).name for name in files.ls(f"datasets/{REPO}/{folder}", detail=False)]
+        assert sorted(names) == sorted(["manifest.json", *(record.file for record in manifest.all_files())])
+        with files.open(f"datasets/{REPO}/{folder}/features-00000.arrow", "rb") as file:
+            assert pa.ipc.open_file(file).read_all().num_rows == manifest.tables["features"].rows
+
+    def test_a_plain_copy_is_a_cache(self, snapshot: Path, folder: str) -> None:
+        verify(snapshot / folder, against=ROWS)
+
+    def test_a_folder_with_a_name_of_ones_own(self, hub: HubServer, folder: str, tmp_path: Path) -> None:
+        repo = hub.repos[REPO]
+        repo.commit({path.replace(folder, "mine"): kept for path, kept in repo.files.items()}, "renamed")
+        dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        assert dataset.directory.name == folder
+        shutil.rmtree(dataset.directory)

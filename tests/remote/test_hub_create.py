@@ -1,0 +1,359 @@
+"""`create_dataset_from_cache` with a repository on the Hub: what fits is fetched, and nothing is built in silence."""
+
+import dataclasses
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from transformers import AutoTokenizer
+
+from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, configure_memory_tokens, create_dataset_from_cache
+from memxlnet.build.builder import Build
+from memxlnet.errors import (
+    AmbiguousCacheError,
+    CacheDamagedError,
+    CacheMismatchError,
+    SettingsError,
+    SourceError,
+    TokenizerError,
+    TransferError,
+    TransferPermissionError,
+)
+from memxlnet.load.hub import upload_processed_dataset_to_hub
+from memxlnet.load.hub_caches import Wanted
+from memxlnet.sample import sample_tokenizer_directory
+from memxlnet.settings import EncodeSettings
+from memxlnet.store.manifest import Manifest, read_manifest
+from tests.remote.hub_server import OWNER, HubServer, Repo, no_waiting, running_hub
+from tests.support import build, long_examples, write_json_lines
+
+REPO = "owner/caches"
+ROWS = long_examples(3, words=60)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with running_hub(monkeypatch, tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_json_lines(tmp_path / "questions.jsonl", ROWS)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+    directory = tmp_path_factory.mktemp("built")
+    return build(write_json_lines(directory / "questions.jsonl", ROWS), tokenizer, directory / "caches").directory
+
+
+@pytest.fixture
+def sent(hub: HubServer, built: Path, tmp_path: Path) -> Path:
+    directory = Path(shutil.copytree(built, tmp_path / "ours" / built.name))
+    upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER)
+    hub.requests.clear()
+    return directory
+
+
+@pytest.fixture
+def no_builds(sent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: Any) -> Any:
+        raise AssertionError("nothing was to be built")
+
+    monkeypatch.setattr(Build, "__init__", run)
+    monkeypatch.setattr(Build, "run", run)
+
+
+@pytest.fixture
+def options(tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
+    """What asks for the cache that was sent."""
+    return {
+        "split": "test",
+        "cache_dir": tmp_path / "theirs",
+        "max_seq_length": 64,
+        "doc_stride": 16,
+        "tokenizer": tokenizer,
+        "hub_dataset_id": REPO,
+    }
+
+
+@pytest.mark.usefixtures("no_builds")
+class TestFits:
+    @pytest.mark.parametrize("asks", [None, True])
+    @pytest.mark.parametrize("by_name", [True, False])
+    def test_it_is_fetched_and_nothing_is_built(
+        self, hub: HubServer, sent: Path, source: Path, options: Any, asks: bool | None, by_name: bool
+    ) -> None:
+        name = "questions" if by_name else source
+        dataset = create_dataset_from_cache(name, use_hub_dataset=asks, **options)
+        assert type(dataset) is LazySquadLikeQADataset
+        assert dataset.directory == options["cache_dir"] / sent.name
+        assert len(hub.fetched()) == 5
+        hub.requests.clear()
+        again = create_dataset_from_cache(name, use_hub_dataset=asks, use_lazy_loading=False, **options)
+        assert type(again) is SquadLikeQADataset
+        assert again.directory == dataset.directory
+        assert hub.fetched() == []
+
+    def test_a_local_one_is_not_fetched(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
+        dataset = create_dataset_from_cache(source, **{**options, "cache_dir": sent.parent})
+        assert dataset.directory == sent
+        assert [Path(path).name for path in hub.fetched()] == ["manifest.json"]
+
+    def test_a_private_one(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
+        hub.repos[REPO].private = True
+        with pytest.raises(TransferPermissionError, match="or pass use_hub_dataset=False to go on without the Hub"):
+            create_dataset_from_cache(source, **options)
+        assert len(create_dataset_from_cache(source, hub_token=OWNER, **options))
+        stored = [path.read_bytes() for path in options["cache_dir"].parent.rglob("*") if path.is_file()]
+        assert not any(OWNER.encode() in content for content in stored)
+
+    def test_without_a_tokenizer_any_fits(
+        self, sent: Path, source: Path, tokenizer: Any, tmp_path: Path, options: Any
+    ) -> None:
+        options["tokenizer"] = None
+        assert len(create_dataset_from_cache(source, **options))
+
+
+def test_an_iterable_by_its_identity(hub: HubServer, tokenizer: Any, options: Any, tmp_path: Path) -> None:
+    ours = {**options, "cache_dir": tmp_path / "ours", "hub_dataset_id": None}
+    sent = create_dataset_from_cache(iter(ROWS), identity="v1", **ours)
+    upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
+    assert create_dataset_from_cache(iter(()), identity="v1", **options).directory.name == sent.directory.name
+    with pytest.raises(CacheMismatchError, match=r"source\.identity: expected 'v2', found 'v1'"):
+        create_dataset_from_cache(iter(()), identity="v2", **options)
+
+
+@pytest.mark.usefixtures("no_builds")
+class TestMismatch:
+    @pytest.mark.parametrize(
+        ("change", "field"),
+        [
+            ({"max_seq_length": 48}, "max_seq_length: expected 48, found 64"),
+            ({"doc_stride": 8}, "doc_stride: expected 8, found 16"),
+            ({"max_n_segs": 2}, "max_n_segs: expected 2, found None"),
+            ({"max_examples": 2}, "max_examples: expected 2, found None"),
+            ({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
+            ({"on_bad_example": "drop"}, "on_bad_example: expected 'drop', found 'error'"),
+            ({"dataset_name": "others"}, "name: expected 'others', found 'questions'"),
+            ({"dataset_name": ROWS}, "source.kind: expected 'iterable'"),
+            ({"dataset_name": iter(ROWS), "identity": "v1"}, "source.identity: expected 'v1', found None"),
+            ({"dataset_name": "questions", "config_name": "de"}, "source.config: expected 'de', found None"),
+            ({"dataset_name": "questions", "revision": "a" * 40}, "source.commits: expected"),
+        ],
+        ids=repr,
+    )
+    def test_the_field_is_named(
+        self, hub: HubServer, sent: Path, source: Path, options: Any, change: dict[str, Any], field: str
+    ) -> None:
+        with pytest.raises(CacheMismatchError) as caught:
+            create_dataset_from_cache(**{"dataset_name": source, **options, **change})
+        assert field in str(caught.value)
+        assert sent.name in str(caught.value)
+        assert "use_hub_dataset=False" in str(caught.value)
+        assert [Path(path).name for path in hub.fetched()] == ["manifest.json"]
+        assert not options["cache_dir"].exists()
+
+    def test_content(self, sent: Path, source: Path, options: Any) -> None:
+        write_json_lines(source, ROWS[:2])
+        with pytest.raises(CacheMismatchError, match=r"source\.sha256: expected"):
+            create_dataset_from_cache(source, **options)
+
+    def test_tokenizer(self, sent: Path, source: Path, tokenizer: Any, options: Any) -> None:
+        configure_memory_tokens(tokenizer, 2)
+        with pytest.raises(CacheMismatchError, match=r"tokenizer\.sha256: expected"):
+            create_dataset_from_cache(source, **options)
+
+    def test_encoder(self, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("memxlnet.load.hub_caches.ALGORITHM_VERSION", 99)
+        with pytest.raises(CacheMismatchError, match="algorithm_version: expected 99"):
+            create_dataset_from_cache(source, **options)
+
+    def test_a_damaged_manifest_may_be_the_one(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
+        hub.repos[REPO].change(f"{sent.name}/manifest.json", b"{")
+        with pytest.raises(CacheDamagedError) as caught:
+            create_dataset_from_cache(source, **options)
+        assert any("use_hub_dataset=False" in note for note in caught.value.__notes__)
+
+
+def test_several(hub: HubServer, sent: Path, source: Path, tokenizer: Any, options: Any) -> None:
+    configure_memory_tokens(tokenizer, 2)
+    other = build(source, tokenizer, sent.parent).directory
+    upload_processed_dataset_to_hub(other, hub_dataset_id=REPO, hub_token=OWNER)
+    with pytest.raises(AmbiguousCacheError, match="found 2"):
+        create_dataset_from_cache(source, **{**options, "tokenizer": None})
+    assert create_dataset_from_cache(source, **options).directory.name == other.name
+
+
+class TestOfTheHub:
+    """Sources that are datasets of the Hub: their configuration and commit are compared where they were named."""
+
+    @pytest.fixture
+    def manifest(self, sent: Path) -> Manifest:
+        manifest = read_manifest(sent)
+        files = [f"hf://datasets/owner/questions@{'a' * 40}/train.parquet"]
+        source = {"kind": "hub", "builder": "Parquet", "config": "en", "files": files}
+        return dataclasses.replace(manifest, fields={**manifest.fields, "source": source})
+
+    def differences(self, manifest: Manifest, options: Any, name: str = "questions", **named: str) -> list[str]:
+        full = {"identity": None, "config_name": None, "revision": None, "token": None, **named}
+        encode = EncodeSettings(max_seq_length=64, doc_stride=16)
+        wanted = Wanted(name, "test", options["cache_dir"], encode, options["tokenizer"], full)
+        return wanted.differences()(manifest)
+
+    def test_named(self, manifest: Manifest, options: Any) -> None:
+        assert self.differences(manifest, options) == []
+        assert self.differences(manifest, options, config_name="en", revision="a" * 40) == []
+        [other] = self.differences(manifest, options, config_name="de")
+        assert other == "source.config: expected 'de', found 'en'"
+        [other] = self.differences(manifest, options, revision="b" * 40)
+        assert other.startswith("source.commits: expected ['bbb")
+
+    def test_a_branch_is_looked_up(self, hub: HubServer, manifest: Manifest, options: Any) -> None:
+        with pytest.raises(TransferError, match="hub questions at 'main'"):
+            self.differences(manifest, options, revision="main")
+        hub.repos["owner/questions"] = Repo()
+        first = hub.repos["owner/questions"].commit({}, "first")
+        files = [f"hf://datasets/owner/questions@{first}/train.parquet"]
+        source = {**manifest.fields["source"], "files": files}
+        manifest = dataclasses.replace(manifest, name="owner/questions", fields={**manifest.fields, "source": source})
+        assert self.differences(manifest, options, "owner/questions", revision="main") == []
+        hub.repos["owner/questions"].commit({}, "second")
+        [moved] = self.differences(manifest, options, "owner/questions", revision="main")
+        assert "source.commits" in moved
+
+    def test_a_name_that_is_none(self, manifest: Manifest, options: Any) -> None:
+        with pytest.raises(SettingsError, match="dataset_name: expected the name of a dataset repository"):
+            self.differences(manifest, options, "./a/b/c", revision="main")
+
+
+class TestWithoutCacheOfTheSplit:
+    @pytest.mark.parametrize("is_empty", [True, False])
+    def test_it_is_built_with_a_warning(
+        self, hub: HubServer, sent: Path, source: Path, options: Any, caplog: pytest.LogCaptureFixture, is_empty: bool
+    ) -> None:
+        if is_empty:
+            hub.repos[REPO].commit({"README.md": b"theirs"}, "emptied")
+        options["split"] = "train"
+        with caplog.at_level(logging.WARNING, "memxlnet"):
+            dataset = create_dataset_from_cache(source, **options)
+        assert dataset.manifest.split == "train"
+        [told] = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet.load")]
+        found = "no cache at all" if is_empty else f"{sent.name} (split 'test')"
+        assert f"hub {REPO}: expected a cache of split 'train', found {found}; looking in" in told
+
+    def test_the_local_one_is_taken(
+        self, hub: HubServer, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.repos[REPO].commit({}, "emptied")
+
+        def run(*_: Any) -> Any:
+            raise AssertionError("nothing was to be built")
+
+        monkeypatch.setattr(Build, "run", run)
+        assert create_dataset_from_cache(source, **{**options, "cache_dir": sent.parent}).directory == sent
+
+    def test_the_build_needs_a_tokenizer(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
+        with pytest.raises(TokenizerError):
+            create_dataset_from_cache(source, **{**options, "split": "train", "tokenizer": None})
+
+
+@pytest.mark.usefixtures("no_builds")
+class TestFailures:
+    def test_offline(self, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        with pytest.raises(TransferError, match="unset HF_HUB_OFFLINE, or pass use_hub_dataset=False") as caught:
+            create_dataset_from_cache(source, **options)
+        assert caught.value.__cause__ is not None
+
+    def test_no_connection(
+        self, hub: HubServer, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        no_waiting(monkeypatch)
+        monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        with pytest.raises(TransferError, match=r"ConnectError.*or pass use_hub_dataset=False"):
+            create_dataset_from_cache(source, **options)
+
+    @pytest.mark.parametrize(
+        ("status", "error"),
+        [(401, TransferPermissionError), (403, TransferPermissionError), (500, TransferError), (404, TransferError)],
+    )
+    @pytest.mark.parametrize(
+        "what", ["GET /api/datasets/owner/caches$", "/tree/", "HEAD .*/resolve/", "GET .*/resolve/"]
+    )
+    def test_refusals(
+        self,
+        hub: HubServer,
+        sent: Path,
+        source: Path,
+        options: Any,
+        monkeypatch: pytest.MonkeyPatch,
+        status: int,
+        error: type,
+        what: str,
+    ) -> None:
+        no_waiting(monkeypatch)
+        hub.fail[what] = status
+        with pytest.raises(error, match="or pass use_hub_dataset=False"):
+            create_dataset_from_cache(source, **options)
+
+    def test_no_such_repository(self, source: Path, options: Any) -> None:
+        options["hub_dataset_id"] = "owner/none"
+        with pytest.raises(TransferError, match="expected a dataset repository, found none that these credentials"):
+            create_dataset_from_cache(source, **options)
+        with pytest.raises(TransferError, match="expected a dataset repository"):
+            create_dataset_from_cache(source, hub_token=OWNER, **options)
+
+    def test_wrong_bytes(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
+        hub.wrong[f"{sent.name}/tokenizer.json"] = b"{}" + hub.repos[REPO].files[f"{sent.name}/tokenizer.json"][2:]
+        with pytest.raises(TransferError, match="checksum") as caught:
+            create_dataset_from_cache(source, **options)
+        assert any("use_hub_dataset=False" in note for note in caught.value.__notes__)
+
+    @pytest.mark.parametrize(
+        ("change", "error"),
+        [
+            ({"hub_dataset_id": None, "use_hub_dataset": True}, SettingsError),
+            ({"hub_dataset_id": ""}, SettingsError),
+            ({"hub_dataset_id": 5}, SettingsError),
+            ({"hub_dataset_id": "a/../b"}, SettingsError),
+            ({"use_hub_dataset": 1}, SettingsError),
+            ({"use_hub_dataset": "no"}, SettingsError),
+            ({"rebuild": True}, SettingsError),
+            ({"hub_token": "a b"}, SettingsError),
+            ({"split": ""}, SettingsError),
+            ({"max_seq_length": 3}, SettingsError),
+            ({"doc_stride": 61}, SettingsError),
+            ({"max_examples": 0}, SettingsError),
+            ({"cache_dir": 5}, SettingsError),
+            ({"tokenizer": "name"}, TokenizerError),
+            ({"identity": "v1"}, SettingsError),
+            ({"dataset_name": "questions", "identity": "v1"}, SettingsError),
+            ({"config_name": "en"}, SettingsError),
+            ({"dataset_name": ROWS, "revision": "main"}, SettingsError),
+            ({"dataset_name": "questions", "revision": ""}, SettingsError),
+            ({"dataset_name": iter(ROWS)}, SourceError),
+        ],
+        ids=repr,
+    )
+    def test_wrong_arguments_are_told_before_any_work(
+        self, hub: HubServer, source: Path, options: Any, change: dict[str, Any], error: type
+    ) -> None:
+        with pytest.raises(error):
+            create_dataset_from_cache(**{"dataset_name": source, **options, **change})
+        assert hub.requests == []
+        assert not (options["cache_dir"]).exists()
+
+
+@pytest.mark.parametrize("repo_id", [REPO, "not a name"])
+def test_the_hub_is_not_asked(hub: HubServer, source: Path, options: Any, repo_id: str) -> None:
+    options |= {"hub_dataset_id": repo_id, "use_hub_dataset": False}
+    assert len(create_dataset_from_cache(source, **options))
+    assert len(create_dataset_from_cache(source, rebuild=True, **options))
+    assert hub.requests == []

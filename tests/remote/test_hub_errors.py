@@ -1,0 +1,187 @@
+"""What the Hub refuses, and credentials, which appear nowhere."""
+
+import logging
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
+from tests.remote.hub_server import OWNER, READER, Handler, HubServer, Repo, no_waiting, running_hub
+from tests.support import build, long_examples
+
+REPO = "owner/caches"
+SECRET = "hf_secret000000000000"
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with running_hub(monkeypatch, tmp_path / "home") as server:
+        server.repos[REPO] = Repo()
+        server.repos[REPO].commit({"README.md": b"theirs"}, "first")
+        yield server
+
+
+def refused(error: type[MemxlnetError], tmp_path: Path, token: str | None = None, **options: Any) -> MemxlnetError:
+    with pytest.raises(error) as caught:
+        load_dataset_from_hub(REPO, "test", tmp_path / "theirs", token, **options)
+    assert type(caught.value) is error
+    assert not (tmp_path / "theirs").exists()
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+    return caught.value
+
+
+class TestRefusals:
+    def test_a_repository_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
+        hub.repos.clear()
+        # The Hub does not tell strangers whether it is there.
+        error = refused(TransferPermissionError, tmp_path)
+        assert str(error) == (
+            "hub owner/caches: expected a dataset repository, found none that these credentials may see (HTTP 401); "
+            "check its name, and pass a hub_token where it is private"
+        )
+        assert isinstance(error.__cause__, HfHubHTTPError)
+        assert isinstance(error, PermissionError)
+        assert "HTTP 404" in str(refused(TransferError, tmp_path, OWNER))
+
+    def test_a_gated_one(self, hub: HubServer, tmp_path: Path) -> None:
+        hub.repos[REPO].gated = True
+        for token in (None, READER):
+            assert "found a gated one; accept its terms" in str(refused(TransferPermissionError, tmp_path, token))
+
+    def test_a_wrong_token(self, hub: HubServer, tmp_path: Path) -> None:
+        error = refused(TransferPermissionError, tmp_path, SECRET)
+        assert "found HTTP 401: " in str(error)
+        assert SECRET not in str(error)
+
+    def test_a_revision_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
+        error = refused(TransferError, tmp_path, revision="other")
+        assert str(error) == "hub owner/caches at 'other': expected a branch, tag or commit of the repository, " + (
+            "found none of this name"
+        )
+
+    def test_offline(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+        error = refused(TransferError, tmp_path)
+        assert "found offline mode; unset HF_HUB_OFFLINE" in str(error)
+        assert isinstance(error.__cause__, OfflineModeIsEnabled)
+        assert hub.requests == []
+
+    def test_a_server_that_fails(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        no_waiting(monkeypatch)
+        hub.fail["."] = 503
+        assert "503" in str(refused(TransferError, tmp_path))
+
+    def test_something_else_than_a_hub(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Handler, "send_json", lambda handler, value: handler.send(b"<html>"))
+        assert "JSONDecodeError" in str(refused(TransferError, tmp_path))
+
+    @pytest.mark.parametrize("answer", [{}, {"id": REPO}, {"id": REPO, "sha": "../main"}, {"id": REPO, "sha": 5}])
+    def test_strange_answers(
+        self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any
+    ) -> None:
+        real = Handler.send_json
+        monkeypatch.setattr(Handler, "send_json", lambda handler, value: real(handler, answer))
+        refused(TransferError, tmp_path)
+
+
+class TestToken:
+    @pytest.mark.parametrize("status", [401, 403, 404, 400, 418])
+    def test_a_server_that_repeats_it(
+        self, hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+    ) -> None:
+        hub.fail["GET /api"] = status
+        hub.said = f"no right for {SECRET}, go away"
+        # The HTTP library's own debug log shows what a server says.
+        with caplog.at_level(logging.INFO), pytest.raises(TransferError) as caught:
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", SECRET)
+        assert SECRET not in str(caught.value)
+        assert SECRET not in caplog.text
+        assert caught.value.__cause__ is None
+        assert caught.value.__suppress_context__
+
+    def test_neither_logged_nor_stored(
+        self, hub: HubServer, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.DEBUG):
+            sent = build(long_examples(2, words=30), tokenizer, tmp_path / "ours")
+            address = upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", OWNER)
+        assert OWNER not in caplog.text
+        assert OWNER not in address
+        assert not any(OWNER.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        assert not any(OWNER.encode() in kept for kept in hub.repos[REPO].files.values())
+
+    @pytest.mark.parametrize(
+        "token", [f"{SECRET}\n", f" {SECRET}", f"{SECRET}\u00e9", f"a {SECRET}", "", 5, True, b"x"]
+    )
+    def test_what_no_header_may_hold(self, hub: HubServer, tmp_path: Path, token: Any) -> None:
+        with pytest.raises(SettingsError, match="hub_token") as caught:
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", token)
+        assert SECRET not in str(caught.value)
+        assert hub.requests == []
+
+    def test_the_stored_one_is_used(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        hub.repos[REPO].private = True
+        monkeypatch.setenv("HF_TOKEN", READER)
+        with pytest.raises(MemxlnetError, match="no cache at all"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+
+
+class TestTranslation:
+    def test_our_errors_pass(self) -> None:
+        with pytest.raises(SettingsError, match="ours"), hub_errors("hub", "", None):
+            raise SettingsError("ours")
+
+    @pytest.mark.parametrize(
+        ("error", "message"),
+        [
+            (OSError(28, "No space left on device"), "hub x: OSError: [Errno 28] No space left on device; try again"),
+            (ValueError("a\n  b"), "hub x: ValueError: a b; try again"),
+            (RuntimeError("x" * 5000), f"hub x: RuntimeError: {'x' * 300}; try again"),
+            (KeyError("type"), "hub x: KeyError: 'type'; try again"),
+            (LocalEntryNotFoundError("not here."), "hub x: LocalEntryNotFoundError: not here; try again"),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_any_other(self, error: Exception, message: str) -> None:
+        with pytest.raises(TransferError) as caught, hub_errors("hub x", "", "secret"):
+            raise error
+        assert str(caught.value) == message
+        assert caught.value.__cause__ is error
+
+    def test_the_way_out(self) -> None:
+        with pytest.raises(TransferError, match=r"try again, or walk$"), hub_errors("hub x", "or walk", None):
+            raise ValueError("x")
+
+    def test_what_the_client_wraps_counts(self) -> None:
+        with pytest.raises(TransferError, match="found offline mode"), hub_errors("hub x", "", None):
+            raise LocalEntryNotFoundError("not here") from OfflineModeIsEnabled("off")
+
+    def test_the_user_may_interrupt(self) -> None:
+        with pytest.raises(KeyboardInterrupt), hub_errors("hub x", "", None):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", ["user/name", "name", "a.b/c_d-e"])
+def test_names(name: str) -> None:
+    assert check_hub_id("hub_dataset_id", name) == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b/c", "a b", "-a/b", "a..b", "a--b", "a.git", "x" * 97, "a\0", None, 5, "\ud800"]
+)
+def test_wrong_names(name: Any) -> None:
+    with pytest.raises(SettingsError, match="hub_dataset_id: expected"):
+        check_hub_id("hub_dataset_id", name)
+
+
+def test_tokens() -> None:
+    assert check_token(None) is None
+    assert check_token(SECRET) == SECRET

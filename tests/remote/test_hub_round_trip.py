@@ -1,0 +1,296 @@
+"""Caches sent to a Hub and opened from it: the real client against a Hub of our own."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import torch
+from huggingface_hub import constants
+
+from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, process_and_cache_dataset, verify
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    SettingsError,
+    TransferError,
+    TransferPermissionError,
+)
+from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.store.checksums import digest
+from memxlnet.store.manifest import decode_manifest
+from tests.remote.hub_server import OWNER, READER, HubServer, Repo, api, no_waiting, running_hub
+from tests.support import build, long_examples
+
+REPO = "owner/caches"
+ROWS = long_examples(3, words=60)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with running_hub(monkeypatch, tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def ours(tokenizer: Any, tmp_path: Path) -> Path:
+    return build(ROWS, tokenizer, tmp_path / "ours").directory
+
+
+def send(directory: Path, **options: Any) -> str:
+    return upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER, **options)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.relative_to(directory).as_posix(): path.read_bytes() for path in directory.rglob("*")}
+
+
+def assert_every_commit_is_whole(repo: Repo) -> None:
+    """A manifest is there in no commit without the files that it names."""
+    for files in repo.commits.values():
+        for folder in {path.split("/")[0] for path in files if path.endswith("/manifest.json")}:
+            there = {path.split("/")[1]: kept for path, kept in files.items() if path.startswith(f"{folder}/")}
+            manifest = decode_manifest(there.pop("manifest.json"), folder)
+            digests = {record.file: record.xxh3_128 for record in manifest.all_files()}
+            assert digests.items() <= {name: digest(kept) for name, kept in there.items()}.items()
+
+
+@pytest.mark.parametrize(("lazy", "kind"), [(True, LazySquadLikeQADataset), (False, SquadLikeQADataset)])
+def test_what_comes_back_is_what_was_sent(hub: HubServer, ours: Path, tmp_path: Path, lazy: bool, kind: type) -> None:
+    address = send(ours)
+    repo = hub.repos[REPO]
+    assert address == f"{hub.url}/datasets/{REPO}/tree/{repo.branches['main']}/{ours.name}"
+    dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs", use_lazy_loading=lazy)
+    assert type(dataset) is kind
+    assert dataset.directory == tmp_path / "theirs" / ours.name
+    assert contents(dataset.directory) == contents(ours)
+    verify(dataset.directory, against=ROWS)
+    assert sorted(path.name for path in (tmp_path / "theirs").iterdir() if path.is_dir()) == [ours.name]
+    mine = LazySquadLikeQADataset.open(ours)
+    everything = [loaded.gather(slice(None), ["input_ids"])["input_ids"] for loaded in (mine, dataset)]
+    assert torch.equal(*everything)
+
+
+def test_the_second_time_nothing_is_fetched(hub: HubServer, ours: Path, tmp_path: Path) -> None:
+    send(ours)
+    first = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    assert len(hub.fetched()) == 1 + len(list(first.manifest.all_files()))
+    hub.requests.clear()
+    again = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    assert again.directory == first.directory
+    assert hub.fetched() == []
+    load_dataset_from_hub(REPO, "test", ours.parent)
+    assert hub.fetched() == []
+
+
+def test_several_that_ask_at_once_fetch_it_once(hub: HubServer, ours: Path, tmp_path: Path) -> None:
+    send(ours)
+    found: list[int] = []
+
+    def ask() -> None:
+        found.append(len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs")))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(found)) == 1
+    assert len(found) == 3
+    shards = [path for path in hub.fetched() if path.endswith(".arrow")]
+    assert len(shards) == len(set(shards))
+
+
+@pytest.mark.parametrize("is_xet_off", [True, False], ids=["one commit", "pipeline"])
+def test_no_commit_shows_a_part(
+    hub: HubServer, ours: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_xet_off: bool
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", is_xet_off)
+    send(ours)
+    # The same cache in smaller shards: the same folder, other files.
+    cut = build(ROWS, tokenizer, tmp_path / "cut", max_shard_rows=7).directory
+    assert cut.name == ours.name
+    assert len(list(cut.iterdir())) > len(list(ours.iterdir()))
+    for directory in (cut, ours):
+        send(directory)
+        assert_every_commit_is_whole(hub.repos[REPO])
+        files = hub.repos[REPO].files
+        kept = {path.split("/")[1]: kept for path, kept in files.items() if "/" in path}
+        assert kept == contents(directory)
+    got = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    assert contents(got.directory) == contents(ours)
+
+
+def test_an_upload_that_ended_early_is_no_cache_and_goes_on(
+    hub: HubServer, ours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_waiting(monkeypatch)
+    hub.before_commit = lambda repo: hub.fail.update({"validate-yaml": 500})
+    with pytest.raises(TransferError):
+        send(ours)
+    hub.fail.clear()
+    hub.before_commit = None
+    repo = hub.repos[REPO]
+    assert f"{ours.name}/features-00000.arrow" in repo.files
+    assert f"{ours.name}/manifest.json" not in repo.files
+    with pytest.raises(CacheNotFoundError, match="expected a cache of split 'test', found no cache at all"):
+        load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    before = len(repo.commits)
+    send(ours)
+    assert len(repo.commits) == before + 1  # the files were there
+    assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs"))
+
+
+def test_another_upload_in_between_is_kept(hub: HubServer, ours: Path) -> None:
+    api(hub).create_repo(REPO, repo_type="dataset")
+    moves = iter(["one", "two"])
+
+    def move(repo: Repo) -> None:
+        text = next(moves, None)
+        if text and "README.md" not in repo.files:
+            repo.change("README.md", b"---\nlicense: mit\n---\n# Theirs\n")
+        elif text:
+            repo.change("other.txt", b"other")
+
+    hub.before_commit = move
+    send(ours)
+    files = hub.repos[REPO].files
+    assert files["other.txt"] == b"other"
+    card = files["README.md"].decode()
+    assert "license: mit" in card
+    assert "# Theirs" in card
+    assert f"## {ours.name}" in card
+
+
+def test_a_branch_that_always_moves_is_an_error(hub: HubServer, ours: Path) -> None:
+    api(hub).create_repo(REPO, repo_type="dataset")
+    numbers = iter(range(1000))
+    hub.before_commit = lambda repo: repo.change("other.txt", str(next(numbers)).encode())
+    with pytest.raises(TransferError, match="found the branch moved each time"):
+        send(ours)
+    assert f"{ours.name}/manifest.json" not in hub.repos[REPO].files
+
+
+def test_files_that_the_repository_ignores_are_told(hub: HubServer, ours: Path) -> None:
+    hub.ignored = (".json",)
+    with pytest.raises(TransferError, match=r"expected .*/tokenizer\.json to be there .* \.gitignore"):
+        send(ours)
+
+
+def test_a_second_split_keeps_the_first_and_what_people_wrote(
+    hub: HubServer, ours: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    process_and_cache_dataset(
+        ROWS, "validation", ours.parent, tokenizer=tokenizer, max_seq_length=64, doc_stride=16, max_n_segs=2
+    )
+    send(ours)
+    repo = hub.repos[REPO]
+    card = repo.files["README.md"].decode()
+    written = card.replace("---\n\n#", "license: mit\n---\n\nMy words above.\n\n#", 1) + "\nMy words below.\n"
+    repo.change("README.md", written.encode())
+    upload_processed_dataset_to_hub(ours.parent, ROWS, "validation", REPO, OWNER, cache_params={"max_n_segs": 2})
+    card = hub.repos[REPO].files["README.md"].decode()
+    assert card.index("My words above.") < card.index(f"## {ours.name}") < card.index("## in-memory--validation--")
+    assert card.endswith("\nMy words below.\n")
+    assert "license: mit" in card
+    parsed = huggingface_hub.DatasetCard(card)
+    assert len(parsed.data["configs"]) == 2
+    again = card
+    send(ours)
+    assert hub.repos[REPO].files["README.md"].decode() == again
+    for split in ("test", "validation"):
+        assert load_dataset_from_hub(REPO, split, tmp_path / "theirs").manifest.split == split
+
+
+def test_the_cache_is_chosen_by_its_settings(hub: HubServer, ours: Path, tokenizer: Any, tmp_path: Path) -> None:
+    build(ROWS, tokenizer, tmp_path / "ours", max_seq_length=48)
+    params = {"max_seq_length": 64, "tokenizer": tokenizer}
+    upload_processed_dataset_to_hub(ours.parent, ROWS, "test", REPO, OWNER, cache_params=params)
+    assert [path for path in hub.repos[REPO].files if path.endswith("manifest.json")] == [f"{ours.name}/manifest.json"]
+    with pytest.raises(CacheMismatchError, match="max_seq_length: expected 50, found 64"):
+        upload_processed_dataset_to_hub(ours, hub_dataset_id=REPO, hub_token=OWNER, cache_params={"max_seq_length": 50})
+
+
+def test_a_branch(hub: HubServer, ours: Path, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match="at 'other': expected a branch, tag or commit"):
+        send(ours, revision="other")
+    repo = hub.repos[REPO]
+    repo.branches["other"] = repo.branches["main"]
+    address = send(ours, revision="other", commit_message="my words")
+    assert repo.branches["other"] in address
+    assert repo.messages[-2:] == ["my words: files", "my words"]
+    with pytest.raises(CacheNotFoundError):
+        load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    for revision in ("other", repo.branches["other"]):
+        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", revision=revision))
+
+
+def test_a_damaged_cache_is_not_sent(hub: HubServer, ours: Path) -> None:
+    path = ours / "features-00000.arrow"
+    content = bytearray(path.read_bytes())
+    content[-2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CacheDamagedError, match="checksum"):
+        send(ours)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"hub_dataset_id": None}, SettingsError, "hub_dataset_id: expected the name of a dataset repository"),
+        ({"hub_dataset_id": "a/b/c"}, SettingsError, "hub_dataset_id"),
+        ({"hub_dataset_id": "https://huggingface.co/datasets/a/b"}, SettingsError, "hub_dataset_id"),
+        ({"hub_dataset_id": "../b"}, SettingsError, "hub_dataset_id"),
+        ({"hub_dataset_id": ""}, SettingsError, "hub_dataset_id"),
+        ({"hub_dataset_id": 5}, SettingsError, "hub_dataset_id"),
+        ({"hub_token": True}, SettingsError, "hub_token: expected a string or None, found bool"),
+        ({"hub_token": f"{OWNER}\n"}, SettingsError, "hub_token: expected printable ASCII"),
+        ({"private": 1}, SettingsError, "private: expected True or False"),
+        ({"commit_message": ""}, SettingsError, "commit_message"),
+        ({"revision": ""}, SettingsError, "revision"),
+        ({"cache_params": 5}, SettingsError, "cache_params: expected a mapping"),
+        ({"cache_params": {"length": 5}}, SettingsError, "cache_params: expected the names"),
+        ({"cache_dir": 5}, SettingsError, "cache_dir"),
+        ({"cache_dir": "nowhere"}, CacheNotFoundError, "nowhere"),
+    ],
+    ids=repr,
+)
+def test_wrong_arguments_are_told_before_any_work(
+    hub: HubServer, ours: Path, options: dict[str, Any], error: type, message: str
+) -> None:
+    full = {"cache_dir": ours, "hub_dataset_id": REPO, "hub_token": OWNER, **options}
+    with pytest.raises(error, match=message) as caught:
+        upload_processed_dataset_to_hub(**full)
+    assert OWNER not in str(caught.value)
+    assert hub.requests == []
+
+
+class TestPrivate:
+    def test_round_trip(self, hub: HubServer, ours: Path, tmp_path: Path) -> None:
+        send(ours, private=True)
+        assert hub.repos[REPO].private
+        send(ours)  # stays private
+        assert hub.repos[REPO].private
+        with pytest.raises(TransferPermissionError, match="found none that these credentials may see"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        assert not (tmp_path / "theirs").exists()
+        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", READER))
+
+    def test_a_public_one_is_refused(self, hub: HubServer, ours: Path) -> None:
+        api(hub).create_repo(REPO, repo_type="dataset")
+        with pytest.raises(SettingsError, match="expected a private repository, owner/caches is there and public"):
+            send(ours, private=True)
+        assert list(hub.repos[REPO].files) == [".gitattributes"]
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_a_reader_may_not_write(self, hub: HubServer, ours: Path, is_there: bool) -> None:
+        if is_there:
+            api(hub).create_repo(REPO, repo_type="dataset")
+        with pytest.raises(TransferPermissionError, match="HTTP 403"):
+            upload_processed_dataset_to_hub(ours, hub_dataset_id=REPO, hub_token=READER)
+        with pytest.raises(TransferPermissionError):
+            upload_processed_dataset_to_hub(ours, hub_dataset_id=REPO)

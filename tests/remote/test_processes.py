@@ -1,0 +1,124 @@
+"""Transfers in processes of their own: two at once, and some that are killed."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from memxlnet.remote.pull import pull
+from memxlnet.remote.push import push
+from tests.remote.cutting_proxy import CuttingProxy
+from tests.remote.s3 import Bucket, calls
+from tests.store.content import files_of
+from tests.support import ROOT
+
+
+@contextmanager
+def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.remote.transfer", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_of_two_processes_one_fetches_and_the_other_waits(
+    cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
+) -> None:
+    push(cache, bucket.url, storage_options=bucket.options())
+    options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
+    size = sum(len(content) for content in files_of(cache).values())
+    proxy.cut_after(down=size // 2, hold=True)
+    with started("pull", bucket.url, tmp_path, options) as first:
+        assert proxy.reached.wait(60)
+        direct = json.dumps(bucket.options())
+        with started("pull", bucket.url, tmp_path, direct) as second:
+            assert second.stderr is not None
+            lines: list[str] = []
+            while not lines or "waiting for another process" not in lines[-1]:
+                lines.append(second.stderr.readline())
+                assert lines[-1], lines
+            proxy.heal()
+            for process, text in ((first, "fetched from"), (second, "is there already")):
+                told, log = process.communicate(timeout=60)
+                assert process.returncode == 0, log
+                assert Path(told.strip()) == tmp_path / cache.name
+                assert text in log
+    assert files_of(tmp_path / cache.name) == files_of(cache)
+
+
+def test_a_pull_that_is_killed_leaves_no_cache_and_goes_on(
+    cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
+) -> None:
+    push(cache, bucket.url, storage_options=bucket.options())
+    size = sum(len(content) for content in files_of(cache).values())
+    proxy.cut_after(down=size * 2 // 3, hold=True)
+    options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
+    with started("pull", bucket.url, tmp_path, options) as process:
+        assert proxy.reached.wait(60)
+        kill(process)
+    assert not (tmp_path / cache.name).exists()
+    (staging,) = tmp_path.glob(".arriving-*")
+    here = {path.name for path in staging.iterdir() if path.suffix != ".part"}
+    assert here
+    with calls() as made:
+        assert files_of(pull(bucket.url, tmp_path, storage_options=bucket.options())) == files_of(cache)
+    assert not here & {name for method, name in made}
+    assert not list(tmp_path.glob(".arriving-*"))
+
+
+def test_a_push_that_is_killed_leaves_no_cache_and_goes_on(cache: Path, bucket: Bucket, proxy: CuttingProxy) -> None:
+    size = sum(len(content) for content in files_of(cache).values())
+    proxy.cut_after(up=size // 2, hold=True)
+    options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
+    with started("push", cache, bucket.url, options) as process:
+        assert proxy.reached.wait(60)
+        kill(process)
+    before = set(bucket.files())
+    assert before
+    assert "manifest.json" not in before
+    with calls() as made:
+        push(cache, bucket.url, storage_options=bucket.options())
+    assert not before & {name for method, name in made if method == "put_object"}
+    assert bucket.files() == files_of(cache)
+
+
+def test_a_push_that_is_killed_while_it_replaces_leaves_no_manifest(
+    cache: Path, bucket: Bucket, proxy: CuttingProxy
+) -> None:
+    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.delete("features-00001.arrow")
+    options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
+    proxy.cut_after(up=25_000, hold=True)
+    with started("push", cache, bucket.url, options) as process:
+        assert proxy.reached.wait(60)
+        kill(process)
+    assert "manifest.json" not in bucket.files()
+    push(cache, bucket.url, storage_options=bucket.options())
+    assert bucket.files() == files_of(cache)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """Kill it as the system would, some moment after it stopped for want of bytes."""
+    time.sleep(0.2)
+    process.kill()
+    process.wait(60)
+
+
+def test_a_failure_is_told_by_its_own_process(bucket: Bucket, tmp_path: Path) -> None:
+    with started("pull", bucket.url, tmp_path, json.dumps(bucket.options())) as process:
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "CacheNotFoundError" in log
+    assert "ResourceWarning" not in log
