@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -77,3 +78,8 @@ def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheD
     keys = ("max_seq_length", "doc_stride", "max_n_segs", "max_examples", "insert_memory_tokens", "on_bad_example")
     params = {key: settings[key] for key in keys if key in settings}
     return CacheDataset(find_cache(cache_dir, rows, "test", {**params, "tokenizer": tokenizer})[0])
+
+
+def short(value: object) -> str:
+    """A parameter in the name of a test: short, and the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))[:60]

@@ -21,7 +21,7 @@ from memxlnet.remote.hub_card import described
 from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.store.manifest import Manifest, read_manifest
 from tests.remote.hub_server import OWNER, HubServer, Repo, running_hub
-from tests.support import build, long_examples
+from tests.support import build, long_examples, short
 
 REPO = "owner/caches"
 ROWS = long_examples(3, words=60)
@@ -103,7 +103,7 @@ class TestCard:
             "---\n---\n# Theirs\n\nWords.\n",
             "",
         ],
-        ids=repr,
+        ids=short,
     )
     def test_what_people_wrote_stays(self, manifest: Manifest, card: str) -> None:
         one = described(card, REPO, "one", manifest)

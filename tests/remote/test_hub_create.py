@@ -29,7 +29,7 @@ from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.manifest import Manifest, read_manifest
 from tests.remote.hub_server import OWNER, HubServer, Repo, no_waiting, running_hub
-from tests.support import build, long_examples, write_json_lines
+from tests.support import build, long_examples, short, write_json_lines
 
 REPO = "owner/caches"
 ROWS = long_examples(3, words=60)
@@ -147,7 +147,7 @@ class TestMismatch:
             ({"dataset_name": "questions", "config_name": "de"}, "source.config: expected 'de', found None"),
             ({"dataset_name": "questions", "revision": "a" * 40}, "source.commits: expected"),
         ],
-        ids=repr,
+        ids=short,
     )
     def test_the_field_is_named(
         self, hub: HubServer, sent: Path, source: Path, options: Any, change: dict[str, Any], field: str
@@ -340,7 +340,7 @@ class TestFailures:
             ({"dataset_name": "questions", "revision": ""}, SettingsError),
             ({"dataset_name": iter(ROWS)}, SourceError),
         ],
-        ids=repr,
+        ids=short,
     )
     def test_wrong_arguments_are_told_before_any_work(
         self, hub: HubServer, source: Path, options: Any, change: dict[str, Any], error: type

@@ -26,7 +26,7 @@ from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from tests.remote.hub_server import OWNER, HubServer, Repo, no_waiting, running_hub
-from tests.support import build, long_examples, write_json_lines
+from tests.support import build, long_examples, short, write_json_lines
 
 REPO = "owner/caches"
 ROWS = long_examples(3, words=60)
@@ -71,7 +71,7 @@ def forged(raw: bytes, **changes: Any) -> bytes:
 class TestChoice:
     @pytest.mark.parametrize("named", ["questions", "file", "rows", None])
     @pytest.mark.parametrize(
-        "params", [None, {"max_seq_length": 64, "doc_stride": 16}, {"tokenizer": "this"}], ids=repr
+        "params", [None, {"max_seq_length": 64, "doc_stride": 16}, {"tokenizer": "this"}], ids=short
     )
     def test_what_fits(
         self, sent: Path, source: Path, tokenizer: Any, tmp_path: Path, named: str | None, params: Any
@@ -94,7 +94,7 @@ class TestChoice:
             ({"cache_params": {"max_seq_length": 384}}, "max_seq_length: expected 384, found 64"),
             ({"cache_params": {"doc_stride": 5, "max_n_segs": 1}}, "doc_stride: expected 5, found 16; max_n_segs: "),
         ],
-        ids=repr,
+        ids=short,
     )
     def test_others_are_an_error_that_names_the_field(
         self, hub: HubServer, sent: Path, tmp_path: Path, options: Any, message: str
@@ -158,7 +158,7 @@ class TestChoice:
             ({"dataset_name": 5}, SettingsError),
             ({"dataset_name": iter([])}, SourceError),
         ],
-        ids=repr,
+        ids=short,
     )
     def test_wrong_arguments_are_told_before_any_work(
         self, hub: HubServer, tmp_path: Path, options: dict[str, Any], error: type
@@ -324,7 +324,7 @@ class TestStrangeRepositories:
             path for path in before if path.name != "home"
         ]
 
-    @pytest.mark.parametrize("settings", [{}, {"doc_stride": "x"}, {"doc_stride": None}, {"more": 1}], ids=repr)
+    @pytest.mark.parametrize("settings", [{}, {"doc_stride": "x"}, {"doc_stride": None}, {"more": 1}], ids=short)
     def test_settings_that_nobody_knows(self, hub: HubServer, sent: Path, tmp_path: Path, settings: Any) -> None:
         path = f"{sent.name}/manifest.json"
         raw = hub.repos[REPO].files[path]
@@ -341,7 +341,7 @@ class TestStrangeRepositories:
         with pytest.raises(CacheDamagedError, match="expected a plain file name"):
             load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
 
-    @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=repr)
+    @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=short)
     def test_without_caches(self, hub: HubServer, tmp_path: Path, files: dict[str, bytes]) -> None:
         hub.repos[REPO] = Repo()
         hub.repos[REPO].commit(files, "theirs")

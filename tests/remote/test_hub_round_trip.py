@@ -23,7 +23,7 @@ from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to
 from memxlnet.store.checksums import digest
 from memxlnet.store.manifest import decode_manifest
 from tests.remote.hub_server import OWNER, READER, HubServer, Repo, api, no_waiting, running_hub
-from tests.support import build, long_examples
+from tests.support import build, long_examples, short
 
 REPO = "owner/caches"
 ROWS = long_examples(3, words=60)
@@ -257,7 +257,7 @@ def test_a_damaged_cache_is_not_sent(hub: HubServer, ours: Path) -> None:
         ({"cache_dir": 5}, SettingsError, "cache_dir"),
         ({"cache_dir": "nowhere"}, CacheNotFoundError, "nowhere"),
     ],
-    ids=repr,
+    ids=short,
 )
 def test_wrong_arguments_are_told_before_any_work(
     hub: HubServer, ours: Path, options: dict[str, Any], error: type, message: str
