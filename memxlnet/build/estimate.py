@@ -8,15 +8,14 @@ from pathlib import Path
 
 from arrow_schemas import TABLES
 from memxlnet.build.builder import Build
-from memxlnet.build.chunking import read_examples
-from memxlnet.build.cost import CostModel
+from memxlnet.build.chunking import read_chunks
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.sources import FileSource
-from memxlnet.errors import BuildError
+from memxlnet.errors import BuildError, SourceError
+from memxlnet.settings import BuildSettings
 from memxlnet.store.paths import BUILD_PREFIX
 
 SAMPLE_EXAMPLES = 2000
-_SAMPLE_COST = 64 * 2**20
 
 PEAK_DISK = 2.1
 """Peak disk of a build, in sizes of its result: the chunks stay until the manifest is durable."""
@@ -46,32 +45,38 @@ class SizeEstimate:
         return None if self.num_bytes is None else int(self.num_bytes * PEAK_DISK)
 
 
-def estimate_size(job: Build) -> SizeEstimate:
+def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
     """Encode the first examples of a source and scale their size up to all of it.
 
-    A file is counted first, without parsing it; its `total` is known from then on.
+    They are what one chunk may hold, so that the RAM stays within ``max_memory_gb``. A file is counted first, without
+    parsing it; its `total` is known from then on.
 
     Args:
         job: What is to be built.
+        build: How the work will be done.
 
     Raises:
         ExampleError: One of the first examples is bad, and bad examples are errors.
-        SourceError: The source cannot be read.
+        MemoryLimitError: One of them alone does not fit within ``max_memory_gb``.
+        SourceError: The source cannot be read, or is empty.
     """
     source, settings = job.source, job.settings.encode
     sample_settings = replace(settings, max_examples=min(settings.max_examples or SAMPLE_EXAMPLES, SAMPLE_EXAMPLES))
-    parts = CostModel(settings).cut(read_examples(source, sample_settings), SAMPLE_EXAMPLES, _SAMPLE_COST)
-    sample, _ = next(parts, ([], 0))
-    ended = next(parts, None) is None and len(sample) < SAMPLE_EXAMPLES
+    chunks = read_chunks(source, sample_settings, build, SAMPLE_EXAMPLES)
+    first = next(chunks, None)
+    if first is None:
+        raise SourceError(f"{source.name}/{job.settings.split}: expected at least one example, found none")
+    sample = first.examples
+    ended = next(chunks, None) is None and len(sample) < SAMPLE_EXAMPLES
     content = job.settings.tokenizer
     tables = Encoder(content.backend, content.layout, settings).encode(sample)
     sampled = len(sample)
     total = source.count() if isinstance(source, FileSource) else source.total
     known = [number for number in (settings.max_examples, total) if number is not None]
     examples = sampled if ended else (max(min(known), sampled) if known else None)
-    if not examples:
+    if examples is None:
         return SizeEstimate(sampled, None, None, None, False)
-    scale = examples / max(sampled, 1)
+    scale = examples / sampled
     size = sum(tables[name].nbytes for name in TABLES) * scale + len(content.backend_json.encode())
     return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)
 

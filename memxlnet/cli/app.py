@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import re
@@ -77,12 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     names: dict[str, str] = {}
     logging.basicConfig(format="%(name)s: %(message)s")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the encoding of the output lacks is shown as an escape, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
     level = logging.getLogger("memxlnet").level
     try:
         with commands.make_context("memxlnet", list(sys.argv[1:] if arguments is None else arguments)) as context:
             context.obj = names
             result = commands.invoke(context)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -101,8 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
     except (MemxlnetError, OSError) as error:
+        # rich, which comes with it, takes time to load: help and wrong options come without it.
+        from memxlnet.cli.output import printable
+
         notes = "".join(f"; {note}" for note in getattr(error, "__notes__", ()))
-        click.echo(f"memxlnet: error: {in_options(f'{error}{notes}', names)}", err=True)
+        click.echo(f"memxlnet: error: {printable(in_options(f'{error}{notes}', names))}", err=True)
         return EXIT_ERROR
     finally:
         logging.getLogger("memxlnet").setLevel(level)
@@ -121,4 +129,5 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
         # A name without an underscore is a word like any other, but where a message begins with it.
         pattern = rf"(?<![\w/.-]){name}(?![\w/.-])" if "_" in name else rf"^{name}(?=:)"
         message = re.sub(pattern, option, message)
-    return message
+    # An option that is not None is left out.
+    return re.sub(r" \(or None [^()]*\)", "", message)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from arrow_schemas import ALIGNMENTS
 from memxlnet.build.builder import Build, build_cache
 from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
@@ -87,7 +88,7 @@ def command(
     options = {"config_name": config_name, "revision": revision}
     job = Build(source, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
     if only_estimate or build.rebuild or job.find(writer.cache_dir) is None:
-        estimate = estimate_size(job)
+        estimate = estimate_size(job, build)
         if only_estimate:
             _tell_estimate(estimate, writer.cache_dir, as_json)
             return
@@ -140,7 +141,7 @@ def _tell_summary(summary: BuildSummary, seconds: float, as_json: bool) -> None:
         "documents": summary.documents,
         "contexts": summary.contexts,
         "bytes": summary.num_bytes,
-        **{f"answers {status}": count for status, count in summary.alignment.items()},
+        **{f"answers {status}": summary.alignment[status] for status in ALIGNMENTS},
         "answers in no segment": summary.documents_without_answer_segment,
         "examples dropped": summary.dropped_examples,
         "seconds": round(seconds, 2),

@@ -7,15 +7,15 @@ import click
 
 from memxlnet.cli.caches import read_cache
 from memxlnet.cli.output import json_option, print_json, print_table
-from memxlnet.cli.parameters import shared
+from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.store.manifest import Manifest
 
 EXIT_DIFFERENT = 1
 
 
 @click.command("diff")
-@click.argument("first", type=click.Path(path_type=Path), metavar="CACHE")
-@click.argument("second", type=click.Path(path_type=Path), metavar="CACHE")
+@click.argument("first", type=FilledPath(), metavar="CACHE")
+@click.argument("second", type=FilledPath(), metavar="CACHE")
 @json_option
 @shared()
 def command(first: Path, second: Path, as_json: bool) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from arrow_schemas import ALIGNMENTS
 from memxlnet.cli.caches import read_cache
 from memxlnet.cli.output import json_option, print_fields, print_json, print_table, print_title, shown_bytes
 from memxlnet.cli.parameters import cache_argument, shared
@@ -52,7 +53,7 @@ def command(cache: Path, as_json: bool) -> None:
                 len(table.shards),
                 table.batch_rows,
                 shown_bytes(sum(shard.bytes for shard in table.shards)),
-                round(sum(shard.bytes for shard in table.shards) / table.rows),
+                round(sum(shard.bytes for shard in table.shards) / max(table.rows, 1)),
             )
             for name, table in manifest.tables.items()
         ],
@@ -77,7 +78,7 @@ def command(cache: Path, as_json: bool) -> None:
 def _answers(manifest: Manifest) -> dict[str, int]:
     """Documents by the outcome of their answer."""
     return {
-        **manifest.alignment,
+        **{status: manifest.alignment[status] for status in ALIGNMENTS},
         "in no segment whole": manifest.documents_without_answer_segment,
         "examples without a document": manifest.dropped_examples,
     }

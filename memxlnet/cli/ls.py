@@ -1,22 +1,23 @@
 """``memxlnet ls``."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 
 from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, shown_bytes
-from memxlnet.cli.parameters import shared
+from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.settings import DEFAULT_CACHE_DIR
 from memxlnet.store.manifest import find_caches
-from memxlnet.store.paths import as_directory
+from memxlnet.store.paths import MANIFEST, as_directory
 
 _COLUMNS = ("cache", "split", "segments", "documents", "length", "overlap", "memory", "bytes")
 
 
 @click.command("ls")
-@click.argument("cache_dir", type=click.Path(path_type=Path), default=DEFAULT_CACHE_DIR, envvar="MEMXLNET_CACHE_DIR")
+@click.argument("cache_dir", type=FilledPath(), default=DEFAULT_CACHE_DIR, envvar="MEMXLNET_CACHE_DIR")
 @json_option
 @shared()
 def command(cache_dir: Path, as_json: bool) -> None:
@@ -27,6 +28,10 @@ def command(cache_dir: Path, as_json: bool) -> None:
     directory = as_directory("CACHE_DIR", cache_dir)
     if not directory.is_dir():
         raise CacheNotFoundError(f"{directory}: expected a directory of caches, found none")
+    if os.path.exists(directory / MANIFEST):  # noqa: PTH110 - Path.exists raises where it may not be entered
+        raise CacheNotFoundError(
+            f"{directory}: expected a directory of caches, found a cache; memxlnet info tells of it"
+        )
     found = list(find_caches(directory))
     rows: list[tuple[Any, ...]] = []
     for path, manifest in found:

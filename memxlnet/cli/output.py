@@ -9,18 +9,19 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def is_terminal() -> bool:
     """Whether the output is read by a person."""
-    return sys.stdout.isatty()
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    """Print a value as JSON, in ASCII: it passes through every encoding, and holds no control characters."""
+    click.echo(json.dumps(value, indent=2, default=str))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: Iterable[str] = ()) -> None:
@@ -39,7 +40,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
     for name in columns:
         table.add_column(name, justify="right" if name in set(numbers) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_plain(_one_line(value)) for value in row))
+        # As text: in a string rich would find markup and emoji.
+        table.add_row(*(Text(_one_line(value)) for value in row))
     Console(highlight=False).print(table)
 
 
@@ -80,8 +82,3 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
-def _plain(text: str) -> str:
-    """Text in which rich finds no markup."""
-    return text.replace("[", r"\[")

@@ -12,9 +12,23 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+
+class FilledPath(click.Path):
+    """A path; an empty one, such as that of a variable that is not set, is refused and not the current directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path of a text."""
+        if value == "":
+            self.fail("expected a path, found an empty one", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 cache_dir_option = click.option(
     "--cache-dir",
-    type=click.Path(path_type=Path),
+    type=FilledPath(),
     default=DEFAULT_CACHE_DIR,
     show_default=True,
     envvar="MEMXLNET_CACHE_DIR",
@@ -22,7 +36,7 @@ cache_dir_option = click.option(
     help="Directory of all caches.",
 )
 
-cache_argument = click.argument("cache", type=click.Path(path_type=Path))
+cache_argument = click.argument("cache", type=FilledPath())
 
 
 def _log(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:

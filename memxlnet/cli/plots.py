@@ -36,6 +36,7 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
         shares = [100 * getattr(padding, name) for padding in statistics.padding.values()]
         right.plot(list(statistics.padding), shares, marker="o", label=label)
     right.set_xscale("log", base=2)
+    right.set_xticks(list(statistics.padding), labels=map(str, statistics.padding))
     right.set(xlabel="documents in a group", ylabel="padding, % of lanes", ylim=(0, None))
     right.legend()
     figure.suptitle(title, parse_math=False)

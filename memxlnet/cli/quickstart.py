@@ -6,16 +6,14 @@ from pathlib import Path
 
 import click
 
-from memxlnet.cli.parameters import shared
+from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 
 
 @click.command("quickstart")
 @click.option("--tokenizer", help="Name or directory of a tokenizer.  [default: the bundled small one]")
-@click.option(
-    "--cache-dir", type=click.Path(path_type=Path), help="Directory of the cache.  [default: a temporary one]"
-)
+@click.option("--cache-dir", type=FilledPath(), help="Directory of the cache.  [default: a temporary one]")
 @click.option("--max-seq-length", type=int, default=128, show_default=True, help="Tokens in a row.")
 @click.option("--doc-stride", type=int, default=32, show_default=True, help="Overlap of two segments in tokens.")
 @click.option("--memory-tokens", type=int, default=4, show_default=True, help="Memory slots, 0 for none.")

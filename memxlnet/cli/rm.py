@@ -6,14 +6,15 @@ from pathlib import Path
 import click
 
 from memxlnet.cli.caches import find_directory
-from memxlnet.cli.output import shown_bytes
-from memxlnet.cli.parameters import shared
+from memxlnet.cli.output import printable, shown_bytes
+from memxlnet.cli.parameters import FilledPath, shared
+from memxlnet.errors import CacheNotFoundError
 from memxlnet.store.old_caches import find_old_caches, remove_old_caches
 from memxlnet.store.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
 
 
 @click.command("rm")
-@click.argument("paths", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", type=FilledPath(), nargs=-1, required=True, metavar="PATH...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be removed.")
@@ -26,7 +27,7 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
     """
     found: list[tuple[Path, int]] = []
     removals: list[tuple[Callable[[Path], object], Path]] = []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         if leftovers:
             found += [(each.path, each.num_bytes) for each in find_leftovers(path) if not each.in_use]
             removals.append((remove_leftovers, path))
@@ -35,11 +36,14 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
             removals.append((remove_old_caches, path))
         if not leftovers and not old:
             directory = find_directory(path)
-            own_manifest(directory)  # all are looked at before the first goes
+            # All are looked at before the first goes.
+            if directory.is_symlink():
+                raise CacheNotFoundError(f"{directory}: expected a cache itself, found a symbolic link; unlink it")
+            own_manifest(directory)
             found.append((directory, num_bytes(directory)))
             removals.append((remove_cache, directory))
     for path, size in found:
-        click.echo(f"{path}\t{shown_bytes(size)}")
+        click.echo(f"{printable(str(path))}\t{shown_bytes(size)}")
     if not found:
         click.echo("nothing to remove", err=True)
         return

@@ -8,9 +8,9 @@ import click
 
 from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import FilledPath, cache_argument, shared
 from memxlnet.cli.plots import draw_statistics
-from memxlnet.evaluate import AnswerCeiling, answer_ceiling
+from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.load.statistics import CacheStatistics, read_statistics
 from memxlnet.store.cache import Cache
 
@@ -21,7 +21,7 @@ _FEW_RECURRENT = 0.1
 
 @click.command("stats")
 @cache_argument
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the histograms into this .png, .svg or .pdf file.")
+@click.option("--plot", type=FilledPath(), help="Draw the histograms into this .png, .svg or .pdf file.")
 @json_option
 @shared()
 def command(cache: Path, plot: Path | None, as_json: bool) -> None:

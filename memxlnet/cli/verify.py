@@ -19,7 +19,7 @@ from memxlnet.store.verify import DEFAULT_SAMPLE, verify
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @json_option
-@shared()
+@shared(dataset_name="SOURCE")
 def command(
     cache: Path, against: str | None, sample: int | None, all_examples: bool, as_json: bool, **options: Any
 ) -> None:

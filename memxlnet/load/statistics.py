@@ -68,7 +68,7 @@ class CacheStatistics:
     @property
     def recurrent_share(self) -> float:
         """Share of the documents that have more than one segment, from 0 to 1."""
-        return 1 - self.segments_per_document.get(1, 0) / self.documents
+        return (self.documents - self.segments_per_document.get(1, 0)) / self.documents
 
     def answers_past(self, step: int) -> float:
         """Share of the answers that no segment up to a time step holds whole, from 0 to 1; 0 where there is none."""

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from memxlnet.encode.examples import parse_example
 from memxlnet.encode.sources import KnownFile, open_source, source_name
 from memxlnet.encode.sources.base import HashedFile
+from memxlnet.encode.sources.files import FileSource
 from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
 from memxlnet.sample import sample_file
-from tests.support import example, write_json_lines
+from tests.support import SQUAD, example, need_real_data, write_json_lines, xquad
 
 Rows = list[dict[str, Any]]
 
@@ -117,6 +118,84 @@ def test_every_form_gives_the_same_examples(form: str, tmp_path: Path) -> None:
     assert plain(list(source.rows())) == plain(list(source.rows())) == EXAMPLES
     assert source.name == source_name(path) == "f"
     source.check_unchanged()
+
+
+def file_source(path: Path) -> FileSource:
+    source = open_source(path, "train")
+    assert isinstance(source, FileSource)
+    return source
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_counting_gives_the_number_of_examples_and_keeps_it(form: str, tmp_path: Path) -> None:
+    source = file_source(FORMS[form](tmp_path))
+    assert source.total is None
+    assert source.count() == source.total == len(EXAMPLES)
+    assert plain(list(source.rows())) == EXAMPLES
+
+
+@pytest.mark.parametrize("size", [1, 2, 9, 10, 11, 12, 64])
+def test_counting_meets_keys_on_the_border_of_two_blocks(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memxlnet.encode.sources.files._COUNT_BYTES", size)
+    path = write_json_lines(tmp_path / "f.jsonl", [example("c" * number, id="x") for number in range(1, 30)])
+    assert file_source(path).count() == 29
+
+
+def test_counting_is_not_misled_by_the_key_within_texts(tmp_path: Path) -> None:
+    rows = [example('its "question": and "question"', 'the "question"?', [('"question"', 4)], id='"question"')] * 3
+    assert file_source(write_json_lines(tmp_path / "f.jsonl", rows)).count() == 3
+    assert file_source(write_json(tmp_path / "f.json", nested(rows))).count() == 3
+    # Only a text that is this word and nothing else looks like a key.
+    more = write_json_lines(tmp_path / "more.jsonl", [{**EXAMPLES[0], "title": "question"}])
+    assert file_source(more).count() == 2
+
+
+def test_counting_parses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(b'{"question": \n"question"\xff')
+    assert file_source(path).count() == 2
+    path.write_bytes(b"")
+    assert file_source(path).count() == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_counting_an_arrow_file_of_many_batches(stream: bool, tmp_path: Path) -> None:
+    assert file_source(write_arrow(tmp_path / "f.arrow", stream, repeats=7)).count() == 7 * len(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", ["f.parquet", "f.arrow"])
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"ARROW1\0\0 and no more", b"x" * 99])
+def test_counting_garbage_is_an_error_that_names_it(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = file_source(tmp_path / name)
+    with pytest.raises(SourceError, match=rf"{name}: cannot be read: "):
+        source.count()
+    assert source.total is None
+
+
+def test_counting_a_stream_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
+    path = write_arrow(tmp_path / "f.arrow", stream=True)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(SourceError, match="the stream has no end marker"):
+        file_source(path).count()
+
+
+@pytest.mark.parametrize("form", ["json lines", "parquet", "arrow file"])
+def test_counting_a_file_that_is_gone_is_an_error_that_names_it(form: str, tmp_path: Path) -> None:
+    path = FORMS[form](tmp_path)
+    source = file_source(path)
+    path.unlink()
+    with pytest.raises(SourceError, match=rf"{path.name}: cannot be read: "):
+        source.count()
+
+
+@pytest.mark.real_data
+def test_counting_real_data() -> None:
+    need_real_data()
+    for path in (SQUAD, xquad("en"), xquad("zh")):
+        assert file_source(path).count() == sum(1 for _ in open_source(path, "train").rows())
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\n\n  \n\t\n"])

@@ -78,8 +78,9 @@ def count_json(path: Path) -> int:
     count, tail = 0, b""
     with path.open("rb") as file:
         while block := file.read(_COUNT_BYTES):
-            count += (tail + block).count(_KEY)
-            tail = block[-len(_KEY) + 1 :]
+            text = tail + block
+            count += text.count(_KEY)
+            tail = text[-len(_KEY) + 1 :]
     return count
 
 

@@ -1,0 +1,532 @@
+"""`memxlnet build`: every option reaches the settings, the estimate comes first, errors name options."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from memxlnet.build.builder import Build
+from memxlnet.cli.build import command
+from memxlnet.errors import SettingsError
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.store.manifest import read_manifest
+from memxlnet.store.removal import find_leftovers
+from memxlnet.store.writer import CacheWriter
+from tests.cli.helpers import Caches, Told, error, files_of, usage_error
+from tests.load.helpers import oracle_rows, sample_tokenizer, varied_examples
+from tests.support import example, long_examples, write_json_lines
+
+Run = Callable[..., Told]
+
+TOKENIZER = ("--tokenizer", sample_tokenizer_directory())
+SMALL = ("--max-seq-length", 64, "--doc-stride", 16)
+TOLD = [
+    *("cache", "segments", "documents", "contexts", "bytes"),
+    *("answers exact", "answers repaired", "answers dropped", "answers unanswerable", "answers in no segment"),
+    *("examples dropped", "seconds"),
+]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_json_lines(tmp_path / "long.jsonl", long_examples(9))
+
+
+@pytest.fixture
+def cache_dir(tmp_path: Path) -> Path:
+    return tmp_path / "caches"
+
+
+class Disk(NamedTuple):
+    total: int
+    used: int
+    free: int
+
+
+def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """What is free to the eyes of the estimate; publishing looks again by itself."""
+    monkeypatch.setattr("memxlnet.build.estimate.free_bytes", lambda _: free)
+
+
+def only_cache(cache_dir: Path) -> Path:
+    (directory,) = cache_dir.glob("[!.]*")
+    return directory
+
+
+# --- building
+
+
+def write_source(path: Path, rows: list[dict[str, Any]]) -> Path:
+    if path.suffix == ".jsonl":
+        return write_json_lines(path, rows)
+    if path.suffix == ".json":
+        path.write_text(json.dumps({"data": rows}), encoding="utf-8")
+        return path
+    table = pa.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        with pa.ipc.new_file(path, table.schema) as writer:
+            writer.write_table(table)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet", ".arrow"])
+def test_a_file_of_every_kind_becomes_the_same_cache(run: Run, tmp_path: Path, cache_dir: Path, suffix: str) -> None:
+    rows = varied_examples()
+    source = write_source(tmp_path / f"varied{suffix}", rows)
+    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
+    assert told.code == 0
+    assert list(told.fields) == TOLD
+    dataset = CacheDataset(Path(told.fields["cache"]))
+    expected = oracle_rows(sample_tokenizer(), rows, 64, 16)
+    assert [row["input_ids"].tolist() for row in dataset] == [row["input_ids"] for row in expected]
+    assert dataset.directory.parent == cache_dir
+    assert dataset.manifest.split == "train"
+    assert [int(told.fields[name]) for name in TOLD[1:5]] == [
+        len(expected),
+        len(rows),
+        len({row["context"] for row in rows}),
+        dataset.manifest.num_bytes,
+    ]
+    assert {name: int(told.fields[f"answers {name}"]) for name in dataset.manifest.alignment} == (
+        dataset.manifest.alignment
+    )
+    assert (told.fields["answers in no segment"], told.fields["examples dropped"]) == ("0", "0")
+
+
+def test_the_counts_as_json(run: Run, source: Path, cache_dir: Path) -> None:
+    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir, "--json")
+    assert (told.code, told.err) == (0, "")
+    assert list(told.json) == [name.replace(" ", "_") for name in TOLD]
+    manifest = read_manifest(only_cache(cache_dir))
+    assert told.json["cache"] == str(only_cache(cache_dir))
+    assert told.json["segments"] == manifest.tables["features"].rows
+    assert told.json["documents"] == told.json["contexts"] == 9
+    assert (told.json["answers_exact"], told.json["answers_unanswerable"]) == (6, 3)
+    assert told.json["bytes"] == manifest.num_bytes
+    assert isinstance(told.json["seconds"], float)
+
+
+def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, cache_dir: Path) -> None:
+    options = ["--split", "dev", "--max-seq-length", 60, "--doc-stride", 10, "--max-segments", 3, "--max-examples", 7]
+    options += ["--memory-tokens", 2, "--on-bad-example", "drop", "--max-shard-rows", 5]
+    assert run("build", source, *TOKENIZER, "--cache-dir", cache_dir, *options).code == 0
+    manifest = read_manifest(only_cache(cache_dir))
+    assert manifest.settings == {
+        "max_seq_length": 60,
+        "doc_stride": 10,
+        "max_n_segs": 3,
+        "max_examples": 7,
+        "insert_memory_tokens": True,
+        "on_bad_example": "drop",
+    }
+    assert (manifest.split, manifest.layout.num_memory_tokens) == ("dev", 2)
+    assert (manifest.tables["documents"].rows, manifest.tables["features"].rows) == (7, 21)
+    assert [shard.row_stop for shard in manifest.tables["features"].shards] == [5, 10, 15, 20, 21]
+
+
+def test_the_defaults_are_those_of_the_library(run: Run, source: Path, cache_dir: Path) -> None:
+    assert run("build", source, *TOKENIZER, "--cache-dir", cache_dir).code == 0
+    manifest = read_manifest(only_cache(cache_dir))
+    defaults = EncodeSettings()
+    assert manifest.settings == {name: getattr(defaults, name) for name in EncodeSettings.__dataclass_fields__}
+    assert manifest.layout.num_memory_tokens == 0
+
+
+class Asked(NamedTuple):
+    """What a build was asked for."""
+
+    source: str
+    split: str
+    encode: EncodeSettings
+    cache_dir: Path
+    options: Mapping[str, Any]
+    build: BuildSettings
+
+
+def asked(run: Run, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> Asked:
+    """The settings that the command hands on; nothing is built."""
+    found: list[Any] = []
+
+    class Stop(Build):
+        def __init__(self, source: str, split: str, _: Any, encode: EncodeSettings, directory: Path, options: Any):
+            found.extend([source, split, encode, directory, options])
+
+        def find(self, _: Path) -> Path | None:
+            return Path("found")
+
+    def stop(_: Any, build: BuildSettings, __: Any) -> None:
+        found.append(build)
+        raise SettingsError("stopped here")
+
+    monkeypatch.setattr("memxlnet.cli.build.Build", Stop)
+    monkeypatch.setattr("memxlnet.cli.build.build_cache", stop)
+    monkeypatch.setattr("memxlnet.cli.build.estimate_size", lambda *_: None)
+    monkeypatch.setattr("memxlnet.cli.build._one_line", lambda _: "")
+    monkeypatch.setattr("memxlnet.cli.build.load_tokenizer", lambda *_: None)
+    assert "stopped here" in run("build", *arguments, "--no-space-check").err
+    return Asked(*found)
+
+
+OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "--split": ("dev", {"split": "dev"}),
+    "--max-seq-length": (99, {"max_seq_length": 99}),
+    "--doc-stride": (9, {"doc_stride": 9}),
+    "--max-segments": (3, {"max_n_segs": 3}),
+    "--max-examples": (8, {"max_examples": 8}),
+    "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
+    "--workers": (2, {"num_workers": 2}),
+    "--max-memory-gb": (1.5, {"max_memory_gb": 1.5}),
+    "--chunk-size": (77, {"streaming_chunk_size": 77}),
+    "--max-shard-rows": (1234, {"max_shard_rows": 1234}),
+    "--config-name": ("plain", {"config_name": "plain"}),
+    "--revision": ("v2", {"revision": "v2"}),
+    "--rebuild": (None, {"rebuild": True}),
+    "--progress": (None, {"progress": True}),
+    "--no-progress": (None, {"progress": False}),
+}
+
+
+def values(found: Asked) -> dict[str, Any]:
+    return {"split": found.split, **vars(found.encode), **found.options, **vars(found.build)}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_reaches_its_setting_and_no_other(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
+) -> None:
+    value, expected = OPTIONS[option]
+    base = ["x.json", "--tokenizer", "x", "--cache-dir", tmp_path]
+    plain = asked(run, monkeypatch, *base)
+    changed = asked(run, monkeypatch, *base, option, *([] if value is None else [value]))
+    assert (changed.source, changed.cache_dir) == ("x.json", tmp_path)
+    assert values(changed) == {**values(plain), **expected} != values(plain)
+
+
+def test_all_options_are_tested() -> None:
+    others = {"--tokenizer", "--cache-dir", "--memory-tokens", "--estimate", "--no-space-check", "--json", "--verbose"}
+    options = {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    assert {option for option in options if option.startswith("--")} == {*OPTIONS, *others}
+
+
+def test_the_cache_directory_comes_from_the_environment(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caches: Caches
+) -> None:
+    monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(caches.directory))
+    told = run("build", caches.source, "--split", "test", *TOKENIZER, "--max-seq-length", 48, "--doc-stride", 12)
+    assert told.fields["cache"] == str(caches.plain)
+
+
+# --- a second time
+
+
+def test_a_second_call_finds_the_cache_and_looks_at_nothing_else(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
+) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    first = run(*arguments)
+    before = files_of(cache_dir)
+    set_free(monkeypatch, 0)
+    second = run(*arguments)
+    assert (second.code, second.err) == (0, "")
+    assert files_of(cache_dir) == before
+    assert {**second.fields, "seconds": ""} == {**first.fields, "seconds": ""}
+
+
+def test_a_rebuild_makes_new_files_with_the_same_bytes(run: Run, source: Path, cache_dir: Path) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    assert run(*arguments).code == 0
+    before, manifest = files_of(only_cache(cache_dir)), read_manifest(only_cache(cache_dir))
+    told = run(*arguments, "--rebuild")
+    assert told.code == 0
+    assert "estimate: 9 examples" in told.err
+    after = files_of(only_cache(cache_dir))
+    assert after.keys() == before.keys()
+    assert not set(after.values()) & set(before.values())
+    assert read_manifest(only_cache(cache_dir)) == manifest
+
+
+def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, cache_dir: Path) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    assert run(*arguments).code == 0
+    (only_cache(cache_dir) / "features-00000.arrow").write_bytes(b"short")
+    message = error(run(*arguments))
+    assert "features-00000.arrow" in message
+    assert message.endswith("; pass --rebuild to build it anew")
+    assert run(*arguments, "--rebuild").code == 0
+    CacheDataset(only_cache(cache_dir))
+
+
+def test_other_settings_make_another_cache(run: Run, source: Path, cache_dir: Path) -> None:
+    for stride in (16, 17):
+        assert run("build", source, *TOKENIZER, *SMALL, "--doc-stride", stride, "--cache-dir", cache_dir).code == 0
+    assert len(list(cache_dir.glob("[!.]*"))) == 2
+
+
+def test_an_interrupted_build_goes_on_with_its_chunks(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--chunk-size", 2, "--workers", 0, "--cache-dir"]
+    written: list[int] = []
+    real = CacheWriter.write_chunk
+
+    def write(writer: CacheWriter, index: int, tables: Any) -> Any:
+        written.append(index)
+        if written == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return real(writer, index, tables)
+
+    monkeypatch.setattr(CacheWriter, "write_chunk", write)
+    told = run(*arguments, cache_dir)
+    assert (told.code, told.out) == (130, "")
+    assert told.err.splitlines()[1:] == ["memxlnet: interrupted; what is finished is kept"]
+    assert list(cache_dir.glob("[!.]*")) == []
+    assert [each.kind for each in find_leftovers(cache_dir)] == ["build"]
+    assert run(*arguments, cache_dir).code == 0
+    assert written == [0, 1, 2, 2, 3, 4]
+    assert find_leftovers(cache_dir) == []
+    assert run(*arguments, tmp_path / "at once").code == 0
+    assert read_manifest(only_cache(cache_dir)) == read_manifest(only_cache(tmp_path / "at once"))
+
+
+# --- the estimate
+
+
+def test_the_estimate_builds_nothing(run: Run, source: Path, cache_dir: Path) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    told = run(*arguments, "--estimate")
+    assert (told.code, told.err) == (0, "")
+    assert list(told.fields) == ["sampled", "examples", "features", "num_bytes", "peak_bytes", "free_bytes"]
+    assert not cache_dir.exists()
+    found = run(*arguments, "--estimate", "--json").json
+    assert {name: str(value) for name, value in found.items() if name != "free_bytes"} == {
+        name: value for name, value in told.fields.items() if name != "free_bytes"
+    }
+    assert 0 < found["free_bytes"] <= shutil.disk_usage(cache_dir.parent).total
+    assert not cache_dir.exists()
+    built = run(*arguments)
+    assert built.err == (
+        f"estimate: 9 examples, about {found['features']:,} segments, {found['num_bytes'] / 1000:.3g} kB "
+        f"({found['peak_bytes'] / 1000:.3g} kB while it is built)\n"
+    )
+    assert int(built.fields["segments"]) == found["features"]
+    assert int(built.fields["documents"]) == found["examples"]
+    # It is told again where the cache is there.
+    assert run(*arguments, "--estimate", "--json").json["features"] == found["features"]
+
+
+def test_an_estimate_from_a_part_says_so(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
+) -> None:
+    monkeypatch.setattr("memxlnet.build.estimate.SAMPLE_EXAMPLES", 3)
+    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
+    assert told.code == 0
+    assert told.err.startswith("estimate: 9 examples, about ")
+    assert told.err.endswith(", told from the first 3\n")
+
+
+def test_an_unknown_size_is_told_and_builds_all_the_same(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
+) -> None:
+    monkeypatch.setattr("memxlnet.build.estimate.SAMPLE_EXAMPLES", 3)
+    monkeypatch.setattr("memxlnet.encode.sources.files.FileSource.count", lambda _: None)
+    set_free(monkeypatch, 0)
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    told = run(*arguments, "--estimate")
+    assert told.fields["sampled"] == "3"
+    assert {told.fields[name] for name in ("examples", "features", "num_bytes", "peak_bytes")} == {"unknown"}
+    assert run(*arguments, "--estimate", "--json").json["examples"] is None
+    built = run(*arguments)
+    assert built.code == 0
+    assert built.err.startswith("estimate: unknown size; the source does not tell its length (3 examples")
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_written(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
+) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**12, 10**12 - 1000, 1000))
+    told = run(*arguments)
+    assert (told.code, told.out) == (1, "")
+    estimate, message = told.err.splitlines()
+    assert estimate.startswith("estimate: 9 examples")
+    assert message.startswith(f"memxlnet: error: {cache_dir}: expected room for about ")
+    assert message.endswith("found 1,000 free; make room, choose another --cache-dir, or set --max-examples")
+    assert not cache_dir.exists()
+    assert run(*arguments, "--estimate").fields["free_bytes"] == "1000"
+
+
+def test_without_the_space_check_it_begins(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
+) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    set_free(monkeypatch, 1000)
+    assert run(*arguments).code == 1
+    assert not cache_dir.exists()
+    assert run(*arguments, "--no-space-check").code == 0
+    assert only_cache(cache_dir)
+
+
+# --- progress
+
+
+def test_progress_is_shown_on_a_terminal_or_on_request(run: Run, source: Path, tmp_path: Path) -> None:
+    def told(*options: str) -> str:
+        name = tmp_path / f"caches{len(options)}{options[-1] if options else ''}"
+        return run("build", source, *TOKENIZER, *SMALL, "--cache-dir", name, *options).err
+
+    estimate, *rest = told().splitlines()
+    assert estimate.startswith("estimate: ")
+    assert rest == []
+    assert told("--no-progress").splitlines() == [estimate]
+    assert "long/train: 100%" in told("--progress")
+    assert "\r" in told("--json", "--progress")
+
+
+# --- errors
+
+
+def bad_files(folder: Path) -> dict[str, Path]:
+    good = example("Context of it.", id="good")
+    paths = {
+        "empty.json": "",
+        "empty.jsonl": "",
+        "no examples.json": "[]",
+        "cut.json": '{"data": [',
+        "cut.jsonl": json.dumps(good) + '\n{"id": ',
+        "no.parquet": "PAR1 nothing",
+        "no.arrow": "nothing",
+        "number.jsonl": json.dumps(good) + "\n" + json.dumps({**good, "id": "bad", "context": 5}),
+        "question.jsonl": json.dumps({**good, "id": "bad\x1b[31m", "question": "word " * 400}),
+        "good.jsonl": json.dumps(good),
+    }
+    for name, content in paths.items():
+        (folder / name).write_text(content)
+    return {name: folder / name for name in paths}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty.json", r"empty.json, line 1, column 1 (byte 0): malformed JSON"),
+        ("empty.jsonl", "empty/train: expected at least one example, found none"),
+        ("no examples.json", "no examples/train: expected at least one example, found none"),
+        ("cut.json", "cut.json, line 1"),
+        ("cut.jsonl", "cut.jsonl, line 2"),
+        ("no.parquet", "no.parquet: cannot be read as Parquet"),
+        ("no.arrow", "no.arrow: cannot be read as Arrow IPC"),
+        ("number.jsonl", "number, example 'bad' (row 1): field 'context': expected text, found int"),
+        ("question.jsonl", "raise --max-seq-length, lower --doc-stride or use --on-bad-example drop"),
+        ("missing.json", "missing.json: no such file"),
+    ],
+)
+@pytest.mark.parametrize("options", [[], ["--estimate"]])
+def test_a_bad_source_is_told_before_anything_is_written(
+    run: Run, tmp_path: Path, cache_dir: Path, name: str, message: str, options: list[str]
+) -> None:
+    path = bad_files(tmp_path).get(name, tmp_path / name)
+    told = error(run("build", path, *TOKENIZER, "--cache-dir", cache_dir, *options))
+    assert message in told
+    assert told.isprintable()
+    assert not cache_dir.exists()
+
+
+def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir: Path) -> None:
+    path = bad_files(tmp_path)["number.jsonl"]
+    told = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--on-bad-example", "drop")
+    assert told.code == 0
+    assert (told.fields["documents"], told.fields["examples dropped"]) == ("1", "1")
+    assert told.err.startswith("estimate: 2 examples, about 1 segments")
+    dropped = json.loads((only_cache(cache_dir) / "dropped.jsonl").read_text())
+    assert dropped["id"] == "bad"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-seq-length", 0], "--max-seq-length: expected an integer above 0, found 0"),
+        (["--max-seq-length", 4], "--max-seq-length: expected at least 5 (room for 3 special and memory tokens"),
+        (
+            ["--max-seq-length", 2**31 - 1],
+            "; expected at most --max-memory-gb 8 for all of the build; raise it, or set",
+        ),
+        (["--doc-stride", -1], "--doc-stride: expected an integer of at least 0, found -1"),
+        (["--doc-stride", 400], "--doc-stride: expected an overlap below 381 (--max-seq-length 384 less 3"),
+        (["--max-segments", 0], "--max-segments: expected an integer above 0, found 0"),
+        (["--max-examples", 0], "--max-examples: expected an integer above 0, found 0"),
+        (["--memory-tokens", -1], "--memory-tokens: expected an integer of at least 0, found -1"),
+        (["--memory-tokens", 500], "--max-seq-length: expected at least 1005"),
+        (["--workers", -1], "--workers: expected an integer of at least 0, found -1"),
+        (["--max-memory-gb", 0], "--max-memory-gb: expected a number above 0 (GiB), found 0.0"),
+        (["--max-memory-gb", "nan"], "--max-memory-gb: expected a number above 0 (GiB), found nan"),
+        (["--chunk-size", 0], "--chunk-size: expected an integer above 0, found 0"),
+        (["--max-shard-rows", 0], "--max-shard-rows: expected an integer above 0, found 0"),
+        (["--split", ""], "--split: expected a non-empty string"),
+        (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
+        (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),
+        (["--tokenizer", ""], "--tokenizer: expected tokenizer.json or "),
+        (["--tokenizer", "no/such"], "tokenizer 'no/such': cannot be loaded: "),
+    ],
+)
+def test_errors_name_options_and_no_parameters(
+    run: Run, tmp_path: Path, cache_dir: Path, options: list[Any], message: str
+) -> None:
+    told = error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, "--cache-dir", cache_dir, *options))
+    assert message in told
+    names = {*EncodeSettings.__dataclass_fields__, *BuildSettings.__dataclass_fields__} - {"progress", "rebuild"}
+    names |= {"cache_dir", "dataset_name", "config_name", "memory_num_tokens", "None"}
+    assert [name for name in names if name in told] == []
+    assert not cache_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("", "SOURCE: expected a non-empty string"),
+        ("https://example.org/x.html", "SOURCE: URLs are not read, found 'https://example.org/x.html'; download the"),
+        ("???", "SOURCE: expected a file or the name of a dataset, found '???'"),
+        ("squad_v2", "squad_v2: cannot be opened as a Hub dataset"),
+    ],
+)
+def test_a_source_that_is_none(run: Run, cache_dir: Path, source: str, message: str) -> None:
+    assert error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir)).startswith(message)
+    assert not cache_dir.exists()
+
+
+def test_a_cache_directory_that_is_none(run: Run, tmp_path: Path) -> None:
+    paths = bad_files(tmp_path)
+    arguments = ["build", paths["good.jsonl"], *TOKENIZER, "--json", "--cache-dir"]
+    told = error(run(*arguments, paths["empty.json"]))
+    assert told.startswith(f"{paths['empty.json']}: expected a directory that can be created")
+    assert told.endswith("choose another --cache-dir")
+    assert "File name too long" in error(run(*arguments, tmp_path / ("x" * 300)))
+    assert "expected a path, found an empty one" in usage_error(run(*arguments, ""))
+
+
+def test_a_memory_bound_that_cannot_be_kept(run: Run, tmp_path: Path, cache_dir: Path) -> None:
+    path = bad_files(tmp_path)["good.jsonl"]
+    told = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--max-memory-gb", 0.001, "--json")
+    assert "raise --max-memory-gb, lower --workers" in error(told)
+
+
+def test_the_sample_with_memory_tokens(run: Run, cache_dir: Path) -> None:
+    lengths = ["--max-seq-length", 128, "--doc-stride", 32, "--memory-tokens", 4]
+    told = run("build", sample_file(), *TOKENIZER, *lengths, "--cache-dir", cache_dir, "--json")
+    dataset = CacheDataset(told.json["cache"])
+    assert dataset.manifest.vocabulary_size == 2008
+    assert told.json["segments"] == len(dataset) > told.json["documents"] == 96
+    assert (told.json["answers_exact"], told.json["answers_unanswerable"]) == (73, 23)

@@ -1,0 +1,161 @@
+"""`memxlnet info`, and how every command names a directory that is no cache."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+
+from memxlnet.store.manifest import read_manifest
+from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told, change_manifest, copy_of, error
+
+Run = Callable[..., Told]
+
+COMMANDS = [["info"], ["stats"], ["show", "--id", "x"], ["verify"], ["diff", "."], ["rm", "-y"], ["push", "file:///x"]]
+"""All commands that take a cache; it goes where the dot is, or second."""
+
+
+def pairs(told: Told, title: str) -> dict[str, str]:
+    return {line[0]: line[1] for line in told.section(title)}
+
+
+@pytest.mark.parametrize("kind", ["plain", "memory", "sharded"])
+def test_it_tells_all_that_the_manifest_says(run: Run, caches: Caches, kind: str) -> None:
+    directory: Path = getattr(caches, kind)
+    told = run("info", directory)
+    assert (told.code, told.err) == (0, "")
+    manifest = read_manifest(directory)
+    first = dict(told.lines[: told.lines.index([""])])
+    assert first.pop("size").endswith("B")
+    assert first == {
+        "cache": str(directory),
+        "source": "varied",
+        "split": "test",
+        "fingerprint": manifest.fingerprint,
+        "schema version": "1",
+        "vocabulary size": str(manifest.vocabulary_size),
+        "memory slots": str(MEMORY if kind == "memory" else 0),
+        "padding side": "left",
+        "tokenizer": f"sha256 {manifest.fields['tokenizer']['sha256']}",
+    }
+    assert pairs(told, "settings") == {
+        "doc_stride": str(OVERLAP),
+        "insert_memory_tokens": "True",
+        "max_examples": "None",
+        "max_n_segs": "None",
+        "max_seq_length": str(LENGTH),
+        "on_bad_example": "error",
+    }
+    source = pairs(told, "source")
+    assert (source["kind"], source["format"], source["path"]) == ("file", "jsonl", str(caches.source))
+    assert source["sha256"] == manifest.fields["source"]["sha256"]
+    assert source["size"] == str(caches.source.stat().st_size)
+    assert list(pairs(told, "answers").items()) == [
+        *((status, str(manifest.alignment[status])) for status in ("exact", "repaired", "dropped", "unanswerable")),
+        ("in no segment whole", "0"),
+        ("examples without a document", "0"),
+    ]
+    tables = told.section("tables")
+    assert tables[0] == ["table", "rows", "shards", "rows a batch", "size", "bytes a row"]
+    assert {name: (int(rows), int(shards)) for name, rows, shards, *_ in tables[1:]} == {
+        name: (table.rows, len(table.shards)) for name, table in manifest.tables.items()
+    }
+    files = told.section("files")
+    assert [(name, digest) for name, _, _, digest in files[1:]] == [
+        (record.file, record.xxh3_128) for record in manifest.all_files()
+    ]
+    assert len(files) == (1 + 4 if kind != "sharded" else 1 + 3 + len(manifest.tables["features"].shards))
+    assert files[-1][2] == ""
+    assert all(rows.startswith("0-") for name, _, rows, _ in files[1:] if name.endswith("-00000.arrow"))
+
+
+def test_json_holds_the_whole_manifest(run: Run, caches: Caches) -> None:
+    told = run("info", caches.sharded, "--json")
+    assert (told.code, told.err) == (0, "")
+    content = json.loads((caches.sharded / "manifest.json").read_bytes())
+    found = told.json
+    assert found["cache"] == str(caches.sharded)
+    for name in ("name", "split", "fingerprint", "provenance", "alignment", "vocabulary_size", "dropped_examples"):
+        assert found[name] == content[name]
+    for name in ("tables", "files", "documents_without_answer_segment"):
+        assert found[name] == content[name]
+    for name, value in content["fields"].items():
+        assert found[name] == value
+    assert found["num_bytes"] == read_manifest(caches.sharded).num_bytes
+    assert found["num_memory_tokens"] == 0
+
+
+@pytest.mark.usefixtures("terminal")
+def test_for_a_person(run: Run, caches: Caches) -> None:
+    told = click.unstyle(run("info", caches.memory).out)
+    assert f"cache            {caches.memory}\n" in told
+    assert "memory slots     3\n" in told
+    assert "\t" not in told
+    assert "# settings" not in told
+    assert "settings\n" in told
+    assert "features-00000.arrow" in told
+
+
+def test_nothing_but_the_manifest_is_read(run: Run, caches: Caches, tmp_path: Path) -> None:
+    copied = copy_of(caches.plain, tmp_path)
+    for path in copied.iterdir():
+        if path.name != "manifest.json":
+            path.unlink()
+    assert run("info", copied).code == 0
+
+
+def test_texts_from_a_manifest_show_no_control_characters(run: Run, caches: Caches, tmp_path: Path) -> None:
+    copied = copy_of(caches.plain, tmp_path).rename(tmp_path / "x\x1b[2Jy\nz")
+    told = run("info", copied)
+    assert told.lines[0] == ["cache", f"{tmp_path}/x\\x1b[2Jy\\nz"]
+    assert run("info", copied, "--json").json["cache"] == str(copied)
+    assert "\x1b" not in run("info", copied, "--json").out
+
+
+# --- what is no cache
+
+
+def call(run: Run, arguments: list[str], cache: Path) -> Told:
+    name, *options = arguments
+    if options == ["."]:
+        return run(name, cache, cache)
+    return run(name, cache, *options)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=[arguments[0] for arguments in COMMANDS])
+def test_every_command_says_what_a_directory_is(run: Run, caches: Caches, tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").touch()
+    newer, damaged = copy_of(caches.plain, tmp_path), copy_of(caches.memory, tmp_path)
+    change_manifest(newer, schema_version=2)
+    (damaged / "manifest.json").write_text('{"format": "memxlnet-cache"')
+    told = {
+        tmp_path / "none": "none: expected the directory of a cache, found none",
+        tmp_path / "empty": "empty: expected a cache, found no manifest.json in it",
+        tmp_path / "file": "file: expected the directory of a cache, found none",
+        caches.directory: f"{caches.directory}: expected a cache, found a directory of caches: {{}}, {{}}; name one",
+    }
+    if arguments[0] != "rm":  # which may remove them
+        told |= {
+            newer: "manifest.json: expected schema_version 1, found 2; upgrade memxlnet to read it",
+            damaged: "manifest.json: expected JSON, found ",
+        }
+    for directory, message in told.items():
+        assert message.format(*sorted([caches.plain.name, caches.memory.name])) in error(
+            call(run, arguments, directory)
+        )
+
+
+def test_an_older_cache_says_what_reads_it(run: Run, caches: Caches, tmp_path: Path) -> None:
+    copied = copy_of(caches.plain, tmp_path)
+    change_manifest(copied, schema_version=0)
+    assert "found 0; read it with the memxlnet that wrote it, or delete it to rebuild" in error(run("info", copied))
+
+
+def test_many_caches_are_not_all_named(run: Run, caches: Caches, tmp_path: Path) -> None:
+    for number in range(8):
+        (tmp_path / str(number)).mkdir()
+        shutil.copy(caches.plain / "manifest.json", tmp_path / str(number))
+    assert error(run("info", tmp_path)).endswith("found a directory of caches: 0, 1, 2, 3, 4, and 3 more; name one")

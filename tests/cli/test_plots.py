@@ -1,0 +1,63 @@
+"""Plots of statistics: what is drawn, and what is said where it cannot be."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from memxlnet.cli.plots import draw_statistics
+from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
+from memxlnet.load.statistics import CacheStatistics, PaddingShares
+
+STATISTICS = CacheStatistics(
+    documents=9,
+    segments=20,
+    max_seq_length=64,
+    segments_per_document={1: 4, 2: 3, 7: 2},
+    answer_time_steps={0: 5, 3: 1},
+    without_answer_segment=1,
+    padding={1: PaddingShares(0.0, 0.0, 0.0), 2: PaddingShares(0.3, 0.1, 0.05)},
+    tokens=900,
+    context_tokens=700,
+)
+
+
+def test_what_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.fonttype": "none"}):
+        draw_statistics(STATISTICS, "a $title$ of <squad>_v2", tmp_path / "plot.svg")
+    drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text()))
+    assert "a $title$ of &lt;squad&gt;_v2" in drawn
+    assert {"segments of a document", "documents", "documents in a group", "padding, % of lanes"} <= drawn
+    assert {"aligned", "grouped by length", "refilled lanes"} <= drawn
+
+
+@pytest.mark.parametrize(
+    "changes", [{"answer_time_steps": {}}, {"segments_per_document": {1: 100_000, 2: 3}}, {"padding": {}}]
+)
+def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str, dict[int, int]]) -> None:
+    pytest.importorskip("matplotlib")
+    draw_statistics(CacheStatistics(**{**vars(STATISTICS), **changes}), "x", tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingLibraryError, match=r"--plot: .*; pip install 'memxlnet\[plot\]'"):
+        draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
+    # What is wrong anyway is told first.
+    with pytest.raises(SettingsError, match=r"expected a file that ends in \.png, \.svg, \.pdf, found"):
+        draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
+
+
+@pytest.mark.parametrize("name", ["none/plot.png", "directory.png", f"{'x' * 300}.png"])
+def test_a_place_that_cannot_be_written(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "directory.png").mkdir()
+    with pytest.raises(CacheDirectoryError, match=r"cannot be written: .*; choose another file") as caught:
+        draw_statistics(STATISTICS, "x", tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)

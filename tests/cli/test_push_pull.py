@@ -1,0 +1,111 @@
+"""`memxlnet push` and `memxlnet pull`: the options reach the library, and a cache travels there and back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.helpers import Caches, Told, change_manifest, copy_of, error, usage_error
+
+Run = Callable[..., Told]
+
+
+def content(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {}),
+        (["--replace"], {"replace": True}),
+        (["--no-verify"], {"verify": False}),
+        (["--progress"], {"progress": True}),
+        (["--no-progress"], {"progress": False}),
+    ],
+)
+def test_the_options_of_push(
+    run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr("memxlnet.cli.push.push", lambda *values, **options: asked.extend([*values, options]))
+    assert run("push", caches.plain, "s3://bucket/x", *options) == (0, "", "")
+    defaults = {"replace": False, "verify": True, "progress": None}
+    assert asked == [caches.plain, "s3://bucket/x", {**defaults, **expected}]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {}),
+        (["--replace"], {"replace": True}),
+        (["--progress"], {"progress": True}),
+        (["--no-progress"], {"progress": False}),
+    ],
+)
+def test_the_options_of_pull(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, Any]
+) -> None:
+    asked: list[Any] = []
+
+    def pull(*values: Any, **options: Any) -> Path:
+        asked.extend([*values, options])
+        return tmp_path / "fetched"
+
+    monkeypatch.setattr("memxlnet.cli.pull.pull", pull)
+    told = run("pull", "s3://bucket/x", "--cache-dir", tmp_path, *options)
+    assert told == (0, f"{tmp_path}/fetched\n", "")
+    assert asked == ["s3://bucket/x", tmp_path, {"replace": False, "progress": None, **expected}]
+    monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(tmp_path / "other"))
+    run("pull", "s3://bucket/x")
+    assert asked[4] == tmp_path / "other"
+
+
+def test_there_and_back(run: Run, caches: Caches, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/far"
+    assert run("push", caches.sharded, url) == (0, "", "")
+    assert content(tmp_path / "far") == content(caches.sharded)
+    told = run("pull", url, "--cache-dir", tmp_path / "near")
+    assert (told.code, told.err) == (0, "")
+    fetched = tmp_path / "near" / caches.sharded.name
+    assert told.out == f"{fetched}\n"
+    assert content(fetched) == content(caches.sharded)
+    assert run("verify", fetched, "--against", caches.source).code == 0
+    # A second time there is nothing to do.
+    before = {path.name: path.stat().st_ino for path in fetched.iterdir()}
+    assert run("push", caches.sharded, url).code == run("pull", url, "--cache-dir", tmp_path / "near").code == 0
+    assert {path.name: path.stat().st_ino for path in fetched.iterdir()} == before
+
+
+def test_another_cache_is_replaced_on_request_only(run: Run, caches: Caches, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/far"
+    assert run("push", caches.plain, url).code == 0
+    message = error(run("push", caches.memory, url))
+    assert "--replace" in message
+    assert "replace=True" not in message
+    assert content(tmp_path / "far") == content(caches.plain)
+    assert run("push", caches.memory, url, "--replace").code == 0
+    assert content(tmp_path / "far") == content(caches.memory)
+
+
+def test_errors_of_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -> None:
+    near = tmp_path / "near"
+    (tmp_path / "nothing").mkdir()
+    assert "found no manifest.json" in error(run("pull", f"file://{tmp_path}/nothing", "--cache-dir", near))
+    newer = copy_of(caches.plain, tmp_path)
+    change_manifest(newer, schema_version=99)
+    assert "upgrade memxlnet to read it" in error(run("pull", f"file://{newer}", "--cache-dir", near))
+    assert "expected" in error(run("pull", "/no/address", "--cache-dir", near))
+    assert not near.exists()
+    damaged = copy_of(caches.plain, near)
+    (damaged / "tokenizer.json").unlink()
+    message = error(run("pull", f"file://{caches.plain}", "--cache-dir", near))
+    assert message.endswith("or fetch it with --replace")
+    assert run("pull", f"file://{caches.plain}", "--cache-dir", near, "--replace").code == 0
+    assert content(damaged) == content(caches.plain)
+
+
+def test_wrong_usage(run: Run, caches: Caches) -> None:
+    assert usage_error(run("push", caches.plain)) == "Missing argument 'URL'."
+    assert usage_error(run("pull")) == "Missing argument 'URL'."

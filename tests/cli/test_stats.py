@@ -1,0 +1,239 @@
+"""`memxlnet stats`: what is told is what the rows and the loaders give."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from memxlnet.cli.stats import _binned
+from memxlnet.evaluate.ceiling import answer_ceiling
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.statistics import GROUP_SIZES, read_statistics
+from tests.cli.helpers import Caches, Told, error
+from tests.load.helpers import sample_tokenizer, time_major
+from tests.support import build, example, long_examples
+
+Run = Callable[..., Told]
+KINDS = ["plain", "memory", "sharded"]
+HINT = "of the documents have more than one segment: recurrent memory has almost nothing to carry here."
+
+
+def bounds(label: str) -> tuple[int, int]:
+    start, _, stop = label.partition("-")
+    return int(start), int(stop or start)
+
+
+def assert_histogram(table: list[list[str]], name: str, values: Iterable[int]) -> None:
+    """The table of a histogram tells of each value or range of values how many there are."""
+    counts = Counter(values)
+    total = sum(counts.values())
+    assert table[0] == [name, "documents", "share"]
+    told = {bounds(label): (count, share) for label, count, share in table[1:]}
+    assert list(told) == sorted(told)
+    for (start, stop), (count, share) in told.items():
+        inside = sum(counts[value] for value in range(start, stop + 1))
+        assert (count, share) == (str(inside), f"{inside / total:.2%}")
+    assert sum(int(count) for count, _ in told.values()) == total
+    if max(counts) - min(counts) < 20:
+        assert [start for start, _ in told] == [stop for _, stop in told] == sorted(counts)
+
+
+def segments_of(dataset: CacheDataset) -> dict[str, int]:
+    return Counter(item["example_id"] for item in dataset)
+
+
+def first_holders(dataset: CacheDataset) -> list[int]:
+    """The time step of the first segment of each document that holds its whole answer."""
+    found: dict[str, int] = {}
+    for item in dataset:
+        if item["has_answer_in_segment"]:
+            found.setdefault(item["example_id"], item["segment_index"])
+    return list(found.values())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_counts(run: Run, caches: Caches, kind: str) -> None:
+    dataset = CacheDataset(getattr(caches, kind))
+    told = run("stats", dataset.directory)
+    assert (told.code, told.err) == (0, "")
+    lengths = segments_of(dataset)
+    columns = dataset.gather(slice(None), ["attention_mask", "context_token_count"])
+    tokens = int(columns["attention_mask"].sum())
+    first = dict(told.lines[: told.lines.index([""])])
+    assert {name: first[name] for name in list(first)[:8]} == {
+        "documents": str(len(lengths)),
+        "segments": str(len(dataset)),
+        "segments a document": f"{len(dataset) / len(lengths):.3f}",
+        "documents with several": f"{sum(length > 1 for length in lengths.values()) / len(lengths):.2%}",
+        "tokens an epoch": str(tokens),
+        "of them contexts'": str(int(columns["context_token_count"].sum())),
+        "padding within rows": f"{1 - tokens / columns['attention_mask'].numel():.1%}",
+        "answers no segment holds": "0",
+    }
+    ceiling = answer_ceiling(dataset.directory)
+    assert list(first.items())[8:] == [
+        ("answers not found", str(ceiling.dropped)),
+        ("answers cut by tokens", str(ceiling.inexact)),
+        ("best exact match", f"{ceiling.exact_match:.2f}"),
+    ]
+    # The cache recurs: there is no word of warning.
+    assert HINT not in told.out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_answers_lie(run: Run, caches: Caches, kind: str) -> None:
+    dataset = CacheDataset(getattr(caches, kind))
+    told = run("stats", dataset.directory)
+    places = first_holders(dataset)
+    assert_histogram(told.section("time step of the first segment that holds the whole answer"), "time step", places)
+    title = "answers past step k: what a model without memory of earlier segments, or cut there, cannot reach"
+    expected = [
+        [str(step), f"{sum(place > step for place in places) / len(places):.2%}"]
+        for step in (0, 1, 2, 4, 8, 16, 32, 64)
+        if step <= max(places)
+    ]
+    assert told.section(title) == [["k", "share"], *expected]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_padding_costs(run: Run, caches: Caches, kind: str) -> None:
+    dataset = CacheDataset(getattr(caches, kind))
+    expected = [["group", "aligned", "grouped by length", "refilled"]]
+    options: list[dict[str, Any]] = [{}, {"group_by_length": True}, {"lanes": "refilled"}]
+    for size in GROUP_SIZES:
+        shares = [time_major(dataset, size, shuffle=True, **each).epoch_size(0).padding_share for each in options]
+        expected.append([str(size), *(f"{share:.1%}" for share in shares)])
+    title = "share of padding in the lanes of a shuffled epoch, by documents in a group"
+    assert run("stats", dataset.directory).section(title) == expected
+
+
+def test_segments_of_documents(run: Run, tokenizer: Any, tmp_path: Path) -> None:
+    rows = [row for words in (5, 5, 40, 90) for row in long_examples(1, words)]
+    rows = [{**row, "id": str(number)} for number, row in enumerate(rows)]
+    dataset = build(rows, tokenizer, tmp_path)
+    lengths = segments_of(dataset)
+    assert len(set(lengths.values())) == 3
+    told = run("stats", dataset.directory)
+    assert_histogram(told.section("segments per document"), "segments", lengths.values())
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {},
+        {1: 5},
+        {3: 1, 9: 2},
+        dict.fromkeys(range(20), 2),
+        dict.fromkeys(range(21), 1),
+        {1: 10, 1000: 1},
+        {7: 1, 48: 2, 113: 3, 114: 4},
+    ],
+)
+def test_many_values_are_told_in_ranges(counts: dict[int, int]) -> None:
+    found = _binned(counts)
+    assert len(found) <= 20
+    assert sum(found.values()) == sum(counts.values())
+    for label, count in found.items():
+        start, stop = bounds(label)
+        inside = [value for value in counts if start <= value <= stop]
+        assert count == sum(counts[value] for value in inside) > 0
+    if counts and max(counts) - min(counts) < 20:
+        assert found == {str(value): count for value, count in counts.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_json(run: Run, caches: Caches, kind: str) -> None:
+    directory = getattr(caches, kind)
+    told = run("stats", directory, "--json")
+    assert (told.code, told.err) == (0, "")
+    statistics = read_statistics(CacheDataset(directory).cache)
+    found = told.json
+    assert found.pop("ceiling") == asdict(answer_ceiling(directory))
+    assert found.pop("row_tokens") == statistics.row_tokens
+    assert found.pop("recurrent_share") == statistics.recurrent_share
+    assert found.pop("answers_past") == {
+        str(step): statistics.answers_past(step) for step in statistics.answer_time_steps
+    }
+    for name, value in asdict(statistics).items():
+        told_value = found.pop(name)
+        if isinstance(value, dict):
+            told_value = {int(key): each for key, each in told_value.items()}
+        assert told_value == value
+    assert found == {}
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_person_sees_bars(run: Run, caches: Caches) -> None:
+    told = click.unstyle(run("stats", caches.plain).out)
+    places = Counter(first_holders(CacheDataset(caches.plain)))
+    lines = told.split("holds the whole answer\n")[1].split("answers past")[0].splitlines()
+    bars = {line.split()[0]: line.count("#") for line in lines if line.strip()[:1].isdigit()}
+    counts = {label: sum(places[value] for value in range(bounds(label)[0], bounds(label)[1] + 1)) for label in bars}
+    assert bars == {label: round(40 * count / max(counts.values())) for label, count in counts.items()}
+    assert sum(counts.values()) == sum(places.values())
+    assert "\t" not in told
+
+
+def test_a_cache_in_which_almost_nothing_recurs(run: Run, tmp_path: Path) -> None:
+    rows = [example("Short.", answers=[("Short", 0)], id=str(number)) for number in range(19)]
+    few = build([*rows, *long_examples(1)], sample_tokenizer(), tmp_path / "few")
+    last = run("stats", few.directory).out.splitlines()[-1]
+    assert last == f"Only 5.0% {HINT} Shorter rows (max_seq_length) or longer documents change that."
+    more = build([*rows[:18], *long_examples(2)], sample_tokenizer(), tmp_path / "more")
+    assert HINT not in run("stats", more.directory).out
+
+
+def test_a_cache_without_any_answer(run: Run, tmp_path: Path) -> None:
+    rows = [example("Some context. " * 40, id=str(number)) for number in range(3)]
+    told = run("stats", build(rows, sample_tokenizer(), tmp_path).directory)
+    assert (told.code, told.err) == (0, "")
+    assert told.fields["best exact match"] == "100.00"
+    title = "time step of the first segment that holds the whole answer"
+    assert told.section(title) == [["time step", "documents", "share"]]
+    assert "answers past step k" not in told.out
+
+
+def test_answers_that_cannot_be_reached(run: Run, tmp_path: Path) -> None:
+    context = " ".join(f"word{number}" for number in range(100))
+    rows = [
+        example(context, answers=[(context[:300], 0)], id="longer than the overlap"),
+        example(context, answers=[("nowhere", 5)], id="dropped"),
+        example(context, answers=[("word5", context.index("word5"))], id="right"),
+        example(context, answers=[("ord5", context.index("word5") + 1)], id="within a token"),
+    ]
+    told = run("stats", build(rows, sample_tokenizer(), tmp_path).directory)
+    assert [told.fields[name] for name in ("answers no segment holds", "answers not found")] == ["1", "1"]
+    wrong = 2 + int(told.fields["answers cut by tokens"])
+    assert told.fields["best exact match"] == f"{100 * (4 - wrong) / 4:.2f}"
+
+
+# --- plots
+
+
+@pytest.mark.parametrize(
+    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
+)
+def test_a_plot_of_every_kind(run: Run, caches: Caches, tmp_path: Path, suffix: str, magic: bytes) -> None:
+    path = tmp_path / f"plot{suffix}"
+    path.write_bytes(b"an earlier one")
+    told = run("stats", caches.plain, "--plot", path)
+    assert told == run("stats", caches.plain)
+    assert path.read_bytes().startswith(magic)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_plot_where_json_is_asked(run: Run, caches: Caches, tmp_path: Path) -> None:
+    told = run("stats", caches.plain, "--json", "--plot", tmp_path / "plot.svg")
+    assert told.json["documents"] == 13
+    assert (tmp_path / "plot.svg").read_text().rstrip().endswith("</svg>")
+
+
+@pytest.mark.parametrize("name", ["plot.jpg", "plot", "plot.png.txt"])
+def test_another_kind_of_plot_is_refused(run: Run, caches: Caches, tmp_path: Path, name: str) -> None:
+    message = error(run("stats", caches.plain, "--plot", tmp_path / name))
+    assert message == f"--plot: expected a file that ends in .png, .svg, .pdf, found '{tmp_path / name}'"
+    assert list(tmp_path.iterdir()) == []
