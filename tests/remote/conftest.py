@@ -5,13 +5,18 @@ from typing import Any
 
 import pytest
 import s3fs
+from transformers import AutoTokenizer
 
+from memxlnet.load.hub import upload_processed_dataset_to_hub
 from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.sample import sample_tokenizer_directory
 from tests.remote.cutting_proxy import CuttingProxy
+from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, running_hub
 from tests.remote.s3 import Bucket, make_bucket, make_client, server
 from tests.store.content import make_content, publish
+from tests.support import build, write_json_lines
 
 Transfer = Callable[..., object]
 
@@ -81,3 +86,29 @@ def transfer(request: pytest.FixtureRequest, cache: Path, tmp_path: Path) -> Tra
     if request.param == "push":
         return lambda url, **options: push(cache, url, **options)
     return lambda url, **options: pull(url, tmp_path / "here", **options)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
+    with running_hub(monkeypatch, tmp_path / "home") as server:
+        yield server
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_json_lines(tmp_path / "questions.jsonl", ROWS)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
+    directory = tmp_path_factory.mktemp("built")
+    return build(write_json_lines(directory / "questions.jsonl", ROWS), tokenizer, directory / "caches").directory
+
+
+@pytest.fixture
+def sent(hub: HubServer, built: Path, tmp_path: Path) -> Path:
+    directory = Path(shutil.copytree(built, tmp_path / "ours" / built.name))
+    upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER)
+    hub.requests.clear()
+    return directory

@@ -25,6 +25,12 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+from tests.support import long_examples
+
+REPO = "owner/caches"
+ROWS = long_examples(3, words=60)
+"""The repository of the tests, and the examples of the caches in it."""
+
 OWNER = "hf_owner0000000000000"
 READER = "hf_reader000000000000"
 

@@ -3,7 +3,6 @@
 import dataclasses
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,8 @@ from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to
 from memxlnet.remote.hub_card import described
 from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.store.manifest import Manifest, read_manifest
-from tests.remote.hub_server import OWNER, HubServer, Repo, running_hub
-from tests.support import build, long_examples, short
-
-REPO = "owner/caches"
-ROWS = long_examples(3, words=60)
+from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo
+from tests.support import build, short
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +33,6 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def manifest(built: Path) -> Manifest:
     return read_manifest(built)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with running_hub(monkeypatch, tmp_path / "home") as server:
-        yield server
 
 
 def cells(card: str) -> dict[str, str]:

@@ -2,14 +2,11 @@
 
 import dataclasses
 import logging
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from transformers import AutoTokenizer
 
 from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, configure_memory_tokens, create_dataset_from_cache
 from memxlnet.build.builder import Build
@@ -25,40 +22,10 @@ from memxlnet.errors import (
 )
 from memxlnet.load.hub import upload_processed_dataset_to_hub
 from memxlnet.load.hub_caches import Wanted
-from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.manifest import Manifest, read_manifest
-from tests.remote.hub_server import OWNER, HubServer, Repo, no_waiting, running_hub
-from tests.support import build, long_examples, short, write_json_lines
-
-REPO = "owner/caches"
-ROWS = long_examples(3, words=60)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with running_hub(monkeypatch, tmp_path / "home") as server:
-        yield server
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_json_lines(tmp_path / "questions.jsonl", ROWS)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
-    directory = tmp_path_factory.mktemp("built")
-    return build(write_json_lines(directory / "questions.jsonl", ROWS), tokenizer, directory / "caches").directory
-
-
-@pytest.fixture
-def sent(hub: HubServer, built: Path, tmp_path: Path) -> Path:
-    directory = Path(shutil.copytree(built, tmp_path / "ours" / built.name))
-    upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER)
-    hub.requests.clear()
-    return directory
+from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
+from tests.support import build, short, write_json_lines
 
 
 @pytest.fixture

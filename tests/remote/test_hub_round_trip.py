@@ -1,7 +1,6 @@
 """Caches sent to a Hub and opened from it: the real client against a Hub of our own."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +21,8 @@ from memxlnet.errors import (
 from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.store.checksums import digest
 from memxlnet.store.manifest import decode_manifest
-from tests.remote.hub_server import OWNER, READER, HubServer, Repo, api, no_waiting, running_hub
-from tests.support import build, long_examples, short
-
-REPO = "owner/caches"
-ROWS = long_examples(3, words=60)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with running_hub(monkeypatch, tmp_path / "home") as server:
-        yield server
+from tests.remote.hub_server import OWNER, READER, REPO, ROWS, HubServer, Repo, api, no_waiting
+from tests.support import build, short
 
 
 @pytest.fixture
