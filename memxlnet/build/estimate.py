@@ -72,10 +72,12 @@ def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
     tables = Encoder(content.backend, content.layout, settings).encode(sample)
     sampled = len(sample)
     total = source.count() if isinstance(source, FileSource) else source.total
-    known = [number for number in (settings.max_examples, total) if number is not None]
-    examples = sampled if ended else (max(min(known), sampled) if known else None)
-    if examples is None:
+    if ended:
+        examples = sampled
+    elif total is None:  # max_examples alone may be far more than there is
         return SizeEstimate(sampled, None, None, None, False)
+    else:
+        examples = max(min(settings.max_examples or total, total), sampled)
     scale = examples / sampled
     size = sum(tables[name].nbytes for name in TABLES) * scale + len(content.backend_json.encode())
     return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)

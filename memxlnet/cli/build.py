@@ -12,6 +12,7 @@ from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, fr
 from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import cache_dir_option, shared
 from memxlnet.cli.tokenizers import load_tokenizer
+from memxlnet.errors import BuildError
 from memxlnet.settings import (
     BAD_EXAMPLE_POLICIES,
     DEFAULT_DOC_STRIDE,
@@ -95,7 +96,7 @@ def command(
         if not as_json:
             click.echo(_one_line(estimate), err=True)
         if not no_space_check:
-            check_space(job, estimate, writer.cache_dir)
+            _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()
     summary = build_cache(job, build, writer)
     _tell_summary(summary, time.perf_counter() - started, as_json)
@@ -105,6 +106,14 @@ def _settings(settings: dict[str, Any]) -> tuple[EncodeSettings, BuildSettings]:
     """The two kinds of settings, from the options that carry their names."""
     encode = {name: settings.pop(name) for name in tuple(settings) if name in EncodeSettings.__dataclass_fields__}
     return EncodeSettings(**encode), BuildSettings(**settings)
+
+
+def _check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
+    try:
+        check_space(job, estimate, cache_dir)
+    except BuildError as error:
+        error.add_note("--no-space-check begins all the same")
+        raise
 
 
 def _one_line(estimate: SizeEstimate) -> str:

@@ -5,9 +5,10 @@ import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from memxlnet.errors import SettingsError
+from memxlnet.store.paths import as_path
 
 
 def as_file(value: object) -> Path:
@@ -16,10 +17,10 @@ def as_file(value: object) -> Path:
     Raises:
         SettingsError: It is no path.
     """
-    name = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if not isinstance(name, str) or not name or "\0" in name:
-        raise SettingsError(f"path: expected the name of a file, found {value!r}")
-    return Path(name)
+    path = as_path("path", value, "the name of a file")
+    if path.is_dir():
+        raise SettingsError(f"path: expected the name of a file, found the directory {str(path)!r}")
+    return Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
 
 
 def write_json_object(path: Path, entries: Iterable[tuple[str, Any]]) -> None:
@@ -32,19 +33,25 @@ def write_json_object(path: Path, entries: Iterable[tuple[str, Any]]) -> None:
     Raises:
         OSError: The file cannot be written; what was there before stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    if path.exists() and not path.is_file():  # a pipe or a device takes what is written, and is not to be replaced
+        with path.open("wb") as file:
+            _write(file, entries)
+        return
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
-            before = b"{\n"
-            for key, value in entries:
-                line = (
-                    f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-                )
-                file.write(before + line.encode())
-                before = b",\n"
-            file.write(b"\n}\n" if before == b",\n" else b"{}\n")
+            _write(file, entries)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(file: BinaryIO, entries: Iterable[tuple[str, Any]]) -> None:
+    before = b"{\n"
+    for key, value in entries:
+        line = f"{json.dumps(key, ensure_ascii=False)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        file.write(before + line.encode())
+        before = b",\n"
+    file.write(b"\n}\n" if before == b",\n" else b"{}\n")

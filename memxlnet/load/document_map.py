@@ -8,7 +8,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from memxlnet.errors import DocumentNotFoundError, RowIndexError
+from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
 from memxlnet.load.document_windows import Documents
 from memxlnet.store.cache import Cache
 
@@ -81,9 +81,22 @@ class DocumentMap(Mapping[str, range]):
 
     @cached_property
     def documents(self) -> Documents:
-        """Where the segments of each document lie; 12 bytes a document, read when first asked for."""
+        """Where the segments of each document lie; 12 bytes a document, read when first asked for.
+
+        Raises:
+            CacheDamagedError: The segments of the documents do not follow each other from the first row to the last.
+        """
         table = self._cache.documents
-        return Documents(table.column("first_segment"), table.column("num_segments"))
+        first, counts = table.column("first_segment"), table.column("num_segments")
+        stops = np.append(first[1:], self._cache.num_rows)
+        wrong = np.flatnonzero((stops - first != counts) | (counts < 1))
+        if len(wrong) or first[0]:
+            row = int(wrong[0]) if len(wrong) else 0
+            raise CacheDamagedError(
+                f"{self._cache.directory}, document {row}: expected its segments to lie before those of the next one, "
+                f"found {counts[row]} from row {first[row]} on; verify the cache, or delete it to rebuild"
+            )
+        return Documents(first, counts)
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

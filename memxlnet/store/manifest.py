@@ -24,6 +24,7 @@ FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
 
 _MAX_DEPTH = 20
+_CHECKSUM = re.compile(r"[0-9a-f]{32}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -146,16 +147,18 @@ def read_manifest(directory: Path) -> Manifest:
             raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
         if isinstance(error, FileNotFoundError):
             raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
-        raise CacheNotFoundError(f"{path}: cannot be read: {error.strerror}") from error
+        # There is something, and nobody knows what: it must not be taken for nothing.
+        raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; look after the disk") from error
     return decode_manifest(raw, str(path))
 
 
-def decode_manifest(raw: bytes, path: str) -> Manifest:
+def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
     """Check the bytes of a manifest.
 
     Args:
         raw: The bytes.
         path: Where they were found, for messages.
+        way_out: What to do where they are damaged, for messages.
 
     Raises:
         CacheMismatchError: The cache has another format version.
@@ -164,9 +167,9 @@ def decode_manifest(raw: bytes, path: str) -> Manifest:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {REBUILD}") from None
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {way_out}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {REBUILD}")
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {way_out}")
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         is_newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -180,14 +183,14 @@ def decode_manifest(raw: bytes, path: str) -> Manifest:
         found = digest(canonical_json({**content, "schema_version": version}))
     except (ValueError, RecursionError) as error:
         # JSON can name half of a surrogate pair, which is no text.
-        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {REBUILD}") from None
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {way_out}") from None
     if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {REBUILD}")
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {way_out}")
     content.pop("format")
     try:
         return _decode(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {REBUILD}") from error
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {way_out}") from error
 
 
 def _decode(content: dict[str, Any]) -> Manifest:
@@ -203,6 +206,9 @@ def _decode(content: dict[str, Any]) -> Manifest:
         raise ValueError(f"tables: expected {TABLES}, found {sorted(tables)}")
     files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
     manifest = Manifest(tables=tables, files=files, **content)
+    names = [MANIFEST, *(record.file for record in manifest.all_files())]
+    if len(set(names)) != len(names):
+        raise ValueError(f"files: expected each name once and no {MANIFEST} among them, found {sorted(names)[:20]}")
     _check_kinds(manifest)
     if not 1 <= manifest.max_seq_length <= MAX_SEQ_LENGTH_LIMIT or not isinstance(manifest.layout, RowLayout):
         length = manifest.max_seq_length
@@ -220,6 +226,8 @@ def _check_kinds(manifest: Manifest) -> None:
     for name in ("settings", "source", "tokenizer"):
         if not isinstance(manifest.fields.get(name), dict):
             raise ValueError(f"fields.{name}: expected a dict, found {manifest.fields.get(name)!r:.80}")
+    if manifest.split != manifest.fields.get("split"):
+        raise ValueError(f"split: expected that of the fields, found {manifest.split!r:.80}")
     if manifest.fingerprint != fingerprint_of(manifest.fields):
         raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
     if set(manifest.alignment) != set(ALIGNMENTS):
@@ -243,6 +251,9 @@ def _checked(record: dict[str, Any]) -> dict[str, Any]:
     name = record["file"]
     if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
         raise ValueError(f"file: expected a plain file name, found {name!r}")
+    checksum = record["xxh3_128"]
+    if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
+        raise ValueError(f"xxh3_128: expected 32 hexadecimal digits, found {checksum!r:.80}")
     for key in ("bytes", "row_start", "row_stop"):
         if key in record:
             _count(record[key])
@@ -263,9 +274,9 @@ def known_files(cache_dir: Path, path: str) -> KnownFile | None:
     recorded = []
     for _, manifest in find_caches(cache_dir):
         found, source = manifest.provenance, manifest.fields.get("source", {})
-        if found.get("path") == path and "sha256" in source:
-            times = found.get("mtime_ns", -1), found.get("ctime_ns", -1)
-            recorded.append(KnownFile(path, found.get("size", -1), *times, source["sha256"]))
+        known: list[Any] = [found.get("size"), found.get("mtime_ns"), found.get("ctime_ns"), source.get("sha256")]
+        if found.get("path") == path and [*map(type, known)] == [int, int, int, str]:
+            recorded.append(KnownFile(path, known[0], known[1], known[2], known[3]))
     return max(recorded, key=lambda file: file.ctime_ns, default=None)
 
 

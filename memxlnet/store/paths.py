@@ -48,13 +48,27 @@ def as_directory(name: str, value: object) -> Path:
     Raises:
         SettingsError: It is no path.
     """
+    return as_path(name, value, "a directory")
+
+
+def as_path(name: str, value: object, expected: str) -> Path:
+    """An argument as an absolute path, ``~`` made whole.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        expected: What the path is of, for messages.
+
+    Raises:
+        SettingsError: It is no path.
+    """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
-        raise SettingsError(f"{name}: expected a directory, found {value!r}")
+        raise SettingsError(f"{name}: expected {expected}, found {value!r}")
     check_text(name, os.fspath(value))
     try:
         return Path(value).expanduser().absolute()
     except RuntimeError as error:
-        raise SettingsError(f"{name}: expected a directory, found {value!r}: {error}") from None
+        raise SettingsError(f"{name}: expected {expected}, found {value!r}: {error}") from None
 
 
 def make_directory(path: Path) -> Path:

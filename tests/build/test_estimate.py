@@ -136,8 +136,8 @@ def test_a_source_that_does_not_tell_its_length(
     part = estimate_size(job(Rows(), tokenizer, tmp_path), BUILD)
     assert part == SizeEstimate(10, None, None, None, False)
     assert part.peak_bytes is None
-    bounded = estimate_size(job(Rows(), tokenizer, tmp_path, max_examples=20), BUILD)
-    assert (bounded.sampled, bounded.examples) == (10, 20)
+    # A bound is no length: there may be far less.
+    assert estimate_size(job(Rows(), tokenizer, tmp_path, max_examples=20), BUILD) == part
 
 
 def test_a_count_below_the_sample_is_not_believed(

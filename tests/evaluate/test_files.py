@@ -1,4 +1,7 @@
+import json
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -171,16 +174,40 @@ class TestWholeOrNotAtAll:
         with pytest.raises(FileNotFoundError):
             collector.write_predictions(tmp_path / "none" / "answers.json")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(OSError, match="folder"):
+        with pytest.raises(SettingsError, match="path: expected the name of a file, found the directory"):
             collector.write_n_best(tmp_path / "folder")
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
-    @pytest.mark.parametrize("path", ["", "a\0b", b"a", 3, None])
+    def test_a_link_stays_and_what_it_leads_to_is_replaced(self, collector: AnswerCollector, tmp_path: Path) -> None:
+        (tmp_path / "target.json").write_text("before")
+        (tmp_path / "link.json").symlink_to("target.json")
+        collector.write_predictions(tmp_path / "link.json")
+        assert (tmp_path / "link.json").is_symlink()
+        assert read_json(tmp_path / "target.json") == dict(collector.answers())
+
+    def test_a_pipe_is_written_to(self, collector: AnswerCollector, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        with ThreadPoolExecutor(1) as executor:
+            read = executor.submit((tmp_path / "pipe").read_text, encoding="utf-8")
+            collector.write_predictions(tmp_path / "pipe")
+            assert json.loads(read.result(timeout=30)) == dict(collector.answers())
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_long_and_relative_names(
+        self, collector: AnswerCollector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.chdir(tmp_path)
+        for name in ("a" * 250, "~/home.json"):
+            collector.write_predictions(name)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a" * 250, "home.json"]
+
+    @pytest.mark.parametrize("path", ["", ".", "a\0b", "\udc80", b"a", 3, None])
     def test_what_is_no_path(self, collector: AnswerCollector, path: Any) -> None:
         for write in (
             collector.write_predictions,
             collector.write_n_best,
             collector.write_no_answer_probabilities,
         ):
-            with pytest.raises(SettingsError, match="path: expected the name of a file, found"):
+            with pytest.raises(SettingsError, match="path: expected"):
                 write(path)

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from memxlnet.errors import DocumentNotFoundError, RowIndexError
+from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
 from memxlnet.load import document_map
 from memxlnet.load.datasets import CacheDataset
 from tests.load.helpers import Built, sample_tokenizer
+from tests.store.forging import set_value
 from tests.support import build, example
 
 
@@ -89,3 +90,12 @@ def test_missing_ids_are_counted_from_the_row(tmp_path: Path) -> None:
     dataset = build([example(f"Context {number}.") for number in range(3)], sample_tokenizer(), tmp_path)
     assert dataset.get_all_documents() == ["doc_0", "doc_1", "doc_2"]
     assert dataset.get_document_segments("doc_2") == [2]
+
+
+@pytest.mark.parametrize("count", [0, -1, 2, 2**31 - 1, -(2**31)])
+def test_segments_that_do_not_follow_each_other_are_damage(tmp_path: Path, count: int) -> None:
+    dataset = build([example("a"), example("b"), example("c")], sample_tokenizer(), tmp_path)
+    assert dataset.documents.num_segments.tolist() == [1, 1, 1]
+    set_value(dataset.directory, "documents", 1, "num_segments", count)
+    with pytest.raises(CacheDamagedError, match="document 1: expected its segments to lie before those of the next"):
+        _ = CacheDataset(dataset.directory).documents

@@ -12,10 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
+from memxlnet.encode.known_file import KnownFile
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheDirectoryError,
+    CacheError,
+    CacheMismatchError,
+    CacheNotFoundError,
+)
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import digest
-from memxlnet.store.identity import canonical_json
+from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.manifest import (
     FileRecord,
     find_caches,
@@ -294,9 +301,55 @@ def test_without_a_manifest_there_is_no_cache(cache: Path, tmp_path: Path) -> No
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheNotFoundError):
         Cache(tmp_path / "file")
-    (cache / "manifest.json").mkdir()
-    with pytest.raises(CacheNotFoundError):
+
+
+def test_what_cannot_be_read_is_not_taken_for_nothing(cache: Path) -> None:
+    (cache / "manifest.json").unlink()
+    (cache / "manifest.json").symlink_to("manifest.json")
+    with pytest.raises(CacheDirectoryError, match="cannot be read: Too many levels"):
         read_manifest(cache)
+    (cache / "manifest.json").unlink()
+    (cache / "manifest.json").mkdir()
+    with pytest.raises(CacheDirectoryError, match="cannot be read: Is a directory"):
+        read_manifest(cache)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "contexts-00000.arrow"])
+def test_a_file_has_one_record(cache: Path, name: str) -> None:
+    content = content_of(cache)
+    content["files"][0]["file"] = name
+    (cache / "manifest.json").write_bytes(sealed(content))
+    with pytest.raises(CacheDamagedError, match=r"expected each name once and no manifest\.json"):
+        read_manifest(cache)
+
+
+@pytest.mark.parametrize("checksum", [["x"], None, 5, "", "a" * 31, "g" * 32, "A" * 32])
+def test_a_checksum_is_one(cache: Path, checksum: Any) -> None:
+    content = content_of(cache)
+    content["tables"]["features"]["shards"][0]["xxh3_128"] = checksum
+    (cache / "manifest.json").write_bytes(sealed(content))
+    with pytest.raises(CacheDamagedError, match="expected 32 hexadecimal digits"):
+        read_manifest(cache)
+
+
+def test_the_split_is_that_of_the_fields(cache: Path) -> None:
+    (cache / "manifest.json").write_bytes(sealed({**content_of(cache), "split": "other"}))
+    with pytest.raises(CacheDamagedError, match="split: expected that of the fields, found 'other'"):
+        read_manifest(cache)
+
+
+@pytest.mark.parametrize("change", [{"ctime_ns": "x"}, {"size": None}, {"mtime_ns": 1.5}])
+def test_a_garbled_record_of_a_source_file_does_not_count(cache: Path, change: dict[str, Any]) -> None:
+    content = content_of(cache)
+    content["fields"]["source"] = {"kind": "file", "format": "json", "sha256": "0" * 64}
+    content["fingerprint"] = fingerprint_of(content["fields"])
+    content["provenance"] = {"path": "/a.json", "size": 1, "mtime_ns": 2, "ctime_ns": 3}
+    (cache / "manifest.json").write_bytes(sealed(content))
+    assert known_files(cache.parent, "/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
+    copy_of(cache, cache.parent / "other")
+    content["provenance"] |= change
+    (cache / "manifest.json").write_bytes(sealed(content))
+    assert known_files(cache.parent, "/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
 
 
 def test_only_whole_caches_are_found(published: Path, tmp_path: Path) -> None:
