@@ -23,6 +23,7 @@ FLOORS = {
     "memxlnet.evaluate": 4,
     "memxlnet.remote": 4,
     "memxlnet.load": 5,
+    "memxlnet.__main__": 6,
     "memxlnet._lazy": 6,
     "memxlnet.cli": 6,
     "memxlnet.data": 6,

@@ -5,7 +5,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ class Build:
         """
         directory = cache_dir / self.settings.directory_name
         try:
-            manifest = read_manifest(directory)
+            with _rebuild_noted():
+                manifest = read_manifest(directory)
         except CacheNotFoundError:
             return None
         return directory if manifest.fingerprint == self.settings.fingerprint else None
@@ -104,6 +105,15 @@ class Build:
             BuildError: A worker ended or failed, or the disk is full.
         """
         return Run(self.source, self.tokenizer, self.settings, build, executor, manager).run()
+
+
+@contextmanager
+def _rebuild_noted() -> Iterator[None]:
+    try:
+        yield
+    except CacheError as error:
+        error.add_note("or pass rebuild=True to build it anew")
+        raise
 
 
 def refuse_unguarded_main() -> None:
@@ -175,11 +185,8 @@ def build_cache(
 
 def _opened(found: Path) -> BuildSummary:
     """Open a published cache once, so that a count is never handed out for files that are not there."""
-    try:
+    with _rebuild_noted():
         manifest = Cache(found).manifest
-    except CacheError as error:
-        error.add_note("pass rebuild=True to build it anew")
-        raise
     logger.info("%s: found, nothing to build", found)
     return BuildSummary.of(found, manifest)
 

@@ -1,4 +1,4 @@
-"""``python -m memxlnet.cli``."""
+"""``python -m memxlnet.cli``: the command line."""
 
 import sys
 

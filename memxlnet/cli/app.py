@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 where an error was told on standard error; 2 for wrong usage; 130 when interrupted.
     """
     names: dict[str, str] = {}
-    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.basicConfig(format="%(levelname)s: %(message)s")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What the encoding of the output lacks is shown as an escape, as on standard error.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -91,14 +91,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return result if isinstance(result, int) else 0
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.Abort:
+    except click.Abort as end:
         click.echo("memxlnet: aborted", err=True)
-        return EXIT_ERROR
+        return EXIT_INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else EXIT_ERROR
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except KeyboardInterrupt:
-        click.echo("memxlnet: interrupted; what is finished is kept", err=True)
+        click.echo("memxlnet: interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has enough, such as head; nothing is left to tell.
@@ -128,6 +128,12 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
         message = re.sub(rf"\b{name}=(['\"]?)([\w.-]+)\1", rf"{option} \2", message)
         # A name without an underscore is a word like any other, but where a message begins with it.
         pattern = rf"(?<![\w/.-]){name}(?![\w/.-])" if "_" in name else rf"^{name}(?=:)"
-        message = re.sub(pattern, option, message)
+        message = _outside_quotes(pattern, option, message)
     # An option that is not None is left out.
-    return re.sub(r" \(or None [^()]*\)", "", message)
+    return _outside_quotes(r" \(or None [^()]*\)", "", message)
+
+
+def _outside_quotes(pattern: str, replacement: str, message: str) -> str:
+    """Replace what is no data: ids, names and texts are quoted."""
+    parts = re.split(r"""('[^']*'|"[^"]*")""", message)
+    return "".join(part if number % 2 else re.sub(pattern, replacement, part) for number, part in enumerate(parts))

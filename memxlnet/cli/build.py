@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from arrow_schemas import ALIGNMENTS
 from memxlnet.build.builder import Build, build_cache
 from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, free_bytes
-from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
+from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import cache_dir_option, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
@@ -88,7 +87,8 @@ def command(
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     options = {"config_name": config_name, "revision": revision}
     job = Build(source, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
-    if only_estimate or build.rebuild or job.find(writer.cache_dir) is None:
+    builds = build.rebuild or job.find(writer.cache_dir) is None
+    if only_estimate or builds:
         estimate = estimate_size(job, build)
         if only_estimate:
             _tell_estimate(estimate, writer.cache_dir, as_json)
@@ -99,7 +99,7 @@ def command(
             _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()
     summary = build_cache(job, build, writer)
-    _tell_summary(summary, time.perf_counter() - started, as_json)
+    _tell_summary(summary, builds, time.perf_counter() - started, as_json)
 
 
 def _settings(settings: dict[str, Any]) -> tuple[EncodeSettings, BuildSettings]:
@@ -143,16 +143,15 @@ def _tell_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> No
         print_fields({name: "unknown" if value is None else value for name, value in fields.items()})
 
 
-def _tell_summary(summary: BuildSummary, seconds: float, as_json: bool) -> None:
+def _tell_summary(summary: BuildSummary, builds: bool, seconds: float, as_json: bool) -> None:
     fields: dict[str, Any] = {
         "cache": str(summary.directory),
+        "built": builds if as_json else "yes" if builds else "no, it was there",
         "segments": summary.features,
         "documents": summary.documents,
         "contexts": summary.contexts,
         "bytes": summary.num_bytes,
-        **{f"answers {status}": summary.alignment[status] for status in ALIGNMENTS},
-        "answers in no segment": summary.documents_without_answer_segment,
-        "examples dropped": summary.dropped_examples,
+        **answer_counts(summary),
         "seconds": round(seconds, 2),
     }
     if as_json:

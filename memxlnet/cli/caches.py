@@ -3,18 +3,25 @@
 import os
 from pathlib import Path
 
+from memxlnet.cli.parameters import CACHE_DIR_VARIABLE
 from memxlnet.errors import CacheNotFoundError
+from memxlnet.settings import DEFAULT_CACHE_DIR
 from memxlnet.store.manifest import Manifest, find_caches, read_manifest
 from memxlnet.store.paths import MANIFEST, as_directory
 
 
 def find_directory(cache: Path) -> Path:
-    """The directory of a cache that a person named, with the caches in it where it is a directory of caches.
+    """The directory that a person named as a cache: a path, or the mere name of a cache of the usual directory.
+
+    Whether it is a cache is seen when it is opened; only a directory of caches is told here, with what is in it.
 
     Raises:
-        CacheNotFoundError: It is no cache.
+        CacheNotFoundError: It is a directory of caches.
     """
     path = as_directory("CACHE", cache)
+    if len(cache.parts) == 1 and not os.path.exists(path):  # noqa: PTH110 - a name may be too long
+        usual = as_directory(CACHE_DIR_VARIABLE, os.environ.get(CACHE_DIR_VARIABLE) or DEFAULT_CACHE_DIR) / cache
+        path = usual if os.path.exists(usual) else path  # noqa: PTH110
     if os.path.isdir(path) and not os.path.exists(path / MANIFEST):  # noqa: PTH110, PTH112 - a name may be too long
         inside = [directory.name for directory, _ in find_caches(path)]
         if inside:
@@ -23,6 +30,23 @@ def find_directory(cache: Path) -> Path:
                 f"{path}: expected a cache, found a directory of caches: {', '.join(inside[:5])}{more}; name one"
             )
     return path
+
+
+def directory_of_caches(path: Path) -> Path:
+    """A directory of caches that a person named.
+
+    Raises:
+        CacheNotFoundError: It is none.
+    """
+    directory = as_directory("CACHE_DIR", path)
+    found = None
+    if not directory.is_dir():
+        found = "a file" if directory.exists() else "none"
+    elif os.path.exists(directory / MANIFEST):  # noqa: PTH110 - Path.exists raises where it may not be entered
+        found = "a cache; memxlnet info tells of it"
+    if found is not None:
+        raise CacheNotFoundError(f"{directory}: expected a directory of caches, found {found}")
+    return directory
 
 
 def read_cache(cache: Path) -> tuple[Path, Manifest]:

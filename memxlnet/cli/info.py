@@ -5,9 +5,16 @@ from typing import Any
 
 import click
 
-from arrow_schemas import ALIGNMENTS
 from memxlnet.cli.caches import read_cache
-from memxlnet.cli.output import json_option, print_fields, print_json, print_table, print_title, shown_bytes
+from memxlnet.cli.output import (
+    answer_counts,
+    json_option,
+    print_fields,
+    print_json,
+    print_table,
+    print_title,
+    shown_bytes,
+)
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.store.manifest import Manifest, ShardRecord
 
@@ -42,7 +49,7 @@ def command(cache: Path, as_json: bool) -> None:
     print_title("source")
     print_fields({**manifest.fields["source"], **manifest.provenance})
     print_title("answers")
-    print_fields(_answers(manifest))
+    print_fields(answer_counts(manifest))
     print_title("tables")
     print_table(
         ("table", "rows", "shards", "rows a batch", "size", "bytes a row"),
@@ -73,15 +80,6 @@ def command(cache: Path, as_json: bool) -> None:
         ],
         numbers=("size",),
     )
-
-
-def _answers(manifest: Manifest) -> dict[str, int]:
-    """Documents by the outcome of their answer."""
-    return {
-        **{status: manifest.alignment[status] for status in ALIGNMENTS},
-        "in no segment whole": manifest.documents_without_answer_segment,
-        "examples without a document": manifest.dropped_examples,
-    }
 
 
 def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:

@@ -1,37 +1,29 @@
 """``memxlnet ls``."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 
+from memxlnet.cli.caches import directory_of_caches
 from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, shown_bytes
-from memxlnet.cli.parameters import FilledPath, shared
-from memxlnet.errors import CacheNotFoundError
+from memxlnet.cli.parameters import CACHE_DIR_VARIABLE, FilledPath, shared
 from memxlnet.settings import DEFAULT_CACHE_DIR
 from memxlnet.store.manifest import find_caches
-from memxlnet.store.paths import MANIFEST, as_directory
 
 _COLUMNS = ("cache", "split", "segments", "documents", "length", "overlap", "memory", "bytes")
 
 
 @click.command("ls")
-@click.argument("cache_dir", type=FilledPath(), default=DEFAULT_CACHE_DIR, envvar="MEMXLNET_CACHE_DIR")
+@click.argument("cache_dir", type=FilledPath(), default=DEFAULT_CACHE_DIR, envvar=CACHE_DIR_VARIABLE)
 @json_option
 @shared()
 def command(cache_dir: Path, as_json: bool) -> None:
-    """List the caches of CACHE_DIR (default: ./memxlnet-cache).
+    """List the caches of CACHE_DIR (default: $MEMXLNET_CACHE_DIR, else ./memxlnet-cache).
 
-    Damaged caches and those of another format version are named on standard error.
+    Caches with a damaged manifest, and those of another format version, are named on standard error.
     """
-    directory = as_directory("CACHE_DIR", cache_dir)
-    if not directory.is_dir():
-        raise CacheNotFoundError(f"{directory}: expected a directory of caches, found none")
-    if os.path.exists(directory / MANIFEST):  # noqa: PTH110 - Path.exists raises where it may not be entered
-        raise CacheNotFoundError(
-            f"{directory}: expected a directory of caches, found a cache; memxlnet info tells of it"
-        )
+    directory = directory_of_caches(cache_dir)
     found = list(find_caches(directory))
     rows: list[tuple[Any, ...]] = []
     for path, manifest in found:
@@ -40,7 +32,8 @@ def command(cache_dir: Path, as_json: bool) -> None:
         lengths = (settings["max_seq_length"], settings.get("doc_stride"), manifest.layout.num_memory_tokens)
         rows.append((path.name, manifest.split, *counts, *lengths, manifest.num_bytes))
     if as_json:
-        print_json([dict(zip(_COLUMNS, row, strict=True)) for row in rows])
+        paths = [{"path": str(path)} for path, _ in found]
+        print_json([dict(zip(_COLUMNS, row, strict=True)) | path for row, path in zip(rows, paths, strict=True)])
         return
     if is_terminal():
         rows = [(*row[:-1], shown_bytes(row[-1])) for row in rows]

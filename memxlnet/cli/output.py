@@ -3,13 +3,19 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from arrow_schemas import ALIGNMENTS
+
+if TYPE_CHECKING:
+    from memxlnet.store.manifest import Manifest
+    from memxlnet.store.writer import BuildSummary
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -37,8 +43,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
             click.echo("\t".join(_one_line(value) for value in row))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name, justify="right" if name in set(numbers) else "left", overflow="fold")
+    for number, name in enumerate(columns):
+        justify: Any = "right" if name in set(numbers) else "left"
+        # The first column names the row, and shall stay whole to be copied.
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not number)
     for row in rows:
         # As text: in a string rich would find markup and emoji.
         table.add_row(*(Text(_one_line(value)) for value in row))
@@ -60,6 +68,15 @@ def print_title(title: str) -> None:
     """Print the title of what follows, behind an empty line."""
     click.echo()
     click.echo(click.style(title, bold=True) if is_terminal() else f"# {title}")
+
+
+def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
+    """Documents by the outcome of their answer, under the names that all commands use."""
+    return {
+        **{f"answers {status}": found.alignment[status] for status in ALIGNMENTS},
+        "answers in no segment": found.documents_without_answer_segment,
+        "examples dropped": found.dropped_examples,
+    }
 
 
 def shown_bytes(size: int | float) -> str:

@@ -13,6 +13,10 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+CACHE_DIR_VARIABLE = "MEMXLNET_CACHE_DIR"
+"""The variable of the environment that names the directory of the caches."""
+
+
 class FilledPath(click.Path):
     """A path; an empty one, such as that of a variable that is not set, is refused and not the current directory."""
 
@@ -31,7 +35,7 @@ cache_dir_option = click.option(
     type=FilledPath(),
     default=DEFAULT_CACHE_DIR,
     show_default=True,
-    envvar="MEMXLNET_CACHE_DIR",
+    envvar=CACHE_DIR_VARIABLE,
     show_envvar=True,
     help="Directory of all caches.",
 )

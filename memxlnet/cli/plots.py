@@ -32,7 +32,7 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
     left, middle, right = figure.subplots(1, 3)
     _draw_counts(left, statistics.segments_per_document, "segments of a document", "documents")
     _draw_counts(middle, statistics.answer_time_steps, "time step of the answer's first segment", "documents")
-    for name, label in (("aligned", "aligned"), ("grouped", "grouped by length"), ("refilled", "refilled lanes")):
+    for name, label in {"aligned": "aligned", "grouped": "grouped by length", "refilled": "refilled"}.items():
         shares = [100 * getattr(padding, name) for padding in statistics.padding.values()]
         right.plot(list(statistics.padding), shares, marker="o", label=label)
     right.set_xscale("log", base=2)

@@ -13,7 +13,7 @@ from memxlnet.remote.pull import pull
 @cache_dir_option
 @click.option("--replace", is_flag=True, help="Fetch it anew even where it is there.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
-@shared()
+@shared(url="URL")
 def command(url: str, cache_dir: Path, replace: bool, progress: bool | None) -> None:
     """Fetch the cache at URL into a directory of caches, and print where it lies.
 

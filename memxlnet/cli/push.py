@@ -15,7 +15,7 @@ from memxlnet.remote.push import push
 @click.option("--replace", is_flag=True, help="Replace another cache that lies at URL.")
 @click.option("--no-verify", "verify", flag_value=False, default=True, help="Compare sizes on arrival, not checksums.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
-@shared()
+@shared(url="URL")
 def command(cache: Path, url: str, replace: bool, verify: bool, progress: bool | None) -> None:
     """Send CACHE to URL, such as s3://bucket/name, gs://bucket/name, hf://datasets/name/repository/folder or file:///path.
 

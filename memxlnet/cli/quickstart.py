@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from memxlnet.cli.output import print_fields
 from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.sample import sample_file, sample_tokenizer_directory
@@ -61,13 +62,14 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
     manifest = dataset.manifest
     documents = dataset.cache.num_documents
     answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items())
-    for line in (
-        f"cache      {dataset.directory}",
-        f"built      {len(dataset)} segments of {documents} documents in {built - started:.2f} s",
-        f"size       {manifest.num_bytes / len(dataset):.0f} bytes a segment, {manifest.num_bytes} in all",
-        f"segments   {len(dataset) / documents:.1f} a document, at most {int(dataset.documents.num_segments.max())}",
-        f"answers    {answers}",
-        f"vocabulary {manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
-        f"iterated   {rows} rows in {steps} steps of {len(loader)} groups in {iterated - built:.2f} s",
-    ):
-        click.echo(line)
+    print_fields(
+        {
+            "cache": dataset.directory,
+            "built": f"{len(dataset)} segments of {documents} documents in {built - started:.2f} s",
+            "size": f"{manifest.num_bytes / len(dataset):.0f} bytes a segment, {manifest.num_bytes} in all",
+            "segments": f"{len(dataset) / documents:.1f} a document, at most {dataset.documents.num_segments.max()}",
+            "answers": answers,
+            "vocabulary": f"{manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
+            "iterated": f"{rows} rows in {steps} steps of {len(loader)} groups in {iterated - built:.2f} s",
+        }
+    )

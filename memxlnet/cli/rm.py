@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from memxlnet.cli.caches import find_directory
-from memxlnet.cli.output import printable, shown_bytes
+from memxlnet.cli.caches import directory_of_caches, find_directory
+from memxlnet.cli.output import is_terminal, printable, shown_bytes
 from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.store.old_caches import find_old_caches, remove_old_caches
@@ -28,6 +28,8 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
     found: list[tuple[Path, int]] = []
     removals: list[tuple[Callable[[Path], object], Path]] = []
     for path in dict.fromkeys(paths):
+        if leftovers or old:
+            directory_of_caches(path)
         if leftovers:
             found += [(each.path, each.num_bytes) for each in find_leftovers(path) if not each.in_use]
             removals.append((remove_leftovers, path))
@@ -43,7 +45,7 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
             found.append((directory, num_bytes(directory)))
             removals.append((remove_cache, directory))
     for path, size in found:
-        click.echo(f"{printable(str(path))}\t{shown_bytes(size)}")
+        click.echo(f"{printable(str(path))}\t{shown_bytes(size) if is_terminal() else size}")
     if not found:
         click.echo("nothing to remove", err=True)
         return

@@ -33,14 +33,15 @@ def command(
 ) -> None:
     """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
 
-    Rows count from 0; negative ones from the end, behind --. The tokens are those of the cache's own tokenizer.json.
+    Rows count from 0, negative ones from the end: memxlnet show CACHE -- -1. The tokens are those of the cache's own
+    tokenizer.json.
     """
     if (row is None) == (example_id is None):
         raise click.UsageError("expected a ROW or --id ID, and not both")
     if segment is not None and example_id is None:
         raise click.UsageError("--segment belongs to --id ID")
     opened = Cache(find_directory(cache))
-    found = _row(opened, row) if example_id is None else _row_of(opened, example_id, segment)
+    found = _row_of(opened, example_id, segment) if example_id is not None else _row(opened, row or 0)
     shown = _read(opened, found)
     if as_json:
         print_json(shown)
@@ -52,8 +53,8 @@ def command(
         print_table(_TOKEN_COLUMNS, rows, ("position", "id", "type", "start", "stop"))
 
 
-def _row(cache: Cache, row: int | None) -> int:
-    if row is None or not -cache.num_rows <= row < cache.num_rows:
+def _row(cache: Cache, row: int) -> int:
+    if not -cache.num_rows <= row < cache.num_rows:
         raise RowIndexError(f"ROW: expected one from {-cache.num_rows} to {cache.num_rows - 1}, found {row}")
     return row % cache.num_rows
 
@@ -82,11 +83,13 @@ def _read(cache: Cache, row: int) -> dict[str, Any]:
     in_context = [token for token in tokens if token["role"] in ("context", "answer")]
     start, stop = (in_context[0]["start"], in_context[-1]["stop"]) if in_context else (0, 0)
     answer_start, answer_stop = segment["chosen_answer_char_span"]
+    document = int(_value(cache, "document", row))
     return {
         "cache": str(cache.directory),
         "row": row,
-        "document": int(_value(cache, "document", row)),
+        "document": document,
         **segment,
+        **{name: cache.documents.text(name, document) for name in ("alignment", "alignment_detail")},
         "start_position": int(_value(cache, "start_positions", row)),
         "end_position": int(_value(cache, "end_positions", row)),
         "context_char_span": (start, stop),
@@ -144,6 +147,7 @@ def _print(shown: dict[str, Any]) -> None:
             "answer": f"{shown['chosen_answer_text']!r} ({where}; this segment holds it {holds})"
             if shown["has_answer"]
             else "none",
+            "alignment": ": ".join(filter(None, (shown["alignment"], shown["alignment_detail"]))),
             "positions": f"{shown['start_position']} to {shown['end_position']} (cls {shown['cls_index']})",
             "context characters": "{} to {}".format(*shown["context_char_span"]),
         }

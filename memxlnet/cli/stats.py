@@ -1,5 +1,6 @@
 """``memxlnet stats``."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from memxlnet.load.statistics import CacheStatistics, read_statistics
 from memxlnet.store.cache import Cache
 
 _BAR = 40
+_OTHER_COLUMNS = 36
 _BINS = 20
 _FEW_RECURRENT = 0.1
 
@@ -55,7 +57,7 @@ def command(cache: Path, plot: Path | None, as_json: bool) -> None:
         click.echo()
         click.echo(
             f"Only {statistics.recurrent_share:.1%} of the documents have more than one segment: recurrent memory has "
-            "almost nothing to carry here. Shorter rows (max_seq_length) or longer documents change that."
+            "almost nothing to carry here. Shorter rows (--max-seq-length) or longer documents change that."
         )
 
 
@@ -69,9 +71,10 @@ def _print_counts(statistics: CacheStatistics, ceiling: AnswerCeiling) -> None:
             "tokens an epoch": statistics.tokens,
             "of them contexts'": statistics.context_tokens,
             "padding within rows": f"{1 - statistics.tokens / statistics.row_tokens:.1%}",
-            "answers no segment holds": statistics.without_answer_segment,
-            "answers not found": ceiling.dropped,
+            "answers dropped": ceiling.dropped,
+            "answers in no segment": statistics.without_answer_segment,
             "answers cut by tokens": ceiling.inexact,
+            "examples dropped": ceiling.dropped_examples,
             "best exact match": f"{ceiling.exact_match:.2f}",
         }
     )
@@ -82,7 +85,8 @@ def _print_histogram(name: str, counts: dict[int, int]) -> None:
     total = max(sum(counts.values()), 1)
     binned = _binned(counts)
     most = max(binned.values(), default=1)
-    rows = [(label, count, f"{count / total:.2%}", "#" * round(_BAR * count / most)) for label, count in binned.items()]
+    bar = max(min(_BAR, shutil.get_terminal_size().columns - _OTHER_COLUMNS), 1)
+    rows = [(label, count, f"{count / total:.2%}", "#" * round(bar * count / most)) for label, count in binned.items()]
     if is_terminal():
         print_table((name, "documents", "share", ""), rows, (name, "documents", "share"))
     else:

@@ -7,12 +7,13 @@ from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import SettingsError, TokenizerError
 
 _VOCABULARIES = ("tokenizer.json", "spiece.model", "vocab.txt", "vocab.json")
+_CONFIGURATIONS = ("tokenizer_config.json", "config.json")
 
 
 def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     """Load a tokenizer by name or directory.
 
-    A directory of XLNet's files alone has no configuration that tells its class, so the name does.
+    A directory of XLNet's files alone has no configuration that tells its class, so its name does.
 
     Args:
         name: Name on the Hub, or a directory.
@@ -27,15 +28,25 @@ def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     # transformers takes seconds to load: only now is it needed.
     from transformers import AutoTokenizer, XLNetTokenizerFast
 
-    directory = Path(name)
-    kind = XLNetTokenizerFast if "xlnet" in directory.name.lower() else AutoTokenizer
-    if directory.is_dir() and not any((directory / file).is_file() for file in _VOCABULARIES):
-        # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
-        raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
+    directory = Path(name).expanduser()
+    kind = AutoTokenizer
+    if directory.is_dir():
+        if not any((directory / file).is_file() for file in _VOCABULARIES):
+            # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
+            raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
+        if not any((directory / file).is_file() for file in _CONFIGURATIONS):
+            if "xlnet" not in directory.resolve().name.lower():
+                raise TokenizerError(
+                    f"tokenizer: expected {' or '.join(_CONFIGURATIONS)} in {directory}, found none; XLNet's files "
+                    "alone are known by 'xlnet' in the name of their directory, others by what save_pretrained writes"
+                )
+            kind = XLNetTokenizerFast
+    elif not name or name[0] in "./~":
+        raise TokenizerError(f"tokenizer: expected a directory or a name on the Hub, found no directory {name!r}")
     try:
-        tokenizer = kind.from_pretrained(name)
+        tokenizer = kind.from_pretrained(directory if directory.is_dir() else name)
     except Exception as error:
-        raise TokenizerError(f"tokenizer {name!r}: cannot be loaded: {error}") from error
+        raise TokenizerError(f"tokenizer: {name!r} cannot be loaded: {error}") from error
     if memory_tokens:
         configure_memory_tokens(tokenizer, memory_tokens)
     return tokenizer
