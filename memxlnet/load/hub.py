@@ -94,8 +94,8 @@ def load_dataset_from_hub(
         cache_dir: Directory of all caches.
         hub_token: Credentials; never stored. None takes those that `huggingface_hub` has stored.
         use_lazy_loading: False reads all columns into RAM.
-        dataset_name: What the cache was built from: a file that is there and an object are compared by their content,
-            a Hub name by its name. None takes any.
+        dataset_name: What the cache was built from: a file and an object are compared by their content, any other name
+            by the name alone. None takes any. The log tells (at INFO) what the one that is taken was made of.
         cache_params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
         revision: Branch, tag or commit of the repository; None for the main branch.
         progress: Show a progress bar; None shows it where standard error is a terminal.
@@ -105,6 +105,7 @@ def load_dataset_from_hub(
 
     Raises:
         SettingsError: An argument is wrong.
+        SourceError: The file or object that was named is missing or cannot be read.
         CacheNotFoundError: The repository has no cache of this split; the message lists what is there.
         CacheMismatchError: It has some, with another source or other settings; the message names the fields.
         AmbiguousCacheError: Several fit; the message lists them.

@@ -3,7 +3,8 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.sources import is_file_name, open_source, source_name
 from memxlnet.encode.version import ALGORITHM_VERSION
 from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, SettingsError, TransferError
-from memxlnet.load.cache_manager import cache_differences, shown_settings, source_identity
+from memxlnet.load.cache_manager import cache_differences, shown_settings
 from memxlnet.remote.hub import HubCache, HubListing, HubRepository
 from memxlnet.remote.hub_errors import check_hub_id
 from memxlnet.settings import EncodeSettings, check_text
 from memxlnet.store.identity import differing_fields
-from memxlnet.store.manifest import Manifest
+from memxlnet.store.manifest import Manifest, known_files
 
 logger = logging.getLogger(__name__)
 
@@ -59,20 +60,26 @@ def choose(
             f"{subject}: split {split!r}: expected a cache of what was asked for, found {closest.folder}{others}, "
             f"which differs in {'; '.join(fields)}; ask for what is there{f', {way_out}' if way_out else ''}"
         )
+    manifest = fitting[0].manifest
+    source = ", ".join(f"{key}={value!r:.80}" for key, value in manifest.fields["source"].items())
+    logger.info("%s/%s: fits; it was made of %r (%s)", subject, fitting[0].folder, manifest.name, source)
     return fitting[0]
 
 
 def fields_of_source(
     dataset_name: Any, split: str, cache_dir: Path, identity: str | None = None
 ) -> Callable[[Manifest], list[str]]:
-    """In which fields a cache is of another source: by content where that is there to be read, by name otherwise.
+    """In which fields a cache is of another source: by the content of a file or object, by name for a mere Hub name.
 
     Raises:
         SettingsError: The name is none, or an identity is given for what is identified by its content.
-        SourceError: The source cannot be read.
+        SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
-    content = _content(dataset_name, split, cache_dir, identity)
+    content = None
+    if not is_hub_name(dataset_name) or identity is not None:
+        find_known = partial(known_files, cache_dir)
+        content = open_source(dataset_name, split, identity=identity, find_known=find_known).identity()
 
     def differences(manifest: Manifest) -> list[str]:
         if content is not None:
@@ -82,12 +89,9 @@ def fields_of_source(
     return differences
 
 
-def _content(dataset_name: Any, split: str, cache_dir: Path, identity: str | None) -> dict[str, Any] | None:
-    if identity is None:
-        return source_identity(dataset_name, split, cache_dir)
-    if isinstance(dataset_name, str):
-        raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
-    return open_source(dataset_name, split, identity=identity).identity()
+def is_hub_name(dataset_name: Any) -> bool:
+    """Whether a source is named by a mere name of the Hub, so that there is no content to compare."""
+    return isinstance(dataset_name, str) and not is_file_name(dataset_name)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ class Wanted:
     cache_dir: Path
     encode: EncodeSettings
     tokenizer: Any
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(repr=False)
 
     def differences(self) -> Callable[[Manifest], list[str]]:
         """In which fields a cache is not what was asked for.
@@ -130,7 +134,7 @@ class Wanted:
             version = {"algorithm_version": manifest.fields.get("algorithm_version")}
             return [
                 *of_source(manifest),
-                *differing_fields(origin, _origin_of(manifest, origin), "source."),
+                *_differing_origin(manifest, origin),
                 *cache_differences(manifest, None, params),
                 *differing_fields({"algorithm_version": ALGORITHM_VERSION}, version),
             ]
@@ -138,13 +142,16 @@ class Wanted:
         return differences
 
     def _origin(self) -> dict[str, Any]:
-        """The configuration and commit that were asked for of a dataset of the Hub, where they were."""
+        """What is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
         name, revision = self.dataset_name, self.options["revision"]
         asked = {key: self.options[key] for key in ("config_name", "revision") if self.options[key] is not None}
-        if asked and (is_file_name(name) or not isinstance(name, str)):
-            key, value = next(iter(asked.items()))
-            raise SettingsError(f"{key}: applies to Hub datasets only, found {value!r} with another source")
-        origin = {"config": asked["config_name"]} if "config_name" in asked else {}
+        if not is_hub_name(name):
+            for key, value in asked.items():
+                raise SettingsError(f"{key}: applies to Hub datasets only, found {value!r} with another source")
+            return {}
+        origin = {"kind": "hub"}
+        if "config_name" in asked:
+            origin["config"] = asked["config_name"]
         if revision is None:
             return origin
         if not re.fullmatch(r"[0-9a-f]{40}", check_text("revision", revision)):
@@ -153,11 +160,14 @@ class Wanted:
         return {**origin, "commits": [revision]}
 
 
-def _origin_of(manifest: Manifest, asked: Mapping[str, Any]) -> dict[str, Any]:
+def _differing_origin(manifest: Manifest, asked: dict[str, Any]) -> list[str]:
     source = manifest.fields["source"]
     files = [str(file) for file in source["files"]] if isinstance(source.get("files"), list) else []
     commits = sorted({commit for file in files for commit in re.findall(r"@([0-9a-f]{40})/", file)})
-    return {key: {"config": source.get("config"), "commits": commits}[key] for key in asked}
+    found = {"kind": source.get("kind"), "config": source.get("config"), "commits": commits}
+    differing = differing_fields(asked, {key: found[key] for key in asked}, "source.")
+    way_out = " (pass the file or object itself, or open it with load_dataset_from_hub)"
+    return [f"{each}{way_out}" if each.startswith("source.kind:") else each for each in differing]
 
 
 def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | None:

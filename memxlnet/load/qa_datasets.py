@@ -193,8 +193,9 @@ def create_dataset_from_cache(
         max_n_segs: Keep the first so many segments of a document; None keeps all.
         tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
             without one, a cache on the Hub fits whatever its tokenizer.
-        hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a source
-            that is there to be read, and by its name where it is a mere Hub name.
+        hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
+            or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
+            of the Hub; `load_dataset_from_hub` opens any cache by its name.
         use_hub_dataset: False does not ask the Hub even where a repository is named; None asks it where one is.
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
@@ -202,7 +203,8 @@ def create_dataset_from_cache(
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable: a text that changes whenever its content does.
-        config_name: Configuration of a Hub dataset.
+        config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
+            tells (at INFO) what the one that is taken was made of.
         revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
             repository that holds the caches.
         rebuild: Build anew even where the cache exists; not together with the Hub.

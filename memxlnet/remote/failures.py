@@ -2,6 +2,11 @@
 
 from collections.abc import Sequence
 
+from memxlnet.errors import TransferError, TransferPermissionError
+from memxlnet.remote.redaction import Redactor
+from memxlnet.store.arrival import disk_way_out
+
+_LONGEST_TEXT = 600
 _ABSENT = 404
 _REFUSED = (401, 403)
 
@@ -36,6 +41,55 @@ def chain(error: BaseException, outer: BaseException | None) -> list[BaseExcepti
         errors.append(current)
         current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
     return errors
+
+
+def shown(error: BaseException, redact: Redactor) -> str:
+    """An error in one line: its kind and what it says, without credentials."""
+    text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
+    return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")
+
+
+def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
+    """The cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
+    behind: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is not None and not any(current is each for each in behind):
+            behind.append(current)
+            waiting += [current.__cause__, current.__context__]
+    if all(redact(str(each)) == str(each) for each in behind):
+        return error
+    return OSError(f"{type(error).__name__}: {redact(str(error))}").with_traceback(error.__traceback__)
+
+
+def transfer_error(
+    subject: str, what: str, errors: list[BaseException], redact: Redactor
+) -> tuple[TransferError, BaseException]:
+    """An error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
+
+    Args:
+        subject: What it is about, without credentials.
+        what: What was to be done, such as ``read``.
+        errors: The error and what led to it.
+        redact: Takes credentials out of texts.
+    """
+    found = shown(errors[0], redact)
+    kind = TransferError
+    if lacks_container(errors) and not is_refused(errors):
+        reason = f"expected a bucket or repository, found none ({found}); check the address, or create it"
+    elif is_refused(errors):
+        kind = TransferPermissionError
+        reason = (
+            f"the store refuses it ({found}); check the credentials in storage_options or the environment, what they "
+            "allow, and the address: some stores refuse also what is not there"
+        )
+    elif is_absent(errors) and what != "written":
+        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
+    else:
+        way = (disk_way_out(errors[0]) if what == "written" else None) or "check address and connection"
+        reason = f"{found}; {way} and try again: what has arrived whole does not travel again"
+    return kind(f"{subject}: cannot be {what}: {reason}"), safe_cause(errors[0], redact)
 
 
 def is_absent(errors: Sequence[BaseException]) -> bool:
@@ -84,8 +138,11 @@ def _status(error: BaseException) -> int | None:
     """The HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
-        found = [response.get("ResponseMetadata", {}).get("HTTPStatusCode")]
-    else:
-        found = [getattr(response, "status_code", None)]
-        found += [getattr(error, name, None) for name in ("status", "status_code", "code")]
-    return next((status for status in found if isinstance(status, int)), None)
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status if isinstance(status, int) else None
+    # One after the other: aiohttp warns where its `code` is read.
+    for holder, name in ((response, "status_code"), (error, "status"), (error, "status_code"), (error, "code")):
+        status = getattr(holder, name, None)
+        if isinstance(status, int):
+            return status
+    return None

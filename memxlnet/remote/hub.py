@@ -17,7 +17,7 @@ import huggingface_hub
 from memxlnet.errors import CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from memxlnet.settings import EncodeSettings, check_text
-from memxlnet.store.arrival import Arrival
+from memxlnet.store.arrival import SEND_ANEW, Arrival
 from memxlnet.store.manifest import Manifest, decode_manifest
 from memxlnet.store.paths import MANIFEST
 
@@ -148,16 +148,11 @@ class HubRepository:
 
         Raises:
             TransferError: The Hub cannot be reached or refuses, what arrived is wrong, or there is no room for it.
-            CacheError: The cache is there but damaged, or the directory cannot be written.
+            CacheError: What is there is damaged or no such cache, or the directory cannot be written.
         """
         arrival = Arrival(cache_dir, cache.raw, f"hub {self.repo_id}/{cache.folder}")
-        found = arrival.find()
-        if found is not None:
-            return found
-        with arrival.lock():
-            found = arrival.find()
-            if found is not None:
-                return found
+
+        def fetch() -> None:
             inbox = arrival.staging / _INBOX
             _take_waiting(arrival, inbox / cache.folder)
             _remove_parts(inbox)
@@ -167,7 +162,8 @@ class HubRepository:
                 self.download(names, cache.commit, inbox, progress)
             for record in missing:
                 arrival.accept(record, inbox / cache.folder / record.file)
-            return arrival.publish()
+
+        return arrival.obtain(fetch)
 
     def download(
         self,
@@ -212,21 +208,31 @@ class HubRepository:
             )
         return Path(root)
 
+    def content(self, file: str, commit: str, force: bool = False) -> bytes:
+        """The bytes of a small file, which is kept in the cache of `huggingface_hub`; `force` fetches it even so.
+
+        Raises:
+            TransferError: It could not be fetched.
+        """
+        root = self.download([file], commit, progress=False, force=force)
+        with self.errors():
+            return (root / file).read_bytes()
+
     def _read(self, root: Path, folder: str, commit: str) -> HubCache:
         origin = f"hub {self.repo_id}/{folder}/{MANIFEST}"
-        raw = (root / folder / MANIFEST).read_bytes()
+        with self.errors():
+            raw = (root / folder / MANIFEST).read_bytes()
         try:
             return HubCache(folder, raw, _decoded(raw, origin), commit)
         except CacheError:
             # The client keeps what once arrived damaged: fetch it anew, once.
-            root = self.download([f"{folder}/{MANIFEST}"], commit, progress=False, force=True)
-            again = (root / folder / MANIFEST).read_bytes()
+            again = self.content(f"{folder}/{MANIFEST}", commit, force=True)
             return HubCache(folder, again, _decoded(again, origin), commit)
 
 
 def _decoded(raw: bytes, origin: str) -> Manifest:
     """Decode a manifest that anyone may have written, and whose settings are about to be compared with ours."""
-    manifest = decode_manifest(raw, origin)
+    manifest = decode_manifest(raw, origin, SEND_ANEW)
     try:
         known = asdict(EncodeSettings(**manifest.settings))
     except (TypeError, SettingsError):

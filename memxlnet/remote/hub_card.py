@@ -7,7 +7,10 @@ from typing import Any
 import huggingface_hub
 
 from arrow_schemas import SCHEMA_VERSION
+from memxlnet.encode.sources import is_file_name
 from memxlnet.store.manifest import Manifest
+
+_BEGIN = "<!-- memxlnet: begin "
 
 _INTRODUCTION = """
 # {title}
@@ -17,27 +20,30 @@ files, for exactly one set of settings. Text outside the marked sections is your
 upload of their cache.
 """
 
-_EXAMPLE = """```python
+_LOAD = """```python
 from memxlnet.data import create_dataset_from_cache, load_dataset_from_hub
 
 dataset = load_dataset_from_hub(
     {repo_id!r},
     split={split},
-    dataset_name={name},
-    cache_params={{
+{name}    cache_params={{
 {params}
     }},
 )
+"""
 
-# The same, checked against your tokenizer.
+_CREATE = """
+# The same, checked against {what}.
 dataset = create_dataset_from_cache(
-    {name},
+    {source},
     split={split},
 {arguments}
     tokenizer=tokenizer,
     hub_dataset_id={repo_id!r},
 )
+"""
 
+_ROWS = """
 # The rows as they lie in the files, without memxlnet.
 import datasets
 
@@ -48,7 +54,7 @@ rows = datasets.load_dataset(
 
 
 def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -> str:
-    """The text of a card in which a cache is described; everything else in it stays.
+    """The text of a card in which a cache is described; everything else in it stays, but for comments in its metadata.
 
     Args:
         card: The card as it is; None where there is none.
@@ -57,34 +63,44 @@ def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -
         manifest: What it holds.
 
     Raises:
-        ValueError: The metadata of the card is no mapping.
+        ValueError: The metadata of the card is no mapping in YAML.
     """
     text = card if card is not None else _INTRODUCTION.format(title=repo_id.rpartition("/")[2])
     has_metadata = re.match(r"\s*---[ \t]*\r?\n", text) is not None
-    parsed = huggingface_hub.DatasetCard(text if has_metadata else f"---\n{{}}\n---\n{text}")
+    try:
+        parsed = huggingface_hub.DatasetCard(text if has_metadata else f"---\n{{}}\n---\n{text}")
+    except Exception as error:  # those of its YAML library as they come
+        raise ValueError(f"{type(error).__name__}: {error}") from error
     _add_metadata(parsed.data, folder, manifest)
     parsed.text = _with_section(parsed.text, folder, _section(repo_id, folder, manifest))
     return str(parsed)
 
 
 def _add_metadata(data: Any, folder: str, manifest: Manifest) -> None:
-    tags = data.get("tags") or []
+    tags = _as_list(data.get("tags"))
     if "memxlnet" not in tags:
         data["tags"] = [*tags, "memxlnet"]
     if not data.get("task_categories"):
         data["task_categories"] = ["question-answering"]
     # The Hub's viewer and datasets.load_dataset(repo_id, folder) show the rows of this split by it.
     if re.fullmatch(r"\w+(\.\w+)*", manifest.split, re.ASCII):
-        configs = data.get("configs") or []
+        configs = _as_list(data.get("configs"))
         if not any(isinstance(config, dict) and config.get("config_name") == folder for config in configs):
             files = [{"split": manifest.split, "path": f"{folder}/features-*.arrow"}]
             data["configs"] = [*configs, {"config_name": folder, "data_files": files}]
 
 
+def _as_list(value: Any) -> list[Any]:
+    """What people write where a list belongs: nothing, one value, or a list."""
+    return value if isinstance(value, list) else [value] if value else []
+
+
 def _with_section(text: str, folder: str, section: str) -> str:
     """The text with the section of a cache in its place, or behind the last section, or at the end."""
     begin, end = _markers(re.escape(folder))
-    replaced, count = re.subn(f"{begin}.*?{end}", lambda _: section, text, count=1, flags=re.DOTALL)
+    # Where somebody removed an end, what follows the begin is theirs.
+    inner = f"(?:(?!{_BEGIN}).)*?"
+    replaced, count = re.subn(f"{begin}{inner}{end}", lambda _: section, text, count=1, flags=re.DOTALL)
     if count:
         return replaced
     _, last = _markers("[A-Za-z0-9._-]+")
@@ -95,23 +111,36 @@ def _with_section(text: str, folder: str, section: str) -> str:
 
 
 def _markers(folder: str) -> tuple[str, str]:
-    return f"<!-- memxlnet: begin {folder} -->", f"<!-- memxlnet: end {folder} -->"
+    return f"{_BEGIN}{folder} -->", f"<!-- memxlnet: end {folder} -->"
 
 
 def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
     begin, end = _markers(folder)
     lines = [f"| {name} | {_cell(value)} |" for name, value in _rows(manifest)]
-    settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
-    code = _EXAMPLE.format(
-        repo_id=repo_id,
-        folder=folder,
-        split=_literal(manifest.split),
-        name=_literal(manifest.name),
-        params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
-        arguments="\n".join(f"    {name}={_literal(value)}," for name, value in settings.items()),
-    )
     table = "\n".join(["| | |", "| --- | --- |", *lines])
-    return f"{begin}\n## {folder}\n\n{table}\n\n{code}\n{end}"
+    return f"{begin}\n## {folder}\n\n{table}\n\n{_code(repo_id, folder, manifest)}\n{end}"
+
+
+def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
+    """How the cache is opened: by a name where that is enough, with the file where it is the file that counts."""
+    settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
+    kind, config = (manifest.fields["source"].get(field) for field in ("kind", "config"))
+    common = {"repo_id": repo_id, "folder": folder, "split": _literal(manifest.split)}
+    name = _literal(manifest.name)
+    loaded = _LOAD.format(
+        **common,
+        # A name that looks like a file would be taken for one.
+        name="" if is_file_name(manifest.name) else f"    dataset_name={name},\n",
+        params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
+    )
+    named = {"config_name": config, **settings} if kind == "hub" and config else settings
+    arguments = "\n".join(f"    {name}={_literal(value)}," for name, value in named.items())
+    created = {
+        "hub": {"what": "your tokenizer", "source": name},
+        "file": {"what": "your tokenizer and your copy of the source", "source": '"path/of/the/file.json"'},
+    }.get(str(kind))
+    checked = _CREATE.format(**common, **created, arguments=arguments) if created else ""
+    return loaded + checked + _ROWS.format(**common)
 
 
 def _rows(manifest: Manifest) -> list[tuple[str, str]]:

@@ -2,12 +2,16 @@
 
 import contextlib
 import re
+import sys
 from collections.abc import Iterator
 
-from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
-from memxlnet.settings import check_text
+import huggingface_hub
 
-_LONGEST_TEXT = 300
+from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.remote.failures import chain, safe_cause, shown
+from memxlnet.remote.redaction import Redactor
+from memxlnet.settings import check_text
+from memxlnet.store.arrival import disk_way_out
 
 
 def check_hub_id(name: str, value: object) -> str:
@@ -52,27 +56,40 @@ def hub_errors(subject: str, way_out: str, token: str | None) -> Iterator[None]:
     Args:
         subject: What it is about, for the message.
         way_out: How to go on otherwise, behind the advice: empty, or a text such as "or pass x=y".
-        token: Credentials that no text may show.
+        token: Credentials; None takes those that the client has stored. No text shows them.
 
     Raises:
         TransferPermissionError: The Hub refuses these credentials.
-        TransferError: Anything else failed; the client's error is the cause.
+        TransferError: Anything else failed; the client's error is the cause, or a copy where it shows credentials.
     """
+    outer = sys.exception()
     try:
         yield
+        return
     except MemxlnetError:
         raise
     except Exception as error:
         # The client's errors have no root of their own: its HTTP library changes with its version, and Xet adds others.
-        told = _told(error, subject, f", {way_out}" if way_out else "", token)
-        is_safe = token is None or not any(token in str(link) for link in _chain(error))
-        raise told from (error if is_safe else None)
+        redact = Redactor({"token": token or _stored_token()})
+        told = _told(chain(error, outer), subject, f", {way_out}" if way_out else "", redact)
+        cause = safe_cause(error, redact)
+    try:
+        raise told from cause
+    finally:
+        # The with statement is handling the client's error, which would stay the context, credentials and all.
+        told.__context__ = outer
 
 
-def _told(error: Exception, subject: str, way_out: str, token: str | None) -> TransferError:
+def _stored_token() -> str | None:
+    with contextlib.suppress(OSError):  # it was told already if that is what failed
+        return huggingface_hub.get_token()  # type: ignore[no-any-return]
+    return None
+
+
+def _told(chained: list[BaseException], subject: str, way_out: str, redact: Redactor) -> TransferError:
     from huggingface_hub import errors
 
-    links = {kind: link for link in reversed(list(_chain(error))) for kind in type(link).__mro__}
+    links = {kind: link for link in reversed(chained) for kind in type(link).__mro__}
     http = links.get(errors.HfHubHTTPError)
     status = http.response.status_code if http is not None else None  # type: ignore[attr-defined]
     kind = TransferPermissionError if status in (401, 403) else TransferError
@@ -90,23 +107,10 @@ def _told(error: Exception, subject: str, way_out: str, token: str | None) -> Tr
         )
     if errors.RevisionNotFoundError in links:
         return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name{way_out}")
+    found = shown(chained[0], redact)
     if kind is TransferPermissionError:
         return kind(
-            f"{subject}: expected permission, found HTTP {status}: {_text(error, token)}; pass a hub_token that may do "
-            f"this{way_out}"
+            f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this{way_out}"
         )
-    return TransferError(f"{subject}: {type(error).__name__}: {_text(error, token)}; try again{way_out}")
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what caused it: the client wraps what the server said."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _text(error: Exception, token: str | None) -> str:
-    text = " ".join(str(error).split())
-    return (text.replace(token, "***") if token else text)[:_LONGEST_TEXT].rstrip(".")
+    way = disk_way_out(chained[0])
+    return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again{way_out}")

@@ -6,7 +6,7 @@ manifest there is no cache: no commit of the repository shows one that is not wh
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ import huggingface_hub
 from memxlnet.errors import CacheError, SettingsError, TransferError
 from memxlnet.remote.hub import REPO_TYPE, HubRepository
 from memxlnet.remote.hub_card import described
+from memxlnet.store.arrival import SEND_ANEW
+from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.store.paths import MANIFEST, directory_name
-from memxlnet.store.verify import verify_bytes
+from memxlnet.store.verify import check_stayed, file_identity, read_manifest_bytes, verify_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -50,15 +52,15 @@ def upload_cache(
     Raises:
         SettingsError: An argument is wrong, or a private repository was asked for and a public one is there.
         CacheError: The cache is missing or damaged.
-        TransferError: It could not be sent.
+        TransferError: It could not be sent, or changed while it was.
     """
     HubRepository(repo_id, token, revision)  # what is wrong with the arguments is told before anything is read
-    verify_bytes(directory)
-    raw = (directory / MANIFEST).read_bytes()
-    manifest = decode_manifest(raw, str(directory / MANIFEST))
+    manifest, raw, identities = while_it_stays(directory, lambda: _checked(directory))
     folder = directory_name(manifest.name, manifest.split, manifest.fingerprint)
     repository = HubRepository(_created(repo_id, token, private), token, revision)
     message = commit_message or f"Add the cache {folder}"
+    head = repository.commit()
+    _card(repository, head, repository.files(head), folder, manifest)  # what is wrong with it is told before any work
     _withdraw_other(repository, folder, manifest)
     with repository.errors():
         repository.api.upload_folder(
@@ -70,9 +72,21 @@ def upload_cache(
             revision=revision,
             commit_message=f"{message}: files",
         )
+    # Nobody takes what was sent for a cache before the manifest is there.
+    for path, identity in identities.items():
+        check_stayed(path, identity)
     commit = _commit(repository, message, lambda head: _last_operations(repository, head, folder, manifest, raw))
     logger.info("%s: sent to %s/%s", directory, repository.subject, folder)
     return f"{repository.api.endpoint}/datasets/{repository.repo_id}/tree/{commit}/{folder}"
+
+
+def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, int, int] | None]]:
+    """Check every byte of a cache; gives its manifest, the bytes of that, and the identity of each file."""
+    cache = Cache(directory)
+    files = [*(record.file for record in cache.manifest.all_files()), MANIFEST]
+    identities = {directory / file: file_identity(directory / file) for file in files}
+    verify_bytes(directory)
+    return cache.manifest, read_manifest_bytes(cache), identities
 
 
 def _created(repo_id: str, token: str | None, private: bool) -> str:
@@ -103,9 +117,9 @@ def _withdraw_other(repository: HubRepository, folder: str, manifest: Manifest) 
 
 
 def _records_at(repository: HubRepository, head: str, path: str) -> set[FileRecord] | None:
-    raw = (repository.download([path], head, progress=False) / path).read_bytes()
+    raw = repository.content(path, head)
     try:
-        return set(decode_manifest(raw, f"{repository.subject}/{path}").all_files())
+        return set(decode_manifest(raw, f"{repository.subject}/{path}", SEND_ANEW).all_files())
     except CacheError:
         return None
 
@@ -122,16 +136,23 @@ def _last_operations(repository: HubRepository, head: str, folder: str, manifest
         )
     path = f"{folder}/{MANIFEST}"
     stale = [file for file in there if file.startswith(f"{folder}/") and file not in wanted | {path}]
-    with repository.errors():
-        card = None
-        if _CARD in there:
-            card = (repository.download([_CARD], head, progress=False) / _CARD).read_bytes().decode("utf-8-sig")
-        text = described(card, repository.repo_id, folder, manifest)
-    contents = {path: raw, _CARD: text.encode()}
+    contents = {path: raw, _CARD: _card(repository, head, there, folder, manifest).encode()}
     return [
         *(huggingface_hub.CommitOperationAdd(name, content) for name, content in contents.items()),
         *(huggingface_hub.CommitOperationDelete(path_in_repo=file) for file in stale),
     ]
+
+
+def _card(repository: HubRepository, head: str, there: Collection[str], folder: str, manifest: Manifest) -> str:
+    """The card of the repository in which the cache is described."""
+    card = repository.content(_CARD, head) if _CARD in there else None
+    try:
+        return described(None if card is None else card.decode("utf-8-sig"), repository.repo_id, folder, manifest)
+    except ValueError as error:
+        raise TransferError(
+            f"{repository.subject}/{_CARD}: expected UTF-8 text whose metadata is a mapping in YAML, found "
+            f"{' '.join(str(error).split())}; mend it, and send the cache again"
+        ) from error
 
 
 def _commit(repository: HubRepository, message: str, operations: Callable[[str], list[Any]]) -> str:

@@ -1,24 +1,14 @@
 """Fetching a cache from a store: each file checked as it comes in, all of them published together."""
 
-import contextlib
-import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from memxlnet.errors import (
-    CacheDamagedError,
-    CacheDirectoryError,
-    CacheError,
-    CacheMismatchError,
-    CacheNotFoundError,
-    MemxlnetError,
-    TransferError,
-)
+from memxlnet.errors import CacheMismatchError, CacheNotFoundError, TransferError
 from memxlnet.remote.stores import BLOCK_BYTES, MAX_MANIFEST_BYTES, Store, open_store
 from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
@@ -27,9 +17,6 @@ from memxlnet.store.manifest import FileRecord
 from memxlnet.store.paths import MANIFEST, as_directory
 
 logger = logging.getLogger(__name__)
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def pull(
@@ -60,9 +47,9 @@ def pull(
     Raises:
         SettingsError: An argument is wrong.
         CacheNotFoundError: There is no manifest at the place: no cache, or one that is only half sent.
-        CacheMismatchError: The cache has another format version.
+        CacheMismatchError: The cache has another format version, or another one of this name is in the cache directory.
         CacheDamagedError: The manifest in the store is damaged, or the cache in the cache directory is.
-        CacheDirectoryError: The cache directory cannot be created or written.
+        CacheDirectoryError: The cache directory cannot be created or written, or holds something else of this name.
         MissingLibraryError: The library that serves this kind of address is not installed.
         TransferPermissionError: The store refuses the credentials, or there are none.
         TransferError: The connection or the store failed, a file arrived truncated or changed, or the disk is full.
@@ -79,37 +66,22 @@ def pull(
         )
     try:
         arrival = Arrival(directory, raw, store.url)
-    except CacheError as error:
-        raise type(error)(f"{error}; that is the one in the store: send the cache anew with replace=True") from error
-    with _told(arrival):
-        return _find(arrival, replace) or _fetch(store, arrival, replace, progress)
+    except CacheMismatchError as error:
+        raise CacheMismatchError(
+            f"{error}; that is the one in the store: send the cache anew with replace=True"
+        ) from error
+    return arrival.obtain(
+        lambda: _fetch(store, arrival, progress), replace, "or put this one in its place with replace=True"
+    )
 
 
-def _find(arrival: Arrival, replace: bool) -> Path | None:
-    """The cache where it is there already and shall stay."""
-    if replace:
-        return None
-    try:
-        found = arrival.find()
-    except (CacheDamagedError, CacheMismatchError) as error:
-        raise type(error)(f"{error}; or fetch it with replace=True") from error
-    if found is not None:
-        logger.info("%s: is there already", found)
-    return found
-
-
-def _fetch(store: Store, arrival: Arrival, replace: bool, progress: bool | None) -> Path:
-    with arrival.lock():
-        found = _find(arrival, replace)
-        if found is not None:
-            return found
-        missing = arrival.missing()
-        total = arrival.manifest.num_bytes
-        with transfer_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", total, progress) as bar:
-            bar.update(total - sum(record.bytes for record in missing))
-            for record in missing:
-                _fetch_file(store, arrival, record, bar)
-        return arrival.publish()
+def _fetch(store: Store, arrival: Arrival, progress: bool | None) -> None:
+    missing = arrival.missing()
+    total = arrival.manifest.num_bytes
+    with transfer_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", total, progress) as bar:
+        bar.update(total - sum(record.bytes for record in missing))
+        for record in missing:
+            _fetch_file(store, arrival, record, bar)
 
 
 def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) -> None:
@@ -146,23 +118,3 @@ def _append(store: Store, record: FileRecord, part: Path, start: int, bar: Any) 
             state.update(block)
             bar.update(len(block))
     return state.hexdigest()
-
-
-@contextlib.contextmanager
-def _told(arrival: Arrival) -> Iterator[None]:
-    """Tell the errors of the disk; those of the store are told already."""
-    try:
-        yield
-    except MemxlnetError:
-        raise
-    except OSError as error:
-        found = f"{error.strerror or error} ({error.filename or arrival.staging})"
-        if error.errno in _NO_ACCESS:
-            raise CacheDirectoryError(
-                f"{arrival.directory}: cannot be written: {found}; what has arrived is kept: restore access, or choose "
-                "another cache_dir"
-            ) from error
-        way = "make room" if error.errno in _NO_ROOM else "look after the disk"
-        raise TransferError(
-            f"{arrival.directory}: cannot be written: {found}; what has arrived is kept: {way} and fetch it again"
-        ) from error

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, TransferError
+from memxlnet.errors import CacheError, CacheMismatchError, TransferError
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import check_bool
+from memxlnet.store.arrival import SEND_ANEW
 from memxlnet.store.cache import Cache, while_it_stays
-from memxlnet.store.checksums import file_digest
 from memxlnet.store.identity import differing_fields
-from memxlnet.store.manifest import REBUILD, FileRecord, Manifest, decode_manifest
+from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.store.paths import MANIFEST, as_directory
+from memxlnet.store.verify import check_file, check_stayed, file_identity, read_manifest_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ def push(
             logger.info("%s: is there already, whole", store.url)
             return
         for record in wrong:  # before anything is taken away over there
-            _check_local(directory, record)
+            check_file(directory, record)
         _make_way(store, local, former, replace)
         for record in wrong:
             _send(store, directory, record, verify, bar)
@@ -90,12 +91,8 @@ class _Former(NamedTuple):
 
 
 def _open(directory: Path) -> tuple[Manifest, bytes]:
-    manifest = Cache(directory).manifest
-    raw = (directory / MANIFEST).read_bytes()
-    if raw != manifest.encode():
-        path = directory / MANIFEST
-        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
-    return manifest, raw
+    cache = Cache(directory)
+    return cache.manifest, read_manifest_bytes(cache)
 
 
 def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
@@ -104,7 +101,7 @@ def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
     if raw is None:
         return _Former(None, {})
     try:
-        found = decode_manifest(raw, f"{store.url}/{MANIFEST}")
+        found = decode_manifest(raw, f"{store.url}/{MANIFEST}", SEND_ANEW)
     except CacheError as error:
         if not replace:
             raise type(error)(f"{error}; replace=True puts this cache in its place") from error
@@ -126,16 +123,6 @@ def _is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify
     return not verify or store.digest(record.file, record.bytes) == record.xxh3_128
 
 
-def _check_local(directory: Path, record: FileRecord) -> None:
-    path = directory / record.file
-    try:
-        found = file_digest(path)
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
-    if found != record.xxh3_128:
-        raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
-
-
 def _make_way(store: Store, local: Manifest, former: _Former, replace: bool) -> None:
     """Take the manifest away, so that nobody takes what follows for a cache."""
     if former.raw is None:
@@ -149,11 +136,10 @@ def _make_way(store: Store, local: Manifest, former: _Former, replace: bool) -> 
 def _send(store: Store, directory: Path, record: FileRecord, verify: bool, bar: Any) -> None:
     path = directory / record.file
     start = bar.n
-    before = _identity(path)
+    before = file_identity(path)
     store.send(path, record.file, lambda sent: bar.update(start + sent - bar.n))
     bar.update(start + record.bytes - bar.n)
-    if _identity(path) != before:
-        raise TransferError(f"{path}: expected it to stay while it is sent, found another file there; send it again")
+    check_stayed(path, before)
     found = store.size(record.file)
     if found == record.bytes and verify:
         bar.set_postfix_str(f"checking {record.file}")
@@ -164,14 +150,6 @@ def _send(store: Store, directory: Path, record: FileRecord, verify: bool, bar: 
     elif found != record.bytes:
         raise _arrived_wrong(store, record, "no file" if found is None else f"{found:,} bytes")
     logger.info("%s/%s: sent", store.url, record.file)
-
-
-def _identity(path: Path) -> tuple[int, int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _arrived_wrong(store: Store, record: FileRecord, found: str) -> TransferError:

@@ -10,9 +10,9 @@ import xxhash
 from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
-from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.errors import MemxlnetError, SettingsError, TransferError
 from memxlnet.remote.addresses import check_options, check_url, file_system_class, missing_library
-from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container
+from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container, transfer_error
 from memxlnet.remote.redaction import Redactor
 from memxlnet.store.paths import sync
 
@@ -29,7 +29,6 @@ MAX_MANIFEST_BYTES = 64 << 20
 """A manifest is small: some kilobytes, and about 150 bytes a shard."""
 
 _S3_PARTS = 10_000
-_LONGEST_TEXT = 600
 
 
 class Store:
@@ -41,15 +40,17 @@ class Store:
         root: The place, as the file system names it.
         url: Its address without credentials, for messages.
         redact: Takes credentials out of texts.
+        has_options: Whether the user gave options.
     """
 
-    def __init__(self, file_system: Any, scheme: str, root: str, url: str, redact: Redactor):
+    def __init__(self, file_system: Any, scheme: str, root: str, url: str, redact: Redactor, has_options: bool = False):
         self.url = url
         self._fs = file_system
         self._scheme = scheme
         self._root = root.rstrip("/")
         self._redact = redact
         self._is_local = isinstance(file_system, LocalFileSystem)
+        self._are_options_unused = has_options
 
     def size(self, name: str) -> int | None:
         """The size of a file as the store knows it now; None where there is none.
@@ -92,6 +93,8 @@ class Store:
         if not self._fs.async_impl:
             yield from self._blocks_one_by_one(name, start, stop)
             return
+        if self._scheme in ("http", "https") and (start or stop - start > BLOCK_BYTES):
+            self._check_serves_parts(name, stop)
         for first in range(start, stop, BLOCK_BYTES * BLOCKS_AT_ONCE):
             starts = list(range(first, min(stop, first + BLOCK_BYTES * BLOCKS_AT_ONCE), BLOCK_BYTES))
             stops = [min(at + BLOCK_BYTES, stop) for at in starts]
@@ -152,6 +155,24 @@ class Store:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    def _check_serves_parts(self, name: str, size: int) -> None:
+        """Check that a web server answers with the part that is asked for, not with the whole file each time."""
+
+        def serves_parts() -> bool:
+            # The file object alone gives up before it reads what nobody asked for.
+            with self._fs.open(self._path(name), "rb", size=size, cache_type="none") as file:
+                file.seek(1)
+                try:
+                    return len(file.read(1)) == 1
+                except ValueError:
+                    return False
+
+        if not self._ask(name, "read", serves_parts):
+            raise TransferError(
+                f"{self.url}/{name}: expected a server that serves parts of files (HTTP range requests), found one "
+                "that does not; use another server, or fetch the files otherwise and pull from file://"
+            )
+
     def _ranges(self, path: str, starts: list[int], stops: list[int]) -> list[bytes]:
         found: list[Any] = self._fs.cat_ranges([path] * len(starts), starts, stops, on_error="raise")
         for block in found:
@@ -198,50 +219,30 @@ class Store:
     ) -> Any:
         """Ask the file system, and tell its errors in our words; None where a file may be lacking and is."""
         outer = sys.exception()
+        failure: MemxlnetError
         try:
-            return call(*args, **kw)
+            answer = call(*args, **kw)
+            self._are_options_unused = False
+            return answer
         except (MemxlnetError, MemoryError):
             raise
         except Exception as error:
             errors = chain(error, outer)
             if may_lack and is_absent(errors) and not lacks_container(errors):
+                self._are_options_unused = False
                 return None
             failure, cause = transfer_error(f"{self.url}/{name}", what, errors, self._redact)
+            if isinstance(error, TypeError) and self._are_options_unused:
+                failure = _refused_options(self._scheme, error, self._redact)
         # Out here, because the error that is being handled would stay its context, credentials and all.
         raise failure from cause
 
 
-def transfer_error(
-    subject: str, what: str, errors: list[BaseException], redact: Redactor
-) -> tuple[TransferError, BaseException]:
-    """An error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
-
-    Args:
-        subject: What it is about, without credentials.
-        what: What was to be done, such as ``read``.
-        errors: The error and what led to it.
-        redact: Takes credentials out of texts.
-    """
-    error = errors[0]
-    text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
-    found = " ".join(text.split())[:_LONGEST_TEXT]
-    kind = TransferError
-    if lacks_container(errors) and not is_refused(errors):
-        reason = f"expected a bucket or repository, found none ({found}); check the address, or create it"
-    elif is_refused(errors):
-        kind = TransferPermissionError
-        reason = (
-            f"the store refuses it ({found}); check the credentials in storage_options or the environment, what they "
-            "allow, and the address: some stores refuse also what is not there"
-        )
-    elif is_absent(errors) and what != "written":
-        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
-    else:
-        reason = f"{found}; check address and connection and try again: what has arrived whole does not travel again"
-    cause: BaseException = error
-    if any(redact(str(each)) != str(each) for each in errors):
-        cause = OSError(redact(text)).with_traceback(error.__traceback__)
-    return kind(f"{subject}: cannot be {what}: {reason}"), cause
+def _refused_options(scheme: str, error: Exception, redact: Redactor) -> SettingsError:
+    return SettingsError(
+        f"storage_options: expected options of {scheme}://, found some that it refuses ({redact(str(error))}); correct "
+        "or leave out what it names"
+    )
 
 
 def open_store(url: str, storage_options: Mapping[str, Any] | None) -> Store:
@@ -260,21 +261,19 @@ def open_store(url: str, storage_options: Mapping[str, Any] | None) -> Store:
     options = check_options(storage_options)
     redact = Redactor(options)
     scheme, url = check_url(url, redact)
-    shown = redact(url.rstrip("/"))
+    address = redact(url.rstrip("/"))
     kind = file_system_class(scheme)
     outer = sys.exception()
     failure: MemxlnetError
     try:
         # An instance of its own: a shared one may hold old listings, and would keep the credentials.
         arguments = {**kind._get_kwargs_from_urls(url), **options, "skip_instance_cache": True}
-        return Store(kind(**arguments), scheme, kind._strip_protocol(url), shown, redact)
+        return Store(kind(**arguments), scheme, kind._strip_protocol(url), address, redact, bool(options))
     except ImportError as error:
         raise missing_library(scheme, error) from error
     except Exception as error:
         errors = chain(error, outer)
-        failure, cause = transfer_error(shown, "opened", errors, redact)
+        failure, cause = transfer_error(address, "opened", errors, redact)
         if isinstance(error, TypeError | ValueError) and not is_refused(errors):
-            failure = SettingsError(
-                f"storage_options: expected options of {scheme}://, found some that it refuses ({redact(str(error))})"
-            )
+            failure = _refused_options(scheme, error, redact)
     raise failure from cause

@@ -1,17 +1,26 @@
 """A cache on its way into a cache directory: its files arrive one by one, are checked, and are published together."""
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from memxlnet.errors import CacheDirectoryError, CacheNotFoundError, TransferError
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheDirectoryError,
+    CacheError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    MemxlnetError,
+    TransferError,
+)
 from memxlnet.store.builder_lock import builder_lock, lock_path
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import file_digest
-from memxlnet.store.manifest import FileRecord, decode_manifest
+from memxlnet.store.manifest import REBUILD, FileRecord, decode_manifest
 from memxlnet.store.paths import (
     ARRIVAL_PREFIX,
     MANIFEST,
@@ -23,6 +32,24 @@ from memxlnet.store.paths import (
 from memxlnet.store.placing import put_in_place, take_away
 
 logger = logging.getLogger(__name__)
+
+SEND_ANEW = "send the cache anew"
+"""The way out where it is the cache at the other end that is damaged."""
+
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_WAYS_OUT = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room"),
+    **dict.fromkeys(_NO_ACCESS, "restore access"),
+    **dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ENOTDIR), "remove what is in the way"),
+}
+
+
+def disk_way_out(error: BaseException) -> str | None:
+    """What to do about an error of the local disk; None where it may be another error."""
+    # Classes of other modules, such as those of ssl and socket, have numbers of their own.
+    if not isinstance(error, OSError) or type(error).__module__ != "builtins":
+        return None
+    return _WAYS_OUT.get(error.errno or 0)
 
 
 class Arrival:
@@ -44,23 +71,53 @@ class Arrival:
     def __init__(self, cache_dir: Path, manifest: bytes, origin: str):
         self._raw = manifest
         self._origin = origin
-        self.manifest = decode_manifest(manifest, f"{origin}/{MANIFEST}")
+        self.manifest = decode_manifest(manifest, f"{origin}/{MANIFEST}", SEND_ANEW)
         self._cache_dir = cache_dir
         self._name = directory_name(self.manifest.name, self.manifest.split, self.manifest.fingerprint)
         self.directory = cache_dir / self._name
         self.staging = cache_dir / f"{ARRIVAL_PREFIX}{self._name}"
+        self._accepted: set[FileRecord] = set()
 
-    def find(self) -> Path | None:
-        """The published cache of this fingerprint where it is there already.
+    def obtain(self, fetch: Callable[[], None], replace: bool = False, way_out: str = "") -> Path:
+        """Give the published directory; of several processes that ask at once, one fetches and the others wait.
+
+        Args:
+            fetch: Makes all files of the cache arrive; called where it is not there, under the lock.
+            replace: Fetch it although it is there, and put it in the place of whatever is there.
+            way_out: What else can be done about what is there, for messages.
 
         Raises:
-            CacheError: It is there but damaged.
+            CacheError: What is there is damaged or no such cache, or the cache directory cannot be written.
+            TransferError: The disk failed or is full; what `fetch` raises passes.
+        """
+        with self._told():
+            found = self._find(replace, way_out)
+            if found is not None:
+                return found
+            with self.lock():
+                found = self._find(replace, way_out)
+                if found is not None:
+                    return found
+                fetch()
+                return self.publish()
+
+    def find(self) -> Path | None:
+        """The published cache of this fingerprint where it is there already; None where nothing is in its place.
+
+        Raises:
+            CacheError: It is damaged, or something else is in its place.
         """
         try:
             found = Cache(self.directory).manifest.fingerprint
         except CacheNotFoundError:
+            self._check_free()
             return None
-        return self.directory if found == self.manifest.fingerprint else None
+        if found != self.manifest.fingerprint:
+            raise CacheMismatchError(
+                f"{self.directory}: expected the cache of {self._origin} (fingerprint {self.manifest.fingerprint}) or "
+                f"nothing, found one with the fingerprint {found}; choose another cache_dir"
+            )
+        return self.directory
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -130,19 +187,26 @@ class Arrival:
             )
         sync(part)
         part.rename(self.staging / record.file)
+        self._accepted.add(record)
 
     def publish(self) -> Path:
         """Put the cache into its place: the manifest last, then one rename.
 
         Raises:
-            CacheDamagedError: The files do not make up a cache.
+            CacheDamagedError: The files do not make up a cache: it was sent so.
         """
         for path in self.staging.iterdir():
             if path.name not in {record.file for record in self.manifest.all_files()}:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_durably(self.staging / MANIFEST, self._raw)
         sync(self.staging)
-        Cache(self.staging)
+        try:
+            Cache(self.staging)
+        except CacheDamagedError as error:
+            if REBUILD not in str(error):
+                raise
+            told = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_ANEW)
+            raise CacheDamagedError(told) from error
         put_in_place(self.staging, self.directory)
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
@@ -150,6 +214,50 @@ class Arrival:
     def discard(self) -> None:
         """Remove what has arrived so far."""
         take_away(self.staging)
+
+    def _find(self, replace: bool, way_out: str) -> Path | None:
+        """The cache where it is there already and shall stay."""
+        if replace:
+            return None
+        try:
+            found = self.find()
+        except CacheError as error:
+            if not way_out:
+                raise
+            raise type(error)(f"{error}; {way_out}") from error
+        if found is not None:
+            logger.info("%s: is there already", found)
+        return found
+
+    def _check_free(self) -> None:
+        """Check that what is no cache is nothing: putting one into its place would remove it."""
+        try:
+            found = "a directory without manifest" if any(self.directory.iterdir()) else None
+        except (FileNotFoundError, NotADirectoryError):
+            found = "what is no directory" if os.path.lexists(self.directory) else None
+        except OSError as error:
+            raise CacheDirectoryError(f"{self.directory}: cannot be read: {error.strerror}; restore access") from error
+        if found is not None:
+            raise CacheDirectoryError(
+                f"{self.directory}: expected a cache or nothing, found {found}; move it away or choose another "
+                "cache_dir"
+            )
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell the errors of the disk; those of the other end are told already."""
+        try:
+            yield
+        except MemxlnetError:
+            raise
+        except OSError as error:
+            found = f"{self.directory}: cannot be written: {error.strerror or error} ({error.filename or self.staging})"
+            if error.errno in _NO_ACCESS:
+                raise CacheDirectoryError(
+                    f"{found}; what has arrived is kept: restore access, or choose another cache_dir"
+                ) from error
+            way = disk_way_out(error) or "look after the disk"
+            raise TransferError(f"{found}; what has arrived is kept: {way} and fetch it again") from error
 
     def _begun(self, record: FileRecord) -> int:
         """Bytes of a file that an earlier transfer left and the next one goes on after: their room is taken already."""
@@ -161,7 +269,10 @@ class Arrival:
     def _is_right(self, record: FileRecord) -> bool:
         path = self.staging / record.file
         try:
-            return path.stat().st_size == record.bytes and file_digest(path) == record.xxh3_128
+            if path.stat().st_size != record.bytes:
+                return False
+            # What was accepted was read then.
+            return record in self._accepted or file_digest(path) == record.xxh3_128
         except FileNotFoundError:
             return False
         except OSError as error:

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.encode.sources import Source, open_source
-from memxlnet.errors import CacheDamagedError, SettingsError
+from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.checksums import file_digest
-from memxlnet.store.manifest import REBUILD
+from memxlnet.store.manifest import REBUILD, FileRecord
 from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.store.reencode import check_against
 from memxlnet.store.relations import check_relations
@@ -80,6 +80,56 @@ def verify_bytes(directory: str | Path) -> None:
     while_it_stays(path, lambda: _check_bytes(Cache(path)))
 
 
+def read_manifest_bytes(cache: Cache) -> bytes:
+    """The bytes of a cache's manifest, which must be those that its content gives.
+
+    Raises:
+        CacheDamagedError: They are others, or cannot be read.
+    """
+    path = cache.directory / MANIFEST
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
+    if raw != cache.manifest.encode():
+        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
+    return raw
+
+
+def check_file(directory: Path, record: FileRecord) -> None:
+    """Check every byte of one file of a cache.
+
+    Raises:
+        CacheDamagedError: It has another checksum, or cannot be read.
+    """
+    path = directory / record.file
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
+    if found != record.xxh3_128:
+        raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
+
+
+def file_identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from another one that is put in its place or written into it; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_stayed(path: Path, identity: tuple[int, int, int] | None) -> None:
+    """Check that a file that was checked and sent is still the same.
+
+    Raises:
+        TransferError: It is another one now.
+    """
+    if file_identity(path) != identity:
+        raise TransferError(f"{path}: expected it to stay while it is sent, found another file there; send it again")
+
+
 def _check_files(directory: Path) -> tuple[Cache, Rules]:
     cache = Cache(directory)
     _check_bytes(cache)
@@ -103,19 +153,9 @@ def _open(against: Any, split: str, options: dict[str, Any]) -> Source:
 
 
 def _check_bytes(cache: Cache) -> None:
-    path = cache.directory / MANIFEST
-    try:
-        if path.read_bytes() != cache.manifest.encode():
-            raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
-        for record in cache.manifest.all_files():
-            path = cache.directory / record.file
-            found = file_digest(path)
-            if found != record.xxh3_128:
-                raise CacheDamagedError(
-                    f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}"
-                )
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
+    read_manifest_bytes(cache)
+    for record in cache.manifest.all_files():
+        check_file(cache.directory, record)
     for table in (cache.documents, cache.contexts):
         table.validate()
 

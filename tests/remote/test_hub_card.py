@@ -10,7 +10,6 @@ import datasets
 import huggingface_hub
 import pyarrow as pa
 import pytest
-import yaml  # type: ignore[import-untyped]
 from transformers import AutoTokenizer
 
 from memxlnet import configure_memory_tokens, verify
@@ -39,6 +38,16 @@ def cells(card: str) -> dict[str, str]:
     return dict(re.findall(r"^\| ([^|]+?) \| ([^|]*?) \|$", card, re.MULTILINE))
 
 
+def calls(card: str) -> list[dict[str, Any]]:
+    """The arguments of the calls that the code of a card makes, before it reads the rows."""
+    [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    made: list[dict[str, Any]] = []
+    names = ("load_dataset_from_hub", "create_dataset_from_cache")
+    functions = {name: lambda first, **named: made.append({"first": first, **named}) for name in names}
+    exec(code.split("\n\n", 1)[1].split("# The rows")[0], {"tokenizer": None, **functions})
+    return made
+
+
 class TestCard:
     def test_it_states_everything(self, manifest: Manifest) -> None:
         found = cells(described(None, REPO, "folder", manifest))
@@ -62,18 +71,26 @@ class TestCard:
             "schema version": "1",
         }
 
-    def test_its_code_is_python(self, manifest: Manifest) -> None:
+    @pytest.mark.parametrize("kind", ["hub", "file", "iterable"])
+    def test_its_code_is_python(self, manifest: Manifest, kind: str) -> None:
         name = 'it\'s <!-- memxlnet: end folder --> "so" ```\n\\ {x}'
-        card = described(None, REPO, "folder", dataclasses.replace(manifest, name=name, split="a'b"))
-        [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-        names: dict[str, Any] = {}
-        calls = re.sub(r"(load_dataset_from_hub|create_dataset_from_cache)\(", "dict(first=", code.split("\n\n", 1)[1])
-        exec(calls.split("# The rows")[0], {"tokenizer": None}, names)
-        assert names["dataset"]["first"] == name
-        assert names["dataset"]["split"] == "a'b"
-        assert {key: names["dataset"][key] for key in manifest.settings} == manifest.settings
+        fields = {**manifest.fields, "source": {"kind": kind, "config": "a'b" if kind == "hub" else None}}
+        of_name = dataclasses.replace(manifest, name=name, split="a'b", fields=fields)
+        card = described(None, REPO, "folder", of_name)
+        loaded, *created = calls(card)
+        assert (loaded["first"], loaded["dataset_name"], loaded["split"]) == (REPO, name, "a'b")
+        assert loaded["cache_params"] == manifest.settings
+        first = {"hub": name, "file": "path/of/the/file.json"}
+        assert [call["first"] for call in created] == ([first[kind]] if kind in first else [])
+        for call in created:
+            assert {key: call[key] for key in manifest.settings} == manifest.settings
+            assert call.get("config_name") == ("a'b" if kind == "hub" else None)
         assert card.count("<!-- memxlnet: end folder -->") == 1
-        assert described(card, REPO, "folder", dataclasses.replace(manifest, name=name, split="a'b")) == card
+        assert described(card, REPO, "folder", of_name) == card
+
+    def test_a_name_that_looks_like_a_file_is_left_out(self, manifest: Manifest) -> None:
+        [loaded] = calls(described(None, REPO, "folder", dataclasses.replace(manifest, name="x.json")))
+        assert "dataset_name" not in loaded
 
     def test_any_name_stays_in_its_cell(self, manifest: Manifest) -> None:
         name = "a | b\n| x | `y` <script>alert(1)</script> [z](http://x) *w* \\"
@@ -118,15 +135,32 @@ class TestCard:
 
     @pytest.mark.parametrize("card", ["---\n- a\n---\n", "---\n{\n---\n"])
     def test_metadata_that_is_none(self, manifest: Manifest, card: str) -> None:
-        with pytest.raises((ValueError, yaml.YAMLError)):
+        with pytest.raises(ValueError, match="Error: "):
             described(card, REPO, "folder", manifest)
 
-    def test_such_a_card_is_told(self, hub: HubServer, built: Path) -> None:
+    @pytest.mark.parametrize("card", [b"---\n- a\n---\n", b"---\n{\n---\n", b"\xff"])
+    def test_such_a_card_is_told_before_anything_is_sent(self, hub: HubServer, built: Path, card: bytes) -> None:
         hub.repos[REPO] = Repo()
-        hub.repos[REPO].commit({"README.md": b"---\n- a\n---\n"}, "theirs")
-        with pytest.raises(TransferError, match="ValueError: repo card metadata block should be a dict"):
+        hub.repos[REPO].commit({"README.md": card}, "theirs")
+        with pytest.raises(TransferError, match=r"README\.md: expected UTF-8 text .* YAML, found .*; mend it, and"):
             upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
-        assert hub.repos[REPO].files["README.md"] == b"---\n- a\n---\n"
+        assert hub.repos[REPO].files == {"README.md": card}
+
+    @pytest.mark.parametrize("value", ["foo", "[foo]"])
+    def test_one_value_where_a_list_belongs(self, manifest: Manifest, value: str) -> None:
+        card = described(f"---\ntags: {value}\nconfigs: {value}\n---\nx", REPO, "folder", manifest)
+        data = huggingface_hub.DatasetCard(card).data
+        assert data["tags"] == ["foo", "memxlnet"]
+        assert [data["configs"][0], data["configs"][1]["config_name"]] == ["foo", "folder"]
+
+    def test_a_section_without_end(self, manifest: Manifest) -> None:
+        card = "<!-- memxlnet: begin folder -->\n\nWords.\n"
+        once = described(card, REPO, "folder", manifest)
+        assert "Words." in once
+        assert described(once, REPO, "folder", manifest) == once
+        both = described(once, REPO, "other", manifest)
+        assert described(described(both, REPO, "folder", manifest), REPO, "other", manifest) == both
+        assert "Words." in both
 
 
 class TestOthers:

@@ -16,6 +16,7 @@ from memxlnet.errors import (
     CacheMismatchError,
     SettingsError,
     SourceError,
+    SourceNotFoundError,
     TokenizerError,
     TransferError,
     TransferPermissionError,
@@ -53,11 +54,11 @@ def options(tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
 @pytest.mark.usefixtures("no_builds")
 class TestFits:
     @pytest.mark.parametrize("asks", [None, True])
-    @pytest.mark.parametrize("by_name", [True, False])
+    @pytest.mark.parametrize("as_text", [True, False])
     def test_it_is_fetched_and_nothing_is_built(
-        self, hub: HubServer, sent: Path, source: Path, options: Any, asks: bool | None, by_name: bool
+        self, hub: HubServer, sent: Path, source: Path, options: Any, asks: bool | None, as_text: bool
     ) -> None:
-        name = "questions" if by_name else source
+        name = str(source) if as_text else source
         dataset = create_dataset_from_cache(name, use_hub_dataset=asks, **options)
         assert type(dataset) is LazySquadLikeQADataset
         assert dataset.directory == options["cache_dir"] / sent.name
@@ -109,6 +110,11 @@ class TestMismatch:
             ({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
             ({"on_bad_example": "drop"}, "on_bad_example: expected 'drop', found 'error'"),
             ({"dataset_name": "others"}, "name: expected 'others', found 'questions'"),
+            (
+                {"dataset_name": "questions"},
+                "source.kind: expected 'hub', found 'file' (pass the file or object itself, or open it with "
+                "load_dataset_from_hub)",
+            ),
             ({"dataset_name": ROWS}, "source.kind: expected 'iterable'"),
             ({"dataset_name": iter(ROWS), "identity": "v1"}, "source.identity: expected 'v1', found None"),
             ({"dataset_name": "questions", "config_name": "de"}, "source.config: expected 'de', found None"),
@@ -168,11 +174,16 @@ class TestOfTheHub:
         source = {"kind": "hub", "builder": "Parquet", "config": "en", "files": files}
         return dataclasses.replace(manifest, fields={**manifest.fields, "source": source})
 
-    def differences(self, manifest: Manifest, options: Any, name: str = "questions", **named: str) -> list[str]:
+    def wanted(self, options: Any, name: str = "questions", **named: str) -> Wanted:
         full = {"identity": None, "config_name": None, "revision": None, "token": None, **named}
         encode = EncodeSettings(max_seq_length=64, doc_stride=16)
-        wanted = Wanted(name, "test", options["cache_dir"], encode, options["tokenizer"], full)
-        return wanted.differences()(manifest)
+        return Wanted(name, "test", options["cache_dir"], encode, options["tokenizer"], full)
+
+    def differences(self, manifest: Manifest, options: Any, name: str = "questions", **named: str) -> list[str]:
+        return self.wanted(options, name, **named).differences()(manifest)
+
+    def test_no_token_is_shown(self, options: Any) -> None:
+        assert OWNER not in repr(self.wanted(options, token=OWNER))
 
     def test_named(self, manifest: Manifest, options: Any) -> None:
         assert self.differences(manifest, options) == []
@@ -198,6 +209,21 @@ class TestOfTheHub:
     def test_a_name_that_is_none(self, manifest: Manifest, options: Any) -> None:
         with pytest.raises(SettingsError, match="dataset_name: expected the name of a dataset repository"):
             self.differences(manifest, options, "./a/b/c", revision="main")
+
+
+@pytest.mark.usefixtures("no_builds")
+def test_a_file_that_is_not_there_is_no_name(hub: HubServer, source: Path, options: Any) -> None:
+    for missing in (source.with_name("typo") / source.name, "questions.json"):
+        with pytest.raises(SourceNotFoundError):
+            create_dataset_from_cache(missing, **options)
+    assert hub.requests == []
+
+
+@pytest.mark.usefixtures("no_builds")
+def test_what_is_taken_is_logged(source: Path, options: Any, caplog: pytest.LogCaptureFixture, sent: Path) -> None:
+    with caplog.at_level(logging.INFO, "memxlnet"):
+        create_dataset_from_cache(source, **options)
+    assert f"hub {REPO}/{sent.name}: fits; it was made of 'questions' (format='jsonl', kind='file', " in caplog.text
 
 
 class TestWithoutCacheOfTheSplit:

@@ -36,6 +36,16 @@ def refused(error: type[MemxlnetError], tmp_path: Path, token: str | None = None
     return caught.value
 
 
+def everything(error: BaseException) -> str:
+    """All texts behind an error, shown or not."""
+    found, waiting = "", [error]
+    while waiting:
+        current = waiting.pop()
+        found += f"{current} {current!r}"
+        waiting += [each for each in (current.__cause__, current.__context__) if each is not None]
+    return found
+
+
 class TestRefusals:
     def test_a_repository_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repos.clear()
@@ -102,8 +112,22 @@ class TestToken:
             load_dataset_from_hub(REPO, "test", tmp_path / "theirs", SECRET)
         assert SECRET not in str(caught.value)
         assert SECRET not in caplog.text
-        assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
+        assert SECRET not in everything(caught.value)
+
+    @pytest.mark.parametrize("is_stored", [True, False])
+    def test_one_that_was_not_passed(
+        self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stored: bool
+    ) -> None:
+        if is_stored:
+            Path(constants.HF_TOKEN_PATH).parent.mkdir(parents=True, exist_ok=True)
+            Path(constants.HF_TOKEN_PATH).write_text(SECRET)
+        else:
+            monkeypatch.setenv("HF_TOKEN", SECRET)
+        hub.fail["GET /api"] = 418
+        hub.said = f"no right for {SECRET}, go away"
+        with pytest.raises(TransferError, match=r"no right for \*\*\*, go away") as caught:
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        assert SECRET not in everything(caught.value)
 
     def test_neither_logged_nor_stored(
         self, hub: HubServer, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -141,9 +165,16 @@ class TestTranslation:
     @pytest.mark.parametrize(
         ("error", "message"),
         [
-            (OSError(28, "No space left on device"), "hub x: OSError: [Errno 28] No space left on device; try again"),
+            (
+                OSError(28, "No space left on device"),
+                "hub x: OSError: [Errno 28] No space left on device; make room and try again",
+            ),
+            (
+                IsADirectoryError(21, "Is a directory", "x"),
+                "hub x: IsADirectoryError: [Errno 21] Is a directory: 'x'; remove what is in the way and try again",
+            ),
             (ValueError("a\n  b"), "hub x: ValueError: a b; try again"),
-            (RuntimeError("x" * 5000), f"hub x: RuntimeError: {'x' * 300}; try again"),
+            (RuntimeError("x" * 5000), f"hub x: RuntimeError: {'x' * 586}; try again"),
             (KeyError("type"), "hub x: KeyError: 'type'; try again"),
             (LocalEntryNotFoundError("not here."), "hub x: LocalEntryNotFoundError: not here; try again"),
         ],
@@ -154,6 +185,15 @@ class TestTranslation:
             raise error
         assert str(caught.value) == message
         assert caught.value.__cause__ is error
+
+    def test_what_the_caller_was_at_stays_its_own(self) -> None:
+        trouble = ConnectionError("the caller's own trouble")
+        try:
+            raise trouble
+        except ConnectionError:
+            with pytest.raises(TransferError) as caught, hub_errors("hub x", "", None):
+                int("x")
+        assert caught.value.__context__ is trouble
 
     def test_the_way_out(self) -> None:
         with pytest.raises(TransferError, match=r"try again, or walk$"), hub_errors("hub x", "or walk", None):

@@ -1,5 +1,6 @@
 """Which cache of a repository is opened, and transfers that go wrong."""
 
+import errno
 import json
 import logging
 import shutil
@@ -13,13 +14,16 @@ from memxlnet import configure_memory_tokens, verify
 from memxlnet.errors import (
     AmbiguousCacheError,
     CacheDamagedError,
+    CacheDirectoryError,
     CacheMismatchError,
     CacheNotFoundError,
     SettingsError,
     SourceError,
+    SourceNotFoundError,
     TransferError,
 )
 from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.remote.hub import HubRepository
 from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
@@ -82,8 +86,14 @@ class TestChoice:
         write_json_lines(source, ROWS[:2])
         with pytest.raises(CacheMismatchError, match=r"source\.sha256"):
             load_dataset_from_hub(REPO, "test", tmp_path / "theirs", dataset_name=source)
-        source.unlink()  # by its name then
-        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", dataset_name=source))
+
+    def test_a_file_that_is_not_there_is_no_name(
+        self, hub: HubServer, sent: Path, source: Path, tmp_path: Path
+    ) -> None:
+        for missing in (tmp_path / "typo" / source.name, "questions.json"):
+            with pytest.raises(SourceNotFoundError):
+                load_dataset_from_hub(REPO, "test", tmp_path / "theirs", dataset_name=missing)
+        assert hub.requests == []
 
     def test_none_of_the_split(self, sent: Path, tmp_path: Path) -> None:
         with pytest.raises(CacheNotFoundError) as caught:
@@ -229,6 +239,36 @@ class TestTransfers:
         with pytest.raises(TransferError, match="expected room for"):
             load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
 
+    def test_a_disk_that_becomes_full(self, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        download = HubRepository.download
+
+        def fail(self: HubRepository, files: Any, *arguments: Any, **options: Any) -> Path:
+            if len(files) > 1:
+                with self.errors():
+                    raise OSError(errno.ENOSPC, "No space left on device")
+            return download(self, files, *arguments, **options)
+
+        monkeypatch.setattr(HubRepository, "download", fail)
+        with pytest.raises(TransferError, match=rf"hub {REPO}: .*No space left on device; make room and try again"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+
+    def test_a_file_in_the_place_of_the_staging(self, sent: Path, tmp_path: Path) -> None:
+        (tmp_path / "theirs").mkdir()
+        (tmp_path / "theirs" / f".arriving-{sent.name}").write_text("a file")
+        with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+
+    def test_a_directory_in_the_place_of_a_file(self, sent: Path, tmp_path: Path) -> None:
+        (tmp_path / "theirs" / f".arriving-{sent.name}" / "tokenizer.json" / "x").mkdir(parents=True)
+        with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+
+    def test_what_lies_in_its_place_stays(self, sent: Path, tmp_path: Path) -> None:
+        (tmp_path / "theirs" / sent.name / "mine").mkdir(parents=True)
+        with pytest.raises(CacheDirectoryError, match="found a directory without manifest"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        assert (tmp_path / "theirs" / sent.name / "mine").is_dir()
+
     def test_all_files_are_of_one_commit(
         self, hub: HubServer, sent: Path, source: Path, tokenizer: Any, tmp_path: Path
     ) -> None:
@@ -307,6 +347,14 @@ class TestStrangeRepositories:
         raw = hub.repos[REPO].files[path]
         hub.repos[REPO].change(path, forged(raw.replace(b'"tokenizer.json"', json.dumps(name).encode())))
         with pytest.raises(CacheDamagedError, match="expected a plain file name"):
+            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+
+    def test_a_file_that_is_named_twice(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
+        path = f"{sent.name}/manifest.json"
+        content = json.loads(hub.repos[REPO].files[path])
+        content["files"].append(content["files"][0])
+        hub.repos[REPO].change(path, forged(json.dumps(content).encode()))
+        with pytest.raises(CacheDamagedError, match=r"expected each name once.*; send the cache anew"):
             load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
 
     @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=short)

@@ -228,6 +228,19 @@ def test_a_damaged_cache_is_not_sent(hub: HubServer, ours: Path) -> None:
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "features-00000.arrow", "manifest.json"])
+def test_a_file_that_changes_while_it_is_sent_is_told(hub: HubServer, ours: Path, name: str) -> None:
+    def alter(repo: Repo) -> None:
+        content = (ours / name).read_bytes()
+        (ours / name).unlink()
+        (ours / name).write_bytes(content)
+
+    hub.before_commit = alter
+    with pytest.raises(TransferError, match=f"{name}: expected it to stay while it is sent, found another file there"):
+        send(ours)
+    assert f"{ours.name}/manifest.json" not in hub.repos[REPO].files
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

@@ -94,8 +94,9 @@ def test_a_manifest_that_cannot_be_read_is_told(
 ) -> None:
     path = place / "manifest.json"
     path.write_bytes(alter(path.read_bytes()))
-    with pytest.raises(kind, match=f"place/manifest.json: .*{text}.*send the cache anew with replace=True"):
+    with pytest.raises(kind, match=f"place/manifest.json: .*{text}.*; .*send the cache anew") as caught:
         fetch(place)
+    assert "delete the cache directory" not in str(caught.value)
     assert not (place.parent / "here").exists()
 
 
@@ -133,6 +134,7 @@ def test_a_file_that_is_called_like_the_manifest_harms_nothing(place: Path) -> N
 def test_a_name_and_split_never_leave_the_cache_directory(place: Path) -> None:
     def rename(content: dict[str, Any]) -> None:
         content["name"], content["split"] = "../../evil", "/etc"
+        content["fields"]["split"] = "/etc"
 
     seal(place, rename)
     fetched = fetch(place)
@@ -142,9 +144,25 @@ def test_a_name_and_split_never_leave_the_cache_directory(place: Path) -> None:
 def test_files_that_make_up_no_cache_are_not_published(place: Path) -> None:
     (place / "features-00000.arrow").write_bytes((place / "features-00001.arrow").read_bytes())
     seal(place)
-    with pytest.raises(CacheDamagedError, match=r"features-00000.arrow"):
+    with pytest.raises(CacheDamagedError, match=rf"^file://{place}/features-00000.arrow: .*; send the cache anew$"):
         fetch(place)
     assert nothing_is_published(place)
+
+
+def test_a_file_that_is_named_twice_is_told(place: Path) -> None:
+    rewrite(place, lambda content: content["files"].append(content["files"][0]))
+    with pytest.raises(CacheDamagedError, match="expected each name once"):
+        fetch(place)
+
+
+def test_what_lies_in_its_place_stays_unless_it_shall_go(place: Path, cache: Path) -> None:
+    mine = place.parent / "here" / cache.name
+    mine.mkdir(parents=True)
+    (mine / "notes.txt").write_text("mine")
+    with pytest.raises(CacheDirectoryError, match=r"found a directory without manifest; .*with replace=True"):
+        fetch(place)
+    assert files_of(mine) == {"notes.txt": b"mine"}
+    assert files_of(fetch(place, replace=True)) == files_of(cache)
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

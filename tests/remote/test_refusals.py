@@ -1,5 +1,6 @@
 """Stores that refuse, fail or lack what is asked for: told in our words, with the cause, and never a credential."""
 
+import errno
 import logging
 import pickle
 import traceback
@@ -66,6 +67,39 @@ def test_options_that_the_file_system_refuses_are_told(transfer: Transfer, monke
     monkeypatch.setattr(Refusing, "__init__", refuse)
     with pytest.raises(SettingsError, match=r"^storage_options: expected options of refusing://, .*unknown: \*\*\*"):
         transfer("refusing://some/where", storage_options={"secret": "geheimnis"})
+
+
+@pytest.mark.parametrize("wrong", [{"bogus": 1}, {"client_kwargs": {"no_such": 1}}])
+def test_options_that_are_refused_when_they_are_used_are_told(
+    transfer: Transfer, bucket: Bucket, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(SettingsError, match=r"^storage_options: expected options of s3://, .*(bogus|no_such)"):
+        transfer(bucket.url, storage_options=bucket.options(**wrong))
+
+
+def test_other_errors_of_that_kind_are_none_of_the_options(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+        raise TypeError("broken")
+
+    push(cache, "refusing://some/where")
+    with monkeypatch.context() as patched:
+        patched.setattr(Refusing, "_open", fail)  # behind the first use
+        with pytest.raises(TransferError, match="TypeError: broken"):
+            pull("refusing://some/where", tmp_path, storage_options={"x": 1})
+    monkeypatch.setattr(Refusing, "info", fail)
+    with pytest.raises(TransferError, match="TypeError: broken"):
+        pull("refusing://some/where", tmp_path)
+
+
+def test_a_full_disk_over_there_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.put_file", fail)
+    with pytest.raises(TransferError, match="No space left on device; make room and try again"):
+        push(cache, f"file://{tmp_path}/place")
 
 
 def test_a_file_system_that_cannot_be_opened_is_told(transfer: Transfer) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import shutil
+import ssl
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from memxlnet.errors import (
     CacheMismatchError,
     TransferError,
 )
-from memxlnet.store.arrival import Arrival
+from memxlnet.store.arrival import Arrival, disk_way_out
 from memxlnet.store.builder_lock import is_held, lock_path
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import file_digest
@@ -147,11 +148,85 @@ def test_what_lies_there_wrong_is_fetched_again(near: Path, far: Path, damage: s
 def test_a_published_one_is_found_only_where_it_is_the_same(near: Path, far: Path, tmp_path: Path) -> None:
     other = publish(OTHER, tmp_path / "other", [1], split="other").directory
     fetch(near, other).rename(near / NAME)
-    assert arrive(near, far).find() is None
+    with pytest.raises(CacheMismatchError, match=r"expected the cache of far://away .* choose another cache_dir"):
+        arrive(near, far).find()
     shutil.rmtree(near / NAME)
     (fetch(near, far) / "tokenizer.json").unlink()
     with pytest.raises(CacheDamagedError, match=r"tokenizer\.json"):
         arrive(near, far).find()
+
+
+def obtain(near: Path, far: Path, **options: Any) -> Path:
+    arrival = arrive(near, far)
+
+    def bring_all() -> None:
+        for record in arrival.missing():
+            bring(arrival, far, record)
+
+    return arrival.obtain(bring_all, **options)
+
+
+def test_another_cache_of_the_same_name_stays_unless_it_shall_go(near: Path, far: Path, tmp_path: Path) -> None:
+    """Sixteen digits of two fingerprints are equal."""
+    other = publish(OTHER, tmp_path / "other", [1], split="other").directory
+    kept = files_of(fetch(near, other).rename(near / NAME))
+    with pytest.raises(CacheMismatchError, match="or this"):
+        obtain(near, far, way_out="or this")
+    assert files_of(near / NAME) == kept
+    assert files_of(obtain(near, far, replace=True)) == files_of(far)
+
+
+@pytest.mark.parametrize(
+    ("lay", "found"),
+    [
+        (lambda place: (place / "folder").mkdir(parents=True), "a directory without manifest"),
+        (lambda place: place.write_text("mine"), "what is no directory"),
+        (lambda place: place.symlink_to("nowhere"), "what is no directory"),
+    ],
+)
+def test_what_is_no_cache_stays_unless_it_shall_go(near: Path, far: Path, lay: Any, found: str) -> None:
+    near.mkdir()
+    lay(near / NAME)
+    before = (near / NAME).lstat()
+    with pytest.raises(CacheDirectoryError, match=f"{NAME}: expected a cache or nothing, found {found}; move it away"):
+        obtain(near, far)
+    assert (near / NAME).lstat() == before
+    assert names(near) == [NAME]
+    assert files_of(obtain(near, far, replace=True)) == files_of(far)
+
+
+def test_a_place_that_cannot_be_read_is_not_taken_for_nothing(
+    near: Path, far: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (near / NAME).mkdir(parents=True)
+
+    def fail(_: Path) -> Iterator[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(CacheDirectoryError, match="cannot be read: Permission denied; restore access"):
+        obtain(near, far)
+
+
+def test_a_manifest_that_cannot_be_read_is_not_taken_for_nothing(near: Path, far: Path) -> None:
+    (near / NAME / "manifest.json").mkdir(parents=True)
+    with pytest.raises(CacheDirectoryError, match="Is a directory"):
+        obtain(near, far)
+    assert names(near / NAME) == ["manifest.json"]
+
+
+def test_an_empty_directory_is_nothing(near: Path, far: Path) -> None:
+    (near / NAME).mkdir(parents=True)
+    assert files_of(obtain(near, far)) == files_of(far)
+
+
+def test_what_was_accepted_is_not_read_again(near: Path, far: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrival = arrive(near, far)
+    with arrival.lock():
+        for record in arrival.missing():
+            bring(arrival, far, record)
+        monkeypatch.setattr("memxlnet.store.arrival.file_digest", None)
+        assert arrival.missing() == []
 
 
 # --- what is wrong
@@ -219,8 +294,10 @@ def test_files_that_do_not_make_up_a_cache_are_not_published(near: Path, far: Pa
     record = type(shard)(name, (swapped / name).stat().st_size, file_digest(swapped / name), 0, shard.row_stop)
     manifest.tables["features"] = type(table)(table.rows, table.batch_rows, (record,))
     (swapped / "manifest.json").write_bytes(manifest.encode())
-    with pytest.raises(CacheDamagedError, match="not the file that the manifest names"):
+    with pytest.raises(CacheDamagedError, match="not the file that the manifest names") as caught:
         fetch(near, swapped)
+    assert str(caught.value).startswith(f"far://away/{name}: ")
+    assert str(caught.value).endswith("; send the cache anew")
     assert list(find_caches(near)) == []
     assert [each.kind for each in find_leftovers(near)] == ["arrival"]
     # What is left of it does not spoil the next transfer.
@@ -275,7 +352,34 @@ def test_a_file_that_cannot_be_read_is_told(near: Path, far: Path, monkeypatch: 
         bring(arrival, far, arrival.missing()[0])
         monkeypatch.setattr("memxlnet.store.arrival.file_digest", fail)
         with pytest.raises(TransferError, match="cannot be read: Permission denied; remove it"):
-            arrival.missing()
+            arrive(near, far).missing()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), TransferError, "No space left .*: make room and fetch it again"),
+        (IsADirectoryError(errno.EISDIR, "Is a directory"), TransferError, "remove what is in the way and fetch"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), TransferError, "look after the disk and fetch it again"),
+        (OSError(errno.EROFS, "Read-only"), CacheDirectoryError, "restore access, or choose another cache_dir"),
+    ],
+)
+def test_errors_of_the_disk_are_told(near: Path, far: Path, error: OSError, kind: type[Exception], text: str) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(kind, match=f"{NAME}: cannot be written: .*{text}") as caught:
+        arrive(near, far).obtain(fail)
+    assert caught.value.__cause__ is error
+
+
+def test_only_errors_of_the_disk_have_a_way_out_there() -> None:
+    assert disk_way_out(OSError(errno.ENOSPC, "full")) == "make room"
+    assert disk_way_out(PermissionError(errno.EPERM, "no")) == "restore access"
+    # The number is that of another list.
+    assert disk_way_out(ssl.SSLError(errno.EPERM, "certificate")) is None
+    assert disk_way_out(ConnectionResetError(errno.ECONNRESET, "reset")) is None
+    assert disk_way_out(ValueError("x")) is None
 
 
 def test_a_cache_directory_that_cannot_be_one(far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
