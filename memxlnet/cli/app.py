@@ -92,8 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.Abort as end:
-        click.echo("memxlnet: aborted", err=True)
-        return EXIT_INTERRUPTED if isinstance(end.__context__, KeyboardInterrupt) else EXIT_ERROR
+        interrupted = isinstance(end.__context__, KeyboardInterrupt)
+        click.echo(f"memxlnet: {'interrupted' if interrupted else 'aborted'}", err=True)
+        return EXIT_INTERRUPTED if interrupted else EXIT_ERROR
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -124,8 +125,8 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
         names: The option of each parameter of the library.
     """
     for name, option in names.items():
-        message = re.sub(rf"\b{name}=True\b", option, message)
-        message = re.sub(rf"\b{name}=(['\"]?)([\w.-]+)\1", rf"{option} \2", message)
+        message = _outside_quotes(rf"\b{name}=True\b", option, message)
+        message = _outside_quotes(rf"\b{name}=(['\"]?)(?P<value>[\w.-]+)\1", rf"{option} \g<value>", message)
         # A name without an underscore is a word like any other, but where a message begins with it.
         pattern = rf"(?<![\w/.-]){name}(?![\w/.-])" if "_" in name else rf"^{name}(?=:)"
         message = _outside_quotes(pattern, option, message)
@@ -135,5 +136,10 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
 
 def _outside_quotes(pattern: str, replacement: str, message: str) -> str:
     """Replace what is no data: ids, names and texts are quoted."""
-    parts = re.split(r"""('[^']*'|"[^"]*")""", message)
-    return "".join(part if number % 2 else re.sub(pattern, replacement, part) for number, part in enumerate(parts))
+
+    def replaced(found: re.Match[str]) -> str:
+        return found[0] if found["quoted"] else found.expand(replacement)
+
+    # An apostrophe within a word begins no quote, and one behind a backslash ends none.
+    quoted = r"""(?<!\w)(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    return re.sub(rf"{pattern}|{quoted}", replaced, message)

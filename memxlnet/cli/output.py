@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from memxlnet.store.manifest import Manifest
     from memxlnet.store.writer import BuildSummary
 
+_LEAST_WIDTH = 9
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -42,15 +44,23 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
         for row in (columns, *rows):
             click.echo("\t".join(_one_line(value) for value in row))
         return
+    # As text: in a string rich would find markup and emoji.
+    cells = [[Text(_one_line(value)) for value in row] for row in rows]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    least_width = -1
     for number, name in enumerate(columns):
         justify: Any = "right" if name in set(numbers) else "left"
-        # The first column names the row, and shall stay whole to be copied.
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=not number)
-    for row in rows:
-        # As text: in a string rich would find markup and emoji.
-        table.add_row(*(Text(_one_line(value)) for value in row))
-    Console(highlight=False).print(table)
+        # The first column names the row, and shall stay whole to be copied; the others may fold, but not to nothing.
+        longest = max(len(name), *(row[number].cell_len for row in cells)) if cells else len(name)
+        least = min(longest, _LEAST_WIDTH) if number else longest
+        table.add_column(name, justify=justify, overflow="fold", no_wrap=not number, min_width=least)
+        least_width += least + 3
+    for row in cells:
+        table.add_row(*row)
+    console = Console(highlight=False)
+    # Where that does not fit, the table is wider than the terminal: rich would leave out what is at its end.
+    console.width = max(console.width, least_width)
+    console.print(table)
 
 
 def print_fields(fields: Mapping[str, object]) -> None:

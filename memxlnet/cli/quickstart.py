@@ -29,7 +29,7 @@ def command(
     batch_size: int,
 ) -> None:
     """Build a cache of the bundled sample, load it lazily, iterate it, and print a summary."""
-    name = tokenizer or str(sample_tokenizer_directory())
+    name = str(sample_tokenizer_directory()) if tokenizer is None else tokenizer
     if cache_dir is not None:
         _run(name, cache_dir, max_seq_length, doc_stride, memory_tokens, batch_size)
         return

@@ -1,5 +1,6 @@
 """Tokenizers by name or directory."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,11 @@ def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     # transformers takes seconds to load: only now is it needed.
     from transformers import AutoTokenizer, XLNetTokenizerFast
 
-    directory = Path(name).expanduser()
+    # Path.expanduser raises where there is no such user.
+    directory = Path(os.path.expanduser(name))  # noqa: PTH111
+    is_directory = bool(name) and directory.is_dir()
     kind = AutoTokenizer
-    if directory.is_dir():
+    if is_directory:
         if not any((directory / file).is_file() for file in _VOCABULARIES):
             # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
             raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
@@ -44,7 +47,7 @@ def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     elif not name or name[0] in "./~":
         raise TokenizerError(f"tokenizer: expected a directory or a name on the Hub, found no directory {name!r}")
     try:
-        tokenizer = kind.from_pretrained(directory if directory.is_dir() else name)
+        tokenizer = kind.from_pretrained(directory if is_directory else name)
     except Exception as error:
         raise TokenizerError(f"tokenizer: {name!r} cannot be loaded: {error}") from error
     if memory_tokens:

@@ -17,7 +17,7 @@ def put_in_place(staging: Path, final: Path) -> None:
         final.rename(retired)
     staging.rename(final)
     sync(final.parent)
-    shutil.rmtree(retired, ignore_errors=True)
+    _remove(retired)
 
 
 def take_away(directory: Path) -> None:
@@ -25,4 +25,11 @@ def take_away(directory: Path) -> None:
     retired = retired_path(directory.parent, directory.name)
     with contextlib.suppress(FileNotFoundError):
         directory.rename(retired)
+        _remove(retired)
+
+
+def _remove(retired: Path) -> None:
+    if retired.is_dir() and not retired.is_symlink():
         shutil.rmtree(retired, ignore_errors=True)
+    else:  # what was in the way was no directory
+        retired.unlink(missing_ok=True)

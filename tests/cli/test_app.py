@@ -17,7 +17,7 @@ import pytest
 from memxlnet import __version__
 from memxlnet.cli import app
 from memxlnet.cli.app import COMMANDS, in_options, main
-from tests.cli.helpers import Caches, Told, error, usage_error
+from tests.cli.helpers import Caches, Told, copy_of, error, usage_error
 from tests.support import ROOT
 
 Run = Callable[..., Told]
@@ -33,9 +33,9 @@ def command(name: str) -> click.Command:
 
 
 def in_a_process(
-    *arguments: object, env: Mapping[str, str] | None = None, encoding: str = "utf-8"
+    *arguments: object, env: Mapping[str, str] | None = None, encoding: str = "utf-8", module: str = "memxlnet.cli"
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", "-m", "memxlnet.cli", *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-m", module, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=env, encoding=encoding, capture_output=True, timeout=100, check=False)
 
 
@@ -203,6 +203,14 @@ def test_a_command_loads_only_what_it_needs(caches: Caches, arguments: list[str]
         ("my_max_seq_length, max_seq_length_2", "my_max_seq_length, max_seq_length_2"),
         ("max_seq_length-5.json", "max_seq_length-5.json"),
         ("resample: x", "resample: x"),
+        # Data, which is quoted.
+        ("example 'max_seq_length': max_seq_length", "example 'max_seq_length': --max-seq-length"),
+        ("example 'max_seq_length=5' num_workers=5", "example 'max_seq_length=5' --workers 5"),
+        ("found 'rebuild=True'; pass rebuild=True", "found 'rebuild=True'; pass --rebuild"),
+        ('example "it\'s doc_stride", doc_stride', 'example "it\'s doc_stride", --doc-stride'),
+        ("example 'a\\'\" doc_stride' of doc_stride", "example 'a\\'\" doc_stride' of --doc-stride"),
+        ("the source's example 'doc_stride' of doc_stride", "the source's example 'doc_stride' of --doc-stride"),
+        ("found 'x (or None for all)' (or None for all)", "found 'x (or None for all)'"),
     ],
 )
 def test_errors_name_options(message: str, expected: str) -> None:
@@ -229,12 +237,21 @@ def test_an_error_shows_no_control_characters(run: Run, tmp_path: Path) -> None:
     assert error(run("info", name)) == f"{tmp_path}/x\\x1b[31m\\x9b\\x07: expected the directory of a cache, found none"
 
 
+def abort_after(cause: BaseException) -> click.Abort:
+    """As click ends a question: instead of what was raised in it."""
+    abort = click.Abort()
+    abort.__context__ = cause
+    return abort
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "told"),
     [
         (OSError(28, "No space left on device"), 1, "memxlnet: error: [Errno 28] No space left on device"),
-        (KeyboardInterrupt(), 130, "memxlnet: interrupted; what is finished is kept"),
+        (KeyboardInterrupt(), 130, "memxlnet: interrupted"),
         (click.Abort(), 1, "memxlnet: aborted"),
+        (abort_after(EOFError()), 1, "memxlnet: aborted"),
+        (abort_after(KeyboardInterrupt()), 130, "memxlnet: interrupted"),
         (BrokenPipeError(), 1, ""),
         (click.ClickException("no"), 1, "Error: no"),
     ],
@@ -285,14 +302,17 @@ def test_verbose_lasts_as_long_as_the_command(run: Run, caches: Caches, caplog: 
 # --- in a process of its own
 
 
-def test_runs_as_a_module_and_its_exit_code_is_that_of_the_process(caches: Caches, tmp_path: Path) -> None:
-    done = in_a_process("info", caches.plain)
+@pytest.mark.parametrize("module", ["memxlnet", "memxlnet.cli"])
+def test_runs_as_a_module_and_its_exit_code_is_that_of_the_process(caches: Caches, tmp_path: Path, module: str) -> None:
+    done = in_a_process("info", caches.plain, module=module)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"cache\t{caches.plain}\n")
-    done = in_a_process("info", tmp_path)
+    done = in_a_process("info", tmp_path, module=module)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"memxlnet: error: {tmp_path}: expected a cache, found no manifest.json in it\n"
-    assert in_a_process("info").returncode == 2
+    done = in_a_process("info", module=module)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: memxlnet info ")
 
 
 @pytest.mark.parametrize("arguments", [["info"], ["show", "--no-tokens"], ["show", "--json"]])
@@ -324,14 +344,13 @@ def test_without_any_output_it_works_all_the_same(caches: Caches) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
-def test_an_output_of_any_encoding(caches: Caches, encoding: str) -> None:
+def test_an_output_of_any_encoding(caches: Caches, tmp_path: Path, encoding: str) -> None:
+    copied = copy_of(caches.plain, tmp_path).rename(tmp_path / "dök 中文")
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    done = in_a_process("show", caches.plain, "--id", "dök-2", env=environment, encoding=encoding)
+    done = in_a_process("info", copied, env=environment, encoding=encoding)
     assert (done.returncode, done.stderr) == (0, "")
-    shown = Told(0, done.stdout, "").section("context")[0][0]
-    assert ("中文" in shown, "\\u4e2d\\u6587" in shown) == (encoding == "utf-8", encoding != "utf-8")
-    done = in_a_process("show", caches.plain, "--id", "dök-2", "--json", env=environment, encoding=encoding)
-    assert json.loads(done.stdout)["example_id"] == "dök-2"
+    name = "dök 中文" if encoding == "utf-8" else "dök \\u4e2d\\u6587"
+    assert Told(0, done.stdout, "").fields["cache"] == f"{tmp_path}/{name}"
 
 
 def test_an_output_that_is_full_is_told(caches: Caches) -> None:

@@ -20,7 +20,7 @@ from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.manifest import read_manifest
 from memxlnet.store.removal import find_leftovers
 from memxlnet.store.writer import CacheWriter
-from tests.cli.helpers import Caches, Told, error, files_of, usage_error
+from tests.cli.helpers import Caches, Told, change_manifest, error, files_of, usage_error
 from tests.load.helpers import oracle_rows, sample_tokenizer, varied_examples
 from tests.support import example, long_examples, write_json_lines
 
@@ -29,7 +29,7 @@ Run = Callable[..., Told]
 TOKENIZER = ("--tokenizer", sample_tokenizer_directory())
 SMALL = ("--max-seq-length", 64, "--doc-stride", 16)
 TOLD = [
-    *("cache", "segments", "documents", "contexts", "bytes"),
+    *("cache", "built", "segments", "documents", "contexts", "bytes"),
     *("answers exact", "answers repaired", "answers dropped", "answers unanswerable", "answers in no segment"),
     *("examples dropped", "seconds"),
 ]
@@ -91,7 +91,7 @@ def test_a_file_of_every_kind_becomes_the_same_cache(run: Run, tmp_path: Path, c
     assert [row["input_ids"].tolist() for row in dataset] == [row["input_ids"] for row in expected]
     assert dataset.directory.parent == cache_dir
     assert dataset.manifest.split == "train"
-    assert [int(told.fields[name]) for name in TOLD[1:5]] == [
+    assert [int(told.fields[name]) for name in TOLD[2:6]] == [
         len(expected),
         len(rows),
         len({row["context"] for row in rows}),
@@ -109,6 +109,7 @@ def test_the_counts_as_json(run: Run, source: Path, cache_dir: Path) -> None:
     assert list(told.json) == [name.replace(" ", "_") for name in TOLD]
     manifest = read_manifest(only_cache(cache_dir))
     assert told.json["cache"] == str(only_cache(cache_dir))
+    assert told.json["built"] is True
     assert told.json["segments"] == manifest.tables["features"].rows
     assert told.json["documents"] == told.json["contexts"] == 9
     assert (told.json["answers_exact"], told.json["answers_unanswerable"]) == (6, 3)
@@ -244,7 +245,10 @@ def test_a_second_call_finds_the_cache_and_looks_at_nothing_else(
     second = run(*arguments)
     assert (second.code, second.err) == (0, "")
     assert files_of(cache_dir) == before
-    assert {**second.fields, "seconds": ""} == {**first.fields, "seconds": ""}
+    assert (first.fields["built"], second.fields["built"]) == ("yes", "no, it was there")
+    same = {"seconds": "", "built": ""}
+    assert {**second.fields, **same} == {**first.fields, **same}
+    assert run(*arguments, "--json").json["built"] is False
 
 
 def test_a_rebuild_makes_new_files_with_the_same_bytes(run: Run, source: Path, cache_dir: Path) -> None:
@@ -252,7 +256,7 @@ def test_a_rebuild_makes_new_files_with_the_same_bytes(run: Run, source: Path, c
     assert run(*arguments).code == 0
     before, manifest = files_of(only_cache(cache_dir)), read_manifest(only_cache(cache_dir))
     told = run(*arguments, "--rebuild")
-    assert told.code == 0
+    assert (told.code, told.fields["built"]) == (0, "yes")
     assert "estimate: 9 examples" in told.err
     after = files_of(only_cache(cache_dir))
     assert after.keys() == before.keys()
@@ -266,9 +270,36 @@ def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, ca
     (only_cache(cache_dir) / "features-00000.arrow").write_bytes(b"short")
     message = error(run(*arguments))
     assert "features-00000.arrow" in message
-    assert message.endswith("; pass --rebuild to build it anew")
+    assert message.endswith("; or pass --rebuild to build it anew")
     assert run(*arguments, "--rebuild").code == 0
     CacheDataset(only_cache(cache_dir))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [("cut", "expected JSON"), ("altered", "expected content with"), ("unreadable", "be read: ")]
+)
+@pytest.mark.parametrize("options", [[], ["--estimate"]])
+def test_a_cache_with_a_damaged_manifest_is_not_built_anew_in_silence(
+    run: Run, source: Path, cache_dir: Path, damage: str, message: str, options: list[str]
+) -> None:
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
+    assert run(*arguments).code == 0
+    manifest = only_cache(cache_dir) / "manifest.json"
+    whole = read_manifest(manifest.parent)
+    if damage == "altered":
+        change_manifest(manifest.parent, dropped_examples=7)
+    else:
+        manifest.unlink()
+        # Whoever runs the tests may read every file, but not a directory.
+        manifest.write_text("{") if damage == "cut" else manifest.mkdir()
+    before = files_of(cache_dir)
+    told = error(run(*arguments, *options))
+    assert told.startswith(f"{manifest}: ")
+    assert message in told
+    assert told.endswith("; or pass --rebuild to build it anew")
+    assert files_of(cache_dir) == before
+    assert run(*arguments, "--rebuild").code == 0
+    assert read_manifest(only_cache(cache_dir)) == whole
 
 
 def test_other_settings_make_another_cache(run: Run, source: Path, cache_dir: Path) -> None:
@@ -293,7 +324,7 @@ def test_an_interrupted_build_goes_on_with_its_chunks(
     monkeypatch.setattr(CacheWriter, "write_chunk", write)
     told = run(*arguments, cache_dir)
     assert (told.code, told.out) == (130, "")
-    assert told.err.splitlines()[1:] == ["memxlnet: interrupted; what is finished is kept"]
+    assert told.err.splitlines()[1:] == ["memxlnet: interrupted"]
     assert list(cache_dir.glob("[!.]*")) == []
     assert [each.kind for each in find_leftovers(cache_dir)] == ["build"]
     assert run(*arguments, cache_dir).code == 0
@@ -366,7 +397,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     assert estimate.startswith("estimate: 9 examples")
     assert message.startswith(f"memxlnet: error: {cache_dir}: expected room for about ")
     assert message.endswith(
-        "found 1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check begins all the same"
+        "1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check begins all the same"
     )
     assert not cache_dir.exists()
     assert run(*arguments, "--estimate").fields["free_bytes"] == "1000"
@@ -480,19 +511,28 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
         (["--split", ""], "--split: expected a non-empty string"),
         (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
         (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),
-        (["--tokenizer", ""], "--tokenizer: expected tokenizer.json or "),
-        (["--tokenizer", "no/such"], "tokenizer 'no/such': cannot be loaded: "),
+        (["--tokenizer", ""], "error: --tokenizer: expected a directory or a name on the Hub, found no directory ''"),
+        (["--tokenizer", "./no"], "error: --tokenizer: expected a directory or a name on the Hub, found no "),
+        (["--tokenizer", "no/such"], "error: --tokenizer: 'no/such' cannot be loaded: "),
     ],
 )
 def test_errors_name_options_and_no_parameters(
     run: Run, tmp_path: Path, cache_dir: Path, options: list[Any], message: str
 ) -> None:
     told = error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, "--cache-dir", cache_dir, *options))
-    assert message in told
+    assert message in f"error: {told}"
     names = {*EncodeSettings.__dataclass_fields__, *BuildSettings.__dataclass_fields__} - {"progress", "rebuild"}
     names |= {"cache_dir", "dataset_name", "config_name", "memory_num_tokens", "None"}
     assert [name for name in names if name in told] == []
     assert not cache_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["max_examples", "max_examples=5", "rebuild=True", "it's max_examples"])
+def test_an_id_is_no_parameter(run: Run, tmp_path: Path, cache_dir: Path, name: str) -> None:
+    source = write_json_lines(tmp_path / "x.jsonl", [example("Context.", "word " * 400, id=name)])
+    told = error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir))
+    assert f"example {name!r} " in told
+    assert "raise --max-seq-length" in told
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,11 @@ def test_it_tells_all_that_the_manifest_says(run: Run, caches: Caches, kind: str
     assert (source["kind"], source["format"], source["path"]) == ("file", "jsonl", str(caches.source))
     assert source["sha256"] == manifest.fields["source"]["sha256"]
     assert source["size"] == str(caches.source.stat().st_size)
+    statuses = ("exact", "repaired", "dropped", "unanswerable")
     assert list(pairs(told, "answers").items()) == [
-        *((status, str(manifest.alignment[status])) for status in ("exact", "repaired", "dropped", "unanswerable")),
-        ("in no segment whole", "0"),
-        ("examples without a document", "0"),
+        *((f"answers {status}", str(manifest.alignment[status])) for status in statuses),
+        ("answers in no segment", "0"),
+        ("examples dropped", "0"),
     ]
     tables = told.section("tables")
     assert tables[0] == ["table", "rows", "shards", "rows a batch", "size", "bytes a row"]
@@ -159,3 +160,51 @@ def test_many_caches_are_not_all_named(run: Run, caches: Caches, tmp_path: Path)
         (tmp_path / str(number)).mkdir()
         shutil.copy(caches.plain / "manifest.json", tmp_path / str(number))
     assert error(run("info", tmp_path)).endswith("found a directory of caches: 0, 1, 2, 3, 4, and 3 more; name one")
+
+
+# --- the mere name of a cache
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["info"], ["stats"], ["show", "0"], ["verify"], ["diff", "."], ["rm", "-y"], ["push", "file://{}/far"]],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("from_environment", [True, False])
+def test_every_command_finds_a_name_in_the_usual_directory(
+    run: Run,
+    caches: Caches,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    from_environment: bool,
+) -> None:
+    usual = tmp_path / ("elsewhere" if from_environment else "memxlnet-cache")
+    usual.mkdir()
+    cache = copy_of(caches.plain, usual)
+    monkeypatch.chdir(tmp_path)
+    if from_environment:
+        monkeypatch.setenv("MEMXLNET_CACHE_DIR", "elsewhere")
+    arguments = [argument.format(tmp_path) for argument in arguments]
+    told = call(run, arguments, Path(cache.name))
+    assert (told.code, told.err) == (0, "")
+    assert cache.exists() == (arguments[0] != "rm")
+    # Nothing else is looked up there: no path of several parts, and no name where a directory has it.
+    message = "expected the directory of a cache, found none"
+    assert error(run("info", "none")) == f"{tmp_path}/none: {message}"
+    path = f"{cache.name}/../{cache.name}"
+    assert error(run("info", path)) == f"{tmp_path}/{path}: {message}"
+    assert error(run("info", f"{tmp_path}/{cache.name}")) == f"{tmp_path}/{cache.name}: {message}"
+
+
+def test_what_lies_here_comes_before_the_usual_directory(
+    run: Run, caches: Caches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(caches.directory))
+    monkeypatch.chdir(tmp_path)
+    name = caches.plain.name
+    assert run("info", name).fields["cache"] == str(caches.plain)
+    assert run("info", name, "--json").json["cache"] == str(caches.plain)
+    copy_of(caches.memory, tmp_path).rename(tmp_path / name)
+    told = run("info", name).fields
+    assert (told["cache"], told["memory slots"]) == (str(tmp_path / name), str(MEMORY))

@@ -46,10 +46,26 @@ def test_long_names_stay_whole_where_the_output_is_piped(
 def test_json(run: Run, caches: Caches, tmp_path: Path) -> None:
     told = run("ls", caches.directory, "--json")
     assert told.code == 0
-    assert [[str(value) for value in entry.values()] for entry in told.json] == expected(caches)
-    assert [list(entry) for entry in told.json] == [COLUMNS] * 2
+    assert [[str(entry[name]) for name in COLUMNS] for entry in told.json] == expected(caches)
+    assert [entry["path"] for entry in told.json] == sorted(map(str, (caches.plain, caches.memory)))
+    assert [list(entry) for entry in told.json] == [[*COLUMNS, "path"]] * 2
     assert isinstance(told.json[0]["bytes"], int)
     assert run("ls", tmp_path, "--json").json == []
+
+
+def test_the_paths_of_json_are_whole_where_the_directory_is_not(
+    run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(caches.directory)
+    assert {entry["path"] for entry in run("ls", ".", "--json").json} == {str(caches.plain), str(caches.memory)}
+
+
+@pytest.mark.usefixtures("terminal")
+def test_names_stay_whole_on_a_narrow_terminal(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, _, *rows = [line.split() for line in click.unstyle(run("ls", caches.directory).out).splitlines() if line.strip()]
+    assert [line[0] for line in rows] == [entry[0] for entry in expected(caches)]
+    assert [line[1:-2] for line in rows] == [entry[1:-1] for entry in expected(caches)]
 
 
 @pytest.mark.usefixtures("terminal")
@@ -105,7 +121,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(caches: Caches, tmp_path: 
     assert done.returncode == 0
     told = {line.split(": ")[2].removesuffix("/manifest.json"): line for line in done.stderr.splitlines()}
     assert set(told) == {str(newer), str(damaged), str(altered)}
-    assert all(line.startswith("memxlnet.store.manifest: passed over: ") for line in told.values())
+    assert all(line.startswith("WARNING: passed over: ") for line in told.values())
     assert "expected schema_version 1, found 99; upgrade memxlnet to read it" in told[str(newer)]
     assert "expected JSON" in told[str(damaged)]
     assert "expected content with the checksum" in told[str(altered)]
@@ -114,7 +130,11 @@ def test_what_cannot_be_read_is_named_and_passed_over(caches: Caches, tmp_path: 
 @pytest.mark.parametrize("name", ["none", "file", "file/below", "x" * 300])
 def test_what_is_no_directory(run: Run, tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
-    assert str(tmp_path / name) in error(run("ls", tmp_path / name))
+    message = error(run("ls", tmp_path / name))
+    assert str(tmp_path / name) in message
+    if len(name) < 256:
+        found = "a file" if name == "file" else "none"
+        assert message == f"{tmp_path / name}: expected a directory of caches, found {found}"
 
 
 def test_a_name_that_is_no_text_is_shown_all_the_same(run: Run, caches: Caches, tmp_path: Path) -> None:

@@ -45,11 +45,23 @@ def test_a_table_for_a_person_is_aligned(capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.usefixtures("terminal")
 def test_a_narrow_terminal_loses_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
     name = "".join(chr(code) for code in range(ord("A"), ord("z")))
-    print_table(("name", "number"), [(name, 5)])
-    shown = "".join(capsys.readouterr().out.split())
-    assert all(character in shown for character in name)
+    for columns in (1, 20, 62, 70, 90):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        print_table(("name", "number", "text"), [(name, 12345, name), ("short", 5, "x")], ("number",))
+        header, _, first, *rest, last = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+        assert header == ["name", "number", "text"]
+        # The first column is not folded, so that it can be copied; the others are, where there is no room.
+        assert first[:2] == [name, "12,345"]
+        assert first[2] + "".join(part for (part,) in rest) == name
+        assert rest
+        assert last == ["short", "5", "x"]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_table_without_rows_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("name", "number"), [], ("number",))
+    assert capsys.readouterr().out.split()[:2] == ["name", "number"]
 
 
 def test_fields_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:

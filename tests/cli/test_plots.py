@@ -32,7 +32,7 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text()))
     assert "a $title$ of &lt;squad&gt;_v2" in drawn
     assert {"segments of a document", "documents", "documents in a group", "padding, % of lanes"} <= drawn
-    assert {"aligned", "grouped by length", "refilled lanes"} <= drawn
+    assert {"aligned", "grouped by length", "refilled"} <= drawn
 
 
 @pytest.mark.parametrize(

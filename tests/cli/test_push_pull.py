@@ -101,9 +101,17 @@ def test_errors_of_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -
     damaged = copy_of(caches.plain, near)
     (damaged / "tokenizer.json").unlink()
     message = error(run("pull", f"file://{caches.plain}", "--cache-dir", near))
-    assert message.endswith("or fetch it with --replace")
+    assert message.endswith("or put this one in its place with --replace")
     assert run("pull", f"file://{caches.plain}", "--cache-dir", near, "--replace").code == 0
     assert content(damaged) == content(caches.plain)
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "/no/address"])
+def test_an_address_that_is_none(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
+    message = f"URL: expected an address such as s3://bucket/cache, found {url!r}"
+    assert error(run("push", caches.plain, url)).startswith(message)
+    assert error(run("pull", url, "--cache-dir", tmp_path / "near")).startswith(message)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_usage(run: Run, caches: Caches) -> None:

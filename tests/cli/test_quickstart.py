@@ -1,8 +1,7 @@
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from memxlnet import __version__
@@ -11,7 +10,6 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.order import shuffled
 from memxlnet.sample import sample_tokenizer_directory
 from tests.load.helpers import oracle_rows, sample_tokenizer
-from tests.support import ROOT
 
 LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated"]
 
@@ -19,7 +17,7 @@ LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterate
 def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
     captured = capsys.readouterr()
     assert "error" not in captured.err
-    lines = {line.split()[0]: line for line in captured.out.splitlines()}
+    lines = dict(line.split("\t") for line in captured.out.splitlines())
     assert list(lines) == LINES
     return lines
 
@@ -31,7 +29,7 @@ def _numbers(line: str) -> list[float]:
 def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quickstart", "--cache-dir", str(tmp_path)]) == 0
     lines = _lines(capsys)
-    directory = Path(lines["cache"].split(maxsplit=1)[1])
+    directory = Path(lines["cache"])
     assert directory.parent == tmp_path
     dataset = CacheDataset(directory)
     counts = dataset.documents.num_segments
@@ -43,10 +41,18 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     assert in_all >= files
     assert a_segment == round(in_all / len(dataset))
     assert _numbers(lines["segments"]) == [round(len(dataset) / 96, 1), counts.max()]
-    assert lines["answers"].split(maxsplit=1)[1] == "0 dropped, 73 exact, 0 repaired, 23 unanswerable"
+    assert lines["answers"] == "0 dropped, 73 exact, 0 repaired, 23 unanswerable"
     assert _numbers(lines["vocabulary"]) == [2008, 4]
     assert _numbers(lines["iterated"])[:3] == [len(dataset), steps, 24]
     assert (dataset.manifest.max_seq_length, dataset.manifest.settings["doc_stride"]) == (128, 32)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["quickstart", "--cache-dir", str(tmp_path)]) == 0
+    lines = click.unstyle(capsys.readouterr().out).splitlines()
+    assert [line[:12] for line in lines] == [f"{name:12}" for name in LINES]
+    assert all(line[12:].strip() and "\t" not in line for line in lines)
 
 
 def test_a_cache_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -54,7 +60,7 @@ def test_a_cache_is_used_again(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for _ in range(2):
         assert main(["quickstart", "--cache-dir", str(tmp_path), "--memory-tokens", "0"]) == 0
         lines = _lines(capsys)
-        directory = Path(lines["cache"].split(maxsplit=1)[1])
+        directory = Path(lines["cache"])
         times = {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in directory.iterdir()}
         untimed = {name: re.sub(r" in [\d.]+ s$", "", line) for name, line in lines.items()}
         found.append((directory, times, untimed))
@@ -66,7 +72,7 @@ def test_all_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     options += ["--tokenizer", str(sample_tokenizer_directory()), "--verbose"]
     assert main(["quickstart", "--cache-dir", str(tmp_path), *options]) == 0
     lines = _lines(capsys)
-    dataset = CacheDataset(Path(lines["cache"].split(maxsplit=1)[1]))
+    dataset = CacheDataset(Path(lines["cache"]))
     examples = [
         {"id": item["example_id"], "question": item["question"], "context": item["context"], "answers": {"text": []}}
         for item in dataset[:]
@@ -79,7 +85,7 @@ def test_all_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quickstart", "--memory-tokens", "1"]) == 0
-    assert not Path(_lines(capsys)["cache"].split(maxsplit=1)[1]).exists()
+    assert not Path(_lines(capsys)["cache"]).exists()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +96,8 @@ def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str])
         (["--doc-stride", "120"], "--doc-stride: expected an overlap below 117"),
         (["--batch-size", "0"], "--batch-size: expected an integer above 0, found 0"),
         (["--memory-tokens", "-2"], "--memory-tokens: expected an integer of at least 0, found -2"),
-        (["--tokenizer", "no/such-tokenizer"], "tokenizer 'no/such-tokenizer': cannot be loaded"),
+        (["--tokenizer", "no/such-tokenizer"], "--tokenizer: 'no/such-tokenizer' cannot be loaded: "),
+        (["--tokenizer", ""], "--tokenizer: expected a directory or a name on the Hub, found no directory ''"),
     ],
 )
 def test_errors_are_told_on_standard_error(
@@ -121,7 +128,7 @@ def test_a_directory_without_a_tokenizer(
         (directory / "tokenizer.json").write_text(content)
     assert main(["quickstart", "--tokenizer", str(directory)]) == 1
     captured = capsys.readouterr()
-    assert captured.err.startswith(("memxlnet: error: --tokenizer", "memxlnet: error: tokenizer"))
+    assert captured.err.startswith("memxlnet: error: --tokenizer: ")
     assert str(directory) in captured.err
     assert captured.out == ""
 
@@ -139,10 +146,3 @@ def test_a_bad_option_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixt
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"memxlnet {__version__}\n"
-
-
-def test_runs_as_a_module() -> None:
-    command = [sys.executable, "-W", "error", "-m", "memxlnet.cli", "quickstart", "--max-seq-length", "4"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("memxlnet: error: --max-seq-length")

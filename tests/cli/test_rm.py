@@ -45,7 +45,8 @@ def names(directory: Path) -> list[str]:
 
 
 def shown(*paths: Path) -> str:
-    return "".join(f"{path}\t{shown_bytes(num_bytes(path))}\n" for path in paths)
+    """What is told of caches where the output is piped."""
+    return "".join(f"{path}\t{num_bytes(path)}\n" for path in paths)
 
 
 # --- asking
@@ -69,6 +70,25 @@ def test_no_answer_but_yes_removes(run: Run, both: list[Path], monkeypatch: pyte
     assert told.err.startswith("Remove? [y/N]: ")
     assert told.err.endswith("memxlnet: aborted\n")
     assert names(both[0].parent) == [path.name for path in both]
+
+
+def test_an_interruption_at_the_question_is_one(run: Run, both: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    answer(monkeypatch, "")
+    monkeypatch.setattr(sys.stdin, "readline", interrupt)
+    told = run("rm", both[0])
+    assert (told.code, told.out) == (130, shown(both[0]))
+    assert told.err.endswith("memxlnet: interrupted\n")
+    assert names(both[0].parent) == [path.name for path in both]
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_person_sees_sizes_with_units(run: Run, both: list[Path]) -> None:
+    expected = "".join(f"{path}\t{shown_bytes(num_bytes(path))}\n" for path in both)
+    assert run("rm", "-n", *both) == (0, expected, "")
+    assert expected.count(" kB\n") == 2
 
 
 def test_the_end_of_the_input_of_a_process_removes_nothing(both: list[Path]) -> None:
@@ -179,7 +199,7 @@ def test_leftovers_of_every_kind_go(run: Run, both: list[Path]) -> None:
     stray.touch()
     told = run("rm", "--leftovers", "--dry-run", cache_dir)
     assert (told.code, told.err) == (0, "")
-    assert sorted(told.out.splitlines()) == sorted([*(f"{path}\t1.5 kB" for path in left), f"{stray}\t0 B"])
+    assert sorted(told.out.splitlines()) == sorted([*(f"{path}\t1500" for path in left), f"{stray}\t0"])
     assert all(path.exists() for path in left)
     assert run("rm", "--leftovers", "-y", cache_dir).code == 0
     assert names(cache_dir) == [path.name for path in both]
@@ -194,15 +214,30 @@ def test_leftovers_that_are_in_use_stay(run: Run, both: list[Path]) -> None:
     assert all(path.exists() for path in left)
 
 
-def test_leftovers_need_a_directory_of_caches(run: Run, tmp_path: Path) -> None:
-    assert run("rm", "--leftovers", "-y", tmp_path / "none") == (0, "", "nothing to remove\n")
+@pytest.mark.parametrize("options", [["--leftovers"], ["--old"], ["--old", "--leftovers"]])
+def test_leftovers_and_old_ones_need_a_directory_of_caches(
+    run: Run, both: list[Path], tmp_path: Path, options: list[str]
+) -> None:
+    cache_dir = both[0].parent
+    leave(cache_dir, both[0].name)
     (tmp_path / "file").touch()
-    assert "file: cannot be read: Not a directory" in error(run("rm", "--leftovers", "-y", tmp_path / "file"))
+    before = sorted(tmp_path.rglob("*"))
+    for bad, found in (
+        (tmp_path / "none", "none"),
+        (tmp_path / "file", "a file"),
+        (both[0], "a cache; memxlnet info tells of it"),
+    ):
+        for paths in ([bad], [cache_dir, bad], [bad, cache_dir]):
+            told = error(run("rm", *options, "-y", *paths))
+            assert told == f"{bad}: expected a directory of caches, found {found}"
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "empty").mkdir()
+    assert run("rm", *options, "-y", tmp_path / "empty") == (0, "", "nothing to remove\n")
 
 
 def test_names_of_leftovers_show_no_control_characters(run: Run, tmp_path: Path) -> None:
     (tmp_path / ".retired-\x1b[31m.0123456789abcdef").mkdir()
-    assert run("rm", "--leftovers", "-n", tmp_path).out == f"{tmp_path}/.retired-\\x1b[31m.0123456789abcdef\t0 B\n"
+    assert run("rm", "--leftovers", "-n", tmp_path).out == f"{tmp_path}/.retired-\\x1b[31m.0123456789abcdef\t0\n"
 
 
 # --- caches of a source that has changed since

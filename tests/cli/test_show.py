@@ -192,6 +192,26 @@ def test_all_fields(run: Run, caches: Caches) -> None:
             assert repr(item["chosen_answer_text"]) in fields["answer"]
 
 
+def test_how_the_answer_was_found(run: Run, tokenizer: Any, tmp_path: Path) -> None:
+    context = "The river was born in Paris."
+    answers = {"exact": [("river", 4)], "repaired": [("river", 5)], "dropped": [("nowhere", 5)], "unanswerable": []}
+    rows = [example(context, answers=pairs, id=name) for name, pairs in answers.items()]
+    dataset = build(rows, tokenizer, tmp_path)
+    details = []
+    for row, status in enumerate(answers):
+        found = run("show", dataset.directory, row, "--json").json
+        detail = dataset.cache.documents.text("alignment_detail", row)
+        assert (found["alignment"], found["alignment_detail"]) == (status, detail)
+        told = run("show", dataset.directory, row, "--no-tokens").fields
+        assert told["alignment"] == (f"{status}: {detail}" if detail else status)
+        details.append(detail)
+    assert list(map(bool, details)) == [False, True, True, False]
+
+
+def test_the_help_tells_of_negative_rows(run: Run) -> None:
+    assert "memxlnet show CACHE -- -1" in " ".join(run("show", "--help").out.split())
+
+
 def test_json_holds_what_the_dataset_holds(run: Run, caches: Caches) -> None:
     dataset = CacheDataset(caches.memory)
     for row in range(0, len(dataset), 11):

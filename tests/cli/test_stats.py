@@ -13,9 +13,10 @@ from memxlnet.cli.stats import _binned
 from memxlnet.evaluate.ceiling import answer_ceiling
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.statistics import GROUP_SIZES, read_statistics
+from memxlnet.sample import sample_tokenizer_directory
 from tests.cli.helpers import Caches, Told, error
 from tests.load.helpers import sample_tokenizer, time_major
-from tests.support import build, example, long_examples
+from tests.support import build, example, long_examples, write_json_lines
 
 Run = Callable[..., Told]
 KINDS = ["plain", "memory", "sharded"]
@@ -64,7 +65,7 @@ def test_the_counts(run: Run, caches: Caches, kind: str) -> None:
     columns = dataset.gather(slice(None), ["attention_mask", "context_token_count"])
     tokens = int(columns["attention_mask"].sum())
     first = dict(told.lines[: told.lines.index([""])])
-    assert {name: first[name] for name in list(first)[:8]} == {
+    assert {name: first[name] for name in list(first)[:7]} == {
         "documents": str(len(lengths)),
         "segments": str(len(dataset)),
         "segments a document": f"{len(dataset) / len(lengths):.3f}",
@@ -72,12 +73,13 @@ def test_the_counts(run: Run, caches: Caches, kind: str) -> None:
         "tokens an epoch": str(tokens),
         "of them contexts'": str(int(columns["context_token_count"].sum())),
         "padding within rows": f"{1 - tokens / columns['attention_mask'].numel():.1%}",
-        "answers no segment holds": "0",
     }
     ceiling = answer_ceiling(dataset.directory)
-    assert list(first.items())[8:] == [
-        ("answers not found", str(ceiling.dropped)),
+    assert list(first.items())[7:] == [
+        ("answers dropped", str(ceiling.dropped)),
+        ("answers in no segment", "0"),
         ("answers cut by tokens", str(ceiling.inexact)),
+        ("examples dropped", "0"),
         ("best exact match", f"{ceiling.exact_match:.2f}"),
     ]
     # The cache recurs: there is no word of warning.
@@ -178,11 +180,55 @@ def test_a_person_sees_bars(run: Run, caches: Caches) -> None:
     assert "\t" not in told
 
 
+@pytest.mark.usefixtures("terminal")
+@pytest.mark.parametrize("columns", [38, 50, 70])
+def test_bars_fit_a_narrow_terminal(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = click.unstyle(run("stats", caches.plain).out)
+    lines = told.split("\nsegments per document\n")[1].split("\nanswers past")[0].splitlines()
+    bars = [line.split() for line in lines if line.strip()[:1].isdigit()]
+    assert max(len(bar[3]) for bar in bars if len(bar) == 4) == columns - 36
+    # Each is on one line with what it belongs to.
+    assert all(len(line.rstrip()) <= columns for line in lines if "time step of" not in line)
+    assert [line for line in lines if set(line.strip()) == {"#"}] == []
+
+
+def test_the_same_counts_have_one_name(run: Run, tmp_path: Path) -> None:
+    context = " ".join(f"word{number}" for number in range(100))
+    rows = [
+        example(context, answers=[(context[:300], 0)], id="longer than the overlap"),
+        *(example(context, answers=[("nowhere", 5)], id=f"dropped {number}") for number in range(2)),
+        *(example(context, answers=[("word5", 3)], id=f"repaired {number}") for number in range(3)),
+        *(example(context, id=f"unanswerable {number}") for number in range(4)),
+        *(example(context, "word " * 100, id=f"too long {number}") for number in range(5)),
+    ]
+    source = write_json_lines(tmp_path / "x.jsonl", rows)
+    arguments = ["--tokenizer", sample_tokenizer_directory(), "--max-seq-length", 64, "--doc-stride", 16]
+    built = run("build", source, *arguments, "--on-bad-example", "drop", "--cache-dir", tmp_path / "caches")
+    assert built.code == 0
+    expected = {
+        "answers exact": "1",
+        "answers repaired": "3",
+        "answers dropped": "2",
+        "answers unanswerable": "4",
+        "answers in no segment": "1",
+        "examples dropped": "5",
+    }
+    counted = ("answers ", "examples ")
+    assert {name: value for name, value in built.fields.items() if name.startswith(counted)} == expected
+    assert dict(run("info", built.fields["cache"]).section("answers")) == expected
+    stats = run("stats", built.fields["cache"]).fields
+    told = {name: value for name, value in stats.items() if name.startswith(counted)}
+    del told["answers cut by tokens"]
+    assert told == {name: expected[name] for name in told}
+    assert list(told) == ["answers dropped", "answers in no segment", "examples dropped"]
+
+
 def test_a_cache_in_which_almost_nothing_recurs(run: Run, tmp_path: Path) -> None:
     rows = [example("Short.", answers=[("Short", 0)], id=str(number)) for number in range(19)]
     few = build([*rows, *long_examples(1)], sample_tokenizer(), tmp_path / "few")
     last = run("stats", few.directory).out.splitlines()[-1]
-    assert last == f"Only 5.0% {HINT} Shorter rows (max_seq_length) or longer documents change that."
+    assert last == f"Only 5.0% {HINT} Shorter rows (--max-seq-length) or longer documents change that."
     more = build([*rows[:18], *long_examples(2)], sample_tokenizer(), tmp_path / "more")
     assert HINT not in run("stats", more.directory).out
 
@@ -206,7 +252,7 @@ def test_answers_that_cannot_be_reached(run: Run, tmp_path: Path) -> None:
         example(context, answers=[("ord5", context.index("word5") + 1)], id="within a token"),
     ]
     told = run("stats", build(rows, sample_tokenizer(), tmp_path).directory)
-    assert [told.fields[name] for name in ("answers no segment holds", "answers not found")] == ["1", "1"]
+    assert [told.fields[name] for name in ("answers in no segment", "answers dropped")] == ["1", "1"]
     wrong = 2 + int(told.fields["answers cut by tokens"])
     assert told.fields["best exact match"] == f"{100 * (4 - wrong) / 4:.2f}"
 

@@ -4,11 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from transformers import XLNetTokenizerFast
+from transformers import BertTokenizerFast, XLNetTokenizerFast
 
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import SettingsError, TokenizerError
 from memxlnet.sample import sample_tokenizer_directory
+from tests import styles
 from tests.support import XLNET, need_real_data
 
 
@@ -25,11 +26,62 @@ def test_memory_tokens_are_added() -> None:
         load_tokenizer(str(sample_tokenizer_directory()), -1)
 
 
-def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path) -> None:
-    directory = tmp_path / "my-XLNet-copy"
-    directory.mkdir()
+def vocabulary_in(directory: Path) -> Path:
+    """A directory of a vocabulary alone."""
+    directory.mkdir(parents=True)
     shutil.copy(sample_tokenizer_directory() / "tokenizer.json", directory)
+    return directory
+
+
+def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = vocabulary_in(tmp_path / "my-XLNet-copy")
     assert isinstance(load_tokenizer(str(directory)), XLNetTokenizerFast)
+    (tmp_path / "link").symlink_to(directory)
+    assert isinstance(load_tokenizer(str(tmp_path / "link")), XLNetTokenizerFast)
+    monkeypatch.chdir(directory)
+    for name in (".", "./", "../my-XLNet-copy"):
+        assert isinstance(load_tokenizer(name), XLNetTokenizerFast)
+    with pytest.raises(TokenizerError, match="found no directory ''"):
+        load_tokenizer("")
+
+
+def test_a_directory_whose_class_nothing_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = vocabulary_in(tmp_path / "xlnet" / "files")
+    (tmp_path / "xlnet-link").symlink_to(directory)
+    monkeypatch.chdir(directory)
+    for name in (str(directory), ".", str(tmp_path / "xlnet-link")):
+        message = (
+            f"^tokenizer: expected tokenizer_config.json or config.json in {Path(name)}, found none; XLNet's files "
+            "alone are known by 'xlnet' in the name of their directory, others by what save_pretrained writes$"
+        )
+        with pytest.raises(TokenizerError, match=message):
+            load_tokenizer(name)
+
+
+@pytest.mark.parametrize("name", ["bert-vs-xlnet", "bert"])
+def test_a_directory_with_a_configuration_keeps_its_class(tmp_path: Path, name: str) -> None:
+    saved = styles.make("bert-cased")
+    saved.save_pretrained(tmp_path / name)
+    tokenizer = load_tokenizer(str(tmp_path / name))
+    assert isinstance(tokenizer, BertTokenizerFast)
+    assert tokenizer.get_vocab() == saved.get_vocab()
+
+
+def test_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vocabulary_in(tmp_path / "xlnet")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert isinstance(load_tokenizer("~/xlnet"), XLNetTokenizerFast)
+
+
+@pytest.mark.parametrize("name", ["", "./none", ".none", "../none", "/none", "~/none", "~no-such-user/none", "file"])
+def test_a_path_that_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    name = str(tmp_path / name) if name == "file" else name
+    message = f"^tokenizer: expected a directory or a name on the Hub, found no directory {name!r}$"
+    with pytest.raises(TokenizerError, match=message):
+        load_tokenizer(name)
 
 
 @pytest.mark.real_data
@@ -52,9 +104,11 @@ def test_a_directory_without_a_vocabulary(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"version": "1.0"}'])
 def test_a_damaged_vocabulary(tmp_path: Path, content: str) -> None:
-    (tmp_path / "tokenizer.json").write_text(content)
-    with pytest.raises(TokenizerError, match=rf"^tokenizer '{tmp_path}': cannot be loaded: "):
-        load_tokenizer(str(tmp_path))
+    directory = tmp_path / "xlnet"
+    directory.mkdir()
+    (directory / "tokenizer.json").write_text(content)
+    with pytest.raises(TokenizerError, match=rf"^tokenizer: '{directory}' cannot be loaded: "):
+        load_tokenizer(str(directory))
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "x" * 500])

@@ -174,6 +174,7 @@ def test_another_cache_of_the_same_name_stays_unless_it_shall_go(near: Path, far
         obtain(near, far, way_out="or this")
     assert files_of(near / NAME) == kept
     assert files_of(obtain(near, far, replace=True)) == files_of(far)
+    assert [path.name for path in near.iterdir()] == [NAME]
 
 
 @pytest.mark.parametrize(
@@ -193,6 +194,7 @@ def test_what_is_no_cache_stays_unless_it_shall_go(near: Path, far: Path, lay: A
     assert (near / NAME).lstat() == before
     assert names(near) == [NAME]
     assert files_of(obtain(near, far, replace=True)) == files_of(far)
+    assert [path.name for path in near.iterdir()] == [NAME]
 
 
 def test_a_place_that_cannot_be_read_is_not_taken_for_nothing(
