@@ -142,7 +142,7 @@ def test_what_a_killed_builder_left_behind_its_last_step_is_removed(
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.store.writer.sync", killed)
+        patched.setattr("memxlnet.store.placing.sync", killed)
         with pytest.raises(KilledError):
             build(long_examples(3), tokenizer, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
