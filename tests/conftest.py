@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, XLNetTokenizerFast
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import XLNET, need_real_data
 
-settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+settings.register_profile("ci", deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck))
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 

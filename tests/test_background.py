@@ -131,7 +131,14 @@ next(kept)
 """
 
 
-@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ValueError('mine')", 1)])
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [
+        ("", 0),
+        pytest.param("sys.exit(3)", 3, marks=pytest.mark.slow),
+        pytest.param("raise ValueError('mine')", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_an_unfinished_iterator_lets_the_process_end(end: str, code: int) -> None:
     for _ in range(3):
         command = [sys.executable, "-c", UNFINISHED.format(end=end)]

@@ -165,7 +165,9 @@ def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path
             assert torch.equal(step[name][step["document_mask"]], values.to(torch.int64))
 
 
-@pytest.mark.parametrize("loader", training.LOADERS)
+@pytest.mark.parametrize(
+    "loader", ["lazy", *(pytest.param(name, marks=pytest.mark.slow) for name in training.LOADERS if name != "lazy")]
+)
 def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARM_UP_STEPS", 4)
     directory = long_cache(300)

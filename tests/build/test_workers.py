@@ -274,7 +274,7 @@ def test_a_worker_ends_where_its_builder_is_gone_already(tmp_path: Path) -> None
 # --- scripts without a main guard
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
 def test_workers_need_no_main_guard(tmp_path: Path, undisturbed: dict[str, bytes], method: str) -> None:
     done = run_script(SCRIPTS / "unguarded.py", tmp_path, "workers", method)
     assert (done.returncode, done.stderr) == (0, "")

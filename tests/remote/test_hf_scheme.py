@@ -42,6 +42,7 @@ def test_a_cache_travels_through_the_hub_and_back(cache: Path, hub: HubServer, t
     assert files_of(pull(URL, tmp_path / "here", storage_options=options(hub, READER))) == files_of(cache)
 
 
+@pytest.mark.slow
 def test_a_cache_of_other_settings_is_replaced_when_asked(cache: Path, other_cache: Path, hub: HubServer) -> None:
     push(other_cache, URL, storage_options=options(hub))
     push(cache, URL, storage_options=options(hub), replace=True)
@@ -69,6 +70,7 @@ def test_a_hub_that_fails_is_no_missing_cache(transfer: Transfer, hub: HubServer
         transfer(URL, storage_options=options(hub))
 
 
+@pytest.mark.slow
 def test_a_connection_that_is_cut_goes_on(cache: Path, hub: HubServer, tmp_path: Path) -> None:
     push(cache, URL, storage_options=options(hub))
     hub.cut["features-00001"] = 3000

@@ -94,7 +94,9 @@ def test_several_that_ask_at_once_fetch_it_once(hub: HubServer, ours: Path, tmp_
     assert len(shards) == len(set(shards))
 
 
-@pytest.mark.parametrize("is_xet_off", [True, False], ids=["one commit", "pipeline"])
+@pytest.mark.parametrize(
+    "is_xet_off", [pytest.param(True, id="one commit"), pytest.param(False, id="pipeline", marks=pytest.mark.slow)]
+)
 def test_no_commit_shows_a_part(
     hub: HubServer, ours: Path, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_xet_off: bool
 ) -> None:

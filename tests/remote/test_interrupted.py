@@ -30,7 +30,9 @@ def arrived(cache_dir: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in staging(cache_dir).iterdir()}
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "share", [0.5, pytest.param(0.1, marks=pytest.mark.slow), pytest.param(0.9, marks=pytest.mark.slow)]
+)
 def test_a_push_that_is_cut_leaves_no_cache_and_goes_on(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path, share: float
 ) -> None:
@@ -50,7 +52,9 @@ def test_a_push_that_is_cut_leaves_no_cache_and_goes_on(
     assert bucket.files() == files_of(cache)
 
 
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+@pytest.mark.parametrize(
+    "share", [0.5, pytest.param(0.2, marks=pytest.mark.slow), pytest.param(0.9, marks=pytest.mark.slow)]
+)
 def test_a_pull_that_is_cut_leaves_no_cache_and_goes_on(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path, share: float
 ) -> None:

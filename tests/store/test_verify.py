@@ -15,7 +15,7 @@ from tests.golden.make_golden import CACHE
 from tests.support import told_by
 
 FILES = sorted(path.name for path in CACHE.iterdir())
-SEEDS = int(os.environ.get("MEMXLNET_DAMAGE_SEEDS", "1000"))
+SEEDS = int(os.environ.get("MEMXLNET_DAMAGE_SEEDS", "400"))
 
 
 @given(st.sampled_from(FILES), st.data())
