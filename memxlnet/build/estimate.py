@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from memxlnet.encode.sources import FileSource
 from memxlnet.errors import BuildError, SourceError
 from memxlnet.settings import BuildSettings
 from memxlnet.store.paths import BUILD_PREFIX
+from memxlnet.store.removal import num_bytes
 
 SAMPLE_EXAMPLES = 2000
 
@@ -92,11 +92,7 @@ def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
     if estimate.peak_bytes is None:
         return
     free = free_bytes(cache_dir)
-    build = cache_dir / f"{BUILD_PREFIX}{job.settings.directory_name}"
-    done = 0
-    for path in build.rglob("*") if build.is_dir() else ():
-        with suppress(OSError):
-            done += path.stat().st_size
+    done = num_bytes(cache_dir / f"{BUILD_PREFIX}{job.settings.directory_name}")
     needed = estimate.peak_bytes - done
     if needed > free:
         raise BuildError(

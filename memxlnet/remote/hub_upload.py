@@ -17,9 +17,10 @@ from memxlnet.remote.hub import REPO_TYPE, HubRepository
 from memxlnet.remote.hub_card import described
 from memxlnet.store.arrival import SEND_ANEW
 from memxlnet.store.cache import Cache, while_it_stays
+from memxlnet.store.files import file_identity
 from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.store.paths import MANIFEST, directory_name
-from memxlnet.store.verify import check_stayed, file_identity, read_manifest_bytes, verify_bytes
+from memxlnet.store.verify import check_stayed, read_manifest_bytes, verify_bytes
 
 logger = logging.getLogger(__name__)
 

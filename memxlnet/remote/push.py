@@ -12,10 +12,11 @@ from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import check_bool
 from memxlnet.store.arrival import SEND_ANEW
 from memxlnet.store.cache import Cache, while_it_stays
+from memxlnet.store.files import file_identity
 from memxlnet.store.identity import differing_fields
 from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.store.paths import MANIFEST, as_directory
-from memxlnet.store.verify import check_file, check_stayed, file_identity, read_manifest_bytes
+from memxlnet.store.verify import check_file, check_stayed, read_manifest_bytes
 
 logger = logging.getLogger(__name__)
 

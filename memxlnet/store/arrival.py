@@ -17,7 +17,7 @@ from memxlnet.errors import (
     MemxlnetError,
     TransferError,
 )
-from memxlnet.store.builder_lock import builder_lock, lock_path
+from memxlnet.store.builder_lock import sole_builder
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.manifest import REBUILD, FileRecord, decode_manifest
@@ -25,7 +25,6 @@ from memxlnet.store.paths import (
     ARRIVAL_PREFIX,
     MANIFEST,
     directory_name,
-    make_directory,
     sync,
     write_durably,
 )
@@ -126,7 +125,6 @@ class Arrival:
         Raises:
             CacheDirectoryError: The cache directory cannot be created or written.
         """
-        make_directory(self._cache_dir)
         is_told = False
 
         def wait() -> None:
@@ -135,14 +133,7 @@ class Arrival:
                 logger.warning("%s: waiting for another process that builds or fetches it", self.directory)
             is_told = True
 
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(builder_lock(lock_path(self._cache_dir, self._name), wait))
-            except OSError as error:
-                raise CacheDirectoryError(
-                    f"{self._cache_dir}: cannot be locked: {error}; make room, restore access or choose another "
-                    "cache_dir"
-                ) from error
+        with sole_builder(self._cache_dir, self._name, wait):
             yield
 
     def missing(self) -> list[FileRecord]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import filelock
 
-from memxlnet.store.paths import BUILD_PREFIX
+from memxlnet.errors import CacheDirectoryError
+from memxlnet.store.paths import BUILD_PREFIX, make_directory
 
 WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -45,6 +46,29 @@ def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         lock.release()
+
+
+@contextlib.contextmanager
+def sole_builder(cache_dir: Path, cache: str, wait: Callable[[], None]) -> Iterator[None]:
+    """Be the only process that builds or fetches a cache, in a cache directory that is created where there is none.
+
+    Args:
+        cache_dir: Directory of the caches.
+        cache: Name of the cache in it.
+        wait: As in `builder_lock`.
+
+    Raises:
+        CacheDirectoryError: The cache directory cannot be created or written.
+    """
+    make_directory(cache_dir)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(builder_lock(lock_path(cache_dir, cache), wait))
+        except OSError as error:
+            raise CacheDirectoryError(
+                f"{cache_dir}: cannot be locked: {error}; make room, restore access or choose another cache_dir"
+            ) from error
+        yield
 
 
 def is_held(path: Path) -> bool:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError
-from memxlnet.store.files import column_width, values_buffer
+from memxlnet.store.files import column_width, file_identity, values_buffer
 from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest
 from memxlnet.store.mapping import MappedFile
 from memxlnet.store.paths import MANIFEST, TOKENIZER
@@ -205,22 +205,14 @@ _OPEN_PAUSE = 0.005
 def while_it_stays(directory: Path, read: Callable[[], Read]) -> Read:
     """Read a cache, and again where a rebuild put another one into its place; a damaged one stays as it is."""
     for _ in range(_OPEN_ATTEMPTS):
-        before = _manifest_identity(directory)
+        before = file_identity(directory / MANIFEST)
         try:
             return read()
         except (CacheNotFoundError, CacheDamagedError):
             time.sleep(_OPEN_PAUSE)
-            if _manifest_identity(directory) == before:
+            if file_identity(directory / MANIFEST) == before:
                 raise
     return read()
-
-
-def _manifest_identity(directory: Path) -> tuple[int, int] | None:
-    try:
-        status = (directory / MANIFEST).stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns
 
 
 def _check_size(path: Path, size: int) -> None:

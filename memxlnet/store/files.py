@@ -16,6 +16,15 @@ MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith
 """Map without reserving memory; Python names the flag only from 3.13 on."""
 
 
+def file_identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file from another one that is put in its place or written into it; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def write_batch(path: Path, batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> None:
     """Write one record batch as an Arrow IPC file and make it durable."""
     schema = batch.schema.with_metadata(dict(metadata))

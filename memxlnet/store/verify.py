@@ -8,6 +8,7 @@ from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.checksums import file_digest
+from memxlnet.store.files import file_identity
 from memxlnet.store.manifest import REBUILD, FileRecord
 from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.store.reencode import check_against
@@ -109,15 +110,6 @@ def check_file(directory: Path, record: FileRecord) -> None:
         raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
     if found != record.xxh3_128:
         raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
-
-
-def file_identity(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from another one that is put in its place or written into it; None where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def check_stayed(path: Path, identity: tuple[int, int, int] | None) -> None:

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 from tqdm import tqdm
 
-from memxlnet.errors import BuildError, CacheDirectoryError
+from memxlnet.errors import BuildError
 from memxlnet.settings import positive_int
 from memxlnet.store.build_directory import BuildDirectory
-from memxlnet.store.builder_lock import builder_lock, lock_path
+from memxlnet.store.builder_lock import builder_lock, lock_path, sole_builder
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import Manifest
@@ -147,17 +147,8 @@ class CacheWriter:
         Raises:
             CacheDirectoryError: The cache directory cannot be created or written.
         """
-        make_directory(self.cache_dir)
-        with contextlib.ExitStack() as stack:
-            line = _WaitingLine(self.directory(settings), self.build_directory(settings), settings, progress)
-            stack.callback(line.close)
-            try:
-                stack.enter_context(builder_lock(lock_path(self.cache_dir, settings.directory_name), line.show))
-            except OSError as error:
-                raise CacheDirectoryError(
-                    f"{self.cache_dir}: cannot be locked: {error}; make room, restore access or choose another "
-                    "cache_dir"
-                ) from error
+        line = _WaitingLine(self.directory(settings), self.build_directory(settings), settings, progress)
+        with contextlib.closing(line), sole_builder(self.cache_dir, settings.directory_name, line.show):
             line.close()
             yield
 

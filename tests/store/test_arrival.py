@@ -395,7 +395,7 @@ def test_a_cache_directory_that_cannot_be_one(far: Path, tmp_path: Path, monkeyp
     def fail(*_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("memxlnet.store.arrival.builder_lock", fail)
+    monkeypatch.setattr("memxlnet.store.builder_lock.builder_lock", fail)
     with (
         pytest.raises(CacheDirectoryError, match=r"cannot be locked: .*Read-only file system"),
         arrive(tmp_path / "near", far).lock(),
