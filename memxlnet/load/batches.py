@@ -1,14 +1,11 @@
 """Rows that were gathered together, and what turns them into a model's arguments."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, SupportsIndex, overload
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from memxlnet.errors import RowIndexError
 
 DTYPES = ("int64", "stored")
 
@@ -20,43 +17,53 @@ def as_dtype(columns: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     return {name: column.to(torch.int64) for name, column in columns.items()}
 
 
-class RowBatch(Sequence[dict[str, Tensor]]):
-    """Rows that were gathered in one go: a sequence of row dictionaries over whole columns.
+class RowBatch(list[dict[str, Tensor]]):
+    """Rows that were gathered in one go: a list of row dictionaries over whole columns.
 
-    torch's `default_collate` and the collators of transformers see ordinary rows; `collate` takes the columns directly.
+    The collators of torch and transformers see ordinary rows, in int64 unless asked otherwise; `Collate` takes the
+    columns directly. It is a list since some collators of transformers accept nothing else; its rows are made when they
+    are first read, which costs more than the gather.
 
     Attributes:
-        columns: The gathered columns by name, each [rows] or [rows, max_seq_length]; no views of the map.
+        columns: The gathered columns by name in their stored types, each [rows] or [rows, max_seq_length]; no views of
+            the map.
     """
 
-    def __init__(self, columns: dict[str, Tensor], num_rows: int):
+    def __init__(self, columns: dict[str, Tensor], num_rows: int, dtype: str = "int64"):
+        super().__init__()
         self.columns = columns
         self._num_rows = num_rows
+        self._dtype = dtype
+        self._is_filled = False
+
+    def _fill(self) -> None:
+        if self._is_filled:
+            return
+        self._is_filled = True
+        columns = as_dtype(self.columns, self._dtype)
+        values = zip(*(column.unbind(0) for column in columns.values()), strict=True)
+        self.extend(dict(zip(columns, row, strict=True)) for row in values)
 
     def __len__(self) -> int:
-        return self._num_rows
+        return super().__len__() if self._is_filled else self._num_rows
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
+    def __getitem__(self, index: SupportsIndex) -> dict[str, Tensor]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> "RowBatch": ...
+    def __getitem__(self, index: slice) -> list[dict[str, Tensor]]: ...
 
-    def __getitem__(self, index: int | slice) -> "dict[str, Tensor] | RowBatch":
-        if isinstance(index, slice):
-            taken = range(self._num_rows)[index]
-            rows = torch.from_numpy(np.arange(taken.start, taken.stop, taken.step, dtype=np.int64))
-            return RowBatch({n: c[rows] for n, c in self.columns.items()}, len(taken))
-        try:
-            place = range(self._num_rows)[index]
-        except IndexError:
-            raise RowIndexError(f"row {index} of a batch: expected one of {self._num_rows}") from None
-        return {name: column[place] for name, column in self.columns.items()}
+    def __getitem__(self, index: SupportsIndex | slice) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        self._fill()
+        return super().__getitem__(index)
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:
-        names = tuple(self.columns)
-        for values in zip(*(column.unbind(0) for column in self.columns.values()), strict=True):
-            yield dict(zip(names, values, strict=True))
+        self._fill()
+        return super().__iter__()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Row by row, each view would take its whole column along.
+        return RowBatch, (self.columns, self._num_rows, self._dtype)
 
 
 CONTEXT_PLACES = ("context_row_start", "context_token_count")

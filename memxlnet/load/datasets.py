@@ -5,18 +5,22 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, overload
+from typing import Any, Literal, Self, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import RowBatch
+from memxlnet.load.batches import DTYPES, RowBatch, as_dtype
+from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
+from memxlnet.settings import check_bool, one_of
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest
 from memxlnet.store.paths import as_directory
@@ -32,7 +36,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
     - ``input_ids`` int32[L], ``attention_mask`` int8[L], ``token_type_ids`` int8[L], ``start_positions`` int64[],
       ``end_positions`` int64[]: zero-copy views of the map. A write to one stays visible in this process and never
-      reaches the file; with ``copies=True`` they are copies;
+      reaches the file; with ``copies=True`` they are copies in `dtype`;
     - ``example_id``, ``segment_index``, ``total_segments`` (of the document in this cache), ``question``, ``context``;
     - ``offset_mapping`` int32[L, 2]: start and stop of each token in its text, in Unicode code points; (0, 0) for
       special, memory and padding tokens;
@@ -41,51 +45,77 @@ class CacheDataset(Dataset[dict[str, Any]]):
       ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
       code points of the context, (-1, -1) for none).
 
-    Indices behave like those of a list: negative ones count from the end, slices give lists, others raise
-    `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again on the other side.
+    Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
+    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again on the other side.
+
+    A plain ``DataLoader(dataset)``, a ``Subset`` and the Trainer of transformers read whole batches, in `dtype`.
 
     Args:
         directory: The published cache.
         in_memory: Read the files into RAM instead of mapping them.
         copies: Hand out copies in ``dataset[i]``.
+        dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
+            file, which BERT's embedding of segment ids does not take.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
+        SettingsError: There is no such type.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, in_memory: bool = False, copies: bool = False):
-        self._open(as_directory("directory", directory), in_memory, copies)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        in_memory: bool = False,
+        copies: bool = False,
+        dtype: Literal["int64", "stored"] = "int64",
+    ):
+        self._open(as_directory("directory", directory), in_memory, copies, dtype)
 
-    def _open(self, directory: Path, in_memory: bool, copies: bool) -> None:
+    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str) -> None:
+        self._copies = check_bool("copies", copies)
+        self._dtype = one_of("dtype", dtype, DTYPES)
         self.cache = Cache(directory.absolute(), in_memory)
-        self._copies = copies
         self.features = FeatureTensors(self.cache)
         self._segments = SegmentReader(self.cache)
         self._num_rows = self.cache.num_rows
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], *, copies: bool = False) -> Self:
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        copies: bool = False,
+        dtype: Literal["int64", "stored"] = "int64",
+    ) -> Self:
         """Open a published cache by its directory; needs no tokenizer.
 
         Args:
             directory: The published cache.
             copies: Hand out copies in ``dataset[i]``.
+            dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
 
         Raises:
             CacheError: The cache is missing, damaged, or of another format version.
+            SettingsError: There is no such type.
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype)
         return dataset
 
     _in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"directory": str(self.directory), "in_memory": self.cache.in_memory, "copies": self._copies}
+        return {
+            "directory": str(self.directory),
+            "in_memory": self.cache.in_memory,
+            "copies": self._copies,
+            "dtype": self._dtype,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(Path(state["directory"]), state["in_memory"], state["copies"])
+        self._open(Path(state["directory"]), state["in_memory"], state["copies"], state["dtype"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
@@ -107,16 +137,20 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Any]]: ...
+    def __getitem__(self, index: slice | Sequence[int] | Tensor | NDArray[np.integer]) -> list[dict[str, Any]]: ...
 
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | list[dict[str, Any]]:
+    def __getitem__(
+        self, index: int | slice | Sequence[int] | Tensor | NDArray[np.integer]
+    ) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(self._num_rows))]
+        if isinstance(index, Sequence) and not isinstance(index, str) or getattr(index, "ndim", 0) > 0:
+            return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
         tensors = self.features
         item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
         if self._copies:
-            item = {name: value.clone() for name, value in item.items()}
+            item = as_dtype({name: value.clone() for name, value in item.items()}, self._dtype)
         item.update(self._segments.metadata(row))
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
@@ -125,24 +159,28 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return (self[row] for row in range(self._num_rows))
 
     def _row(self, index: Any) -> int:
+        if isinstance(index, str):
+            raise TypeError(f"index: expected a row, found {index!r}; a whole column is dataset.column({index!r})")
         row = operator.index(index)
         if not -self._num_rows <= row < self._num_rows:
             raise RowIndexError(f"row {row}: expected one from {-self._num_rows} to {self._num_rows - 1}")
         return row + self._num_rows if row < 0 else row
 
-    def __getitems__(self, rows: Sequence[int]) -> RowBatch:
+    def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:
         """Gather many rows at once: what torch's `DataLoader` calls.
 
         Args:
-            rows: Row indices, negative ones from the end.
+            rows: Row indices, negative ones from the end; or a batch of a time-step-major loader, which is read.
 
         Returns:
-            Row dictionaries over gathered columns, in stored types: `BATCH_COLUMNS`, and ``rows``, the row indices.
+            Row dictionaries over gathered columns, in `dtype`: `BATCH_COLUMNS`, and ``rows``, the row indices.
         """
+        if isinstance(rows, DeferredBatch):
+            return rows.read()
         wanted = as_rows(rows, self._num_rows)
         columns = self.features.gather(wanted, BATCH_COLUMNS)
         columns["rows"] = wanted
-        return RowBatch(columns, len(wanted))
+        return RowBatch(columns, len(wanted), self._dtype)
 
     def column(self, name: str) -> Tensor | list[Tensor]:
         """A whole column of features as one zero-copy tensor, or one per shard where there are several.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.deferred import DeferredBatches, as_it_is
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.groups import Group, Position
@@ -114,7 +115,7 @@ class TimeStepMajorDataLoader:
     ):
         self.dataset = check_dataset(dataset)
         self.batch_size = check_batch_size(batch_size)
-        self.num_workers = check_workers(num_workers)
+        self._works_ahead = check_workers(num_workers) > 0
         self.ranks = find_ranks(rank, world_size)
         self.settings = StreamSettings(
             global_batch_size=self.batch_size * self.ranks.world_size,
@@ -136,6 +137,10 @@ class TimeStepMajorDataLoader:
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None
         self._position: Position | None = None
+        # What Accelerate's skip_first_batches, and with it the Trainer of transformers, makes another loader of.
+        self.sampler = self.batch_sampler = DeferredBatches(self.__len__, self._start_at, self.set_epoch)
+        self.collate_fn = as_it_is
+        self.prefetch_factor = None  # else that function takes torch's default, which torch then refuses
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; one that was resumed within this epoch still goes on there."""
@@ -172,7 +177,7 @@ class TimeStepMajorDataLoader:
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (
             advised(self.dataset, at_random) as advice,
-            closing(StepStream(self._maker, plan, first, bool(self.num_workers), advice)) as stream,
+            closing(StepStream(self._maker, plan, first, self._works_ahead, advice)) as stream,
         ):
             if isinstance(plan, AlignedPlan):
                 yield from self._groups(plan, stream, position)
@@ -240,6 +245,13 @@ class TimeStepMajorDataLoader:
             raise SettingsError(f"state: step: expected one of {steps} in epoch {epoch}, found {step}")
         self.epoch = epoch
         self._resume = self._position = Position(epoch, steps, step) if step else None
+
+    def _start_at(self, number: int) -> Iterator[Any]:
+        """The groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
+        plan = self._plan(self.epoch)
+        step = int(plan.group_starts[number]) if isinstance(plan, AlignedPlan) else number
+        self._resume = self._position = Position(self.epoch, plan.size.steps, step)
+        return iter(self)
 
     def _groups(self, plan: AlignedPlan, stream: StepStream, position: Position) -> Iterator[Group]:
         first = position.next_step

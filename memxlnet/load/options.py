@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 
 import torch
 import torch.distributed
+from torch.utils.data import ConcatDataset, Subset
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
@@ -234,7 +235,13 @@ def check_dataset(dataset: object) -> CacheDataset:
         SettingsError: It is not.
     """
     if not isinstance(dataset, CacheDataset):
-        raise SettingsError(f"dataset: expected a dataset over a cache, found {type(dataset).__name__}")
+        hint = ""
+        if isinstance(dataset, Subset | ConcatDataset):
+            hint = (
+                "; it has rows and no documents, so read it with torch's own DataLoader(dataset, batch_size=..., "
+                "collate_fn=memxlnet.Collate())"
+            )
+        raise SettingsError(f"dataset: expected a dataset over a cache, found {type(dataset).__name__}{hint}")
     return dataset
 
 

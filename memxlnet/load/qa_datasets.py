@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.errors import SettingsError
@@ -37,6 +37,7 @@ class LazySquadLikeQADataset(CacheDataset):
         cache_params: Settings that the cache must have, such as ``{"max_seq_length": 384}``; ``tokenizer`` compares the
             tokenizer's content. None takes the one cache there is.
         copies: Hand out copies in ``dataset[i]``.
+        dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``; see `CacheDataset`.
 
     Raises:
         CacheNotFoundError: There is no cache of this name and split.
@@ -52,6 +53,7 @@ class LazySquadLikeQADataset(CacheDataset):
         cache_params: Mapping[str, Any] | None = None,
         *,
         copies: bool = False,
+        dtype: Literal["int64", "stored"] = "int64",
     ):
         if isinstance(cache_manager, CacheWriter):
             cache_dir = cache_manager.cache_dir
@@ -60,7 +62,7 @@ class LazySquadLikeQADataset(CacheDataset):
         if cache_params is not None and not isinstance(cache_params, Mapping):
             raise SettingsError(f"cache_params: expected a mapping of settings, found {type(cache_params).__name__}")
         directory, _ = find_cache(cache_dir, dataset_name, split, cache_params)
-        super().__init__(directory, copies=copies)
+        super().__init__(directory, copies=copies, dtype=dtype)
 
 
 class SquadLikeQADataset(CacheDataset):

@@ -64,7 +64,7 @@ def any_dataset(request: pytest.FixtureRequest, built: Built, refuse_private_map
         refuse_private_maps()
     openers: dict[str, tuple[Any, Path, dict[str, Any]]] = {
         "lazy": (LazySquadLikeQADataset, built.plain, {}),
-        "copies": (LazySquadLikeQADataset, built.plain, {"copies": True}),
+        "copies": (LazySquadLikeQADataset, built.plain, {"copies": True, "dtype": "stored"}),
         "eager": (SquadLikeQADataset, built.plain, {}),
         "sharded": (LazySquadLikeQADataset, built.sharded, {}),
         "read-only": (LazySquadLikeQADataset, built.plain, {}),

@@ -115,7 +115,22 @@ class TestIndices:
         items: Any = any_dataset
         assert [plain_row(item) for item in items] == whole
 
-    @pytest.mark.parametrize("make", [np.int64, np.int32, np.uint8, torch.tensor, lambda value: torch.tensor([value])])
+    @pytest.mark.parametrize("make", [list, tuple, np.array, torch.tensor, lambda rows: np.array(rows, np.uint8)])
+    def test_sequences_of_rows_give_lists(self, any_dataset: CacheDataset, make: Callable[[list[int]], Any]) -> None:
+        rows = [4, 0, 4, 40]
+        assert [plain_row(item) for item in any_dataset[make(rows)]] == [plain_row(any_dataset[row]) for row in rows]
+        assert any_dataset[[]] == []
+
+    @pytest.mark.parametrize("rows", [[0, 10**6], [0.5], [True, False], [[0], [1]], ["input_ids"]])
+    def test_sequences_of_anything_else_are_refused(self, lazy: CacheDataset, rows: Any) -> None:
+        with pytest.raises((RowIndexError, SettingsError), match="row"):
+            lazy[rows]
+
+    def test_a_name_is_no_row(self, lazy: CacheDataset) -> None:
+        with pytest.raises(TypeError, match=r"dataset.column\('input_ids'\)"):
+            lazy["input_ids"]  # type: ignore[index]
+
+    @pytest.mark.parametrize("make", [np.int64, np.int32, np.uint8, torch.tensor])
     def test_integers_of_numpy_and_torch(self, lazy: CacheDataset, make: Callable[[int], Any]) -> None:
         assert plain_row(lazy[make(7)]) == plain_row(lazy[7])
 
@@ -128,7 +143,7 @@ class TestIndices:
                 any_dataset[index]
             assert isinstance(caught.value, IndexError)
 
-    @pytest.mark.parametrize("index", [1.0, "1", None, (1, 2), torch.tensor(1.5)])
+    @pytest.mark.parametrize("index", [1.0, "1", None, {1, 2}, torch.tensor(1.5)])
     def test_other_types_are_type_errors(self, lazy: CacheDataset, index: Any) -> None:
         with pytest.raises(TypeError):
             lazy[index]

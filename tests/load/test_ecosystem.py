@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator, skip_first_batches
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import (
     BertConfig,
@@ -26,6 +26,7 @@ from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.order import shuffled
+from memxlnet.load.recurrent import loss_or_zero
 from memxlnet.load.regular import ShuffledRows
 from tests.load.helpers import assert_same_tensors
 
@@ -119,6 +120,43 @@ class TestAccelerate:
         alone = regular(lazy)
         alone.sampler.set_epoch(2)
         assert_same_batches(found, list(alone)[skipped:])
+
+
+class TestSkippedBatches:
+    """What Accelerate makes of a time-step-major loader to resume in the middle of an epoch, as the Trainer does."""
+
+    @pytest.mark.parametrize("workers", [0, 1])
+    @pytest.mark.parametrize("skipped", [0, 1, 3, 10**6])
+    @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+    def test_the_rest_of_the_epoch_comes(self, lazy: CacheDataset, lanes: str, skipped: int, workers: int) -> None:
+        def made() -> Any:
+            return create_dataloader(lazy, 4, shuffle=True, seed=SEED, lanes=lanes, num_workers=workers)
+
+        loader, alone = made(), made()
+        loader.set_epoch(2)
+        alone.set_epoch(2)
+        rest = skip_first_batches(loader, skipped)
+        found = rest if lanes == "refilled" else itertools.chain.from_iterable(rest)
+        batches = list(alone)
+        expected = batches[skipped:] if lanes == "refilled" else itertools.chain.from_iterable(batches[skipped:])
+        assert [step["rows"].tolist() for step in found] == [step["rows"].tolist() for step in expected]
+        if skipped < len(batches):
+            assert (loader.epoch, loader.state_dict()) == (3, alone.state_dict())
+
+    def test_skipping_gathers_nothing(self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+        loader = create_dataloader(lazy, 4, lanes="refilled")
+        steps = len(loader)
+        gathered: list[torch.Tensor] = []
+        real = lazy.features.gather
+
+        def counted(rows: torch.Tensor, *others: Any) -> Any:
+            gathered.append(rows)
+            return real(rows, *others)
+
+        monkeypatch.setattr(lazy.features, "gather", counted)
+        (last,) = skip_first_batches(loader, steps - 1)
+        assert 0 < sum(map(len, gathered)) <= 2 * 4
+        assert last["rows"].shape == (4,)
 
 
 def stateful(dataset: CacheDataset, **options: Any) -> Any:
@@ -255,6 +293,78 @@ def test_the_trainer_of_transformers_trains_and_predicts(
     with torch.no_grad():
         expected = model.eval()(**model_inputs(Collate()(lazy.__getitems__(range(8))), model))
     assert torch.allclose(torch.as_tensor(told.predictions[0][:8]), expected.start_logits, atol=1e-5)
+
+
+class Recurrent(Trainer):  # type: ignore[misc]
+    """Trains over the steps of a time-step-major loader, and keeps the rows of each."""
+
+    def __init__(self, lanes: str, **options: Any):
+        super().__init__(**options)
+        self.lanes = lanes
+        self.seen: list[list[int]] = []
+
+    def get_train_dataloader(self) -> Any:
+        options: Any = {"shuffle": True, "seed": SEED, "lanes": self.lanes, "max_segments": 3}
+        return create_dataloader(self.train_dataset, 4, num_workers=1, **options)
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs
+
+    def compute_loss(self, model: Any, inputs: Any, *others: Any, **more: Any) -> Any:
+        steps = [inputs] if self.lanes == "refilled" else list(inputs)
+        self.seen += [step["rows"].tolist() for step in steps]
+        outputs = [(step, model(**model_inputs(step, model))) for step in steps]
+        return sum(loss_or_zero(step, output.loss, output.start_logits) for step, output in outputs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+@pytest.mark.parametrize("stop", [2, 5])
+def test_the_trainer_resumes_over_a_time_step_major_loader(
+    lazy: CacheDataset, tmp_path: Path, lanes: str, stop: int
+) -> None:
+    def trainer(directory: str, model: Any, **options: Any) -> Recurrent:
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / directory),
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            logging_steps=1,
+            num_train_epochs=3,
+            save_strategy="steps",
+            save_steps=stop,
+            **options,
+        )
+        return Recurrent(lanes, model=model, args=arguments, train_dataset=lazy)
+
+    torch.manual_seed(0)
+    whole = trainer("whole", xlnet(lazy))
+    whole.train()
+    checkpoint = tmp_path / "whole" / f"checkpoint-{stop}"
+    resumed = trainer("resumed", xlnet(lazy))
+    resumed.train(resume_from_checkpoint=str(checkpoint))
+    assert 0 < len(resumed.seen) < len(whole.seen)
+    assert resumed.seen == whole.seen[-len(resumed.seen) :]
+    losses = [[entry["loss"] for entry in one.state.log_history if "loss" in entry] for one in (whole, resumed)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+@FORK_WARNS
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_plain_loader_feeds_a_model_that_embeds_segment_ids(lazy: CacheDataset, workers: int) -> None:
+    model = bert(lazy)
+    for rows in (lazy, Subset(lazy, range(20))):
+        batch = next(iter(DataLoader(rows, 4, num_workers=workers)))
+        assert torch.isfinite(model(**model_inputs(batch, model)).loss)
+
+
+@pytest.mark.parametrize("time_step_major", [True, False])
+@pytest.mark.parametrize("make", [lambda rows: Subset(rows, range(4)), lambda rows: ConcatDataset([rows, rows])])
+def test_datasets_without_documents_are_refused_with_what_to_use(
+    lazy: CacheDataset, make: Any, time_step_major: bool
+) -> None:
+    with pytest.raises(SettingsError, match=r"(Subset|ConcatDataset); .*DataLoader\(dataset, .*memxlnet.Collate\(\)"):
+        create_dataloader(make(lazy), use_time_step_major=time_step_major)
 
 
 @pytest.fixture
