@@ -46,7 +46,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
       code points of the context, (-1, -1) for none).
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
-    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again on the other side.
+    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again.
 
     A plain ``DataLoader(dataset)``, a ``Subset`` and the Trainer of transformers read whole batches, in `dtype`.
 
@@ -144,7 +144,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     ) -> dict[str, Any] | list[dict[str, Any]]:
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(self._num_rows))]
-        if isinstance(index, Sequence) and not isinstance(index, str) or getattr(index, "ndim", 0) > 0:
+        if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
             return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
         tensors = self.features
