@@ -1,0 +1,94 @@
+"""How many tokens a row really has, and how wide the rows of a step are: padding is cut off where it is asked for."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.layout import RowLayout
+from memxlnet.errors import SettingsError
+from memxlnet.load.order import Ints
+from memxlnet.settings import one_of, positive_int
+
+Padding = Literal["max_length", "longest"]
+
+PADDINGS: Final = ("max_length", "longest")
+
+LENGTH_PLACES: Final = ("context_row_start", "context_token_count")
+"""The number columns of which the length of a row follows."""
+
+
+class RowWidths:
+    """The lengths of rows, and the widths of the steps that hold them.
+
+    Args:
+        layout: What stands where in a row.
+        max_seq_length: Tokens in a stored row.
+        padding: ``"max_length"`` keeps rows as they are stored; ``"longest"`` cuts padding off until the longest row of
+            a step fits.
+        pad_to_multiple_of: Round the width up to a multiple, at most `max_seq_length`; None rounds nothing.
+
+    Attributes:
+        max_seq_length: Tokens in a stored row.
+        pad_left: Whether padding, and the cut, is on the left.
+        cuts: Whether rows are cut at all.
+
+    Raises:
+        SettingsError: There is no such padding, or the multiple is not between 1 and `max_seq_length`, or is given
+            where nothing is cut.
+    """
+
+    def __init__(
+        self,
+        layout: RowLayout,
+        max_seq_length: int,
+        padding: str = "max_length",
+        pad_to_multiple_of: int | None = None,
+    ):
+        self.max_seq_length = max_seq_length
+        self.pad_left = layout.pad_left
+        self.cuts = one_of("padding", padding, PADDINGS) == "longest"
+        self._multiple = 1
+        if pad_to_multiple_of is not None:
+            if not self.cuts:
+                raise SettingsError("pad_to_multiple_of: expected padding='longest' with it, found 'max_length'")
+            self._multiple = positive_int("pad_to_multiple_of", pad_to_multiple_of, " (or None)")
+            if self._multiple > max_seq_length:
+                raise SettingsError(
+                    f"pad_to_multiple_of: expected at most max_seq_length, which is {max_seq_length}, "
+                    f"found {pad_to_multiple_of}"
+                )
+        # Tokens of a row that stand before its context (padding on the left) or after it.
+        self._beside = len(layout.prefix) if layout.pad_left else layout.num_memory_tokens + len(layout.suffix)
+
+    def lengths(self, places: Mapping[str, NDArray[Any]]) -> Ints:
+        """int64[rows], the real tokens of rows, special and memory tokens included.
+
+        Args:
+            places: Number columns of the rows by name, `LENGTH_PLACES`.
+        """
+        start: Ints = places["context_row_start"].astype(np.int64)
+        if self.pad_left:
+            return self.max_seq_length - (start - self._beside)
+        length: Ints = start + places["context_token_count"] + self._beside
+        return length
+
+    @overload
+    def width(self, longest: int) -> int: ...
+
+    @overload
+    def width(self, longest: Ints) -> Ints: ...
+
+    def width(self, longest: int | Ints) -> int | Ints:
+        """The width of a step whose longest row has so many tokens; of many steps where an array is given."""
+        if not self.cuts:
+            return self.max_seq_length + 0 * longest
+        rounded = -(-longest // self._multiple) * self._multiple
+        if isinstance(rounded, int):
+            return min(rounded, self.max_seq_length)
+        return np.minimum(rounded, self.max_seq_length)
+
+    def shift(self, width: int) -> int:
+        """What a position in a stored row loses where the row is cut to a width."""
+        return self.max_seq_length - width if self.pad_left else 0
