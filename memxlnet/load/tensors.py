@@ -30,6 +30,8 @@ class FeatureTensors:
     def __init__(self, cache: Cache):
         self.num_rows = cache.num_rows
         self._shards = cache.features
+        self._length = cache.manifest.max_seq_length
+        self._pad_left = cache.manifest.layout.pad_left
         self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
@@ -84,21 +86,23 @@ class FeatureTensors:
         shard, local = self._place(row)
         return int(self._shards[shard].columns[name][local])
 
-    def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
+    def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
         """Copy rows of columns into fresh tensors: one gather per column.
 
         Args:
             rows: int64[n] rows, in range (0 and up).
             names: The columns.
+            width: Cut the rows of token columns on the padding side to so many tokens, 1 to `max_seq_length`; what is
+                cut off is not read. Positions stay as they are stored: they count in the whole row.
 
         Returns:
-            The columns by name, in their stored types: [n, max_seq_length] or [n].
+            The columns by name, in their stored types: [n, width] or [n].
         """
         if len(self._shards) == 1:
-            return {name: self._select(0, name, rows) for name in names}
-        return self._gather_shards(rows, names)
+            return {name: self._select(0, name, rows, width) for name in names}
+        return self._gather_shards(rows, names, width)
 
-    def gather_any(self, rows: Any, names: Sequence[str]) -> dict[str, Tensor]:
+    def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
         """Like `gather`, for rows that nobody has checked: any integers in one dimension, negative ones from the end.
 
         Raises:
@@ -109,36 +113,49 @@ class FeatureTensors:
         if plain and self._mapped_whole:
             try:
                 # index_select checks the range itself; a check of our own would cost as much as a small gather.
-                return {name: self._whole[name].index_select(0, rows) for name in names}  # type: ignore[union-attr]
+                return self.gather(rows, names, width)
             except (IndexError, RuntimeError):
                 pass
-        return self.gather(as_rows(rows, self.num_rows), names)
+        return self.gather(as_rows(rows, self.num_rows), names, width)
 
-    def _select(self, shard: int, name: str, rows: Tensor) -> Tensor:
+    def _part(self, width: int | None) -> slice:
+        """The tokens of a row that stay where it is cut to a width."""
+        if width is None or not self._pad_left:
+            return slice(width)
+        return slice(self._length - width, None)
+
+    def _select(self, shard: int, name: str, rows: Tensor, width: int | None) -> Tensor:
         view = self._columns[name][shard]
+        cut = width is not None and name in TOKEN_COLUMNS
         if view is not None:
-            return view.index_select(0, rows)
-        return torch.from_numpy(self._shards[shard].columns[name].take(rows.numpy(), axis=0))
+            return (view[:, self._part(width)] if cut else view).index_select(0, rows)
+        stored = self._shards[shard].columns[name]
+        if not cut:
+            return torch.from_numpy(stored.take(rows.numpy(), axis=0))
+        # Not `take`, which copies the whole column where it is cut.
+        return torch.from_numpy(stored[:, self._part(width)][rows.numpy()])
 
-    def _gather_shards(self, rows: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    def _gather_shards(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
         if self._spread:
             rows = rows.contiguous()
             shard_of_row = torch.bucketize(rows, self._bounds, right=True)
-            return {name: self._spread[name].gather(rows, shard_of_row) for name in names}
+            part = self._part(width)
+            return {name: self._spread[name].gather(rows, shard_of_row, part) for name in names}
         # Over read-only maps.
         shard_of = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
         touched = np.unique(shard_of).tolist()
         if len(touched) == 1:
             local = rows - int(self._starts[touched[0]])
-            return {name: self._select(touched[0], name, local) for name in names}
+            return {name: self._select(touched[0], name, local, width) for name in names}
         places = {shard: torch.from_numpy(np.flatnonzero(shard_of == shard)) for shard in touched}
         gathered: dict[str, Tensor] = {}
         for name in names:
             sample = self._shards[0].columns[name]
-            out = torch.empty((len(rows), *sample.shape[1:]), dtype=_torch_dtype(sample), device="cpu")
+            shape = (len(rows),) if sample.ndim == 1 else (len(rows), width or self._length)
+            out = torch.empty(shape, dtype=_torch_dtype(sample), device="cpu")
             for shard, place in places.items():
                 local = rows[place] - int(self._starts[shard])
-                out.index_copy_(0, place, self._select(shard, name, local))
+                out.index_copy_(0, place, self._select(shard, name, local, width))
             gathered[name] = out
         return gathered
 
@@ -186,9 +203,10 @@ class _SpreadColumn:
         if columns[0].ndim == 2:
             self._rows = elements.as_strided((count - self._width + 1, self._width), (1, 1))
 
-    def gather(self, rows: Tensor, shard_of_row: Tensor) -> Tensor:
-        """Fresh rows; `rows` in range."""
-        return self._rows.index_select(0, self._origins[shard_of_row] + rows * self._width)
+    def gather(self, rows: Tensor, shard_of_row: Tensor, part: slice) -> Tensor:
+        """Fresh rows, or a part of their tokens; `rows` in range."""
+        values = self._rows[:, part] if self._rows.dim() == 2 else self._rows
+        return values.index_select(0, self._origins[shard_of_row] + rows * self._width)
 
 
 def _torch_dtype(values: Any) -> torch.dtype:

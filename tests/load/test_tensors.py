@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
-from tests.load.helpers import DTYPES, Built
+from tests.load.helpers import DTYPES, LENGTH, Built
 
 COLUMNS = (*MODEL_COLUMNS, "segment_index", "document", "cls_index", "context_token_start", "has_answer_in_segment")
 
@@ -188,3 +188,17 @@ def test_as_rows_counts_like_a_list(count: int, data: st.DataObject) -> None:
     found = as_rows(wanted, count)
     assert found.dtype == torch.int64
     assert found.tolist() == [list(range(count))[row] for row in wanted]
+
+
+@pytest.mark.parametrize("width", [1, 7, LENGTH - 1, LENGTH, None])
+def test_a_width_cuts_the_tokens_on_the_padding_side(any_dataset: CacheDataset, width: int | None) -> None:
+    names = (*COLUMNS, "context_row_start")
+    rows = torch.tensor([3, 0, 40, 40, 17, 16, len(any_dataset) - 1])
+    found, whole = any_dataset.features.gather(rows, names, width), any_dataset.features.gather(rows, names)
+    assert list(found) == list(names)
+    for name, tensor in found.items():
+        wanted = whole[name] if tensor.dim() == 1 or width is None else whole[name][:, LENGTH - width :]
+        assert torch.equal(tensor, wanted)
+        assert tensor.is_contiguous()
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
+    assert [len(one) for one in any_dataset.features.gather(rows[:0], names, width).values()] == [0] * len(names)
