@@ -104,7 +104,7 @@ class _RamRows(torch.utils.data.Dataset[Any]):
     def __getitems__(self, rows: list[int]) -> RowBatch:
         wanted = torch.tensor(rows)
         found = {name: column.index_select(0, wanted) for name, column in self.columns.items()}
-        return RowBatch({**found, "rows": wanted}, len(rows))
+        return RowBatch({**found, "rows": wanted}, wanted)
 
 
 def regular(directory: str, rounds: int) -> dict[str, Any]:

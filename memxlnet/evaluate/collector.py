@@ -113,8 +113,9 @@ class AnswerCollector:
             rows: int64[B], rows of the cache, such as the ``rows`` of a step; -1 is a lane without a segment, whose
                 logits are ignored. Rows may come in any order; one that comes again changes nothing, or, with other
                 logits, adds the spans of these.
-            start_logits: floating[B, max_seq_length]: a tensor (of any device, also bfloat16, also one that needs
-                gradients), an array or nested sequences. Only the tokens of the context and ``cls`` are looked at; -inf
+            start_logits: floating[B, width], any width that holds all real tokens of the rows, such as that of the
+                step; cut on the padding side. A tensor (of any device, also bfloat16, also one that needs gradients),
+                an array or nested sequences. Only the tokens of the context and ``cls`` are looked at; -inf
                 rules a token out. Read, not kept.
             end_logits: The same for the end.
 

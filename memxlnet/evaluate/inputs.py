@@ -70,7 +70,7 @@ def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
 
     Args:
         name: What they are called in an error.
-        value: Floating point numbers, [lanes, length].
+        value: Floating point numbers, [lanes, width] with a width of at most `length`.
         lanes: Lanes that there are rows of.
         length: Tokens in a row of the cache.
 
@@ -78,10 +78,10 @@ def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
         SettingsError: They have another shape, or are no floating point numbers.
     """
     logits = as_array(name, value)
-    if logits.shape != (lanes, length):
+    if logits.ndim != 2 or len(logits) != lanes or logits.shape[1] > length:
         raise SettingsError(
-            f"{name}: expected the shape {[lanes, length]}, one value for each of the {length} tokens "
-            f"(max_seq_length) of {lanes} rows, found {list(logits.shape)}"
+            f"{name}: expected the shape [{lanes}, width], one value for each token of {lanes} rows, with a width of "
+            f"at most {length} (max_seq_length), found {list(logits.shape)}"
         )
     if logits.dtype.kind != "f":
         raise SettingsError(f"{name}: expected floating point numbers, found {logits.dtype}")

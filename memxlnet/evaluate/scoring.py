@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.encode.tokens import Ints
+from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
@@ -28,6 +29,7 @@ class LogitReader:
     def __init__(self, cache: Cache):
         self._cache = cache
         self._places = PlaceReader(cache)
+        self._widths = RowWidths(cache.manifest.layout, cache.manifest.max_seq_length)
 
     def documents_of(self, rows: Ints) -> Ints:
         """int64[rows], the documents of rows in range."""
@@ -38,8 +40,8 @@ class LogitReader:
 
         Args:
             rows: int64[B], -1 for a lane without a segment.
-            start_logits: floating[B, max_seq_length].
-            end_logits: floating[B, max_seq_length].
+            start_logits: floating[B, width], the width of the step.
+            end_logits: floating[B, width].
 
         Raises:
             RowIndexError: A row is out of range.
@@ -50,13 +52,30 @@ class LogitReader:
         length = self._cache.manifest.max_seq_length
         starts = as_logits("start_logits", start_logits, len(lanes), length)
         ends = as_logits("end_logits", end_logits, len(lanes), length)
+        width = starts.shape[1]
+        if ends.shape[1] != width:
+            raise SettingsError(f"end_logits: expected the width of start_logits, {width}, found {ends.shape[1]}")
         active = np.flatnonzero(lanes >= 0)
-        checked = CheckedLogits(lanes[active], active, starts, ends, self._places.read(lanes[active]))
+        places = self._cut(lanes[active], self._places.read(lanes[active]), width)
+        checked = CheckedLogits(lanes[active], active, starts, ends, places)
         most = max(_CHECKED_AT_ONCE // length, 1)
         for block in _blocks(len(active), most):
             for name, logits in (("start_logits", starts), ("end_logits", ends)):
                 self._check_values(name, checked.rows[block], logits[active[block]], checked.places.take(block))
         return checked
+
+    def _cut(self, rows: Ints, places: RowPlaces, width: int) -> RowPlaces:
+        """The places in rows that are cut to a width."""
+        lengths = self._widths.lengths(places._asdict())
+        short = np.flatnonzero(lengths > width)
+        if len(short):
+            row, length = rows[short[0]], lengths[short[0]]
+            raise SettingsError(
+                f"start_logits: row {row}: expected a width of at least {length}, the tokens of the row, found "
+                f"{width}; pass the logits of the step that the rows are of"
+            )
+        shift = self._widths.shift(width)
+        return places._replace(cls_index=places.cls_index - shift, context_row_start=places.context_row_start - shift)
 
     def _check_values(self, name: str, rows: Ints, logits: NDArray[Any], places: RowPlaces) -> None:
         read = np.hstack([_windows(logits, places), _at_cls(logits, places)[:, None]])
@@ -95,9 +114,9 @@ class CheckedLogits(NamedTuple):
     Attributes:
         rows: int64[rows], the rows that have logits.
         lanes: int64[rows], their lanes.
-        starts: floating[lanes, max_seq_length], as handed over.
-        ends: floating[lanes, max_seq_length], as handed over.
-        places: Where the context stands in the rows.
+        starts: floating[lanes, width], as handed over.
+        ends: floating[lanes, width], as handed over.
+        places: Where the context stands in the rows as they are cut.
     """
 
     rows: Ints

@@ -1,7 +1,7 @@
 """Rows that were gathered together, and what turns them into a model's arguments."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, SupportsIndex, overload
 
 import torch
@@ -24,17 +24,27 @@ class RowBatch(list[dict[str, Tensor]]):
     columns directly. It is a list since some collators of transformers accept nothing else; its rows are made when they
     are first read, which costs more than the gather.
 
-    Attributes:
-        columns: The gathered columns by name in their stored types, each [rows] or [rows, max_seq_length]; no views of
-            the map.
+    Args:
+        columns: The columns, or what gathers them when they are first read.
+        rows: int64[rows], the row indices.
+        dtype: Type of the row dictionaries' tensors.
     """
 
-    def __init__(self, columns: dict[str, Tensor], num_rows: int, dtype: str = "int64"):
+    def __init__(
+        self, columns: dict[str, Tensor] | Callable[[], dict[str, Tensor]], rows: Tensor, dtype: str = "int64"
+    ):
         super().__init__()
-        self.columns = columns
-        self._num_rows = num_rows
+        self._columns = columns
+        self.rows = rows
         self._dtype = dtype
         self._is_filled = False
+
+    @property
+    def columns(self) -> dict[str, Tensor]:
+        """The columns by name in their stored types, each [rows] or [rows, max_seq_length]; no views of the map."""
+        if callable(self._columns):
+            self._columns = self._columns()
+        return self._columns
 
     def _fill(self) -> None:
         if self._is_filled:
@@ -45,7 +55,7 @@ class RowBatch(list[dict[str, Tensor]]):
         self.extend(dict(zip(columns, row, strict=True)) for row in values)
 
     def __len__(self) -> int:
-        return super().__len__() if self._is_filled else self._num_rows
+        return super().__len__() if self._is_filled else len(self.rows)
 
     @overload
     def __getitem__(self, index: SupportsIndex) -> dict[str, Tensor]: ...
@@ -63,20 +73,21 @@ class RowBatch(list[dict[str, Tensor]]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Row by row, each view would take its whole column along.
-        return RowBatch, (self.columns, self._num_rows, self._dtype)
+        return RowBatch, (self.columns, self.rows, self._dtype)
 
 
 CONTEXT_PLACES = ("context_row_start", "context_token_count")
 
 
-def context_mask(places: Mapping[str, Tensor], length: int) -> Tensor:
-    """bool[rows, length], the tokens of the context.
+def context_mask(places: Mapping[str, Tensor], width: int, shift: int = 0) -> Tensor:
+    """bool[rows, width], the tokens of the context.
 
     Args:
         places: int[rows] by name, `CONTEXT_PLACES`.
-        length: Tokens in a row.
+        width: Tokens in a row.
+        shift: Tokens that were cut off before them.
     """
-    token = torch.arange(length, device="cpu")
+    token = torch.arange(shift, shift + width, device="cpu")
     first, count = (places[name][:, None] for name in CONTEXT_PLACES)
     return (token >= first) & (token < first + count)
 

@@ -6,49 +6,110 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memxlnet.encode.widths import LENGTH_PLACES, POSITIONS, RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.steps import CONTEXT_MASK
+from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
+from memxlnet.load.segments import CONTEXT_MASK, OFFSETS
+from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.settings import one_of
+
+_NUMBERS = tuple(name for name in BATCH_COLUMNS if name not in TOKEN_COLUMNS)
 
 
 class Collate:
     """Turns gathered rows into one batch; picklable, so that it crosses to worker processes.
 
+    A batch holds ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, W] and ``start_positions``,
+    ``end_positions``, ``cls_index``, ``segment_index``, ``document``, ``rows`` [B]; W is `max_seq_length`, or less with
+    ``padding="longest"``. Positions count in the row as it is handed out.
+
     Args:
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file.
-        dataset: Where the metadata is read.
-        metadata: Names of what a batch holds besides, each a list; ``context_mask`` is bool[rows, max_seq_length].
+        dataset: Where the metadata are read, and what is known of the padding.
+        metadata: Names of what a batch holds besides, each a list; ``context_mask`` is bool[B, W].
+        padding: ``"max_length"`` keeps rows as they are stored; ``"longest"`` cuts them, on the padding side, to the
+            longest of the batch.
+        pad_to_multiple_of: Round the width up to a multiple, at most `max_seq_length`.
 
     Raises:
-        SettingsError: There is no such type, or metadata are wanted of no dataset.
+        SettingsError: There is no such type or padding, or metadata or cut rows are wanted of no dataset.
     """
 
-    def __init__(self, dtype: str = "int64", dataset: CacheDataset | None = None, metadata: Iterable[str] = ()):
+    def __init__(
+        self,
+        dtype: str = "int64",
+        dataset: CacheDataset | None = None,
+        metadata: Iterable[str] = (),
+        padding: str = "max_length",
+        pad_to_multiple_of: int | None = None,
+    ):
         self.dtype = one_of("dtype", dtype, DTYPES)
         self._names = tuple(metadata)
-        if self._names and dataset is None:
-            raise SettingsError(f"metadata: expected a dataset to read {', '.join(self._names)} of, found None")
-        self._dataset = dataset if self._names else None
+        self._dataset = dataset
+        if dataset is None:
+            if self._names:
+                raise SettingsError(f"metadata: expected a dataset to read {', '.join(self._names)} of, found None")
+            if padding != "max_length" or pad_to_multiple_of is not None:
+                raise SettingsError(
+                    f"padding: expected a dataset, Collate(dataset=...), with padding={padding!r} and "
+                    f"pad_to_multiple_of={pad_to_multiple_of!r}, found None"
+                )
+            return
+        manifest = dataset.manifest
+        self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-        """The columns of the rows; fresh tensors or those that were gathered."""
-        if isinstance(rows, RowBatch):
-            columns = rows.columns
-        else:
-            rows = list(rows)
-            columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        batch: dict[str, Any] = as_dtype(columns, self.dtype)
-        return batch if self._dataset is None else batch | self._metadata(self._dataset, columns)
+        """The columns of the rows; fresh tensors or those that were gathered.
 
-    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor]) -> dict[str, Any]:
+        Args:
+            rows: What `CacheDataset.__getitems__` gave, or rows of it.
+
+        Raises:
+            SettingsError: Metadata are wanted of rows without their indices.
+        """
+        if self._dataset is None:
+            return as_dtype(_columns(rows), self.dtype)
+        columns, shift = self._cut(self._dataset, rows)
+        width = columns["input_ids"].shape[1]
+        return as_dtype(columns, self.dtype) | self._metadata(self._dataset, columns, width, shift)
+
+    def _cut(self, dataset: CacheDataset, rows: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
+        """The columns, cut where that is asked for, and by how much positions moved."""
+        if not self._widths.cuts:
+            return _columns(rows), 0
+        if isinstance(rows, RowBatch):
+            # Gathered here, so that what is cut off is never read.
+            numbers = dataset.features.gather(rows.rows, (*_NUMBERS, *LENGTH_PLACES))
+            places = {name: numbers.pop(name).numpy() for name in LENGTH_PLACES}
+            width = self._widths.width(int(self._widths.lengths(places).max(initial=0)))
+            columns = dataset.features.gather(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
+        else:
+            columns = _columns(rows)
+            width = self._widths.width(int(columns["attention_mask"].sum(dim=1).max()))
+            kept = self._widths.kept(width)
+            columns |= {name: columns[name][:, kept].contiguous() for name in TOKEN_COLUMNS}
+        shift = self._widths.shift(width)
+        return columns | {name: columns[name] - shift for name in POSITIONS if shift}, shift
+
+    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor], width: int, shift: int) -> dict[str, Any]:
+        if not self._names:
+            return {}
         if "rows" not in columns:
             raise SettingsError(f"metadata: expected batches with 'rows', found {', '.join(columns)}")
         texts = [name for name in self._names if name != CONTEXT_MASK]
         found = dataset.metadata(columns["rows"], texts) if texts else []
         lists: dict[str, Any] = {name: [one and one[name] for one in found] for name in texts}
+        if OFFSETS in lists:
+            lists[OFFSETS] = [offsets[self._widths.kept(width)] for offsets in lists[OFFSETS]]
         if CONTEXT_MASK in self._names:
             places = dataset.features.gather(columns["rows"], CONTEXT_PLACES)
-            lists[CONTEXT_MASK] = context_mask(places, dataset.manifest.max_seq_length)
+            lists[CONTEXT_MASK] = context_mask(places, width, shift)
         return lists
+
+
+def _columns(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    if isinstance(rows, RowBatch):
+        return rows.columns
+    rows = list(rows)
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

@@ -32,8 +32,9 @@ def create_dataloader(
         use_time_step_major: True for documents fed segment by segment, by a `TimeStepMajorDataLoader`; False for
             batches of segments from a torch `DataLoader`, whose sampler has ``set_epoch``.
         **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``, ``dtype``,
-            ``metadata`` and ``ended_label`` (which has no effect) as there, and these of torch: ``pin_memory``,
-            ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
+            ``metadata``, ``padding``, ``pad_to_multiple_of`` and ``ended_label`` (which has no effect) as there, and
+            these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``,
+            ``timeout``, ``worker_init_fn``.
 
     Raises:
         SettingsError: An argument is wrong.

@@ -178,9 +178,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if isinstance(rows, DeferredBatch):
             return rows.read()
         wanted = as_rows(rows, self._num_rows)
-        columns = self.features.gather(wanted, BATCH_COLUMNS)
-        columns["rows"] = wanted
-        return RowBatch(columns, len(wanted), self._dtype)
+        return RowBatch(lambda: self.features.gather(wanted, BATCH_COLUMNS) | {"rows": wanted}, wanted, self._dtype)
 
     def column(self, name: str) -> Tensor | list[Tensor]:
         """A whole column of features as one zero-copy tensor, or one per shard where there are several.

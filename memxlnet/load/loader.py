@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is
@@ -44,16 +45,19 @@ class TimeStepMajorDataLoader:
 
     **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
     dictionary of the t-th segments. **Refilled** lanes: iterating yields steps; where a document ends, its lane goes on
-    with another one, and only the end of an epoch holds padding. With B lanes and rows of L tokens a step holds
+    with another one, and only the end of an epoch holds padding. With B lanes and rows of W tokens a step holds
 
-    - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, L] and ``start_positions``, ``end_positions`` [B]:
+    - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, W] and ``start_positions``, ``end_positions`` [B]:
       int64 or as stored;
     - ``document_mask`` bool[B]: False where the lane's document has ended, and ``num_active``, the number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
     - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 where there are none;
     - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
-    - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, L]).
+    - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, W]).
+
+    W is `max_seq_length`; with ``padding="longest"`` it is the length of the step's longest row, rounded up, and every
+    position of the step counts in the rows as they are cut.
 
     Ended lanes hold padding with attention on the ``cls`` position alone. No tensor is a view of the map; those of a
     step are views of a block of steps that were gathered together: clone what is kept for long.
@@ -81,9 +85,12 @@ class TimeStepMajorDataLoader:
             the answer).
         evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer.
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file, which XLNet takes.
-        ended_label: Answer positions of ended lanes: ``"ignore"`` is the sequence length, which the question answering
-            heads of BERT and XLNet's Simple ignore; ``"cls"`` is the ``cls`` position.
+        ended_label: Answer positions of ended lanes: ``"ignore"`` is the width of the step, which the question
+            answering heads of BERT and XLNet's Simple ignore; ``"cls"`` is the ``cls`` position.
         metadata: Names of what steps hold besides; True for all.
+        padding: ``"max_length"`` keeps rows as they are stored; ``"longest"`` cuts the rows of each step, on the
+            padding side, to its longest: a model then computes on tokens.
+        pad_to_multiple_of: Round the width of a step up to a multiple, at most `max_seq_length`: fewer shapes.
         pin_memory: Put the tensors into page-locked memory, where there is CUDA.
         rank: Number of this process; None asks `torch.distributed`, or the environment as torchrun sets it.
         world_size: Number of processes.
@@ -109,6 +116,8 @@ class TimeStepMajorDataLoader:
         dtype: str = "int64",
         ended_label: str = "ignore",
         metadata: bool | Iterable[str] = False,
+        padding: str = "max_length",
+        pad_to_multiple_of: int | None = None,
         pin_memory: bool = False,
         rank: int | None = None,
         world_size: int | None = None,
@@ -132,7 +141,9 @@ class TimeStepMajorDataLoader:
         )
         self.epoch = 0
         pinned = check_bool("pin_memory", pin_memory) and can_pin()
-        self._maker = StepMaker(dataset, dtype, ended_label, metadata_names(metadata), pinned)
+        manifest = dataset.manifest
+        self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
+        self._maker = StepMaker(dataset, dtype, ended_label, self._widths, metadata_names(metadata), pinned)
         self._documents = dataset.documents
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None

@@ -11,14 +11,15 @@ import torch
 import torch.distributed
 from torch.utils.data import ConcatDataset, Subset
 
+from memxlnet.encode.widths import Padding
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
 from memxlnet.load.plan import Ranks
-from memxlnet.load.segments import METADATA
-from memxlnet.load.steps import CONTEXT_MASK, ENDED_LABELS
+from memxlnet.load.segments import CONTEXT_MASK, METADATA
+from memxlnet.load.steps import ENDED_LABELS
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class LoaderOptions(TypedDict, total=False):
     dtype: str
     ended_label: str
     metadata: bool | Iterable[str]
+    padding: Padding
+    pad_to_multiple_of: int | None
     pin_memory: bool
     # Time-step-major.
     lanes: str

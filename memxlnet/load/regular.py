@@ -119,6 +119,8 @@ def regular_loader(
     dtype: str = "int64",
     ended_label: str = "ignore",
     metadata: bool | Iterable[str] = False,
+    padding: str = "max_length",
+    pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
     persistent_workers: bool = False,
     prefetch_factor: int | None = None,
@@ -135,7 +137,7 @@ def regular_loader(
     rows = len(check_dataset(dataset))
     sampler = ShuffledRows(rows, seed) if check_bool("shuffle", shuffle) else None
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
-    collate = Collate(dtype, dataset, metadata_names(metadata))
+    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)
     drop_last, pinned = check_bool("drop_last", drop_last), check_bool("pin_memory", pin_memory) and can_pin()
     persistent_workers = check_bool("persistent_workers", persistent_workers)
     _check_worker_options(prefetch_factor, timeout, worker_init_fn)

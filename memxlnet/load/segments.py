@@ -31,6 +31,11 @@ METADATA = (
 )
 """What a segment has besides its tensors, its id and its places."""
 
+OFFSETS = "offset_mapping"
+
+CONTEXT_MASK = "context_mask"
+"""What a step or batch may hold besides the metadata of its segments: where the context stands."""
+
 SEGMENT_FIELDS = ("example_id", "segment_index", *METADATA, "cls_index", "mem_read_start", "mem_write_start")
 """Everything that `SegmentReader` reads of a segment."""
 

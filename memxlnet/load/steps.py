@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memxlnet.encode.widths import POSITIONS, RowWidths
 from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, as_dtype, context_mask
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints
-from memxlnet.load.plan import StepRows
-from memxlnet.load.segments import METADATA
+from memxlnet.load.plan import Bools, StepRows
+from memxlnet.load.segments import CONTEXT_MASK, METADATA, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.settings import one_of
 
@@ -26,9 +27,7 @@ what the cache of a core holds. A document of 1,000 segments is never gathered w
 
 ENDED_LABELS = ("ignore", "cls")
 
-CONTEXT_MASK = "context_mask"
-
-_POSITIONS = ("start_positions", "end_positions")
+_MEMORY_PLACES = ("mem_read_start", "mem_write_start")
 
 
 class StepMaker:
@@ -38,6 +37,7 @@ class StepMaker:
         dataset: A dataset over a cache.
         dtype: Type of the model's tensors.
         ended_label: Answer positions of ended lanes.
+        widths: How wide the rows of a step are.
         metadata: Names of what a step holds besides its tensors.
         pin_memory: Put the tensors into page-locked memory.
     """
@@ -47,36 +47,29 @@ class StepMaker:
         dataset: CacheDataset,
         dtype: str,
         ended_label: str,
+        widths: RowWidths,
         metadata: Iterable[str] = (),
         pin_memory: bool = False,
     ):
         manifest = dataset.manifest
         layout = manifest.layout
         self._dataset = dataset
-        self._length = manifest.max_seq_length
+        self._widths = widths
         self._dtype = one_of("dtype", dtype, DTYPES)
         self._memory = layout.num_memory_tokens
         self._cls_index = layout.padded_cls_index(manifest.max_seq_length)
-        label = self._length if one_of("ended_label", ended_label, ENDED_LABELS) == "ignore" else self._cls_index
+        self._ignore = one_of("ended_label", ended_label, ENDED_LABELS) == "ignore"
         padding = self._padding_rows(
             {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
         )
         model_row = as_dtype({name: torch.from_numpy(padding[name]) for name in TOKEN_COLUMNS}, self._dtype)
         self._row_bytes = sum(column.nbytes for column in model_row.values())
-        # Rows as single values, to be put through NumPy: torch's index_fill_ takes eight times as long.
-        self._token_padding = {name: row.view(f"V{row.nbytes}") for name, row in padding.items()}
-        self._padding = {
-            "start_positions": label,
-            "end_positions": label,
-            "cls_index": self._cls_index,
-            "mem_read_start": -1,
-            "mem_write_start": -1,
-        }
+        self._token_padding = padding
         wanted = frozenset(metadata)
         self._texts = tuple(name for name in METADATA if name in wanted)
         self._with_mask = CONTEXT_MASK in wanted
-        self._places: tuple[str, ...] = (*_POSITIONS, "cls_index")
-        if self._memory or self._with_mask:
+        self._places: tuple[str, ...] = POSITIONS
+        if self._memory or self._with_mask or widths.cuts:
             self._places += CONTEXT_PLACES
         if self._memory:
             self._places += ("question_row_start",)
@@ -107,12 +100,9 @@ class StepMaker:
         stand_in = int(plan.rows.max()) if active.any() else len(self._dataset) - 1
         rows = torch.from_numpy(np.where(active, plan.rows, stand_in).reshape(-1))
         places = self._dataset.features.gather(rows, self._places)
-        columns = {name: places[name] for name in _POSITIONS}
-        columns["cls_index"] = places["cls_index"].to(torch.int64)
-        columns |= self._memory_places(places)
-        ended = np.flatnonzero(~active)
-        for name, column in columns.items():
-            column.numpy()[ended] = self._padding[name]
+        columns = {name: places[name].to(torch.int64) for name in POSITIONS} | self._memory_places(places)
+        widths = self._step_widths(active, places)
+        self._move(columns, widths, active)
         small = {name: column.view(plan.rows.shape) for name, column in columns.items()} | {
             "segment_index": torch.from_numpy(plan.segments),
             "rows": torch.from_numpy(plan.rows),
@@ -125,36 +115,66 @@ class StepMaker:
         by_step: dict[str, Sequence[Any]] = {"num_active": num_active, "example_ids": ids}
         by_step |= {name: column.unbind(0) for name, column in self._pinned(small).items()}
         context = {name: places[name] for name in CONTEXT_PLACES} if self._with_mask else {}
-        return StepRun(self, plan, rows, context, by_step)
+        return StepRun(self, plan, rows, context, widths, by_step)
 
-    def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _step_widths(self, active: Bools, places: dict[str, Tensor]) -> Ints:
+        """int64[steps], the width of each."""
+        if not self._widths.cuts:
+            return np.full(len(active), self._widths.max_seq_length)
+        lengths = self._widths.lengths({name: places[name].numpy() for name in CONTEXT_PLACES})
+        longest: Ints = np.where(active, lengths.reshape(active.shape), 0).max(axis=1)
+        return self._widths.width(longest)
+
+    def _move(self, columns: dict[str, Tensor], widths: Ints, active: Bools) -> None:
+        """Count positions in the rows as they are cut, and put those of ended lanes in; in place."""
+        lanes = active.shape[1]
+        shifts = np.repeat(self._widths.shift(widths), lanes)
+        if self._widths.cuts:
+            for name in (*POSITIONS, *_MEMORY_PLACES) if self._memory else POSITIONS:
+                columns[name] -= torch.from_numpy(shifts)
+        ended = np.flatnonzero(~active)
+        at_cls = self._cls_index - shifts[ended]
+        label = widths[ended // lanes] if self._ignore else at_cls
+        for name, value in zip((*POSITIONS, *_MEMORY_PLACES), (label, label, at_cls, -1, -1), strict=True):
+            columns[name].numpy()[ended] = value
+
+    def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor], width: int) -> dict[str, Tensor]:
         """The token columns of some rows: one gather for each.
 
         Args:
             rows: int64[rows], padding included.
             ended: The places of padding in them.
             context: Where their contexts lie, if a context mask is wanted.
+            width: Tokens of a row that are kept.
         """
-        columns = self._dataset.features.gather(rows, TOKEN_COLUMNS)
-        mask = {CONTEXT_MASK: context_mask(context, self._length)} if context else {}
+        columns = self._dataset.features.gather(rows, TOKEN_COLUMNS, width if self._widths.cuts else None)
+        mask = {CONTEXT_MASK: context_mask(context, width, self._widths.shift(width))} if context else {}
         if len(ended):
+            kept = self._widths.kept(width)
             # Ahead of the conversion, which makes rows longer.
             for name, column in (columns | mask).items():
-                row = self._token_padding[name]
-                np.put(column.numpy().view(row.dtype), ended, row)
+                row = self._token_padding[name][kept]
+                # Rows as single values, put through NumPy: torch's index_fill_ takes eight times as long.
+                as_value = f"V{row.nbytes}"
+                np.put(column.numpy().view(as_value), ended, row.view(as_value))
         return self._pinned(as_dtype(columns, self._dtype) | mask)
 
-    def texts(self, rows: Ints) -> dict[str, list[Any]]:
+    def texts(self, rows: Ints, width: int) -> dict[str, list[Any]]:
         """What the metadata names of the lanes of one step, None where a lane has no segment."""
         found = self._dataset.metadata(rows, self._texts)
-        return {name: [one and one[name] for one in found] for name in self._texts}
+        texts: dict[str, list[Any]] = {name: [one and one[name] for one in found] for name in self._texts}
+        if OFFSETS in texts and self._widths.cuts:
+            kept = self._widths.kept(width)
+            texts[OFFSETS] = [offsets if offsets is None else offsets[kept] for offsets in texts[OFFSETS]]
+        return texts
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
         """For each token column the row of an ended lane as it would be stored."""
         stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
-        rows = {name: np.full((1, self._length), value, stored[name]) for name, value in values.items()}
-        rows["attention_mask"][:, self._cls_index] = 1
-        return rows | {CONTEXT_MASK: np.zeros((1, self._length), np.bool_)}
+        length = self._widths.max_seq_length
+        rows: dict[str, NDArray[Any]] = {name: np.full(length, value, stored[name]) for name, value in values.items()}
+        rows["attention_mask"][self._cls_index] = 1
+        return rows | {CONTEXT_MASK: np.zeros(length, np.bool_)}
 
     def _pinned(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: column.pin_memory() for name, column in columns.items()} if self._pin_memory else columns
@@ -181,32 +201,44 @@ class StepRun:
         plan: StepRows,
         rows: Tensor,
         context: dict[str, Tensor],
+        widths: Ints,
         by_step: dict[str, Sequence[Any]],
     ):
         self._maker = maker
         self._plan = plan
         self.rows = rows
         self._context = context
+        self._widths = widths.tolist()
         self._by_step = by_step
 
     def steps(self, start: int, stop: int) -> list[Step]:
-        """Some of the steps: one gather per token column for all of them.
+        """Some of the steps: one gather per token column for all neighbours of one width.
 
         Args:
             start: The first of them, counted from the first step of the run.
             stop: The one behind the last.
         """
+        made: list[Step] = []
+        while start < stop:
+            width, end = self._widths[start], start + 1
+            while end < stop and self._widths[end] == width:
+                end += 1
+            made += self._of_one_width(start, end, width)
+            start = end
+        return made
+
+    def _of_one_width(self, start: int, stop: int, width: int) -> list[Step]:
         lanes = self._plan.rows.shape[1]
         flat = slice(start * lanes, stop * lanes)
         ended = np.flatnonzero(self._plan.rows[start:stop].reshape(-1) < 0)
         context = {name: column[flat] for name, column in self._context.items()}
-        columns = self._maker.tokens(self.rows[flat], ended, context)
+        columns = self._maker.tokens(self.rows[flat], ended, context, width)
         parts: dict[str, Sequence[Any]] = {
-            name: column.view(-1, lanes, column.shape[1]).unbind(0) for name, column in columns.items()
+            name: column.view(-1, lanes, width).unbind(0) for name, column in columns.items()
         }
         parts |= {name: values[start:stop] for name, values in self._by_step.items()}
         made = [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
-                step |= self._maker.texts(rows)
+                step |= self._maker.texts(rows, width)
         return made

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.load import step_stream
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Group
@@ -32,6 +33,11 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
     return build(examples, sample_tokenizer(), tmp_path_factory.mktemp("long"), max_seq_length=32, doc_stride=8)
 
 
+def maker(dataset: CacheDataset, dtype: str) -> StepMaker:
+    manifest = dataset.manifest
+    return StepMaker(dataset, dtype, "ignore", RowWidths(manifest.layout, manifest.max_seq_length))
+
+
 def sizes(gathers: list[list[int]]) -> list[int]:
     return [len(rows) for rows in gathers]
 
@@ -39,12 +45,12 @@ def sizes(gathers: list[list[int]]) -> list[int]:
 class TestBlocks:
     @pytest.mark.parametrize(("dtype", "itemsizes"), [("int64", 24), ("stored", 6)])
     def test_hold_so_many_rows_as_fit_in_some_bytes(self, lazy: CacheDataset, dtype: str, itemsizes: int) -> None:
-        rows = StepMaker(lazy, dtype, "ignore").block_rows
+        rows = maker(lazy, dtype).block_rows
         assert rows * LENGTH * itemsizes <= BLOCK_BYTES < (rows + 1) * LENGTH * itemsizes
 
     def test_hold_a_row_at_least(self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("memxlnet.load.steps.BLOCK_BYTES", 10)
-        assert StepMaker(lazy, "int64", "ignore").block_rows == 1
+        assert maker(lazy, "int64").block_rows == 1
         assert len(steps_of(time_major(lazy, 3))) == time_major(lazy, 3).epoch_size().steps
 
     @pytest.mark.parametrize("lanes", [1, 2])

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.widths import LENGTH_PLACES, RowWidths
 
 
 def made(dataset: CacheDataset, *options: Any) -> RowWidths:
@@ -25,7 +25,7 @@ def test_lengths_count_the_attention(any_dataset: CacheDataset) -> None:
     ("options", "widths"),
     [
         (("max_length",), [64, 64, 64]),
-        (("longest",), [1, 13, 64]),
+        (("longest",), [3, 13, 64]),
         (("longest", 8), [8, 16, 64]),
         (("longest", 60), [60, 60, 64]),
         (("longest", 64), [64, 64, 64]),

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.encode.layout import RowLayout
+from memxlnet.encode.tokens import Ints
 from memxlnet.errors import SettingsError
-from memxlnet.load.order import Ints
 from memxlnet.settings import one_of, positive_int
 
 Padding = Literal["max_length", "longest"]
@@ -17,6 +17,10 @@ PADDINGS: Final = ("max_length", "longest")
 
 LENGTH_PLACES: Final = ("context_row_start", "context_token_count")
 """The number columns of which the length of a row follows."""
+
+
+POSITIONS: Final = ("start_positions", "end_positions", "cls_index")
+"""The columns that are positions in a row."""
 
 
 class RowWidths:
@@ -59,6 +63,7 @@ class RowWidths:
                     f"pad_to_multiple_of: expected at most max_seq_length, which is {max_seq_length}, "
                     f"found {pad_to_multiple_of}"
                 )
+        self._least = layout.overhead
         # Tokens of a row that stand before its context (padding on the left) or after it.
         self._beside = len(layout.prefix) if layout.pad_left else layout.num_memory_tokens + len(layout.suffix)
 
@@ -81,14 +86,27 @@ class RowWidths:
     def width(self, longest: Ints) -> Ints: ...
 
     def width(self, longest: int | Ints) -> int | Ints:
-        """The width of a step whose longest row has so many tokens; of many steps where an array is given."""
+        """The width of a step whose longest row has so many tokens; of many steps where an array is given.
+
+        A step without any row, of length 0, has room for the special and memory tokens of a row without texts.
+        """
         if not self.cuts:
             return self.max_seq_length + 0 * longest
-        rounded = -(-longest // self._multiple) * self._multiple
-        if isinstance(rounded, int):
-            return min(rounded, self.max_seq_length)
+        if isinstance(longest, int):
+            return min(-(-max(longest, self._least) // self._multiple) * self._multiple, self.max_seq_length)
+        rounded: Ints = -(-np.maximum(longest, self._least) // self._multiple) * self._multiple
         return np.minimum(rounded, self.max_seq_length)
 
-    def shift(self, width: int) -> int:
-        """What a position in a stored row loses where the row is cut to a width."""
-        return self.max_seq_length - width if self.pad_left else 0
+    def kept(self, width: int) -> slice:
+        """The tokens of a stored row that stay where it is cut to a width."""
+        return slice(self.shift(width), self.shift(width) + width)
+
+    @overload
+    def shift(self, width: int) -> int: ...
+
+    @overload
+    def shift(self, width: Ints) -> Ints: ...
+
+    def shift(self, width: int | Ints) -> int | Ints:
+        """What a position in a stored row loses where the row is cut to a width; of many where an array is given."""
+        return self.max_seq_length - width if self.pad_left else 0 * width
