@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
 from memxlnet.load.document_windows import Documents
+from memxlnet.load.row_lengths import last_row_lengths
 from memxlnet.store.cache import Cache
 
 
@@ -97,6 +98,15 @@ class DocumentMap(Mapping[str, range]):
                 f"found {counts[row]} from row {first[row]} on; verify the cache, or delete it to rebuild"
             )
         return Documents(first, counts)
+
+    @cached_property
+    def last_tokens(self) -> NDArray[np.int32]:
+        """int32[documents], the real tokens of the last segment of each; 4 bytes a document, read when first asked for.
+
+        Raises:
+            CacheDamagedError: A row cannot be as long as its columns say.
+        """
+        return last_row_lengths(self._cache, *self.documents)
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """Which of its segments an epoch reads of each document. NumPy only."""
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,8 @@ WINDOWS = ("first", "random", "answer")
 
 _FLAGS_AT_ONCE = 1 << 16
 """Segments that are looked through for answers at once."""
+
+_DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class Documents(NamedTuple):
@@ -32,6 +35,13 @@ class DocumentWindows:
         seed: Any integer.
         epoch: Number of the epoch.
         flags: Reads int8[rows] of int64[rows]: whether a row holds the whole answer. For ``"answer"``.
+        last_tokens: Reads int32[documents]: the real tokens of the last segment of each. For `last_tokens`.
+        row_tokens: Those of any other segment, which is full.
+
+    Attributes:
+        documents: Where the segments lie.
+        counts: int32[documents], the segments of each window.
+        row_tokens: Real tokens of every segment of a document but its last.
     """
 
     def __init__(
@@ -42,8 +52,12 @@ class DocumentWindows:
         seed: int,
         epoch: int,
         flags: Callable[[Ints], NDArray[np.int8]],
+        last_tokens: Callable[[], NDArray[np.int32]],
+        row_tokens: int,
     ):
         self.documents = documents
+        self.row_tokens = row_tokens
+        self._last_tokens = last_tokens
         self._most = most
         self._window = window
         self._draw = (seed, epoch)
@@ -51,6 +65,20 @@ class DocumentWindows:
         self.counts: NDArray[np.int32] = documents.num_segments
         if most is not None:
             self.counts = np.minimum(documents.num_segments, np.int32(min(most, 2**31 - 1)))
+
+    @cached_property
+    def last_tokens(self) -> NDArray[np.int32]:
+        """int32[documents], the real tokens of the last segment of each window: 4 bytes a document at most."""
+        whole = self._last_tokens()
+        most = self._most
+        if most is None:
+            return whole
+        found = whole.copy()
+        cut = np.flatnonzero(self.documents.num_segments > most)
+        for begin in range(0, len(cut), _DOCUMENTS_AT_ONCE):
+            part = cut[begin : begin + _DOCUMENTS_AT_ONCE]
+            found[part[self.starts(part) + most < self.documents.num_segments[part]]] = self.row_tokens
+        return found
 
     def starts(self, chosen: Ints) -> Ints:
         """The segment with which the window of each document begins.

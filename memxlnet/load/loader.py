@@ -16,6 +16,7 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.document_windows import DocumentWindows
+from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
 from memxlnet.load.groups import Group, Position
 from memxlnet.load.options import (
     StreamSettings,
@@ -29,7 +30,7 @@ from memxlnet.load.options import (
     metadata_names,
     schedule,
 )
-from memxlnet.load.order import Ints, Order, grouped_by_length, shuffled
+from memxlnet.load.order import Ints, Order, shuffled
 from memxlnet.load.page_advice import advised
 from memxlnet.load.plan import AlignedPlan, EpochSize
 from memxlnet.load.refilled import RefilledPlan
@@ -37,19 +38,21 @@ from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import StepMaker
 from memxlnet.settings import check_bool, whole_number
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class TimeStepMajorDataLoader:
     """Feeds documents segment by segment, so that recurrent memory flows along each document.
 
     **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
-    dictionary of the t-th segments. **Refilled** lanes: iterating yields steps; where a document ends, its lane goes on
-    with another one, and only the end of an epoch holds padding. With B lanes and rows of W tokens a step holds
+    dictionary of the t-th segments, or with ``align="end"`` of those that are as far from the last one. **Refilled**
+    lanes: iterating yields steps; where a document ends, its lane goes on with another one, and only the end of an
+    epoch holds padding. With B lanes and rows of W tokens a step holds
 
     - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, W] and ``start_positions``, ``end_positions`` [B]:
       int64 or as stored;
-    - ``document_mask`` bool[B]: False where the lane's document has ended, and ``num_active``, the number of others;
+    - ``document_mask`` bool[B]: False where the lane's document has ended, or has not begun, and ``num_active``, the
+      number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
     - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 where there are none;
@@ -78,7 +81,10 @@ class TimeStepMajorDataLoader:
         drop_last: Leave out the last group where it has fewer documents; with refilled lanes, end an epoch where the
             first lane is done.
         lanes: ``"aligned"`` or ``"refilled"``.
-        group_by_length: Documents of similar numbers of segments form a group; aligned lanes only.
+        align: ``"start"``: the documents of a group begin together; ``"end"``: they end together, shorter ones begin
+            later. Aligned lanes only.
+        group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
+            that are refilled read such documents side by side.
         max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
             epoch, the last one for all later ones. None reads all.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
@@ -109,6 +115,7 @@ class TimeStepMajorDataLoader:
         seed: int = 0,
         drop_last: bool = False,
         lanes: str = "aligned",
+        align: str = "start",
         group_by_length: bool = False,
         max_segments: int | Sequence[int] | None = None,
         window: str = "first",
@@ -132,6 +139,7 @@ class TimeStepMajorDataLoader:
             seed=check_seed(seed),
             drop_last=drop_last,
             lanes=lanes,
+            align=align,
             group_by_length=group_by_length,
             max_segments=schedule(max_segments),
             window=window,
@@ -165,15 +173,15 @@ class TimeStepMajorDataLoader:
     def __len__(self) -> int:
         """Number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
         plan = self._plan(self.epoch)
-        return plan.num_groups if isinstance(plan, AlignedPlan) else plan.size.steps
+        return plan.num_groups if isinstance(plan, AlignedPlan) else plan.num_steps
 
     def epoch_size(self, epoch: int | None = None) -> EpochSize:
-        """What an epoch costs in rows, of them padding, and steps: from the index alone.
+        """What an epoch costs in rows, steps and tokens, and what is padding: from number columns alone.
 
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.
         """
-        return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size
+        return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size(self._widths)
 
     def __iter__(self) -> Iterator[Any]:
         """The groups of an epoch, or its steps with refilled lanes."""
@@ -184,7 +192,7 @@ class TimeStepMajorDataLoader:
         first = resumed.next_step if resumed is not None else 0
         plan = self._plan(epoch)
         # Groups of iterations before the newest go on to count in a position that nobody asks for.
-        position = self._position = Position(epoch, plan.size.steps, first)
+        position = self._position = Position(epoch, plan.num_steps, first)
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (
             advised(self.dataset, at_random) as advice,
@@ -193,7 +201,7 @@ class TimeStepMajorDataLoader:
             if isinstance(plan, AlignedPlan):
                 yield from self._groups(plan, stream, position)
             else:
-                for step in range(first, plan.size.steps):
+                for step in range(first, plan.num_steps):
                     found = stream[step]
                     position.next_step = step + 1
                     yield found
@@ -208,7 +216,7 @@ class TimeStepMajorDataLoader:
             SettingsError: An epoch has no step.
         """
         while True:
-            if not self.epoch_size().steps:
+            if not self._plan(self.epoch).num_steps:
                 raise SettingsError(f"drop_last: expected an epoch with steps, found none in {self.dataset!r}")
             yield from self
 
@@ -251,7 +259,7 @@ class TimeStepMajorDataLoader:
                     "with the settings of the state, or begin anew"
                 )
         epoch, step = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "step"))
-        steps = self.epoch_size(epoch).steps
+        steps = self._plan(epoch).num_steps
         if step > max(steps - 1, 0):
             raise SettingsError(f"state: step: expected one of {steps} in epoch {epoch}, found {step}")
         self.epoch = epoch
@@ -261,7 +269,7 @@ class TimeStepMajorDataLoader:
         """The groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
         plan = self._plan(self.epoch)
         step = int(plan.group_starts[number]) if isinstance(plan, AlignedPlan) else number
-        self._resume = self._position = Position(self.epoch, plan.size.steps, step)
+        self._resume = self._position = Position(self.epoch, plan.num_steps, step)
         return iter(self)
 
     def _groups(self, plan: AlignedPlan, stream: StepStream, position: Position) -> Iterator[Group]:
@@ -284,15 +292,27 @@ class TimeStepMajorDataLoader:
     def _make_plan(self, epoch: int) -> AlignedPlan | RefilledPlan:
         settings = self.settings
         most = settings.most_segments(epoch)
-        windows = DocumentWindows(self._documents, most, settings.window, settings.seed, epoch, self._answer_flags)
-        kind = AlignedPlan if settings.lanes == "aligned" else RefilledPlan
-        return kind(windows, self._order(windows, epoch), self.batch_size, self.ranks, settings.drop_last)
+        windows = DocumentWindows(
+            self._documents,
+            most,
+            settings.window,
+            settings.seed,
+            epoch,
+            self._answer_flags,
+            lambda: self.dataset.document_map.last_tokens,
+            self.dataset.manifest.max_seq_length,
+        )
+        order = self._order(windows, epoch)
+        if isinstance(order, Deal) or settings.lanes == "refilled":
+            return RefilledPlan(windows, order, self.batch_size, self.ranks, settings.drop_last)
+        return AlignedPlan(windows, order, self.batch_size, self.ranks, settings.drop_last, settings.align == "end")
 
-    def _order(self, windows: DocumentWindows, epoch: int) -> Order | None:
+    def _order(self, windows: DocumentWindows, epoch: int) -> Order | Deal | None:
         settings = self.settings
         if settings.group_by_length:
-            size = settings.global_batch_size
-            return grouped_by_length(windows.counts, size, settings.seed, epoch, settings.shuffle)
+            lengths = Lengths(windows.counts, windows.last_tokens, windows.row_tokens)
+            kind = grouped if settings.lanes == "aligned" else dealt
+            return kind(lengths, settings.global_batch_size, settings.seed, epoch, settings.shuffle)
         return shuffled(len(windows.counts), settings.seed, epoch) if settings.shuffle else None
 
     def _answer_flags(self, rows: Ints) -> NDArray[np.int8]:

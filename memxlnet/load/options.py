@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LANES = ("aligned", "refilled")
 
+ALIGNS = ("start", "end")
+
 MAX_LANES = 2**20
 """Lanes over all ranks, or rows of a batch."""
 
@@ -51,9 +53,10 @@ class LoaderOptions(TypedDict, total=False):
     padding: Padding
     pad_to_multiple_of: int | None
     pin_memory: bool
+    group_by_length: bool
     # Time-step-major.
     lanes: str
-    group_by_length: bool
+    align: str
     max_segments: int | Sequence[int] | None
     window: str
     evaluation: bool
@@ -77,7 +80,8 @@ class StreamSettings:
         seed: Seed of every random choice, modulo 2^64.
         drop_last: Leave out the last, smaller group; with refilled lanes, the end where lanes are done.
         lanes: ``"aligned"`` or ``"refilled"``.
-        group_by_length: Documents of similar length form a group.
+        align: Where the documents of a group stand side by side, ``"start"`` or ``"end"``.
+        group_by_length: Documents of similar length are read side by side.
         max_segments: Segments of a document at most, by epoch, the last entry for all later ones; empty for all.
         window: Which of them.
         evaluation: Every document is read exactly once over all ranks.
@@ -90,6 +94,7 @@ class StreamSettings:
     seed: int
     drop_last: bool
     lanes: str
+    align: str
     group_by_length: bool
     max_segments: list[int]
     window: str
@@ -99,13 +104,13 @@ class StreamSettings:
 
     def __post_init__(self) -> None:
         check_batch_size(self.global_batch_size)
-        words = {"lanes": LANES, "window": WINDOWS, "dtype": DTYPES, "ended_label": ENDED_LABELS}
+        words = {"lanes": LANES, "align": ALIGNS, "window": WINDOWS, "dtype": DTYPES, "ended_label": ENDED_LABELS}
         for name, choices in words.items():
             set_field(self, name, one_of(name, getattr(self, name), choices))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
             check_bool(name, getattr(self, name))
-        if self.group_by_length and self.lanes == "refilled":
-            raise SettingsError("group_by_length: expected False with lanes='refilled', which has no groups")
+        if self.align == "end" and self.lanes == "refilled":
+            raise SettingsError("align: expected 'start' with lanes='refilled', which has no groups, found 'end'")
         if self.window != "first" and not self.max_segments:
             raise SettingsError(f"window: expected max_segments with {self.window!r}, found None, which reads all")
         if self.evaluation and self.window == "answer":

@@ -18,16 +18,13 @@ Order = NDArray[np.signedinteger[Any]]
 ORDER = 0
 """What numbers are drawn for: each purpose has a stream of its own."""
 
-WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER = 1, 2, 3, 4
+WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST = 1, 2, 3, 4, 5, 6, 7
 
 SEED_MASK = 2**64 - 1
 
 _GAMMA = 0x9E3779B97F4A7C15
 
 _AT_ONCE = 1 << 16
-
-_NOISE_BITS = 17
-"""Noise on a length is below 2^17 of 2^20: segment counts within an eighth of each other mix."""
 
 
 def _mixed(value: int) -> int:
@@ -93,7 +90,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
         part = np.arange(start, min(start + _AT_ONCE, count))
         halves[start : start + len(part)] = drawn(part, seed, epoch, purpose) >> np.uint64(32)
     # NumPy sorts 16 bits by radix, several times as fast as it compares whole keys.
-    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(_order_type(count))
+    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(np.int32 if count < 2**31 else np.int64)
     order = order[np.argsort((halves >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
     halves = halves[order]
     same = np.flatnonzero(halves[1:] == halves[:-1])
@@ -103,36 +100,3 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
         alike = order[places]
         order[places] = alike[np.argsort(drawn(alike, seed, epoch, purpose))]
     return order
-
-
-def _order_type(count: int) -> type[np.signedinteger[Any]]:
-    """The type of an order of so many things: int32 where that holds them."""
-    return np.int32 if count < 2**31 else np.int64
-
-
-def grouped_by_length(counts: NDArray[np.int32], size: int, seed: int, epoch: int, shuffle: bool) -> Order:
-    """An order in which groups of `size` documents have similar numbers of segments.
-
-    Shuffled, each count is raised by up to an eighth at random before sorting, and the order of the groups is random;
-    the documents of the last, smaller group are drawn from all. Else the longest documents come first.
-
-    Args:
-        counts: int32[documents], segments of each.
-        size: Documents in a group.
-        seed: Any integer.
-        epoch: Number of the epoch.
-        shuffle: Whether the order is random.
-    """
-    if not shuffle:
-        return np.argsort(-counts, kind="stable").astype(_order_type(len(counts)))
-    order = shuffled(len(counts), seed, epoch)
-    groups = len(counts) // size
-    full = order[: groups * size]
-    lengths = np.empty(len(full), np.int64)
-    for start in range(0, len(full), _AT_ONCE):
-        part = full[start : start + _AT_ONCE]
-        noise = (drawn(part, seed, epoch, LENGTH_NOISE) >> np.uint64(64 - _NOISE_BITS)).astype(np.int64)
-        lengths[start : start + len(part)] = counts[part] * (noise + (1 << 20))
-    sorted_groups = full[np.argsort(lengths, kind="stable")].reshape(groups, size)
-    mixed = sorted_groups[shuffled(groups, seed, epoch, GROUP_ORDER)].reshape(-1)
-    return np.concatenate([mixed, order[groups * size :]])

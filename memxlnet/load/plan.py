@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.order import Ints, Order
 
@@ -17,6 +18,8 @@ Bools = NDArray[np.bool_]
 
 
 _GROUPS_AT_ONCE = 1024
+
+_DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class Ranks(NamedTuple):
@@ -27,24 +30,33 @@ class Ranks(NamedTuple):
 
 
 class EpochSize(NamedTuple):
-    """What an epoch costs, over all ranks unless said; from the index alone.
+    """What an epoch costs, over all ranks unless said; from number columns alone.
 
     Attributes:
         documents: Documents that are begun.
         segments: Rows that hold a segment.
         padding: Rows that hold padding.
         steps: Steps of each rank.
+        tokens: Tokens that a model computes on: lanes times width, summed over all steps.
+        real_tokens: Those of them that are no padding, special and memory tokens included.
     """
 
     documents: int
     segments: int
     padding: int
     steps: int
+    tokens: int
+    real_tokens: int
 
     @property
     def padding_share(self) -> float:
         """Padding among all rows, from 0 to 1."""
         return self.padding / max(self.padding + self.segments, 1)
+
+    @property
+    def useful_share(self) -> float:
+        """Real tokens among those that a model computes on, from 0 to 1."""
+        return self.real_tokens / max(self.tokens, 1)
 
 
 class StepRows(NamedTuple):
@@ -69,8 +81,11 @@ class EpochPlan(Protocol):
     """The steps of one epoch for the lanes of one rank."""
 
     @property
-    def size(self) -> EpochSize:
-        """What the epoch costs."""
+    def num_steps(self) -> int:
+        """Steps of the epoch, the same on every rank."""
+
+    def size(self, widths: RowWidths) -> EpochSize:
+        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
 
     def block(self, step: int, max_rows: int) -> range:
         """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
@@ -91,15 +106,24 @@ class AlignedPlan:
         batch_size: Lanes of a rank.
         ranks: Whose lanes.
         drop_last: Leave out the last group where it is smaller.
+        align_end: All documents of a group end with its last step, and shorter ones begin later; else all begin with
+            its first step.
     """
 
     def __init__(
-        self, windows: DocumentWindows, order: Order | None, batch_size: int, ranks: Ranks, drop_last: bool = False
+        self,
+        windows: DocumentWindows,
+        order: Order | None,
+        batch_size: int,
+        ranks: Ranks,
+        drop_last: bool = False,
+        align_end: bool = False,
     ):
         self._windows = windows
         self._order = order
         self._batch_size = batch_size
         self._ranks = ranks
+        self._align_end = align_end
         self._group = batch_size * ranks.world_size
         total = len(windows.counts)
         full, rest = divmod(total, self._group)
@@ -113,12 +137,48 @@ class AlignedPlan:
         self._segments = int(counts[: self._used].sum(dtype=np.int64))
 
     @property
-    def size(self) -> EpochSize:
-        """What the epoch costs."""
-        steps = int(self.group_starts[-1])
-        before = self._last_begins()
+    def num_steps(self) -> int:
+        """Steps of the epoch, the same on every rank."""
+        return int(self.group_starts[-1])
+
+    def size(self, widths: RowWidths) -> EpochSize:
+        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        before, steps = self._last_begins(), self.num_steps
         rows = before * self._group + (steps - before) * self._last_lanes * self._ranks.world_size
-        return EpochSize(self._used, self._segments, rows - self._segments, steps)
+        last_tokens = self._windows.last_tokens[slice(None) if self._order is None else self._order][: self._used]
+        real = (self._segments - self._used) * self._windows.row_tokens + int(last_tokens.sum(dtype=np.int64))
+        tokens = self._tokens(widths) if widths.cuts else rows * widths.max_seq_length
+        return EpochSize(self._used, self._segments, rows - self._segments, steps, tokens, real)
+
+    def _tokens(self, widths: RowWidths) -> int:
+        """Tokens of all steps of all ranks."""
+        at_once = max(_DOCUMENTS_AT_ONCE // self._group, 1)
+        total = 0
+        for begin in range(0, self._full_groups, at_once):
+            groups = np.arange(begin, min(begin + at_once, self._full_groups))
+            total += self._tokens_of(groups, self._batch_size, widths)
+        if self.num_groups > self._full_groups:
+            total += self._tokens_of(np.array([self._full_groups]), self._last_lanes, widths)
+        return total
+
+    def _tokens_of(self, groups: Ints, lanes: int, widths: RowWidths) -> int:
+        """Tokens of some groups of equal lanes.
+
+        All steps that a rank's longest document reads are of full rows, but for the last one.
+        """
+        places = groups[:, None] * self._group + np.arange(lanes * self._ranks.world_size)
+        there = places < self._used
+        documents = np.where(there, places, 0)
+        documents = documents if self._order is None else self._order[documents]
+        shape = (len(groups), self._ranks.world_size, lanes)
+        counts = np.where(there, self._windows.counts[documents], 0).astype(np.int64).reshape(shape)
+        last_tokens = np.where(there, self._windows.last_tokens[documents], 0).reshape(shape)
+        own_steps = counts.max(axis=2)
+        at_last = True if self._align_end else counts == own_steps[:, :, None]
+        longest = np.where(at_last, last_tokens, 0).max(axis=2).astype(np.int64)
+        reads = (own_steps - 1) * widths.max_seq_length + widths.width(longest)
+        idle = np.diff(self.group_starts)[groups][:, None] - own_steps
+        return lanes * int((np.where(own_steps > 0, reads, 0) + idle * widths.width(0)).sum())
 
     def _last_begins(self) -> int:
         """The step with which the smaller last group begins, or would."""
@@ -170,6 +230,8 @@ class AlignedPlan:
         first = self._windows.documents.first_segment[flat].reshape(documents.shape) + starts
         place = (numbers - self.group_starts[group])[:, None]
         which = group - groups[0]
+        if self._align_end:
+            place = place - ((self.group_starts[group + 1] - self.group_starts[group])[:, None] - counts[which])
         return placed(documents[which], first[which], starts[which], counts[which], place)
 
 
@@ -181,15 +243,15 @@ def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints
         first: The row with which each window begins.
         starts: The segment with which each window begins.
         counts: Segments of each window.
-        place: The place in the window; beyond its end there is no row.
+        place: The place in the window; before its begin (below 0) and beyond its end there is no row.
     """
-    active = place < counts
+    active = (place >= 0) & (place < counts)
     return StepRows(
         documents,
         np.where(active, starts + place, -1),
         np.where(active, first + place, -1),
         active & (place == 0),
-        place == counts - 1,
+        active & (place == counts - 1),
     )
 
 

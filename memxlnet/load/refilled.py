@@ -2,9 +2,13 @@
 
 import numpy as np
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.load.document_windows import DocumentWindows
+from memxlnet.load.grouping import Deal
 from memxlnet.load.order import Ints, Order
-from memxlnet.load.plan import EpochSize, Ranks, StepRows, cut_block, placed
+from memxlnet.load.plan import Bools, EpochSize, Ranks, StepRows, cut_block, placed
+
+_DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class RefilledPlan:
@@ -14,33 +18,94 @@ class RefilledPlan:
     documents. So every row is had in closed form, and only the end of an epoch holds padding, where the lanes with the
     shorter stretches are done.
 
+    Documents that were dealt out by length come in even groups first: every lane reads one document of each group, and
+    all of a group have as many segments. The stretches follow.
+
     Args:
         windows: The segments that are read of each document.
-        order: int[documents], the order of documents; None for their own.
+        order: int[documents], the order of documents, or how they were dealt out; None for their own order.
         batch_size: Lanes of a rank.
         ranks: Whose lanes.
         drop_last: End the epoch with the shortest stretch: no row is padding, documents that run on stay unfinished.
+
+    Attributes:
+        num_steps: Steps of the epoch, the same on every rank.
     """
 
     def __init__(
-        self, windows: DocumentWindows, order: Order | None, batch_size: int, ranks: Ranks, drop_last: bool = False
+        self,
+        windows: DocumentWindows,
+        order: Order | Deal | None,
+        batch_size: int,
+        ranks: Ranks,
+        drop_last: bool = False,
     ):
         self._windows = windows
-        self._order = order
+        dealt = order if isinstance(order, Deal) else None
+        self._order = order = order.order if isinstance(order, Deal) else order
         counts = windows.counts if order is None else windows.counts[order]
         # ends[d]: segments before the d-th document of the order.
         self._ends: Ints = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=self._ends[1:])
-        lanes = batch_size * ranks.world_size
-        borders = self._borders(lanes, int(counts.max(initial=0)))
-        begins, lengths = self._ends[borders[:-1]], np.diff(self._ends[borders])
-        mine = slice(ranks.rank * batch_size, (ranks.rank + 1) * batch_size)
-        self._begins, self._lengths = begins[mine], lengths[mine]
-        steps = int(lengths.min() if drop_last else lengths.max())
-        read = np.minimum(lengths, steps)
-        begun = np.searchsorted(self._ends, begins + read) - borders[:-1]
-        segments = int(read.sum())
-        self.size = EpochSize(int(begun.sum()), segments, steps * lanes - segments, steps)
+        self._batch_size, self._ranks = batch_size, ranks
+        self._lanes = lanes = batch_size * ranks.world_size
+        even = counts[: dealt.even : lanes] if dealt else ()
+        # The steps with which the even groups begin, and the stretches.
+        self._even_starts: Ints = np.concatenate([[0], np.cumsum(even, dtype=np.int64)])
+        self._stretches = dealt.borders if dealt else self._borders(lanes, int(counts.max(initial=0)))
+        self._lengths = lengths = np.diff(self._ends[self._stretches])
+        self._mine = slice(ranks.rank * batch_size, (ranks.rank + 1) * batch_size)
+        self._stretch_steps = int(lengths.min() if drop_last else lengths.max())
+        self.num_steps = int(self._even_starts[-1]) + self._stretch_steps
+        self._read = np.minimum(lengths, self._stretch_steps)
+
+    def size(self, widths: RowWidths) -> EpochSize:
+        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        begins = self._stretches[:-1]
+        begun = np.searchsorted(self._ends, self._ends[begins] + self._read) - begins
+        even = int(self._stretches[0])
+        segments = int(self._ends[even] + self._read.sum())
+        rows = self.num_steps * self._lanes
+        real, tokens = self._tokens(widths)
+        tokens = tokens if widths.cuts else rows * widths.max_seq_length
+        real += segments * self._windows.row_tokens
+        return EpochSize(even + int(begun.sum()), segments, rows - segments, self.num_steps, tokens, real)
+
+    def _tokens(self, widths: RowWidths) -> tuple[int, int]:
+        """What is missing from full rows in those that are read, and the tokens of all steps of all ranks."""
+        missing = tokens = 0
+        groups, full = len(self._even_starts) - 1, widths.max_seq_length
+        at_once = max(_DOCUMENTS_AT_ONCE // self._lanes, 1)
+        for begin in range(0, groups, at_once):
+            end = min(begin + at_once, groups)
+            last_tokens = self._last_tokens(np.arange(begin * self._lanes, end * self._lanes))
+            missing += int((last_tokens - self._windows.row_tokens).sum())
+            longest = last_tokens.reshape(end - begin, self._ranks.world_size, self._batch_size).max(axis=2)
+            counts = np.diff(self._even_starts[begin : end + 1])[:, None]
+            tokens += self._batch_size * int(((counts - 1) * full + widths.width(longest)).sum())
+        # For each rank and step of the stretches: lanes with a full row, counted where that begins and ends to be so;
+        # and the longest of the last rows.
+        steps = self._stretch_steps + 1
+        full_lanes, longest = (np.zeros(self._ranks.world_size * steps, np.int64) for _ in range(2))
+        for begin in range(int(self._stretches[0]), len(self._ends) - 1, _DOCUMENTS_AT_ONCE):
+            places = np.arange(begin, min(begin + _DOCUMENTS_AT_ONCE, len(self._ends) - 1))
+            lane = np.searchsorted(self._stretches, places, side="right") - 1
+            before = self._ends[self._stretches[lane]]
+            start, last = self._ends[places] - before, self._ends[places + 1] - before - 1
+            row = lane // self._batch_size * steps
+            np.add.at(full_lanes, row + np.minimum(start, steps - 1), 1)
+            np.add.at(full_lanes, row + np.minimum(last, steps - 1), -1)
+            last_tokens = self._last_tokens(places)
+            read = last < self._stretch_steps
+            np.maximum.at(longest, (row + last)[read], last_tokens[read])
+            missing += int((last_tokens - self._windows.row_tokens)[read].sum())
+        width = np.where(np.cumsum(full_lanes) > 0, full, widths.width(longest)).reshape(-1, steps)[:, :-1]
+        return missing, tokens + self._batch_size * int(width.sum())
+
+    def _last_tokens(self, places: Ints) -> Ints:
+        """int64, the real tokens of the last rows of the documents at some places of the order."""
+        documents = places if self._order is None else self._order[places]
+        return self._windows.last_tokens[documents].astype(np.int64)
 
     def _borders(self, lanes: int, longest: int) -> Ints:
         """int64[lanes + 1], the places in the order with which the stretches begin, and its end.
@@ -85,18 +150,32 @@ class RefilledPlan:
 
     def block(self, step: int, max_rows: int) -> range:
         """The run of steps that holds `step`, of at most `max_rows` rows or one step."""
-        return cut_block(step, 0, self.size.steps, max(max_rows // len(self._lengths), 1))
+        return cut_block(step, 0, self.num_steps, max(max_rows // self._batch_size, 1))
 
     def step_rows(self, steps: range) -> StepRows:
         """The rows of a run of steps."""
         time = np.arange(steps.start, steps.stop)[:, None]
-        there = time < self._lengths
-        position = np.where(there, self._begins + time, 0)
-        number = np.searchsorted(self._ends, position, side="right") - 1
+        border = int(self._even_starts[-1])
+        parts = self._in_groups(time[time < border, None]), self._in_stretches(time[time >= border, None] - border)
+        number, place, there = (np.concatenate(both) for both in zip(*parts, strict=True))
         documents = number if self._order is None else self._order[number].astype(np.int64)
         flat, back = np.unique(documents, return_inverse=True)
         starts = self._windows.starts(flat)[back].reshape(documents.shape)
         counts = np.where(there, self._windows.counts[documents], 0)
         first = self._windows.documents.first_segment[documents] + starts
-        place = np.where(there, position - self._ends[number], 0)
         return placed(np.where(there, documents, -1), first, starts, counts, place)
+
+    def _in_groups(self, time: Ints) -> tuple[Ints, Ints, Bools]:
+        """Places in the order, those in the documents, and whether there are any, of some steps of even groups."""
+        group = np.searchsorted(self._even_starts, time, side="right") - 1
+        number = group * self._lanes + np.arange(self._lanes)[self._mine]
+        place = np.broadcast_to(time - self._even_starts[group], number.shape)
+        return number, place, np.ones(number.shape, np.bool_)
+
+    def _in_stretches(self, time: Ints) -> tuple[Ints, Ints, Bools]:
+        """The same of some steps of stretches."""
+        begins = self._ends[self._stretches[:-1][self._mine]]
+        there = time < self._lengths[self._mine]
+        position = np.where(there, begins + time, 0)
+        number = np.searchsorted(self._ends, position, side="right") - 1
+        return number, np.where(there, position - self._ends[number], 0), there

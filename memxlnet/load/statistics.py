@@ -6,9 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.document_windows import Documents, DocumentWindows
-from memxlnet.load.order import Order, grouped_by_length, shuffled
+from memxlnet.load.grouping import Lengths, grouped
+from memxlnet.load.order import shuffled
 from memxlnet.load.plan import AlignedPlan, Ranks
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.store.cache import Cache
@@ -86,10 +88,11 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
     Raises:
         CacheDamagedError: A record batch is damaged.
     """
-    documents = DocumentMap(cache).documents
-    manifest = cache.manifest
+    document_map, manifest = DocumentMap(cache), cache.manifest
+    documents = document_map.documents
     context_tokens = sum(int(shard.columns["context_token_count"].sum(dtype=np.int64)) for shard in cache.features)
     tokens = context_tokens + _question_tokens(cache, documents) + cache.num_rows * manifest.layout.overhead
+    widths = RowWidths(manifest.layout, manifest.max_seq_length)
     return CacheStatistics(
         documents=cache.num_documents,
         segments=cache.num_rows,
@@ -97,7 +100,7 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
         segments_per_document=_counted(documents.num_segments),
         answer_time_steps=_answer_time_steps(cache),
         without_answer_segment=manifest.documents_without_answer_segment,
-        padding={size: _padding(documents, size) for size in group_sizes},
+        padding={size: _padding(document_map, widths, size) for size in group_sizes},
         tokens=tokens,
         context_tokens=context_tokens,
     )
@@ -136,14 +139,23 @@ def _answer_time_steps(cache: Cache) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def _padding(documents: Documents, size: int) -> PaddingShares:
-    counts = documents.num_segments
-    windows = DocumentWindows(documents, None, "first", 0, 0, lambda rows: np.zeros(len(rows), np.int8))
+def _padding(document_map: DocumentMap, widths: RowWidths, size: int) -> PaddingShares:
+    documents, row_tokens = document_map.documents, widths.max_seq_length
+    windows = DocumentWindows(
+        documents,
+        None,
+        "first",
+        0,
+        0,
+        lambda rows: np.zeros(len(rows), np.int8),
+        lambda: document_map.last_tokens,
+        row_tokens,
+    )
     alone = Ranks(0, 1)
-    order: Order = shuffled(len(counts), 0, 0)
-    grouped = grouped_by_length(counts, size, 0, 0, shuffle=True)
+    order = shuffled(len(windows.counts), 0, 0)
+    by_length = grouped(Lengths(windows.counts, windows.last_tokens, row_tokens), size, 0, 0, shuffle=True)
     return PaddingShares(
-        aligned=AlignedPlan(windows, order, size, alone).size.padding_share,
-        grouped=AlignedPlan(windows, grouped, size, alone).size.padding_share,
-        refilled=RefilledPlan(windows, order, size, alone).size.padding_share,
+        aligned=AlignedPlan(windows, order, size, alone).size(widths).padding_share,
+        grouped=AlignedPlan(windows, by_length, size, alone).size(widths).padding_share,
+        refilled=RefilledPlan(windows, order, size, alone).size(widths).padding_share,
     )

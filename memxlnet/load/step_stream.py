@@ -55,7 +55,7 @@ class _Maker:
     def all(self) -> Iterator[tuple[range, list[Step]]]:
         """All blocks in their order."""
         step = self._first
-        while step < self._plan.size.steps:
+        while step < self._plan.num_steps:
             block = self.block(step)
             yield block, self.make(block)
             step = block.stop

@@ -1,0 +1,198 @@
+"""Orders in which documents, or rows, of similar length stand together: pure functions of (seed, epoch). NumPy only.
+
+A model computes on the longest row of a step for all its lanes, and a group of documents lasts as long as its longest
+one. All rows of a document but its last are full, so that its length is the number of its segments, and then the tokens
+of its last row.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.load.order import (
+    GROUP_ORDER,
+    LENGTH_NOISE,
+    REST,
+    SEGMENT_NOISE,
+    TURN_ORDER,
+    Ints,
+    Order,
+    below,
+    drawn,
+    shuffled,
+)
+
+_AT_ONCE = 1 << 16
+
+_TOKEN_NOISE = 128
+"""Shuffled, a last row counts as up to a 128th of a row longer than it is: epochs differ, and the cost stays small."""
+
+_SEGMENT_NOISE = 16
+"""Shuffled, a document counts as up to a 16th longer than it is: documents of 16 segments and more mix."""
+
+_MOST_KEYS = 1 << 20
+"""Distinct lengths of rows at most that are told apart."""
+
+
+class Lengths(NamedTuple):
+    """How long documents are.
+
+    Attributes:
+        segments: int32[documents], the rows of each.
+        last_tokens: int32[documents], the real tokens of the last of them.
+        row_tokens: Tokens of a full row.
+    """
+
+    segments: NDArray[np.int32]
+    last_tokens: NDArray[np.int32]
+    row_tokens: int
+
+
+class Deal(NamedTuple):
+    """Documents dealt out to lanes that are refilled.
+
+    Attributes:
+        order: The documents: even groups, one document a lane, all of as many segments; then the stretch of each lane.
+        even: Documents in even groups, a multiple of the lanes.
+        borders: int64[lanes + 1], the places in the order with which the stretches begin, and its end.
+    """
+
+    order: Order
+    even: int
+    borders: Ints
+
+
+def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -> Order:
+    """An order in which groups of `size` documents are of similar length.
+
+    Shuffled, lengths have some noise, and the order of the groups is random; the documents of the last, smaller group
+    are neighbours by length from anywhere, each as likely as any other. Else the longest documents come first.
+
+    Args:
+        lengths: The lengths.
+        size: Documents in a group.
+        seed: Any integer.
+        epoch: Number of the epoch.
+        shuffle: Whether the order is random.
+    """
+    order = _by_length(lengths, seed, epoch, shuffle, mix_segments=True)
+    if not shuffle:
+        return order
+    groups, rest = divmod(len(order), size)
+    rest_at = _runs(np.array([len(order)]), np.array([rest]), seed, epoch)
+    full = np.delete(order, rest_at).reshape(groups, size)
+    return np.concatenate([full[shuffled(groups, seed, epoch, GROUP_ORDER)].reshape(-1), order[rest_at]])
+
+
+def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) -> Deal:
+    """Deal documents out to lanes that are refilled, so that lanes side by side read documents of similar length.
+
+    As many documents as there are lanes, all of as many segments and neighbours by their last rows, are an even group:
+    its lanes stay in step. Fewer documents than lanes are left of each number of segments; each of these, the longest
+    first, goes to the lane that has the fewest segments.
+
+    Args:
+        lengths: The lengths.
+        lanes: Lanes of all ranks.
+        seed: Any integer.
+        epoch: Number of the epoch.
+        shuffle: Whether the order of the groups, and of the turns of the lanes after them, is random; else the longest
+            documents come first.
+    """
+    order = _by_length(lengths, seed, epoch, shuffle, mix_segments=False)
+    counts = lengths.segments[order]
+    begins = np.flatnonzero(np.diff(counts, prepend=0))
+    sizes = np.diff(begins, append=len(order))
+    left = sizes % lanes
+    left_at = _runs(sizes, left, seed, epoch) if shuffle else _places(begins + sizes - left, left)
+    even = np.delete(order, left_at).reshape(-1, lanes)
+    rest = order[left_at]
+    rest = rest[np.argsort(-lengths.segments[rest], kind="stable")]
+    lane, turn = _least_loaded(lengths.segments[rest].tolist(), lanes)
+    if shuffle:
+        even = even[shuffled(len(even), seed, epoch, GROUP_ORDER)]
+        turn = shuffled(int(turn.max(initial=-1)) + 1, seed, epoch, TURN_ORDER)[turn].astype(np.int64)
+    borders = np.cumsum(np.bincount(lane + 1, minlength=lanes + 1), dtype=np.int64) + even.size
+    return Deal(np.concatenate([even.reshape(-1), rest[np.lexsort((turn, lane))]]), even.size, borders)
+
+
+def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segments: bool) -> Order:
+    """The documents by their number of segments, and those of as many by the tokens of their last row.
+
+    Shuffled, the shortest come first, last rows have noise (numbers of segments, too, if they are to mix), and equals
+    stand in a random order. Else the longest come first, and equals in their own order.
+    """
+    segments, last_tokens, row_tokens = lengths
+    # Lengths of rows are counted in parts of a token, or of many tokens where rows are very long.
+    units = min(_TOKEN_NOISE * row_tokens, _MOST_KEYS)
+    noise = max(units // _TOKEN_NOISE, 1)
+    known = np.unique(segments)
+
+    def of_last_row(documents: Order) -> Ints:
+        length = last_tokens[documents].astype(np.int64) * units // row_tokens
+        return length + _drawn_below(noise, documents, seed, epoch, LENGTH_NOISE) if shuffle else units - length
+
+    def of_segments(documents: Order) -> Ints:
+        counts = segments[documents].astype(np.int64)
+        if shuffle and mix_segments:
+            counts += _drawn_below(counts // _SEGMENT_NOISE + 1, documents, seed, epoch, SEGMENT_NOISE)
+        place: Ints = np.searchsorted(known, counts)
+        return place if shuffle else len(known) - place
+
+    count = len(segments)
+    own = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    order = _sorted_by(of_last_row, units + noise, shuffled(count, seed, epoch) if shuffle else own)
+    return _sorted_by(of_segments, len(known) + 1, order) if len(known) > 1 else order
+
+
+def _drawn_below(bounds: Ints | int, documents: Order, seed: int, epoch: int, purpose: int) -> Ints:
+    return below(drawn(documents, seed, epoch, purpose), np.asarray(bounds))
+
+
+def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Order:
+    """Sort stably by keys from 0 to `num_keys` - 1, which are computed twice and never held: 4 bytes a document."""
+    places: Ints = np.zeros(num_keys + 1, np.int64)
+    for part in _parts(order):
+        places[1:] += np.bincount(key(part), minlength=num_keys)
+    np.cumsum(places, out=places)
+    found = np.empty_like(order)
+    for part in _parts(order):
+        keys = key(part)
+        inside = np.argsort(keys, kind="stable")
+        keys = keys[inside]
+        first = np.flatnonzero(np.diff(keys, prepend=-1))
+        number = np.diff(first, append=len(keys))
+        found[places[keys] + np.arange(len(keys)) - np.repeat(first, number)] = part[inside]
+        places[keys[first]] += number
+    return found
+
+
+def _parts(order: Order) -> Iterator[Order]:
+    return (order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE))
+
+
+def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:
+    """Of classes that lie one after the other, the places of a random run of each, which may go round its end."""
+    start = below(drawn(np.arange(len(sizes)), seed, epoch, REST), sizes)
+    found: Ints = _places(start, wanted) % np.repeat(sizes, wanted) + np.repeat(np.cumsum(sizes) - sizes, wanted)
+    return found
+
+
+def _places(begins: Ints, lengths: Ints) -> Ints:
+    """The places of runs."""
+    found: Ints = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
+    return found
+
+
+def _least_loaded(counts: list[int], lanes: int) -> tuple[Ints, Ints]:
+    """The lane of each document, which goes to the least loaded one, and its turn there."""
+    loads = [(0, lane, 0) for lane in range(lanes)]
+    found: Ints = np.empty((len(counts), 2), np.int64)
+    for place, count in enumerate(counts):
+        load, lane, turn = loads[0]
+        found[place] = lane, turn
+        heapq.heapreplace(loads, (load + count, lane, turn + 1))
+    return found[:, 0], found[:, 1]

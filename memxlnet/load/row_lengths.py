@@ -1,0 +1,66 @@
+"""How many tokens of rows are real, read of the number columns of a cache. NumPy only."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
+from memxlnet.errors import CacheDamagedError
+from memxlnet.load.order import Ints
+from memxlnet.store.cache import Cache
+
+_ROWS_AT_ONCE = 1 << 16
+
+
+def row_lengths(cache: Cache) -> NDArray[np.int32]:
+    """int32[rows], the real tokens of all rows, special and memory tokens included.
+
+    Raises:
+        CacheDamagedError: A row cannot be as long as its columns say.
+    """
+    found = np.empty(cache.num_rows, np.int32)
+    for start in range(0, cache.num_rows, _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, cache.num_rows))
+        found[start : start + len(rows)] = _lengths(cache, rows)
+    return found
+
+
+def last_row_lengths(cache: Cache, first_segment: Ints, num_segments: NDArray[np.int32]) -> NDArray[np.int32]:
+    """int32[documents], the real tokens of the last row of each document; nothing is read of other rows.
+
+    Args:
+        cache: The cache.
+        first_segment: int64[documents], the first rows, ascending.
+        num_segments: int32[documents], the number of rows.
+
+    Raises:
+        CacheDamagedError: A row cannot be as long as its columns say.
+    """
+    found = np.empty(len(first_segment), np.int32)
+    for start in range(0, len(found), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        found[part] = _lengths(cache, first_segment[part] + num_segments[part] - 1)
+    return found
+
+
+def _lengths(cache: Cache, rows: Ints) -> Ints:
+    """int64[rows], the lengths of some rows, ascending."""
+    manifest = cache.manifest
+    widths = RowWidths(manifest.layout, manifest.max_seq_length)
+    lengths = np.concatenate([widths.lengths(places) for places in _places(cache, rows)])
+    wrong = np.flatnonzero((lengths < 1) | (lengths > manifest.max_seq_length))
+    if len(wrong):
+        raise CacheDamagedError(
+            f"{cache.directory}, row {rows[wrong[0]]}: expected 1 to {manifest.max_seq_length} tokens, found "
+            f"{lengths[wrong[0]]}; verify the cache, or delete it to rebuild"
+        )
+    return lengths
+
+
+def _places(cache: Cache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
+    """The columns that give the lengths, shard after shard."""
+    for shard in cache.features:
+        begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])
+        local = rows[begin:end] - shard.row_start
+        yield {name: shard.columns[name][local] for name in LENGTH_PLACES}
