@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from memxlnet.load.order import Ints
 from memxlnet.store.cache import FeatureShard
@@ -30,12 +30,12 @@ class StoredRows(Protocol):
         """Fresh tensors by name, [n] or [n, width]; only the bytes that are used are read.
 
         Args:
-            rows: int64[n] rows; negative ones may count from the end.
+            rows: int64[n] rows.
             names: Columns that exist.
             width: Tokens of a row that stay; None for all.
 
         Raises:
-            IndexError: A row is out of range, or negative where these cannot be gathered; as_rows tells them apart.
+            IndexError: A row is out of range, or may be one that is counted from the end; `as_rows` tells them apart.
         """
         ...
 
@@ -87,23 +87,18 @@ class Span:
         value, and its `take` would copy the whole column first.
         """
         count = (self._size // dtype.itemsize - part.skip - part.width) // stride + 1
-        items = np.ndarray(
-            (count,),
-            f"V{part.width * dtype.itemsize}",
-            self._memory,
-            part.skip * dtype.itemsize,
-            (stride * dtype.itemsize,),
-        )
-        width = part.width
+        size, offset = part.width * dtype.itemsize, part.skip * dtype.itemsize
+        items = np.ndarray((count,), f"V{size}", self._memory, offset, (stride * dtype.itemsize,))
+        tokens = np.dtype((dtype, (part.width,)))
 
         def read(places: Ints) -> NDArray[Any]:
-            return items[places].view(dtype).reshape(*places.shape, width)
+            return items[places].view(tokens)
 
         return read
 
     def parts(self, dtype: np.dtype[Any], stride: int, part: Part) -> Tensor:
         """The parts of rows that `read_parts` copies as a tensor [places, width]; rows may overlap."""
-        kind = torch.from_numpy(np.empty(0, dtype)).dtype
+        kind = from_numpy(np.empty(0, dtype)).dtype
         values = torch.frombuffer(self._memory, dtype=kind, count=self._size // dtype.itemsize)
         count = (len(values) - part.skip - part.width) // stride + 1
         return values.as_strided((count, part.width), (stride, 1), part.skip)
@@ -127,7 +122,7 @@ class OneShard:
             many = self._many.get(width) or self._prepare_many(width)
             return {name: many[name].index_select(0, rows) for name in names}
         few = self._few.get(width) or self._prepare_few(width)
-        return {name: torch.from_numpy(few[name](places)) for name in names}
+        return {name: from_numpy(few[name](places)) for name in names}
 
     def _prepare_few(self, width: int | None) -> dict[str, Read]:
         part = _part(self._length, width, self._pad_left)
@@ -164,31 +159,29 @@ class _Group(NamedTuple):
 
     Attributes:
         names: Their names.
-        places: Which of the plan's places are theirs.
-        read: Copies them together.
-        many: Their rows for many places; None for number columns.
+        lines: Which lines of their table's origins are theirs.
+        read: Copies rows of all of them.
+        many: Their rows as a tensor, for many rows; None for number columns.
     """
 
     names: tuple[str, ...]
-    places: slice
+    lines: slice
     read: Read
     many: Tensor | None
 
 
-class _Plan(NamedTuple):
-    """How some columns are read.
+class _Kind(NamedTuple):
+    """The token columns, or the number columns, of a gather.
 
     Attributes:
-        origins: int64[columns, 2 * shards], where row 0 of the table would lie if all rows lay as in the shard.
-        strides: int64[columns, 1], from row to row.
-        groups: The columns in the order of these.
-        in_order: Whether that is the order in which they were asked for.
+        origins: int64[columns, shards], where row 0 of the cache would lie if all rows lay as those of the shard do.
+        stride: Values from row to row.
+        groups: The columns.
     """
 
     origins: Ints
-    strides: Ints
+    stride: int
     groups: list[_Group]
-    in_order: bool
 
 
 class ManyShards:
@@ -196,73 +189,70 @@ class ManyShards:
 
     One span holds the maps of all shards and whatever lies between them in the address space; every value of it may
     begin a row, because shards need not lie at a multiple of a row's size from each other. What lies between is never
-    touched: only places of rows are read. Rows are counted from the end of a second table before the first, so that
-    negative rows are rows like others, and one search finds both the shard and what is out of range.
+    touched: only places of rows are read.
     """
 
     def __init__(self, shards: Sequence[FeatureShard], pad_left: bool):
         self._shards = shards  # keep the maps alive
         self._pad_left = pad_left
         self._length = shards[0].columns["input_ids"].shape[1]
-        self._num_rows = shards[-1].row_stop
-        stops = [shard.row_stop for shard in shards]
-        self._bounds = np.array([*stops, *(self._num_rows + stop for stop in stops)], np.uint64)
+        self._stops = np.array([shard.row_stop for shard in shards], np.uint64)
         columns = [column for shard in shards for column in shard.columns.values()]
         self._base = min(column.ctypes.data for column in columns)
         stop = max(column.ctypes.data + column.nbytes for column in columns)
         self._span = Span(self._base, stop - self._base)
-        self._plans: dict[tuple[tuple[str, ...], int | None], _Plan] = {}
+        self._plans: dict[tuple[tuple[str, ...], int | None], list[_Kind]] = {}
 
     def gather(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
         """See `StoredRows`."""
         key = tuple(names), width
         plan = self._plans.get(key) or self._prepare(*key)
-        # From -rows, which is 0 now, to twice as many; anything else is larger without its sign.
-        counted = rows.numpy() + self._num_rows
-        shard_of_row = self._bounds.searchsorted(counted.view(np.uint64), "right")
-        places = plan.origins.take(shard_of_row, 1)
-        places += counted * plan.strides
-        many = len(counted) * (width or self._length) > MANY_VALUES
-        found: dict[str, Tensor] = {}
-        for group in plan.groups:
-            if many and group.many is not None:
-                for name, place in zip(group.names, torch.from_numpy(places[group.places]), strict=True):
-                    found[name] = group.many.index_select(0, place)
-            else:
-                for name, values in zip(group.names, group.read(places[group.places]), strict=True):
-                    found[name] = torch.from_numpy(values)
-        return found if plan.in_order else {name: found[name] for name in names}
+        wanted = rows.numpy()
+        # Without their sign, negative rows lie after all shards: `take` refuses them, and those that are too large.
+        shard_of_row = self._stops.searchsorted(wanted.view(np.uint64), "right")
+        is_many = len(wanted) * (width or self._length) > MANY_VALUES
+        found = dict.fromkeys(key[0], rows)
+        for kind in plan:
+            places = kind.origins.take(shard_of_row, 1)
+            places += wanted * kind.stride if kind.stride > 1 else wanted
+            for group in kind.groups:
+                lines = places[group.lines]
+                if is_many and group.many is not None:
+                    for line, name in enumerate(group.names):
+                        found[name] = group.many.index_select(0, from_numpy(lines[line]))
+                else:
+                    values = group.read(lines)
+                    for line, name in enumerate(group.names):
+                        found[name] = from_numpy(values[line])
+        return found
 
-    def _prepare(self, names: tuple[str, ...], width: int | None) -> _Plan:
+    def _prepare(self, names: tuple[str, ...], width: int | None) -> list[_Kind]:
         sample = self._shards[0].columns
+        tokens = [name for name in dict.fromkeys(names) if sample[name].ndim == 2]
+        numbers = [name for name in dict.fromkeys(names) if sample[name].ndim == 1]
         part = _part(self._length, width, self._pad_left)
+        plan = [self._kind(tokens, self._length, part), self._kind(numbers, 1, None)]
+        return self._plans.setdefault((names, width), [kind for kind in plan if kind.groups])
 
-        def kind(name: str) -> tuple[int, int]:
-            return -sample[name].ndim, -sample[name].dtype.num
-
-        order = sorted(dict.fromkeys(names), key=kind)
+    def _kind(self, names: list[str], stride: int, part: Part | None) -> _Kind:
+        sample = self._shards[0].columns
+        order = sorted(names, key=lambda name: sample[name].dtype.num)
         groups: list[_Group] = []
         start = 0
-        for _, group in groupby(order, kind):
-            members = tuple(group)
-            dtype, tokens = sample[members[0]].dtype, sample[members[0]].ndim == 2
-            stop = start + len(members)
-            read = self._span.read_parts(dtype, 1, part) if tokens else self._span.numbers(dtype).__getitem__
-            many = self._span.parts(dtype, 1, part) if tokens else None
-            groups.append(_Group(members, slice(start, stop), read, many))
-            start = stop
-        strides = np.array([[self._length if sample[name].ndim == 2 else 1] for name in order], np.int64)
-        origins = np.array([self._origins(name) for name in order], np.int64)
-        return self._plans.setdefault(
-            (names, width), _Plan(origins.reshape(len(order), -1), strides.reshape(-1, 1), groups, order == list(names))
-        )
+        for dtype, members in groupby(order, lambda name: sample[name].dtype):
+            group = tuple(members)
+            lines = slice(start, start + len(group))
+            if part is None:
+                groups.append(_Group(group, lines, self._span.numbers(dtype).__getitem__, None))
+            else:
+                read, many = self._span.read_parts(dtype, 1, part), self._span.parts(dtype, 1, part)
+                groups.append(_Group(group, lines, read, many))
+            start = lines.stop
+        return _Kind(np.array([self._origins(name, stride) for name in order], np.int64), stride, groups)
 
-    def _origins(self, name: str) -> list[int]:
-        columns = [shard.columns[name] for shard in self._shards]
-        width = columns[0].shape[1] if columns[0].ndim == 2 else 1
+    def _origins(self, name: str, stride: int) -> list[int]:
         # Arrow aligns buffers by 8 bytes and maps begin with a page: distances are multiples of the item's size.
-        first = [
-            (column.ctypes.data - self._base) // column.itemsize - shard.row_start * width
-            for column, shard in zip(columns, self._shards, strict=True)
+        columns = ((shard.columns[name], shard.row_start) for shard in self._shards)
+        return [
+            (column.ctypes.data - self._base) // column.itemsize - row_start * stride for column, row_start in columns
         ]
-        return [*first, *(origin - self._num_rows * width for origin in first)]
