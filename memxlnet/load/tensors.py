@@ -18,6 +18,9 @@ MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positio
 TOKEN_COLUMNS = MODEL_COLUMNS[:3]
 """The columns with a value for each token, which are almost all of a cache."""
 
+POSITION_COLUMNS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
+"""The number columns that count tokens of the whole row."""
+
 
 class FeatureTensors:
     """The features of a cache as tensors.
