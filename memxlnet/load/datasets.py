@@ -143,18 +143,34 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def __getitem__(
         self, index: int | slice | Sequence[int] | Tensor | NDArray[np.integer]
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(self._num_rows))]
-        if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
-            return [self[row] for row in as_rows(index, self._num_rows).tolist()]
+        if type(index) is not int:
+            if isinstance(index, slice):
+                return [self[row] for row in range(*index.indices(self._num_rows))]
+            if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
+                return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
-        tensors = self.features
-        item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
-        if self._copies:
-            item = as_dtype({name: value.clone() for name, value in item.items()}, self._dtype)
+        item: dict[str, Any] = self._tensors(row)
         item.update(self._segments.metadata(row))
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
+
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """The model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
+
+        Args:
+            index: The row; a negative one counts from the end.
+
+        Returns:
+            What ``dataset[index]`` holds for the model: zero-copy views of the map, or copies with ``copies=True``.
+
+        Raises:
+            RowIndexError: The row is out of range.
+        """
+        return self._tensors(self._row(index))
+
+    def _tensors(self, row: int) -> dict[str, Tensor]:
+        found = self.features.row(row)
+        return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(self._num_rows))

@@ -36,6 +36,7 @@ class FeatureTensors:
         self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
+        self._model_columns = [[(name, shard.columns[name]) for name in MODEL_COLUMNS] for shard in cache.features]
         self._rows = stored_rows(cache.features, cache.manifest.layout.pad_left)
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
@@ -69,13 +70,13 @@ class FeatureTensors:
             for view, shard in zip(views, self._shards, strict=True)
         ]
 
-    def row(self, name: str, row: int) -> Tensor:
-        """One row of a column, `row` in range: a view of the map (a copy where the map is read-only)."""
+    def row(self, row: int) -> dict[str, Tensor]:
+        """The model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
         shard, local = self._place(row)
-        view = self._columns[name][shard]
-        if view is not None:
-            return view[local]
-        return torch.from_numpy(np.array(self._shards[shard].columns[name][local]))
+        columns = self._model_columns[shard]
+        if self._shards[shard].writable:
+            return {name: torch.from_numpy(column[local, ...]) for name, column in columns}
+        return {name: torch.from_numpy(np.array(column[local])) for name, column in columns}
 
     def number(self, name: str, row: int) -> int:
         """One value of a number column, `row` in range."""
