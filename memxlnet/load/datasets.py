@@ -19,8 +19,9 @@ from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
-from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
-from memxlnet.settings import check_bool, one_of
+from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
+from memxlnet.load.widths import LENGTH_PLACES, RowWidths
+from memxlnet.settings import check_bool, one_of, positive_int
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest
 from memxlnet.store.paths import as_directory
@@ -142,18 +143,34 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def __getitem__(
         self, index: int | slice | Sequence[int] | Tensor | NDArray[np.integer]
     ) -> dict[str, Any] | list[dict[str, Any]]:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(self._num_rows))]
-        if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
-            return [self[row] for row in as_rows(index, self._num_rows).tolist()]
+        if type(index) is not int:
+            if isinstance(index, slice):
+                return [self[row] for row in range(*index.indices(self._num_rows))]
+            if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
+                return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
-        tensors = self.features
-        item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
-        if self._copies:
-            item = as_dtype({name: value.clone() for name, value in item.items()}, self._dtype)
+        item: dict[str, Any] = self._tensors(row)
         item.update(self._segments.metadata(row))
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
+
+    def tensors(self, index: int) -> dict[str, Tensor]:
+        """The model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
+
+        Args:
+            index: The row; a negative one counts from the end.
+
+        Returns:
+            What ``dataset[index]`` holds for the model: zero-copy views of the map, or copies with ``copies=True``.
+
+        Raises:
+            RowIndexError: The row is out of range.
+        """
+        return self._tensors(self._row(index))
+
+    def _tensors(self, row: int) -> dict[str, Tensor]:
+        found = self.features.row(row)
+        return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[row] for row in range(self._num_rows))
@@ -196,19 +213,23 @@ class CacheDataset(Dataset[dict[str, Any]]):
         views = self.features.column(name)
         return views[0] if len(views) == 1 else views
 
-    def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
+    def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
         """Copy rows into fresh tensors: one gather per column, whatever the number of rows.
 
         Args:
             rows: int64[n] tensor, array, range, slice or sequence of row indices, negative ones from the end.
             columns: Columns of the features table.
+            width: Tokens of a row to keep, 1 to `max_seq_length`: padding is cut off, and not read. Positions
+                (`start_positions`, `end_positions`, `cls_index`, `context_row_start`, `question_row_start`) then count
+                in the cut row. None keeps whole rows.
 
         Returns:
-            The columns by name in their stored types, [n, max_seq_length] or [n]; copies.
+            The columns by name in their stored types, [n, width] or [n]; copies.
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: There is no such column, or the rows are no integers.
+            SettingsError: There is no such column, the rows are no integers, or the width is out of range or would cut
+                real tokens off.
         """
         if columns is not MODEL_COLUMNS:
             if isinstance(columns, str) or not isinstance(columns, Iterable):
@@ -216,7 +237,30 @@ class CacheDataset(Dataset[dict[str, Any]]):
             columns = tuple(columns)
             for name in columns:
                 self.features.check_name(name)
-        return self.features.gather_any(rows, columns)
+        return self.features.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
+
+    def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
+        widths = self._widths
+        width = positive_int("width", width, " (or None)")
+        if width > widths.max_seq_length:
+            raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
+        found = self.features.gather_any(rows, (*columns, *LENGTH_PLACES), width)
+        lengths = widths.lengths({name: found[name].numpy() for name in LENGTH_PLACES})
+        if len(lengths) and (longest := int(lengths.max())) > width:
+            row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])
+            raise SettingsError(
+                f"width: expected at least {longest}, the real tokens of row {row}, found {width}; a width must hold "
+                "every real token of the rows"
+            )
+        if shift := widths.shift(width):
+            for name in POSITION_COLUMNS:
+                if name in found:
+                    found[name].sub_(shift)
+        return {name: found[name] for name in columns}
+
+    @cached_property
+    def _widths(self) -> RowWidths:
+        return RowWidths(self.manifest.layout, self.manifest.max_seq_length)
 
     def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
         """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.

@@ -1,6 +1,5 @@
 """The one place where a map becomes torch: zero-copy columns, and rows gathered into fresh tensors."""
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.load.stored_rows import stored_rows
 from memxlnet.store.cache import Cache, FeatureShard
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
@@ -17,6 +17,9 @@ MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positio
 
 TOKEN_COLUMNS = MODEL_COLUMNS[:3]
 """The columns with a value for each token, which are almost all of a cache."""
+
+POSITION_COLUMNS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
+"""The number columns that count tokens of the whole row."""
 
 
 class FeatureTensors:
@@ -30,17 +33,11 @@ class FeatureTensors:
     def __init__(self, cache: Cache):
         self.num_rows = cache.num_rows
         self._shards = cache.features
-        self._length = cache.manifest.max_seq_length
-        self._pad_left = cache.manifest.layout.pad_left
         self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
-        self._whole = {name: views[0] for name, views in self._columns.items() if len(views) == 1}
-        self._mapped_whole = len(self._shards) == 1 and self._shards[0].writable
-        self._bounds = torch.from_numpy(self._starts[1:])
-        self._spread: dict[str, _SpreadColumn] = {}
-        if len(self._shards) > 1 and all(shard.writable for shard in self._shards):
-            self._spread = {name: _SpreadColumn(self._shards, name) for name in self.names}
+        self._model_columns = [[(name, shard.columns[name]) for name in MODEL_COLUMNS] for shard in cache.features]
+        self._rows = stored_rows(cache.features, cache.manifest.layout.pad_left)
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
@@ -73,13 +70,13 @@ class FeatureTensors:
             for view, shard in zip(views, self._shards, strict=True)
         ]
 
-    def row(self, name: str, row: int) -> Tensor:
-        """One row of a column, `row` in range: a view of the map (a copy where the map is read-only)."""
+    def row(self, row: int) -> dict[str, Tensor]:
+        """The model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
         shard, local = self._place(row)
-        view = self._columns[name][shard]
-        if view is not None:
-            return view[local]
-        return torch.from_numpy(np.array(self._shards[shard].columns[name][local]))
+        columns = self._model_columns[shard]
+        if self._shards[shard].writable:
+            return {name: torch.from_numpy(column[local, ...]) for name, column in columns}
+        return {name: torch.from_numpy(np.array(column[local])) for name, column in columns}
 
     def number(self, name: str, row: int) -> int:
         """One value of a number column, `row` in range."""
@@ -98,9 +95,7 @@ class FeatureTensors:
         Returns:
             The columns by name, in their stored types: [n, width] or [n].
         """
-        if len(self._shards) == 1:
-            return {name: self._select(0, name, rows, width) for name in names}
-        return self._gather_shards(rows, names, width)
+        return self._rows.gather(rows, names, width)
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
         """Like `gather`, for rows that nobody has checked: any integers in one dimension, negative ones from the end.
@@ -109,55 +104,13 @@ class FeatureTensors:
             RowIndexError: A row is out of range.
             SettingsError: They are no integers in one dimension.
         """
-        plain = isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu
-        if plain and self._mapped_whole:
+        if isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu:
             try:
-                # index_select checks the range itself; a check of our own would cost as much as a small gather.
-                return self.gather(rows, names, width)
-            except (IndexError, RuntimeError):
+                # The gather checks the range; a check of our own would cost as much as a small gather.
+                return self._rows.gather(rows, names, width)
+            except (IndexError, RuntimeError, TypeError):
                 pass
-        return self.gather(as_rows(rows, self.num_rows), names, width)
-
-    def _part(self, width: int | None) -> slice:
-        """The tokens of a row that stay where it is cut to a width."""
-        if width is None or not self._pad_left:
-            return slice(width)
-        return slice(self._length - width, None)
-
-    def _select(self, shard: int, name: str, rows: Tensor, width: int | None) -> Tensor:
-        view = self._columns[name][shard]
-        cut = width is not None and name in TOKEN_COLUMNS
-        if view is not None:
-            return (view[:, self._part(width)] if cut else view).index_select(0, rows)
-        stored = self._shards[shard].columns[name]
-        if not cut:
-            return torch.from_numpy(stored.take(rows.numpy(), axis=0))
-        # Not `take`, which copies the whole column where it is cut.
-        return torch.from_numpy(stored[:, self._part(width)][rows.numpy()])
-
-    def _gather_shards(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
-        if self._spread:
-            rows = rows.contiguous()
-            shard_of_row = torch.bucketize(rows, self._bounds, right=True)
-            part = self._part(width)
-            return {name: self._spread[name].gather(rows, shard_of_row, part) for name in names}
-        # Over read-only maps.
-        shard_of = np.searchsorted(self._starts, rows.numpy(), side="right") - 1
-        touched = np.unique(shard_of).tolist()
-        if len(touched) == 1:
-            local = rows - int(self._starts[touched[0]])
-            return {name: self._select(touched[0], name, local, width) for name in names}
-        places = {shard: torch.from_numpy(np.flatnonzero(shard_of == shard)) for shard in touched}
-        gathered: dict[str, Tensor] = {}
-        for name in names:
-            sample = self._shards[0].columns[name]
-            shape = (len(rows),) if sample.ndim == 1 else (len(rows), width or self._length)
-            out = torch.empty(shape, dtype=_torch_dtype(sample), device="cpu")
-            for shard, place in places.items():
-                local = rows[place] - int(self._starts[shard])
-                out.index_copy_(0, place, self._select(shard, name, local, width))
-            gathered[name] = out
-        return gathered
+        return self._rows.gather(as_rows(rows, self.num_rows), names, width)
 
     def _place(self, row: int) -> tuple[int, int]:
         if len(self._shards) == 1:
@@ -173,44 +126,6 @@ class FeatureTensors:
         """
         if not isinstance(name, str) or name not in self._columns:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
-
-
-class _SpreadColumn:
-    """A column over several shards as one tensor, so that one `index_select` serves all of them.
-
-    Its storage spans the maps of all shards and whatever lies between them in the address space, and every element of
-    it may begin a row: shards need not lie at a multiple of the row's size from each other. What lies between is never
-    touched, because only places of rows are asked for. The shards keep their maps alive.
-    """
-
-    def __init__(self, shards: Sequence[FeatureShard], name: str):
-        columns = [shard.columns[name] for shard in shards]
-        starts = [int(column.ctypes.data) for column in columns]
-        base = min(starts)
-        size = max(start + column.nbytes for start, column in zip(starts, columns, strict=True)) - base
-        itemsize = columns[0].itemsize
-        self._width = int(columns[0].shape[1]) if columns[0].ndim == 2 else 1
-        # Arrow aligns buffers by 8 bytes and maps begin with a page: distances are multiples of the item's size.
-        origins = [
-            (start - base) // itemsize - shard.row_start * self._width
-            for start, shard in zip(starts, shards, strict=True)
-        ]
-        self._origins = torch.tensor(origins, dtype=torch.int64, device="cpu")
-        span = (ctypes.c_char * size).from_address(base)
-        elements = torch.frombuffer(span, dtype=_torch_dtype(columns[0]))
-        count = size // itemsize
-        self._rows = elements
-        if columns[0].ndim == 2:
-            self._rows = elements.as_strided((count - self._width + 1, self._width), (1, 1))
-
-    def gather(self, rows: Tensor, shard_of_row: Tensor, part: slice) -> Tensor:
-        """Fresh rows, or a part of their tokens; `rows` in range."""
-        values = self._rows[:, part] if self._rows.dim() == 2 else self._rows
-        return values.index_select(0, self._origins[shard_of_row] + rows * self._width)
-
-
-def _torch_dtype(values: Any) -> torch.dtype:
-    return torch.from_numpy(np.empty(0, values.dtype)).dtype
 
 
 def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:

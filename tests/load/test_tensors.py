@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.stored_rows import MANY_VALUES
 from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
-from tests.load.helpers import DTYPES, LENGTH, Built
+from tests.load.helpers import DTYPES, LENGTH, Built, bert_tokenizer, varied_examples
+from tests.support import build
 
 COLUMNS = (*MODEL_COLUMNS, "segment_index", "document", "cls_index", "context_token_start", "has_answer_in_segment")
 
@@ -202,3 +204,113 @@ def test_a_width_cuts_the_tokens_on_the_padding_side(any_dataset: CacheDataset, 
         assert tensor.is_contiguous()
         assert tensor.untyped_storage().nbytes() == tensor.nbytes
     assert [len(one) for one in any_dataset.features.gather(rows[:0], names, width).values()] == [0] * len(names)
+
+
+POSITIONS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
+
+
+def _longest(dataset: CacheDataset, rows: Any) -> int:
+    return int(dataset.gather(rows)["attention_mask"].sum(dim=1).max())
+
+
+@pytest.fixture(scope="module")
+def right_padded(tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
+    settings = {"max_seq_length": LENGTH, "doc_stride": 12}
+    return build(varied_examples(), bert_tokenizer(), tmp_path_factory.mktemp("right"), **settings)
+
+
+@pytest.fixture(params=["left", "right"])
+def side(request: pytest.FixtureRequest) -> CacheDataset:
+    """A dataset that is padded on this side."""
+    dataset: CacheDataset = request.getfixturevalue({"left": "lazy", "right": "right_padded"}[request.param])
+    assert dataset.manifest.layout.pad_left == (request.param == "left")
+    return dataset
+
+
+@given(data=st.data())
+def test_cut_rows_hold_the_same_tokens_and_positions(
+    built: Built, right_padded: CacheDataset, data: st.DataObject
+) -> None:
+    dataset = data.draw(st.sampled_from([CacheDataset(built.plain), CacheDataset(built.sharded), right_padded]))
+    rows = data.draw(st.lists(st.integers(-len(dataset), len(dataset) - 1), min_size=1, max_size=20))
+    width = data.draw(st.integers(_longest(dataset, rows), LENGTH))
+    names = tuple(dict.fromkeys((*MODEL_COLUMNS, *POSITIONS, "segment_index")))
+    found, whole = dataset.gather(rows, names, width), dataset.gather(rows, names)
+    assert list(found) == list(names)
+    lost = LENGTH - width if dataset.manifest.layout.pad_left else 0
+    for name, tensor in found.items():
+        if tensor.dim() == 2:
+            assert torch.equal(tensor, whole[name][:, lost : lost + width])
+            dropped = torch.cat([whole["attention_mask"][:, :lost], whole["attention_mask"][:, lost + width :]], 1)
+            assert not dropped.any()
+        else:
+            assert torch.equal(tensor, whole[name] - (lost if name in POSITIONS else 0))
+            assert tensor.dtype == whole[name].dtype
+
+
+def test_every_width_that_holds_the_row_is_taken(side: CacheDataset) -> None:
+    rows = torch.arange(len(side))
+    longest = side.gather(rows)["attention_mask"].sum(dim=1)
+    for row in (int(longest.argmin()), 3):
+        for width in range(int(longest[row]), LENGTH + 1):
+            assert int(side.gather([row], width=width)["attention_mask"].sum()) == int(longest[row])
+
+
+def test_a_width_that_cuts_real_tokens_is_refused(side: CacheDataset, any_dataset: CacheDataset) -> None:
+    for dataset in (side, any_dataset):
+        lengths = dataset.gather(slice(None))["attention_mask"].sum(dim=1)
+        row, short = int(lengths.argmax()), int(lengths.argmin())
+        longest = int(lengths[row])
+        message = rf"width: expected at least {longest}, the real tokens of row {row}, found {longest - 1}"
+        for named in (row, row - len(dataset)):
+            with pytest.raises(SettingsError, match=message):
+                dataset.gather([short, named, short], ["segment_index"], longest - 1)
+
+
+@pytest.mark.parametrize("width", [0, -1, LENGTH + 1, 8.0, "8", True])
+def test_widths_that_cannot_be_are_refused(any_dataset: CacheDataset, width: Any) -> None:
+    with pytest.raises(SettingsError, match="width: expected"):
+        any_dataset.gather([0], width=width)
+
+
+def test_a_cut_gather_of_nothing(any_dataset: CacheDataset) -> None:
+    found = any_dataset.gather([], width=3)
+    assert [tuple(tensor.shape) for tensor in found.values()] == [(0, 3)] * 3 + [(0,)] * 2
+
+
+@pytest.mark.parametrize("width", [None, 40])
+def test_many_rows_are_gathered_like_few(
+    any_dataset: CacheDataset, monkeypatch: pytest.MonkeyPatch, width: int | None
+) -> None:
+    names, rows = (*COLUMNS, *POSITIONS), torch.randint(0, len(any_dataset), (900,))
+    assert len(rows) * LENGTH > MANY_VALUES
+    assert len(rows) * 40 > MANY_VALUES
+    many = any_dataset.features.gather(rows, names, width)
+    monkeypatch.setattr("memxlnet.load.stored_rows.MANY_VALUES", 10**9)
+    few = any_dataset.features.gather(rows, names, width)
+    assert list(many) == list(few)
+    for name, tensor in many.items():
+        assert (tensor.dtype, tensor.shape) == (few[name].dtype, few[name].shape)
+        assert torch.equal(tensor, few[name])
+
+
+@pytest.mark.parametrize("width", [None, 40])
+@pytest.mark.parametrize("count", [3, 900])
+def test_a_write_to_gathered_rows_reaches_no_map(any_dataset: CacheDataset, width: int | None, count: int) -> None:
+    names, rows = (*COLUMNS, *POSITIONS), torch.arange(count) % len(any_dataset)
+    before = any_dataset.features.gather(rows, names, width)
+    for tensor in any_dataset.features.gather(rows, names, width).values():
+        tensor.fill_(-1)
+    after = any_dataset.features.gather(rows, names, width)
+    assert all(torch.equal(after[name], before[name]) for name in names)
+
+
+@pytest.mark.parametrize("count", [1, 900])
+def test_one_row_out_of_range_among_many_is_refused(any_dataset: CacheDataset, count: int) -> None:
+    for row in (len(any_dataset), -len(any_dataset) - 1, 2**62, -(2**63), 2**63 - 1):
+        rows = torch.zeros(count + 1, dtype=torch.int64)
+        rows[count] = row
+        with pytest.raises(RowIndexError, match=f"row {row}: expected a row from"):
+            any_dataset.gather(rows)
+    rows[count] = -1
+    assert torch.equal(any_dataset.gather(rows)["input_ids"][-1], any_dataset[-1]["input_ids"])
