@@ -20,7 +20,7 @@ from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
-from memxlnet.load.widths import LENGTH_PLACES, RowWidths
+from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
 from memxlnet.settings import check_bool, one_of, positive_int
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest
