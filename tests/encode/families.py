@@ -42,7 +42,7 @@ def _with_pairs(backend: Tokenizer, **fields: Any) -> Any:
     """In RoBERTa's layout."""
     ids = {token: backend.token_to_id(token) for token in ("<s>", "</s>")}
     backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=list(ids.items())
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B:1 </s>:1", special_tokens=list(ids.items())
     )
     special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
     return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **special, **fields)
