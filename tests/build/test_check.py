@@ -149,7 +149,7 @@ def test_texts_that_are_wrongly_held_simple_are_found(last: int, monkeypatch: py
     tokenizer = make("xlnet-sample")
     monkeypatch.setattr(words, "_SAFE_RANGES", ((0x21, 0x7E), (0xA0, last)))
     assert words.splits_into_words(tokenizer.backend_tokenizer)
-    with pytest.raises(TokenizerError, match="found another|the tokenizer failed"):
+    with pytest.raises(TokenizerError, match=r"found another|the tokenizer failed"):
         run(tokenizer)
 
 
