@@ -28,7 +28,7 @@ def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) ->
             cls_index = encoded["input_ids"][row].index(tokenizer.cls_token_id)
             sides = encoded.sequence_ids(row)
             answers = examples["answers"][samples[row]]
-            span = _span(offsets, sides, 1 if pad_on_right else 0, answers)
+            span = _span(offsets, sides, 1 if pad_on_right else 0, answers, examples["context"][samples[row]])
             starts.append(cls_index if span is None else span[0])
             ends.append(cls_index if span is None else span[1])
         encoded["start_positions"], encoded["end_positions"] = starts, ends
@@ -38,17 +38,21 @@ def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) ->
     return prepare
 
 
-def _span(offsets: Any, sides: Any, side: int, answers: Any) -> tuple[int, int] | None:
-    """The tokens of the answer's characters.
+def _span(offsets: Any, sides: Any, side: int, answers: Any, text: str) -> tuple[int, int] | None:
+    """The tokens of the answer's characters, in the loops of the recipe.
 
-    Where two tokens begin at its first character, as a bare blank of XLNet and the word behind it do, the recipe takes
-    the second, and sometimes an end before the start. Here all of them are taken, in the same loops, so that the
-    results of all ways can be compared value by value.
+    The recipe lets blanks at the ends of the answer and tokens of blanks alone decide, and gives an end before the
+    start where several tokens cover a lone character. Here it does not, so that the results of all ways can be compared
+    value by value, on texts that have a token for every character.
     """
     if not answers["answer_start"]:
         return None
     start_char = answers["answer_start"][0]
     end_char = start_char + len(answers["text"][0])
+    while text[start_char].isspace():
+        start_char += 1
+    while text[end_char - 1].isspace():
+        end_char -= 1
     first = 0
     while sides[first] != side:
         first += 1
@@ -57,8 +61,13 @@ def _span(offsets: Any, sides: Any, side: int, answers: Any) -> tuple[int, int] 
         last -= 1
     if not (offsets[first][0] <= start_char and offsets[last][1] >= end_char):
         return None
-    while offsets[first][1] <= start_char:
-        first += 1
-    while offsets[last][0] >= end_char:
-        last -= 1
-    return first, last
+    start = first
+    while start <= last and offsets[start][0] <= start_char:
+        start += 1
+    end = last
+    while end >= first and offsets[end][1] >= end_char:
+        end -= 1
+    start, end = start - 1, end + 1
+    if text[slice(*offsets[start])].isspace() or text[slice(*offsets[end])].isspace():
+        return None
+    return min(start, end), end

@@ -1,7 +1,12 @@
 """The exceptions of memxlnet: one root, each subclass also of the built-in that a caller would expect.
 
-Every exception can be built from one string and survives pickling, so that it crosses process borders whole.
+Every exception can be built from one string and survives pickling, so that it crosses process borders whole. One that
+stands for an error of the operating system is an `OSError` as well, with the `errno` and `filename` of that error.
 """
+
+from typing import Any, TypeVar
+
+_SYSTEM_FIELDS = ("errno", "strerror", "filename")
 
 
 class MemxlnetError(Exception):
@@ -10,6 +15,24 @@ class MemxlnetError(Exception):
     def __str__(self) -> str:
         # KeyError shows the repr of its argument and OSError expects an errno; a message is a message.
         return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        if not isinstance(self, OSError):
+            return super().__reduce__()
+        # OSError keeps these outside of __dict__.
+        fields = {name: value for name in _SYSTEM_FIELDS if (value := getattr(self, name)) is not None}
+        return type(self), self.args, {**self.__dict__, **fields}
+
+
+_Ours = TypeVar("_Ours", bound=MemxlnetError)
+
+
+def with_fields_of(ours: _Ours, error: OSError) -> _Ours:
+    """Give an error of ours the ``errno``, ``strerror`` and ``filename`` of the system's error that it stands for."""
+    if isinstance(ours, OSError):
+        for name in _SYSTEM_FIELDS:
+            setattr(ours, name, getattr(error, name))
+    return ours
 
 
 class SettingsError(MemxlnetError, ValueError):
@@ -55,12 +78,20 @@ class AmbiguousCacheError(CacheError, LookupError):
     """Several caches fit what was asked."""
 
 
-class CacheDirectoryError(CacheError, PermissionError):
-    """The cache directory cannot be created or written."""
+class CacheOSError(CacheError, OSError):
+    """The operating system failed at a file of a cache: too many open files, a full or failing disk, no access."""
+
+
+class CacheDirectoryError(CacheOSError, PermissionError):
+    """The cache directory cannot be created, read or written: no access, or something else is in its place."""
 
 
 class BuildError(MemxlnetError, RuntimeError):
     """A build could not be completed."""
+
+
+class BuildOSError(BuildError, OSError):
+    """A build stopped because the operating system failed: a full or failing disk, too many open files, no access."""
 
 
 class MemoryLimitError(BuildError, MemoryError):

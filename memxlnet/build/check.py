@@ -1,4 +1,4 @@
-"""The check of every build: on its first examples, encoder and tokenizer must agree bit for bit."""
+"""The check of every build: on its first examples and on hard texts, encoder and tokenizer must agree bit for bit."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.build.hard_texts import CHARACTER_TEXTS, HARD_TEXTS, PLAIN_CONTEXT, PLAIN_QUESTION, added_token_texts
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.encode.layout import TokenizerContent
@@ -17,10 +18,13 @@ from memxlnet.settings import EncodeSettings
 from memxlnet.store.files import column_values
 
 CHECKED_EXAMPLES = 4
-"""Examples that are checked: enough to meet a layout that cannot be taken apart, at some milliseconds a build."""
+"""Examples that are checked besides the hard texts."""
 
-_MAX_CHARACTERS = 20_000
-_WINDOWS = 3
+MAX_CONTEXT, MAX_QUESTION = 2_000, 200
+"""Characters of an example that are checked: its beginning, so that the check takes no longer for long texts."""
+
+_ROOM = 12
+"""Tokens of context in a row, at least, where short texts are cut into several windows."""
 
 COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -28,42 +32,47 @@ COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 def check_against_transformers(
     tokenizer: Any, content: TokenizerContent, settings: EncodeSettings, examples: Sequence[Example]
 ) -> None:
-    """Compare the encoder with the tokenizer's own pair call on a few examples.
+    """Compare the encoder with the tokenizer's own pair call.
 
-    They are compared at the length that was asked for and at one that is short enough to cut the first of them into
-    several windows. Memory tokens are left out on both sides: transformers does not insert them.
+    The texts are the beginnings of the first examples, and texts that are known to be hard, as questions and as
+    contexts. They are compared at the length that was asked for and at lengths that cut them into several windows.
+    Memory tokens are left out on both sides: transformers does not insert them.
 
     Args:
         tokenizer: The transformers tokenizer that `content` was read from; its state is put back.
         content: The tokenizer's content.
         settings: What the rows look like.
-        examples: The first examples of the build.
+        examples: The first examples of the build, none where it has none.
 
     Raises:
         TokenizerError: An id, mask, segment id or offset differs.
     """
-    few = [e for e in examples[:CHECKED_EXAMPLES] if len(e.context) + len(e.question) <= _MAX_CHARACTERS]
-    if not few:
-        return
-    layout = replace(content.layout, memory_read_ids=(), memory_write_ids=())
-    backend = content.backend
+    few = [(one.question[:MAX_QUESTION], one.context[:MAX_CONTEXT]) for one in examples[:CHECKED_EXAMPLES]]
+    hard = [*HARD_TEXTS, *added_token_texts(content.backend)]
+    # All hard texts as one and each of them alone: a simple text may be tokenized in another way than a hard one.
+    joined = [(hard[at], blank.join(hard)) for at, blank in ((4, " "), (5, ""))]
+    contexts = [*(context for _, context in few[:1]), *hard, *CHARACTER_TEXTS]
+    as_contexts = [(PLAIN_QUESTION, context) for context in contexts]
+    as_questions = [(question, PLAIN_CONTEXT) for question in (*(question for question, _ in few), *hard)]
     length = settings.max_seq_length - 2 * content.layout.num_memory_tokens
-    first = few[0]
-    context, question = (
-        len(backend.encode(text, add_special_tokens=False)) for text in (first.context, first.question)
-    )
-    room = max(context // _WINDOWS, 2)
-    for max_seq_length, stride, part in (
-        (length, settings.doc_stride, few),
-        (layout.overhead + question + room, room // 2, few[:1]),
-    ):
-        if max_seq_length < layout.overhead + 2 or stride >= max_seq_length - layout.overhead:
-            continue
-        cut = replace(
-            settings, max_seq_length=max_seq_length, doc_stride=stride, on_bad_example="drop", max_n_segs=None
-        )
-        with _state_kept(tokenizer):
-            _compare(tokenizer, content, Encoder(backend, layout, cut), cut, part)
+    layout = replace(content.layout, memory_read_ids=(), memory_write_ids=())
+    with _state_kept(tokenizer):
+        for pairs, max_seq_length, stride in (
+            ([*few, *joined], length, settings.doc_stride),
+            # Lengths that drop none of them, however long a question is.
+            (as_contexts, layout.overhead + _longest_question(content, as_contexts) + _ROOM, _ROOM // 2),
+            (as_questions, layout.overhead + _longest_question(content, as_questions) + _ROOM, _ROOM // 2),
+        ):
+            cut = replace(
+                settings, max_seq_length=max_seq_length, doc_stride=stride, on_bad_example="drop", max_n_segs=None
+            )
+            _compare(tokenizer, content, Encoder(content.backend, layout, cut), cut, pairs)
+
+
+def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]]) -> int:
+    """Tokens of the longest question."""
+    questions = list({question for question, _ in pairs})
+    return max(map(len, content.backend.encode_batch(questions, add_special_tokens=False)))
 
 
 @contextmanager
@@ -79,16 +88,21 @@ def _state_kept(tokenizer: Any) -> Iterator[None]:
 
 
 def _compare(
-    tokenizer: Any, content: TokenizerContent, encoder: Encoder, settings: EncodeSettings, examples: Sequence[Example]
+    tokenizer: Any,
+    content: TokenizerContent,
+    encoder: Encoder,
+    settings: EncodeSettings,
+    pairs: Sequence[tuple[str, str]],
 ) -> None:
+    examples = [Example(row, f"{row}", question, context, (), ()) for row, (question, context) in enumerate(pairs)]
     tables = encoder.encode(examples)
     lost = set(tables["dropped"]["row"].to_pylist())
-    kept = [example for example in examples if example.row not in lost]
+    kept = [pair for row, pair in enumerate(pairs) if row not in lost]
     if not kept:
         return
-    pair = [[example.question for example in kept], [example.context for example in kept]]
+    questions, contexts = (list(texts) for texts in zip(*kept, strict=True))
     expected = tokenizer(
-        *(reversed(pair) if content.layout.context_first else pair),
+        *((contexts, questions) if content.layout.context_first else (questions, contexts)),
         truncation="only_first" if content.layout.context_first else "only_second",
         max_length=settings.max_seq_length,
         stride=settings.doc_stride,
@@ -100,23 +114,35 @@ def _compare(
         verbose=False,
     )
     features = tables["features"]
-    found = {name: column_values(features[name]).reshape(features.num_rows, -1) for name in COLUMNS}
+    found = {"overflow_to_sample_mapping": column_values(features["document"])}
+    found |= {name: column_values(features[name]).reshape(features.num_rows, -1) for name in COLUMNS}
     found["offset_mapping"] = _offsets(tables, settings.max_seq_length)
     for name, values in found.items():
-        _check_equal(name, np.asarray(expected[name]), values, tokenizer)
+        difference = _first_difference(np.asarray(expected[name]), values)
+        if difference is not None:
+            row, place = difference
+            question, context = kept[int(found["overflow_to_sample_mapping"][row])]
+            raise TokenizerError(
+                f"tokenizer {type(tokenizer).__name__}: expected rows that can be put together from question and "
+                f"context tokenized alone, found another {name} ({place}) for the question {question!r:.60} and the "
+                f"context {context!r:.200} at max_seq_length {settings.max_seq_length}; such a tokenizer cannot be used"
+            )
 
 
-def _check_equal(name: str, expected: NDArray[Any], found: NDArray[Any], tokenizer: Any) -> None:
-    if expected.shape == found.shape and bool((expected == found).all()):
-        return
-    place = "the number of rows"
-    if expected.shape == found.shape:
-        row, column, *_ = (int(index) for index in np.argwhere(expected != found)[0])
-        place = f"row {row}, position {column}: transformers gives {expected[row, column]}, found {found[row, column]}"
-    raise TokenizerError(
-        f"tokenizer {type(tokenizer).__name__}: expected rows that can be put together from question and context "
-        f"tokenized alone, found another {name} ({place}); such a tokenizer cannot be used"
-    )
+def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int, str] | None:
+    """The row of the first value that differs, and what it is."""
+    if expected.shape[1:] != found.shape[1:]:
+        return 0, f"transformers gives the shape {expected.shape}, found {found.shape}"
+    rows = min(len(expected), len(found))
+    differing = np.argwhere(expected[:rows] != found[:rows])
+    if differing.size:
+        row, *place = differing[0].tolist()
+        position = f", position {place[0]}" if place else ""
+        at = (row, *place[:1])
+        return row, f"row {row}{position}: transformers gives {expected[at]}, found {found[at]}"
+    if len(expected) != len(found):
+        return len(found) - 1, f"the number of rows: transformers gives {len(expected)}, found {len(found)}"
+    return None
 
 
 def _offsets(tables: dict[str, Any], length: int) -> NDArray[np.int32]:

@@ -281,6 +281,8 @@ def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):
         error: MemxlnetError = kind(message)
+        if isinstance(error, OSError):
+            error.errno = result["errno"]
     elif name.endswith("MemoryError"):  # NumPy and Arrow have their own
         error = MemoryLimitError(
             f"{chunk.shown()}: the worker ran out of memory; lower num_workers or streaming_chunk_size, or free memory"

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.build.pipes import receive, send
-from memxlnet.errors import BuildError
+from memxlnet.errors import BuildError, BuildOSError, with_fields_of
+from memxlnet.store.system_errors import hint_for
 
 _ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
@@ -55,7 +56,10 @@ class _Worker:
                     process_group=0,
                 )
                 self._pipe = ours.makefile("rwb")
-        except (OSError, ValueError) as error:  # ValueError: a NUL in the environment or on the module path
+        except OSError as error:
+            message = f"num_workers: a worker process could not be started: {error}; {hint_for(error)} or use fewer"
+            raise with_fields_of(BuildOSError(message), error) from error
+        except ValueError as error:  # a NUL in the environment or on the module path
             raise BuildError(f"num_workers: a worker process could not be started: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:

@@ -5,12 +5,12 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import Any
 
 from arrow_schemas import DROPPED
@@ -25,11 +25,12 @@ from memxlnet.build.tasks import examples_digest, pack
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.encode.sources import Source
-from memxlnet.errors import BuildError, SourceError
+from memxlnet.errors import BuildError, BuildOSError, SourceError, with_fields_of
 from memxlnet.settings import MAX_EAGER_EXAMPLES, BuildSettings
 from memxlnet.store.build_directory import BuildDirectory
 from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.store.identity import CacheSettings
+from memxlnet.store.system_errors import hint_for
 from memxlnet.store.writer import CacheManager, CacheWriter
 
 logger = logging.getLogger(__name__)
@@ -209,7 +210,8 @@ class Run:
                     self._done(chunk, receipt, receipt.rows)
             return
         scratch = BuildDirectory(stack.enter_context(_scratch_directory()))
-        scratch.prepare(self._settings)
+        with scratch.errors():
+            scratch.prepare(self._settings)
         order: deque[int] = deque()
         ready: dict[int, tuple[Chunk, ChunkReceipt]] = {}
         dispatcher = Dispatcher(workers, str(scratch.path), self._guard, in_order=True)
@@ -227,12 +229,17 @@ class Run:
 @contextmanager
 def _scratch_directory() -> Iterator[Path]:
     """A directory that is gone at the end, also where an executor still has a chunk in work that goes there."""
-    path = Path(mkdtemp(prefix="memxlnet-"))
+    try:
+        path = Path(mkdtemp(prefix="memxlnet-"))
+    except OSError as error:
+        message = f"{gettempdir()}: expected a directory for temporary files that can be written: {error}"
+        raise with_fields_of(BuildOSError(f"{message}; {hint_for(error)} or set TMPDIR"), error) from error
     try:
         yield path
     finally:
         # Under another name nothing is put into it while it is removed.
-        rmtree(path.rename(path.with_name(f"{path.name}.removed")), ignore_errors=True)
+        with suppress(OSError):
+            rmtree(path.rename(path.with_name(f"{path.name}.removed")), ignore_errors=True)
 
 
 def _until(chunks: Iterator[Chunk], most_cost: int) -> Iterator[Chunk]:

@@ -77,8 +77,8 @@ def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, buil
         builder: Process that builds; any other one is a worker.
 
     Returns:
-        ``receipt``, the fields of a `ChunkReceipt`; or ``error``, ``message`` and ``traceback`` of whatever was raised:
-        no exception crosses processes, so none can fail to.
+        ``receipt``, the fields of a `ChunkReceipt`; or ``error``, ``message``, ``errno`` and ``traceback`` of whatever
+        was raised: no exception crosses processes, so none can fail to.
     """
     try:
         with _one_thread if os.getpid() != builder else contextlib.nullcontext():
@@ -87,10 +87,15 @@ def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, buil
             tables = encode_in_parts(encoder, settings, examples, part_cost)
             marked = with_examples_digest(tables, examples_digest(packed))
             build = BuildDirectory(Path(directory))
-            with build.told():
+            with build.errors():
                 return {"receipt": asdict(write_chunk(build.chunks, index, marked))}
     except BaseException as error:
-        return {"error": type(error).__name__, "message": _message(error), "traceback": traceback.format_exc()}
+        return {
+            "error": type(error).__name__,
+            "message": _message(error),
+            "errno": error.errno if isinstance(error, OSError) else None,
+            "traceback": traceback.format_exc(),
+        }
 
 
 def _message(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Where an answer stands: in the text as the source gave it, and among the context's tokens.
+"""Where an answer stands in the text as the source gave it.
 
 The rule. The first gold answer whose text stands at its offset is exact. Otherwise the occurrence nearest to the given
 offset is taken, comparing under Unicode normalisation (NFKD) through a map back to the characters of the source, for
@@ -10,11 +10,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Final, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-from memxlnet.encode.tokens import Ints, TokenPool
 
 EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
 
@@ -149,67 +144,3 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
     blank = not any(text.strip() for text in texts)
     reason = "every gold answer is empty" if blank else "no gold answer occurs in the context"
     return Alignment(DROPPED, reason)
-
-
-def token_spans(contexts: TokenPool, context_of: Ints, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
-    """`token_span` for many spans at once.
-
-    Args:
-        contexts: The tokens of the contexts.
-        context_of: int64[spans], the context of each span.
-        starts: int64[spans], first character of each span.
-        stops: int64[spans], one behind its last character.
-
-    Returns:
-        int64[spans] first tokens and int64[spans] one behind the last tokens, counted from the context's first token;
-        -1 where no token overlaps.
-    """
-    wide = np.flatnonzero(contexts.stops > contexts.starts)
-    # All texts on one line, each on a stretch of its own, so that one search serves all of them.
-    stretch = int(max(contexts.stops.max(initial=0), stops.max(initial=0))) + 1
-    shift = np.repeat(np.arange(len(contexts.counts)), contexts.counts)[wide] * stretch
-    opens, closes = contexts.starts[wide] + shift, contexts.stops[wide] + shift
-    if (opens[1:] < opens[:-1]).any() or (closes[1:] < closes[:-1]).any():
-        return _token_spans_one_by_one(contexts, context_of, starts, stops)
-    first = np.searchsorted(closes, starts + context_of * stretch, side="right")
-    last = np.searchsorted(opens, stops + context_of * stretch, side="left") - 1
-    found = first <= last
-    base = contexts.bounds[context_of]
-    most = max(len(wide) - 1, 0)
-    places = wide if len(wide) else np.zeros(1, np.int64)
-    return (
-        np.where(found, places[np.minimum(first, most)] - base, -1),
-        np.where(found, places[np.maximum(last, 0)] - base + 1, -1),
-    )
-
-
-def _token_spans_one_by_one(contexts: TokenPool, context_of: Ints, starts: Ints, stops: Ints) -> tuple[Ints, Ints]:
-    """For tokenizers whose tokens do not stand in the order of their characters."""
-    found = np.full((len(starts), 2), -1, np.int64)
-    for number, context in enumerate(context_of.tolist()):
-        tokens = slice(int(contexts.bounds[context]), int(contexts.bounds[context + 1]))
-        span = token_span(contexts.starts[tokens], contexts.stops[tokens], int(starts[number]), int(stops[number]))
-        if span is not None:
-            found[number] = span
-    return found[:, 0], found[:, 1]
-
-
-def token_span(starts: NDArray[np.int32], stops: NDArray[np.int32], start: int, stop: int) -> tuple[int, int] | None:
-    """The tokens that overlap a span of characters, from the first to the last.
-
-    A token overlaps when its stop lies behind the span's start and its start before the span's stop; zero-width
-    tokens neither open nor close a span.
-
-    Args:
-        starts: int32[tokens], first character of each token of the context.
-        stops: int32[tokens], one behind its last character.
-        start: First character of the span.
-        stop: One behind its last character.
-
-    Returns:
-        A half-open span of token indices, or None where no token overlaps.
-    """
-    overlapping = ((stops > start) & (starts < stop) & (stops > starts)).nonzero()[0]
-    if not overlapping.size:
-        return None
-    return int(overlapping[0]), int(overlapping[-1]) + 1

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer
 from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_schema, features_schema
 from memxlnet.encode import answers
 from memxlnet.encode.examples import BadExample, Example
+from memxlnet.encode.labels import AnswerTokens, Labels
 from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
@@ -119,15 +120,17 @@ class Encoder:
         settings = self._settings
         windows = cut_windows(contexts.counts[context_of], room, settings.doc_stride, settings.max_n_segs)
         rows = assemble(self._layout, settings.max_seq_length, windows, contexts, context_of, questions, question_of)
-        spans = _align(examples, contexts, context_of)
-        features, holding = _features_batch(settings.max_seq_length, windows, rows, spans)
         used, context_rows = _renumber(context_of, len(contexts.bounds) - 1)
-        documents = _documents_batch(examples, questions, question_of, context_rows, windows, spans, holding)
-        text_of = {int(number): example.context for number, example in zip(context_of, examples, strict=True)}
+        texts = [examples[at].context for at in np.unique(context_rows, return_index=True)[1].tolist()]
+        alignments, tokens = _align(examples, texts, contexts, used, context_rows)
+        features, holding = _features_batch(settings.max_seq_length, windows, rows, tokens)
+        documents = _documents_batch(
+            examples, questions, question_of, context_rows, windows, alignments, tokens.documents, holding
+        )
         return {
             "features": features,
             "documents": documents,
-            "contexts": _contexts_batch([text_of[int(number)] for number in used], contexts, used),
+            "contexts": _contexts_batch(texts, contexts, used),
         }
 
     def _find_bad(self, examples: list[Example], context_tokens: Ints, room: Ints) -> list[BadExample]:
@@ -180,45 +183,46 @@ def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
     return used, place[numbers]
 
 
-class _Spans(NamedTuple):
-    """The answers of a chunk's documents: alignments, and int64[documents] token spans, -1 for none."""
+def _align(
+    examples: list[Example], texts: list[str], contexts: TokenPool, used: Ints, context_of: Ints
+) -> tuple[list[answers.Alignment], AnswerTokens]:
+    """Find the answers of a chunk in characters and in tokens; one that no token holds is dropped.
 
-    alignments: list[answers.Alignment]
-    token_start: Ints
-    token_stop: Ints
-
-
-def _align(examples: list[Example], contexts: TokenPool, context_of: Ints) -> _Spans:
-    looked_up: dict[int, answers.Context] = {}
-    alignments: list[answers.Alignment] = []
-    for example, text in zip(examples, context_of.tolist(), strict=True):
-        if text not in looked_up:
-            looked_up[text] = answers.Context(example.context)
-        alignments.append(answers.align(looked_up[text], example.answer_texts, example.answer_starts))
-    token_start, token_stop = np.full((2, len(examples)), -1, np.int64)
-    chosen = np.array([number for number, found in enumerate(alignments) if found.chosen >= 0], np.int64)
-    characters = np.array([alignments[number][3:] for number in chosen], np.int64).reshape(-1, 2)
-    spans = answers.token_spans(contexts, context_of[chosen], characters[:, 0], characters[:, 1])
-    token_start[chosen], token_stop[chosen] = spans
-    for number in chosen[spans[0] < 0].tolist():
+    Args:
+        examples: The documents.
+        texts: Their distinct contexts.
+        contexts: The tokens of these and of others.
+        used: int64[texts], the place of each of these among `contexts`.
+        context_of: int64[documents], the text of each document.
+    """
+    looked_up = [answers.Context(text) for text in texts]
+    alignments = [
+        answers.align(looked_up[text], example.answer_texts, example.answer_starts)
+        for example, text in zip(examples, context_of.tolist(), strict=True)
+    ]
+    starts, stops = (np.array([found[side] for found in alignments], np.int64) for side in (3, 4))
+    tokens = AnswerTokens(texts, contexts, used, context_of, starts, stops)
+    for number in np.flatnonzero((starts >= 0) & (tokens.documents.start < 0)).tolist():
         found = alignments[number]
         reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
         alignments[number] = answers.Alignment(answers.DROPPED, reason)
-    return _Spans(alignments, token_start, token_stop)
+    return alignments, tokens
 
 
-def _features_batch(max_seq_length: int, windows: Windows, rows: Rows, spans: _Spans) -> tuple[pa.RecordBatch, Ints]:
-    """The features table, and int64[segments]: 1 where the whole answer span lies in the segment."""
-    start, stop = spans.token_start[windows.document], spans.token_stop[windows.document]
-    holds = (start >= windows.token_start) & (stop <= windows.token_start + windows.token_count) & (start >= 0)
+def _features_batch(
+    max_seq_length: int, windows: Windows, rows: Rows, tokens: AnswerTokens
+) -> tuple[pa.RecordBatch, Ints]:
+    """The features table, and int64[segments]: 1 where the segment holds the answer."""
+    labels = tokens.in_windows(windows.document, windows.token_start, windows.token_count)
+    holds = labels.start >= 0
     shift = rows.context_row_start - windows.token_start
     schema = features_schema(max_seq_length)
     columns: dict[str, NDArray[Any]] = {
         "input_ids": rows.input_ids,
         "attention_mask": rows.attention_mask,
         "token_type_ids": rows.token_type_ids,
-        "start_positions": np.where(holds, start + shift, rows.cls_index),
-        "end_positions": np.where(holds, stop - 1 + shift, rows.cls_index),
+        "start_positions": np.where(holds, labels.start + shift, rows.cls_index),
+        "end_positions": np.where(holds, labels.stop - 1 + shift, rows.cls_index),
         "document": windows.document,
         "segment_index": windows.segment_index,
         "cls_index": rows.cls_index,
@@ -244,13 +248,13 @@ def _documents_batch(
     question_of: Ints,
     context_rows: Ints,
     windows: Windows,
-    spans: _Spans,
+    aligned: list[answers.Alignment],
+    labels: Labels,
     holding: Ints,
 ) -> pa.RecordBatch:
     schema = documents_schema()
     num_segments = np.bincount(windows.document, minlength=len(examples))
     answer_bounds = bounds_of(np.array([len(example.answer_texts) for example in examples], np.int64))
-    aligned = spans.alignments
     columns: dict[str, Any] = {
         "id": [example.id for example in examples],
         "question": [example.question for example in examples],
@@ -264,8 +268,8 @@ def _documents_batch(
         "chosen_answer": [found.chosen for found in aligned],
         "answer_char_start": [found.start for found in aligned],
         "answer_char_stop": [found.stop for found in aligned],
-        "answer_token_start": spans.token_start,
-        "answer_token_stop": spans.token_stop,
+        "answer_token_start": labels.start,
+        "answer_token_stop": labels.stop,
         "num_answer_segments": np.bincount(windows.document, holding, len(examples)),
         "alignment": [found.status for found in aligned],
         "alignment_detail": [found.detail for found in aligned],

@@ -4,7 +4,7 @@ A tokenizer that splits at blanks and whose normalizer looks at single character
 wherever it stands. `splits_into_words` tells such tokenizers (XLNet's and BERT's are) from their parts; `WordTokenizer`
 then looks words up instead of tokenizing them again, several times faster. Texts with any character for which that
 does not hold for certain go through the tokenizer as they are. That both give the same is what the tests compare with
-transformers, and what every build checks on its first examples.
+transformers, and what every build checks.
 """
 
 import json

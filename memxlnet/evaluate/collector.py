@@ -35,13 +35,16 @@ class AnswerCollector:
 
     A span is a pair of a start and an end token of the context part of one segment, the end not before the start, and
     scores the start logit plus the end logit; the same tokens seen in several segments are one span with its best
-    score. No answer scores the least sum at ``cls`` over the document's segments, as in the SQuAD post-processing of
-    Hugging Face's examples. The search is exact, and what comes out depends neither on the order of the rows nor on
-    the batches. Everything is read from the columns of the cache; nothing is tokenized.
+    score. Spans whose text is empty or blank (tokens without characters, or blanks alone) are left out before the
+    search. No answer scores the least sum at ``cls`` over the document's segments, as in the SQuAD post-processing of
+    Hugging Face's examples. A document without any span, such as one whose context is blank, has no answer at any
+    threshold; there, those examples put the word "empty" with a score of 0. The search is exact, and what comes out
+    depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
+    nothing is tokenized.
 
-    RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 8 bytes
-    a document and one byte a row. A collector can be pickled, to send it to another rank: it carries the path of the
-    cache and what it has collected.
+    RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 9 bytes
+    a document, one byte a row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled, to
+    send it to another rank: it carries the path of the cache and what it has collected.
 
     Args:
         cache: A cache, a dataset over one, or the directory of a published one.
@@ -125,7 +128,8 @@ class AnswerCollector:
             CacheDamagedError: A value of the cache cannot be.
         """
         checked = self._reader.check(rows, start_logits, end_logits)
-        for scored in checked.search(self.n_best, self.max_answer_length):
+        # All of it first: a damaged text must not leave some of the rows added.
+        for scored in list(checked.search(self.n_best, self.max_answer_length)):
             np.minimum.at(self._null_scores, scored.document, scored.null_score)
             self._buffer.add(scored.spans)
         self._seen[checked.rows] = True

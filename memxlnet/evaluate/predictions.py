@@ -21,7 +21,7 @@ class AnswerSpan:
     """A span of a document's context.
 
     Attributes:
-        text: Its text, exactly as it stands in the context.
+        text: Its text, exactly as it stands in the context; never empty or blank.
         char_start: Its first character in Unicode code points of the context.
         char_stop: One behind its last character.
         score: Start logit plus end logit, the best over all segments that hold the span.
@@ -43,7 +43,7 @@ class DocumentPrediction:
 
     Attributes:
         example_id: Its id.
-        text: The answer: the text of the best span, empty for no answer.
+        text: The answer: the text of the best span, empty for no answer, and where there is no span.
         score: Score of the best span, -inf where there is none.
         null_score: Score of no answer: the least start plus end logit of ``cls`` over the document's segments.
         null_score_difference: `null_score` minus `score`; +inf where there is no span.

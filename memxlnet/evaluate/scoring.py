@@ -12,6 +12,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
 from memxlnet.evaluate.places import PlaceReader, RowPlaces
+from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
 from memxlnet.store.cache import Cache
 
@@ -30,6 +31,7 @@ class LogitReader:
         self._cache = cache
         self._places = PlaceReader(cache)
         self._widths = RowWidths(cache.manifest.layout, cache.manifest.max_seq_length)
+        self._shown_text = ShownText(cache)
 
     def documents_of(self, rows: Ints) -> Ints:
         """int64[rows], the documents of rows in range."""
@@ -57,7 +59,7 @@ class LogitReader:
             raise SettingsError(f"end_logits: expected the width of start_logits, {width}, found {ends.shape[1]}")
         active = np.flatnonzero(lanes >= 0)
         places = self._cut(lanes[active], self._places.read(lanes[active]), width)
-        checked = CheckedLogits(lanes[active], active, starts, ends, places)
+        checked = CheckedLogits(lanes[active], active, starts, ends, places, self._shown_text)
         most = max(_CHECKED_AT_ONCE // length, 1)
         for block in _blocks(len(active), most):
             for name, logits in (("start_logits", starts), ("end_logits", ends)):
@@ -117,6 +119,7 @@ class CheckedLogits(NamedTuple):
         starts: floating[lanes, width], as handed over.
         ends: floating[lanes, width], as handed over.
         places: Where the context stands in the rows as they are cut.
+        shown_text: Tells which spans have a text.
     """
 
     rows: Ints
@@ -124,19 +127,24 @@ class CheckedLogits(NamedTuple):
     starts: NDArray[Any]
     ends: NDArray[Any]
     places: RowPlaces
+    shown_text: ShownText
 
     def search(self, n_best: int, max_answer_length: int | None) -> Iterator[ScoredRows]:
-        """Find the best spans of all rows, a block of bounded memory at a time.
+        """Find the best spans of all rows that have a text, a block of bounded memory at a time.
 
         Args:
             n_best: Spans wanted of a row.
             max_answer_length: Tokens of a span at most; None for any number.
+
+        Raises:
+            CacheDamagedError: A value of the cache cannot be.
         """
         width = int(self.places.context_token_count.max(initial=0))
         for block in _blocks(len(self.rows), rows_at_once(width, n_best, max_answer_length)):
             places, lanes = self.places.take(block), self.lanes[block]
             starts, ends = self.starts[lanes], self.ends[lanes]
-            found = best_spans(_windows(starts, places), _windows(ends, places), n_best, max_answer_length)
+            shown = self.shown_text.of_rows(places)
+            found = best_spans(_windows(starts, places), _windows(ends, places), n_best, max_answer_length, shown)
             first_token = places.context_token_start[found.row]
             spans = Candidates(
                 document=places.document[found.row],

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memxlnet.errors import TransferError, TransferPermissionError
 from memxlnet.remote.redaction import Redactor
-from memxlnet.store.arrival import disk_way_out
+from memxlnet.store.system_errors import OUT_OF_FILES, system_hint
 
 _LONGEST_TEXT = 600
 _ABSENT = 404
@@ -87,9 +87,13 @@ def transfer_error(
     elif is_absent(errors) and what != "written":
         reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
     else:
-        way = (disk_way_out(errors[0]) if what == "written" else None) or "check address and connection"
+        is_ours = what == "written" or getattr(errors[0], "errno", None) in OUT_OF_FILES
+        way = (system_hint(errors[0]) if is_ours else None) or "check address and connection"
         reason = f"{found}; {way} and try again: what has arrived whole does not travel again"
-    return kind(f"{subject}: cannot be {what}: {reason}"), safe_cause(errors[0], redact)
+    failure = kind(f"{subject}: cannot be {what}: {reason}")
+    if isinstance(errors[0], OSError):
+        failure.errno = errors[0].errno
+    return failure, safe_cause(errors[0], redact)
 
 
 def is_absent(errors: Sequence[BaseException]) -> bool:

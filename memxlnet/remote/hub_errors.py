@@ -11,7 +11,7 @@ from memxlnet.errors import MemxlnetError, SettingsError, TransferError, Transfe
 from memxlnet.remote.failures import chain, safe_cause, shown
 from memxlnet.remote.redaction import Redactor
 from memxlnet.settings import check_text
-from memxlnet.store.arrival import disk_way_out
+from memxlnet.store.system_errors import system_hint
 
 
 def check_hub_id(name: str, value: object) -> str:
@@ -112,5 +112,5 @@ def _told(chained: list[BaseException], subject: str, way_out: str, redact: Reda
         return kind(
             f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this{way_out}"
         )
-    way = disk_way_out(chained[0])
+    way = system_hint(chained[0])
     return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again{way_out}")

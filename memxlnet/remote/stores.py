@@ -15,6 +15,7 @@ from memxlnet.remote.addresses import check_options, check_url, file_system_clas
 from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container, transfer_error
 from memxlnet.remote.redaction import Redactor
 from memxlnet.store.paths import sync
+from memxlnet.store.system_errors import cache_errors
 
 BLOCK_BYTES = 8 << 20
 """Bytes of one read."""
@@ -122,11 +123,14 @@ class Store:
             told: Called with the number of bytes that have gone so far, from any thread.
 
         Raises:
+            CacheOSError: It cannot be read.
             TransferError: It cannot be sent.
         """
+        with cache_errors(local, "read"):
+            size = local.stat().st_size
         options: dict[str, Any] = {"callback": Callback(hooks={"told": lambda size, value, **_: told(value)})}
         if self._scheme in ("s3", "s3a"):
-            options["chunksize"] = max(S3_PART_BYTES, math.ceil(local.stat().st_size / _S3_PARTS))
+            options["chunksize"] = max(S3_PART_BYTES, math.ceil(size / _S3_PARTS))
         self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
 
     def write(self, name: str, content: bytes) -> None:

@@ -1,7 +1,6 @@
 """A cache on its way into a cache directory: its files arrive one by one, are checked, and are published together."""
 
 import contextlib
-import errno
 import logging
 import os
 import shutil
@@ -11,13 +10,13 @@ from pathlib import Path
 from memxlnet.errors import (
     CacheDamagedError,
     CacheDirectoryError,
-    CacheError,
     CacheMismatchError,
     CacheNotFoundError,
     MemxlnetError,
     TransferError,
+    with_fields_of,
 )
-from memxlnet.store.builder_lock import sole_builder
+from memxlnet.store.builder_lock import clear_leftovers, sole_builder
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.manifest import REBUILD, FileRecord, decode_manifest
@@ -29,26 +28,19 @@ from memxlnet.store.paths import (
     write_durably,
 )
 from memxlnet.store.placing import put_in_place, take_away
+from memxlnet.store.system_errors import (
+    NO_ACCESS,
+    OUT_OF_FILES,
+    cache_error,
+    cache_errors,
+    described,
+    hint_for,
+)
 
 logger = logging.getLogger(__name__)
 
 SEND_ANEW = "send the cache anew"
 """The way out where it is the cache at the other end that is damaged."""
-
-_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
-_WAYS_OUT = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "make room"),
-    **dict.fromkeys(_NO_ACCESS, "restore access"),
-    **dict.fromkeys((errno.EEXIST, errno.EISDIR, errno.ENOTDIR), "remove what is in the way"),
-}
-
-
-def disk_way_out(error: BaseException) -> str | None:
-    """What to do about an error of the local disk; None where it may be another error."""
-    # Classes of other modules, such as those of ssl and socket, have numbers of their own.
-    if not isinstance(error, OSError) or type(error).__module__ != "builtins":
-        return None
-    return _WAYS_OUT.get(error.errno or 0)
 
 
 class Arrival:
@@ -89,9 +81,12 @@ class Arrival:
             CacheError: What is there is damaged or no such cache, or the cache directory cannot be written.
             TransferError: The disk failed or is full; what `fetch` raises passes.
         """
-        with self._told():
+        with self._errors():
             found = self._find(replace, way_out)
             if found is not None:
+                # Killed right after a replacement: what is with a manifest there is what was replaced.
+                is_whole = (self.staging / MANIFEST).exists()
+                clear_leftovers(self._cache_dir, self._name, self.staging if is_whole else None)
                 return found
             with self.lock():
                 found = self._find(replace, way_out)
@@ -192,13 +187,12 @@ class Arrival:
         write_durably(self.staging / MANIFEST, self._raw)
         sync(self.staging)
         try:
-            Cache(self.staging)
+            put_in_place(self.staging, self.directory)
         except CacheDamagedError as error:
             if REBUILD not in str(error):
                 raise
-            told = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_ANEW)
-            raise CacheDamagedError(told) from error
-        put_in_place(self.staging, self.directory)
+            message = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_ANEW)
+            raise CacheDamagedError(message) from error
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
 
@@ -212,10 +206,11 @@ class Arrival:
             return None
         try:
             found = self.find()
-        except CacheError as error:
+        except (CacheDamagedError, CacheMismatchError, CacheDirectoryError) as error:
             if not way_out:
                 raise
-            raise type(error)(f"{error}; {way_out}") from error
+            ours = type(error)(f"{error}; {way_out}")
+            raise (with_fields_of(ours, error) if isinstance(error, OSError) else ours) from error
         if found is not None:
             logger.info("%s: is there already", found)
         return found
@@ -226,8 +221,9 @@ class Arrival:
             found = "a directory without manifest" if any(self.directory.iterdir()) else None
         except (FileNotFoundError, NotADirectoryError):
             found = "what is no directory" if os.path.lexists(self.directory) else None
-        except OSError as error:
-            raise CacheDirectoryError(f"{self.directory}: cannot be read: {error.strerror}; restore access") from error
+        except OSError:
+            with cache_errors(self.directory, "read"):
+                raise
         if found is not None:
             raise CacheDirectoryError(
                 f"{self.directory}: expected a cache or nothing, found {found}; move it away or choose another "
@@ -235,20 +231,18 @@ class Arrival:
             )
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """Tell the errors of the disk; those of the other end are told already."""
+    def _errors(self) -> Iterator[None]:
+        """Turn errors of the disk into errors of ours; those of the other end are ours already."""
         try:
             yield
         except MemxlnetError:
             raise
         except OSError as error:
-            found = f"{self.directory}: cannot be written: {error.strerror or error} ({error.filename or self.staging})"
-            if error.errno in _NO_ACCESS:
-                raise CacheDirectoryError(
-                    f"{found}; what has arrived is kept: restore access, or choose another cache_dir"
-                ) from error
-            way = disk_way_out(error) or "look after the disk"
-            raise TransferError(f"{found}; what has arrived is kept: {way} and fetch it again") from error
+            found = f"{self.directory}: cannot be written: {described(error, self.directory)}; what has arrived is kept"
+            if error.errno in NO_ACCESS:
+                raise cache_error(error, f"{found}: restore access, or choose another cache_dir") from error
+            told = TransferError(f"{found}: {hint_for(error)} and fetch it again")
+            raise with_fields_of(told, error) from error
 
     def _begun(self, record: FileRecord) -> int:
         """Bytes of a file that an earlier transfer left and the next one goes on after: their room is taken already."""
@@ -267,4 +261,7 @@ class Arrival:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise TransferError(f"{path}: cannot be read: {os.strerror(error.errno or 0)}; remove it") from error
+            hint = "close files" if error.errno in OUT_OF_FILES else "remove it"
+            raise with_fields_of(
+                TransferError(f"{path}: cannot be read: {error.strerror}; {hint} and fetch it again"), error
+            ) from error

@@ -11,10 +11,11 @@ from tokenizers import Tokenizer
 
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.layout import RowLayout
-from memxlnet.errors import BuildError, MemxlnetError
+from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, with_fields_of
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.paths import TOKENIZER, sync, write_durably
+from memxlnet.store.system_errors import described, hint_for
 
 _STATE = "build.json"
 
@@ -48,28 +49,35 @@ class BuildDirectory:
         sync(self.path)
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[None]:
-        """Tell an error of the system that comes up within as one of this directory, with the way out.
+    def errors(self, what: str = "written") -> Iterator[None]:
+        """Turn an error of the system that comes up within into one of this directory; errors of ours pass.
+
+        Args:
+            what: What is done with the directory.
 
         Raises:
-            BuildError: The disk is full, or the directory cannot be written.
+            BuildOSError: The disk is full or failing, or the directory cannot be read or written.
         """
         try:
             yield
         except MemxlnetError:
             raise
         except OSError as error:
-            raise BuildError(
-                f"{self.path}: cannot be written: {error.strerror or error}; what is finished is kept, so make room or "
-                "restore access and build again to go on"
-            ) from error
+            message = (
+                f"{self.path}: cannot be {what}: {described(error, self.path)}; what is finished is kept: "
+                f"{hint_for(error)} and build again to go on"
+            )
+            raise with_fields_of(BuildOSError(message), error) from error
 
     def state(self) -> dict[str, Any]:
-        """What `prepare` wrote; empty where nothing can be read."""
-        try:
+        """What `prepare` wrote; empty where there is none, or it is damaged.
+
+        Raises:
+            BuildOSError: It is there and cannot be read.
+        """
+        found = None
+        with self.errors("read"), contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
             found = json.loads((self.path / _STATE).read_bytes())
-        except (OSError, ValueError):
-            return {}
         return found if isinstance(found, dict) else {}
 
     def num_finished(self) -> int:

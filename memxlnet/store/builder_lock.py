@@ -8,8 +8,9 @@ from pathlib import Path
 
 import filelock
 
-from memxlnet.errors import CacheDirectoryError
-from memxlnet.store.paths import BUILD_PREFIX, make_directory
+from memxlnet.store.paths import BUILD_PREFIX, kind_and_cache, make_directory
+from memxlnet.store.placing import remove_retired, take_away
+from memxlnet.store.system_errors import cache_error, described, hint_for
 
 WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -57,18 +58,45 @@ def sole_builder(cache_dir: Path, cache: str, wait: Callable[[], None]) -> Itera
         cache: Name of the cache in it.
         wait: As in `builder_lock`.
 
+    What killed builders of that cache left out of sight is removed.
+
     Raises:
         CacheDirectoryError: The cache directory cannot be created or written.
+        CacheOSError: The system failed.
     """
     make_directory(cache_dir)
     with contextlib.ExitStack() as stack:
         try:
             stack.enter_context(builder_lock(lock_path(cache_dir, cache), wait))
+            remove_retired(cache_dir, cache)
         except OSError as error:
-            raise CacheDirectoryError(
-                f"{cache_dir}: cannot be locked: {error}; make room, restore access or choose another cache_dir"
+            raise cache_error(
+                error,
+                f"{cache_dir}: cannot be locked: {described(error, cache_dir)}; {hint_for(error)} or choose another "
+                "cache_dir",
             ) from error
         yield
+
+
+def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
+    """Remove what a killed builder of a published cache left; nothing while another one is at work.
+
+    Args:
+        cache_dir: Directory of the caches; nothing is removed where it is not ours to write.
+        cache: Name of the cache in it.
+        work: A directory of work to remove as well.
+    """
+
+    def refuse() -> None:
+        raise BlockingIOError
+
+    with contextlib.suppress(OSError):
+        is_left = any(kind_and_cache(path) == ("retired", cache) for path in cache_dir.iterdir())
+        if (is_left or (work is not None and work.exists())) and os.access(cache_dir, os.W_OK):
+            with builder_lock(lock_path(cache_dir, cache), refuse):
+                remove_retired(cache_dir, cache)
+                if work is not None:
+                    take_away(work)
 
 
 def is_held(path: Path) -> bool:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError
 from memxlnet.store.files import column_width, file_identity, values_buffer
-from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest
+from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.store.mapping import MappedFile
+from memxlnet.store.messages import READ_ERRORS, check_messages, check_start, damaged
 from memxlnet.store.paths import MANIFEST, TOKENIZER
 from memxlnet.store.text_table import TextTable
 
@@ -38,10 +39,10 @@ class FeatureShard:
         rows = record.row_stop - record.row_start
         schema = features_schema(max_seq_length)
         if reader.num_record_batches != 1:
-            raise _damaged(mapped.path, "one record batch", reader.num_record_batches)
+            raise damaged(mapped.path, "one record batch", reader.num_record_batches)
         batch = reader.get_batch(0)
         if batch.num_rows != rows:
-            raise _damaged(mapped.path, f"{rows} rows (manifest)", batch.num_rows)
+            raise damaged(mapped.path, f"{rows} rows (manifest)", batch.num_rows)
         self._mapped = mapped
         self._offsets: dict[str, int] = {}
         self.columns: dict[str, NDArray[Any]] = {}
@@ -52,9 +53,9 @@ class FeatureShard:
             offset = buffer.address - mapped.buffer.address if buffer is not None else -1
             if buffer is None or buffer.size != wanted or not 0 <= offset <= mapped.size - wanted:
                 found = "none" if buffer is None else f"{buffer.size} at {offset}"
-                raise _damaged(mapped.path, f"a buffer of {wanted} bytes for column {field.name}", found)
+                raise damaged(mapped.path, f"a buffer of {wanted} bytes for column {field.name}", found)
             if any(part is not None for part in column.buffers()[:-1]):
-                raise _damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
+                raise damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
             self.columns[field.name] = _view(mapped, field.type, rows, offset)
             self._offsets[field.name] = offset
 
@@ -78,10 +79,6 @@ def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDAr
     return mapped.array(kind.to_pandas_dtype(), rows, offset)
 
 
-def _damaged(path: Path, expected: object, found: object) -> CacheDamagedError:
-    return CacheDamagedError(f"{path}: expected {expected}, found {found}; {REBUILD}")
-
-
 class Cache:
     """A published cache, opened for reading.
 
@@ -96,7 +93,7 @@ class Cache:
         CacheNotFoundError: There is no cache.
         CacheMismatchError: The cache has another format version.
         CacheDamagedError: A file is missing, swapped, truncated or structurally damaged.
-        CacheDirectoryError: A file may not be read.
+        CacheOSError: A file cannot be opened, mapped or read; a `CacheDirectoryError` where access stops it.
     """
 
     def __init__(self, directory: Path, in_memory: bool = False):
@@ -106,6 +103,7 @@ class Cache:
 
     def _open(self) -> None:
         directory = self.directory
+        self._files: list[tuple[MappedFile, Any]] = []
         self.manifest: Manifest = read_manifest(directory)
         for record in self.manifest.files:
             _check_size(directory / record.file, record.bytes)
@@ -114,6 +112,15 @@ class Cache:
             logger.warning("%s: the system refuses private maps; using read-only ones, tensors are copies", directory)
         self.documents = self._open_texts("documents")
         self.contexts = self._open_texts("contexts")
+
+    def check_messages(self) -> None:
+        """Check that whoever reads the files from their start finds the same as whoever starts at their footers.
+
+        Raises:
+            CacheDamagedError: A file was not written whole.
+        """
+        for mapped, reader in self._files:
+            check_messages(mapped.path, mapped.buffer, reader)
 
     @property
     def num_rows(self) -> int:
@@ -143,11 +150,11 @@ class Cache:
         table = self.manifest.tables[name]
         self._check_ranges(name)
         if len(table.shards) != 1 or not table.batch_rows:
-            raise _damaged(self.directory, f"one shard of {name} in batches of a row count", f"{len(table.shards)}")
+            raise damaged(self.directory, f"one shard of {name} in batches of a row count", f"{len(table.shards)}")
         mapped, reader = self._open_shard(name, 0, table.shards[0])
         batches = -(-table.rows // table.batch_rows)
         if reader.num_record_batches != batches:
-            raise _damaged(mapped.path, f"{batches} record batches (manifest)", reader.num_record_batches)
+            raise damaged(mapped.path, f"{batches} record batches (manifest)", reader.num_record_batches)
         return TextTable(mapped, reader, table)
 
     def _check_ranges(self, name: str) -> None:
@@ -155,28 +162,30 @@ class Cache:
         row = 0
         for record in table.shards:
             if record.row_start != row or record.row_stop <= row:
-                raise _damaged(self.directory, f"{record.file} to hold rows from {row}", f"from {record.row_start}")
+                raise damaged(self.directory, f"{record.file} to hold rows from {row}", f"from {record.row_start}")
             row = record.row_stop
         if row != table.rows or not row:
-            raise _damaged(self.directory, f"{table.rows} rows of {name} in its shards, at least one", row)
+            raise damaged(self.directory, f"{table.rows} rows of {name} in its shards, at least one", row)
 
     def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
         path = self.directory / record.file
         _check_size(path, record.bytes)
         mapped = MappedFile(path, self.in_memory)
         if mapped.size != record.bytes:
-            raise _damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
+            raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
         metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
         expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
         try:
             reader = pa.ipc.open_file(mapped.buffer)
             # A name that is no UTF-8 is told only here, when it is read.
             differences = diff(expected, reader.schema)
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(path, "an Arrow IPC file", error) from error
+        except READ_ERRORS as error:
+            raise damaged(path, "an Arrow IPC file", error) from error
         if differences:
             shown = "; ".join(map(str, differences[:5]))
             raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}; {REBUILD}")
+        check_start(path, mapped.buffer, reader.schema)
+        self._files.append((mapped, reader))
         return mapped, _GuardedReader(path, reader)
 
 
@@ -194,8 +203,8 @@ class _GuardedReader:
     def get_batch(self, index: int) -> pa.RecordBatch:
         try:
             return self._reader.get_batch(index)
-        except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
-            raise _damaged(self._path, f"record batch {index}", error) from error
+        except READ_ERRORS as error:
+            raise damaged(self._path, f"record batch {index}", error) from error
 
 
 _OPEN_ATTEMPTS = 10
@@ -203,22 +212,27 @@ _OPEN_PAUSE = 0.005
 
 
 def while_it_stays(directory: Path, read: Callable[[], Read]) -> Read:
-    """Read a cache, and again where a rebuild put another one into its place; a damaged one stays as it is."""
+    """Read a cache, and again where a rebuild put another one into its place; a damaged one stays as it is.
+
+    What is read is of one cache, even where files of both fit the same manifest.
+    """
     for _ in range(_OPEN_ATTEMPTS):
         before = file_identity(directory / MANIFEST)
         try:
-            return read()
+            found = read()
         except (CacheNotFoundError, CacheDamagedError):
             time.sleep(_OPEN_PAUSE)
             if file_identity(directory / MANIFEST) == before:
                 raise
+        else:
+            # Where it was removed meanwhile, what was read is whole.
+            if file_identity(directory / MANIFEST) in (before, None):
+                return found
     return read()
 
 
 def _check_size(path: Path, size: int) -> None:
-    try:
+    with reading(path):
         found = path.stat().st_size
-    except FileNotFoundError:
-        raise _damaged(path, f"a file of {size} bytes (manifest)", "none") from None
     if found != size:
-        raise _damaged(path, f"{size} bytes (manifest)", found)
+        raise damaged(path, f"{size} bytes (manifest)", found)

@@ -12,14 +12,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
 import pyarrow as pa
 import xxhash
 
 from arrow_schemas import DROPPED, TABLES
-from memxlnet.errors import BuildError
+from memxlnet.errors import BuildError, BuildOSError, with_fields_of
 from memxlnet.store.checksums import file_digest
+from memxlnet.store.files import FileSink, created
 from memxlnet.store.paths import sync
 
 logger = logging.getLogger(__name__)
@@ -58,30 +58,16 @@ def _examples_digest(tables: Mapping[str, pa.RecordBatch]) -> str:
     return ((tables[CHUNK_TABLES[0]].schema.metadata or {}).get(_EXAMPLES_KEY) or b"").decode()
 
 
-class _DigestingFile:
+class _DigestingSink(FileSink):
     """A file that keeps the checksum of what is written to it."""
 
-    closed = False
-
-    def __init__(self, file: IO[bytes]):
-        self._file = file
+    def __init__(self, descriptor: int):
+        super().__init__(descriptor)
         self.state = xxhash.xxh3_128()
-        self.size = 0
 
-    def write(self, data: Any) -> int:
-        view = memoryview(data)
+    def _put(self, view: memoryview) -> None:
         self.state.update(view)
-        self.size += view.nbytes
-        return self._file.write(view)
-
-    def tell(self) -> int:
-        return self.size
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def close(self) -> None:
-        """The file is closed by its owner."""
+        super()._put(view)
 
 
 def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
@@ -102,13 +88,12 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
     # Two processes may write the same chunk at once: one whose builder died, and the one that took its place.
     temporary = directory / f"{index:08d}.{secrets.token_hex(8)}.tmp"
     try:
-        with temporary.open("wb") as file:
-            sink = _DigestingFile(file)
+        with created(temporary) as descriptor:
+            sink = _DigestingSink(descriptor)
             for table in CHUNK_TABLES:
                 with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
                     writer.write_batch(tables[table])
-            file.flush()
-            os.fsync(file.fileno())
+            os.fsync(descriptor)
         name = f"{index:08d}.{sink.state.hexdigest()}.chunk"
         temporary.replace(directory / name)
     except BaseException:
@@ -116,20 +101,24 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
         raise
     sync(directory)
     rows = {table: tables[table].num_rows for table in CHUNK_TABLES}
-    return ChunkReceipt(index, name, sink.size, rows, _examples_digest(tables))
+    return ChunkReceipt(index, name, sink.position, rows, _examples_digest(tables))
 
 
 def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBatch]:
     """Map one chunk; the batches are views of the map.
 
     Raises:
-        BuildError: The file is damaged or gone.
+        BuildError: The file is damaged.
+        BuildOSError: It is gone or cannot be read.
     """
     path = directory / receipt.file
     try:
         return _read_streams(path)
     except (pa.ArrowException, OSError, StopIteration) as error:
-        raise BuildError(f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again") from error
+        message = f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again"
+        if isinstance(error, OSError):
+            raise with_fields_of(BuildOSError(message), error) from error
+        raise BuildError(message) from error
 
 
 def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:

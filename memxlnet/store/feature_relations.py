@@ -1,4 +1,4 @@
-"""Features worked out again: all but the ids of the two texts follows from settings, layout and numbers of tokens."""
+"""Features worked out again: all but the ids of the two texts follows from settings, layout, tokens and answers."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.encode.labels import AnswerTokens
 from memxlnet.encode.tokens import Ints, TokenPool, bounds_of
 from memxlnet.encode.windows import Windows, assemble
 from memxlnet.store.blocks import ANY_ID, FeatureBlock, TextBlock
@@ -25,8 +26,7 @@ class Segments(NamedTuple):
         room: Tokens of context that a segment can hold.
         context_tokens: Tokens of the context.
         question_tokens: Tokens of the question.
-        answer_start: First token of the answer in the context, -1 for none.
-        answer_stop: One behind its last token.
+        answers: The tokens of their answers.
     """
 
     first: Ints
@@ -34,8 +34,7 @@ class Segments(NamedTuple):
     room: Ints
     context_tokens: Ints
     question_tokens: Ints
-    answer_start: Ints
-    answer_stop: Ints
+    answers: AnswerTokens
 
 
 def check_features(cache: Cache, rules: Rules, block: TextBlock, segments: Segments) -> Ints:
@@ -75,13 +74,13 @@ def _work_out(rules: Rules, segments: Segments, rows: Ints, document: Ints) -> d
     each = np.arange(len(segments.first))
     contexts, questions = (_unknown(counts) for counts in (segments.context_tokens, segments.question_tokens))
     made = assemble(rules.layout, encode.max_seq_length, windows, contexts, each, questions, each)
-    first, last = segments.answer_start[document], segments.answer_stop[document] - 1
-    holds = (first >= token_start) & (last < token_start + token_count) & (first >= 0)
+    labels = segments.answers.in_windows(document, token_start, token_count)
+    holds = labels.start >= 0
     shift = made.context_row_start - token_start
     return {
         **made._asdict(),
-        "start_positions": np.where(holds, first + shift, made.cls_index),
-        "end_positions": np.where(holds, last + shift, made.cls_index),
+        "start_positions": np.where(holds, labels.start + shift, made.cls_index),
+        "end_positions": np.where(holds, labels.stop - 1 + shift, made.cls_index),
         "segment_index": index,
         "context_token_start": token_start,
         "context_token_count": token_count,

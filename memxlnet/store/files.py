@@ -1,16 +1,19 @@
-"""Files of known columns: record batches written, read back and laid out with holes."""
+"""Files of known columns: written by Arrow, and laid out with holes."""
 
+import contextlib
 import errno
 import mmap
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from memxlnet.store.paths import write_all
 
 MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith("linux") else 0x40)
 """Map without reserving memory; Python names the flag only from 3.13 on."""
@@ -25,18 +28,8 @@ def file_identity(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def write_batch(path: Path, batch: pa.RecordBatch, metadata: Mapping[bytes, bytes]) -> None:
-    """Write one record batch as an Arrow IPC file and make it durable."""
-    schema = batch.schema.with_metadata(dict(metadata))
-    with path.open("wb") as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            writer.write_batch(batch.replace_schema_metadata(dict(metadata)))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-class _HoleSink:
-    """A file that is written but for the zeros of large buffers, which stay holes."""
+class FileSink:
+    """A file that Arrow writes from its start on. Arrow never looks at the counts of its writes, so this does."""
 
     closed = False
 
@@ -45,20 +38,47 @@ class _HoleSink:
         self.position = 0
 
     def write(self, data: Any) -> int:
+        """Write all of some bytes, and give their number."""
         view = memoryview(data)
-        if view.nbytes < mmap.PAGESIZE:
-            os.pwrite(self._descriptor, view, self.position)
+        self._put(view)
         self.position += view.nbytes
         return view.nbytes
 
     def tell(self) -> int:
+        """How many bytes were written."""
         return self.position
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     def close(self) -> None:
-        self.closed = True
+        """The file is closed by its owner."""
+
+    def _put(self, view: memoryview) -> None:
+        write_all(self._descriptor, view, self.position)
+
+
+class _HoleSink(FileSink):
+    """A file that is written but for the zeros of large buffers, which stay holes."""
+
+    def _put(self, view: memoryview) -> None:
+        if view.nbytes < mmap.PAGESIZE:
+            super()._put(view)
+
+
+@contextlib.contextmanager
+def created(path: Path) -> Iterator[int]:
+    """The descriptor of a new file, open for reading and writing.
+
+    Raises:
+        FileExistsError: It is there already.
+        OSError: It cannot be created, or the disk tells only at the end that it failed.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def lay_out(path: Path, schema: pa.Schema, num_rows: int) -> dict[str, int]:
@@ -82,15 +102,12 @@ def lay_out(path: Path, schema: pa.Schema, num_rows: int) -> dict[str, int]:
     zeros = mmap.mmap(-1, widest, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, prot=mmap.PROT_READ)
     buffer = pa.py_buffer(zeros)
     batch = pa.RecordBatch.from_arrays([_zeros(field.type, num_rows, buffer) for field in schema], schema=schema)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-    try:
+    with created(path) as descriptor:
         sink = _HoleSink(descriptor)
         with pa.ipc.new_file(pa.PythonFile(sink, mode="w"), schema) as writer:
             writer.write_batch(batch)
         os.ftruncate(descriptor, sink.position)
         _reserve(descriptor, sink.position)
-    finally:
-        os.close(descriptor)
     with pa.memory_map(str(path)) as mapped:
         base = mapped.read_buffer(1).address
         written = pa.ipc.open_file(mapped).get_batch(0)
@@ -139,7 +156,4 @@ def column_values(column: pa.Array) -> NDArray[Any]:
 
 def write_values(descriptor: int, values: NDArray[Any], offset: int) -> None:
     """Write values at a place of a file, all of them."""
-    view = np.ascontiguousarray(values).data.cast("B")
-    while view.nbytes:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+    write_all(descriptor, np.ascontiguousarray(values).data, offset)

@@ -1,5 +1,7 @@
 """The manifest: what a cache holds. Written last, it is the commit point; no manifest, no cache."""
 
+import contextlib
+import errno
 import json
 import logging
 import os
@@ -12,11 +14,12 @@ from typing import Any
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
 from memxlnet.encode.known_file import KnownFile
 from memxlnet.encode.layout import RowLayout
-from memxlnet.errors import CacheDamagedError, CacheDirectoryError, CacheMismatchError, CacheNotFoundError
+from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
 from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
 from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from memxlnet.store.paths import MANIFEST, write_durably
+from memxlnet.store.system_errors import OUT_OF_FILES, cache_errors
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +126,24 @@ class Manifest:
         return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn errors of the system at a file that a manifest names into errors of the cache.
+
+    Raises:
+        CacheDamagedError: The file is missing, or is no file.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
+    """
+    with cache_errors(path, "read"):
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if isinstance(error, CacheError):
+                raise
+            found = "none" if isinstance(error, FileNotFoundError) else error.strerror
+            raise CacheDamagedError(f"{path}: expected a file of the cache, found {found}; {REBUILD}") from error
+
+
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write the manifest whole or not at all."""
     write_durably(directory / MANIFEST, manifest.encode())
@@ -135,20 +156,19 @@ def read_manifest(directory: Path) -> Manifest:
         CacheNotFoundError: The directory has no manifest, so it is no cache.
         CacheMismatchError: The cache has another format version.
         CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
-        CacheDirectoryError: It may not be read.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     path = directory / MANIFEST
-    try:
-        raw = path.read_bytes()
-    except PermissionError as error:
-        raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; ask for permission") from None
-    except OSError as error:
-        if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
+    with cache_errors(path, "read"):
+        try:
+            raw = path.read_bytes()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise
+            if os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+                raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
             raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
-        if isinstance(error, FileNotFoundError):
-            raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
-        # There is something, and nobody knows what: it must not be taken for nothing.
-        raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; look after the disk") from error
     return decode_manifest(raw, str(path))
 
 
@@ -281,18 +301,23 @@ def known_files(cache_dir: Path, path: str) -> KnownFile | None:
 
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
-    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over."""
-    try:
-        found = sorted(cache_dir.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        raise CacheDirectoryError(f"{cache_dir}: cannot be read: {error.strerror}; choose another cache_dir") from None
+    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
+
+    Raises:
+        CacheOSError: The directory cannot be read, or too many files are open.
+    """
+    with cache_errors(cache_dir, "read", "choose another cache_dir"):
+        try:
+            found = sorted(cache_dir.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
     for directory in found:
         # Path.is_file raises in a directory that may not be entered.
         if directory.name.startswith(".") or not os.path.exists(directory / MANIFEST):  # noqa: PTH110
             continue
         try:
             yield directory, read_manifest(directory)
-        except (CacheDamagedError, CacheMismatchError, CacheNotFoundError, CacheDirectoryError) as error:
+        except CacheError as error:
+            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+                raise  # it is not about this cache
             logger.warning("passed over: %s", error)

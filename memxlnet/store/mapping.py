@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
-from memxlnet.errors import CacheDamagedError, CacheDirectoryError
+from memxlnet.errors import CacheDamagedError
 from memxlnet.store.files import MAP_NORESERVE
+from memxlnet.store.manifest import REBUILD, reading
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,10 @@ class MappedFile:
         buffer: The bytes as an Arrow buffer.
 
     The map lives as long as an array or buffer over it does.
+
+    Raises:
+        CacheDamagedError: There is no such file, or it is empty.
+        CacheOSError: It cannot be opened, mapped or read.
     """
 
     def __init__(self, path: Path, in_memory: bool = False):
@@ -40,19 +45,12 @@ class MappedFile:
         self._is_mapped = not in_memory
         self._data: Any
         try:
-            with path.open("rb") as file:
-                if in_memory:
-                    self._data = np.fromfile(file, np.uint8)
-                else:
-                    self._data = self._map(file.fileno())
-        except FileNotFoundError:
-            raise CacheDamagedError(
-                f"{path}: expected a file of the cache, found none; delete the cache directory to rebuild it"
-            ) from None
-        except PermissionError as error:
-            raise CacheDirectoryError(f"{path}: cannot be read: {error.strerror}; ask for permission") from None
+            with reading(path), path.open("rb") as file:
+                self._data = np.fromfile(file, np.uint8) if in_memory else self._map(file.fileno())
         except ValueError as error:
-            raise CacheDamagedError(f"{path}: cannot be mapped: {error}; delete the cache directory") from error
+            if isinstance(error, CacheDamagedError):
+                raise
+            raise CacheDamagedError(f"{path}: cannot be mapped: {error}; {REBUILD}") from error
         self.buffer = pa.py_buffer(self._data)
         self.size = self.buffer.size
 

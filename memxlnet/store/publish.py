@@ -1,5 +1,6 @@
 """Publishing: chunk files become shards of contiguous columns, with RAM for one chunk at a time."""
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,11 +24,11 @@ from memxlnet.encode.tokens import Ints
 from memxlnet.errors import BuildError
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
-from memxlnet.store.files import column_values, column_width, lay_out, write_values
+from memxlnet.store.files import FileSink, column_values, column_width, created, lay_out, write_values
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, row_bytes
-from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync
+from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync, write_file
 
 DOCUMENTS_BATCH_ROWS = 1024
 """Rows of a record batch of documents at most: some 400 KB."""
@@ -129,11 +130,12 @@ class Publisher:
     def _publish_features(self, staging: Path, total: int) -> "_PendingTable":
         schema = features_schema(self._settings.encode.max_seq_length)
         shards: list[_FeatureShard] = []
-        for start in range(0, total, self._shard_rows):
-            stop = min(start + self._shard_rows, total)
-            metadata = self._metadata("features", len(shards), start, stop)
-            shards.append(_FeatureShard(staging, with_metadata(schema, metadata), metadata))
-        try:
+        with contextlib.ExitStack() as stack:
+            for start in range(0, total, self._shard_rows):
+                stop = min(start + self._shard_rows, total)
+                metadata = self._metadata("features", len(shards), start, stop)
+                shards.append(_FeatureShard(staging, with_metadata(schema, metadata), metadata))
+                stack.callback(shards[-1].close)
             document_base = row_base = 0
             for chunk in self._read():
                 features = chunk["features"]
@@ -141,9 +143,6 @@ class Publisher:
                     shard.write(features, row_base, document_base)
                 row_base += features.num_rows
                 document_base += chunk["documents"].num_rows
-        finally:
-            for shard in shards:
-                shard.close()
         return self._pend(total, self._shard_rows, [(shard.path, shard.metadata) for shard in shards])
 
     def _pend(self, rows: int, batch_rows: int, files: list[tuple[Path, FileMetadata]]) -> "_PendingTable":
@@ -207,9 +206,8 @@ class Publisher:
                 yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
     def _write_file(self, staging: Path, name: str, content: bytes) -> FileRecord:
-        path = staging / name
-        path.write_bytes(content)
-        return finished_file(path)
+        write_file(staging / name, content)
+        return finished_file(staging / name)
 
 
 class _PendingTable(NamedTuple):
@@ -280,8 +278,10 @@ class BatchWriter:
         self._pending_rows = 0
 
     def __enter__(self) -> "BatchWriter":
-        self._file = self.path.open("xb")
-        self._writer = pa.ipc.new_file(self._file, self._schema)
+        with contextlib.ExitStack() as stack:
+            sink = FileSink(stack.enter_context(created(self.path)))
+            self._writer = pa.ipc.new_file(pa.PythonFile(sink, mode="w"), self._schema)
+            self._file = stack.pop_all()
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:

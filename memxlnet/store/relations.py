@@ -1,14 +1,16 @@
 """What must hold within and between the tables of a cache, checked in blocks of rows.
 
-A row is a function of settings, layout and the numbers of tokens of its context and question, but for the ids of the
-two texts. So features are not only looked at for their ranges: every column is worked out again and compared, and the
-ids of the texts must be in the vocabulary.
+A row is a function of settings, layout, the numbers of tokens of its context and question and the characters of its
+answer, but for the ids of the two texts. So features are not only looked at for their ranges: every column is worked
+out again and compared, and the ids of the texts must be in the vocabulary.
 
-RAM is that of a block, and at most 16 bytes a document: digests of what must not repeat, and two lengths of each
-context.
+RAM is that of a block and of its contexts, and at most 16 bytes a document: digests of what must not repeat, and two
+lengths of each context.
 """
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,10 +20,11 @@ from numpy.typing import NDArray
 
 from arrow_schemas import ALIGNMENTS
 from memxlnet.encode.answers import DROPPED, EXACT, REPAIRED, UNANSWERABLE
-from memxlnet.encode.tokens import Ints, bounds_of
+from memxlnet.encode.labels import AnswerTokens
+from memxlnet.encode.tokens import Ints, TokenPool, bounds_of
 from memxlnet.encode.windows import window_counts
 from memxlnet.errors import CacheDamagedError
-from memxlnet.store.blocks import Flags, TextBlock, read_blocks
+from memxlnet.store.blocks import Flags, TextBlock, read_blocks, take_rows
 from memxlnet.store.cache import Cache
 from memxlnet.store.feature_relations import Segments, check_features
 from memxlnet.store.manifest import REBUILD
@@ -30,6 +33,9 @@ from memxlnet.store.rules import Rules
 
 _REPEATED = 1000
 """Repeated hashes that are looked into: each is two equal texts but for one chance in 2^64."""
+
+PART_TOKENS = 1 << 20
+"""Tokens of contexts that are held at once, some 50 MB with their texts."""
 
 
 def check_relations(cache: Cache, rules: Rules) -> None:
@@ -47,7 +53,8 @@ def check_relations(cache: Cache, rules: Rules) -> None:
     _check_distinct(cache, "documents", "id")
     documents = _Documents(cache, rules, contexts)
     for block in read_blocks(cache, "documents"):
-        documents.check(block)
+        for part in _parts(block, contexts.tokens):
+            documents.check(part)
     documents.finish()
 
 
@@ -94,6 +101,18 @@ def _check_contexts(cache: Cache) -> _Texts:
     return texts
 
 
+def _parts(block: TextBlock, context_tokens: NDArray[np.int32]) -> Iterator[TextBlock]:
+    """Cut a block of documents so that the contexts of a part have some `PART_TOKENS` tokens, or it is one document."""
+    # Not checked yet: any number will do for a context that is not there.
+    context = np.clip(block.integers("context"), 0, max(len(context_tokens) - 1, 0))
+    _, first = np.unique(context, return_index=True)
+    tokens = np.zeros(len(context), np.int64)
+    tokens[first] = context_tokens[context[first]]
+    edges = np.flatnonzero(np.diff(np.cumsum(tokens) // PART_TOKENS)) + 1
+    for start, stop in pairwise([0, *edges.tolist(), len(context)]):
+        yield TextBlock(block.path, block.first_row + start, block.batch.slice(start, stop - start))
+
+
 def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str) -> Ints:
     """Check the spans of the tokens of a text column; int64[rows], their number."""
     (bounds, starts_values), (stop_bounds, stops_values) = block.lists(starts_name), block.lists(stops_name)
@@ -130,10 +149,9 @@ class _Documents:
         context = self._check_context(block)
         questions = _check_tokens(block, "question", "question_token_starts", "question_token_stops")
         spanned = _check_answers(block)
-        limits = {"char": self._contexts.characters, "token": self._contexts.tokens}
-        for kind, limit in limits.items():
-            _check_span(block, kind, spanned, limit[context])
-        segments = self._check_segments(block, self._contexts.tokens[context].astype(np.int64), questions)
+        _check_characters(block, spanned, self._contexts.characters[context])
+        answers = _check_answer_tokens(self._cache, block, context)
+        segments = self._check_segments(block, self._contexts.tokens[context].astype(np.int64), questions, answers)
         holding = check_features(self._cache, self._rules, block, segments)
         found = block.integers("num_answer_segments")
         block.demand("num_answer_segments", found == holding, lambda at: f"{holding[at]}, as in features")
@@ -170,7 +188,9 @@ class _Documents:
         self._used = int(before[-1]) + 1
         return context
 
-    def _check_segments(self, block: TextBlock, context_tokens: Ints, question_tokens: Ints) -> Segments:
+    def _check_segments(
+        self, block: TextBlock, context_tokens: Ints, question_tokens: Ints, answers: AnswerTokens
+    ) -> Segments:
         settings = self._rules.encode
         room = settings.max_seq_length - self._rules.layout.overhead - question_tokens
         block.demand(
@@ -191,8 +211,7 @@ class _Documents:
             block.demand(name, right, expected.item)
         block.demand("first_segment", first[1:] <= most, lambda at: f"all of its segments in the {most} of features")
         self._segments = int(first[-1])
-        answer = block.integers("answer_token_start"), block.integers("answer_token_stop")
-        return Segments(first[:-1], count, room, context_tokens, question_tokens, *answer)
+        return Segments(first[:-1], count, room, context_tokens, question_tokens, answers)
 
 
 def _check_answers(block: TextBlock) -> Flags:
@@ -228,14 +247,36 @@ def _check_answers(block: TextBlock) -> Flags:
     return spanned
 
 
-def _check_span(block: TextBlock, kind: str, spanned: Flags, limit: NDArray[np.int32]) -> None:
-    names = f"answer_{kind}_start", f"answer_{kind}_stop"
-    start, stop = map(block.integers, names)
+def _check_characters(block: TextBlock, spanned: Flags, limit: NDArray[np.int32]) -> None:
+    start, stop = block.integers("answer_char_start"), block.integers("answer_char_stop")
     block.demand(
-        ", ".join(names),
+        "answer_char_start, answer_char_stop",
         np.where(spanned, (start >= 0) & (start < stop) & (stop <= limit), (start == -1) & (stop == -1)),
         lambda at: (
             f"a span within 0 to {limit[at]} (of the context)" if spanned[at] else "-1 and -1, as none is chosen"
         ),
         lambda at: f"{start[at]} to {stop[at]}",
     )
+
+
+def _check_answer_tokens(cache: Cache, block: TextBlock, context: Ints) -> AnswerTokens:
+    """Find the tokens of the answers again, from their characters, and compare."""
+    start, stop = block.integers("answer_char_start"), block.integers("answer_char_stop")
+    asked = np.unique(context[start >= 0])
+    texts, pool = _take_contexts(cache, asked)
+    answers = AnswerTokens(texts, pool, np.arange(len(asked)), np.searchsorted(asked, context), start, stop)
+    expected = answers.documents
+    for name, values in (("answer_token_start", expected.start), ("answer_token_stop", expected.stop)):
+        block.demand(name, block.integers(name) == values, values.item)
+    return answers
+
+
+def _take_contexts(cache: Cache, rows: Ints) -> tuple[list[str], TokenPool]:
+    """Some contexts and their tokens, without the ids."""
+    if not rows.size:
+        nothing = np.empty(0, np.int32)
+        return [], TokenPool(nothing, nothing, nothing, np.zeros(1, np.int64))
+    taken = take_rows(cache, "contexts", rows)
+    bounds = taken["token_starts"].offsets.to_numpy()
+    starts, stops = (taken[name].flatten().to_numpy() for name in ("token_starts", "token_stops"))
+    return taken["text"].to_pylist(), TokenPool(starts, starts, stops, bounds - bounds[0])

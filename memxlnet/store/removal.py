@@ -11,42 +11,29 @@ import json
 import logging
 import os
 import re
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheError, CacheNotFoundError
 from memxlnet.store.builder_lock import builder_lock, is_held, lock_path
 from memxlnet.store.manifest import FORMAT, read_manifest
 from memxlnet.store.paths import (
-    ARRIVAL_PREFIX,
-    BUILD_PREFIX,
     MANIFEST,
-    RETIRED_PREFIX,
+    LeftoverKind,
     as_directory,
+    kind_and_cache,
     retired_path,
     slug,
     sync,
 )
+from memxlnet.store.placing import delete
+from memxlnet.store.system_errors import cache_errors
 
 logger = logging.getLogger(__name__)
 
-LeftoverKind = Literal["build", "arrival", "retired", "lock"]
-
-_CACHE = r"([A-Za-z0-9][A-Za-z0-9._-]*--[A-Za-z0-9][A-Za-z0-9._-]*--[0-9a-f]{16})"
-_SUFFIX = r"\.(?:[0-9]+-[0-9a-f]{8}|[0-9a-f]{16})"
-_WORK = f"(?:{re.escape(BUILD_PREFIX)}|{re.escape(ARRIVAL_PREFIX)})"
-_NAMES: dict[LeftoverKind | None, str] = {
-    None: _CACHE,
-    "build": rf"{re.escape(BUILD_PREFIX)}{_CACHE}",
-    "arrival": rf"{re.escape(ARRIVAL_PREFIX)}{_CACHE}",
-    "lock": rf"{re.escape(BUILD_PREFIX)}{_CACHE}\.lock",
-    # A cache that was renamed by hand is retired under that name, always with a suffix.
-    "retired": rf"{re.escape(RETIRED_PREFIX)}(?:{_WORK}?{_CACHE}(?:{_SUFFIX})?|.+{_SUFFIX})",
-}
 _FILE_OF_A_CACHE = r"manifest\.json|tokenizer\.json|dropped\.jsonl|.+\.arrow"
 
 
@@ -80,7 +67,7 @@ def find_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
     paths = entries(directory)
     found = []
     for path in paths:
-        kind, cache = _kind_and_cache(path)
+        kind, cache = kind_and_cache(path)
         stray = kind != "lock" or path.with_suffix("") not in paths
         if kind is not None and stray and is_real(path, stat.S_ISREG if kind == "lock" else stat.S_ISDIR):
             in_use = cache is not None and is_held(lock_path(directory, cache))
@@ -141,10 +128,10 @@ def remove_each(found: Sequence[Any], remove: Callable[[Path], bool]) -> list[An
 
 
 def _remove_leftover(path: Path) -> bool:
-    kind, cache = _kind_and_cache(path)
+    kind, cache = kind_and_cache(path)
     if kind != "lock" or cache is None:
         return remove_directory(path)
-    with _told(path), contextlib.suppress(FileNotFoundError):
+    with cache_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         path.lstat()  # raises where it is gone
         with _lock(path.parent, cache):
             return True  # its end unlinks its file
@@ -153,9 +140,9 @@ def _remove_leftover(path: Path) -> bool:
 
 def remove_directory(path: Path, is_due: Callable[[], bool] = lambda: True) -> bool:
     """Take a directory out of sight, then delete it, under its builder lock; False where it is gone or not due."""
-    _, cache = _kind_and_cache(path)
+    _, cache = kind_and_cache(path)
     retired = retired_path(path.parent, cache or slug(path.name))
-    with _told(path), contextlib.suppress(FileNotFoundError):
+    with cache_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         for each in (path, path.parent):
             if not os.access(each, os.R_OK | os.W_OK | os.X_OK):  # told before, so that it stays where it is
                 each.lstat()  # raises where it is gone, which looks the same
@@ -166,9 +153,7 @@ def remove_directory(path: Path, is_due: Callable[[], bool] = lambda: True) -> b
                 path.rename(retired)
                 # Before the first file goes: a crash of the machine must not bring the old name back without it.
                 sync(path.parent)
-                while is_real(retired, stat.S_ISDIR):
-                    with contextlib.suppress(FileNotFoundError):  # whoever else deletes in it
-                        shutil.rmtree(retired)
+                delete(retired)
                 logger.info("%s: removed", path)
                 return True
     return False
@@ -187,33 +172,20 @@ def _lock(cache_dir: Path, cache: str) -> contextlib.AbstractContextManager[None
     return builder_lock(path, refuse)
 
 
-@contextlib.contextmanager
-def _told(path: Path, what: str = "removed") -> Iterator[None]:
-    try:
-        yield
-    except (CacheError, FileNotFoundError):
-        raise
-    except OSError as error:
-        found = f"{error.strerror or error} at {error.filename or path}"
-        raise CacheDirectoryError(f"{path}: cannot be {what}: {found}; restore access and try again") from error
-
-
 def entries(directory: Path) -> list[Path]:
     """What lies in a directory, sorted; nothing where it is gone."""
-    with contextlib.suppress(FileNotFoundError), _told(directory, "read"):
+    with cache_errors(directory, "read"), contextlib.suppress(FileNotFoundError):
         return sorted(directory.iterdir())
     return []
 
 
-def _kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
-    """What a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
-    matches = ((kind, re.fullmatch(pattern, path.name)) for kind, pattern in _NAMES.items())
-    return next(((kind, match[1]) for kind, match in matches if match), (None, None))
-
-
 def is_real(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether a path is of a kind by itself, symbolic links not followed."""
-    with contextlib.suppress(OSError):
+    """Whether a path is of a kind by itself, symbolic links not followed; False where it is gone.
+
+    Raises:
+        CacheOSError: It cannot be looked at.
+    """
+    with cache_errors(path, "looked at"), contextlib.suppress(FileNotFoundError):
         return kind(path.lstat().st_mode)
     return False
 
@@ -230,10 +202,10 @@ def num_bytes(path: Path) -> int:
 def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
     """The manifest of a cache of ours, as mere JSON of any version and state, and whether this version can read it."""
     content, readable = None, False
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads((directory / MANIFEST).read_bytes())
     with contextlib.suppress(ValueError):  # a mismatch of versions, or damage; where it is gone, that is raised
         readable = bool(read_manifest(directory))
+    with cache_errors(directory, "read"), contextlib.suppress(ValueError, RecursionError):
+        content = json.loads((directory / MANIFEST).read_bytes())
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CacheNotFoundError(f"{directory}: expected a {FORMAT}, found another {MANIFEST}; delete it by hand")
     foreign = [path.name for path in entries(directory) if not re.fullmatch(_FILE_OF_A_CACHE, path.name)]

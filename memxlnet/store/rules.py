@@ -11,7 +11,7 @@ from memxlnet.encode.version import ALGORITHM_VERSION
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import REBUILD
+from memxlnet.store.manifest import REBUILD, reading
 from memxlnet.store.paths import DROPPED_REPORT, MANIFEST, TOKENIZER
 
 
@@ -90,10 +90,8 @@ def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
 def _read_tokenizer(cache: Cache, layout: RowLayout) -> TokenizerContent:
     manifest = cache.manifest
     path = cache.directory / TOKENIZER
-    try:
+    with reading(path):
         raw = path.read_bytes()
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
     sha256, found = manifest.fields["tokenizer"].get("sha256"), hashlib.sha256(raw).hexdigest()
     if sha256 != found:
         raise CacheDamagedError(f"{path}: expected the sha256 {sha256!r:.80} (fingerprint), found {found}; {REBUILD}")
@@ -135,17 +133,14 @@ def read_dropped(cache: Cache) -> Iterator[BadExample]:
     lines = 0
     row = -1
     total = cache.num_documents + manifest.dropped_examples
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                lines += 1
-                entry = _dropped_entry(line, row + 1, total)
-                if isinstance(entry, str):
-                    raise CacheDamagedError(f"{path}, line {lines}: expected {entry}, found {line!r:.120}; {REBUILD}")
-                row = entry.row
-                yield entry
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
+    with reading(path), path.open("rb") as file:
+        for line in file:
+            lines += 1
+            entry = _dropped_entry(line, row + 1, total)
+            if isinstance(entry, str):
+                raise CacheDamagedError(f"{path}, line {lines}: expected {entry}, found {line!r:.120}; {REBUILD}")
+            row = entry.row
+            yield entry
     if lines != manifest.dropped_examples:
         raise CacheDamagedError(
             f"{path}: expected {manifest.dropped_examples} lines, one for each dropped example, found {lines}; "

@@ -9,7 +9,7 @@ from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.files import file_identity
-from memxlnet.store.manifest import REBUILD, FileRecord
+from memxlnet.store.manifest import REBUILD, FileRecord, reading
 from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.store.reencode import check_against
 from memxlnet.store.relations import check_relations
@@ -85,13 +85,12 @@ def read_manifest_bytes(cache: Cache) -> bytes:
     """The bytes of a cache's manifest, which must be those that its content gives.
 
     Raises:
-        CacheDamagedError: They are others, or cannot be read.
+        CacheDamagedError: They are others, or missing.
+        CacheOSError: They cannot be read.
     """
     path = cache.directory / MANIFEST
-    try:
+    with reading(path):
         raw = path.read_bytes()
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
     if raw != cache.manifest.encode():
         raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
     return raw
@@ -101,13 +100,12 @@ def check_file(directory: Path, record: FileRecord) -> None:
     """Check every byte of one file of a cache.
 
     Raises:
-        CacheDamagedError: It has another checksum, or cannot be read.
+        CacheDamagedError: It has another checksum, or is missing.
+        CacheOSError: It cannot be read.
     """
     path = directory / record.file
-    try:
+    with reading(path):
         found = file_digest(path)
-    except OSError as error:
-        raise CacheDamagedError(f"{path}: cannot be read: {error.strerror}; {REBUILD}") from error
     if found != record.xxh3_128:
         raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
 
@@ -148,6 +146,7 @@ def _check_bytes(cache: Cache) -> None:
     read_manifest_bytes(cache)
     for record in cache.manifest.all_files():
         check_file(cache.directory, record)
+    cache.check_messages()
     for table in (cache.documents, cache.contexts):
         table.validate()
 

@@ -13,13 +13,13 @@ from typing import Any, Protocol
 import pyarrow as pa
 from tqdm import tqdm
 
-from memxlnet.errors import BuildError
+from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
 from memxlnet.settings import positive_int
 from memxlnet.store.build_directory import BuildDirectory
-from memxlnet.store.builder_lock import builder_lock, lock_path, sole_builder
+from memxlnet.store.builder_lock import clear_leftovers, sole_builder
 from memxlnet.store.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.store.identity import CacheSettings
-from memxlnet.store.manifest import Manifest
+from memxlnet.store.manifest import REBUILD, Manifest
 from memxlnet.store.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.store.placing import put_in_place, take_away
 from memxlnet.store.publish import Publisher
@@ -153,26 +153,24 @@ class CacheWriter:
             yield
 
     def discard(self, settings: CacheSettings) -> None:
-        """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock."""
-        take_away(self.build_directory(settings).path)
+        """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock.
+
+        Raises:
+            BuildOSError: The system failed.
+        """
+        build = self.build_directory(settings)
+        with build.errors():
+            take_away(build.path)
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
-        """Remove what a builder left that was killed behind its last step, unless another one is at work."""
-        build = self.build_directory(settings).path
-        if not build.exists() or not os.access(self.cache_dir, os.W_OK):
-            return
-        # A lock file that is not ours to open is an OSError, and another builder at work is made one.
-        with (
-            contextlib.suppress(OSError),
-            builder_lock(lock_path(self.cache_dir, settings.directory_name), _raise_busy),
-        ):
-            self.discard(settings)
+        """Remove what a builder left that was killed after its last step, unless another one is at work."""
+        clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
         """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
         make_directory(self.cache_dir)
         build = self.build_directory(settings)
-        with build.told():
+        with build.errors():
             if build.path.exists() and build.state().get("fingerprint") != settings.fingerprint:
                 logger.info("%s: an interrupted build of other settings is removed", build.path)
                 self.discard(settings)
@@ -187,10 +185,10 @@ class CacheWriter:
         """Write one chunk durably.
 
         Raises:
-            BuildError: The disk is full or cannot be written.
+            BuildOSError: The disk is full or failing, or cannot be written.
         """
         build = self.build_directory(self._begun())
-        with build.told():
+        with build.errors():
             return write_chunk(build.chunks, index, tables)
 
     def finish(self, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
@@ -200,11 +198,12 @@ class CacheWriter:
             receipts: The receipts of all chunks of the cache, also of those that `begin` gave.
 
         Raises:
-            BuildError: A chunk is missing, the chunks hold no document, or the disk is full or cannot be written.
+            BuildError: A chunk is missing, or the chunks hold no document.
+            BuildOSError: The disk is full or failing, or cannot be written.
             SourceError: Document ids repeat.
         """
         settings = self._begun()
-        with self.build_directory(settings).told():
+        with self.build_directory(settings).errors():
             return self._publish(settings, receipts)
 
     def _publish(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
@@ -219,7 +218,14 @@ class CacheWriter:
         build.staging.mkdir()
         manifest = Publisher(build.chunks, ordered, settings, self._max_shard_rows).publish(build.staging)
         final = self.directory(settings)
-        put_in_place(build.staging, final)
+        try:
+            put_in_place(build.staging, final)
+        except CacheDamagedError as error:
+            found = str(error).removesuffix(f"; {REBUILD}")
+            raise BuildOSError(
+                f"{found}: the system did not write what it was given; check the disk, and build again to go on after "
+                "the finished chunks"
+            ) from error
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
@@ -237,10 +243,6 @@ class CacheWriter:
         if self._settings is None:
             raise BuildError(f"{self.cache_dir}: expected begin(settings) before chunks are written or finished")
         return self._settings
-
-
-def _raise_busy() -> None:
-    raise BlockingIOError
 
 
 class _WaitingLine:

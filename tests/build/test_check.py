@@ -1,5 +1,7 @@
 """Each build compares its first examples with transformers and stops where they differ."""
 
+import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +10,17 @@ import pytest
 
 from memxlnet.build import check
 from memxlnet.build.check import check_against_transformers
+from memxlnet.build.hard_texts import HARD_TEXTS, PLAIN_CONTEXT, PLAIN_QUESTION, added_token_texts
 from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.encode import words
 from memxlnet.encode.examples import Example
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.errors import TokenizerError
 from memxlnet.settings import EncodeSettings
+from tests.encode.families import FAMILIES, family
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import example, long_examples
+from tests.styles import STYLES, make
+from tests.support import example, long_examples, need_real_data, short
 
 EXAMPLES = [Example(0, "a", "who lit the lamp", "the lamp of the harbour was lit by a keeper " * 3, (), ())]
 SETTINGS = EncodeSettings(max_seq_length=20, doc_stride=4)
@@ -55,28 +61,115 @@ def test_every_difference_is_told(name: str) -> None:
         check_against_transformers(Other(), content, SETTINGS, EXAMPLES)
 
 
+class Watched:
+    """A tokenizer that keeps the texts of each call, and may give other ids where one of them holds a text."""
+
+    def __init__(self, tokenizer: Any, wrong_on: tuple[str, str] | None = None):
+        self.backend_tokenizer = tokenizer.backend_tokenizer
+        self._tokenizer = tokenizer
+        self._wrong_on = wrong_on
+        self.lengths: list[tuple[int, int]] = []
+        self.pairs: list[tuple[str, str]] = []
+        self.windows: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, contexts: list[str], questions: list[str], **options: Any) -> Any:
+        found = dict(self._tokenizer(contexts, questions, **options))
+        self.lengths.append((options["max_length"], len(found["input_ids"])))
+        pairs = list(zip(questions, contexts, strict=True))
+        self.pairs += pairs
+        self.windows.update(pairs[sample] for sample in found["overflow_to_sample_mapping"])
+        if self._wrong_on in pairs:
+            row = found["overflow_to_sample_mapping"].index(pairs.index(self._wrong_on))
+            found["input_ids"][row][-1] += 1
+        return found
+
+
 def test_a_difference_in_later_windows_is_found_at_any_length() -> None:
     """A context that fits one row is cut into windows for the check alone."""
     tokenizer = golden_tokenizer()
+    watched = Watched(tokenizer)
+    settings = EncodeSettings(max_seq_length=64, doc_stride=4)
+    check_against_transformers(watched, read_tokenizer(tokenizer), settings, EXAMPLES)
+    assert watched.lengths[0][0] == 62  # less two memory tokens
+    assert all(length < 62 and rows > len(HARD_TEXTS) for length, rows in watched.lengths[1:])
+    assert sum(context == EXAMPLES[0].context for _, context in watched.pairs) == 2
+    assert watched.windows[PLAIN_QUESTION, EXAMPLES[0].context] >= 3
+
+
+@pytest.mark.parametrize("text", HARD_TEXTS, ids=short)
+@pytest.mark.parametrize("as_question", [True, False])
+def test_every_hard_text_is_compared_whatever_the_data_is(text: str, as_question: bool) -> None:
+    tokenizer = golden_tokenizer()
+    pair = (text, PLAIN_CONTEXT) if as_question else (PLAIN_QUESTION, text)
+    with pytest.raises(TokenizerError, match=re.escape("found another input_ids (row ")) as caught:
+        check_against_transformers(Watched(tokenizer, pair), read_tokenizer(tokenizer), SETTINGS, [])
+    assert f"for the question {pair[0]!r:.60} and the context {pair[1]!r:.200} at" in str(caught.value)
+
+
+def test_the_beginnings_of_long_texts_are_compared() -> None:
+    """However long they are, and however long a question is: none is left out, and none takes long."""
+    tokenizer = golden_tokenizer()
     content = read_tokenizer(tokenizer)
-    lengths = []
+    huge = [Example(row, f"{row}", f"who {row} " * 10**4, f"lamp {row} " * 10**5, (), ()) for row in range(6)]
+    watched = Watched(tokenizer)
+    check_against_transformers(watched, content, EncodeSettings(max_seq_length=384, doc_stride=4), huge)
+    assert max(len(text) for pair in watched.pairs for text in pair) < 5000
+    assert sum(len(text) for pair in watched.pairs for text in pair) < 50_000
+    for one in huge[: check.CHECKED_EXAMPLES]:
+        question, context = one.question[: check.MAX_QUESTION], one.context[: check.MAX_CONTEXT]
+        assert {(question, context), (question, PLAIN_CONTEXT)} <= set(watched.pairs)
+    # A row of 20 tokens has no room for these questions.
+    with pytest.raises(TokenizerError, match="found another input_ids"):
+        run_wrong_on(tokenizer, (huge[3].question[: check.MAX_QUESTION], PLAIN_CONTEXT), huge)
 
-    class Watched:
-        backend_tokenizer = tokenizer.backend_tokenizer
 
-        def __call__(self, *arguments: Any, **options: Any) -> Any:
-            found = tokenizer(*arguments, **options)
-            lengths.append((options["max_length"], len(found["input_ids"])))
-            return found
+def run_wrong_on(tokenizer: Any, pair: tuple[str, str], examples: list[Example]) -> None:
+    check_against_transformers(Watched(tokenizer, pair), read_tokenizer(tokenizer), SETTINGS, examples)
 
-    check_against_transformers(Watched(), content, EncodeSettings(max_seq_length=64, doc_stride=4), EXAMPLES)
-    assert lengths[0] == (62, 1)  # less two memory tokens
-    assert lengths[1][1] >= 3
+
+def test_texts_of_added_tokens_are_compared() -> None:
+    tokenizer = golden_tokenizer()
+    watched = Watched(tokenizer)
+    check_against_transformers(watched, read_tokenizer(tokenizer), SETTINGS, [])
+    for token in ("[MEM_READ_0]", "<sep>", "<cls>"):
+        for side in zip(*watched.pairs, strict=True):
+            assert any(f"a {token} b{token}c" in text for text in side)
+
+
+def test_many_added_tokens_are_not_all_compared() -> None:
+    tokenizer = golden_tokenizer()
+    tokenizer.add_tokens([f"added{number}" for number in range(2000)])
+    assert max(map(len, added_token_texts(tokenizer.backend_tokenizer))) < 1000
+    run(tokenizer)
+
+
+@pytest.mark.parametrize("last", [0x3000, 0x2000, 0x10FFFF])
+def test_texts_that_are_wrongly_held_simple_are_found(last: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the encoder that no word of the data shows."""
+    tokenizer = make("xlnet-sample")
+    monkeypatch.setattr(words, "_SAFE_RANGES", ((0x21, 0x7E), (0xA0, last)))
+    assert words.splits_into_words(tokenizer.backend_tokenizer)
+    with pytest.raises(TokenizerError, match=r"found another|the tokenizer failed"):
+        run(tokenizer)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, EncodeSettings(max_seq_length=384, doc_stride=128)], ids=short)
+@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize("memory_tokens", [0, 1])
+def test_a_tokenizer_that_is_right_passes(name: str, memory_tokens: int, settings: EncodeSettings) -> None:
+    run(make(name, memory_tokens), settings)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_tokenizer_of_every_family_passes(name: str) -> None:
+    need_real_data()
+    run(family(name), EncodeSettings(max_seq_length=128, doc_stride=32))
 
 
 def test_a_build_stops_before_a_chunk_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check, "_offsets", lambda tables, length: np.zeros((1, 1, 2), np.int32))
-    with pytest.raises(TokenizerError, match=r"found another offset_mapping \(the number of rows\)"):
+    with pytest.raises(TokenizerError, match="found another offset_mapping"):
         process_and_cache_dataset(
             long_examples(3), "test", tmp_path, max_seq_length=32, doc_stride=8, tokenizer=golden_tokenizer()
         )
@@ -84,12 +177,11 @@ def test_a_build_stops_before_a_chunk_is_written(tmp_path: Path, monkeypatch: py
     assert not list(tmp_path.glob("[!.]*"))
 
 
-def test_nothing_to_compare_is_no_error(tmp_path: Path) -> None:
-    run(golden_tokenizer(), SETTINGS, [])
-    huge = Example(0, "huge", "who", "lamp " * 10_000, (), ())
-    run(golden_tokenizer(), SETTINGS, [huge])
+def test_a_build_of_long_texts_alone_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [example("lamp " * 5000, "who", id="huge")]
-    made = process_and_cache_dataset(
-        rows, "test", tmp_path, max_seq_length=32, doc_stride=8, tokenizer=golden_tokenizer()
-    )
+    settings = {"max_seq_length": 32, "doc_stride": 8, "tokenizer": golden_tokenizer()}
+    made = process_and_cache_dataset(rows, "test", tmp_path / "right", **settings)
     assert made == 1 + -(-(5000 - 26) // (26 - 8))
+    monkeypatch.setattr(check, "_offsets", lambda tables, length: np.zeros((1, 1, 2), np.int32))
+    with pytest.raises(TokenizerError, match="found another offset_mapping"):
+        process_and_cache_dataset(rows, "test", tmp_path / "wrong", **settings)

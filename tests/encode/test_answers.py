@@ -1,15 +1,15 @@
-"""Where an answer stands: in the characters, in the tokens, in the segments."""
+"""Where an answer stands: in the characters, and in the tokens and segments of encoded documents."""
 
 import unicodedata
 from collections.abc import Iterator
 from typing import Any, Literal
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from memxlnet.encode.answers import Alignment, Context, align, token_span
+from memxlnet.encode.answers import Alignment, Context, align
+from tests.encode.label_oracle import compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, fragments, make_example, offsets_of
 from tests.styles import STYLES, make, shared
 
@@ -232,60 +232,6 @@ def test_the_rule_of_the_choice(text: str, golds: list[tuple[str, int]]) -> None
         assert alignment.detail
 
 
-def span(tokens: list[tuple[int, int]], start: int, stop: int) -> tuple[int, int] | None:
-    starts, stops = (np.array([token[side] for token in tokens], np.int32) for side in (0, 1))
-    return token_span(starts, stops, start, stop)
-
-
-@pytest.mark.parametrize(
-    ("tokens", "start", "stop", "expected"),
-    [
-        ([(0, 3), (3, 7), (7, 9)], 3, 7, (1, 2)),
-        ([(0, 5), (5, 6)], 1, 5, (0, 1)),  # 1999 in (1999
-        ([(0, 4), (4, 5)], 0, 4, (0, 1)),  # 1990 before s
-        ([(0, 5)], 0, 4, (0, 1)),  # 1990 in 1990s
-        ([(0, 2), (2, 4), (4, 6)], 1, 5, (0, 3)),
-        ([(0, 2), (2, 2), (2, 4)], 2, 4, (2, 3)),  # zero width before
-        ([(0, 2), (2, 4), (4, 4)], 2, 4, (1, 2)),  # zero width behind
-        ([(0, 2), (1, 1), (2, 4)], 0, 4, (0, 3)),  # zero width within
-        ([(1, 1), (3, 3)], 0, 4, None),
-        ([(0, 2), (5, 7)], 2, 5, None),
-        ([(0, 1), (0, 1), (0, 1), (1, 2)], 0, 1, (0, 3)),  # bytes of one character
-        ([], 0, 1, None),
-    ],
-)
-def test_token_spans_written_out(
-    tokens: list[tuple[int, int]], start: int, stop: int, expected: tuple[int, int] | None
-) -> None:
-    assert span(tokens, start, stop) == expected
-
-
-@st.composite
-def token_offsets(draw: st.DrawFn) -> list[tuple[int, int]]:
-    """Tokens as tokenizers give them: in order, some of no width, some sharing a character, some apart."""
-    tokens, at = [], 0
-    for _ in range(draw(st.integers(0, 8))):
-        start = max(at + draw(st.integers(-1, 2)), 0)
-        at = start + draw(st.integers(0, 3))
-        tokens.append((start, at))
-    return tokens
-
-
-@given(tokens=token_offsets(), start=st.integers(0, 15), length=st.integers(1, 8))
-def test_a_token_span_is_the_smallest_that_covers_the_answer(
-    tokens: list[tuple[int, int]], start: int, length: int
-) -> None:
-    answer = set(range(start, start + length))
-    overlapping = [number for number, token in enumerate(tokens) if answer & set(range(*token))]
-    chosen = span(tokens, start, start + length)
-    if not overlapping:
-        assert chosen is None
-        return
-    assert chosen == (overlapping[0], overlapping[-1] + 1)
-    covered = {character for token in tokens[slice(*chosen)] for character in range(*token)}
-    assert answer & {character for token in tokens for character in range(*token)} <= covered
-
-
 def answer_tokens(name: str, context: str, answer: str, at: int) -> str:
     """The text that the chosen tokens cover."""
     tables = encode(shared(name), [make_example(context, "?", [(answer, at)])], max_seq_length=64, doc_stride=8)
@@ -337,33 +283,19 @@ def test_answers_of_encoded_documents(name: str, data: st.DataObject, parts: lis
     tables = encode(shared(name, memory_tokens), [made], **settings)
     [document], [pool] = documents(tables), tables["contexts"].to_pylist()
     tokens = list(zip(pool["token_starts"], pool["token_stops"], strict=True))
-    overlapping = [n for n, (first, last) in enumerate(tokens) if last > start and first < stop and last > first]
-    overlapping = overlapping if context[start:stop].strip() else []  # blanks alone are no answer
-    if overlapping:
-        first, last = overlapping[0], overlapping[-1] + 1
+    run = smallest_run(context, tokens, core_of(context, tokens, start, stop))
+    if run is not None:
         assert (document["alignment"], document["chosen_answer"]) == ("exact", 0)
         assert (document["answer_char_start"], document["answer_char_stop"]) == (start, stop)
-        assert (document["answer_token_start"], document["answer_token_stop"]) == (first, last)
+        assert (document["answer_token_start"], document["answer_token_stop"]) == (run[0], run[1] + 1)
     else:
-        first, last = -1, -1
         assert (document["alignment"], document["chosen_answer"]) == ("dropped", -1)
         blank = not context[start:stop].strip()
         reason = "every gold answer is empty" if blank else f"answer 0 at {start}: no token of the context overlaps it"
         assert document["alignment_detail"] == reason
         assert document["answer_char_start"] == document["answer_char_stop"] == -1
         assert document["answer_token_start"] == document["answer_token_stop"] == -1
-    holding = 0
-    for row in features(tables):
-        window = range(row["context_token_start"], row["context_token_start"] + row["context_token_count"])
-        if overlapping and first in window and last - 1 in window:
-            shift = row["context_row_start"] - window.start
-            assert (row["start_positions"], row["end_positions"]) == (first + shift, last - 1 + shift)
-            assert row["has_answer_in_segment"] == 1
-            holding += 1
-        else:
-            assert row["start_positions"] == row["end_positions"] == row["cls_index"]
-            assert row["has_answer_in_segment"] == 0
-    assert document["num_answer_segments"] == holding
+    assert set(compare_labels(tables)) <= {"rows"}
 
 
 @pytest.mark.parametrize("name", ["xlnet", "bert-uncased"])

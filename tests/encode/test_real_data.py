@@ -48,7 +48,7 @@ def equal_rows(tokenizer: Any, tables: Tables, examples: list[Example], length: 
 
 
 def consistent_answers(tables: Tables) -> Counter[str]:
-    """Check every document's status against texts and offsets; returns how often each occurs."""
+    """Check every document's status against its texts; returns how often each occurs."""
     contexts = tables["contexts"].to_pylist()
     found: Counter[str] = Counter()
     for document in tables["documents"].to_pylist():
@@ -62,14 +62,6 @@ def consistent_answers(tables: Tables) -> Counter[str]:
                 assert start == document["answer_starts"][chosen]
             else:
                 assert document["alignment_detail"].startswith(f"answer {chosen} found at {start}")
-            first, last = document["answer_token_start"], document["answer_token_stop"] - 1
-            assert context["token_starts"][first] < stop
-            assert context["token_stops"][first] > start
-            assert context["token_starts"][last] < stop
-            assert context["token_stops"][last] > start
-            assert (
-                first == 0 or context["token_stops"][first - 1] <= start or context["token_starts"][first - 1] >= stop
-            )
         else:
             assert (start, stop, document["answer_token_start"], document["num_answer_segments"]) == (-1, -1, -1, 0)
             assert bool(document["alignment_detail"]) == (document["alignment"] == "dropped")

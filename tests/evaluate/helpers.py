@@ -104,6 +104,8 @@ def expected_of(
                 if score == -math.inf or (max_answer_length is not None and j - i >= max_answer_length):
                     continue
                 key = place.first + i, place.first + j + 1
+                if not place.context[place.offsets[i][0] : place.offsets[j][1]].strip():
+                    continue
                 if key not in mine or score > mine[key][0]:
                     chars = place.offsets[i][0], place.offsets[j][1]
                     mine[key] = (score, row, *chars, place.context[slice(*chars)])

@@ -133,7 +133,7 @@ def test_a_file_that_may_not_grow(
     outcome, told = acting(server(), None, build_within, tmp_path, most, settings)
     assert outcome[0] == "done", outcome
     kind, message, _ = told["first"]
-    assert (kind, told["second"][0]) == ("BuildError", "done"), told
+    assert (kind, told["second"][0]) == ("BuildOSError", "done"), told
     assert told["finished"] == (CHUNKS if stage == "publishing" else 0)
     assert told["staged"] == (stage == "publishing")
     assert told["made"] == CHUNKS - told["finished"]

@@ -180,7 +180,7 @@ def test_a_full_disk_is_told_before_anything_is_fetched(place: Path, monkeypatch
     [
         (errno.ENOSPC, TransferError, "what has arrived is kept: make room and fetch it again"),
         (errno.EDQUOT, TransferError, "what has arrived is kept: make room and fetch it again"),
-        (errno.EIO, TransferError, "what has arrived is kept: look after the disk"),
+        (errno.EIO, TransferError, "what has arrived is kept: check the disk"),
         (errno.EROFS, CacheDirectoryError, "what has arrived is kept: restore access"),
     ],
 )

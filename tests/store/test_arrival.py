@@ -20,12 +20,13 @@ from memxlnet.errors import (
     CacheMismatchError,
     TransferError,
 )
-from memxlnet.store.arrival import Arrival, disk_way_out
+from memxlnet.store.arrival import Arrival
 from memxlnet.store.builder_lock import is_held, lock_path
 from memxlnet.store.cache import Cache
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.manifest import FileRecord, find_caches
 from memxlnet.store.removal import find_leftovers, remove_leftovers
+from memxlnet.store.system_errors import system_hint
 from memxlnet.store.writer import CacheWriter
 from tests.store.content import chunks, files_of, make_content, publish, read_tables, settings, tables_of
 from tests.support import ROOT
@@ -362,7 +363,7 @@ def test_a_file_that_cannot_be_read_is_told(near: Path, far: Path, monkeypatch: 
     [
         (OSError(errno.ENOSPC, "No space left"), TransferError, "No space left .*: make room and fetch it again"),
         (IsADirectoryError(errno.EISDIR, "Is a directory"), TransferError, "remove what is in the way and fetch"),
-        (FileNotFoundError(errno.ENOENT, "No such file"), TransferError, "look after the disk and fetch it again"),
+        (FileNotFoundError(errno.ENOENT, "No such file"), TransferError, "check the disk and fetch it again"),
         (OSError(errno.EROFS, "Read-only"), CacheDirectoryError, "restore access, or choose another cache_dir"),
     ],
 )
@@ -376,12 +377,12 @@ def test_errors_of_the_disk_are_told(near: Path, far: Path, error: OSError, kind
 
 
 def test_only_errors_of_the_disk_have_a_way_out_there() -> None:
-    assert disk_way_out(OSError(errno.ENOSPC, "full")) == "make room"
-    assert disk_way_out(PermissionError(errno.EPERM, "no")) == "restore access"
+    assert system_hint(OSError(errno.ENOSPC, "full")) == "make room"
+    assert system_hint(PermissionError(errno.EPERM, "no")) == "restore access"
     # The number is that of another list.
-    assert disk_way_out(ssl.SSLError(errno.EPERM, "certificate")) is None
-    assert disk_way_out(ConnectionResetError(errno.ECONNRESET, "reset")) is None
-    assert disk_way_out(ValueError("x")) is None
+    assert system_hint(ssl.SSLError(errno.EPERM, "certificate")) is None
+    assert system_hint(ConnectionResetError(errno.ECONNRESET, "reset")) is None
+    assert system_hint(ValueError("x")) is None
 
 
 def test_a_cache_directory_that_cannot_be_one(far: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_a_failure_at_any_step_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if step == "write":
-        monkeypatch.setattr(chunk_files._DigestingFile, "write", fail)
+        monkeypatch.setattr(chunk_files._DigestingSink, "write", fail)
     elif step == "fsync":
         monkeypatch.setattr(os, "fsync", fail)
     else:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arrow_schemas import FileMetadata, features_schema, with_metadata
 from memxlnet.store.checksums import digest, file_digest
-from memxlnet.store.files import column_values, column_width, lay_out, write_batch, write_values
+from memxlnet.store.files import column_values, column_width, lay_out, write_values
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -151,11 +151,3 @@ def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path, monkeypatch
         (tmp_path / "file").write_bytes(content)
         assert file_digest(tmp_path / "file") == digest(content)
     assert digest(b"") == "99aa06d3014798d86001c324468d497f"  # of the specification of XXH3, 128 bits
-
-
-def test_a_batch_is_written_with_its_metadata(tmp_path: Path) -> None:
-    schema = features_schema(2)
-    write_batch(tmp_path / "file", with_zeros(schema, 3), {b"key": b"value"})
-    reader = pa.ipc.open_file(tmp_path / "file")
-    assert reader.schema.metadata == {b"key": b"value"}
-    assert reader.get_batch(0).num_rows == 3

@@ -122,7 +122,7 @@ def test_every_value_is_the_one_that_was_written() -> None:
 
 def test_the_manifest_says_what_it_said() -> None:
     manifest = read_manifest(CACHE)
-    assert manifest.fingerprint == "d62cb8696b5fffe0a1c3e53f44800b9faa1150d9bde552b397ce6a35125888e6"
+    assert manifest.fingerprint == "b835666f32fd32f903f6cec86d6270fac57aecd3c1f2c35cde12cddc46efcffa"
     assert (manifest.name, manifest.split) == ("in-memory", "golden")
     assert manifest.settings == {
         "max_seq_length": 16,
@@ -133,7 +133,7 @@ def test_the_manifest_says_what_it_said() -> None:
         "on_bad_example": "drop",
     }
     assert manifest.fields["source"] == {"kind": "iterable", "identity": "golden 1"}
-    assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (1, 1)
+    assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (1, 2)
     assert (manifest.layout.memory_read_ids, manifest.layout.memory_write_ids) == ((22,), (23,))
     assert manifest.vocabulary_size == 24
     assert manifest.alignment == {"exact": 1, "repaired": 1, "dropped": 1, "unanswerable": 1}
@@ -144,7 +144,7 @@ def test_the_manifest_says_what_it_said() -> None:
 
 def test_a_fresh_build_gives_the_same_bytes(tmp_path: Path) -> None:
     directory = build_golden(tmp_path)
-    assert directory.name == "in-memory--golden--d62cb8696b5fffe0"
+    assert directory.name == "in-memory--golden--b835666f32fd32f9"
     assert files_of(directory) == files_of(CACHE)
 
 

@@ -689,7 +689,7 @@ with tempfile.TemporaryDirectory() as root:
         try:
             call(*arguments)
         except CacheDirectoryError as error:
-            assert "cannot be removed: Permission denied at" in str(error), error
+            assert "cannot be removed: Permission denied" in str(error), error
             assert names(cache_dir) == before
             return str(error)
         raise AssertionError(call)
