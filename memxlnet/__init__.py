@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.load.recurrent import CarriedState as CarriedState
     from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
-    from memxlnet.load.regular import ShuffledRows as ShuffledRows
+    from memxlnet.load.samplers import GroupedRows as GroupedRows
+    from memxlnet.load.samplers import ShuffledRows as ShuffledRows
     from memxlnet.remote.pull import pull as pull
     from memxlnet.remote.push import push as push
     from memxlnet.store.old_caches import find_old_caches as find_old_caches
@@ -46,8 +47,9 @@ _NAMES = {
     "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
     "Collate": "memxlnet.load.collate",
+    "GroupedRows": "memxlnet.load.samplers",
     "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
-    "ShuffledRows": "memxlnet.load.regular",
+    "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.load.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.build.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.batches import DTYPES, RowBatch, as_dtype
 from memxlnet.load.deferred import DeferredBatch
@@ -20,7 +21,6 @@ from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
-from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
 from memxlnet.settings import check_bool, one_of, positive_int
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest

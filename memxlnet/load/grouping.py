@@ -33,8 +33,8 @@ _TOKEN_NOISE = 128
 _SEGMENT_NOISE = 16
 """Shuffled, a document counts as up to a 16th longer than it is: documents of 16 segments and more mix."""
 
-_MOST_KEYS = 1 << 20
-"""Distinct lengths of rows at most that are told apart."""
+_MOST_UNITS = 127 * 512
+"""Parts of a row at most in which lengths are counted: with the noise they are 16 bits, which NumPy sorts by radix."""
 
 
 class Lengths(NamedTuple):
@@ -127,7 +127,7 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
     """
     segments, last_tokens, row_tokens = lengths
     # Lengths of rows are counted in parts of a token, or of many tokens where rows are very long.
-    units = min(_TOKEN_NOISE * row_tokens, _MOST_KEYS)
+    units = min(_TOKEN_NOISE * row_tokens, _MOST_UNITS)
     noise = max(units // _TOKEN_NOISE, 1)
     known = np.unique(segments)
 
@@ -137,15 +137,15 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
 
     def of_segments(documents: Order) -> Ints:
         counts = segments[documents].astype(np.int64)
-        if shuffle and mix_segments:
-            counts += _drawn_below(counts // _SEGMENT_NOISE + 1, documents, seed, epoch, SEGMENT_NOISE)
-        place: Ints = np.searchsorted(known, counts)
-        return place if shuffle else len(known) - place
+        if shuffle and mix_segments and known[-1] >= _SEGMENT_NOISE:
+            counts += _drawn_below(counts, documents, seed, epoch, SEGMENT_NOISE) // _SEGMENT_NOISE
+        place: Ints = np.searchsorted(known, counts, side="right") - 1
+        return place if shuffle else len(known) - 1 - place
 
     count = len(segments)
-    own = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-    order = _sorted_by(of_last_row, units + noise, shuffled(count, seed, epoch) if shuffle else own)
-    return _sorted_by(of_segments, len(known) + 1, order) if len(known) > 1 else order
+    order: Order = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    order = _sorted_by(of_last_row, units + noise, shuffled(count, seed, epoch) if shuffle else order)
+    return _sorted_by(of_segments, len(known), order) if len(known) > 1 else order
 
 
 def _drawn_below(bounds: Ints | int, documents: Order, seed: int, epoch: int, purpose: int) -> Ints:
@@ -153,25 +153,26 @@ def _drawn_below(bounds: Ints | int, documents: Order, seed: int, epoch: int, pu
 
 
 def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Order:
-    """Sort stably by keys from 0 to `num_keys` - 1, which are computed twice and never held: 4 bytes a document."""
+    """Sort stably by keys from 0 to `num_keys` - 1, in blocks: 6 bytes a document."""
+    keys = np.empty(len(order), np.uint16 if num_keys <= 1 << 16 else np.int64)
     places: Ints = np.zeros(num_keys + 1, np.int64)
-    for part in _parts(order):
-        places[1:] += np.bincount(key(part), minlength=num_keys)
+    for part in _parts(len(order)):
+        keys[part] = own = key(order[part])
+        places[1:] += np.bincount(own, minlength=num_keys)
     np.cumsum(places, out=places)
     found = np.empty_like(order)
-    for part in _parts(order):
-        keys = key(part)
-        inside = np.argsort(keys, kind="stable")
-        keys = keys[inside]
-        first = np.flatnonzero(np.diff(keys, prepend=-1))
-        number = np.diff(first, append=len(keys))
-        found[places[keys] + np.arange(len(keys)) - np.repeat(first, number)] = part[inside]
-        places[keys[first]] += number
+    for part in _parts(len(order)):
+        inside = np.argsort(keys[part], kind="stable")
+        own = keys[part][inside].astype(np.int64)
+        first = np.flatnonzero(np.diff(own, prepend=-1))
+        number = np.diff(first, append=len(own))
+        found[np.arange(len(own)) + np.repeat(places[own[first]] - first, number)] = order[part][inside]
+        places[own[first]] += number
     return found
 
 
-def _parts(order: Order) -> Iterator[Order]:
-    return (order[start : start + _AT_ONCE] for start in range(0, len(order), _AT_ONCE))
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE))
 
 
 def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:

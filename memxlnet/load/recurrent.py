@@ -19,7 +19,8 @@ class CarriedState:
 
     Where a document begins (``reset``), its lane gets the initial state; where a lane has no segment
     (``document_mask``), it holds what it had. Gradients flow through, into a learned initial state too, and the graph
-    of all steps is kept, until `detach` (or until all lanes begin a document at once, with masks on the CPU)::
+    of all steps is kept, until `detach` (or, with masks on the CPU, until documents begin while none goes on: then all
+    lanes get the initial state, as at the begin of a group)::
 
         carried = CarriedState(initial)
         for step in steps:
@@ -75,7 +76,11 @@ class CarriedState:
                 )
             self.state = self.fresh(lanes)
         elif reset.device.type != "cpu" or bool(reset.any()):
-            self.state = self._where(~reset, self.state, self._spread_initial(lanes))
+            keep = ~reset
+            if reset.device.type == "cpu" and not (step["document_mask"] & keep).any():
+                # No document goes on, so that nothing which is carried is read again; some lanes may begin later.
+                keep = torch.zeros_like(reset)
+            self.state = self._where(keep, self.state, self._spread_initial(lanes))
         return self.state
 
     def after(self, step: Mapping[str, Any], state: State) -> None:

@@ -1,11 +1,12 @@
 """The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
@@ -14,98 +15,59 @@ from memxlnet.load.options import (
     can_pin,
     check_batch_size,
     check_dataset,
-    check_fields,
     check_seed,
     check_workers,
     metadata_names,
 )
-from memxlnet.load.order import shuffled
+from memxlnet.load.plan import EpochSize
+from memxlnet.load.row_lengths import row_lengths
+from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.steps import ENDED_LABELS
+from memxlnet.encode.widths import RowWidths
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
-_ROWS_AT_ONCE = 1 << 14
+_BATCHES_AT_ONCE = 1 << 12
 
 
-class ShuffledRows(Sampler[int]):
-    """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch.
+class RegularDataLoader(DataLoader[Any]):
+    """A torch `DataLoader` over segments that knows what an epoch costs."""
 
-    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` goes on with it in the middle of an epoch.
-
-    Args:
-        num_rows: Number of rows.
-        seed: Any integer.
-    """
-
-    def __init__(self, num_rows: int, seed: int):
-        self.num_rows = num_rows
-        self.seed = check_seed(seed)
-        self.epoch = 0
+    _widths: RowWidths
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration reads."""
-        self.epoch = whole_number("epoch", epoch, 0)
+        """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
+        epoch = whole_number("epoch", epoch, 0)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, EpochSampler):
+                sampler.set_epoch(epoch)
 
-    def __len__(self) -> int:
-        return self.num_rows
-
-    def __iter__(self) -> "EpochRows":
-        return EpochRows(self)
-
-
-class EpochRows(Iterator[int]):
-    """The rows of one epoch, counted as they are handed out: torchdata's ``StatefulDataLoader`` asks for the state.
-
-    Args:
-        sampler: Whose rows; its epoch is read with the first row.
-    """
-
-    def __init__(self, sampler: ShuffledRows):
-        self._sampler = sampler
-        self._epoch: int | None = None
-        self._handed_out = 0
-        self._rest = self._rows()
-
-    def __next__(self) -> int:
-        row = next(self._rest)
-        self._handed_out += 1
-        # Here, because a loop may take all batches and not ask for one more.
-        if self._handed_out == self._sampler.num_rows and self._sampler.epoch == self._epoch:
-            self._sampler.epoch += 1
-        return row
-
-    def state_dict(self) -> dict[str, int]:
-        """How many rows of which epoch have been handed out, and what the order is a function of besides."""
-        sampler = self._sampler
-        epoch = sampler.epoch if self._epoch is None else self._epoch
-        return {"epoch": epoch, "handed_out": self._handed_out, "seed": sampler.seed, "num_rows": sampler.num_rows}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken, and the sampler with the epoch after it.
+    def epoch_size(self, epoch: int | None = None) -> EpochSize:
+        """What an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
 
         Args:
-            state: What `state_dict` gave.
-
-        Raises:
-            SettingsError: The state is of another order, or is none.
+            epoch: Number of the epoch; None for the one that is read or comes next.
         """
-        own = self.state_dict()
-        check_fields(state, own)
-        for name in ("seed", "num_rows"):
-            if state[name] != own[name]:
-                raise SettingsError(f"state: {name}: expected {own[name]!r} as in this sampler, found {state[name]!r}")
-        epoch, count = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "handed_out"))
-        if count > own["num_rows"]:
-            raise SettingsError(f"state: handed_out: expected at most {own['num_rows']}, found {count}")
-        self._epoch, self._handed_out, self._rest = epoch, count, self._rows()
-        # A loader whose state was taken after its last row drops this iterator and begins another.
-        self._sampler.epoch = epoch + (count == own["num_rows"])
-
-    def _rows(self) -> Iterator[int]:
-        sampler = self._sampler
-        epoch = self._epoch = sampler.epoch if self._epoch is None else self._epoch
-        order = shuffled(sampler.num_rows, sampler.seed, epoch)
-        for start in range(self._handed_out, sampler.num_rows, _ROWS_AT_ONCE):
-            yield from order[start : start + _ROWS_AT_ONCE].tolist()
+        dataset, order = cast(CacheDataset, self.dataset), None
+        if epoch is not None:
+            whole_number("epoch", epoch, 0)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, ShuffledRows | GroupedRows):
+                order = sampler.order(sampler.epoch if epoch is None else epoch)
+        size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
+        lengths, batches = row_lengths(dataset.cache), len(self)
+        rows = min(batches * size, len(lengths))
+        left = np.arange(rows, len(lengths)) if order is None else order[rows:]
+        first = dataset.documents.first_segment
+        begun = len(first) - int(np.count_nonzero(first[np.searchsorted(first, left, side="right") - 1] == left))
+        tokens = real = 0
+        for begin in range(0, rows, _BATCHES_AT_ONCE * size):
+            part = slice(begin, min(begin + _BATCHES_AT_ONCE * size, rows))
+            own = (lengths[part] if order is None else lengths[order[part]]).astype(np.int64)
+            starts = np.arange(0, len(own), size)
+            longest = np.maximum.reduceat(own, starts)
+            tokens += int(np.diff(starts, append=len(own)) @ self._widths.width(longest))
+            real += int(own.sum())
+        return EpochSize(begun, rows, 0, batches, tokens, real)
 
 
 def regular_loader(
@@ -116,6 +78,7 @@ def regular_loader(
     *,
     seed: int = 0,
     drop_last: bool = False,
+    group_by_length: bool = False,
     dtype: str = "int64",
     ended_label: str = "ignore",
     metadata: bool | Iterable[str] = False,
@@ -127,7 +90,7 @@ def regular_loader(
     multiprocessing_context: Any = None,
     timeout: float = 0,
     worker_init_fn: Any = None,
-) -> "DataLoader[Any]":
+) -> RegularDataLoader:
     """Make a torch `DataLoader` over segments; see `create_dataloader` for the arguments.
 
     Raises:
@@ -135,23 +98,32 @@ def regular_loader(
     """
     one_of("ended_label", ended_label, ENDED_LABELS)
     rows = len(check_dataset(dataset))
-    sampler = ShuffledRows(rows, seed) if check_bool("shuffle", shuffle) else None
+    shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
+<<<<<<< HEAD
     collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)
     drop_last, pinned = check_bool("drop_last", drop_last), check_bool("pin_memory", pin_memory) and can_pin()
+=======
+    collate = Collate(dtype, dataset, metadata_names(metadata))
+    pinned = check_bool("pin_memory", pin_memory) and can_pin()
+>>>>>>> order
     persistent_workers = check_bool("persistent_workers", persistent_workers)
     _check_worker_options(prefetch_factor, timeout, worker_init_fn)
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
     generator = torch.Generator().manual_seed(check_seed(seed) >> 1)
+    batches: dict[str, Any]
+    if check_bool("group_by_length", group_by_length):
+        batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
+    else:
+        sampler = ShuffledRows(rows, seed) if shuffle else None
+        batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
     try:
-        return DataLoader(
+        loader = RegularDataLoader(
             dataset,
-            batch_size=size,
-            sampler=sampler,
+            **batches,
             num_workers=workers,
             generator=generator,
             collate_fn=collate,
-            drop_last=drop_last,
             pin_memory=pinned,
             persistent_workers=persistent_workers,
             prefetch_factor=prefetch_factor,
@@ -161,6 +133,8 @@ def regular_loader(
         )
     except (ValueError, TypeError) as error:
         raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
+    loader._widths = RowWidths(dataset.manifest.layout, dataset.manifest.max_seq_length)
+    return loader
 
 
 def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:

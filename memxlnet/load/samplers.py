@@ -1,0 +1,227 @@
+"""Samplers of single segments: orders that are pure functions of (seed, epoch), whose iterators have a state."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch.utils.data import Sampler
+
+from memxlnet.errors import SettingsError
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.grouping import Lengths, grouped
+from memxlnet.load.options import check_batch_size, check_fields, check_seed
+from memxlnet.load.order import Order, shuffled
+from memxlnet.load.row_lengths import row_lengths
+from memxlnet.settings import check_bool, whole_number
+
+_ROWS_AT_ONCE = 1 << 14
+
+T = TypeVar("T")
+
+
+class EpochSampler(Sampler[T], ABC):
+    """Gives the items of one epoch after the other; an iteration to its end moves on to the next epoch.
+
+    Attributes:
+        seed: Seed of the order, modulo 2^64.
+        epoch: Number of the epoch that the next iteration reads.
+    """
+
+    def __init__(self, seed: int):
+        self.seed = check_seed(seed)
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration reads."""
+        self.epoch = whole_number("epoch", epoch, 0)
+
+    def __iter__(self) -> "EpochItems[T]":
+        return EpochItems(self)
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Items of an epoch."""
+
+    @property
+    @abstractmethod
+    def bound(self) -> dict[str, Any]:
+        """What the order is a function of, besides the epoch: the state of an iterator is bound to it."""
+
+    @abstractmethod
+    def items(self, epoch: int, start: int = 0) -> Iterator[T]:
+        """The items of an epoch from one of them on."""
+
+
+class EpochItems(Iterator[T], Generic[T]):
+    """The items of one epoch, counted as they are handed out: torchdata's ``StatefulDataLoader`` asks for the state.
+
+    Args:
+        sampler: Whose items; its epoch is read with the first of them.
+    """
+
+    def __init__(self, sampler: EpochSampler[T]):
+        self._sampler = sampler
+        self._epoch: int | None = None
+        self._handed_out = 0
+        self._rest = self._items()
+
+    def __next__(self) -> T:
+        item = next(self._rest)
+        self._handed_out += 1
+        # Here, because a loop may take all batches and not ask for one more.
+        if self._handed_out == len(self._sampler) and self._sampler.epoch == self._epoch:
+            self._sampler.epoch += 1
+        return item
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many items of which epoch have been handed out, and what the order is a function of besides."""
+        epoch = self._sampler.epoch if self._epoch is None else self._epoch
+        return {"epoch": epoch, "handed_out": self._handed_out, **self._sampler.bound}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a state was taken, and the sampler with the epoch after it.
+
+        Args:
+            state: What `state_dict` gave.
+
+        Raises:
+            SettingsError: The state is of another order, or is none.
+        """
+        check_fields(state, self.state_dict())
+        for name, expected in self._sampler.bound.items():
+            if state[name] != expected:
+                raise SettingsError(f"state: {name}: expected {expected!r} as in this sampler, found {state[name]!r}")
+        epoch, count = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "handed_out"))
+        if count > len(self._sampler):
+            raise SettingsError(f"state: handed_out: expected at most {len(self._sampler)}, found {count}")
+        self._epoch, self._handed_out, self._rest = epoch, count, self._items()
+        # A loader whose state was taken after its last item drops this iterator and begins another.
+        self._sampler.epoch = epoch + (count == len(self._sampler))
+
+    def _items(self) -> Iterator[T]:
+        self._epoch = self._sampler.epoch if self._epoch is None else self._epoch
+        yield from self._sampler.items(self._epoch, self._handed_out)
+
+
+class ShuffledRows(EpochSampler[int]):
+    """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch.
+
+    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` goes on with it in the middle of an epoch.
+
+    Args:
+        num_rows: Number of rows.
+        seed: Any integer.
+    """
+
+    def __init__(self, num_rows: int, seed: int):
+        super().__init__(seed)
+        self.num_rows = num_rows
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What the order is a function of, besides the epoch."""
+        return {"seed": self.seed, "num_rows": self.num_rows}
+
+    def order(self, epoch: int) -> Order:
+        """int[rows], the rows of an epoch."""
+        return shuffled(self.num_rows, self.seed, epoch)
+
+    def items(self, epoch: int, start: int = 0) -> Iterator[int]:
+        """The rows of an epoch from one of them on."""
+        order = self.order(epoch)
+        for begin in range(start, self.num_rows, _ROWS_AT_ONCE):
+            yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
+
+
+class GroupedRows(EpochSampler[list[int]]):
+    """Batches of rows of similar length, in an order that is a pure function of (seed, epoch).
+
+    A batch sampler of torch's `DataLoader`, to be used with ``Collate(..., padding="longest")``: what a model computes
+    on is hardly padding. An iteration to its end moves on to the next epoch, and iterators have a state, so that
+    torchdata's ``StatefulDataLoader`` goes on in the middle of an epoch. It knows nothing of ranks; Accelerate, and
+    with it the Trainer of transformers, deals its batches out.
+
+    Args:
+        rows: A dataset over a cache, whose number columns are read; or int[rows], the length of each row in tokens.
+        batch_size: Rows of a batch.
+        seed: Any integer.
+        drop_last: Leave out the last batch where it is smaller.
+        shuffle: Batches in a random order, another one each epoch; else the longest rows come first.
+
+    Attributes:
+        lengths: int32[rows], the lengths.
+        batch_size: Rows of a batch.
+        drop_last: Whether the last, smaller batch is left out.
+
+    Raises:
+        SettingsError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        rows: CacheDataset | ArrayLike,
+        batch_size: int,
+        seed: int = 0,
+        drop_last: bool = False,
+        shuffle: bool = True,
+    ):
+        super().__init__(seed)
+        self.batch_size = check_batch_size(batch_size)
+        self.drop_last = check_bool("drop_last", drop_last)
+        self.shuffle = check_bool("shuffle", shuffle)
+        self.lengths = row_lengths(rows.cache) if isinstance(rows, CacheDataset) else _checked(rows)
+
+    def __len__(self) -> int:
+        rows = len(self.lengths)
+        return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What the order is a function of, besides the epoch and the lengths."""
+        return {
+            "seed": self.seed,
+            "num_rows": len(self.lengths),
+            "batch_size": self.batch_size,
+            "drop_last": self.drop_last,
+            "shuffle": self.shuffle,
+        }
+
+    def order(self, epoch: int) -> Order:
+        """int[rows], the rows of an epoch, batch after batch."""
+        one_each = np.broadcast_to(np.int32(1), len(self.lengths))
+        lengths = Lengths(one_each, self.lengths, int(self.lengths.max(initial=1)))
+        return grouped(lengths, self.batch_size, self.seed, epoch, self.shuffle)
+
+    def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
+        """The batches of an epoch from one of them on."""
+        order = self.order(epoch)
+        for begin in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+            yield order[begin : begin + self.batch_size].tolist()
+
+
+def _checked(lengths: ArrayLike) -> NDArray[np.int32]:
+    """Lengths of rows that nobody has checked.
+
+    Raises:
+        SettingsError: They are no integers of at least 0 in one dimension.
+    """
+    try:
+        found = np.asarray(lengths.cpu() if isinstance(lengths, torch.Tensor) else lengths)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(
+            f"rows: expected a dataset or the lengths of rows, found {lengths!r:.80} ({error})"
+        ) from None
+    if found.ndim != 1 or (found.dtype.kind not in "iu" and found.size):
+        raise SettingsError(
+            "rows: expected a dataset over a cache, or integers in one dimension, the lengths of rows; found "
+            f"{type(lengths).__name__} of {found.dtype} with the shape {found.shape}"
+        )
+    if found.size and not 0 <= int(found.min()) <= int(found.max()) < 2**31:
+        raise SettingsError(f"rows: expected lengths from 0 to 2^31 - 1, found {found.min()} to {found.max()}")
+    return found.astype(np.int32)
