@@ -30,19 +30,12 @@ def create_dataloader(
         num_workers: Time-step-major: 0 gathers in the caller, 1 or more works ahead in one thread. Else: worker
             processes of torch (which cost more than the gather; 0 is fastest).
         use_time_step_major: True for documents fed segment by segment, by a `TimeStepMajorDataLoader`; False for
-    <<<<<<< HEAD
-            batches of segments from a torch `DataLoader`, whose sampler has ``set_epoch``.
-        **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``, ``dtype``,
+                batches of segments from a torch `DataLoader`, which has ``set_epoch`` and ``epoch_size``, too.
+        **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``,
+            ``group_by_length`` (rows of similar length share a batch, as `GroupedRows` has it), ``dtype``,
             ``metadata``, ``padding``, ``pad_to_multiple_of`` and ``ended_label`` (which has no effect) as there, and
             these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``,
             ``timeout``, ``worker_init_fn``.
-    =======
-            batches of segments from a torch `DataLoader`, which has ``set_epoch`` and ``epoch_size``, too.
-        **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``,
-            ``group_by_length`` (rows of similar length share a batch, as `GroupedRows` has it), ``dtype``, ``metadata``
-            and ``ended_label`` (which has no effect) as there, and these of torch: ``pin_memory``,
-            ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
-    >>>>>>> order
 
     Raises:
         SettingsError: An argument is wrong.

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
 from memxlnet.load.datasets import CacheDataset
@@ -23,7 +24,6 @@ from memxlnet.load.plan import EpochSize
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.steps import ENDED_LABELS
-from memxlnet.encode.widths import RowWidths
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 _BATCHES_AT_ONCE = 1 << 12
@@ -100,13 +100,8 @@ def regular_loader(
     rows = len(check_dataset(dataset))
     shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
-<<<<<<< HEAD
     collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)
-    drop_last, pinned = check_bool("drop_last", drop_last), check_bool("pin_memory", pin_memory) and can_pin()
-=======
-    collate = Collate(dtype, dataset, metadata_names(metadata))
     pinned = check_bool("pin_memory", pin_memory) and can_pin()
->>>>>>> order
     persistent_workers = check_bool("persistent_workers", persistent_workers)
     _check_worker_options(prefetch_factor, timeout, worker_init_fn)
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
@@ -133,7 +128,8 @@ def regular_loader(
         )
     except (ValueError, TypeError) as error:
         raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
-    loader._widths = RowWidths(dataset.manifest.layout, dataset.manifest.max_seq_length)
+    manifest = dataset.manifest
+    loader._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
     return loader
 
 
