@@ -178,7 +178,7 @@ def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[s
         read_into_page_cache(Path(path))
     one, many = LazySquadLikeQADataset.open(directory), LazySquadLikeQADataset.open(sharded)
     half = one.manifest.max_seq_length // 2
-    ways = {
+    ways: dict[str, Callable[[Any], Any]] = {
         ONE_SHARD: one.gather,
         CUT: lambda rows: one.features.gather(rows, MODEL_COLUMNS, half),
         MANY_SHARDS: many.gather,
@@ -194,7 +194,7 @@ def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[s
     numbers = random_rows(1000, len(one)).tolist()
     for row in numbers:
         _ = one[row]
-    items = {ITEM: one.__getitem__, TENSORS: one.tensors}
+    items: dict[str, Callable[[Any], Any]] = {ITEM: one.__getitem__, TENSORS: one.tensors}
     calls = {name: partial(_next, way, itertools.cycle(numbers)) for name, way in items.items()}
     found["row"] = in_turns(calls, rounds, budget=budget)
     return found

@@ -151,7 +151,8 @@ class TestIndices:
 
 class TestTensors:
     def test_are_those_of_the_items(self, any_dataset: CacheDataset) -> None:
-        for index in (0, 16, 17, len(any_dataset) - 1, -1, np.int64(4)):
+        indices: list[Any] = [0, 16, 17, len(any_dataset) - 1, -1, np.int64(4)]
+        for index in indices:
             item, found = any_dataset[index], any_dataset.tensors(index)
             assert list(found) == list(MODEL_KEYS)
             for name, tensor in found.items():
