@@ -86,9 +86,9 @@ def question_cache(rows: int, shards: int = 1) -> Path:
     return _published("questions", rows, shards, MAX_SEQ_LENGTH)
 
 
-def long_cache(rows: int, length: int = MAX_SEQ_LENGTH) -> Path:
+def long_cache(rows: int, length: int = MAX_SEQ_LENGTH, shards: int = 1) -> Path:
     """A cache of long documents, one context an article, with so many segments, or a few more."""
-    return _published("long", rows, 1, length)
+    return _published("long", rows, shards, length)
 
 
 def whole_cache(rows: int) -> Path:

@@ -24,13 +24,19 @@ SEGMENTS = 5000
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache that holds the bundled sample many times over."""
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches of the bundled sample, in a folder of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FILE_VARIABLE, str(sample_file()))
         patch.setenv(TOKENIZER_VARIABLE, str(sample_tokenizer_directory()))
         patch.setenv(WORK_VARIABLE, str(tmp_path_factory.mktemp("work")))
-        yield question_cache(SEGMENTS)
+        yield
+
+
+@pytest.fixture(scope="module")
+def directory(work: None) -> Path:
+    """A cache that holds the bundled sample many times over."""
+    return question_cache(SEGMENTS)
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,22 @@ def test_gather(benchmark: Any, dataset: LazySquadLikeQADataset, size: int) -> N
         assert isinstance(column, torch.Tensor)
         assert torch.equal(found[name], column[rows])
     assert len(benchmark(lambda: dataset.gather(next(batches)))["input_ids"]) == size
+
+
+@pytest.mark.parametrize("size", [8, 32, 256])
+@pytest.mark.parametrize(("shards", "width"), [(1, MAX_SEQ_LENGTH // 2), (4, None)])
+def test_gather_of_parts_and_of_shards(
+    benchmark: Any, directory: Path, work: None, size: int, shards: int, width: int | None
+) -> None:
+    dataset = LazySquadLikeQADataset.open(question_cache(SEGMENTS, shards) if shards > 1 else directory)
+    batches = itertools.cycle(random_batches(size, len(dataset)))
+    found = benchmark(lambda: dataset.features.gather(next(batches), MODEL_COLUMNS, width))
+    assert found["input_ids"].shape == (size, width or MAX_SEQ_LENGTH)
+
+
+def test_tensors_of_an_item(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:
+    rows = itertools.cycle(random_rows(2000, len(dataset)).tolist())
+    assert list(benchmark(lambda: dataset.tensors(next(rows)))) == list(MODEL_COLUMNS)
 
 
 def test_item(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:

@@ -1,7 +1,8 @@
 """Reading the features: memxlnet's maps against tensors in RAM and other ways to keep them on a disk."""
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from benchmarks.data import work
 from benchmarks.measure import evict, folder_bytes, in_turns, median, read_into_page_cache
 from benchmarks.readers import CONTESTANTS, Reader, installed, load, open_reader, prepare
 from benchmarks.settings import Settings
+from memxlnet import LazySquadLikeQADataset
+from memxlnet.load.tensors import MODEL_COLUMNS
 
 SEGMENTS, QUICK_SEGMENTS = 64_000, 5_000
 """Half as many as SQuAD's training set gives: pickled chunks of more take minutes to write."""
@@ -23,10 +26,17 @@ BATCH_SIZES = (8, 32, 256)
 
 EPOCH_BATCH = 32
 
+SHARDS = 4
+
+ONE_SHARD, CUT, MANY_SHARDS = "one shard", "one shard, half the width", f"{SHARDS} shards"
+
+ITEM, TENSORS = "dataset[i]", "dataset.tensors(i)"
+
 
 def measure(settings: Settings) -> dict[str, Any]:
     """Each contestant in processes of its own for opening, memory and epochs; all in one for rows and batches."""
-    directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
+    segments = QUICK_SEGMENTS if settings.quick else SEGMENTS
+    directory = long_cache(segments)
     there = [name for name in CONTESTANTS if installed(name)]
     settings.tell("writing the files of all contestants")
     folder = str(work() / "readers")
@@ -48,11 +58,15 @@ def measure(settings: Settings) -> dict[str, Any]:
     settings.tell("random rows and batches of all contestants in turns")
     rounds, budget = (5, 1.0) if settings.quick else (21, 10.0)
     together = in_process(in_one_process, paths=paths, rounds=rounds, budget=budget).value
+    settings.tell("memxlnet's own ways in turns")
+    sharded = str(long_cache(segments, shards=SHARDS))
+    own = in_process(own_ways, directory=str(directory), sharded=sharded, rounds=rounds, budget=budget).value
     return {
         "segments": together.pop("segments"),
         "contestants": contestants,
         "not installed": [name for name in CONTESTANTS if name not in there],
         "failed": failed,
+        "own": own,
         **together,
     }
 
@@ -153,6 +167,41 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
         found[f"batch of {size}"] = in_turns(calls, rounds, budget=budget)
         each |= {name: median(samples) / size for name, samples in found[f"batch of {size}"].items()}
     return found
+
+
+def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[str, Any]:
+    """Seconds of random batches from one shard, whole and cut, and from several; and of a row with all metadata.
+
+    The cut gather is the one of loaders, which know that a width holds all tokens.
+    """
+    for path in (directory, sharded):
+        read_into_page_cache(Path(path))
+    one, many = LazySquadLikeQADataset.open(directory), LazySquadLikeQADataset.open(sharded)
+    half = one.manifest.max_seq_length // 2
+    ways: dict[str, Callable[[Any], Any]] = {
+        ONE_SHARD: one.gather,
+        CUT: lambda rows: one.features.gather(rows, MODEL_COLUMNS, half),
+        MANY_SHARDS: many.gather,
+    }
+    found: dict[str, Any] = {}
+    for size in BATCH_SIZES:
+        batches = random_batches(size, len(one))
+        for way in ways.values():
+            for rows in batches:
+                way(rows)
+        calls = {name: partial(_next, way, itertools.cycle(batches)) for name, way in ways.items()}
+        found[f"batch of {size}"] = in_turns(calls, rounds, budget=budget)
+    numbers = random_rows(1000, len(one)).tolist()
+    for row in numbers:
+        _ = one[row]
+    items: dict[str, Callable[[Any], Any]] = {ITEM: one.__getitem__, TENSORS: one.tensors}
+    calls = {name: partial(_next, way, itertools.cycle(numbers)) for name, way in items.items()}
+    found["row"] = in_turns(calls, rounds, budget=budget)
+    return found
+
+
+def _next(way: Callable[[Any], Any], arguments: Iterator[Any]) -> None:
+    way(next(arguments))
 
 
 def _warm_up(reader: Reader, batches: list[torch.Tensor]) -> None:

@@ -92,8 +92,20 @@ def reading(figures: Figures) -> str:
             table(["", *kinds], random),
             "Epochs in rows a second; the first from a cold page cache, the second reads the same again.\n",
             table(["", *orders, *(f"part read, {order}" for order in parts)], epochs),
+            *(_own(figures["own"]) if "own" in figures else ()),
         ]
     )
+
+
+def _own(figures: Figures) -> list[str]:
+    batches = [[name, *(spread(figures[batch][name], seconds) for batch in BATCHES)] for name in figures["batch of 8"]]
+    rows = [[name, spread(samples, seconds)] for name, samples in figures["row"].items()]
+    return [
+        "memxlnet's own ways in turns, random and warm: the same rows in one file and in several, whole and cut on the "
+        "padding side; and one row, with all metadata or only what a model takes.\n",
+        table(["", *BATCHES], batches),
+        table(["", "random row"], rows),
+    ]
 
 
 def _random(samples: Figures, name: str) -> str:

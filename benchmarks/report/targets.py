@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks.measure import median, ratio
-from benchmarks.report.quantities import size, times
+from benchmarks.report.quantities import seconds, size, times
 
 BATCHES = ("batch of 8", "batch of 32", "batch of 256")
 
@@ -94,6 +94,24 @@ def _reading(figures: Figures) -> Iterator[Target]:
             outcome = _outcome(min(found.values()) >= 10) if found else NOT_JUDGED
             told = _told(found) if found else "takes too long for this run"
             yield Target(f"random batches, time of {peer} against memxlnet", "at least 10x", told, outcome)
+
+    if "own" in figures:
+        yield from _own(figures)
+
+
+def _own(figures: Figures) -> Iterator[Target]:
+    own = figures["own"]
+    against = {batch: 1 / value for batch, value in batch_ratios(figures, "NumPy memmap").items()}
+    if against:
+        what = "random batches, time against NumPy's `take` over memmaps"
+        yield Target(what, "at most 1.05x", _told(against), _outcome(max(against.values()) <= 1.05))
+    for name, most in (("one shard, half the width", 1.0), ("4 shards", 1.3)):
+        found = {batch: ratio(own[batch][name], own[batch]["one shard"]) for batch in BATCHES}
+        what = f"random batches, time of {name} against one shard"
+        yield Target(what, f"at most {times(most)}", _told(found), _outcome(max(found.values()) <= most))
+    for name, most in (("dataset[i]", 40e-6), ("dataset.tensors(i)", 10e-6)):
+        taken = median(own["row"][name])
+        yield Target(f"a random row by `{name}`", f"at most {seconds(most)}", seconds(taken), _outcome(taken <= most))
 
 
 def _told(ratios: dict[str, float]) -> str:

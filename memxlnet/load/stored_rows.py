@@ -6,7 +6,6 @@ several threads. Neither writes to a map, so tensors may lie over a read-only on
 
 import ctypes
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -118,11 +117,13 @@ class OneShard:
     def gather(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
         """See `StoredRows`."""
         places = rows.numpy()
-        if len(places) * (width or self._length) > MANY_VALUES:
-            many = self._many.get(width) or self._prepare_many(width)
-            return {name: many[name].index_select(0, rows) for name in names}
         few = self._few.get(width) or self._prepare_few(width)
-        return {name: from_numpy(few[name](places)) for name in names}
+        if len(places) * (width or self._length) <= MANY_VALUES:
+            return {name: from_numpy(few[name](places)) for name in names}
+        many = self._many.get(width) or self._prepare_many(width)
+        return {
+            name: many[name].index_select(0, rows) if name in many else from_numpy(few[name](places)) for name in names
+        }
 
     def _prepare_few(self, width: int | None) -> dict[str, Read]:
         part = _part(self._length, width, self._pad_left)
@@ -139,14 +140,12 @@ class OneShard:
 
     def _prepare_many(self, width: int | None) -> dict[str, Tensor]:
         part = _part(self._length, width, self._pad_left)
-        tensors = {}
-        for name, column in self._columns.items():
-            one = self._spans[name].parts(
-                column.dtype, *((self._length, part) if column.ndim == 2 else (1, Part(0, 1)))
-            )
-            tensors[name] = one if column.ndim == 2 else one[:, 0]
-        self._many[width] = tensors
-        return tensors
+        self._many[width] = {
+            name: self._spans[name].parts(column.dtype, self._length, part)
+            for name, column in self._columns.items()
+            if column.ndim == 2
+        }
+        return self._many[width]
 
 
 def _taking_rows(column: NDArray[Any]) -> Read:
@@ -154,34 +153,20 @@ def _taking_rows(column: NDArray[Any]) -> Read:
     return lambda places: take(places, 0)
 
 
-class _Group(NamedTuple):
-    """Columns of one type that are read together.
-
-    Attributes:
-        names: Their names.
-        lines: Which lines of their table's origins are theirs.
-        read: Copies rows of all of them.
-        many: Their rows as a tensor, for many rows; None for number columns.
-    """
-
-    names: tuple[str, ...]
-    lines: slice
-    read: Read
-    many: Tensor | None
-
-
-class _Kind(NamedTuple):
-    """The token columns, or the number columns, of a gather.
+class _Plan(NamedTuple):
+    """How some columns are read.
 
     Attributes:
         origins: int64[columns, shards], where row 0 of the cache would lie if all rows lay as those of the shard do.
-        stride: Values from row to row.
-        groups: The columns.
+        strides: int64[columns, 1], values from row to row.
+        few: Of each column its line in these, its name, and what copies rows of it.
+        many: The rows of token columns as tensors, by name.
     """
 
     origins: Ints
-    stride: int
-    groups: list[_Group]
+    strides: Ints
+    few: list[tuple[int, str, Read]]
+    many: dict[str, Tensor]
 
 
 class ManyShards:
@@ -201,7 +186,7 @@ class ManyShards:
         self._base = min(column.ctypes.data for column in columns)
         stop = max(column.ctypes.data + column.nbytes for column in columns)
         self._span = Span(self._base, stop - self._base)
-        self._plans: dict[tuple[tuple[str, ...], int | None], list[_Kind]] = {}
+        self._plans: dict[tuple[tuple[str, ...], int | None], _Plan] = {}
 
     def gather(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
         """See `StoredRows`."""
@@ -209,46 +194,30 @@ class ManyShards:
         plan = self._plans.get(key) or self._prepare(*key)
         wanted = rows.numpy()
         # Without their sign, negative rows lie after all shards: `take` refuses them, and those that are too large.
-        shard_of_row = self._stops.searchsorted(wanted.view(np.uint64), "right")
-        is_many = len(wanted) * (width or self._length) > MANY_VALUES
-        found = dict.fromkeys(key[0], rows)
-        for kind in plan:
-            places = kind.origins.take(shard_of_row, 1)
-            places += wanted * kind.stride if kind.stride > 1 else wanted
-            for group in kind.groups:
-                lines = places[group.lines]
-                if is_many and group.many is not None:
-                    for line, name in enumerate(group.names):
-                        found[name] = group.many.index_select(0, from_numpy(lines[line]))
-                else:
-                    values = group.read(lines)
-                    for line, name in enumerate(group.names):
-                        found[name] = from_numpy(values[line])
-        return found
+        places = plan.origins.take(self._stops.searchsorted(wanted.view(np.uint64), "right"), 1)
+        places += wanted * plan.strides
+        if len(wanted) * (width or self._length) <= MANY_VALUES:
+            return {name: from_numpy(read(places[line])) for line, name, read in plan.few}
+        return {
+            name: plan.many[name].index_select(0, from_numpy(places[line]))
+            if name in plan.many
+            else from_numpy(read(places[line]))
+            for line, name, read in plan.few
+        }
 
-    def _prepare(self, names: tuple[str, ...], width: int | None) -> list[_Kind]:
-        sample = self._shards[0].columns
-        tokens = [name for name in dict.fromkeys(names) if sample[name].ndim == 2]
-        numbers = [name for name in dict.fromkeys(names) if sample[name].ndim == 1]
+    def _prepare(self, names: tuple[str, ...], width: int | None) -> _Plan:
         part = _part(self._length, width, self._pad_left)
-        plan = [self._kind(tokens, self._length, part), self._kind(numbers, 1, None)]
-        return self._plans.setdefault((names, width), [kind for kind in plan if kind.groups])
-
-    def _kind(self, names: list[str], stride: int, part: Part | None) -> _Kind:
-        sample = self._shards[0].columns
-        order = sorted(names, key=lambda name: sample[name].dtype.num)
-        groups: list[_Group] = []
-        start = 0
-        for dtype, members in groupby(order, lambda name: sample[name].dtype):
-            group = tuple(members)
-            lines = slice(start, start + len(group))
-            if part is None:
-                groups.append(_Group(group, lines, self._span.numbers(dtype).__getitem__, None))
-            else:
-                read, many = self._span.read_parts(dtype, 1, part), self._span.parts(dtype, 1, part)
-                groups.append(_Group(group, lines, read, many))
-            start = lines.stop
-        return _Kind(np.array([self._origins(name, stride) for name in order], np.int64), stride, groups)
+        plan = _Plan(np.empty((len(names), len(self._shards)), np.int64), np.ones((len(names), 1), np.int64), [], {})
+        for line, name in enumerate(names):
+            sample = self._shards[0].columns[name]
+            read: Read = self._span.numbers(sample.dtype).__getitem__
+            if sample.ndim == 2:
+                plan.strides[line] = self._length
+                plan.many[name] = self._span.parts(sample.dtype, 1, part)
+                read = self._span.read_parts(sample.dtype, 1, part)
+            plan.origins[line] = self._origins(name, int(plan.strides[line, 0]))
+            plan.few.append((line, name, read))
+        return self._plans.setdefault((names, width), plan)
 
     def _origins(self, name: str, stride: int) -> list[int]:
         # Arrow aligns buffers by 8 bytes and maps begin with a page: distances are multiples of the item's size.

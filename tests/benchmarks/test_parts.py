@@ -12,6 +12,7 @@ from benchmarks import builders, measure
 from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
 from benchmarks.parts import build, larger_than_ram, loaders, reading, scale, training
 from benchmarks.readers import open_reader, prepare
+from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
@@ -93,6 +94,20 @@ def test_reading_stops_at_the_clock_and_then_at_the_same_row() -> None:
     assert reading._read(iter(batches), -1.0, 0) == 10
     assert reading._read(iter(batches), -1.0, 30) == 30
     assert reading._read(iter(batches), 60.0, 0) == 90
+
+
+def test_own_ways_are_timed_and_told(sample: Path) -> None:
+    one, many = str(long_cache(300)), str(long_cache(300, shards=reading.SHARDS))
+    assert len(LazySquadLikeQADataset.open(many).cache.features) == reading.SHARDS
+    own = reading.own_ways(one, many, rounds=3, budget=0.5)
+    for batch in BATCHES:
+        assert list(own[batch]) == [reading.ONE_SHARD, reading.CUT, reading.MANY_SHARDS]
+    assert list(own["row"]) == [reading.ITEM, reading.TENSORS]
+    memxlnet = {"memxlnet": [1.0], "RAM tensors": [1.0], "NumPy memmap": [0.5]}
+    figures = {"own": own, "contestants": {}, **dict.fromkeys(BATCHES, memxlnet)}
+    found = {one.what: one.outcome for one in targets({"reading": {"figures": figures}})}
+    assert found["random batches, time against NumPy's `take` over memmaps"] == "missed"
+    assert len(found) == 6
 
 
 def test_rows_and_batches_of_contestants_are_timed_in_one_process(sample: Path, tmp_path: Path) -> None:
