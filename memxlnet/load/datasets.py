@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import RowBatch
+from memxlnet.load.batches import CONTEXT_PLACES, RowBatch, context_mask
+from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
-from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
+from memxlnet.load.segments import SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import Manifest
@@ -48,44 +49,80 @@ class CacheDataset(Dataset[dict[str, Any]]):
         directory: The published cache.
         in_memory: Read the files into RAM instead of mapping them.
         copies: Hand out copies in ``dataset[i]``.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
+            `column` and `gather` read what is stored.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], *, in_memory: bool = False, copies: bool = False):
-        self._open(as_directory("directory", directory), in_memory, copies)
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        in_memory: bool = False,
+        copies: bool = False,
+        compat: Compat | None = None,
+    ):
+        self._open(as_directory("directory", directory), in_memory, copies, check_compat(compat))
 
-    def _open(self, directory: Path, in_memory: bool, copies: bool) -> None:
+    def _open(self, directory: Path, in_memory: bool, copies: bool, compat: Compat | None) -> None:
         self.cache = Cache(directory.absolute(), in_memory)
         self._copies = copies
-        self.features = FeatureTensors(self.cache)
-        self._segments = SegmentReader(self.cache)
+        self.tensors = FeatureTensors(self.cache)
         self._num_rows = self.cache.num_rows
+        self._mean(compat)
+
+    def _mean(self, compat: Compat | None) -> None:
+        self.compat = compat
+        self._segments = EarlierReader(self.cache) if compat else SegmentReader(self.cache)
 
     @classmethod
-    def open(cls, directory: str | os.PathLike[str], *, copies: bool = False) -> Self:
+    def open(cls, directory: str | os.PathLike[str], *, copies: bool = False, compat: Compat | None = None) -> Self:
         """Open a published cache by its directory; needs no tokenizer.
 
         Args:
             directory: The published cache.
             copies: Hand out copies in ``dataset[i]``.
+            compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
         Raises:
             CacheError: The cache is missing, damaged, or of another format version.
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, check_compat(compat))
+        return dataset
+
+    def with_compat(self, compat: Compat | None) -> Self:
+        """This dataset, or one over the same maps whose rows and batches have another meaning.
+
+        Args:
+            compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
+
+        Raises:
+            SettingsError: It is no known meaning.
+        """
+        if check_compat(compat) in (None, self.compat):
+            return self
+        dataset = object.__new__(type(self))
+        # The original stays alive: its temporary directory goes with it.
+        dataset.__dict__ = {**self.__dict__, "_original": self}
+        dataset._mean(compat)
         return dataset
 
     _in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"directory": str(self.directory), "in_memory": self.cache.in_memory, "copies": self._copies}
+        return {
+            "directory": str(self.directory),
+            "in_memory": self.cache.in_memory,
+            "copies": self._copies,
+            "compat": self.compat,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(Path(state["directory"]), state["in_memory"], state["copies"])
+        self._open(Path(state["directory"]), state["in_memory"], state["copies"], state["compat"])
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
@@ -113,11 +150,14 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if isinstance(index, slice):
             return [self[row] for row in range(*index.indices(self._num_rows))]
         row = self._row(index)
-        tensors = self.features
+        tensors = self.tensors
         item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
         if self._copies:
             item = {name: value.clone() for name, value in item.items()}
         item.update(self._segments.metadata(row))
+        if self.compat:
+            item["token_type_ids"] = self._context_mask(torch.tensor([row]))[0]
+            return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
 
@@ -140,8 +180,10 @@ class CacheDataset(Dataset[dict[str, Any]]):
             Row dictionaries over gathered columns, in stored types: `BATCH_COLUMNS`, and ``rows``, the row indices.
         """
         wanted = as_rows(rows, self._num_rows)
-        columns = self.features.gather(wanted, BATCH_COLUMNS)
+        columns = self.tensors.gather(wanted, BATCH_COLUMNS)
         columns["rows"] = wanted
+        if self.compat:
+            columns["token_type_ids"] = self._context_mask(wanted).to(columns["token_type_ids"].dtype)
         return RowBatch(columns, len(wanted))
 
     def column(self, name: str) -> Tensor | list[Tensor]:
@@ -157,7 +199,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: There is no such column.
         """
-        views = self.features.column(name)
+        views = self.tensors.column(name)
         return views[0] if len(views) == 1 else views
 
     def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
@@ -179,8 +221,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
                 raise SettingsError(f"columns: expected a sequence of column names, found {columns!r}")
             columns = tuple(columns)
             for name in columns:
-                self.features.check_name(name)
-        return self.features.gather_any(rows, columns)
+                self.tensors.check_name(name)
+        return self.tensors.gather_any(rows, columns)
 
     def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
         """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
@@ -198,13 +240,48 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         if isinstance(names, str) or not isinstance(names, Iterable | None):
             raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
-        fields = SEGMENT_FIELDS if names is None else tuple(names)
+        known = self._segments.fields
+        fields = known if names is None else tuple(names)
         for name in fields:
-            if name not in SEGMENT_FIELDS:
-                raise SettingsError(f"names: expected names of {', '.join(SEGMENT_FIELDS)}, found {name!r}")
+            if name not in known:
+                raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
         wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
         found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
         return [one and {name: one[name] for name in fields} for one in found]
+
+    def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+
+        Args:
+            batch: One with ``rows``, int64[B], -1 in ended lanes.
+        """
+        if self.compat is None:
+            return batch
+        rows = batch["rows"]
+        return earlier_batch(batch, self.metadata(rows), self._context_mask(rows.clamp(min=0)))
+
+    def _context_mask(self, rows: Tensor) -> Tensor:
+        return context_mask(self.tensors.gather(rows, CONTEXT_PLACES), self.manifest.max_seq_length)
+
+    @property
+    def features(self) -> Self:
+        """The rows under their earlier name: the dataset itself, a sequence that reads them when they are asked for."""
+        return self
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the source."""
+        return self.manifest.name
+
+    @property
+    def split(self) -> str:
+        """Split of the source."""
+        return self.manifest.split
+
+    @property
+    def cache_params(self) -> dict[str, Any]:
+        """The settings of the cache."""
+        return self.manifest.settings
 
     @cached_property
     def document_map(self) -> DocumentMap:

@@ -12,6 +12,7 @@ import torch.distributed
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
+from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
@@ -47,6 +48,7 @@ class LoaderOptions(TypedDict, total=False):
     ended_label: str
     metadata: bool | Iterable[str]
     pin_memory: bool
+    compat: Compat | None
     # Time-step-major.
     lanes: str
     group_by_length: bool
