@@ -30,7 +30,7 @@ class Collate:
         self._names = tuple(metadata)
         if self._names and dataset is None:
             raise SettingsError(f"metadata: expected a dataset to read {', '.join(self._names)} of, found None")
-        self._dataset = dataset if self._names else None
+        self._dataset = dataset if dataset is not None and (self._names or dataset.compat) else None
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """The columns of the rows; fresh tensors or those that were gathered."""
@@ -40,15 +40,17 @@ class Collate:
             rows = list(rows)
             columns = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         batch: dict[str, Any] = as_dtype(columns, self.dtype)
-        return batch if self._dataset is None else batch | self._metadata(self._dataset, columns)
-
-    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor]) -> dict[str, Any]:
+        if self._dataset is None:
+            return batch
         if "rows" not in columns:
             raise SettingsError(f"metadata: expected batches with 'rows', found {', '.join(columns)}")
+        return self._dataset.finished(batch | self._metadata(self._dataset, columns))
+
+    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor]) -> dict[str, Any]:
         texts = [name for name in self._names if name != CONTEXT_MASK]
         found = dataset.metadata(columns["rows"], texts) if texts else []
         lists: dict[str, Any] = {name: [one and one[name] for one in found] for name in texts}
         if CONTEXT_MASK in self._names:
-            places = dataset.features.gather(columns["rows"], CONTEXT_PLACES)
+            places = dataset.tensors.gather(columns["rows"], CONTEXT_PLACES)
             lists[CONTEXT_MASK] = context_mask(places, dataset.manifest.max_seq_length)
         return lists

@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import DTYPES, RowBatch, as_dtype
+from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
-from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
+from memxlnet.load.segments import SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
 from memxlnet.settings import check_bool, one_of
 from memxlnet.store.cache import Cache
@@ -56,6 +57,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         copies: Hand out copies in ``dataset[i]``.
         dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
             file, which BERT's embedding of segment ids does not take.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
+            `column` and `gather` read what is stored.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
@@ -69,16 +72,21 @@ class CacheDataset(Dataset[dict[str, Any]]):
         in_memory: bool = False,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ):
-        self._open(as_directory("directory", directory), in_memory, copies, dtype)
+        self._open(as_directory("directory", directory), in_memory, copies, dtype, check_compat(compat))
 
-    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str) -> None:
+    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None) -> None:
         self._copies = check_bool("copies", copies)
         self._dtype = one_of("dtype", dtype, DTYPES)
         self.cache = Cache(directory.absolute(), in_memory)
-        self.features = FeatureTensors(self.cache)
-        self._segments = SegmentReader(self.cache)
+        self.tensors = FeatureTensors(self.cache)
         self._num_rows = self.cache.num_rows
+        self._mean(compat)
+
+    def _mean(self, compat: Compat | None) -> None:
+        self.compat = compat
+        self._segments = EarlierReader(self.cache) if compat else SegmentReader(self.cache)
 
     @classmethod
     def open(
@@ -87,6 +95,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         *,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ) -> Self:
         """Open a published cache by its directory; needs no tokenizer.
 
@@ -94,6 +103,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
             directory: The published cache.
             copies: Hand out copies in ``dataset[i]``.
             dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
+            compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
         Raises:
             CacheError: The cache is missing, damaged, or of another format version.
@@ -101,7 +111,24 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, check_compat(compat))
+        return dataset
+
+    def with_compat(self, compat: Compat | None) -> Self:
+        """This dataset, or one over the same maps whose rows and batches have another meaning.
+
+        Args:
+            compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
+
+        Raises:
+            SettingsError: It is no known meaning.
+        """
+        if check_compat(compat) in (None, self.compat):
+            return self
+        dataset = object.__new__(type(self))
+        # The original stays alive: its temporary directory goes with it.
+        dataset.__dict__ = {**self.__dict__, "_original": self}
+        dataset._mean(compat)
         return dataset
 
     _in_memory = False
@@ -112,10 +139,12 @@ class CacheDataset(Dataset[dict[str, Any]]):
             "in_memory": self.cache.in_memory,
             "copies": self._copies,
             "dtype": self._dtype,
+            "compat": self.compat,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(Path(state["directory"]), state["in_memory"], state["copies"], state["dtype"])
+        names = ("in_memory", "copies", "dtype", "compat")
+        self._open(Path(state["directory"]), *(state[name] for name in names))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
@@ -147,11 +176,14 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
             return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
-        tensors = self.features
+        tensors = self.tensors
         item: dict[str, Any] = {name: tensors.row(name, row) for name in MODEL_COLUMNS}
         if self._copies:
             item = as_dtype({name: value.clone() for name, value in item.items()}, self._dtype)
         item.update(self._segments.metadata(row))
+        if self.compat:
+            item["token_type_ids"] = self._context_mask(torch.tensor([row]))[0]
+            return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
 
@@ -178,8 +210,10 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if isinstance(rows, DeferredBatch):
             return rows.read()
         wanted = as_rows(rows, self._num_rows)
-        columns = self.features.gather(wanted, BATCH_COLUMNS)
+        columns = self.tensors.gather(wanted, BATCH_COLUMNS)
         columns["rows"] = wanted
+        if self.compat:
+            columns["token_type_ids"] = self._context_mask(wanted).to(columns["token_type_ids"].dtype)
         return RowBatch(columns, len(wanted), self._dtype)
 
     def column(self, name: str) -> Tensor | list[Tensor]:
@@ -195,7 +229,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: There is no such column.
         """
-        views = self.features.column(name)
+        views = self.tensors.column(name)
         return views[0] if len(views) == 1 else views
 
     def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS) -> dict[str, Tensor]:
@@ -217,8 +251,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
                 raise SettingsError(f"columns: expected a sequence of column names, found {columns!r}")
             columns = tuple(columns)
             for name in columns:
-                self.features.check_name(name)
-        return self.features.gather_any(rows, columns)
+                self.tensors.check_name(name)
+        return self.tensors.gather_any(rows, columns)
 
     def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
         """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
@@ -236,13 +270,48 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         if isinstance(names, str) or not isinstance(names, Iterable | None):
             raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
-        fields = SEGMENT_FIELDS if names is None else tuple(names)
+        known = self._segments.fields
+        fields = known if names is None else tuple(names)
         for name in fields:
-            if name not in SEGMENT_FIELDS:
-                raise SettingsError(f"names: expected names of {', '.join(SEGMENT_FIELDS)}, found {name!r}")
+            if name not in known:
+                raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
         wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
         found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
         return [one and {name: one[name] for name in fields} for one in found]
+
+    def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+
+        Args:
+            batch: One with ``rows``, int64[B], -1 in ended lanes.
+        """
+        if self.compat is None:
+            return batch
+        rows = batch["rows"]
+        return earlier_batch(batch, self.metadata(rows), self._context_mask(rows.clamp(min=0)))
+
+    def _context_mask(self, rows: Tensor) -> Tensor:
+        return context_mask(self.tensors.gather(rows, CONTEXT_PLACES), self.manifest.max_seq_length)
+
+    @property
+    def features(self) -> Self:
+        """The rows under their earlier name: the dataset itself, a sequence that reads them when they are asked for."""
+        return self
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the source."""
+        return self.manifest.name
+
+    @property
+    def split(self) -> str:
+        """Split of the source."""
+        return self.manifest.split
+
+    @property
+    def cache_params(self) -> dict[str, Any]:
+        """The settings of the cache."""
+        return self.manifest.settings
 
     @cached_property
     def document_map(self) -> DocumentMap:

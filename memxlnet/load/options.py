@@ -13,6 +13,7 @@ from torch.utils.data import ConcatDataset, Subset
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
+from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
@@ -48,6 +49,7 @@ class LoaderOptions(TypedDict, total=False):
     ended_label: str
     metadata: bool | Iterable[str]
     pin_memory: bool
+    compat: Compat | None
     # Time-step-major.
     lanes: str
     group_by_length: bool

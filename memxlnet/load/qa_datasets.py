@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.errors import SettingsError
-from memxlnet.load.cache_manager import find_cache
+from memxlnet.load.cache_manager import ChunkedCacheManager, find_cache
+from memxlnet.load.compat import Compat, check_compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.hub_caches import Wanted, fetch_wanted
 from memxlnet.settings import (
@@ -38,6 +39,7 @@ class LazySquadLikeQADataset(CacheDataset):
             tokenizer's content. None takes the one cache there is.
         copies: Hand out copies in ``dataset[i]``.
         dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``; see `CacheDataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Raises:
         CacheNotFoundError: There is no cache of this name and split.
@@ -54,7 +56,9 @@ class LazySquadLikeQADataset(CacheDataset):
         *,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ):
+        check_compat(compat)
         if isinstance(cache_manager, CacheWriter):
             cache_dir = cache_manager.cache_dir
         else:
@@ -62,7 +66,12 @@ class LazySquadLikeQADataset(CacheDataset):
         if cache_params is not None and not isinstance(cache_params, Mapping):
             raise SettingsError(f"cache_params: expected a mapping of settings, found {type(cache_params).__name__}")
         directory, _ = find_cache(cache_dir, dataset_name, split, cache_params)
-        super().__init__(directory, copies=copies, dtype=dtype)
+        super().__init__(directory, copies=copies, dtype=dtype, compat=compat)
+
+    @property
+    def cache_manager(self) -> ChunkedCacheManager:
+        """A manager of the directory in which the cache lies."""
+        return ChunkedCacheManager(self.directory.parent)
 
 
 class SquadLikeQADataset(CacheDataset):
@@ -81,6 +90,7 @@ class SquadLikeQADataset(CacheDataset):
         max_n_segs: Keep the first so many segments of a document; None keeps all.
         cache_dir: Directory of the caches; None for a temporary one.
         identity: For an iterable: a text that changes whenever its content does.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Raises:
         MemxlnetError: As `process_and_cache_dataset`.
@@ -100,7 +110,9 @@ class SquadLikeQADataset(CacheDataset):
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         identity: str | None = None,
+        compat: Compat | None = None,
     ):
+        check_compat(compat)
         encode = EncodeSettings(
             max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
         )
@@ -109,7 +121,7 @@ class SquadLikeQADataset(CacheDataset):
             cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
             weakref.finalize(self, _remove, cache_dir, os.getpid())
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
-        super().__init__(directory, in_memory=True)
+        super().__init__(directory, in_memory=True, compat=compat)
 
 
 def _remove(directory: str, owner: int) -> None:
@@ -174,6 +186,7 @@ def create_dataset_from_cache(
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
     num_workers: int | None = None,
     executor: Executor | None = None,
+    compat: Compat | None = None,
 ) -> CacheDataset:
     """Open the cache of a dataset: the one on the Hub where a repository is named, else the local one, else a new one.
 
@@ -214,6 +227,7 @@ def create_dataset_from_cache(
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.
         executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Returns:
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
@@ -226,6 +240,7 @@ def create_dataset_from_cache(
         MemxlnetError: As `process_and_cache_dataset`.
     """
     check_bool("use_lazy_loading", use_lazy_loading)
+    check_compat(compat)
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
@@ -249,4 +264,4 @@ def create_dataset_from_cache(
     if directory is None:
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
-    return kind.open(directory)
+    return kind.open(directory, compat=compat)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
+from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.options import (
     can_pin,
@@ -120,6 +121,7 @@ def regular_loader(
     ended_label: str = "ignore",
     metadata: bool | Iterable[str] = False,
     pin_memory: bool = False,
+    compat: Compat | None = None,
     persistent_workers: bool = False,
     prefetch_factor: int | None = None,
     multiprocessing_context: Any = None,
@@ -132,7 +134,8 @@ def regular_loader(
         SettingsError: An argument is wrong.
     """
     one_of("ended_label", ended_label, ENDED_LABELS)
-    rows = len(check_dataset(dataset))
+    dataset = check_dataset(dataset).with_compat(compat)
+    rows = len(dataset)
     sampler = ShuffledRows(rows, seed) if check_bool("shuffle", shuffle) else None
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     collate = Collate(dtype, dataset, metadata_names(metadata))

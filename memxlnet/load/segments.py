@@ -36,7 +36,13 @@ SEGMENT_FIELDS = ("example_id", "segment_index", *METADATA, "cls_index", "mem_re
 
 
 class SegmentReader:
-    """Reads the metadata of segments off a cache; rows must be in range."""
+    """Reads the metadata of segments off a cache; rows must be in range.
+
+    Attributes:
+        fields: Names of what it reads.
+    """
+
+    fields: tuple[str, ...] = SEGMENT_FIELDS
 
     def __init__(self, cache: Cache):
         self._cache = cache
@@ -73,7 +79,7 @@ class SegmentReader:
         offsets = np.zeros((self._length, 2), np.int32)
         self._write(offsets, contexts, "token", context, slice(token_start, token_start + count), context_at)
         self._write(offsets, documents, "question_token", document, slice(None), question_at)
-        return {
+        found = {
             "example_id": documents.text("id", document),
             "segment_index": segment,
             "total_segments": documents.number("num_segments", document),
@@ -91,6 +97,11 @@ class SegmentReader:
                 documents.number("answer_char_stop", document),
             ),
         }
+        return self._finished(document, found)
+
+    def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:
+        """What is handed out of a segment of a document."""
+        return found
 
     @staticmethod
     def _write(offsets: NDArray[np.int32], table: Any, prefix: str, row: int, part: slice, at: int) -> None:

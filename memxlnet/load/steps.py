@@ -106,7 +106,7 @@ class StepMaker:
         # Any row stands in for padding; one of these needs no page that would not be read anyway.
         stand_in = int(plan.rows.max()) if active.any() else len(self._dataset) - 1
         rows = torch.from_numpy(np.where(active, plan.rows, stand_in).reshape(-1))
-        places = self._dataset.features.gather(rows, self._places)
+        places = self._dataset.tensors.gather(rows, self._places)
         columns = {name: places[name] for name in _POSITIONS}
         columns["cls_index"] = places["cls_index"].to(torch.int64)
         columns |= self._memory_places(places)
@@ -135,7 +135,7 @@ class StepMaker:
             ended: The places of padding in them.
             context: Where their contexts lie, if a context mask is wanted.
         """
-        columns = self._dataset.features.gather(rows, TOKEN_COLUMNS)
+        columns = self._dataset.tensors.gather(rows, TOKEN_COLUMNS)
         mask = {CONTEXT_MASK: context_mask(context, self._length)} if context else {}
         if len(ended):
             # Ahead of the conversion, which makes rows longer.
@@ -148,6 +148,10 @@ class StepMaker:
         """What the metadata names of the lanes of one step, None where a lane has no segment."""
         found = self._dataset.metadata(rows, self._texts)
         return {name: [one and one[name] for one in found] for name in self._texts}
+
+    def finished(self, step: Step) -> Step:
+        """A step as it is handed out."""
+        return self._dataset.finished(step)
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
         """For each token column the row of an ended lane as it would be stored."""
@@ -209,4 +213,4 @@ class StepRun:
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
                 step |= self._maker.texts(rows)
-        return made
+        return [self._maker.finished(step) for step in made]
