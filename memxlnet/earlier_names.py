@@ -34,7 +34,7 @@ GONE = {
 }
 """What to use instead, by the name that is gone."""
 
-_TABLE = "memxlnet/data/README.md names what took the place of earlier names"
+_TABLE = "the table of memxlnet/data/README.md names what took the place of earlier names"
 
 
 def missing(module: str, name: str) -> AttributeError | ImportError:

@@ -150,8 +150,6 @@ def _built(
 def _asks_hub(hub_dataset_id: str | None, use_hub_dataset: bool | None, rebuild: bool) -> bool:
     if use_hub_dataset is not None:
         check_bool("use_hub_dataset", use_hub_dataset)
-    if use_hub_dataset and hub_dataset_id is None:
-        raise SettingsError("use_hub_dataset: expected hub_dataset_id, the repository, with it, found None")
     asks = hub_dataset_id is not None and use_hub_dataset is not False
     if asks and rebuild:
         raise SettingsError(
@@ -211,7 +209,7 @@ def create_dataset_from_cache(
         hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
             or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
             of the Hub; `load_dataset_from_hub` opens any cache by its name.
-        use_hub_dataset: False does not ask the Hub even where a repository is named; None asks it where one is.
+        use_hub_dataset: False does not ask the Hub even where a repository is named; True and None ask it where one is.
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.

@@ -111,7 +111,7 @@ class TestChoice:
         # Of these, the one that is closest.
         with pytest.raises(CacheMismatchError, match=f"found {other.name} .and 1 more .*doc_stride: expected 7"):
             load_dataset_from_hub(
-                REPO, "test", tmp_path / "theirs", cache_params={"max_seq_length": 48, "doc_stride": 7}
+                REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"max_seq_length": 48, "doc_stride": 7}
             )
 
     def test_the_same_cache_twice_is_one(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
