@@ -229,8 +229,8 @@ def _with_shared_model(original: Tokenizer) -> Tokenizer:
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if getattr(original, name) is not None:
             setattr(backend, name, getattr(original, name))
-    for _, token in sorted(original.get_added_tokens_decoder().items()):
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    # One call for all: each call reads all added tokens of the tokenizer once more. Each keeps its own `special`.
+    backend.add_tokens([token for _, token in sorted(original.get_added_tokens_decoder().items())])
     return backend
 
 
