@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer
+from transformers import XLNetTokenizerFast
 
 from benchmarks.caches import MAX_SEQ_LENGTH, MEMORY_TOKENS, question_cache, random_batches, random_rows
 from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, rows_of, tokenizer
@@ -19,11 +20,12 @@ from memxlnet.encode.examples import parse_example
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.sample.train_tokenizer import SPECIAL_TOKENS
 from memxlnet.settings import EncodeSettings
 
 SEGMENTS = 5000
 
-ADDED_TOKENS = 10_000
+ADDED_TOKENS, PIECES = 10_000, 32_000
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,10 @@ def dataset(directory: Path) -> LazySquadLikeQADataset:
 
 
 @pytest.fixture(scope="module")
-def with_added_tokens(directory: Path) -> Any:
-    """The bundled tokenizer with many more tokens."""
-    found = tokenizer()
+def with_added_tokens() -> Any:
+    """A tokenizer with as many pieces as XLNet's, and many more tokens."""
+    pieces = [*SPECIAL_TOKENS, *(f"▁piece{number}" for number in range(PIECES))]
+    found = XLNetTokenizerFast(vocab=[(piece, -0.5 * number) for number, piece in enumerate(pieces)])
     found.add_tokens([f"<added {number}>" for number in range(ADDED_TOKENS)])
     return found
 

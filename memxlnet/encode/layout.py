@@ -1,6 +1,7 @@
 """How a tokenizer lays a pair out in a row, and the tokenizer's content in the form in which a cache keeps it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -156,7 +157,8 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     if tokenizer.padding_side not in ("left", "right"):
         raise TokenizerError(f"tokenizer: expected padding_side 'left' or 'right', found {tokenizer.padding_side!r}")
     pad_left = tokenizer.padding_side == "left"
-    reads, writes = find_memory_tokens(tokenizer.get_added_vocab())
+    added = backend.get_added_tokens_decoder()
+    reads, writes = find_memory_tokens({token.content: token_id for token_id, token in added.items()})
     if not insert_memory_tokens:
         reads, writes = (), ()
     template = _template(backend)
@@ -176,19 +178,19 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
         **template,
     )
-    highest = _highest_id(backend)
+    highest = _highest_id(backend, added)
     backend.encode_special_tokens = layout.split_special_tokens
     content = TokenizerContent(backend_json, layout, highest + 1)
     content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
     return content
 
 
-def _highest_id(backend: Tokenizer) -> int:
+def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
     """The largest id: a vocabulary may have gaps, and an embedding needs a row for each id."""
     if isinstance(backend.model, Unigram):
         # Its ids are places in a list; making the dictionary of all pieces takes 12 ms.
         base = backend.get_vocab_size(with_added_tokens=False) - 1
-        return int(max(base, *backend.get_added_tokens_decoder(), 0))
+        return int(max(base, *added, 0))
     return int(max(backend.get_vocab(with_added_tokens=True).values()))
 
 
