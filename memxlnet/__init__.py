@@ -13,6 +13,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from memxlnet.build.process import StreamingSquadProcessor as StreamingSquadProcessor
     from memxlnet.build.process import process_and_cache_dataset as process_and_cache_dataset
+    from memxlnet.data.dataset import create_dataloader as create_dataloader
+    from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
+    from memxlnet.data.dataset import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
@@ -21,10 +24,7 @@ if TYPE_CHECKING:
     from memxlnet.load.batches import model_inputs as model_inputs
     from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
     from memxlnet.load.collate import Collate as Collate
-    from memxlnet.load.create import create_dataloader as create_dataloader
-    from memxlnet.load.evaluation import create_evaluation_dataloader as create_evaluation_dataloader
     from memxlnet.load.hub import load_dataset_from_hub as load_dataset_from_hub
-    from memxlnet.load.hub import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
     from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
     from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
@@ -55,9 +55,9 @@ _NAMES = {
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
-    "create_dataloader": "memxlnet.load.create",
+    "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.load.qa_datasets",
-    "create_evaluation_dataloader": "memxlnet.load.evaluation",
+    "create_evaluation_dataloader": "memxlnet.data.dataset",
     "find_leftovers": "memxlnet.store.removal",
     "find_old_caches": "memxlnet.store.old_caches",
     "load_dataset_from_hub": "memxlnet.load.hub",
@@ -71,7 +71,7 @@ _NAMES = {
     "remove_leftovers": "memxlnet.store.removal",
     "remove_old_caches": "memxlnet.store.old_caches",
     "squad_metrics": "memxlnet.evaluate.metrics",
-    "upload_processed_dataset_to_hub": "memxlnet.load.hub",
+    "upload_processed_dataset_to_hub": "memxlnet.data.dataset",
     "verify": "memxlnet.store.verify",
 }
 

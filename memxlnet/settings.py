@@ -16,6 +16,9 @@ DEFAULT_MAX_SEQ_LENGTH = 384
 DEFAULT_DOC_STRIDE = 128
 """Tokens that two consecutive segments share: an answer of up to this length is whole in at least one segment."""
 
+EARLIER_DOC_STRIDE = 64
+"""That of the calls of the earlier code base which had another default."""
+
 DEFAULT_STREAMING_CHUNK_SIZE = 1000
 """Examples in a chunk: enough to keep the tokenizer's batches full, about 10 MB of features."""
 

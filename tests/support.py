@@ -1,11 +1,13 @@
 """What many tests need: the real data where it is there, small examples, and a build in one call."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,16 @@ def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheD
     keys = ("max_seq_length", "doc_stride", "max_n_segs", "max_examples", "insert_memory_tokens", "on_bad_example")
     params = {key: settings[key] for key in keys if key in settings}
     return CacheDataset(find_cache(cache_dir, rows, "test", {**params, "tokenizer": tokenizer})[0])
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Have SIGINT raise KeyboardInterrupt, here and in processes started here; a background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def short(value: object) -> str:

@@ -46,7 +46,9 @@ NAMES: dict[str, set[str]] = {
     },
     "memxlnet.data": {
         "ChunkedCacheManager",
+        "ChunkedDataset",
         "LazySquadLikeQADataset",
+        "MemoryCollateConfig",
         "SquadLikeQADataset",
         "StreamingSquadProcessor",
         "TimeStepMajorDataLoader",
@@ -54,13 +56,18 @@ NAMES: dict[str, set[str]] = {
         "create_dataloader",
         "create_dataset_from_cache",
         "create_evaluation_dataloader",
+        "create_streaming_processor",
+        "load_chunked_dataset",
         "load_dataset_from_hub",
+        "normalize_unicode",
         "process_and_cache_dataset",
         "upload_processed_dataset_to_hub",
     },
+    "memxlnet.data.chunked_dataset": {"ChunkedDataset", "load_chunked_dataset"},
     "memxlnet.data.dataset": {
         "ChunkedCacheManager",
         "LazySquadLikeQADataset",
+        "MemoryCollateConfig",
         "SquadLikeQADataset",
         "TimeStepMajorDataLoader",
         "configure_memory_tokens",
@@ -71,7 +78,8 @@ NAMES: dict[str, set[str]] = {
         "process_and_cache_dataset",
         "upload_processed_dataset_to_hub",
     },
-    "memxlnet.data.streaming": {"StreamingSquadProcessor"},
+    "memxlnet.data.streaming": {"StreamingSquadProcessor", "create_streaming_processor"},
+    "memxlnet.data.text_utils": {"normalize_answer_for_comparison", "normalize_unicode"},
 }
 
 HEAVY = ("torch", "transformers", "datasets", "pyarrow", "numpy", "tokenizers")
@@ -86,7 +94,8 @@ def test_all_names_are_there_and_are_the_same_objects(module: str) -> None:
         value = getattr(loaded, name)
         assert name in dir(loaded)
         if name != "__version__":
-            assert value is getattr(memxlnet, name)
+            assert value is getattr(memxlnet, name, value)
+            assert value is getattr(memxlnet.data, name, value)
             assert value.__name__ == name
             assert value.__doc__
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from transformers import XLNetTokenizerFast
 
 from benchmarks.caches import MAX_SEQ_LENGTH, MEMORY_TOKENS, question_cache, random_batches, random_rows
 from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, rows_of, tokenizer
@@ -18,9 +20,12 @@ from memxlnet.encode.examples import parse_example
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.sample.train_tokenizer import SPECIAL_TOKENS
 from memxlnet.settings import EncodeSettings
 
 SEGMENTS = 5000
+
+ADDED_TOKENS, PIECES = 10_000, 32_000
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,15 @@ def dataset(directory: Path) -> LazySquadLikeQADataset:
     return LazySquadLikeQADataset.open(directory)
 
 
+@pytest.fixture(scope="module")
+def with_added_tokens() -> Any:
+    """A tokenizer with as many pieces as XLNet's, and many more tokens."""
+    pieces = [*SPECIAL_TOKENS, *(f"▁piece{number}" for number in range(PIECES))]
+    found = XLNetTokenizerFast(vocab=[(piece, -0.5 * number) for number, piece in enumerate(pieces)])
+    found.add_tokens([f"<added {number}>" for number in range(ADDED_TOKENS)])
+    return found
+
+
 @pytest.mark.parametrize("size", [8, 32, 256])
 def test_gather(benchmark: Any, dataset: LazySquadLikeQADataset, size: int) -> None:
     batches = itertools.cycle(random_batches(size, len(dataset)))
@@ -63,13 +77,13 @@ def test_gather_of_parts_and_of_shards(
 ) -> None:
     dataset = LazySquadLikeQADataset.open(question_cache(SEGMENTS, shards) if shards > 1 else directory)
     batches = itertools.cycle(random_batches(size, len(dataset)))
-    found = benchmark(lambda: dataset.features.gather(next(batches), MODEL_COLUMNS, width))
+    found = benchmark(lambda: dataset.tensors.gather(next(batches), MODEL_COLUMNS, width))
     assert found["input_ids"].shape == (size, width or MAX_SEQ_LENGTH)
 
 
 def test_tensors_of_an_item(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:
     rows = itertools.cycle(random_rows(2000, len(dataset)).tolist())
-    assert list(benchmark(lambda: dataset.tensors(next(rows)))) == list(MODEL_COLUMNS)
+    assert list(benchmark(lambda: dataset.model_tensors(next(rows)))) == list(MODEL_COLUMNS)
 
 
 def test_item(benchmark: Any, dataset: LazySquadLikeQADataset) -> None:
@@ -101,6 +115,18 @@ def test_encode_chunk(benchmark: Any, directory: Path) -> None:
     tables = benchmark.pedantic(Encoder.encode, setup=fresh, rounds=20)
     assert tables["documents"].num_rows == len(examples)
     assert tables["features"].num_rows >= len(examples)
+
+
+@pytest.mark.parametrize("way", ["read_tokenizer", "Tokenizer.from_str"])
+def test_read_added_tokens(benchmark: Any, with_added_tokens: Any, way: str) -> None:
+    """Reading a tokenizer of many added tokens; it may take 1.5 times what `tokenizers` takes for its JSON."""
+    content = with_added_tokens.backend_tokenizer.to_str()
+    ways = {
+        "read_tokenizer": lambda: read_tokenizer(with_added_tokens).backend,
+        "Tokenizer.from_str": lambda: Tokenizer.from_str(content),
+    }
+    read = benchmark.pedantic(ways[way], rounds=10, warmup_rounds=1)
+    assert len(read.get_added_tokens_decoder()) > ADDED_TOKENS
 
 
 @pytest.mark.parametrize("command", ["--help", "ls", "info"])

@@ -30,7 +30,7 @@ SHARDS = 4
 
 ONE_SHARD, CUT, MANY_SHARDS = "one shard", "one shard, half the width", f"{SHARDS} shards"
 
-ITEM, TENSORS = "dataset[i]", "dataset.tensors(i)"
+ITEM, TENSORS = "dataset[i]", "dataset.model_tensors(i)"
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[s
     half = one.manifest.max_seq_length // 2
     ways: dict[str, Callable[[Any], Any]] = {
         ONE_SHARD: one.gather,
-        CUT: lambda rows: one.features.gather(rows, MODEL_COLUMNS, half),
+        CUT: lambda rows: one.tensors.gather(rows, MODEL_COLUMNS, half),
         MANY_SHARDS: many.gather,
     }
     found: dict[str, Any] = {}
@@ -194,7 +194,7 @@ def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[s
     numbers = random_rows(1000, len(one)).tolist()
     for row in numbers:
         _ = one[row]
-    items: dict[str, Callable[[Any], Any]] = {ITEM: one.__getitem__, TENSORS: one.tensors}
+    items: dict[str, Callable[[Any], Any]] = {ITEM: one.__getitem__, TENSORS: one.model_tensors}
     calls = {name: partial(_next, way, itertools.cycle(numbers)) for name, way in items.items()}
     found["row"] = in_turns(calls, rounds, budget=budget)
     return found

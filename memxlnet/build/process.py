@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.encode.layout import read_tokenizer
 from memxlnet.errors import SettingsError
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -14,6 +15,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     DEFAULT_STREAMING_CHUNK_SIZE,
+    EARLIER_DOC_STRIDE,
     BuildSettings,
     EncodeSettings,
 )
@@ -155,7 +157,7 @@ class StreamingSquadProcessor:
     Args:
         tokenizer: A transformers fast tokenizer.
         max_seq_length: Tokens in a row.
-        doc_stride: Overlap of two consecutive segments in tokens.
+        doc_stride: Overlap of two consecutive segments in tokens; less by default than that of the other calls.
         streaming_chunk_size: Examples in a chunk of work.
         max_memory_gb: Bound on the RAM of the build, in GiB.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
@@ -172,7 +174,7 @@ class StreamingSquadProcessor:
         self,
         tokenizer: Any,
         max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
-        doc_stride: int = DEFAULT_DOC_STRIDE,
+        doc_stride: int = EARLIER_DOC_STRIDE,
         streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         *,
@@ -184,6 +186,8 @@ class StreamingSquadProcessor:
     ):
         self._executor = executor
         self.tokenizer = tokenizer
+        self.max_seq_length, self.doc_stride = max_seq_length, doc_stride
+        self.streaming_chunk_size, self.max_memory_gb = streaming_chunk_size, max_memory_gb
         self._encode: dict[str, Any] = {
             "max_seq_length": max_seq_length,
             "doc_stride": doc_stride,
@@ -197,6 +201,11 @@ class StreamingSquadProcessor:
             progress=progress,
             num_workers=num_workers,
         )
+
+    @property
+    def has_memory_tokens(self) -> bool:
+        """Whether rows hold memory tokens."""
+        return read_tokenizer(self.tokenizer, self._encode["insert_memory_tokens"]).layout.num_memory_tokens > 0
 
     def process_dataset_streaming(
         self,

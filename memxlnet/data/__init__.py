@@ -5,32 +5,42 @@ from typing import TYPE_CHECKING, Any
 from memxlnet._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from memxlnet.build.process import StreamingSquadProcessor as StreamingSquadProcessor
-    from memxlnet.build.process import process_and_cache_dataset as process_and_cache_dataset
-    from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
-    from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
-    from memxlnet.load.create import create_dataloader as create_dataloader
-    from memxlnet.load.evaluation import create_evaluation_dataloader as create_evaluation_dataloader
-    from memxlnet.load.hub import load_dataset_from_hub as load_dataset_from_hub
-    from memxlnet.load.hub import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
-    from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
-    from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
-    from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
-    from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
+    from memxlnet.data.chunked_dataset import ChunkedDataset as ChunkedDataset
+    from memxlnet.data.chunked_dataset import load_chunked_dataset as load_chunked_dataset
+    from memxlnet.data.dataset import ChunkedCacheManager as ChunkedCacheManager
+    from memxlnet.data.dataset import LazySquadLikeQADataset as LazySquadLikeQADataset
+    from memxlnet.data.dataset import MemoryCollateConfig as MemoryCollateConfig
+    from memxlnet.data.dataset import SquadLikeQADataset as SquadLikeQADataset
+    from memxlnet.data.dataset import TimeStepMajorDataLoader as TimeStepMajorDataLoader
+    from memxlnet.data.dataset import configure_memory_tokens as configure_memory_tokens
+    from memxlnet.data.dataset import create_dataloader as create_dataloader
+    from memxlnet.data.dataset import create_dataset_from_cache as create_dataset_from_cache
+    from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
+    from memxlnet.data.dataset import load_dataset_from_hub as load_dataset_from_hub
+    from memxlnet.data.dataset import process_and_cache_dataset as process_and_cache_dataset
+    from memxlnet.data.dataset import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
+    from memxlnet.data.streaming import StreamingSquadProcessor as StreamingSquadProcessor
+    from memxlnet.data.streaming import create_streaming_processor as create_streaming_processor
+    from memxlnet.data.text_utils import normalize_unicode as normalize_unicode
 
 _NAMES = {
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
+    "ChunkedDataset": "memxlnet.data.chunked_dataset",
     "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "MemoryCollateConfig": "memxlnet.data.dataset",
     "SquadLikeQADataset": "memxlnet.load.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.build.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
-    "create_dataloader": "memxlnet.load.create",
+    "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.load.qa_datasets",
-    "create_evaluation_dataloader": "memxlnet.load.evaluation",
+    "create_evaluation_dataloader": "memxlnet.data.dataset",
+    "create_streaming_processor": "memxlnet.data.streaming",
+    "load_chunked_dataset": "memxlnet.data.chunked_dataset",
     "load_dataset_from_hub": "memxlnet.load.hub",
+    "normalize_unicode": "memxlnet.data.text_utils",
     "process_and_cache_dataset": "memxlnet.build.process",
-    "upload_processed_dataset_to_hub": "memxlnet.load.hub",
+    "upload_processed_dataset_to_hub": "memxlnet.data.dataset",
 }
 
 __all__ = [*_NAMES]

@@ -1,5 +1,23 @@
-"""The text utilities of the earlier code base: gone. Importing them says what to use."""
+"""The text utilities of the earlier code base that a training loop uses; the others say what to use instead."""
 
-from memxlnet.earlier_names import GONE
+import unicodedata
 
-raise ImportError(f"{__name__} is gone; {GONE['text_utils']}", name=__name__)
+from memxlnet.earlier_names import missing
+from memxlnet.evaluate.metrics import normalize_answer
+
+
+def normalize_unicode(text: str) -> str:
+    """The text in Unicode's composed form (NFC). A build never does so: offsets are those of the text as given."""
+    return unicodedata.normalize("NFC", text)
+
+
+def normalize_answer_for_comparison(s: str) -> str:
+    """What `memxlnet.normalize_answer` makes of the composed form of an answer."""
+    return normalize_answer(normalize_unicode(s))
+
+
+def __getattr__(name: str) -> object:
+    raise missing(__name__, name)
+
+
+__all__ = ["normalize_answer_for_comparison", "normalize_unicode"]

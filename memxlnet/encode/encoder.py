@@ -20,6 +20,7 @@ from memxlnet.encode import answers
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.encode.labels import AnswerTokens, Labels
 from memxlnet.encode.layout import RowLayout
+from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
 from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
 from memxlnet.encode.words import WordTokenizer, splits_into_words
@@ -50,9 +51,7 @@ class Encoder:
 
     def __init__(self, backend: Tokenizer, layout: RowLayout, settings: EncodeSettings):
         layout.check(settings)
-        self._tokenize_texts: Callable[[list[str]], TokenPool] = (
-            WordTokenizer(backend).tokenize if splits_into_words(backend) else partial(from_encodings, backend)
-        )
+        self._tokenize_texts = _text_tokenizer(backend)
         self._layout = layout
         self._settings = settings
 
@@ -163,6 +162,15 @@ class Encoder:
             ids = [example.id for example in examples]
             shown = ", ".join(map(repr, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
             raise TokenizerError(f"the tokenizer failed on a chunk with the examples {shown}: {error}") from error
+
+
+def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
+    """The fastest way to the tokens of texts that a tokenizer allows."""
+    if splits_into_words(backend):
+        return WordTokenizer(backend).tokenize
+    if splits_into_pieces(backend):
+        return PieceTokenizer(backend).tokenize
+    return partial(from_encodings, backend)
 
 
 def _numbers(texts: Iterable[str]) -> Ints:

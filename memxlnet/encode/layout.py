@@ -1,6 +1,8 @@
 """How a tokenizer lays a pair out in a row, and the tokenizer's content in the form in which a cache keeps it."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -127,6 +129,11 @@ class TokenizerContent:
     vocabulary_size: int
 
     @cached_property
+    def sha256(self) -> str:
+        """The digest of `backend_json`, in hexadecimal."""
+        return hashlib.sha256(self.backend_json.encode()).hexdigest()
+
+    @cached_property
     def backend(self) -> Tokenizer:
         """The Rust tokenizer, in the state that the encoder needs: it neither pads nor truncates."""
         backend = Tokenizer.from_str(self.backend_json)
@@ -156,7 +163,8 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     if tokenizer.padding_side not in ("left", "right"):
         raise TokenizerError(f"tokenizer: expected padding_side 'left' or 'right', found {tokenizer.padding_side!r}")
     pad_left = tokenizer.padding_side == "left"
-    reads, writes = find_memory_tokens(tokenizer.get_added_vocab())
+    added = backend.get_added_tokens_decoder()
+    reads, writes = find_memory_tokens({token.content: token_id for token_id, token in added.items()})
     if not insert_memory_tokens:
         reads, writes = (), ()
     template = _template(backend)
@@ -176,20 +184,20 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
         **template,
     )
-    highest = _highest_id(backend)
+    highest = _highest_id(backend, added)
     backend.encode_special_tokens = layout.split_special_tokens
     content = TokenizerContent(backend_json, layout, highest + 1)
     content.__dict__["backend"] = backend  # parsed once: a vocabulary takes 60 ms
     return content
 
 
-def _highest_id(backend: Tokenizer) -> int:
+def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
     """The largest id: a vocabulary may have gaps, and an embedding needs a row for each id."""
-    if isinstance(backend.model, Unigram):
-        # Its ids are places in a list; making the dictionary of all pieces takes 12 ms.
-        base = backend.get_vocab_size(with_added_tokens=False) - 1
-        return int(max(base, *backend.get_added_tokens_decoder(), 0))
-    return int(max(backend.get_vocab(with_added_tokens=True).values()))
+    size = backend.get_vocab_size(with_added_tokens=False)
+    # Where all ids below the size are taken there is no other. Making the dictionary of all pieces takes far longer.
+    dense = isinstance(backend.model, Unigram) or None not in map(backend.model.id_to_token, range(size))
+    model_ids = (size - 1,) if dense else backend.get_vocab(with_added_tokens=False).values()
+    return int(max(0, *added, *model_ids))
 
 
 def _required(tokenizer: Any, name: str) -> int:
@@ -206,14 +214,13 @@ def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
     """A copy of the backend without padding and truncation, which transformers leaves behind at calls; and its JSON."""
     original = tokenizer.backend_tokenizer
     try:
-        content = original.to_str()
         backend = _with_shared_model(original)
-        backend_json = backend.to_str()
-        if _without_state(backend_json) != _without_state(content):
-            backend = Tokenizer.from_str(content)
+        if _added_tokens(backend) != _added_tokens(original):
+            backend = Tokenizer.from_str(original.to_str())
             backend.no_padding()
             backend.no_truncation()
-            backend_json = backend.to_str()
+        # Once and no more: writing a large vocabulary takes as long as tokenizing a small data set.
+        backend_json = backend.to_str()
     except Exception as error:
         raise TokenizerError(
             f"tokenizer: cannot be written as tokenizer.json: {error}; parts written in Python cannot be cached"
@@ -229,14 +236,14 @@ def _with_shared_model(original: Tokenizer) -> Tokenizer:
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if getattr(original, name) is not None:
             setattr(backend, name, getattr(original, name))
-    for _, token in sorted(original.get_added_tokens_decoder().items()):
-        (backend.add_special_tokens if token.special else backend.add_tokens)([token])
+    # One call for all: each call reads all added tokens of the tokenizer once more. Each keeps its own `special`.
+    backend.add_tokens([token for _, token in sorted(original.get_added_tokens_decoder().items())])
     return backend
 
 
-def _without_state(content: str) -> str:
-    """The part of a tokenizer's JSON behind padding and truncation, which come first."""
-    return content.partition('"added_tokens"')[2]
+def _added_tokens(backend: Tokenizer) -> dict[int, str]:
+    """The added tokens with all their flags, by id: all of a copy that can differ where parts and model are shared."""
+    return {token_id: repr(token) for token_id, token in backend.get_added_tokens_decoder().items()}
 
 
 def _refuse_window_dependent_offsets(processor: Any) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from memxlnet.earlier_names import missing_attribute
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.sources import is_file_name, open_source, source_name
 from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, CacheNotFoundError, RowIndexError, SettingsError
@@ -140,23 +141,47 @@ class ChunkedCacheManager(CacheWriter):
         _, manifest = find_cache(self.cache_dir, dataset_name, split)
         return -(-manifest.tables["features"].rows // self.chunk_size)
 
-    def load_chunk(self, dataset_name: object, split: str, chunk_index: int) -> list[dict[str, Any]]:
+    def load_chunk(self, dataset_name: object, split: str, chunk_id: int) -> list[dict[str, Any]]:
         """The rows of one chunk, each as ``dataset[i]`` gives it: views of the map.
 
         Args:
             dataset_name: What the cache was built from.
             split: Its split.
-            chunk_index: Number of the chunk, from 0.
+            chunk_id: Number of the chunk, from 0.
 
         Raises:
             RowIndexError: There is no such chunk.
             CacheError: There is no such cache, or several.
         """
-        directory, manifest = find_cache(self.cache_dir, dataset_name, split)
-        total = -(-manifest.tables["features"].rows // self.chunk_size)
-        if isinstance(chunk_index, bool) or not isinstance(chunk_index, int) or not 0 <= chunk_index < total:
-            raise RowIndexError(f"{directory}: expected a chunk from 0 to {total - 1}, found {chunk_index!r}")
+        directory, manifest = self._find_chunk(dataset_name, split, chunk_id)
         opened = self._opened
         if opened is None or opened.directory != directory or opened.manifest.fingerprint != manifest.fingerprint:
             opened = self._opened = CacheDataset(directory)
-        return opened[chunk_index * self.chunk_size : (chunk_index + 1) * self.chunk_size]
+        return opened[chunk_id * self.chunk_size : (chunk_id + 1) * self.chunk_size]
+
+    def get_cache_path(self, dataset_name: object, split: str, chunk_id: int) -> str:
+        """The features file in which a chunk begins.
+
+        Args:
+            dataset_name: What the cache was built from.
+            split: Its split.
+            chunk_id: Number of the chunk, from 0.
+
+        Raises:
+            RowIndexError: There is no such chunk.
+            CacheError: There is no such cache, or several.
+        """
+        directory, manifest = self._find_chunk(dataset_name, split, chunk_id)
+        row = chunk_id * self.chunk_size
+        file = next(shard.file for shard in manifest.tables["features"].shards if row < shard.row_stop)
+        return str(directory / file)
+
+    def _find_chunk(self, dataset_name: object, split: str, chunk_id: int) -> tuple[Path, Manifest]:
+        directory, manifest = find_cache(self.cache_dir, dataset_name, split)
+        total = -(-manifest.tables["features"].rows // self.chunk_size)
+        if isinstance(chunk_id, bool) or not isinstance(chunk_id, int) or not 0 <= chunk_id < total:
+            raise RowIndexError(f"{directory}: expected a chunk from 0 to {total - 1}, found {chunk_id!r}")
+        return directory, manifest
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing_attribute(self, name)

@@ -9,6 +9,7 @@ from torch import Tensor
 from memxlnet.encode.widths import LENGTH_PLACES, POSITIONS, RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.compat import check_whole_rows
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.segments import CONTEXT_MASK, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
@@ -58,6 +59,7 @@ class Collate:
             return
         manifest = dataset.manifest
         self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
+        check_whole_rows(dataset.compat, self._widths.cuts)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
         """The columns of the rows; fresh tensors or those that were gathered.
@@ -71,8 +73,12 @@ class Collate:
         if self._dataset is None:
             return as_dtype(_columns(rows), self.dtype)
         columns, shift = self._cut(self._dataset, rows)
-        width = columns["input_ids"].shape[1]
-        return as_dtype(columns, self.dtype) | self._metadata(self._dataset, columns, width, shift)
+        batch: dict[str, Any] = as_dtype(columns, self.dtype)
+        if not (self._names or self._dataset.compat):
+            return batch
+        if "rows" not in columns:
+            raise SettingsError(f"metadata: expected batches with 'rows', found {', '.join(columns)}")
+        return self._dataset.finished(batch | self._metadata(self._dataset, columns, shift))
 
     def _cut(self, dataset: CacheDataset, rows: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
         """The columns, cut where that is asked for, and by how much positions moved."""
@@ -80,10 +86,10 @@ class Collate:
             return _columns(rows), 0
         if isinstance(rows, RowBatch):
             # Gathered here, so that what is cut off is never read.
-            numbers = dataset.features.gather(rows.rows, (*_NUMBERS, *LENGTH_PLACES))
+            numbers = dataset.tensors.gather(rows.rows, (*_NUMBERS, *LENGTH_PLACES))
             places = {name: numbers.pop(name).numpy() for name in LENGTH_PLACES}
             width = self._widths.width(int(self._widths.lengths(places).max(initial=0)))
-            columns = dataset.features.gather(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
+            columns = dataset.tensors.gather(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
         else:
             columns = _columns(rows)
             width = self._widths.width(int(columns["attention_mask"].sum(dim=1).max()))
@@ -92,18 +98,15 @@ class Collate:
         shift = self._widths.shift(width)
         return columns | {name: columns[name] - shift for name in POSITIONS if shift}, shift
 
-    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor], width: int, shift: int) -> dict[str, Any]:
-        if not self._names:
-            return {}
-        if "rows" not in columns:
-            raise SettingsError(f"metadata: expected batches with 'rows', found {', '.join(columns)}")
+    def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor], shift: int) -> dict[str, Any]:
+        width = columns["input_ids"].shape[1]
         texts = [name for name in self._names if name != CONTEXT_MASK]
         found = dataset.metadata(columns["rows"], texts) if texts else []
         lists: dict[str, Any] = {name: [one and one[name] for one in found] for name in texts}
         if OFFSETS in lists:
             lists[OFFSETS] = [offsets[self._widths.kept(width)] for offsets in lists[OFFSETS]]
         if CONTEXT_MASK in self._names:
-            places = dataset.features.gather(columns["rows"], CONTEXT_PLACES)
+            places = dataset.tensors.gather(columns["rows"], CONTEXT_PLACES)
             lists[CONTEXT_MASK] = context_mask(places, width, shift)
         return lists
 

@@ -3,7 +3,7 @@
 import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -15,11 +15,12 @@ from torch.utils.data import Dataset
 
 from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import DTYPES, RowBatch, as_dtype
+from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
-from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
+from memxlnet.load.segments import SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
 from memxlnet.settings import check_bool, one_of, positive_int
 from memxlnet.store.cache import Cache
@@ -57,6 +58,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         copies: Hand out copies in ``dataset[i]``.
         dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
             file, which BERT's embedding of segment ids does not take.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
+            `column` and `gather` read what is stored.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
@@ -70,16 +73,21 @@ class CacheDataset(Dataset[dict[str, Any]]):
         in_memory: bool = False,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ):
-        self._open(as_directory("directory", directory), in_memory, copies, dtype)
+        self._open(as_directory("directory", directory), in_memory, copies, dtype, check_compat(compat))
 
-    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str) -> None:
+    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None) -> None:
         self._copies = check_bool("copies", copies)
         self._dtype = one_of("dtype", dtype, DTYPES)
         self.cache = Cache(directory.absolute(), in_memory)
-        self.features = FeatureTensors(self.cache)
-        self._segments = SegmentReader(self.cache)
+        self.tensors = FeatureTensors(self.cache)
         self._num_rows = self.cache.num_rows
+        self._mean(compat)
+
+    def _mean(self, compat: Compat | None) -> None:
+        self.compat = compat
+        self._segments = EarlierReader(self.cache) if compat else SegmentReader(self.cache)
 
     @classmethod
     def open(
@@ -88,6 +96,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         *,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ) -> Self:
         """Open a published cache by its directory; needs no tokenizer.
 
@@ -95,6 +104,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
             directory: The published cache.
             copies: Hand out copies in ``dataset[i]``.
             dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
+            compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
         Raises:
             CacheError: The cache is missing, damaged, or of another format version.
@@ -102,7 +112,24 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, check_compat(compat))
+        return dataset
+
+    def with_compat(self, compat: Compat | None) -> Self:
+        """This dataset, or one over the same maps whose rows and batches have another meaning.
+
+        Args:
+            compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
+
+        Raises:
+            SettingsError: It is no known meaning.
+        """
+        if check_compat(compat) in (None, self.compat):
+            return self
+        dataset = object.__new__(type(self))
+        # The original stays alive: its temporary directory goes with it.
+        dataset.__dict__ = {**self.__dict__, "_original": self}
+        dataset._mean(compat)
         return dataset
 
     _in_memory = False
@@ -113,10 +140,12 @@ class CacheDataset(Dataset[dict[str, Any]]):
             "in_memory": self.cache.in_memory,
             "copies": self._copies,
             "dtype": self._dtype,
+            "compat": self.compat,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._open(Path(state["directory"]), state["in_memory"], state["copies"], state["dtype"])
+        names = ("in_memory", "copies", "dtype", "compat")
+        self._open(Path(state["directory"]), *(state[name] for name in names))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
@@ -149,12 +178,15 @@ class CacheDataset(Dataset[dict[str, Any]]):
             if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
                 return [self[row] for row in as_rows(index, self._num_rows).tolist()]
         row = self._row(index)
-        item: dict[str, Any] = self._tensors(row)
+        item: dict[str, Any] = self._model_tensors(row)
         item.update(self._segments.metadata(row))
+        if self.compat:
+            item["token_type_ids"] = self._context_mask(torch.tensor([row]))[0]
+            return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
 
-    def tensors(self, index: int) -> dict[str, Tensor]:
+    def model_tensors(self, index: int) -> dict[str, Tensor]:
         """The model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
 
         Args:
@@ -166,10 +198,10 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             RowIndexError: The row is out of range.
         """
-        return self._tensors(self._row(index))
+        return self._model_tensors(self._row(index))
 
-    def _tensors(self, row: int) -> dict[str, Tensor]:
-        found = self.features.row(row)
+    def _model_tensors(self, row: int) -> dict[str, Tensor]:
+        found = self.tensors.row(row)
         return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -195,7 +227,13 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if isinstance(rows, DeferredBatch):
             return rows.read()
         wanted = as_rows(rows, self._num_rows)
-        return RowBatch(lambda: self.features.gather(wanted, BATCH_COLUMNS) | {"rows": wanted}, wanted, self._dtype)
+        return RowBatch(partial(self._gather_batch, wanted), wanted, self._dtype)
+
+    def _gather_batch(self, rows: Tensor) -> dict[str, Tensor]:
+        columns = self.tensors.gather(rows, BATCH_COLUMNS)
+        if self.compat:
+            columns["token_type_ids"] = self._context_mask(rows).to(columns["token_type_ids"].dtype)
+        return columns | {"rows": rows}
 
     def column(self, name: str) -> Tensor | list[Tensor]:
         """A whole column of features as one zero-copy tensor, or one per shard where there are several.
@@ -210,7 +248,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: There is no such column.
         """
-        views = self.features.column(name)
+        views = self.tensors.column(name)
         return views[0] if len(views) == 1 else views
 
     def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
@@ -236,15 +274,15 @@ class CacheDataset(Dataset[dict[str, Any]]):
                 raise SettingsError(f"columns: expected a sequence of column names, found {columns!r}")
             columns = tuple(columns)
             for name in columns:
-                self.features.check_name(name)
-        return self.features.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
+                self.tensors.check_name(name)
+        return self.tensors.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
 
     def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
         widths = self._widths
         width = positive_int("width", width, " (or None)")
         if width > widths.max_seq_length:
             raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
-        found = self.features.gather_any(rows, (*columns, *LENGTH_PLACES), width)
+        found = self.tensors.gather_any(rows, (*columns, *LENGTH_PLACES), width)
         lengths = widths.lengths({name: found[name].numpy() for name in LENGTH_PLACES})
         if len(lengths) and (longest := int(lengths.max())) > width:
             row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])
@@ -278,13 +316,48 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         if isinstance(names, str) or not isinstance(names, Iterable | None):
             raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
-        fields = SEGMENT_FIELDS if names is None else tuple(names)
+        known = self._segments.fields
+        fields = known if names is None else tuple(names)
         for name in fields:
-            if name not in SEGMENT_FIELDS:
-                raise SettingsError(f"names: expected names of {', '.join(SEGMENT_FIELDS)}, found {name!r}")
+            if name not in known:
+                raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
         wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
         found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
         return [one and {name: one[name] for name in fields} for one in found]
+
+    def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """A step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+
+        Args:
+            batch: One with ``rows``, int64[B], -1 in ended lanes.
+        """
+        if self.compat is None:
+            return batch
+        rows = batch["rows"]
+        return earlier_batch(batch, self.metadata(rows), self._context_mask(rows.clamp(min=0)))
+
+    def _context_mask(self, rows: Tensor) -> Tensor:
+        return context_mask(self.tensors.gather(rows, CONTEXT_PLACES), self.manifest.max_seq_length)
+
+    @property
+    def features(self) -> Self:
+        """The rows under their earlier name: the dataset itself, a sequence that reads them when they are asked for."""
+        return self
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the source."""
+        return self.manifest.name
+
+    @property
+    def split(self) -> str:
+        """Split of the source."""
+        return self.manifest.split
+
+    @property
+    def cache_params(self) -> dict[str, Any]:
+        """The settings of the cache."""
+        return self.manifest.settings
 
     @cached_property
     def document_map(self) -> DocumentMap:

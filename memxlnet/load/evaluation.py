@@ -2,12 +2,9 @@
 
 from typing import Any, Unpack, cast
 
-from torch.utils.data import DataLoader
-
 from memxlnet.errors import SettingsError
-from memxlnet.load.create import create_dataloader
+from memxlnet.load.create import Loader, create_dataloader
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import LoaderOptions
 from memxlnet.load.segments import METADATA
 from memxlnet.settings import check_bool
@@ -19,7 +16,7 @@ def create_evaluation_dataloader(
     num_workers: int = 0,
     use_time_step_major: bool = True,
     **options: Unpack[LoaderOptions],
-) -> "TimeStepMajorDataLoader | DataLoader[Any]":
+) -> Loader:
     """Make a loader that reads every document exactly once, in order, with what belongs to its segments.
 
     It is `create_dataloader` with ``evaluation=True``, without a shuffle, and with all the metadata of a segment

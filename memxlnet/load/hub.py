@@ -7,6 +7,7 @@ from typing import Any
 
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, SettingsError
 from memxlnet.load.cache_manager import cache_differences, find_cache
+from memxlnet.load.compat import Compat, check_compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.hub_caches import choose, fields_of_source, splits_of
 from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
@@ -20,13 +21,13 @@ from memxlnet.store.paths import MANIFEST, as_directory
 
 def upload_processed_dataset_to_hub(
     cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    *,
     dataset_name: Any = "squad_v2",
     split: str = "train",
     hub_dataset_id: str | None = None,
     hub_token: str | None = None,
     private: bool = False,
     commit_message: str | None = None,
-    *,
     cache_params: Mapping[str, Any] | None = None,
     revision: str | None = None,
 ) -> str:
@@ -74,14 +75,15 @@ def upload_processed_dataset_to_hub(
 def load_dataset_from_hub(
     hub_dataset_id: str,
     split: str = "train",
-    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
     hub_token: str | None = None,
-    use_lazy_loading: bool = True,
     *,
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    use_lazy_loading: bool = True,
     dataset_name: Any = None,
     cache_params: Mapping[str, Any] | None = None,
     revision: str | None = None,
     progress: bool | None = None,
+    compat: Compat | None = None,
 ) -> CacheDataset:
     """Open the one cache of a repository on the Hub that fits, fetching what is not there yet.
 
@@ -91,14 +93,15 @@ def load_dataset_from_hub(
     Args:
         hub_dataset_id: The repository.
         split: The split.
-        cache_dir: Directory of all caches.
         hub_token: Credentials; never stored. None takes those that `huggingface_hub` has stored.
+        cache_dir: Directory of all caches.
         use_lazy_loading: False reads all columns into RAM.
         dataset_name: What the cache was built from: a file and an object are compared by their content, any other name
             by the name alone. None takes any. The log tells (at INFO) what the one that is taken was made of.
         cache_params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
         revision: Branch, tag or commit of the repository; None for the main branch.
         progress: Show a progress bar; None shows it where standard error is a terminal.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Returns:
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
@@ -115,6 +118,7 @@ def load_dataset_from_hub(
     """
     check_bool("use_lazy_loading", use_lazy_loading)
     check_text("split", split)
+    check_compat(compat)
     if progress is not None:
         check_bool("progress", progress)
     params = _checked(cache_params) or {}
@@ -135,7 +139,7 @@ def load_dataset_from_hub(
             "upload_processed_dataset_to_hub, or ask for what is there"
         )
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
-    return kind.open(repository.fetch(cache, directory, progress))
+    return kind.open(repository.fetch(cache, directory, progress), compat=compat)
 
 
 def _checked(cache_params: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

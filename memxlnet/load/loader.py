@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import CacheMismatchError, SettingsError
+from memxlnet.load.compat import Compat, check_whole_rows
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is
-from memxlnet.load.document_map import DocumentIds
+from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
 from memxlnet.load.groups import Group, Position
@@ -76,6 +77,8 @@ class TimeStepMajorDataLoader:
         dataset: A dataset over a cache.
         batch_size: Lanes of this rank.
         shuffle: Permute the documents; the segments of one stay in order.
+        max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
+            epoch, the last one for all later ones. None reads all.
         num_workers: 0 gathers in the caller; 1 or more works ahead in one background thread.
         seed: Seed of every random choice.
         drop_last: Leave out the last group where it has fewer documents; with refilled lanes, end an epoch where the
@@ -85,8 +88,6 @@ class TimeStepMajorDataLoader:
             later. Aligned lanes only.
         group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
             that are refilled read such documents side by side.
-        max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
-            epoch, the last one for all later ones. None reads all.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
             the answer).
         evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer.
@@ -98,6 +99,8 @@ class TimeStepMajorDataLoader:
             padding side, to its longest: a model then computes on tokens.
         pad_to_multiple_of: Round the width of a step up to a multiple, at most `max_seq_length`: fewer shapes.
         pin_memory: Put the tensors into page-locked memory, where there is CUDA.
+        compat: ``"memxlnet-0"`` gives steps the keys and values of the earlier code base, all metadata included; None
+            those that the dataset was opened with.
         rank: Number of this process; None asks `torch.distributed`, or the environment as torchrun sets it.
         world_size: Number of processes.
 
@@ -110,14 +113,14 @@ class TimeStepMajorDataLoader:
         dataset: CacheDataset,
         batch_size: int = 8,
         shuffle: bool = False,
-        num_workers: int = 0,
+        max_segments: int | Sequence[int] | None = None,
         *,
+        num_workers: int = 0,
         seed: int = 0,
         drop_last: bool = False,
         lanes: str = "aligned",
         align: str = "start",
         group_by_length: bool = False,
-        max_segments: int | Sequence[int] | None = None,
         window: str = "first",
         evaluation: bool = False,
         dtype: str = "int64",
@@ -126,10 +129,11 @@ class TimeStepMajorDataLoader:
         padding: str = "max_length",
         pad_to_multiple_of: int | None = None,
         pin_memory: bool = False,
+        compat: Compat | None = None,
         rank: int | None = None,
         world_size: int | None = None,
     ):
-        self.dataset = check_dataset(dataset)
+        self.dataset = check_dataset(dataset).with_compat(compat)
         self.batch_size = check_batch_size(batch_size)
         self._works_ahead = check_workers(num_workers) > 0
         self.ranks = find_ranks(rank, world_size)
@@ -151,7 +155,8 @@ class TimeStepMajorDataLoader:
         pinned = check_bool("pin_memory", pin_memory) and can_pin()
         manifest = dataset.manifest
         self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
-        self._maker = StepMaker(dataset, dtype, ended_label, self._widths, metadata_names(metadata), pinned)
+        check_whole_rows(self.dataset.compat, self._widths.cuts)
+        self._maker = StepMaker(self.dataset, dtype, ended_label, self._widths, metadata_names(metadata), pinned)
         self._documents = dataset.documents
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None
@@ -160,6 +165,32 @@ class TimeStepMajorDataLoader:
         self.sampler = self.batch_sampler = DeferredBatches(self.__len__, self._start_at, self.set_epoch)
         self.collate_fn = as_it_is
         self.prefetch_factor = None  # else that function takes torch's default, which torch then refuses
+
+    @property
+    def shuffle(self) -> bool:
+        """Whether the documents are permuted."""
+        return self.settings.shuffle
+
+    @property
+    def max_segments(self) -> int | None:
+        """Segments of a document at most in the epoch that is read or comes next; None for all."""
+        return self.settings.most_segments(self.epoch)
+
+    @property
+    def documents(self) -> DocumentIds:
+        """The ids of all documents, in the order of the source."""
+        return self.dataset.get_all_documents()
+
+    @property
+    def document_segments(self) -> DocumentMap:
+        """From a document's id to the rows of its segments."""
+        return self.dataset.document_map
+
+    @property
+    def max_doc_segments(self) -> int:
+        """Segments that are read of a document at most."""
+        longest, most = int(self._documents.num_segments.max()), self.max_segments
+        return longest if most is None else min(longest, most)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; one that was resumed within this epoch still goes on there."""
@@ -316,6 +347,6 @@ class TimeStepMajorDataLoader:
         return shuffled(len(windows.counts), settings.seed, epoch) if settings.shuffle else None
 
     def _answer_flags(self, rows: Ints) -> NDArray[np.int8]:
-        found = self.dataset.features.gather(torch.from_numpy(rows), ("has_answer_in_segment",))
+        found = self.dataset.tensors.gather(torch.from_numpy(rows), ("has_answer_in_segment",))
         flags: NDArray[np.int8] = found["has_answer_in_segment"].numpy()
         return flags

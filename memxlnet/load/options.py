@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset, Subset
 from memxlnet.encode.widths import Padding
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
+from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
@@ -54,6 +55,7 @@ class LoaderOptions(TypedDict, total=False):
     pad_to_multiple_of: int | None
     pin_memory: bool
     group_by_length: bool
+    compat: Compat | None
     # Time-step-major.
     lanes: str
     align: str

@@ -35,7 +35,7 @@ class PageAdvice:
     """
 
     def __init__(self, dataset: CacheDataset):
-        self._features = dataset.features
+        self._features = dataset.tensors
 
     def expect(self, rows: Tensor) -> None:
         """Ask the system to fetch the token columns of some rows; does not wait for them.
@@ -54,15 +54,15 @@ def advised(dataset: CacheDataset, at_random: bool) -> Iterator[PageAdvice | Non
         dataset: What is read.
         at_random: Whether its rows are read in a random order.
     """
-    if not at_random or dataset.cache.in_memory or dataset.features.token_bytes <= available_memory():
+    if not at_random or dataset.cache.in_memory or dataset.tensors.token_bytes <= available_memory():
         yield None
         return
     logger.info("%s: larger than the memory there is; the pages of each row are asked for", dataset.directory)
-    dataset.features.advise(mmap.MADV_RANDOM)
+    dataset.tensors.advise(mmap.MADV_RANDOM)
     try:
         yield PageAdvice(dataset)
     finally:
-        dataset.features.advise(mmap.MADV_NORMAL)
+        dataset.tensors.advise(mmap.MADV_NORMAL)
 
 
 def available_memory() -> int:

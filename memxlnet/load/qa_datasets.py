@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.errors import SettingsError
-from memxlnet.load.cache_manager import find_cache
+from memxlnet.load.cache_manager import ChunkedCacheManager, find_cache
+from memxlnet.load.compat import Compat, check_compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.hub_caches import Wanted, fetch_wanted
 from memxlnet.settings import (
@@ -38,6 +39,7 @@ class LazySquadLikeQADataset(CacheDataset):
             tokenizer's content. None takes the one cache there is.
         copies: Hand out copies in ``dataset[i]``.
         dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``; see `CacheDataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Raises:
         CacheNotFoundError: There is no cache of this name and split.
@@ -54,7 +56,9 @@ class LazySquadLikeQADataset(CacheDataset):
         *,
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
     ):
+        check_compat(compat)
         if isinstance(cache_manager, CacheWriter):
             cache_dir = cache_manager.cache_dir
         else:
@@ -62,7 +66,12 @@ class LazySquadLikeQADataset(CacheDataset):
         if cache_params is not None and not isinstance(cache_params, Mapping):
             raise SettingsError(f"cache_params: expected a mapping of settings, found {type(cache_params).__name__}")
         directory, _ = find_cache(cache_dir, dataset_name, split, cache_params)
-        super().__init__(directory, copies=copies, dtype=dtype)
+        super().__init__(directory, copies=copies, dtype=dtype, compat=compat)
+
+    @property
+    def cache_manager(self) -> ChunkedCacheManager:
+        """A manager of the directory in which the cache lies."""
+        return ChunkedCacheManager(self.directory.parent)
 
 
 class SquadLikeQADataset(CacheDataset):
@@ -81,6 +90,7 @@ class SquadLikeQADataset(CacheDataset):
         max_n_segs: Keep the first so many segments of a document; None keeps all.
         cache_dir: Directory of the caches; None for a temporary one.
         identity: For an iterable: a text that changes whenever its content does.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Raises:
         MemxlnetError: As `process_and_cache_dataset`.
@@ -100,7 +110,9 @@ class SquadLikeQADataset(CacheDataset):
         *,
         cache_dir: str | os.PathLike[str] | None = None,
         identity: str | None = None,
+        compat: Compat | None = None,
     ):
+        check_compat(compat)
         encode = EncodeSettings(
             max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
         )
@@ -109,7 +121,7 @@ class SquadLikeQADataset(CacheDataset):
             cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
             weakref.finalize(self, _remove, cache_dir, os.getpid())
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
-        super().__init__(directory, in_memory=True)
+        super().__init__(directory, in_memory=True, compat=compat)
 
 
 def _remove(directory: str, owner: int) -> None:
@@ -138,8 +150,6 @@ def _built(
 def _asks_hub(hub_dataset_id: str | None, use_hub_dataset: bool | None, rebuild: bool) -> bool:
     if use_hub_dataset is not None:
         check_bool("use_hub_dataset", use_hub_dataset)
-    if use_hub_dataset and hub_dataset_id is None:
-        raise SettingsError("use_hub_dataset: expected hub_dataset_id, the repository, with it, found None")
     asks = hub_dataset_id is not None and use_hub_dataset is not False
     if asks and rebuild:
         raise SettingsError(
@@ -174,6 +184,7 @@ def create_dataset_from_cache(
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
     num_workers: int | None = None,
     executor: Executor | None = None,
+    compat: Compat | None = None,
 ) -> CacheDataset:
     """Open the cache of a dataset: the one on the Hub where a repository is named, else the local one, else a new one.
 
@@ -198,7 +209,7 @@ def create_dataset_from_cache(
         hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
             or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
             of the Hub; `load_dataset_from_hub` opens any cache by its name.
-        use_hub_dataset: False does not ask the Hub even where a repository is named; None asks it where one is.
+        use_hub_dataset: False does not ask the Hub even where a repository is named; True and None ask it where one is.
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
@@ -214,6 +225,7 @@ def create_dataset_from_cache(
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.
         executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Returns:
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
@@ -226,6 +238,7 @@ def create_dataset_from_cache(
         MemxlnetError: As `process_and_cache_dataset`.
     """
     check_bool("use_lazy_loading", use_lazy_loading)
+    check_compat(compat)
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
@@ -249,4 +262,4 @@ def create_dataset_from_cache(
     if directory is None:
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
-    return kind.open(directory)
+    return kind.open(directory, compat=compat)

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
+from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.options import (
     can_pin,
@@ -85,6 +86,7 @@ def regular_loader(
     padding: str = "max_length",
     pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
+    compat: Compat | None = None,
     persistent_workers: bool = False,
     prefetch_factor: int | None = None,
     multiprocessing_context: Any = None,
@@ -97,7 +99,8 @@ def regular_loader(
         SettingsError: An argument is wrong.
     """
     one_of("ended_label", ended_label, ENDED_LABELS)
-    rows = len(check_dataset(dataset))
+    dataset = check_dataset(dataset).with_compat(compat)
+    rows = len(dataset)
     shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)

@@ -41,7 +41,13 @@ SEGMENT_FIELDS = ("example_id", "segment_index", *METADATA, "cls_index", "mem_re
 
 
 class SegmentReader:
-    """Reads the metadata of segments off a cache; rows must be in range."""
+    """Reads the metadata of segments off a cache; rows must be in range.
+
+    Attributes:
+        fields: Names of what it reads.
+    """
+
+    fields: tuple[str, ...] = SEGMENT_FIELDS
 
     def __init__(self, cache: Cache):
         self._cache = cache
@@ -87,7 +93,7 @@ class SegmentReader:
             documents.numbers("question_token_stops", document),
         )
         self._write(offsets, question_at, starts, stops)
-        return {
+        found = {
             "example_id": documents.text("id", document),
             "segment_index": segment,
             "total_segments": documents.number("num_segments", document),
@@ -105,6 +111,11 @@ class SegmentReader:
                 documents.number("answer_char_stop", document),
             ),
         }
+        return self._finished(document, found)
+
+    def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:
+        """What is handed out of a segment of a document."""
+        return found
 
     @staticmethod
     def _write(offsets: NDArray[np.int32], at: int, starts: NDArray[np.int32], stops: NDArray[np.int32]) -> None:

@@ -99,7 +99,7 @@ class StepMaker:
         # Any row stands in for padding; one of these needs no page that would not be read anyway.
         stand_in = int(plan.rows.max()) if active.any() else len(self._dataset) - 1
         rows = torch.from_numpy(np.where(active, plan.rows, stand_in).reshape(-1))
-        places = self._dataset.features.gather(rows, self._places)
+        places = self._dataset.tensors.gather(rows, self._places)
         columns = {name: places[name].to(torch.int64) for name in POSITIONS} | self._memory_places(places)
         widths = self._step_widths(active, places)
         self._move(columns, widths, active)
@@ -147,7 +147,7 @@ class StepMaker:
             context: Where their contexts lie, if a context mask is wanted.
             width: Tokens of a row that are kept.
         """
-        columns = self._dataset.features.gather(rows, TOKEN_COLUMNS, width if self._widths.cuts else None)
+        columns = self._dataset.tensors.gather(rows, TOKEN_COLUMNS, width if self._widths.cuts else None)
         mask = {CONTEXT_MASK: context_mask(context, width, self._widths.shift(width))} if context else {}
         if len(ended):
             kept = self._widths.kept(width)
@@ -167,6 +167,10 @@ class StepMaker:
             kept = self._widths.kept(width)
             texts[OFFSETS] = [offsets if offsets is None else offsets[kept] for offsets in texts[OFFSETS]]
         return texts
+
+    def finished(self, step: Step) -> Step:
+        """A step as it is handed out."""
+        return self._dataset.finished(step)
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
         """For each token column the row of an ended lane as it would be stored."""
@@ -241,4 +245,4 @@ class StepRun:
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
                 step |= self._maker.texts(rows, width)
-        return made
+        return [self._maker.finished(step) for step in made]

@@ -233,6 +233,9 @@ def while_it_stays(directory: Path, read: Callable[[], Read]) -> Read:
 
 def _check_size(path: Path, size: int) -> None:
     with reading(path):
-        found = path.stat().st_size
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            raise damaged(path, f"a file of {size} bytes (manifest)", "none") from None
     if found != size:
         raise damaged(path, f"{size} bytes (manifest)", found)

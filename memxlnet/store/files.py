@@ -110,7 +110,10 @@ def lay_out(path: Path, schema: pa.Schema, num_rows: int) -> dict[str, int]:
         _reserve(descriptor, sink.position)
     with pa.memory_map(str(path)) as mapped:
         base = mapped.read_buffer(1).address
-        written = pa.ipc.open_file(mapped).get_batch(0)
+        try:
+            written = pa.ipc.open_file(mapped).get_batch(0)
+        except (pa.ArrowException, OSError) as error:
+            raise OSError(errno.EIO, f"other bytes than were written: {error}", str(path)) from error
         return {field.name: values_buffer(written.column(i)).address - base for i, field in enumerate(schema)}
 
 

@@ -25,10 +25,7 @@ def fingerprint_of(fields: dict[str, Any]) -> str:
 
 def tokenizer_fields(tokenizer: TokenizerContent) -> dict[str, Any]:
     """A tokenizer's identity: its content and how it lays a row out, never its path or state."""
-    return {
-        "sha256": hashlib.sha256(tokenizer.backend_json.encode()).hexdigest(),
-        "layout": tokenizer.layout.to_json(),
-    }
+    return {"sha256": tokenizer.sha256, "layout": tokenizer.layout.to_json()}
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,26 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     write_durably(directory / MANIFEST, manifest.encode())
 
 
+def manifest_bytes(directory: Path) -> bytes:
+    """Read the manifest of a cache, whatever it holds.
+
+    Raises:
+        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
+    """
+    path = directory / MANIFEST
+    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
+    with cache_errors(path, "read"):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise
+            if os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+                raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
+            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
+
+
 def read_manifest(directory: Path) -> Manifest:
     """Read and check the manifest of a cache.
 
@@ -158,18 +178,7 @@ def read_manifest(directory: Path) -> Manifest:
         CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
-    path = directory / MANIFEST
-    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
-    with cache_errors(path, "read"):
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
-                raise
-            if os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
-                raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
-            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
-    return decode_manifest(raw, str(path))
+    return decode_manifest(manifest_bytes(directory), str(directory / MANIFEST))
 
 
 def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:

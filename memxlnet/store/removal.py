@@ -19,7 +19,7 @@ from typing import Any
 
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheError, CacheNotFoundError
 from memxlnet.store.builder_lock import builder_lock, is_held, lock_path
-from memxlnet.store.manifest import FORMAT, read_manifest
+from memxlnet.store.manifest import FORMAT, decode_manifest, manifest_bytes
 from memxlnet.store.paths import (
     MANIFEST,
     LeftoverKind,
@@ -202,10 +202,11 @@ def num_bytes(path: Path) -> int:
 def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
     """The manifest of a cache of ours, as mere JSON of any version and state, and whether this version can read it."""
     content, readable = None, False
-    with contextlib.suppress(ValueError):  # a mismatch of versions, or damage; where it is gone, that is raised
-        readable = bool(read_manifest(directory))
-    with cache_errors(directory, "read"), contextlib.suppress(ValueError, RecursionError):
-        content = json.loads((directory / MANIFEST).read_bytes())
+    raw = manifest_bytes(directory)
+    with contextlib.suppress(ValueError, RecursionError):
+        content = json.loads(raw)
+    with contextlib.suppress(ValueError):  # a mismatch of versions, or damage
+        readable = bool(decode_manifest(raw, str(directory / MANIFEST)))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CacheNotFoundError(f"{directory}: expected a {FORMAT}, found another {MANIFEST}; delete it by hand")
     foreign = [path.name for path in entries(directory) if not re.fullmatch(_FILE_OF_A_CACHE, path.name)]

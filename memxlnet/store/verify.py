@@ -9,7 +9,7 @@ from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
 from memxlnet.store.checksums import file_digest
 from memxlnet.store.files import file_identity
-from memxlnet.store.manifest import REBUILD, FileRecord, reading
+from memxlnet.store.manifest import REBUILD, FileRecord, manifest_bytes, reading
 from memxlnet.store.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.store.reencode import check_against
 from memxlnet.store.relations import check_relations
@@ -85,12 +85,12 @@ def read_manifest_bytes(cache: Cache) -> bytes:
     """The bytes of a cache's manifest, which must be those that its content gives.
 
     Raises:
-        CacheDamagedError: They are others, or missing.
+        CacheDamagedError: They are others.
+        CacheNotFoundError: They are gone.
         CacheOSError: They cannot be read.
     """
     path = cache.directory / MANIFEST
-    with reading(path):
-        raw = path.read_bytes()
+    raw = manifest_bytes(cache.directory)
     if raw != cache.manifest.encode():
         raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
     return raw

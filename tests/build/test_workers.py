@@ -33,7 +33,7 @@ from tests.build.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, long_examples
+from tests.support import ROOT, interruptible, long_examples
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -379,9 +379,11 @@ def expect_end(
     command: list[str], env: dict[str, str], number: signal.Signals, reached: Callable[[], bool], after: float = 0
 ) -> None:
     """Start a build, send it a signal some seconds after something is reached, and see all of it end in time."""
-    with subprocess.Popen(
-        command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
+    with interruptible():
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    with process:
         try:
             wait_until(reached, "the build is at work")
             workers = psutil.Process(process.pid).children(recursive=True)

@@ -112,7 +112,7 @@ class TestRealData:
 
     def test_lazy_equals_eager(self, squad: LazySquadLikeQADataset) -> None:
         eager = SquadLikeQADataset.open(squad.directory)
-        columns = list(squad.features.names)
+        columns = list(squad.tensors.names)
         lazy_columns, eager_columns = (dataset.gather(slice(None), columns) for dataset in (squad, eager))
         assert all(torch.equal(lazy_columns[name], eager_columns[name]) for name in columns)
         for row in range(0, len(squad), 97):

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, normalizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
@@ -229,3 +229,39 @@ def test_a_tokenizer_that_cannot_be_put_together_again_is_parsed_anew(
     expected = tokenizer.backend_tokenizer.to_str()
     monkeypatch.setattr(layout_module, "_with_shared_model", lambda original: Tokenizer(original.model))
     assert read_tokenizer(tokenizer).backend.to_str() == expected
+
+
+@pytest.mark.parametrize("count", [2, 60])
+def test_added_tokens_are_read_in_one_call_whatever_their_number(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make("xlnet")
+    tokenizer.add_tokens(
+        [
+            AddedToken(f"<new {n}>", special=n % 2 == 0, normalized=n % 3 == 0, lstrip=n % 5 == 0, single_word=n == 1)
+            for n in range(count)
+        ]
+    )
+    calls: list[str] = []
+
+    class Counting:
+        """A tokenizer that notes what adds tokens to it."""
+
+        def __init__(self, model: Any):
+            self.__dict__["made"] = Tokenizer(model)
+
+        def __getattr__(self, name: str) -> Any:
+            if name.startswith("add_"):
+                calls.append(name)
+            return getattr(self.made, name)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            setattr(self.made, name, value)
+
+        @staticmethod
+        def from_str(content: str) -> Any:
+            calls.append("from_str")
+            return Tokenizer.from_str(content)
+
+    expected = tokenizer.backend_tokenizer.to_str()
+    monkeypatch.setattr(layout_module, "Tokenizer", Counting)
+    assert read_tokenizer(tokenizer).backend.to_str() == expected
+    assert calls == ["add_tokens"]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
-from memxlnet.encode import words
+from memxlnet.encode import units, words
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.encode.tokens import TokenPool, from_encodings
@@ -120,7 +120,7 @@ def test_texts_that_may_differ_are_left_to_the_tokenizer(character: str) -> None
     class Recording:
         def __getattr__(self, name: str) -> Any:
             if name == "get_added_tokens_decoder":
-                return lambda: {9: AddedToken("<x>", normalized=False), 10: AddedToken("[MEM]", normalized=False)}
+                return lambda: {9: AddedToken("<t>", normalized=False), 10: AddedToken("[t]", normalized=False)}
             return getattr(backend, name)
 
         def encode_batch(self, texts: list[str], **options: Any) -> Any:
@@ -133,7 +133,7 @@ def test_texts_that_may_differ_are_left_to_the_tokenizer(character: str) -> None
 
 
 def test_words_are_forgotten_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(words, "MAX_WORDS", 10)
+    monkeypatch.setattr(units, "MAX_UNITS", 10)
     tokenizer = WordTokenizer(BACKENDS["xlnet"])
     for start in range(0, 100, 7):
         texts = [" ".join(f"w{number}" for number in range(start, start + 9))]

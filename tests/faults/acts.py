@@ -26,7 +26,7 @@ GAP_SECONDS = 0.05
 def digest_of(dataset: CacheDataset) -> str:
     """Every value that a training loop may read, in one digest."""
     state = hashlib.sha256()
-    for values in dataset.gather(range(len(dataset)), dataset.features.names).values():
+    for values in dataset.gather(range(len(dataset)), dataset.tensors.names).values():
         state.update(values.numpy().tobytes())
     for row in dataset:
         state.update(repr({name: value for name, value in row.items() if isinstance(value, str | int)}).encode())

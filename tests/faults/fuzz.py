@@ -334,7 +334,7 @@ def _read_rows(directory: Path, in_memory: bool) -> None:
 def _gather(directory: Path) -> None:
     dataset = CacheDataset(directory)
     dataset.gather(range(min(len(dataset), 1000)))
-    for name in dataset.features.names:
+    for name in dataset.tensors.names:
         dataset.column(name)
 
 

@@ -153,7 +153,7 @@ class TestTensors:
     def test_are_those_of_the_items(self, any_dataset: CacheDataset) -> None:
         indices: list[Any] = [0, 16, 17, len(any_dataset) - 1, -1, np.int64(4)]
         for index in indices:
-            item, found = any_dataset[index], any_dataset.tensors(index)
+            item, found = any_dataset[index], any_dataset.model_tensors(index)
             assert list(found) == list(MODEL_KEYS)
             for name, tensor in found.items():
                 assert (tensor.dtype, tensor.shape) == (item[name].dtype, item[name].shape)
@@ -162,17 +162,17 @@ class TestTensors:
     def test_are_views_unless_copies_are_asked_for(self, built: Built, lazy: CacheDataset) -> None:
         copying = CacheDataset(built.plain, copies=True)
         for name in MODEL_KEYS:
-            assert lazy.tensors(5)[name].data_ptr() == lazy[5][name].data_ptr()
-            assert copying.tensors(5)[name].dtype == torch.int64
-            copying.tensors(5)[name].fill_(-1)
-            assert torch.equal(copying.tensors(5)[name], lazy.tensors(5)[name].long())
+            assert lazy.model_tensors(5)[name].data_ptr() == lazy[5][name].data_ptr()
+            assert copying.model_tensors(5)[name].dtype == torch.int64
+            copying.model_tensors(5)[name].fill_(-1)
+            assert torch.equal(copying.model_tensors(5)[name], lazy.model_tensors(5)[name].long())
 
     @pytest.mark.parametrize("index", [1.0, "1", None, [0], slice(3)])
     def test_take_one_row(self, lazy: CacheDataset, index: Any) -> None:
         with pytest.raises(TypeError):
-            lazy.tensors(index)
+            lazy.model_tensors(index)
         with pytest.raises(RowIndexError, match=f"row {len(lazy)}: expected one from"):
-            lazy.tensors(len(lazy))
+            lazy.model_tensors(len(lazy))
 
 
 class TestZeroCopy:

@@ -147,13 +147,13 @@ class TestSkippedBatches:
         loader = create_dataloader(lazy, 4, lanes="refilled")
         steps = len(loader)
         gathered: list[torch.Tensor] = []
-        real = lazy.features.gather
+        real = lazy.tensors.gather
 
         def counted(rows: torch.Tensor, *others: Any) -> Any:
             gathered.append(rows)
             return real(rows, *others)
 
-        monkeypatch.setattr(lazy.features, "gather", counted)
+        monkeypatch.setattr(lazy.tensors, "gather", counted)
         (last,) = skip_first_batches(loader, steps - 1)
         assert 0 < sum(map(len, gathered)) <= 2 * 4
         assert last["rows"].shape == (4,)

@@ -1,5 +1,6 @@
 """Options of the loaders: what is refused, and where the place among other processes comes from."""
 
+import inspect
 import logging
 from typing import Any
 
@@ -49,6 +50,13 @@ TIME_MAJOR: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+def _options(make: Any) -> dict[str, Any]:
+    """The parameters of a loader that `create_dataloader` takes as options, and their defaults."""
+    fixed = {"dataset", "batch_size", "shuffle", "num_workers"}
+    parameters = inspect.signature(make).parameters.values()
+    return {one.name: one.default for one in parameters if one.name not in {"self", *fixed}}
+
+
 def _names(cases: list[tuple[dict[str, Any], str]]) -> list[str]:
     return [str(options)[:60] for options, _ in cases]
 
@@ -93,17 +101,15 @@ class TestRefused:
 
 
 class TestNames:
-    def test_the_options_are_the_keyword_only_parameters_of_both_loaders(self) -> None:
-        parameters = [function.__kwdefaults__ or {} for function in (TimeStepMajorDataLoader.__init__, regular_loader)]
+    def test_the_options_are_the_parameters_of_both_loaders(self) -> None:
+        parameters = [_options(TimeStepMajorDataLoader.__init__), _options(regular_loader)]
         assert LoaderOptions.__annotations__.keys() == parameters[0].keys() | parameters[1].keys()
         assert LoaderOptions.__total__ is False
         for name in parameters[0].keys() & parameters[1].keys():
             assert parameters[0][name] == parameters[1][name], name
 
     def test_each_loader_refuses_the_options_of_the_other(self, lazy: CacheDataset) -> None:
-        own, other = (
-            dict(function.__kwdefaults__ or {}) for function in (TimeStepMajorDataLoader.__init__, regular_loader)
-        )
+        own, other = _options(TimeStepMajorDataLoader.__init__), _options(regular_loader)
         for time_step_major, known, foreign in ((True, own, other), (False, other, own)):
             assert len(foreign.keys() - known.keys()) >= 5
             for name in foreign.keys() - known.keys():
@@ -120,7 +126,7 @@ class TestNames:
             create_dataloader(lazy, use_time_step_major=time_step_major, **options)
 
     def test_defaults_given_by_name_change_nothing(self, lazy: CacheDataset) -> None:
-        defaults: Any = TimeStepMajorDataLoader.__init__.__kwdefaults__
+        defaults: Any = _options(TimeStepMajorDataLoader.__init__)
         assert_same_steps(steps_of(time_major(lazy, **defaults)), steps_of(time_major(lazy)))
         regular: Any = regular_loader.__kwdefaults__
         named = create_dataloader(lazy, use_time_step_major=False, **regular)

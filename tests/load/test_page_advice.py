@@ -58,7 +58,7 @@ def test_a_cache_in_order_or_one_that_fits_needs_none(
 ) -> None:
     list(steps_of(time_major(lazy, 3)))
     assert asked == []
-    monkeypatch.setattr(page_advice, "available_memory", lambda: lazy.features.token_bytes)
+    monkeypatch.setattr(page_advice, "available_memory", lambda: lazy.tensors.token_bytes)
     list(steps_of(time_major(lazy, 3, shuffle=True)))
     assert asked == []
 
@@ -77,7 +77,7 @@ def test_eager_datasets_have_no_pages(built: Any, asked: Asked) -> None:
 
 def test_token_bytes_are_those_of_all_shards(any_dataset: CacheDataset) -> None:
     rows = any_dataset.gather(range(len(any_dataset)))
-    assert any_dataset.features.token_bytes == sum(rows[name].nbytes for name in TOKENS)
+    assert any_dataset.tensors.token_bytes == sum(rows[name].nbytes for name in TOKENS)
 
 
 def test_available_memory_is_bounded_by_the_control_group(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,4 +87,4 @@ def test_available_memory_is_bounded_by_the_control_group(monkeypatch: pytest.Mo
 
 
 def test_rows_at_the_end_of_a_file_are_within_it(lazy: CacheDataset) -> None:
-    lazy.features.advise_rows(mmap.MADV_WILLNEED, torch.tensor([0, len(lazy) - 1, len(lazy) - 1]))
+    lazy.tensors.advise_rows(mmap.MADV_WILLNEED, torch.tensor([0, len(lazy) - 1, len(lazy) - 1]))

@@ -196,14 +196,14 @@ def test_as_rows_counts_like_a_list(count: int, data: st.DataObject) -> None:
 def test_a_width_cuts_the_tokens_on_the_padding_side(any_dataset: CacheDataset, width: int | None) -> None:
     names = (*COLUMNS, "context_row_start")
     rows = torch.tensor([3, 0, 40, 40, 17, 16, len(any_dataset) - 1])
-    found, whole = any_dataset.features.gather(rows, names, width), any_dataset.features.gather(rows, names)
+    found, whole = any_dataset.tensors.gather(rows, names, width), any_dataset.tensors.gather(rows, names)
     assert list(found) == list(names)
     for name, tensor in found.items():
         wanted = whole[name] if tensor.dim() == 1 or width is None else whole[name][:, LENGTH - width :]
         assert torch.equal(tensor, wanted)
         assert tensor.is_contiguous()
         assert tensor.untyped_storage().nbytes() == tensor.nbytes
-    assert [len(one) for one in any_dataset.features.gather(rows[:0], names, width).values()] == [0] * len(names)
+    assert [len(one) for one in any_dataset.tensors.gather(rows[:0], names, width).values()] == [0] * len(names)
 
 
 POSITIONS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
@@ -285,9 +285,9 @@ def test_many_rows_are_gathered_like_few(
     names, rows = (*COLUMNS, *POSITIONS), torch.randint(0, len(any_dataset), (900,))
     assert len(rows) * LENGTH > MANY_VALUES
     assert len(rows) * 40 > MANY_VALUES
-    many = any_dataset.features.gather(rows, names, width)
+    many = any_dataset.tensors.gather(rows, names, width)
     monkeypatch.setattr("memxlnet.load.stored_rows.MANY_VALUES", 10**9)
-    few = any_dataset.features.gather(rows, names, width)
+    few = any_dataset.tensors.gather(rows, names, width)
     assert list(many) == list(few)
     for name, tensor in many.items():
         assert (tensor.dtype, tensor.shape) == (few[name].dtype, few[name].shape)
@@ -298,10 +298,10 @@ def test_many_rows_are_gathered_like_few(
 @pytest.mark.parametrize("count", [3, 900])
 def test_a_write_to_gathered_rows_reaches_no_map(any_dataset: CacheDataset, width: int | None, count: int) -> None:
     names, rows = (*COLUMNS, *POSITIONS), torch.arange(count) % len(any_dataset)
-    before = any_dataset.features.gather(rows, names, width)
-    for tensor in any_dataset.features.gather(rows, names, width).values():
+    before = any_dataset.tensors.gather(rows, names, width)
+    for tensor in any_dataset.tensors.gather(rows, names, width).values():
         tensor.fill_(-1)
-    after = any_dataset.features.gather(rows, names, width)
+    after = any_dataset.tensors.gather(rows, names, width)
     assert all(torch.equal(after[name], before[name]) for name in names)
 
 

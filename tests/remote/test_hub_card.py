@@ -202,6 +202,6 @@ class TestOthers:
     def test_a_folder_with_a_name_of_ones_own(self, hub: HubServer, folder: str, tmp_path: Path) -> None:
         repo = hub.repos[REPO]
         repo.commit({path.replace(folder, "mine"): kept for path, kept in repo.files.items()}, "renamed")
-        dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        dataset = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert dataset.directory.name == folder
         shutil.rmtree(dataset.directory)

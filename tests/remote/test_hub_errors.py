@@ -29,7 +29,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
 
 def refused(error: type[MemxlnetError], tmp_path: Path, token: str | None = None, **options: Any) -> MemxlnetError:
     with pytest.raises(error) as caught:
-        load_dataset_from_hub(REPO, "test", tmp_path / "theirs", token, **options)
+        load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=token, **options)
     assert type(caught.value) is error
     assert not (tmp_path / "theirs").exists()
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
@@ -109,7 +109,7 @@ class TestToken:
         hub.said = f"no right for {SECRET}, go away"
         # The HTTP library's own debug log shows what a server says.
         with caplog.at_level(logging.INFO), pytest.raises(TransferError) as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", SECRET)
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=SECRET)
         assert SECRET not in str(caught.value)
         assert SECRET not in caplog.text
         assert SECRET not in everything(caught.value)
@@ -126,7 +126,7 @@ class TestToken:
         hub.fail["GET /api"] = 418
         hub.said = f"no right for {SECRET}, go away"
         with pytest.raises(TransferError, match=r"no right for \*\*\*, go away") as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert SECRET not in everything(caught.value)
 
     def test_neither_logged_nor_stored(
@@ -135,7 +135,7 @@ class TestToken:
         with caplog.at_level(logging.DEBUG):
             sent = build(long_examples(2, words=30), tokenizer, tmp_path / "ours")
             address = upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", OWNER)
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=OWNER)
         assert OWNER not in caplog.text
         assert OWNER not in address
         assert not any(OWNER.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
@@ -146,7 +146,7 @@ class TestToken:
     )
     def test_what_no_header_may_hold(self, hub: HubServer, tmp_path: Path, token: Any) -> None:
         with pytest.raises(SettingsError, match="hub_token") as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", token)
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=token)
         assert SECRET not in str(caught.value)
         assert hub.requests == []
 
@@ -154,7 +154,7 @@ class TestToken:
         hub.repos[REPO].private = True
         monkeypatch.setenv("HF_TOKEN", READER)
         with pytest.raises(MemxlnetError, match="no cache at all"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
 
 class TestTranslation:

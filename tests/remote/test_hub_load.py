@@ -54,9 +54,9 @@ class TestChoice:
         options = {"dataset_name": names.get(named, ROWS), "cache_params": params}
         if named == "rows":  # the same examples as an iterable are another source
             with pytest.raises(CacheMismatchError, match=r"source\.kind"):
-                load_dataset_from_hub(REPO, "test", tmp_path / "theirs", **options)
+                load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", **options)
             return
-        dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs", **options)
+        dataset = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", **options)
         assert dataset.directory.name == sent.name
 
     @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ class TestChoice:
         self, hub: HubServer, sent: Path, tmp_path: Path, options: Any, message: str
     ) -> None:
         with pytest.raises(CacheMismatchError) as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", **options)
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", **options)
         assert message in str(caught.value)
         assert sent.name in str(caught.value)
         assert [path.split("/")[-1] for path in hub.fetched()] == ["manifest.json"]
@@ -80,45 +80,45 @@ class TestChoice:
     def test_another_tokenizer(self, sent: Path, tokenizer: Any, tmp_path: Path) -> None:
         configure_memory_tokens(tokenizer, 2)
         with pytest.raises(CacheMismatchError, match=r"tokenizer\.sha256"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", cache_params={"tokenizer": tokenizer})
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"tokenizer": tokenizer})
 
     def test_changed_content(self, sent: Path, source: Path, tmp_path: Path) -> None:
         write_json_lines(source, ROWS[:2])
         with pytest.raises(CacheMismatchError, match=r"source\.sha256"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", dataset_name=source)
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", dataset_name=source)
 
     def test_a_file_that_is_not_there_is_no_name(
         self, hub: HubServer, sent: Path, source: Path, tmp_path: Path
     ) -> None:
         for missing in (tmp_path / "typo" / source.name, "questions.json"):
             with pytest.raises(SourceNotFoundError):
-                load_dataset_from_hub(REPO, "test", tmp_path / "theirs", dataset_name=missing)
+                load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", dataset_name=missing)
         assert hub.requests == []
 
     def test_none_of_the_split(self, sent: Path, tmp_path: Path) -> None:
         with pytest.raises(CacheNotFoundError) as caught:
-            load_dataset_from_hub(REPO, "train", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
         assert f"expected a cache of split 'train', found {sent.name} (split 'test')" in str(caught.value)
 
     def test_several(self, sent: Path, source: Path, tokenizer: Any, tmp_path: Path) -> None:
         other = build(source, tokenizer, tmp_path / "ours", max_seq_length=48).directory
         upload_processed_dataset_to_hub(other, hub_dataset_id=REPO, hub_token=OWNER)
         with pytest.raises(AmbiguousCacheError, match="expected one cache that fits, found 2") as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert all(name in str(caught.value) for name in (sent.name, other.name, "max_seq_length=48"))
-        one = load_dataset_from_hub(REPO, "test", tmp_path / "theirs", cache_params={"max_seq_length": 48})
+        one = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"max_seq_length": 48})
         assert one.directory.name == other.name
         # Of these, the one that is closest.
         with pytest.raises(CacheMismatchError, match=f"found {other.name} .and 1 more .*doc_stride: expected 7"):
             load_dataset_from_hub(
-                REPO, "test", tmp_path / "theirs", cache_params={"max_seq_length": 48, "doc_stride": 7}
+                REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"max_seq_length": 48, "doc_stride": 7}
             )
 
     def test_the_same_cache_twice_is_one(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         repo = hub.repos[REPO]
         copies = {f"again/{path.split('/')[1]}": kept for path, kept in repo.files.items() if "/" in path}
         repo.commit({**repo.files, **copies}, "copy")
-        assert load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory.name == sent.name
+        assert load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory.name == sent.name
 
     @pytest.mark.parametrize(
         ("options", "error"),
@@ -147,14 +147,14 @@ class TestChoice:
 
     def test_an_unknown_setting(self, sent: Path, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match="found 'length'"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs", cache_params={"length": 5})
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"length": 5})
 
 
 class TestTransfers:
     def test_what_has_arrived_is_not_fetched_again(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.fail["GET .*/resolve/.*features"] = 500
         with pytest.raises(TransferError, match="500") as caught:
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert caught.value.__cause__ is not None
         assert not (tmp_path / "theirs" / sent.name).exists()
         arrived = {path for path in hub.fetched() if "features" not in path}
@@ -162,7 +162,7 @@ class TestTransfers:
         hub.requests.clear()
         # Another commit in between: the files are the same.
         hub.repos[REPO].change("other.txt", b"other")
-        dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        dataset = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         verify(dataset.directory)
         again = {path for path in hub.fetched() if not path.endswith("manifest.json")}
         assert [Path(path).name for path in again] == ["features-00000.arrow"]
@@ -175,34 +175,34 @@ class TestTransfers:
         no_waiting(monkeypatch)
         hub.cut["features"] = 10_000
         with pytest.raises(TransferError, match="RemoteProtocolError"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         hub.cut.clear()
-        verify(load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory)
+        verify(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory)
 
     def test_wrong_bytes_are_refused(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         path = f"{sent.name}/features-00000.arrow"
         right = hub.repos[REPO].files[path]
         hub.wrong[path] = right[:-9] + b"x" + right[-8:]
         with pytest.raises(TransferError, match=r"expected .* bytes with the checksum"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert not (tmp_path / "theirs" / sent.name).exists()
         hub.wrong.clear()
-        verify(load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory)
+        verify(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory)
 
     def test_wrong_bytes_that_waited_are_fetched_anew(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.fail["GET .*/resolve/.*features"] = 500
         with pytest.raises(TransferError):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         hub.fail.clear()
         waiting = next((tmp_path / "theirs").rglob("tokenizer.json"))
         waiting.write_bytes(waiting.read_bytes()[:-1] + b"x")
-        verify(load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory)
+        verify(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory)
 
     def test_parts_that_a_killed_process_left_are_removed(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.fail["GET .*/resolve/.*features"] = 500
         for _ in range(2):
             with pytest.raises(TransferError):
-                load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+                load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
             [downloads] = (tmp_path / "theirs").rglob("download")
             assert list(downloads.rglob("*.incomplete")) == []
             (downloads / sent.name / "features.0123abcd.incomplete").write_bytes(b"part")
@@ -210,7 +210,7 @@ class TestTransfers:
     def test_a_file_that_is_not_there(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.repos[REPO].change(f"{sent.name}/tokenizer.json", None)
         with pytest.raises(TransferError, match=r"expected 4 files of commit .*tokenizer\.json missing; try again"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_tree_that_fails_once_a_part_is_there(
         self, hub: HubServer, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -219,7 +219,7 @@ class TestTransfers:
         no_waiting(monkeypatch)
         hub.fail["GET .*/resolve/.*features"] = 500
         with pytest.raises(TransferError):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         hub.fail.clear()
         for tree in (tmp_path / "theirs").rglob("trees"):
             for file in tree.iterdir():
@@ -227,9 +227,9 @@ class TestTransfers:
         for _ in range(2):
             hub.fail["GET .*/tree/"] = 500
             with pytest.raises(TransferError):
-                load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+                load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         hub.fail.clear()
-        verify(load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory)
+        verify(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory)
 
     def test_no_room(self, hub: HubServer, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         usage = shutil.disk_usage(tmp_path)
@@ -237,7 +237,7 @@ class TestTransfers:
             shutil, "disk_usage", lambda path: usage._replace(free=1000) if ".arriving" in str(path) else usage
         )
         with pytest.raises(TransferError, match="expected room for"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_disk_that_becomes_full(self, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         download = HubRepository.download
@@ -250,23 +250,23 @@ class TestTransfers:
 
         monkeypatch.setattr(HubRepository, "download", fail)
         with pytest.raises(TransferError, match=rf"hub {REPO}: .*No space left on device; make room and try again"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_file_in_the_place_of_the_staging(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs").mkdir()
         (tmp_path / "theirs" / f".arriving-{sent.name}").write_text("a file")
         with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_directory_in_the_place_of_a_file(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs" / f".arriving-{sent.name}" / "tokenizer.json" / "x").mkdir(parents=True)
         with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_what_lies_in_its_place_stays(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs" / sent.name / "mine").mkdir(parents=True)
         with pytest.raises(CacheDirectoryError, match="found a directory without manifest"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert (tmp_path / "theirs" / sent.name / "mine").is_dir()
 
     def test_all_files_are_of_one_commit(
@@ -276,19 +276,19 @@ class TestTransfers:
         first = repo.branches["main"]
         repo.commit({".gitattributes": b""}, "emptied")
         with pytest.raises(CacheNotFoundError, match="no cache at all"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
-        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", revision=first))
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
+        assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", revision=first))
         assert all(f"/resolve/{first}/" in line for line in hub.requests if "/resolve/" in line)
 
     def test_a_damaged_local_one_is_told(self, sent: Path, tmp_path: Path) -> None:
-        directory = load_dataset_from_hub(REPO, "test", tmp_path / "theirs").directory
+        directory = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory
         (directory / "features-00000.arrow").unlink()
         with pytest.raises(CacheDamagedError):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("progress", [None, False, True])
     def test_progress(self, sent: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], progress: Any) -> None:
-        load_dataset_from_hub(REPO, "test", tmp_path / "theirs", progress=progress)
+        load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", progress=progress)
         assert ("100%" in capfd.readouterr().err) is (progress is True)
 
 
@@ -297,10 +297,10 @@ class TestStrangeRepositories:
         path = f"{sent.name}/manifest.json"
         hub.wrong[path] = hub.repos[REPO].files[path].replace(b"64", b"65")
         with pytest.raises(CacheDamagedError, match="checksum"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert list(Path(constants.HF_HUB_CACHE).rglob("manifest.json"))
         hub.wrong.clear()
-        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs"))
+        assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs"))
 
     def test_others_that_cannot_be_read_are_passed_over(
         self, hub: HubServer, sent: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -310,12 +310,12 @@ class TestStrangeRepositories:
         for folder, content in {"a": b"{", "b": b"", "c": newer, "z": b"\xff"}.items():
             hub.repos[REPO].change(f"{folder}/manifest.json", content)
         with caplog.at_level(logging.WARNING, "memxlnet"):
-            assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs"))
+            assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs"))
         told = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet")]
         assert len(told) == 4
         assert "hub owner/caches/c/manifest.json: expected schema_version 1, found 99" in told[2]
         with pytest.raises(CacheDamagedError, match="hub owner/caches/a"):  # it may be the one
-            load_dataset_from_hub(REPO, "train", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize(
         "folder", ["..", "../x", "a/../..", "/tmp/x", "a*", "[a-z]", ".hidden", "a b", "deep/er", "a..b"]
@@ -326,7 +326,7 @@ class TestStrangeRepositories:
         repo.commit(moved, "moved")
         before = sorted(tmp_path.iterdir())
         with pytest.raises(CacheNotFoundError, match="found no cache at all"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert not any("/resolve/" in line for line in hub.requests)
         assert sorted(path for path in tmp_path.iterdir() if path.name != "home") == [
             path for path in before if path.name != "home"
@@ -339,7 +339,7 @@ class TestStrangeRepositories:
         known = json.loads(raw)["fields"]["settings"] if settings else {"max_seq_length": 64}
         hub.repos[REPO].change(path, forged(raw, settings={**known, **settings}))
         with pytest.raises(CacheMismatchError, match="settings: expected those that this memxlnet knows"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("name", ["../../evil.json", ".hub", "/tmp/evil.json", "a/b"])
     def test_files_with_strange_names(self, hub: HubServer, sent: Path, tmp_path: Path, name: str) -> None:
@@ -347,7 +347,7 @@ class TestStrangeRepositories:
         raw = hub.repos[REPO].files[path]
         hub.repos[REPO].change(path, forged(raw.replace(b'"tokenizer.json"', json.dumps(name).encode())))
         with pytest.raises(CacheDamagedError, match="expected a plain file name"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_file_that_is_named_twice(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         path = f"{sent.name}/manifest.json"
@@ -355,11 +355,11 @@ class TestStrangeRepositories:
         content["files"].append(content["files"][0])
         hub.repos[REPO].change(path, forged(json.dumps(content).encode()))
         with pytest.raises(CacheDamagedError, match=r"expected each name once.*; send the cache anew"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=short)
     def test_without_caches(self, hub: HubServer, tmp_path: Path, files: dict[str, bytes]) -> None:
         hub.repos[REPO] = Repo()
         hub.repos[REPO].commit(files, "theirs")
         with pytest.raises(CacheNotFoundError, match="found no cache at all; send one"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")

@@ -53,7 +53,7 @@ def test_what_comes_back_is_what_was_sent(hub: HubServer, ours: Path, tmp_path: 
     address = send(ours)
     repo = hub.repos[REPO]
     assert address == f"{hub.url}/datasets/{REPO}/tree/{repo.branches['main']}/{ours.name}"
-    dataset = load_dataset_from_hub(REPO, "test", tmp_path / "theirs", use_lazy_loading=lazy)
+    dataset = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", use_lazy_loading=lazy)
     assert type(dataset) is kind
     assert dataset.directory == tmp_path / "theirs" / ours.name
     assert contents(dataset.directory) == contents(ours)
@@ -66,13 +66,13 @@ def test_what_comes_back_is_what_was_sent(hub: HubServer, ours: Path, tmp_path: 
 
 def test_the_second_time_nothing_is_fetched(hub: HubServer, ours: Path, tmp_path: Path) -> None:
     send(ours)
-    first = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    first = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
     assert len(hub.fetched()) == 1 + len(list(first.manifest.all_files()))
     hub.requests.clear()
-    again = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    again = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
     assert again.directory == first.directory
     assert hub.fetched() == []
-    load_dataset_from_hub(REPO, "test", ours.parent)
+    load_dataset_from_hub(REPO, "test", cache_dir=ours.parent)
     assert hub.fetched() == []
 
 
@@ -81,7 +81,7 @@ def test_several_that_ask_at_once_fetch_it_once(hub: HubServer, ours: Path, tmp_
     found: list[int] = []
 
     def ask() -> None:
-        found.append(len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs")))
+        found.append(len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")))
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
@@ -112,7 +112,7 @@ def test_no_commit_shows_a_part(
         files = hub.repos[REPO].files
         kept = {path.split("/")[1]: kept for path, kept in files.items() if "/" in path}
         assert kept == contents(directory)
-    got = load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+    got = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
     assert contents(got.directory) == contents(ours)
 
 
@@ -129,11 +129,11 @@ def test_an_upload_that_ended_early_is_no_cache_and_goes_on(
     assert f"{ours.name}/features-00000.arrow" in repo.files
     assert f"{ours.name}/manifest.json" not in repo.files
     with pytest.raises(CacheNotFoundError, match="expected a cache of split 'test', found no cache at all"):
-        load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
     before = len(repo.commits)
     send(ours)
     assert len(repo.commits) == before + 1  # the files were there
-    assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs"))
+    assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs"))
 
 
 def test_another_upload_in_between_is_kept(hub: HubServer, ours: Path) -> None:
@@ -183,7 +183,14 @@ def test_a_second_split_keeps_the_first_and_what_people_wrote(
     card = repo.files["README.md"].decode()
     written = card.replace("---\n\n#", "license: mit\n---\n\nMy words above.\n\n#", 1) + "\nMy words below.\n"
     repo.change("README.md", written.encode())
-    upload_processed_dataset_to_hub(ours.parent, ROWS, "validation", REPO, OWNER, cache_params={"max_n_segs": 2})
+    upload_processed_dataset_to_hub(
+        ours.parent,
+        dataset_name=ROWS,
+        split="validation",
+        hub_dataset_id=REPO,
+        hub_token=OWNER,
+        cache_params={"max_n_segs": 2},
+    )
     card = hub.repos[REPO].files["README.md"].decode()
     assert card.index("My words above.") < card.index(f"## {ours.name}") < card.index("## in-memory--validation--")
     assert card.endswith("\nMy words below.\n")
@@ -194,13 +201,15 @@ def test_a_second_split_keeps_the_first_and_what_people_wrote(
     send(ours)
     assert hub.repos[REPO].files["README.md"].decode() == again
     for split in ("test", "validation"):
-        assert load_dataset_from_hub(REPO, split, tmp_path / "theirs").manifest.split == split
+        assert load_dataset_from_hub(REPO, split, cache_dir=tmp_path / "theirs").manifest.split == split
 
 
 def test_the_cache_is_chosen_by_its_settings(hub: HubServer, ours: Path, tokenizer: Any, tmp_path: Path) -> None:
     build(ROWS, tokenizer, tmp_path / "ours", max_seq_length=48)
     params = {"max_seq_length": 64, "tokenizer": tokenizer}
-    upload_processed_dataset_to_hub(ours.parent, ROWS, "test", REPO, OWNER, cache_params=params)
+    upload_processed_dataset_to_hub(
+        ours.parent, dataset_name=ROWS, split="test", hub_dataset_id=REPO, hub_token=OWNER, cache_params=params
+    )
     assert [path for path in hub.repos[REPO].files if path.endswith("manifest.json")] == [f"{ours.name}/manifest.json"]
     with pytest.raises(CacheMismatchError, match="max_seq_length: expected 50, found 64"):
         upload_processed_dataset_to_hub(ours, hub_dataset_id=REPO, hub_token=OWNER, cache_params={"max_seq_length": 50})
@@ -215,9 +224,9 @@ def test_a_branch(hub: HubServer, ours: Path, tmp_path: Path) -> None:
     assert repo.branches["other"] in address
     assert repo.messages[-2:] == ["my words: files", "my words"]
     with pytest.raises(CacheNotFoundError):
-        load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+        load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
     for revision in ("other", repo.branches["other"]):
-        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", revision=revision))
+        assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", revision=revision))
 
 
 def test_a_damaged_cache_is_not_sent(hub: HubServer, ours: Path) -> None:
@@ -281,9 +290,9 @@ class TestPrivate:
         send(ours)  # stays private
         assert hub.repos[REPO].private
         with pytest.raises(TransferPermissionError, match="found none that these credentials may see"):
-            load_dataset_from_hub(REPO, "test", tmp_path / "theirs")
+            load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert not (tmp_path / "theirs").exists()
-        assert len(load_dataset_from_hub(REPO, "test", tmp_path / "theirs", READER))
+        assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=READER))
 
     def test_a_public_one_is_refused(self, hub: HubServer, ours: Path) -> None:
         api(hub).create_repo(REPO, repo_type="dataset")

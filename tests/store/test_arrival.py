@@ -361,7 +361,7 @@ def test_a_file_that_cannot_be_read_is_told(near: Path, far: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("error", "kind", "text"),
     [
-        (OSError(errno.ENOSPC, "No space left"), TransferError, "No space left .*: make room and fetch it again"),
+        (OSError(errno.ENOSPC, "No space left"), TransferError, "No space left.*: make room and fetch it again"),
         (IsADirectoryError(errno.EISDIR, "Is a directory"), TransferError, "remove what is in the way and fetch"),
         (FileNotFoundError(errno.ENOENT, "No such file"), TransferError, "check the disk and fetch it again"),
         (OSError(errno.EROFS, "Read-only"), CacheDirectoryError, "restore access, or choose another cache_dir"),

@@ -211,9 +211,10 @@ def test_opening_maps_each_shard_once_whatever_its_rows(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(MappedFile, "__init__", count)
     for documents in (10, 400):
-        mapped.clear()
         content = make_content(1, 2, ["a"], [(0, 5)] * documents)
-        Cache(publish(content, tmp_path / str(documents), [100]).directory)
+        directory = publish(content, tmp_path / str(documents), [100]).directory
+        mapped.clear()
+        Cache(directory)
         assert mapped == ["features-00000.arrow", "documents-00000.arrow", "contexts-00000.arrow"]
 
 

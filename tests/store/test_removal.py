@@ -28,6 +28,7 @@ from memxlnet.store.old_caches import find_old_caches, remove_old_caches
 from memxlnet.store.removal import Leftover, find_leftovers, remove_cache, remove_leftovers
 from memxlnet.store.writer import CacheWriter
 from tests.store.content import LAYOUT, chunks, files_of, make_content, read_tables, settings, tables_of
+from tests.support import interruptible
 
 ROOT = Path(__file__).parent.parent.parent
 CONTENT = make_content(1, 4, ["a", "b"], [(0, 3), (1, 2), (0, 1), None])
@@ -85,7 +86,8 @@ with FileLock(sys.argv[1]):
 
 
 def interrupt(_: Path) -> None:
-    signal.raise_signal(signal.SIGINT)
+    with interruptible():
+        signal.raise_signal(signal.SIGINT)
 
 
 # --- leftovers
@@ -119,7 +121,7 @@ def test_a_published_cache_leaves_its_lock_file_alone(tmp_path: Path) -> None:
 def test_all_names_of_retired_directories_are_known(tmp_path: Path, name: str) -> None:
     publish(tmp_path).rename(tmp_path / f".retired-{name}")
     (tmp_path / f".build-{NAME}.lock").unlink(missing_ok=True)
-    with CacheWriter(tmp_path).lock(settings(4)):
+    with builder_lock.builder_lock(lock_path(tmp_path, NAME), lambda: None):
         assert found(tmp_path)[-1] == (f".retired-{name}", "retired", True)
     (tmp_path / f".build-{NAME}.lock").unlink(missing_ok=True)
     assert found(tmp_path) == [(f".retired-{name}", "retired", False)]
