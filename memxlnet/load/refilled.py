@@ -110,8 +110,8 @@ class RefilledPlan:
             read = last < steps - 1
             np.maximum.at(longest, (rank + last)[read], self._last_tokens(places[read]).astype(np.int32))
         total = 0
-        for rank in range(0, len(full), steps):
-            part = slice(rank, rank + steps - 1)
+        for begin in range(0, len(full), steps):
+            part = slice(begin, begin + steps - 1)
             width = widths.width(longest[part].astype(np.int64))
             total += int(np.where(np.cumsum(full[part]) > 0, widths.max_seq_length, width).sum())
         return total

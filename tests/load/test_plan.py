@@ -36,6 +36,8 @@ class Lane(NamedTuple):
 
 Step = list[Lane]
 
+PADDING = Lane(-1, -1, -1, False, False)
+
 
 class Case(NamedTuple):
     """Documents and settings of a plan; every second segment of a third of the documents holds the answer."""

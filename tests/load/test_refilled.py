@@ -15,9 +15,9 @@ from memxlnet.load.plan import EpochSize, Ranks
 from memxlnet.load.refilled import RefilledPlan
 from tests.load.test_document_windows import Corpus
 from tests.load.test_plan import (
+    PADDING,
     WIDTHS,
     Case,
-    Lane,
     Step,
     as_steps,
     blocks_of,
@@ -26,8 +26,6 @@ from tests.load.test_plan import (
     check_sizes,
     read_epoch,
 )
-
-PADDING = Lane(-1, -1, -1, False, False)
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
