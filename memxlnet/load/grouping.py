@@ -27,14 +27,15 @@ from memxlnet.load.order import (
 
 _AT_ONCE = 1 << 16
 
-_TOKEN_NOISE = 128
-"""Shuffled, a last row counts as up to a 128th of a row longer than it is: epochs differ, and the cost stays small."""
+_TOKEN_NOISE, _MOST_NOISE = 128, 64
+"""Shuffled, a document counts as up to a 128th longer than it is, in tokens of its last row and by half a row at most:
+epochs differ, and the cost stays small."""
 
 _SEGMENT_NOISE = 16
-"""Shuffled, a document counts as up to a 16th longer than it is: documents of 16 segments and more mix."""
+"""So it does by up to a 16th in segments: documents of 16 segments and more mix."""
 
-_MOST_UNITS = 127 * 512
-"""Parts of a row at most in which lengths are counted: with the noise they are 16 bits, which NumPy sorts by radix."""
+_MOST_UNITS = 341 * _TOKEN_NOISE
+"""Parts of a row at most in which lengths are counted: with the noise they have 16 bits, which NumPy sorts by radix."""
 
 
 class Lengths(NamedTuple):
@@ -129,11 +130,15 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
     # Lengths of rows are counted in parts of a token, or of many tokens where rows are very long.
     units = min(_TOKEN_NOISE * row_tokens, _MOST_UNITS)
     noise = max(units // _TOKEN_NOISE, 1)
+    keys = units + noise * _MOST_NOISE
     known = np.unique(segments)
 
     def of_last_row(documents: Order) -> Ints:
-        length = last_tokens[documents].astype(np.int64) * units // row_tokens
-        return length + _drawn_below(noise, documents, seed, epoch, LENGTH_NOISE) if shuffle else units - length
+        length: Ints = last_tokens[documents].astype(np.int64) * units // row_tokens
+        if not shuffle:
+            return units - length
+        bounds = noise * np.minimum(segments[documents], _MOST_NOISE)
+        return length + _drawn_below(bounds, documents, seed, epoch, LENGTH_NOISE)
 
     def of_segments(documents: Order) -> Ints:
         counts = segments[documents].astype(np.int64)
@@ -144,12 +149,12 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
 
     count = len(segments)
     order: Order = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-    order = _sorted_by(of_last_row, units + noise, shuffled(count, seed, epoch) if shuffle else order)
+    order = _sorted_by(of_last_row, keys, shuffled(count, seed, epoch) if shuffle else order)
     return _sorted_by(of_segments, len(known), order) if len(known) > 1 else order
 
 
-def _drawn_below(bounds: Ints | int, documents: Order, seed: int, epoch: int, purpose: int) -> Ints:
-    return below(drawn(documents, seed, epoch, purpose), np.asarray(bounds))
+def _drawn_below(bounds: NDArray[np.integer], documents: Order, seed: int, epoch: int, purpose: int) -> Ints:
+    return below(drawn(documents, seed, epoch, purpose), bounds)
 
 
 def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Order:

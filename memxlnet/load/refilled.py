@@ -66,41 +66,65 @@ class RefilledPlan:
         even = int(self._stretches[0])
         segments = int(self._ends[even] + self._read.sum())
         rows = self.num_steps * self._lanes
-        real, tokens = self._tokens(widths)
-        tokens = tokens if widths.cuts else rows * widths.max_seq_length
-        real += segments * self._windows.row_tokens
+        if widths.cuts:
+            tokens = self._batch_size * (self._width_of_groups(widths) + self._width_of_stretches(widths))
+        else:
+            tokens = rows * widths.max_seq_length
+        real = segments * self._windows.row_tokens - self._missing()
         return EpochSize(even + int(begun.sum()), segments, rows - segments, self.num_steps, tokens, real)
 
-    def _tokens(self, widths: RowWidths) -> tuple[int, int]:
-        """What is missing from full rows in those that are read, and the tokens of all steps of all ranks."""
-        missing = tokens = 0
-        groups, full = len(self._even_starts) - 1, widths.max_seq_length
+    def _missing(self) -> int:
+        """Tokens that the last rows which are read have less than full ones."""
+        missing = 0
+        for begin in range(0, len(self._ends) - 1, _DOCUMENTS_AT_ONCE):
+            places = np.arange(begin, min(begin + _DOCUMENTS_AT_ONCE, len(self._ends) - 1))
+            in_stretch = places >= self._stretches[0]
+            _, _, last = self._in_lane(np.maximum(places, self._stretches[0]))
+            read = places[~in_stretch | (last < self._stretch_steps)]
+            missing += int((self._windows.row_tokens - self._last_tokens(read)).sum())
+        return missing
+
+    def _width_of_groups(self, widths: RowWidths) -> int:
+        """The widths of all steps of even groups, summed over the ranks."""
+        total, groups = 0, len(self._even_starts) - 1
         at_once = max(_DOCUMENTS_AT_ONCE // self._lanes, 1)
         for begin in range(0, groups, at_once):
             end = min(begin + at_once, groups)
             last_tokens = self._last_tokens(np.arange(begin * self._lanes, end * self._lanes))
-            missing += int((last_tokens - self._windows.row_tokens).sum())
             longest = last_tokens.reshape(end - begin, self._ranks.world_size, self._batch_size).max(axis=2)
             counts = np.diff(self._even_starts[begin : end + 1])[:, None]
-            tokens += self._batch_size * int(((counts - 1) * full + widths.width(longest)).sum())
-        # For each rank and step of the stretches: lanes with a full row, counted where that begins and ends to be so;
-        # and the longest of the last rows.
+            total += int(((counts - 1) * widths.max_seq_length + widths.width(longest)).sum())
+        return total
+
+    def _width_of_stretches(self, widths: RowWidths) -> int:
+        """The same of the stretches: 8 bytes a step and rank."""
+        # For each step and rank, by how much the number of full rows changes, and the longest last row.
         steps = self._stretch_steps + 1
-        full_lanes, longest = (np.zeros(self._ranks.world_size * steps, np.int64) for _ in range(2))
+        full, longest = (np.zeros(self._ranks.world_size * steps, np.int32) for _ in range(2))
         for begin in range(int(self._stretches[0]), len(self._ends) - 1, _DOCUMENTS_AT_ONCE):
             places = np.arange(begin, min(begin + _DOCUMENTS_AT_ONCE, len(self._ends) - 1))
-            lane = np.searchsorted(self._stretches, places, side="right") - 1
-            before = self._ends[self._stretches[lane]]
-            start, last = self._ends[places] - before, self._ends[places + 1] - before - 1
-            row = lane // self._batch_size * steps
-            np.add.at(full_lanes, row + np.minimum(start, steps - 1), 1)
-            np.add.at(full_lanes, row + np.minimum(last, steps - 1), -1)
-            last_tokens = self._last_tokens(places)
-            read = last < self._stretch_steps
-            np.maximum.at(longest, (row + last)[read], last_tokens[read])
-            missing += int((last_tokens - self._windows.row_tokens)[read].sum())
-        width = np.where(np.cumsum(full_lanes) > 0, full, widths.width(longest)).reshape(-1, steps)[:, :-1]
-        return missing, tokens + self._batch_size * int(width.sum())
+            lane, first, last = self._in_lane(places)
+            rank = lane // self._batch_size * steps
+            np.add.at(full, rank + np.minimum(first, steps - 1), 1)
+            np.add.at(full, rank + np.minimum(last, steps - 1), -1)
+            read = last < steps - 1
+            np.maximum.at(longest, (rank + last)[read], self._last_tokens(places[read]).astype(np.int32))
+        total = 0
+        for begin in range(0, len(full), steps):
+            part = slice(begin, begin + steps - 1)
+            width = widths.width(longest[part].astype(np.int64))
+            total += int(np.where(np.cumsum(full[part]) > 0, widths.max_seq_length, width).sum())
+        return total
+
+    def _in_lane(self, places: Ints) -> tuple[Ints, Ints, Ints]:
+        """The lanes of documents of stretches, and the first and last step there, counted from the begin of stretches.
+
+        Args:
+            places: Places in the order.
+        """
+        lane: Ints = np.searchsorted(self._stretches, places, side="right") - 1
+        before = self._ends[self._stretches[np.minimum(lane, self._lanes - 1)]]
+        return lane, self._ends[places] - before, self._ends[np.minimum(places + 1, len(self._ends) - 1)] - before - 1
 
     def _last_tokens(self, places: Ints) -> Ints:
         """int64, the real tokens of the last rows of the documents at some places of the order."""

@@ -23,6 +23,10 @@ GOLDEN = {
 }
 
 
+ROW_TOKENS = 16
+"""Tokens in a row of these documents."""
+
+
 class Corpus:
     """Documents, the segments of each that hold the answer, and what was asked about them."""
 
@@ -32,6 +36,7 @@ class Corpus:
         self.lengths = list(lengths)
         self.holders = [list(segments) for segments in holders or [()] * len(lengths)]
         self.documents = Documents(np.array(first, np.int64), np.array(lengths, np.int32))
+        self.last_tokens = [1 + (number * 7 + 4) % ROW_TOKENS for number in range(len(lengths))]
         self.asked: list[int] = []
         pairs = zip(first, self.holders, strict=True)
         self._flagged = {begin + segment for begin, segments in pairs for segment in segments}
@@ -45,8 +50,13 @@ class Corpus:
         begins = self.documents.first_segment.tolist()
         return {begins[document] + segment for document in chosen for segment in range(self.lengths[document])}
 
+    def tokens(self, document: int, segment: int) -> int:
+        """Real tokens of a segment: only the last one of a document is not full."""
+        return self.last_tokens[document] if segment == self.lengths[document] - 1 else ROW_TOKENS
+
     def windows(self, most: int | None, window: str, seed: int = 0, epoch: int = 0) -> DocumentWindows:
-        return DocumentWindows(self.documents, most, window, seed, epoch, self.flags)
+        last_tokens = np.array(self.last_tokens, np.int32)
+        return DocumentWindows(self.documents, most, window, seed, epoch, self.flags, lambda: last_tokens, ROW_TOKENS)
 
     def starts(
         self, most: int | None, window: str, seed: int = 0, epoch: int = 0, chosen: Sequence[int] | None = None
@@ -86,6 +96,17 @@ def test_windows_are_among_those_allowed(corpus: Corpus, most: int | None, windo
     assert windows.counts.tolist() == [length if most is None else min(length, most) for length in corpus.lengths]
     for document, start in enumerate(corpus.starts(most, window, seed, epoch)):
         assert start in corpus.allowed(document, most, window)
+
+
+@given(corpora(), MOST, KINDS, SEEDS, EPOCHS)
+def test_the_last_segment_that_is_read_decides_its_tokens(
+    corpus: Corpus, most: int | None, window: str, seed: int, epoch: int
+) -> None:
+    windows = corpus.windows(most, window, seed, epoch)
+    starts = corpus.starts(most, window, seed, epoch)
+    ends = [start + count - 1 for start, count in zip(starts, windows.counts.tolist(), strict=True)]
+    assert windows.last_tokens.dtype == np.int32
+    assert windows.last_tokens.tolist() == [corpus.tokens(document, end) for document, end in enumerate(ends)]
 
 
 @given(corpora(), MOST, KINDS, SEEDS, EPOCHS, st.data())
@@ -145,7 +166,9 @@ def test_windows_stay_what_they_were(window: str) -> None:
 
 def test_windows_of_the_largest_documents_do_not_overflow() -> None:
     documents = Documents(np.zeros(100, np.int64), np.full(100, 2**31 - 1, np.int32))
-    starts = DocumentWindows(documents, 1, "random", 0, 0, Corpus([]).flags).starts(np.arange(100))
+    last_tokens = np.ones(100, np.int32)
+    windows = DocumentWindows(documents, 1, "random", 0, 0, Corpus([]).flags, lambda: last_tokens, ROW_TOKENS)
+    starts = windows.starts(np.arange(100))
     assert starts.min() >= 0
     assert starts.max() < 2**31 - 1
     assert starts.max() > 2**30

@@ -27,7 +27,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.order import shuffled
 from memxlnet.load.recurrent import loss_or_zero
-from memxlnet.load.regular import ShuffledRows
+from memxlnet.load.samplers import ShuffledRows
 from tests.load.helpers import assert_same_tensors
 
 SEED = 5

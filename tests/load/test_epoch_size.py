@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.plan import EpochSize
+from memxlnet.load.widths import RowWidths
 from tests.load.helpers import (
+    LENGTH,
     Built,
     Gathers,
     Reading,
@@ -35,17 +37,21 @@ def options_of_epochs(draw: st.DrawFn) -> dict[str, Any]:
         "shuffle": draw(st.booleans()),
         "seed": draw(st.integers(0, 9)),
         "drop_last": drop_last,
-        "group_by_length": lanes == "aligned" and draw(st.booleans()),
+        "align": draw(st.sampled_from(["start", "end"])) if lanes == "aligned" else "start",
+        "group_by_length": draw(st.booleans()),
         "max_segments": most,
         "window": window,
         "evaluation": not drop_last and window != "answer" and draw(st.booleans()),
     }
 
 
-def counted(dataset: CacheDataset, batch_size: int, world_size: int, epoch: int, options: Any) -> EpochSize:
-    """The size of an epoch, counted from what all ranks are given."""
+def counted(
+    dataset: CacheDataset, batch_size: int, world_size: int, epoch: int, options: Any, widths: RowWidths | None = None
+) -> EpochSize:
+    """The size of an epoch, counted from what all ranks are given; rows as they are stored, or as wide as is said."""
+    widths = widths or widths_of(dataset)
     sizes, found = set(), []
-    documents = segments = rows = 0
+    documents = segments = rows = tokens = real = 0
     for rank in range(world_size):
         loader = time_major(dataset, batch_size, rank=rank, world_size=world_size, **options)
         loader.set_epoch(epoch)
@@ -55,13 +61,21 @@ def counted(dataset: CacheDataset, batch_size: int, world_size: int, epoch: int,
         documents += sum(int(step["reset"].sum()) for step in steps)
         segments += sum(step["num_active"] for step in steps)
         rows += sum(len(step["rows"]) for step in steps)
+        for step in steps:
+            lengths = step["attention_mask"].sum(dim=1)[step["document_mask"]].tolist()
+            tokens += len(step["rows"]) * widths.width(max(lengths, default=0))
+            real += sum(lengths)
     names = [one.example_id for one in found]
     assert len(names) == len(set(names)) == documents
     if not options["drop_last"]:
         assert set(names) == set(dataset.get_all_documents())
         assert all(one.whole for one in found)
     assert len(sizes) == 1
-    return EpochSize(documents, segments, rows - segments, sizes.pop())
+    return EpochSize(documents, segments, rows - segments, sizes.pop(), tokens, real)
+
+
+def widths_of(dataset: CacheDataset, *padding: Any) -> RowWidths:
+    return RowWidths(dataset.manifest.layout, dataset.manifest.max_seq_length, *padding)
 
 
 class TestSize:
@@ -85,15 +99,34 @@ class TestSize:
             share = found.padding / (found.padding + found.segments) if found.steps else 0
             assert loader.epoch_size().padding_share == share
 
+    @settings(max_examples=25)
+    @given(
+        kind=st.sampled_from(["plain", "sharded", "memory"]),
+        batch_size=st.integers(1, 9),
+        world_size=st.integers(1, 4),
+        multiple=st.none() | st.integers(1, LENGTH),
+        options=options_of_epochs(),
+    )
+    def test_tokens_are_those_of_steps_as_wide_as_their_longest_row(
+        self, built: Built, kind: str, batch_size: int, world_size: int, multiple: int | None, options: dict[str, Any]
+    ) -> None:
+        dataset = CacheDataset(getattr(built, kind))
+        widths = widths_of(dataset, "longest", multiple)
+        found = counted(dataset, batch_size, world_size, 1, options, widths)
+        for rank in range(world_size):
+            loader = time_major(dataset, batch_size, rank=rank, world_size=world_size, **options)
+            assert loader._plan(1).size(widths) == found
+
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-    def test_is_read_from_the_index_alone(
+    def test_is_read_from_number_columns_alone(
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, lanes: str
     ) -> None:
         gathers = Gathers(monkeypatch)
         loader = time_major(lazy, 4, shuffle=True, lanes=lanes, max_segments=5, window="answer")
-        assert loader.epoch_size(0).segments == sum(min(5, int(count)) for count in lazy.documents.num_segments)
         assert len(loader) > 0
-        assert gathers.tokens == gathers.small == []
+        assert gathers.small == []
+        assert loader.epoch_size(0).segments == sum(min(5, int(count)) for count in lazy.documents.num_segments)
+        assert gathers.tokens == []
 
     def test_asking_for_another_epoch_changes_nothing(self, lazy: CacheDataset) -> None:
         expected = steps_of(time_major(lazy, 4, shuffle=True, lanes="refilled"))
@@ -249,4 +282,18 @@ class TestGroupsByLength:
     def test_go_by_the_windows_that_are_read(self, lazy: CacheDataset) -> None:
         loader = time_major(lazy, 4, group_by_length=True, max_segments=1)
         assert loader.epoch_size().padding == 0
-        assert [name for group in loader for name in group.example_ids] == list(lazy.get_all_documents())
+        lengths = [int(lazy[lazy.document_map[name][0]]["attention_mask"].sum()) for name in lazy.get_all_documents()]
+        names = [
+            name for _, name in sorted(zip(lengths, lazy.get_all_documents(), strict=True), key=lambda one: -one[0])
+        ]
+        assert [name for group in loader for name in group.example_ids] == names
+
+    @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+    def test_waste_fewer_tokens_whichever_the_lanes(self, lazy: CacheDataset, lanes: str) -> None:
+        widths = widths_of(lazy, "longest")
+
+        def shares(**options: Any) -> list[float]:
+            loader = time_major(lazy, 3, shuffle=True, lanes=lanes, **options)
+            return [loader._plan(epoch).size(widths).useful_share for epoch in range(20)]
+
+        assert sum(shares(group_by_length=True)) > sum(shares()) + 0.5

@@ -27,16 +27,17 @@ BOTH: list[tuple[dict[str, Any], str]] = [
     *(({"ended_label": value}, "ended_label") for value in (-100, "drop", None)),
     *(({"metadata": value}, "metadata") for value in (None, 1, "context", ["labels"], ["context", 3], [["context"]])),
     *(({"pin_memory": value}, "pin_memory") for value in (1, None, "cuda")),
+    *(({"group_by_length": value}, "group_by_length") for value in (1, None, "yes")),
 ]
 TIME_MAJOR: list[tuple[dict[str, Any], str]] = [
     *(({"lanes": value}, "lanes") for value in ("packed", None, True, ["aligned"])),
-    *(({"group_by_length": value}, "group_by_length") for value in (1, None, "yes")),
+    *(({"align": value}, "align") for value in ("left", None, True, "End")),
     *(({"max_segments": value}, "max_segments") for value in (0, -2, True, 2.0, "4", b"4", {3}, [], [2, 0], [[2]])),
     ({"max_segments": [1] * (MAX_SCHEDULE + 1)}, "max_segments"),
     *(({"window": value, "max_segments": 2}, "window") for value in ("last", None, 0)),
     *(({"evaluation": value}, "evaluation") for value in (1, None, "yes")),
     # Combinations.
-    ({"group_by_length": True, "lanes": "refilled"}, "group_by_length"),
+    ({"align": "end", "lanes": "refilled"}, "align"),
     ({"window": "random"}, "window"),
     ({"window": "answer"}, "window"),
     ({"window": "answer", "max_segments": 3, "evaluation": True}, "window"),
@@ -91,13 +92,15 @@ class TestRefused:
     @pytest.mark.parametrize("epoch", [-1, 1.5, "1", None, True])
     def test_an_epoch_is_a_count(self, lazy: CacheDataset, epoch: Any) -> None:
         rows: Any = create_dataloader(lazy, shuffle=True, use_time_step_major=False)
-        for target in (time_major(lazy), rows.sampler):
+        grouped: Any = create_dataloader(lazy, use_time_step_major=False, group_by_length=True)
+        for target in (time_major(lazy), rows.sampler, grouped.batch_sampler):
             with pytest.raises(MemxlnetError, match=r"^epoch: expected an integer of at least 0"):
                 target.set_epoch(epoch)
             assert target.epoch == 0
         if epoch is not None:
-            with pytest.raises(SettingsError, match=r"^epoch: expected an integer of at least 0"):
-                time_major(lazy).epoch_size(epoch)
+            for loader in (time_major(lazy), rows, grouped):
+                with pytest.raises(SettingsError, match=r"^epoch: expected an integer of at least 0"):
+                    loader.epoch_size(epoch)
 
 
 class TestNames:
@@ -148,6 +151,7 @@ class TestNames:
             "seed": 5,
             "drop_last": True,
             "lanes": "aligned",
+            "align": "end",
             "group_by_length": True,
             "max_segments": [2, 4],
             "window": "answer",

@@ -6,17 +6,18 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from memxlnet.load.order import (
     ANSWER_SEGMENT,
     GROUP_ORDER,
     LENGTH_NOISE,
     ORDER,
+    REST,
+    SEGMENT_NOISE,
+    TURN_ORDER,
     WINDOW_START,
     below,
     drawn,
-    grouped_by_length,
     shuffled,
 )
 
@@ -38,17 +39,7 @@ GOLDEN_DRAWN = {
     (2**63, 10**6, GROUP_ORDER): [10669032255827612840, 16008674882502635407, 17263225834129954208],
 }
 
-# (size, seed, epoch): the order of documents of the lengths below.
-GOLDEN_GROUPED = {
-    (2, 0, 0): [8, 3, 6, 4, 2, 5, 10, 7, 0, 9, 1],
-    (2, 0, 1): [2, 9, 4, 10, 7, 1, 8, 6, 0, 3, 5],
-    (3, -1, 5): [8, 3, 6, 10, 1, 7, 2, 5, 9, 4, 0],
-    (4, 7, 10**6): [8, 10, 1, 7, 2, 5, 9, 3, 0, 6, 4],
-    (20, 0, 0): [0, 7, 8, 2, 5, 9, 4, 10, 6, 3, 1],
-}
-GOLDEN_LENGTHS = [3, 30, 1, 4, 28, 2, 5, 31, 4, 3, 27]
-
-PURPOSES = (ORDER, WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER)
+PURPOSES = (ORDER, WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST)
 
 SEEDS = st.integers(-(2**70), 2**70)
 EPOCHS = st.integers(0, 2**40)
@@ -68,10 +59,6 @@ def _reference(counter: int, seed: int, epoch: int, purpose: int) -> int:
     if purpose:
         start = _splitmix(start ^ purpose)
     return _splitmix((start + counter * 0x9E3779B97F4A7C15) % 2**64)
-
-
-def _skewed(documents: int, seed: int = 0) -> NDArray[np.int32]:
-    return np.minimum(np.random.default_rng(seed).geometric(0.12, documents), 60).astype(np.int32)
 
 
 class TestShuffled:
@@ -115,7 +102,6 @@ class TestShuffled:
     [
         lambda: shuffled(1000, 1, 1),
         lambda: drawn(np.arange(1000), 1, 1, WINDOW_START),
-        lambda: grouped_by_length(_skewed(1000), 8, 1, 1, True),
     ],
 )
 def test_leaves_all_global_generators_alone(draw: Callable[[], object]) -> None:
@@ -199,105 +185,3 @@ class TestBelow:
         assert len(found) == bound
         assert found.min() > 850  # 1000 expected, with a deviation of at most 32
         assert found.max() < 1150
-
-
-def _waste(counts: NDArray[np.int32], order: NDArray[np.int64], size: int) -> int:
-    groups = [counts[order[begin : begin + size]] for begin in range(0, len(order), size)]
-    return sum(int((group.max() - group).sum()) for group in groups)
-
-
-def _groups(order: NDArray[np.int64], size: int) -> list[list[int]]:
-    """The full groups."""
-    full: list[list[int]] = order[: len(order) // size * size].reshape(-1, size).tolist()
-    return full
-
-
-class TestGroupedByLength:
-    @pytest.mark.parametrize("arguments", GOLDEN_GROUPED)
-    def test_stays_what_it_was(self, arguments: tuple[int, int, int]) -> None:
-        counts = np.array(GOLDEN_LENGTHS, np.int32)
-        assert grouped_by_length(counts, *arguments, True).tolist() == GOLDEN_GROUPED[arguments]
-
-    @given(st.lists(st.integers(1, 2**31 - 1), max_size=40), st.integers(1, 50), SEEDS, EPOCHS, st.booleans())
-    def test_is_a_permutation_and_a_pure_function(
-        self, lengths: list[int], size: int, seed: int, epoch: int, shuffle: bool
-    ) -> None:
-        counts = np.array(lengths, np.int32)
-        order = grouped_by_length(counts, size, seed, epoch, shuffle)
-        assert order.dtype == np.int32
-        assert sorted(order.tolist()) == list(range(len(lengths)))
-        assert np.array_equal(grouped_by_length(counts.copy(), size, seed, epoch, shuffle), order)
-        assert counts.tolist() == lengths
-
-    @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 50), SEEDS, EPOCHS)
-    def test_unshuffled_the_longest_come_first_and_equals_keep_their_order(
-        self, lengths: list[int], size: int, seed: int, epoch: int
-    ) -> None:
-        order = grouped_by_length(np.array(lengths, np.int32), size, seed, epoch, False)
-        assert order.tolist() == sorted(range(len(lengths)), key=lambda document: -lengths[document])
-
-    @given(st.lists(st.integers(1, 200), max_size=60), st.integers(1, 9), SEEDS, EPOCHS)
-    def test_lengths_more_than_an_eighth_apart_are_sorted(
-        self, lengths: list[int], size: int, seed: int, epoch: int
-    ) -> None:
-        order = grouped_by_length(np.array(lengths, np.int32), size, seed, epoch, True)
-        groups = [[lengths[document] for document in group] for group in _groups(order, size)]
-        for group in groups:
-            assert all(8 * max(group[: place + 1]) < 9 * length for place, length in enumerate(group))
-        for one in groups:
-            for other in groups:
-                assert 8 * max(one) < 9 * min(other) or 8 * max(other) < 9 * min(one) or one is other
-
-    def test_lengths_less_than_an_eighth_apart_mix(self) -> None:
-        counts = np.array([100] * 40 + [104] * 40, np.int32)
-        groups = _groups(grouped_by_length(counts, 8, 0, 0, True), 8)
-        assert sum(len({document < 40 for document in group}) == 2 for group in groups) > 3
-
-    def test_lengths_as_large_as_int32_do_not_overflow(self) -> None:
-        counts = np.array([2**31 - 1, 1] * 10, np.int32)
-        for epoch in range(10):
-            for group in _groups(grouped_by_length(counts, 5, 0, epoch, True), 5):
-                assert len({int(counts[document]) for document in group}) == 1
-
-    @pytest.mark.parametrize("size", [4, 16, 64])
-    def test_wastes_far_fewer_steps_than_a_plain_shuffle(self, size: int) -> None:
-        for seed in range(5):
-            counts = _skewed(3000, seed)
-            plain = _waste(counts, shuffled(3000, seed, 0), size)
-            assert _waste(counts, grouped_by_length(counts, size, seed, 0, True), size) < plain / 5
-            assert _waste(counts, grouped_by_length(counts, size, seed, 0, False), size) < plain / 5
-
-    def test_groups_have_other_members_each_epoch(self) -> None:
-        counts = np.arange(1, 1001, dtype=np.int32)  # no two are of one length, so that only noise can mix them
-        pairs = []
-        for epoch in range(4):
-            groups = _groups(grouped_by_length(counts, 8, 0, epoch, True), 8)
-            pairs.append({(one, other) for group in groups for one in group for other in group if one < other})
-        for epoch, found in enumerate(pairs):
-            for others in pairs[:epoch]:
-                assert len(found & others) < len(found) / 5
-
-    def test_seeds_and_epochs_give_orders_of_their_own(self) -> None:
-        counts = _skewed(50)
-        orders = {
-            tuple(grouped_by_length(counts, 8, seed, epoch, True).tolist()) for seed in range(10) for epoch in range(10)
-        }
-        assert len(orders) == 100
-
-    def test_the_order_of_groups_is_random(self) -> None:
-        counts = np.repeat(np.array([1, 10, 100, 1000], np.int32), 5)
-        firsts = [int(counts[grouped_by_length(counts, 5, 0, epoch, True)[0]]) for epoch in range(400)]
-        assert all(60 < firsts.count(length) < 140 for length in (1, 10, 100, 1000))
-
-    def test_the_last_smaller_group_is_drawn_from_all(self) -> None:
-        counts = np.arange(1, 104, dtype=np.int32)
-        last = [grouped_by_length(counts, 10, 2, epoch, True)[100:] for epoch in range(400)]
-        drawn_of = np.bincount(np.concatenate(last), minlength=103)
-        assert drawn_of.min() > 0  # 11.7 expected
-        assert abs(drawn_of[:51].sum() - 594) < 90  # as often short ones as long ones
-
-    @pytest.mark.parametrize("size", [8, 1000])
-    def test_groups_larger_than_all_documents_are_one_small_group(self, size: int) -> None:
-        orders = {tuple(grouped_by_length(_skewed(7), size, 0, epoch, True).tolist()) for epoch in range(20)}
-        assert len(orders) > 15
-        assert all(sorted(order) == list(range(7)) for order in orders)

@@ -8,10 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from memxlnet.encode.layout import RowLayout
 from memxlnet.load.document_windows import WINDOWS, DocumentWindows
-from memxlnet.load.order import grouped_by_length
+from memxlnet.load.grouping import Lengths, grouped
 from memxlnet.load.plan import AlignedPlan, EpochPlan, EpochSize, Ranks, StepRows, cut_block
-from tests.load.test_document_windows import Corpus
+from memxlnet.load.widths import RowWidths
+from tests.load.test_document_windows import ROW_TOKENS, Corpus
+
+LAYOUT = RowLayout(True, (), (4,), (4, 3), (), (0,), (1, 2), 0, 1, True, 5, 3, 3)
+
+WIDTHS = {
+    "max_length": RowWidths(LAYOUT, ROW_TOKENS),
+    "longest": RowWidths(LAYOUT, ROW_TOKENS, "longest"),
+    "multiples": RowWidths(LAYOUT, ROW_TOKENS, "longest", 5),
+}
 
 
 class Lane(NamedTuple):
@@ -26,6 +36,8 @@ class Lane(NamedTuple):
 
 Step = list[Lane]
 
+PADDING = Lane(-1, -1, -1, False, False)
+
 
 class Case(NamedTuple):
     """Documents and settings of a plan; every second segment of a third of the documents holds the answer."""
@@ -37,6 +49,7 @@ class Case(NamedTuple):
     drop_last: bool = False
     most: int | None = None
     window: str = "first"
+    align_end: bool = False
 
     def corpus(self) -> Corpus:
         holders = [range(1, length, 2) if number % 3 == 0 else () for number, length in enumerate(self.lengths)]
@@ -73,6 +86,7 @@ def cases(draw: st.DrawFn, longest: int = 7) -> Case:
         draw(st.booleans()),
         draw(st.none() | st.integers(1, longest + 1)),
         draw(st.sampled_from(WINDOWS)),
+        draw(st.booleans()),
     )
 
 
@@ -84,10 +98,10 @@ def as_steps(found: StepRows) -> list[Step]:
 def blocks_of(plan: EpochPlan, max_rows: int) -> Iterator[tuple[range, StepRows]]:
     """The blocks of an epoch, checked."""
     step = 0
-    while step < plan.size.steps:
+    while step < plan.num_steps:
         block = plan.block(step, max_rows)
         assert block.start == step
-        assert step < block.stop <= plan.size.steps
+        assert step < block.stop <= plan.num_steps
         assert all(plan.block(inside, max_rows) == block for inside in block)
         found = plan.step_rows(block)
         assert len({column.shape for column in found}) == 1
@@ -102,13 +116,32 @@ def read_epoch(plan: EpochPlan, max_rows: int = 2**30) -> list[Step]:
     return [step for _, found in blocks_of(plan, max_rows) for step in as_steps(found)]
 
 
-def counted_size(ranks: Sequence[list[Step]]) -> EpochSize:
+def counted_size(case: Case, ranks: Sequence[list[Step]], widths: RowWidths) -> EpochSize:
     """What an epoch costs, counted by hand over the steps of all ranks."""
     lanes = [lane for steps in ranks for step in steps for lane in step]
     steps = {len(steps) for steps in ranks}
     assert len(steps) == 1
+    corpus = case.corpus()
+    lengths = [
+        [[corpus.tokens(lane.document, lane.segment) for lane in step if lane.row >= 0] for step in steps]
+        for steps in ranks
+    ]
+    computed = sum(
+        len(step) * widths.width(max(tokens, default=0))
+        for own, of_rank in zip(ranks, lengths, strict=True)
+        for step, tokens in zip(own, of_rank, strict=True)
+    )
     segments = sum(lane.row >= 0 for lane in lanes)
-    return EpochSize(sum(lane.reset for lane in lanes), segments, len(lanes) - segments, steps.pop())
+    real = sum(sum(tokens) for of_rank in lengths for tokens in of_rank)
+    begun = sum(lane.reset for lane in lanes)
+    return EpochSize(begun, segments, len(lanes) - segments, steps.pop(), computed, real)
+
+
+def check_sizes(case: Case, plans: Sequence[EpochPlan], ranks: Sequence[list[Step]]) -> None:
+    """Check that the plans of all ranks give the size that is counted by hand."""
+    for widths in WIDTHS.values():
+        expected = counted_size(case, ranks, widths)
+        assert all(plan.size(widths) == expected for plan in plans)
 
 
 def check_every_lane(steps: Sequence[Step], read: Callable[[int], list[Lane]]) -> Counter[int]:
@@ -126,7 +159,9 @@ def check_every_lane(steps: Sequence[Step], read: Callable[[int], list[Lane]]) -
 
 
 def aligned(case: Case, rank: Ranks) -> AlignedPlan:
-    return AlignedPlan(case.windows(), case.order_array(), case.batch_size, rank, case.drop_last)
+    return AlignedPlan(
+        case.windows(), case.order_array(), case.batch_size, rank, case.drop_last, align_end=case.align_end
+    )
 
 
 def _oracle(case: Case) -> list[list[Step]]:
@@ -140,11 +175,12 @@ def _oracle(case: Case) -> list[list[Step]]:
             continue
         lanes = -(-len(group) // case.world_size)
         read = [case.read(document) for document in group]
-        for place in range(max(map(len, read))):
-            step = [
-                segments[place] if place < len(segments) else Lane(document, -1, -1, False, False)
-                for document, segments in zip(group, read, strict=True)
-            ]
+        longest = max(map(len, read))
+        for document, segments in zip(group, read, strict=True):
+            idle = [Lane(document, -1, -1, False, False)] * (longest - len(segments))
+            segments[:] = [*idle, *segments] if case.align_end else [*segments, *idle]
+        for place in range(longest):
+            step = [segments[place] for segments in read]
             step += [Lane(-1, -1, -1, False, False)] * (lanes * case.world_size - len(group))
             for rank, steps in enumerate(ranks):
                 steps.append(step[rank * lanes : (rank + 1) * lanes])
@@ -176,16 +212,15 @@ def test_edge_cases_match_plain_python(edge: str, max_rows: int) -> None:
     case = EDGES[edge]
     found = [read_epoch(aligned(case, rank), max_rows) for rank in case.ranks()]
     assert found == _oracle(case)
-    assert all(aligned(case, rank).size == counted_size(found) for rank in case.ranks())
+    check_sizes(case, [aligned(case, rank) for rank in case.ranks()], found)
 
 
 @given(cases(), st.integers(0, 60))
 def test_steps_match_plain_python(case: Case, max_rows: int) -> None:
     expected = _oracle(case)
-    for rank in case.ranks():
-        plan = aligned(case, rank)
-        assert read_epoch(plan, max_rows) == expected[rank.rank]
-        assert plan.size == counted_size(expected)
+    plans = [aligned(case, rank) for rank in case.ranks()]
+    assert [read_epoch(plan, max_rows) for plan in plans] == expected
+    check_sizes(case, plans, expected)
 
 
 @given(cases())
@@ -243,9 +278,9 @@ def test_the_lanes_of_all_ranks_together_do_not_depend_on_the_world_size(case: C
         ranks = [read_epoch(aligned(split, rank)) for rank in split.ranks()]
         together = ([lane for own in step for lane in own] for step in zip(*ranks, strict=True))
         streams.append([[lane for lane in step if lane.document >= 0] for step in together])
-        sizes.append(aligned(split, Ranks(0, world_size)).size)
+        sizes.append(aligned(split, Ranks(0, world_size)).size(WIDTHS["longest"]))
     assert all(stream == streams[0] for stream in streams)
-    assert all(size._replace(padding=0) == sizes[0]._replace(padding=0) for size in sizes)
+    assert all(size._replace(padding=0, tokens=0) == sizes[0]._replace(padding=0, tokens=0) for size in sizes)
 
 
 @given(cases(), st.data())
@@ -297,8 +332,12 @@ def test_a_small_epoch_by_hand() -> None:
     assert full.reset.tolist() == [[True, True], [False, False], [False, False]]
     assert full.is_last.tolist() == [[True, False], [False, False], [False, True]]
     assert plan.step_rows(range(3, 5)).segments.tolist() == [[0], [1]]
-    assert plan.size == EpochSize(3, 6, 2, 5)
-    assert plan.size.padding_share == 0.25
+    size = plan.size(WIDTHS["longest"])
+    # The last rows hold 5, 12 and 3 tokens.
+    assert size == EpochSize(3, 6, 2, 5, tokens=2 * (16 + 16 + 12) + 16 + 3, real_tokens=5 + 16 + 16 + 12 + 16 + 3)
+    assert (size.padding_share, size.useful_share) == (0.25, 68 / 107)
+    assert plan.size(WIDTHS["max_length"]) == size._replace(tokens=8 * 16)
+    assert plan.size(WIDTHS["multiples"]) == size._replace(tokens=2 * (16 + 16 + 15) + 16 + 5)
     assert [plan.block(step, 4) for step in range(5)] == [
         *[range(2)] * 2,
         range(2, 3),
@@ -311,7 +350,7 @@ def test_ranks_share_the_last_group_by_hand() -> None:
     plans = [aligned(case, rank) for rank in case.ranks()]
     assert [plan.documents_of(0).tolist() for plan in plans] == [[0, 1], [2, 3]]
     assert [plan.documents_of(1).tolist() for plan in plans] == [[4, 5], [6, -1]]
-    assert all(plan.size == EpochSize(7, 11, 2 + 7, 5) for plan in plans)
+    assert all(plan.size(WIDTHS["max_length"])[:4] == (7, 11, 2 + 7, 5) for plan in plans)
 
 
 def test_windows_shorten_the_steps_and_keep_segment_numbers() -> None:
@@ -319,14 +358,15 @@ def test_windows_shorten_the_steps_and_keep_segment_numbers() -> None:
     plan = aligned(case, Ranks(0, 1))
     starts = case.windows().starts(np.arange(3)).tolist()
     assert starts[2] > 0
-    assert plan.size == EpochSize(3, 10, 2, 4)
+    assert plan.size(WIDTHS["max_length"])[:4] == (3, 10, 2, 4)
     assert plan.step_rows(range(4)).segments[:, 2].tolist() == list(range(starts[2], starts[2] + 4))
 
 
 def test_nothing_is_padding_where_nothing_is_read() -> None:
-    assert EpochSize(0, 0, 0, 0).padding_share == 0
+    nothing = EpochSize(0, 0, 0, 0, 0, 0)
+    assert (nothing.padding_share, nothing.useful_share) == (0, 0)
     plan = aligned(Case([3, 1], batch_size=3, drop_last=True), Ranks(0, 1))
-    assert plan.size == EpochSize(0, 0, 0, 0)
+    assert all(plan.size(widths) == nothing for widths in WIDTHS.values())
     assert plan.num_groups == 0
     assert list(plan.groups(plan.group_of(0))) == []
 
@@ -345,7 +385,9 @@ def test_many_groups_are_walked_from_anywhere() -> None:
 def test_sizes_beyond_int32_are_exact() -> None:
     corpus = Corpus([2**31 - 1, 2**31 - 1, 2**31 - 2])
     plan = AlignedPlan(corpus.windows(None, "first"), None, 2, Ranks(0, 1))
-    assert plan.size == EpochSize(3, 3 * 2**31 - 4, 0, 2**32 - 3)
+    # The last rows hold 5, 12 and 3 tokens.
+    size = EpochSize(3, 3 * 2**31 - 4, 0, 2**32 - 3, 16 * (3 * 2**31 - 7) + 12 + 12 + 3, 16 * (3 * 2**31 - 7) + 20)
+    assert plan.size(WIDTHS["longest"]) == size
     last = plan.step_rows(plan.block(2**32 - 4, 8))
     assert last.segments[-1].tolist() == [2**31 - 3]
     assert last.is_last[-1].tolist() == [True]
@@ -353,12 +395,27 @@ def test_sizes_beyond_int32_are_exact() -> None:
 
 def test_groups_of_similar_lengths_hold_less_padding() -> None:
     lengths = np.minimum(np.random.default_rng(1).geometric(0.12, 2003), 60).tolist()
-    plain = aligned(Case(lengths, batch_size=16), Ranks(0, 1)).size
-    windows = Case(lengths).windows()
-    order = grouped_by_length(windows.counts, 16, 0, 0, True)
-    grouped = AlignedPlan(windows, order, 16, Ranks(0, 1)).size
-    assert (grouped.documents, grouped.segments) == (plain.documents, plain.segments)
-    assert grouped.padding_share < plain.padding_share / 4
+    windows, widths = Case(lengths).windows(), WIDTHS["longest"]
+    plain = aligned(Case(lengths, batch_size=16), Ranks(0, 1)).size(widths)
+    order = grouped(Lengths(windows.counts, windows.last_tokens, ROW_TOKENS), 16, 0, 0, True)
+    found = AlignedPlan(windows, order, 16, Ranks(0, 1)).size(widths)
+    assert (found.documents, found.segments, found.real_tokens) == (plain.documents, plain.segments, plain.real_tokens)
+    assert found.padding_share < plain.padding_share / 4
+    assert found.useful_share > 0.95
+
+
+def test_groups_that_end_together_by_hand() -> None:
+    case = Case([1, 3, 2, 1], batch_size=3, align_end=True)
+    begins = case.corpus().documents.first_segment.tolist()
+    plan = aligned(case, Ranks(0, 1))
+    found = plan.step_rows(range(3))
+    assert found.documents.tolist() == [[0, 1, 2]] * 3
+    assert found.segments.tolist() == [[-1, 0, -1], [-1, 1, 0], [0, 2, 1]]
+    assert found.rows[2].tolist() == [begins[0], begins[1] + 2, begins[2] + 1]
+    assert found.reset.tolist() == [[False, True, False], [False, False, True], [True, False, False]]
+    assert found.is_last.tolist() == [[False] * 3, [False] * 3, [True] * 3]
+    # The last rows hold 5, 12, 3 and 10 tokens.
+    assert plan.size(WIDTHS["longest"]) == EpochSize(4, 7, 3, 4, 3 * (16 + 16 + 12) + 10, 3 * 16 + 5 + 12 + 3 + 10)
 
 
 class TestCutBlock:

@@ -29,6 +29,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "aligned": {"shuffle": True, "seed": 7},
     "refilled": {"shuffle": True, "seed": 7, "lanes": "refilled"},
     "cut": {"shuffle": True, "seed": 7, "max_segments": 3, "window": "random", "group_by_length": True},
+    "end": {"shuffle": True, "seed": 7, "align": "end", "group_by_length": True},
+    "dealt": {"shuffle": True, "seed": 7, "lanes": "refilled", "group_by_length": True},
 }
 
 Told = list[dict[str, Any]]
@@ -89,7 +91,7 @@ class TestTogether:
         documents = [{lane[0] for lane in lanes_of([one[kind]["steps"]])} for one in told]
         assert sum(map(len, documents)) == len(set().union(*documents))
 
-    @pytest.mark.parametrize("kind", ["aligned", "refilled"])
+    @pytest.mark.parametrize("kind", ["aligned", "refilled", "end", "dealt"])
     def test_training_reads_every_segment_once(self, told: Told, built: Built, kind: str) -> None:
         rows = Counter(row for _, row, _, _ in lanes_of([one[kind]["steps"] for one in told]))
         assert rows == Counter(range(len(CacheDataset(built.plain))))

@@ -15,18 +15,17 @@ from memxlnet.load.plan import EpochSize, Ranks
 from memxlnet.load.refilled import RefilledPlan
 from tests.load.test_document_windows import Corpus
 from tests.load.test_plan import (
+    PADDING,
+    WIDTHS,
     Case,
-    Lane,
     Step,
     as_steps,
     blocks_of,
     cases,
     check_every_lane,
-    counted_size,
+    check_sizes,
     read_epoch,
 )
-
-PADDING = Lane(-1, -1, -1, False, False)
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
@@ -124,7 +123,7 @@ def _epochs() -> Iterator[Case]:
 def _check_epoch(case: Case) -> None:
     plans = [refilled(case, rank) for rank in case.ranks()]
     ranks = [read_epoch(plan, 64) for plan in plans]
-    assert all(plan.size == counted_size(ranks) for plan in plans)
+    check_sizes(case, plans, ranks)
     assert all(len(step) == case.batch_size for steps in ranks for step in steps)
     for steps in ranks:
         for lanes in zip(*steps, strict=True):
@@ -152,7 +151,7 @@ def test_drop_last_leaves_no_padding_and_cuts_the_same_stream(case: Case) -> Non
     for rank in case.ranks():
         whole, cut = (refilled(case._replace(drop_last=drop_last), rank) for drop_last in (False, True))
         steps = read_epoch(cut)
-        assert cut.size.padding == 0
+        assert cut.size(WIDTHS["longest"]).padding == 0
         assert all(lane.row >= 0 for step in steps for lane in step)
         assert steps == read_epoch(whole)[: len(steps)]
         # It ends no earlier than it must.
@@ -168,7 +167,7 @@ def test_the_lanes_of_all_ranks_together_do_not_depend_on_the_world_size(case: C
             split = case._replace(batch_size=lanes // world_size, world_size=world_size)
             ranks = [read_epoch(refilled(split, rank)) for rank in split.ranks()]
             streams.append([[lane for own in step for lane in own] for step in zip(*ranks, strict=True)])
-            sizes += [refilled(split, rank).size for rank in split.ranks()]
+            sizes += [refilled(split, rank).size(WIDTHS["max_length"]) for rank in split.ranks()]
     assert all(stream == streams[0] for stream in streams)
     assert set(sizes) == {sizes[0]}
 
@@ -177,7 +176,7 @@ def test_the_lanes_of_all_ranks_together_do_not_depend_on_the_world_size(case: C
 def test_one_run_of_steps_equals_smaller_ones(case: Case, data: st.DataObject) -> None:
     plan = refilled(case, Ranks(data.draw(st.integers(0, case.world_size - 1)), case.world_size))
     blocks = list(blocks_of(plan, 2**40))
-    assert len(blocks) == bool(plan.size.steps)  # all steps have equal lanes
+    assert len(blocks) == bool(plan.num_steps)  # all steps have equal lanes
     for block, found in blocks:
         whole = as_steps(found)
         assert [step for place in block for step in as_steps(plan.step_rows(range(place, place + 1)))] == whole
@@ -210,22 +209,29 @@ def test_a_small_epoch_by_hand() -> None:
     ]
     assert found.reset.tolist() == [[True, True], [False, False], [True, False], [False, True]]
     assert found.is_last.tolist() == [[False, False], [True, False], [True, True], [False, True]]
-    assert plan.size == EpochSize(4, 7, 1, 4)
+    # The last rows hold 5, 12, 3 and 10 tokens.
+    size = EpochSize(4, 7, 1, 4, 2 * (16 + 16 + 12 + 10), 16 + 16 + 3 + 16 + 5 + 12 + 10)
+    assert plan.size(WIDTHS["longest"]) == size
+    assert plan.size(WIDTHS["max_length"]) == size._replace(tokens=8 * 16)
+    assert plan.size(WIDTHS["multiples"]) == size._replace(tokens=2 * (16 + 16 + 15 + 10))
     assert [plan.block(step, 5) for step in range(4)] == [*[range(2)] * 2, *[range(2, 4)] * 2]
     cut = RefilledPlan(corpus.windows(None, "first"), np.array([2, 0, 1, 3]), 2, Ranks(0, 1), drop_last=True)
-    assert cut.size == EpochSize(3, 6, 0, 3)
+    assert cut.size(WIDTHS["longest"]) == EpochSize(3, 6, 0, 3, 2 * (16 + 16 + 12), 16 + 16 + 3 + 16 + 5 + 12)
 
 
 def test_an_unfinished_document_counts_as_begun_and_has_no_last_segment() -> None:
     plan = RefilledPlan(Corpus([2, 9]).windows(None, "first"), None, 2, Ranks(0, 1), drop_last=True)
-    assert plan.size == EpochSize(2, 4, 0, 2)
+    # The last row of the first document holds 5 tokens.
+    assert plan.size(WIDTHS["longest"]) == EpochSize(2, 4, 0, 2, 4 * 16, 3 * 16 + 5)
     assert plan.step_rows(range(2)).is_last.tolist() == [[False, False], [True, False]]
 
 
 def test_sizes_beyond_int32_are_exact() -> None:
     corpus = Corpus([2**31 - 1] * 4)
     plan = RefilledPlan(corpus.windows(None, "first"), None, 2, Ranks(0, 1))
-    assert plan.size == EpochSize(4, 4 * (2**31 - 1), 0, 2**32 - 2)
+    # The last rows hold 5, 12, 3 and 10 tokens.
+    size = EpochSize(4, 4 * (2**31 - 1), 0, 2**32 - 2, 16 * (2**33 - 4), 16 * (2**33 - 8) + 5 + 12 + 3 + 10)
+    assert plan.size(WIDTHS["max_length"]) == size
     last = plan.step_rows(plan.block(2**32 - 3, 8))
     assert last.documents[-1].tolist() == [1, 3]
     assert last.segments[-1].tolist() == [2**31 - 2] * 2
@@ -249,7 +255,7 @@ def _more_padding_than_greedy(lengths: str, lanes: int, seed: int) -> float:
     ends = [0] * lanes
     for count in counts[order].tolist():
         heapq.heapreplace(ends, ends[0] + count)
-    return plan.size.padding_share - (1 - int(counts.sum()) / (max(ends) * lanes))
+    return plan.size(WIDTHS["max_length"]).padding_share - (1 - int(counts.sum()) / (max(ends) * lanes))
 
 
 @pytest.mark.parametrize("lengths", _LENGTHS)

@@ -118,6 +118,8 @@ def main(cache: str, out: str) -> None:
             "aligned": train(dataset),
             "refilled": train(dataset, lanes="refilled"),
             "cut": train(dataset, max_segments=3, window="random", group_by_length=True),
+            "end": train(dataset, align="end", group_by_length=True),
+            "dealt": train(dataset, lanes="refilled", group_by_length=True),
             "evaluation": {
                 lanes: [seen(step) for step in steps_of(made(dataset, 3, evaluation=True, lanes=lanes))]
                 for lanes in ("aligned", "refilled")
