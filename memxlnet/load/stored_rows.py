@@ -103,6 +103,10 @@ class Span:
         return values.as_strided((count, part.width), (stride, 1), part.skip)
 
 
+def _is_many(values: int) -> bool:
+    return values > MANY_VALUES and torch.get_num_threads() > 1
+
+
 class OneShard:
     """The rows of a cache of one shard."""
 
@@ -118,7 +122,7 @@ class OneShard:
         """See `StoredRows`."""
         places = rows.numpy()
         few = self._few.get(width) or self._prepare_few(width)
-        if len(places) * (width or self._length) <= MANY_VALUES:
+        if not _is_many(len(places) * (width or self._length)):
             return {name: from_numpy(few[name](places)) for name in names}
         many = self._many.get(width) or self._prepare_many(width)
         return {
@@ -196,7 +200,7 @@ class ManyShards:
         # Without their sign, negative rows lie after all shards: `take` refuses them, and those that are too large.
         places = plan.origins.take(self._stops.searchsorted(wanted.view(np.uint64), "right"), 1)
         places += wanted * plan.strides
-        if len(wanted) * (width or self._length) <= MANY_VALUES:
+        if not _is_many(len(wanted) * (width or self._length)):
             return {name: from_numpy(read(places[line])) for line, name, read in plan.few}
         return {
             name: plan.many[name].index_select(0, from_numpy(places[line]))

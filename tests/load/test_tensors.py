@@ -285,6 +285,7 @@ def test_many_rows_are_gathered_like_few(
     names, rows = (*COLUMNS, *POSITIONS), torch.randint(0, len(any_dataset), (900,))
     assert len(rows) * LENGTH > MANY_VALUES
     assert len(rows) * 40 > MANY_VALUES
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     many = any_dataset.tensors.gather(rows, names, width)
     monkeypatch.setattr("memxlnet.load.stored_rows.MANY_VALUES", 10**9)
     few = any_dataset.tensors.gather(rows, names, width)
