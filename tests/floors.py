@@ -1,4 +1,4 @@
-"""The oldest releases that pyproject.toml allows, as constraints: `python -m tests.floors > tests/constraints-oldest.txt`."""
+"""The oldest releases that pyproject.toml allows: `python -m tests.floors > tests/constraints-oldest.txt`."""
 
 import re
 import sys
