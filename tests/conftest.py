@@ -1,4 +1,6 @@
 import os
+import signal
+from collections.abc import Iterator
 
 # Before transformers, datasets or tokenizers are loaded: no test may reach for a hub, and none prints a fork warning.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,3 +32,11 @@ def xlnet() -> Any:
     """The real XLNet tokenizer, fresh for each test; skips where the data is absent."""
     need_real_data()
     return XLNetTokenizerFast.from_pretrained(XLNET)
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt here and in child processes: a job in the background starts with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
