@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 
 # Before transformers, datasets or tokenizers are loaded: no test may reach for a hub, and none prints a fork warning.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -30,3 +31,9 @@ def xlnet() -> Any:
     """The real XLNet tokenizer, fresh for each test; skips where the data is absent."""
     need_real_data()
     return XLNetTokenizerFast.from_pretrained(XLNET)
+
+
+@pytest.fixture(name="interruptible")
+def interruptible_() -> Iterator[None]:
+    with interruptible():
+        yield
