@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
 from memxlnet.sample import sample_tokenizer_directory
-from tests.support import XLNET, need_real_data
+from tests.support import XLNET, interruptible, need_real_data
 
 settings.register_profile("ci", deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck))

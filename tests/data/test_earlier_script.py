@@ -58,7 +58,8 @@ def train(loader: Iterable[Any], weight: torch.Tensor) -> int:
                     memory_bank[name] = logits[lane, :1].detach()
         seen += len(memory_bank)
         optimizer.zero_grad()
-        torch.stack(losses).mean().backward()
+        total: Any = torch.stack(losses).mean()
+        total.backward()
         optimizer.step()
     return seen
 
