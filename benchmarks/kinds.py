@@ -51,10 +51,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "RoBERTa": Kind(None, False, "<s> $A </s> </s> $B </s>", ("<s>", "<pad>"), 50_000),
-    "ModernBERT": Kind(None, True, "[CLS] $A [SEP] $B [SEP]", ("[CLS]", "[PAD]"), 50_000),
-    "Llama 3": Kind(_LETTERS + r"\p{N}{1,3}" + _REST, False, "<begin> $A <begin> $B", ("<begin>", "<end>"), 100_000),
-    "Qwen 2": Kind(_LETTERS + r"\p{N}" + _REST, True, "<start> $A <start> $B", ("<start>", "<end>"), 100_000),
+    "RoBERTa": Kind(None, False, "<s> $A </s> </s> $B:1 </s>", ("<s>", "<pad>"), 50_000),
+    "ModernBERT": Kind(None, True, "[CLS] $A [SEP] $B:1 [SEP]", ("[CLS]", "[PAD]"), 50_000),
+    "Llama 3": Kind(_LETTERS + r"\p{N}{1,3}" + _REST, False, "<begin> $A <begin> $B:1", ("<begin>", "<end>"), 100_000),
+    "Qwen 2": Kind(_LETTERS + r"\p{N}" + _REST, True, "<start> $A <start> $B:1", ("<start>", "<end>"), 100_000),
 }
 
 
