@@ -1,4 +1,5 @@
 import os
+from collections.abc import Iterator
 
 # Before transformers, datasets or tokenizers are loaded: no test may reach for a hub, and none prints a fork warning.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
 from memxlnet.sample import sample_tokenizer_directory
-from tests.support import XLNET, need_real_data
+from tests.support import XLNET, interruptible, need_real_data
 
 settings.register_profile("ci", deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.register_profile("deep", deadline=None, max_examples=2000, suppress_health_check=list(HealthCheck))
@@ -30,3 +31,9 @@ def xlnet() -> Any:
     """The real XLNet tokenizer, fresh for each test; skips where the data is absent."""
     need_real_data()
     return XLNetTokenizerFast.from_pretrained(XLNET)
+
+
+@pytest.fixture(name="interruptible")
+def interruptible_() -> Iterator[None]:
+    with interruptible():
+        yield

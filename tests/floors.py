@@ -1,4 +1,7 @@
-"""The oldest releases that pyproject.toml allows, as constraints: `python -m tests.floors > tests/constraints-oldest.txt`."""
+"""The oldest releases that pyproject.toml allows, as constraints.
+
+Write them with `python -m tests.floors > tests/constraints-oldest.txt`.
+"""
 
 import re
 import sys

@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from tokenizers import pre_tokenizers
-from transformers import AutoTokenizer, BertTokenizerFast, RobertaTokenizerFast, XLNetTokenizerFast
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoTokenizer,
+    BertTokenizerFast,
+    PreTrainedTokenizerFast,
+    RobertaTokenizerFast,
+    XLNetTokenizerFast,
+)
 
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.sample import sample_tokenizer_directory
@@ -23,6 +29,10 @@ ASCII = tuple(chr(code) for code in range(33, 127))
 XLNET_SPECIAL = ("<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>")
 BERT_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 ROBERTA_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
+
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+SPLIT_PATTERNS = {"llama3": _LETTERS + r"\p{N}{1,3}" + _REST, "qwen2": _LETTERS + r"\p{N}" + _REST}
 
 
 def xlnet_style(**fields: Any) -> Any:
@@ -46,14 +56,37 @@ def bert_style(**fields: Any) -> Any:
 
 def roberta_style(**fields: Any) -> Any:
     """Byte-level BPE, ``<s> question </s></s> context </s>``, padded on the right; no segment ids."""
-    pieces = [*ROBERTA_SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    pieces, merges = _byte_level(ROBERTA_SPECIAL)
+    return RobertaTokenizerFast(vocab=_numbered(pieces), merges=merges, **fields)
+
+
+def split_style(kind: str) -> Any:
+    """Byte-level BPE over the pieces of a published pattern, ``<s> question <s> context``, padded on the right."""
+    pieces, merges = _byte_level(("<s>", "<pad>"))
+    backend = Tokenizer(models.BPE(_numbered(pieces), merges, ignore_merges=kind == "llama3"))
+    if kind != "llama3":
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if kind != "modernbert":
+        by_pattern = pre_tokenizers.Split(Regex(SPLIT_PATTERNS[kind]), "isolated")
+        to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([by_pattern, to_bytes])
+    around = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B:1", special_tokens=[("<s>", 0)])
+    # Published files keep a byte-level part there that changes nothing.
+    unchanged = processors.ByteLevel(trim_offsets=False, add_prefix_space=True)
+    backend.post_processor = processors.Sequence([unchanged, around])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="<s>", pad_token="<pad>")
+
+
+def _byte_level(special: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The vocabulary and the merges of the common words."""
+    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     merges: list[tuple[str, str]] = []
     for word in (*(f"Ġ{word}" for word in WORDS), *WORDS):
         for stop in range(1, len(word)):
             merges.append((word[:stop], word[stop]))
             pieces.append(word[: stop + 1])
-    merges = list(dict.fromkeys(merges))
-    return RobertaTokenizerFast(vocab=_numbered(pieces), merges=merges, **fields)
+    return pieces, list(dict.fromkeys(merges))
 
 
 def _numbered(pieces: Iterable[str]) -> dict[str, int]:
@@ -96,6 +129,9 @@ STYLES: dict[str, Style] = {
     "bert-padded-left": Style(lambda: _set(bert_style(), padding_side="left"), 1, 1, 1, context_first=True),
     "roberta": Style(roberta_style, 1, 2, 1),
     "roberta-untrimmed": Style(lambda: roberta_style(trim_offsets=False, add_prefix_space=True), 1, 2, 1),
+    "modernbert": Style(lambda: split_style("modernbert"), 1, 1, 0),
+    "llama3": Style(lambda: split_style("llama3"), 1, 1, 0),
+    "qwen2": Style(lambda: split_style("qwen2"), 1, 1, 0),
     "split-special": Style(lambda: xlnet_style(split_special_tokens=True), 0, 1, 2, None, context_first=True),
 }
 """The layouts that tests run over, by name."""

@@ -19,6 +19,9 @@ from memxlnet.load.datasets import CacheDataset
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MEMXLNET_DATA", ROOT.parent / "shared" / "data"))
+WAIT_SECONDS = 120.0
+"""The longest wait for something that must happen: long enough for a busy machine, and a test that passes never waits
+that long."""
 
 SQUAD = REAL_DATA / "squad" / "dev-v2.0.json"
 XLNET = REAL_DATA / "xlnet-base-cased"

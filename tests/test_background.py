@@ -11,15 +11,15 @@ from collections.abc import Iterator
 import pytest
 
 from memxlnet.background import Prefetched
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS
 
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "memxlnet-prefetch"]
 
 
-def wait_for_no_threads(seconds: float = 5.0) -> None:
-    stop = time.monotonic() + seconds
+def wait_for_no_threads() -> None:
+    stop = time.monotonic() + WAIT_SECONDS
     while threads():
         assert time.monotonic() < stop, threads()
         time.sleep(0.01)
@@ -42,7 +42,7 @@ class Counting:
 
 def _settled(source: Counting, expected: int) -> int:
     """How many were made when there was time for more than the expected number."""
-    stop = time.monotonic() + 10
+    stop = time.monotonic() + WAIT_SECONDS
     while source.made < expected and time.monotonic() < stop:
         time.sleep(0.01)
     time.sleep(0.3)
@@ -122,7 +122,7 @@ def test_dropping_it_ends_the_thread() -> None:
 UNFINISHED = """
 import itertools, sys, torch
 from memxlnet.background import Prefetched
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS
 matrix = torch.ones(300, 300)
 found = Prefetched((matrix @ matrix for _ in itertools.count()), 2)
 kept = iter(found)
@@ -166,7 +166,7 @@ def test_another_thread_that_reads_while_it_is_closed_comes_to_an_end(waiting: b
 
     def slow() -> Iterator[int]:
         yield 1
-        hold.wait(20)
+        hold.wait(WAIT_SECONDS)
         yield 2
 
     found = Prefetched(slow() if waiting else iter(Counting()), 2)
@@ -177,7 +177,7 @@ def test_another_thread_that_reads_while_it_is_closed_comes_to_an_end(waiting: b
         time.sleep(0.01)
     threading.Timer(0.3, hold.set).start()
     found.close()
-    reader.join(10)
+    reader.join(WAIT_SECONDS)
     assert not reader.is_alive()
     assert not threads()
 
@@ -192,7 +192,8 @@ def loop():
     next(found)
     begun.set()
     threading.main_thread().join()
-    time.sleep(0.5)
+    while any(thread.name == "memxlnet-prefetch" for thread in threading.enumerate()):
+        time.sleep(0.01)
     print("rest", len(list(found)) < 5)
 
 begun = threading.Event()
@@ -211,7 +212,7 @@ def test_closing_in_a_forked_process_does_not_touch_the_queue() -> None:
         if child == 0:
             found.close()
             os._exit(7)
-    for _ in range(500):
+    for _ in range(6000):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             break

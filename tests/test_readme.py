@@ -20,11 +20,12 @@ from tests.remote.s3 import make_client, server
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EARLIER = (ROOT / "memxlnet" / "data" / "README.md").read_text(encoding="utf-8")
 FILE = re.compile(r"# file: (\S+)\n")
 
 
-def blocks(*languages: str) -> list[tuple[str, str]]:
-    found = re.findall(r"^```(\w+)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(*languages: str, text: str = README) -> list[tuple[str, str]]:
+    found = re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [(language, block) for language, block in found if language in languages]
 
 
@@ -62,6 +63,14 @@ def test_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "predictions.json").stat().st_size > 1_000
 
 
+def test_the_blocks_of_the_earlier_calls_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "readme"}
+    for number, (_, block) in enumerate(blocks("python", text=EARLIER)):
+        exec(compile(block, f"memxlnet/data/README.md, block {number}", "exec"), namespace)
+    assert (tmp_path / "earlier").is_dir()
+
+
 def run(block: str, name: str) -> None:
     """Run the lines of a block in a shell, in which the commands are those of this interpreter."""
     command = f"""
@@ -90,6 +99,7 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
     kinds = set(re.findall(r"^```(\w*)$", README, re.MULTILINE)) - {""}
     assert kinds == {"bash", "console", "python", "text"}
+    assert set(re.findall(r"^```(\w*)$", EARLIER, re.MULTILINE)) - {""} == {"python"}
 
 
 def test_every_command_is_named() -> None:
@@ -99,5 +109,5 @@ def test_every_command_is_named() -> None:
 
 
 def test_names_that_are_gone_stand_in_the_table() -> None:
-    table = README.split("## Coming from the earlier code base")[1].split("\n## ")[0]
-    assert [name for name in GONE if f"`{name}`" not in table] == []
+    assert [name for name in GONE if f"`{name}`" not in EARLIER] == []
+    assert "memxlnet/data/README.md" in README

@@ -12,7 +12,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from memxlnet.data.dataset import ChunkedCacheManager, LazySquadLikeQADataset, create_dataloader
-from memxlnet.encode import words
+from memxlnet.encode import units
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, SettingsError
 from memxlnet.store.verify import verify
@@ -83,11 +83,11 @@ class TestWords:
         assert not splits_into_words(backend)
 
     def test_long_words_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(words, "MAX_TOKENS", 50)
+        monkeypatch.setattr(units, "MAX_TOKENS", 50)
         tokenizer = WordTokenizer(word_level())
         for number in range(20):
             tokenizer.tokenize([" ".join(f"w{number}x{index}" for index in range(20))])
-        assert len(tokenizer._words.ids) <= 50 + 20
+        assert len(tokenizer._known.ids) <= 50 + 20
 
 
 def test_dropped_examples_keep_their_integer_ids(tmp_path: Path, tokenizer: Any) -> None:

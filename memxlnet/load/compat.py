@@ -1,6 +1,7 @@
 """Rows and batches with the meaning that they had in the earlier code base, for those who ask for it."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Literal
 
 from torch import Tensor
@@ -95,7 +96,7 @@ def earlier_batch(
     mask = context_mask.new_tensor(active)
     cls_index = batch["cls_index"]
     documents = batch.get("example_ids", [segment and segment["example_id"] for segment in segments])
-    lists = {name: [segment[name] if segment else ended for segment in segments] for name, ended in ENDED.items()}
+    lists = {name: [segment[name] if segment else copy(ended) for segment in segments] for name, ended in ENDED.items()}
     return {
         **batch,
         **lists,

@@ -83,9 +83,9 @@ class CacheDataset(Dataset[dict[str, Any]]):
         self.cache = Cache(directory.absolute(), in_memory)
         self.tensors = FeatureTensors(self.cache)
         self._num_rows = self.cache.num_rows
-        self._mean(compat)
+        self._set_compat(compat)
 
-    def _mean(self, compat: Compat | None) -> None:
+    def _set_compat(self, compat: Compat | None) -> None:
         self.compat = compat
         self._segments = EarlierReader(self.cache) if compat else SegmentReader(self.cache)
 
@@ -129,7 +129,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         dataset = object.__new__(type(self))
         # The original stays alive: its temporary directory goes with it.
         dataset.__dict__ = {**self.__dict__, "_original": self}
-        dataset._mean(compat)
+        dataset._set_compat(compat)
         return dataset
 
     _in_memory = False
@@ -181,7 +181,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         item: dict[str, Any] = self._model_tensors(row)
         item.update(self._segments.metadata(row))
         if self.compat:
-            item["token_type_ids"] = self._context_mask(torch.tensor([row]))[0]
+            item["token_type_ids"] = self._context_mask(torch.tensor([row], device="cpu"))[0]
             return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item

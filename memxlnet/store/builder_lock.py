@@ -10,7 +10,7 @@ import filelock
 
 from memxlnet.store.paths import BUILD_PREFIX, kind_and_cache, make_directory
 from memxlnet.store.placing import remove_retired, take_away
-from memxlnet.store.system_errors import cache_error, described, hint_for
+from memxlnet.store.system_errors import cache_error, cache_errors, described, hint_for
 
 WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -31,6 +31,7 @@ def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
 
     Raises:
         OSError: The file cannot be created or opened.
+        CacheOSError: It cannot be unlocked.
     """
     lock = filelock.FileLock(path)
     timeout = 0.0
@@ -46,7 +47,8 @@ def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
         # Only while it is held: whoever waits for it sees that the file has no name any more, and begins anew.
         with contextlib.suppress(OSError):
             path.unlink()
-        lock.release()
+        with cache_errors(path, "unlocked"):
+            lock.release()
 
 
 @contextlib.contextmanager

@@ -309,6 +309,19 @@ def known_files(cache_dir: Path, path: str) -> KnownFile | None:
     return max(recorded, key=lambda file: file.ctime_ns, default=None)
 
 
+@contextlib.contextmanager
+def passing_over() -> Iterator[None]:
+    """Pass over what is no cache, and with a warning one that is damaged or cannot be read."""
+    try:
+        yield
+    except CacheNotFoundError:
+        pass
+    except CacheError as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+            raise  # it is not about this cache
+        logger.warning("passed over: %s", error)
+
+
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
     """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
 
@@ -321,12 +334,7 @@ def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
         except (FileNotFoundError, NotADirectoryError):
             return
     for directory in found:
-        # Path.is_file raises in a directory that may not be entered.
-        if directory.name.startswith(".") or not os.path.exists(directory / MANIFEST):  # noqa: PTH110
+        if directory.name.startswith("."):
             continue
-        try:
+        with passing_over():
             yield directory, read_manifest(directory)
-        except CacheError as error:
-            if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
-                raise  # it is not about this cache
-            logger.warning("passed over: %s", error)

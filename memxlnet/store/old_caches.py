@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memxlnet.store.identity import differing_fields, fingerprint_of
+from memxlnet.store.manifest import passing_over
 from memxlnet.store.paths import MANIFEST, as_directory, directory_name
 from memxlnet.store.removal import entries, is_real, num_bytes, own_manifest, remove_directory, remove_each
+from memxlnet.store.system_errors import cache_errors
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
             a directory only the one that was built last is current.
 
     Raises:
-        CacheDirectoryError: The directory cannot be read.
+        CacheOSError: The directory cannot be read, or too many files are open.
     """
     published = sorted(_published(as_directory("cache_dir", cache_dir)), key=lambda cache: cache[:2])
     found = []
@@ -74,9 +76,12 @@ class _Published(NamedTuple):
 
 def _published(cache_dir: Path) -> Iterator[_Published]:
     """The caches that stand under the names that their manifests give them."""
-    for path in (path for path in entries(cache_dir) if is_real(path, stat.S_ISDIR)):
-        # Of another version any field may be missing, and the directory may go at any moment.
-        with contextlib.suppress(OSError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+    # Of another version any field may be missing, and the directory may go at any moment.
+    nothing = (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+    for path in entries(cache_dir):
+        if path.name.startswith(".") or not is_real(path, stat.S_ISDIR):
+            continue
+        with passing_over(), cache_errors(path, "read"), contextlib.suppress(*nothing):
             content, readable = own_manifest(path)
             name, split, fields, found = (content[key] for key in ("name", "split", "fields", "provenance"))
             place = found.get("path") or found.get("name"), fields["source"].get("config")

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import builders, measure
+from benchmarks import builders, kinds, measure
 from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
 from benchmarks.parts import build, larger_than_ram, loaders, reading, scale, training
 from benchmarks.readers import open_reader, prepare
 from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
+from memxlnet.encode.pieces import splits_into_pieces
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
 
@@ -212,3 +213,14 @@ def test_loaders_are_timed(sample: Path) -> None:
     assert loaders.epoch_memory(directory)["segments"] >= 300
     assert len(loaders.resume(directory, 2)["aligned"]) == 7
     assert MAX_SEQ_LENGTH == 384
+
+
+@pytest.mark.parametrize("name", ["XLNet", *kinds.KINDS])
+def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
+    sample: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kinds, "files", lambda: {"sample": sample})
+    built, called = kinds.measure(kinds.makers()[name], sample, rounds=1)
+    assert len(built) == len(called) == 1
+    tokenizer = kinds.makers()[name]()
+    assert splits_into_pieces(tokenizer.backend_tokenizer) == (name != "XLNet")

@@ -67,6 +67,13 @@ def start(target: Any, *arguments: Any) -> ForkServerProcess:
     return process
 
 
+def run(target: Any, *arguments: Any) -> int | None:
+    """Run a process to its end; gives its exit code."""
+    process = start(target, *arguments)
+    process.join(300)
+    return process.exitcode
+
+
 EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate"})
 
 
@@ -76,21 +83,24 @@ def build_until(cache_dir: Path, event: int, report: Any) -> None:
     Args:
         cache_dir: Directory of the caches.
         event: Number of the file operation, from 0.
-        report: A connection that gets the number of operations where the build ends before.
+        report: A connection that gets, for each operation, the number of finished chunks before it, where the build
+            ends before.
     """
-    seen = -1
+    finished: list[int] = []
+    chunks = 0
     folder = os.fsencode(cache_dir)
 
     def hook(name: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
+        nonlocal chunks
         if name in EVENTS and _within(folder, arguments):
-            seen += 1
-            if seen == event:
+            if len(finished) == event:
                 os.kill(os.getpid(), signal.SIGKILL)
+            finished.append(chunks)
+            chunks += name == "os.rename" and str(arguments[1]).endswith(".chunk")
 
     sys.addaudithook(hook)
     build(cache_dir)
-    report.send(seen + 1)
+    report.send(finished)
 
 
 def _within(folder: bytes, arguments: Iterable[Any]) -> bool:

@@ -26,7 +26,7 @@ from memxlnet.store.chunk_files import write_chunk
 from tests.build.processes import build, published
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import example
+from tests.support import WAIT_SECONDS, example
 
 SETTINGS = EncodeSettings(max_seq_length=24, doc_stride=4)
 BOUND = 10**9
@@ -83,7 +83,7 @@ def ids(index: int, size: int = 3) -> list[str]:
 
 
 def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + WAIT_SECONDS
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.001)
@@ -167,12 +167,10 @@ def threads() -> list[str]:
 @pytest.mark.parametrize("using", [0, int(0.9 * BOUND), BOUND - 1], ids=["room", "near", "no room"])
 @pytest.mark.parametrize("taken", [0, 1, 2])
 def test_who_stops_early_ends_the_thread(using: int, taken: int) -> None:
-    before = time.monotonic()
     running = LocalEncoder(Recording(), SETTINGS, Guard(using)).run(chunk(index) for index in range(10))
     for _ in range(taken):
         next(running)
     running.close()
-    assert time.monotonic() - before < 5
     assert threads() == []
 
 

@@ -14,7 +14,7 @@ import pytest
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError
 from memxlnet.store import chunk_files
-from tests.build.processes import build, build_until, published, rows, server, start
+from tests.build.processes import build, build_until, published, rows, run, server, start
 from tests.store.content import files_of
 
 CHUNKS = 4
@@ -66,21 +66,21 @@ def test_a_kill_before_any_file_operation_is_survived(
     receiver, sender = server().Pipe(duplex=False)
     finished_seen = set()
     published_seen = set()
-    for event in range(0, 200, every):
+    for event in range(0, 1000, every):
         cache_dir = tmp_path / str(event)
-        process = start(build_until, cache_dir, event, sender)
-        process.join(60)
-        if process.exitcode == 0:
-            assert event - every < receiver.recv() <= event
+        exit_code = run(build_until, cache_dir, event, sender)
+        if exit_code == 0:
+            operations = len(receiver.recv())
+            assert event - every < operations <= event
             break
-        assert process.exitcode == -signal.SIGKILL
+        assert exit_code == -signal.SIGKILL
         before = list(published(cache_dir))
         published_seen.add(len(before))
         finished_seen.add(len(chunk_names(cache_dir)))
         expect_completion(cache_dir, undisturbed, encoded, before)
     else:
         pytest.fail("the build never ends")
-    assert event > 40
+    assert len(finished_seen) > 1
     if every == 1:
         assert finished_seen == set(range(CHUNKS + 1))
         assert published_seen == {0, 1}
@@ -107,15 +107,17 @@ def test_a_kill_at_a_random_moment_is_survived(
 def test_a_kill_again_and_again_still_ends(
     tmp_path: Path, undisturbed: dict[str, bytes], encoded: list[list[str]]
 ) -> None:
-    _, sender = server().Pipe(duplex=False)
+    receiver, sender = server().Pipe(duplex=False)
+    assert run(build_until, tmp_path / "whole", -1, sender) == 0
+    event = receiver.recv().index(1)  # the first operation after a chunk is finished; how many come before varies
+    cache_dir = tmp_path / "killed"
     seen = []
     for _ in range(6):
-        process = start(build_until, tmp_path, 16, sender)
-        process.join(60)
-        seen.append(len(chunk_names(tmp_path)))
+        run(build_until, cache_dir, event, sender)
+        seen.append(len(chunk_names(cache_dir)))
     assert seen == sorted(seen)  # no finished chunk is ever lost
-    assert seen[0] >= 1
-    expect_completion(tmp_path, undisturbed, encoded, list(published(tmp_path)))
+    assert seen[0] == 1
+    expect_completion(cache_dir, undisturbed, encoded, list(published(cache_dir)))
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, cache_dir: Path, after: int) -> None:

@@ -33,7 +33,7 @@ from tests.build.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, interruptible, long_examples
+from tests.support import ROOT, WAIT_SECONDS, long_examples
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -235,7 +235,7 @@ def test_a_chunk_that_waits_is_not_blamed_for_a_dead_worker(tmp_path: Path, monk
     try:
         first, second = (workers.submit("nowhere", index, b"", 1) for index in range(2))
         with pytest.raises(WorkerDiedError, match="exit code 5"):
-            first.result(10)
+            first.result(WAIT_SECONDS)
         time.sleep(0.2)
         assert not second.done()
     finally:
@@ -249,7 +249,7 @@ def test_a_worker_ends_with_its_pipe(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with theirs, subprocess.Popen(command, env=environment(), stdin=theirs.fileno(), stderr=subprocess.PIPE) as process:
         ours.close()
-        assert process.wait(60) == 0
+        assert process.wait(WAIT_SECONDS) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""
 
@@ -268,7 +268,7 @@ def test_a_worker_ends_where_its_builder_is_gone_already(tmp_path: Path) -> None
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        assert process.wait(10) == 1
+        assert process.wait(WAIT_SECONDS) == 1
 
 
 # --- scripts without a main guard
@@ -300,7 +300,7 @@ def test_an_executor_in_a_script_without_a_main_guard_is_told(tmp_path: Path, me
     assert "BuildError" in last
     assert "`if __name__ == '__main__':`" in last
     assert "expected the script's calls below `if __name__ == '__main__':`" in error  # and so do the children
-    wait_until(lambda: not session(process.pid), "the processes of the executor end", seconds=5)
+    wait_until(lambda: not session(process.pid), "the processes of the executor end")
 
 
 def session(leader: int) -> list[int]:
@@ -338,6 +338,7 @@ def at_work(ids):
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], number: signal.Signals
@@ -355,6 +356,7 @@ def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_within_giant_documents_ends_builder_and_workers(
@@ -378,12 +380,10 @@ def is_running(process: psutil.Process) -> bool:
 def expect_end(
     command: list[str], env: dict[str, str], number: signal.Signals, reached: Callable[[], bool], after: float = 0
 ) -> None:
-    """Start a build, send it a signal some seconds after something is reached, and see all of it end in time."""
-    with interruptible():
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-    with process:
+    """Start a build, send it a signal some seconds after something is reached, and see all of it end."""
+    with subprocess.Popen(
+        command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             wait_until(reached, "the build is at work")
             workers = psutil.Process(process.pid).children(recursive=True)
@@ -391,8 +391,8 @@ def expect_end(
             time.sleep(after)
             # As the terminal does it for Ctrl-C; as a service manager does it for the others.
             (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-            wait_until(lambda: not any(map(is_running, workers)), "the workers end", seconds=2)
-            process.wait(5)  # an interpreter that has loaded torch takes most of a second to end
+            wait_until(lambda: not any(map(is_running, workers)), "the workers end")
+            process.wait(WAIT_SECONDS)
         finally:
             process.kill()
         error = process.stderr.read() if process.stderr else ""
@@ -400,6 +400,7 @@ def expect_end(
     assert error.strip().splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_workers_ignore_ctrl_c_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
 ) -> None:

@@ -237,7 +237,7 @@ class TestAttributes:
 class TestChunked:
     @pytest.mark.parametrize("mode", ["streaming", "full"])
     def test_a_cache_is_found(self, now: CacheDataset, mode: str) -> None:
-        places = [now.directory.parent, now.directory, now.directory / "manifest.json", str(now.directory)]
+        places: list[Any] = [now.directory.parent, now.directory, now.directory / "manifest.json", str(now.directory)]
         for opened in (
             *(load_chunked_dataset(place, "test", mode) for place in places),
             *(ChunkedDataset(place, mode, compat="memxlnet-0") for place in places),

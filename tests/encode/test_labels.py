@@ -197,7 +197,7 @@ def wrong_labels(name: str, source: Source, most: int | None) -> Counter[str]:
     found: Counter[str] = Counter()
     for start in range(0, len(examples), 500):
         tables = encoder.encode(examples[start : start + 500])
-        assert tables["dropped"].num_rows < 10
+        assert tables["dropped"].num_rows < 50  # questions of many tokens
         found += compare_labels(tables)
     return found
 

@@ -21,7 +21,7 @@ from memxlnet.errors import MemxlnetError
 from memxlnet.store.writer import CacheWriter
 from tests.build.processes import start
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import long_examples, write_json_lines
+from tests.support import WAIT_SECONDS, long_examples, write_json_lines
 
 CHUNKS = 40
 
@@ -112,7 +112,7 @@ def workers_of(builder: int) -> list[psutil.Process]:
     return found
 
 
-def wait_until(condition: Callable[[], Any], seconds: float) -> bool:
+def wait_until(condition: Callable[[], Any], seconds: float = WAIT_SECONDS) -> bool:
     """Wait until something holds; False where it did not within so many seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -125,7 +125,7 @@ def wait_until(condition: Callable[[], Any], seconds: float) -> bool:
 def kill(process: ForkServerProcess) -> None:
     """Kill a process, and it alone; it may have ended by itself."""
     process.kill()
-    process.join(60)
+    process.join(WAIT_SECONDS)
 
 
 NOBODY = 65534
@@ -169,7 +169,7 @@ def acting(
     """
     receiver, sender = context.Pipe(duplex=False)
     process = start(_act, sender, user, act, arguments)
-    process.join(120)
+    process.join(WAIT_SECONDS)
     assert process.exitcode == 0, f"ended with {process.exitcode}"
     outcome, result = receiver.recv()
     return outcome, result

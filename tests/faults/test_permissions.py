@@ -241,7 +241,7 @@ def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
 def test_another_user_goes_on_with_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o002), common, sender)
-    assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None, 30)
+    assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)
     kill(process)
     finished = len(chunk_files(common))
     outcome, made = act_as(BOB, 0o002, build_counted, common)
@@ -256,7 +256,7 @@ def test_another_user_waits_for_a_build(common: Path) -> None:
     """The lock of one user is another's to wait for."""
     receiver, sender = server().Pipe(duplex=False)
     first = start(build_as, user(ALICE, 0o002), common, sender)
-    assert wait_until(lambda: chunk_files(common) or first.exitcode is not None, 30)
+    assert wait_until(lambda: chunk_files(common) or first.exitcode is not None)
     outcome, made = act_as(BOB, 0o002, build_counted, common)
     first.join(60)
     assert receiver.recv()[0] == "done"
@@ -321,7 +321,7 @@ def test_a_private_build_that_was_interrupted_is_told(common: Path) -> None:
     """What Alice left may be neither read nor removed by Bob: he is told so, and nothing of it is lost."""
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o077), common, sender)
-    assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None, 30)
+    assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)
     kill(process)
     finished = chunk_files(common)
     (kind, message, is_ours), _ = act_as(BOB, 0o077, build_with, common, {})

@@ -13,10 +13,9 @@ from memxlnet.store.writer import CacheWriter
 from tests.build.processes import published, server, start
 from tests.faults.processes import CHUNKS, build, chunk_files, counted, names, wait_until, workers_of
 from tests.store.content import files_of
+from tests.support import WAIT_SECONDS
 
 RACERS = 8
-TAKE_OVER = 5.0
-"""Seconds within which another process goes on."""
 
 
 def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[str, Any]) -> None:
@@ -54,18 +53,18 @@ def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes
     for _, sender in pipes:
         process = start(race, tmp_path, barrier, sender, begin, {"num_workers": workers})
         racers[process.pid] = process
-    assert begun.poll(60)
+    assert begun.poll(WAIT_SECONDS)
     winner = begun.recv()
     seen: set[str] = set()
     for kill in range(kills):
-        assert wait_until(lambda wanted=4 * (kill + 1): len(chunk_files(tmp_path)) >= wanted, 60)  # type: ignore[misc]
+        assert wait_until(lambda wanted=4 * (kill + 1): len(chunk_files(tmp_path)) >= wanted)  # type: ignore[misc]
         os.kill(winner, signal.SIGKILL)
         racers.pop(winner).join(60)
         # The work of one that lost its builder may still be put into its place.
-        assert wait_until(lambda dead=winner: not workers_of(dead), 5)  # type: ignore[misc]
+        assert wait_until(lambda dead=winner: not workers_of(dead))  # type: ignore[misc]
         assert seen <= chunk_files(tmp_path)
         seen = chunk_files(tmp_path)
-        assert begun.poll(TAKE_OVER)
+        assert begun.poll(WAIT_SECONDS)
         winner = begun.recv()
         assert winner in racers
     for process in racers.values():

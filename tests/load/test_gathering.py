@@ -23,7 +23,7 @@ from tests.load.helpers import (
     steps_of,
     time_major,
 )
-from tests.support import build, example, long_examples
+from tests.support import WAIT_SECONDS, build, example, long_examples
 from tests.test_background import threads, wait_for_no_threads
 
 
@@ -148,7 +148,7 @@ class TestThread:
         if lanes == "aligned":
             _ = first[0]
         assert len(threads()) == 1
-        stop = time.monotonic() + 10
+        stop = time.monotonic() + WAIT_SECONDS
         while len(gathers.tokens) < 4 and time.monotonic() < stop:
             time.sleep(0.01)
         time.sleep(0.3)

@@ -312,7 +312,6 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("change", "error"),
         [
-            ({"hub_dataset_id": None, "use_hub_dataset": True}, SettingsError),
             ({"hub_dataset_id": ""}, SettingsError),
             ({"hub_dataset_id": 5}, SettingsError),
             ({"hub_dataset_id": "a/../b"}, SettingsError),

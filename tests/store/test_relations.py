@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import xxhash
@@ -20,7 +21,7 @@ from tokenizers import Tokenizer
 from arrow_schemas import FileMetadata, table_schema, with_metadata
 from memxlnet.encode import windows
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
-from memxlnet.store import feature_relations, text_table
+from memxlnet.store import feature_relations, relations, text_table
 from memxlnet.store import publish as publish_module
 from memxlnet.store.cache import Cache
 from memxlnet.store.verify import verify, verify_bytes
@@ -416,3 +417,48 @@ def test_caches_of_every_layout_are_right(style: str, memory: int, tmp_path: Pat
     verify(dataset.directory)
     verify(dataset.directory, against=rows, sample=None)
     assert dataset.cache.num_documents == 6
+
+
+def test_labels_of_windows_that_hold_other_tokens_of_the_answer(tmp_path: Path) -> None:
+    """Answers of one character of three tokens, cut between these: each window has its own label."""
+    context = "\u4e2d\u6587 \u0939\u093f  \u4e2d" * 4
+    rows = [
+        example(context, "is", [(context[at], at)], id=f"{at}")
+        for at in range(len(context))
+        if not context[at].isspace()
+    ]
+    dataset = build(rows, make("roberta"), tmp_path, max_seq_length=20, doc_stride=1)
+    verify(dataset.directory)
+    features = [
+        (int(shard.columns["document"][row]), int(shard.columns["start_positions"][row]))
+        for shard in dataset.cache.features
+        for row in np.flatnonzero(shard.columns["has_answer_in_segment"])
+    ]
+    several = {document for document, _ in features if sum(one == document for one, _ in features) > 1}
+    assert len(several) > 1
+    row = int(np.flatnonzero(dataset.cache.features[0].columns["has_answer_in_segment"])[0])
+    at = int(dataset.cache.features[0].columns["end_positions"][row])
+    for name in ("start_positions", "end_positions"):
+        copied = Path(shutil.copytree(dataset.directory, tmp_path / name))
+        set_value(copied, "features", row, name, at + 1)
+        refused(copied, rf"features-00000\.arrow, row {row} .*, {name}: expected {at}, found {at + 1}")
+
+
+def test_no_more_contexts_than_a_part_has_are_held(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    plain = relations._take_contexts
+
+    def count(cache: Cache, rows: Any) -> Any:
+        sizes.append(len(rows))
+        return plain(cache, rows)
+
+    monkeypatch.setattr(relations, "_take_contexts", count)
+    verify(large)
+    assert max(sizes) == 2
+    monkeypatch.setattr(relations, "PART_TOKENS", 5)
+    sizes.clear()
+    verify(large)
+    assert max(sizes) == 1
+    assert sum(sizes) == 4  # answered documents, each with a context of its own
+    set_value(large, "documents", 7, "answer_token_stop", 1)
+    refused(large, r"documents-00000\.arrow, row 7 \(id 'id-7'\), answer_token_stop: expected \d+, found 1")

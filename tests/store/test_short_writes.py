@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memxlnet.errors import BuildOSError, CacheDamagedError
-from memxlnet.store import paths, placing
+from memxlnet.store import paths
 from memxlnet.store.arrival import Arrival
 from memxlnet.store.cache import Cache
 from memxlnet.store.files import lay_out
@@ -166,7 +166,7 @@ def test_every_part_of_the_structure_is_looked_at_before_publishing(
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
     # One that was published before there was this check is damaged for opening or for `verify`.
     with monkeypatch.context() as patched:
-        patched.setattr(placing.Cache, "check_messages", lambda _: None)
+        patched.setattr(Cache, "check_messages", lambda _: None)
         try:
             directory = publish(CONTENT, tmp_path / "unchecked", [2]).directory
         except BuildOSError:
@@ -190,7 +190,7 @@ def test_a_rebuild_that_writes_too_little_leaves_the_cache(
     directory = publish(CONTENT, tmp_path, [2]).directory
     with monkeypatch.context() as patched:
         patched.setattr("memxlnet.store.publish.write_values", lambda *_: paths.write_all(-1, b"", 0))
-        patched.setattr(placing.Cache, "check_messages", fail)
+        patched.setattr(Cache, "check_messages", fail)
         with pytest.raises(BuildOSError, match="did not write what it was given"):
             publish(CONTENT, tmp_path, [2])
     assert files_of(directory) == expected

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS
 
 _PRELUDE = """
 import os, pathlib, resource, signal, sys, time
@@ -91,7 +91,7 @@ def children() -> set[int]:
     return {process.pid for process in psutil.Process().children(recursive=True)}
 
 
-def wait_until(reached: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def wait_until(reached: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
     """Wait for something to become true, and give it."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

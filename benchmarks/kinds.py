@@ -1,0 +1,176 @@
+"""Building with several kinds of tokenizers, against the pair call. ``python -m benchmarks.kinds [--rounds N]``.
+
+Each build is that of one process, as a user calls it, from the JSON file to the published cache. The pair call is
+transformers' own on batches of 1,000 pairs that lie in memory; it finds no answers and writes nothing. Both begin with
+a fresh tokenizer and take turns. Where XLNet's vocabulary is not at hand the bundled one stands in for it; the others
+are trained on the files that are measured, with the parts of the published tokenizers. Files are SQuAD's development
+set and XQuAD in the folder `MEMXLNET_DATA`, or the bundled sample.
+"""
+
+import argparse
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
+from benchmarks.data import SHARED, data, rows_of, work
+from benchmarks.data import tokenizer as xlnet_tokenizer
+from benchmarks.measure import median
+from benchmarks.report.quantities import table
+from memxlnet import process_and_cache_dataset
+
+_LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
+_REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+BATCH = 1000
+
+
+class Kind(NamedTuple):
+    """A kind of byte-level BPE.
+
+    Attributes:
+        pattern: How it splits; None for the pattern of GPT-2.
+        normalizes: Whether it normalizes to NFC.
+        pair: The template of a pair.
+        special: The token that stands for ``cls``, and that of padding.
+        pieces: Size of the vocabulary at most.
+    """
+
+    pattern: str | None
+    normalizes: bool
+    pair: str
+    special: tuple[str, str]
+    pieces: int
+
+
+KINDS = {
+    "RoBERTa": Kind(None, False, "<s> $A </s> </s> $B:1 </s>", ("<s>", "<pad>"), 50_000),
+    "ModernBERT": Kind(None, True, "[CLS] $A [SEP] $B:1 [SEP]", ("[CLS]", "[PAD]"), 50_000),
+    "Llama 3": Kind(_LETTERS + r"\p{N}{1,3}" + _REST, False, "<begin> $A <begin> $B:1", ("<begin>", "<end>"), 100_000),
+    "Qwen 2": Kind(_LETTERS + r"\p{N}" + _REST, True, "<start> $A <start> $B:1", ("<start>", "<end>"), 100_000),
+}
+
+
+def files() -> dict[str, Path]:
+    """The files that are measured, by name."""
+    xquad = {language: SHARED / "xquad" / f"xquad.{language}.json" for language in ("zh", "ar")}
+    return {"SQuAD": data().file} | {f"XQuAD {name}": path for name, path in xquad.items() if path.is_file()}
+
+
+def texts(paths: list[Path]) -> Iterator[str]:
+    """The distinct contexts and questions of some files."""
+    yield from dict.fromkeys(row[name] for path in paths for row in rows_of(path) for name in ("context", "question"))
+
+
+def trained(kind: Kind, corpus: Iterator[str]) -> Tokenizer:
+    """A tokenizer of a kind, trained."""
+    backend = Tokenizer(models.BPE(ignore_merges=kind.pattern is not None))
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind.pattern is None)
+    backend.pre_tokenizer = to_bytes
+    if kind.pattern is not None:
+        split = pre_tokenizers.Split(Regex(kind.pattern), "isolated")
+        backend.pre_tokenizer = pre_tokenizers.Sequence([split, to_bytes])
+    if kind.normalizes:
+        backend.normalizer = normalizers.NFC()
+    special = list(dict.fromkeys([*kind.special, *(word for word in kind.pair.split() if word[0] != "$")]))
+    trainer = trainers.BpeTrainer(
+        vocab_size=kind.pieces,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(corpus, trainer)
+    ids = [(token, backend.token_to_id(token)) for token in special]
+    around = processors.TemplateProcessing(single="$A", pair=kind.pair, special_tokens=ids)
+    trimming = processors.ByteLevel(trim_offsets=kind.pattern is None, add_prefix_space=False)
+    backend.post_processor = processors.Sequence([trimming, around])
+    return backend
+
+
+def makers() -> dict[str, Callable[[], Any]]:
+    """What makes a fresh tokenizer of each kind; those that are trained are kept in the work folder."""
+    return {"XLNet": xlnet_tokenizer} | {name: partial(_fresh, name) for name in KINDS}
+
+
+def _fresh(name: str) -> Any:
+    kind, path = KINDS[name], work() / f"{name}.tokenizer.json"
+    if not path.is_file():
+        path.write_text(trained(kind, texts(list(files().values()))).to_str(), encoding="utf-8")
+    cls, pad = kind.special
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_file(str(path)), cls_token=cls, pad_token=pad)
+
+
+def build(tokenizer: Any, file: Path) -> int:
+    """A whole build in this process; returns the number of rows."""
+    folder = work() / "kinds"
+    shutil.rmtree(folder, ignore_errors=True)
+    return process_and_cache_dataset(
+        file, "dev", folder, None, MAX_SEQ_LENGTH, DOC_STRIDE, tokenizer=tokenizer, progress=False, num_workers=0
+    )
+
+
+def pair_call(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
+    """The pair call over batches of examples; returns the number of rows."""
+    segments = 0
+    first, second = ("question", "context") if tokenizer.padding_side == "right" else ("context", "question")
+    for start in range(0, len(rows), BATCH):
+        some = rows[start : start + BATCH]
+        encoded = tokenizer(
+            [row[first] for row in some],
+            [row[second] for row in some],
+            truncation="only_second" if first == "question" else "only_first",
+            max_length=MAX_SEQ_LENGTH,
+            stride=DOC_STRIDE,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+            padding="max_length",
+        )
+        segments += len(encoded["input_ids"])
+    return segments
+
+
+def measure(make: Callable[[], Any], file: Path, rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of the builds and of the pair calls.
+
+    Raises:
+        SystemExit: They made different numbers of rows.
+    """
+    seconds: dict[str, list[float]] = {"build": [], "pair call": []}
+    rows, segments = rows_of(file), {}
+    ways = {"build": partial(build, file=file), "pair call": partial(pair_call, rows=rows)}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            tokenizer = make()
+            begun = time.perf_counter()
+            segments[name] = way(tokenizer)
+            seconds[name].append(time.perf_counter() - begun)
+        if len(set(segments.values())) > 1:
+            raise SystemExit(f"{file.name}: expected the same number of rows of both, found {segments}")
+    return seconds["build"], seconds["pair call"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.kinds", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="of each build and each pair call (default: 5)")
+    options = parser.parse_args(arguments)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    rows = []
+    for kind, make in makers().items():
+        for name, file in files().items():
+            built, called = measure(make, file, options.rounds)
+            ratios = [called[number] / built[number] for number in range(options.rounds)]
+            figures = (f"{median(built):.2f} s", f"{median(called):.2f} s", f"{median(ratios):.1f} ({min(ratios):.1f})")
+            rows.append([kind, name, *figures])
+    print(table(["tokenizer", "file", "build", "pair call", "times as fast (lowest)"], rows))
+
+
+if __name__ == "__main__":
+    main()
