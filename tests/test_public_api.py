@@ -18,6 +18,7 @@ NAMES: dict[str, set[str]] = {
         "ChunkedCacheManager",
         "Collate",
         "LazySquadLikeQADataset",
+        "GroupedRows",
         "ShuffledRows",
         "SquadLikeQADataset",
         "StreamingSquadProcessor",
