@@ -17,6 +17,7 @@ NAMES: dict[str, set[str]] = {
         "ChunkedCacheManager",
         "Collate",
         "LazySquadLikeQADataset",
+        "GroupedRows",
         "ShuffledRows",
         "SquadLikeQADataset",
         "StreamingSquadProcessor",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import Accelerator, skip_first_batches
+from accelerate.data_loader import BatchSamplerShard
 from torch.utils.data import ConcatDataset, DataLoader, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 from transformers import (
@@ -27,7 +28,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.order import shuffled
 from memxlnet.load.recurrent import loss_or_zero
-from memxlnet.load.samplers import ShuffledRows
+from memxlnet.load.samplers import GroupedRows, ShuffledRows
 from tests.load.helpers import assert_same_tensors
 
 SEED = 5
@@ -246,6 +247,124 @@ class TestTorchdata:
                 again.load_state_dict({**state, name: value})
         again.load_state_dict(state)
         assert [*taken, *again] == shuffled(10, SEED, 0).tolist()
+
+
+def grouped(dataset: CacheDataset, **options: Any) -> Any:
+    return StatefulDataLoader(dataset, batch_sampler=GroupedRows(dataset, 40, SEED), collate_fn=Collate(), **options)
+
+
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
+class TestGroupedRows:
+    @FORK_WARNS
+    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("taken", [0, 4, 9])
+    def test_torchdata_goes_on_in_the_middle_of_an_epoch(self, lazy: CacheDataset, taken: int, workers: int) -> None:
+        alone = regular(lazy, group_by_length=True)
+        expected = [list(alone) for _ in range(3)]
+        assert len(expected[0]) == 9
+        loader = grouped(lazy, num_workers=workers)
+        assert_same_batches(list(loader), expected[0])
+        first = list(itertools.islice(loader, taken))
+        state = json.loads(json.dumps(loader.state_dict()))
+        resumed = grouped(lazy, num_workers=workers)
+        resumed.load_state_dict(state)
+        if taken == 9:
+            assert list(resumed) == []
+        elif taken:
+            assert_same_batches(first + list(resumed), expected[1])
+        assert_same_batches(list(resumed), expected[2 if taken else 1])
+
+    def test_a_state_of_another_grouping_is_refused(self) -> None:
+        lengths = list(range(1, 31))
+        batches = iter(GroupedRows(lengths, 4, SEED))
+        taken = list(itertools.islice(batches, 3))
+        state = batches.state_dict()
+        assert state == {
+            "epoch": 0,
+            "handed_out": 3,
+            "seed": SEED,
+            "num_rows": 30,
+            "batch_size": 4,
+            "drop_last": False,
+            "shuffle": True,
+        }
+        for sampler, name in (
+            (GroupedRows(lengths, 4, 6), "seed"),
+            (GroupedRows(lengths[1:], 4, SEED), "num_rows"),
+            (GroupedRows(lengths, 5, SEED), "batch_size"),
+            (GroupedRows(lengths, 4, SEED, drop_last=True), "drop_last"),
+            (GroupedRows(lengths, 4, SEED, shuffle=False), "shuffle"),
+        ):
+            with pytest.raises(SettingsError, match=f"^state: {name}: expected .* as in this sampler, found "):
+                iter(sampler).load_state_dict(state)
+        with pytest.raises(SettingsError, match="state: expected the fields"):
+            iter(ShuffledRows(30, SEED)).load_state_dict(state)
+        again = iter(GroupedRows(lengths, 4, SEED))
+        again.load_state_dict(state)
+        assert [*taken, *again] == list(GroupedRows(lengths, 4, SEED))
+
+    @pytest.mark.parametrize("processes", [1, 2, 4])
+    @pytest.mark.parametrize("drop_last", [False, True])
+    def test_accelerate_deals_the_batches_out(self, lazy: CacheDataset, processes: int, drop_last: bool) -> None:
+        own = GroupedRows(lazy, 40, SEED, drop_last)
+        shards = [
+            BatchSamplerShard(GroupedRows(lazy, 40, SEED, drop_last), processes, rank) for rank in range(processes)
+        ]
+        for _ in range(2):
+            expected, dealt = list(own), [list(shard) for shard in shards]
+            assert len({len(one) for one in dealt}) == 1
+            together = [batch for step in zip(*dealt, strict=True) for batch in step]
+            # What is left is filled up with the first rows, or dropped.
+            whole = len(lazy) // 40 // processes * processes
+            assert together[:whole] == expected[:whole]
+
+    def test_accelerate_prepares_the_loader(self, lazy: CacheDataset) -> None:
+        alone = regular(lazy, group_by_length=True)
+        expected = [list(alone) for _ in range(2)]
+        prepared = Accelerator(cpu=True).prepare(regular(lazy, group_by_length=True))
+        for epoch in range(2):
+            assert_same_batches(list(prepared), expected[epoch])
+
+
+class Grouped(Trainer):  # type: ignore[misc]
+    """Trains over batches of rows of similar length, and keeps the rows of each."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.seen: list[list[int]] = []
+
+    def get_train_dataloader(self) -> Any:
+        rows = GroupedRows(self.train_dataset, 40, SEED)
+        return self.accelerator.prepare(DataLoader(self.train_dataset, batch_sampler=rows, collate_fn=Collate()))
+
+    def compute_loss(self, model: Any, inputs: Any, *others: Any, **more: Any) -> Any:
+        self.seen.append(inputs["rows"].tolist())
+        return model(**model_inputs(inputs, model)).loss
+
+
+@pytest.mark.slow
+def test_the_trainer_resumes_over_rows_of_similar_length(lazy: CacheDataset, tmp_path: Path) -> None:
+    def trainer(directory: str, model: Any) -> Grouped:
+        arguments = TrainingArguments(
+            output_dir=str(tmp_path / directory),
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+            logging_steps=1,
+            num_train_epochs=2,
+            save_strategy="steps",
+            save_steps=12,
+        )
+        return Grouped(model=model, args=arguments, train_dataset=lazy)
+
+    torch.manual_seed(0)
+    whole = trainer("whole", xlnet(lazy))
+    whole.train()
+    sampler = GroupedRows(lazy, 40, SEED)
+    assert whole.seen == [batch for epoch in range(2) for batch in sampler.items(epoch)]
+    resumed = trainer("resumed", xlnet(lazy))
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-12"))
+    assert resumed.seen == whole.seen[12:]
 
 
 def xlnet(dataset: CacheDataset) -> Any:

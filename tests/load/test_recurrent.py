@@ -216,6 +216,15 @@ def test_a_model_that_works_in_place_does_not_write_into_the_initial_state(size:
     assert carried.before(made_step("11", "11")).tolist() == [[0.0]] * 2
 
 
+WAYS: list[tuple[str, dict[str, Any]]] = [
+    ("aligned", {}),
+    ("aligned", {"align": "end"}),
+    ("aligned", {"align": "end", "group_by_length": True}),
+    ("refilled", {}),
+    ("refilled", {"group_by_length": True}),
+]
+
+
 def plain_states(dataset: CacheDataset) -> dict[str, float]:
     """The state after each document, from a loop over its rows."""
     found = {}
@@ -228,12 +237,14 @@ def plain_states(dataset: CacheDataset) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("in_a_dictionary", [False, True])
-@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-def test_each_document_ends_as_in_a_plain_loop(lazy: CacheDataset, lanes: str, in_a_dictionary: bool) -> None:
+@pytest.mark.parametrize(("lanes", "options"), WAYS)
+def test_each_document_ends_as_in_a_plain_loop(
+    lazy: CacheDataset, lanes: str, in_a_dictionary: bool, options: dict[str, Any]
+) -> None:
     expected = plain_states(lazy)
     assert len(expected) % 4, "the last group must be smaller"
     carried = CarriedState({"s": torch.full((1, 1), 0.1)} if in_a_dictionary else torch.full((1, 1), 0.1))
-    for steps in steps_of(lazy, lanes, epochs=3):
+    for steps in steps_of(lazy, lanes, epochs=3, **options):
         seen: Counter[str] = Counter()
         for step in steps:
             state = carried.before(step)
@@ -249,9 +260,11 @@ def test_each_document_ends_as_in_a_plain_loop(lazy: CacheDataset, lanes: str, i
 
 
 class TestGradients:
-    @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-    def test_reach_the_earlier_steps_of_the_same_document_and_lane_only(self, lazy: CacheDataset, lanes: str) -> None:
-        (steps,) = steps_of(lazy, lanes)
+    @pytest.mark.parametrize(("lanes", "options"), WAYS)
+    def test_reach_the_earlier_steps_of_the_same_document_and_lane_only(
+        self, lazy: CacheDataset, lanes: str, options: dict[str, Any]
+    ) -> None:
+        (steps,) = steps_of(lazy, lanes, **options)
         inputs = [torch.zeros(len(step["rows"]), 1, requires_grad=True) for step in steps]
         carried = CarriedState(torch.zeros(1, 1))
         losses = {}
@@ -266,6 +279,18 @@ class TestGradients:
             for step, gradient in zip(steps, found, strict=True):
                 wanted = [0.5 ** (rows[-1] - row) if row in rows else 0.0 for row in step["rows"].tolist()]
                 assert gradient[:, 0].tolist() == wanted
+
+    @pytest.mark.parametrize("align", ["start", "end"])
+    def test_of_a_group_are_cut_at_its_begin(self, lazy: CacheDataset, align: str) -> None:
+        loader = create_dataloader(lazy, 4, shuffle=True, align=align)
+        carried = CarriedState(torch.zeros(1, 1))
+        first = [group[0]["reset"] for group in create_dataloader(lazy, 4, shuffle=True, align=align)]
+        assert all(bool(reset.all()) for reset in first[:3]) == (align == "start")
+        for group in loader:
+            for place, step in enumerate(group):
+                state = carried.before(step)
+                assert state.requires_grad == (place > 0)
+                carried.after(step, state + torch.zeros(len(state), 1, requires_grad=True))
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
     def test_flow_into_a_learned_initial_state(self, lazy: CacheDataset, lanes: str) -> None:
