@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from memxlnet.encode.widths import RowWidths
 
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.plan import EpochSize
-from memxlnet.load.widths import RowWidths
 from tests.load.helpers import (
     LENGTH,
     Built,

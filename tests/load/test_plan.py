@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memxlnet.encode.widths import RowWidths
 from numpy.typing import NDArray
 
 from memxlnet.encode.layout import RowLayout
 from memxlnet.load.document_windows import WINDOWS, DocumentWindows
 from memxlnet.load.grouping import Lengths, grouped
 from memxlnet.load.plan import AlignedPlan, EpochPlan, EpochSize, Ranks, StepRows, cut_block
-from memxlnet.load.widths import RowWidths
 from tests.load.test_document_windows import ROW_TOKENS, Corpus
 
 LAYOUT = RowLayout(True, (), (4,), (4, 3), (), (0,), (1, 2), 0, 1, True, 5, 3, 3)

@@ -5,10 +5,11 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from tests.load.helpers import Built
+from tests.load.rank_scripts import memory
 from tests.load.rank_scripts.train import made, seen, steps_of
 from tests.support import ROOT
 
@@ -37,12 +39,12 @@ Told = list[dict[str, Any]]
 """What each rank wrote."""
 
 
-def torchrun(cache: Path, out: Path, processes: int) -> Told:
-    """Run the script in so many processes; they must end well and in time."""
+def torchrun(script: str, processes: int, *arguments: object) -> None:
+    """Run a script in so many processes; they must end well and in time."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     with subprocess.Popen(
-        [*command, "--module", "tests.load.rank_scripts.train", str(cache), str(out)],
+        [*command, "--module", f"tests.load.rank_scripts.{script}", *map(str, arguments)],
         cwd=ROOT,
         env={**environment, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
         stdout=subprocess.PIPE,
@@ -57,12 +59,13 @@ def torchrun(cache: Path, out: Path, processes: int) -> Told:
             told, _ = process.communicate(timeout=60)
             pytest.fail(f"{processes} processes hang:\n{told[-3000:]}")
     assert process.returncode == 0, told[-5000:]
-    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
 
 
 @pytest.fixture(scope="session", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def told(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return torchrun(built.plain, tmp_path_factory.mktemp("ranks"), request.param)
+    out = tmp_path_factory.mktemp("ranks")
+    torchrun("train", request.param, built.plain, out)
+    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(request.param)]
 
 
 def lanes_of(told: list[list[dict[str, Any]]]) -> Iterator[tuple[str, int, bool, bool]]:
@@ -186,3 +189,42 @@ def test_more_ranks_than_documents_share_them_out(built: Built, lanes: str, worl
         steps.append([seen(step) for step in steps_of(loader)])
     assert len({len(one) for one in steps}) == 1
     assert sorted(row for _, row, _, _ in lanes_of(steps)) == list(range(len(dataset)))
+
+
+class Saved(NamedTuple):
+    """A run over several ranks, its checkpoints, and what its processes wrote."""
+
+    cache: Path
+    directory: Path
+    processes: int
+
+    def losses(self, name: str) -> Any:
+        return json.loads((self.directory / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def saved(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    found = Saved(built.plain, tmp_path_factory.mktemp("memory"), request.param)
+    torchrun("memory", found.processes, "save", found.cache, found.directory)
+    return found
+
+
+class TestMemoryGoesOn:
+    @pytest.fixture(scope="class", params=[1, 2, pytest.param(4, marks=pytest.mark.slow)])
+    def resumed(self, request: pytest.FixtureRequest, saved: Saved) -> Any:
+        """The losses after each stop, with the memory and without; one rank has no process group."""
+        if request.param == 1:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "torch.distributed is")
+                return memory.run("resume", str(saved.cache), saved.directory, 1)
+        torchrun("memory", request.param, "resume", saved.cache, saved.directory)
+        return saved.losses(f"resume-{request.param}")
+
+    @pytest.mark.parametrize("kind", memory.OPTIONS)
+    def test_with_any_number_of_ranks_to_the_same_losses(self, saved: Saved, resumed: Any, kind: str) -> None:
+        whole = saved.losses(f"save-{saved.processes}")[kind]
+        stops = memory.places_of_stops(str(saved.cache), kind)
+        assert len(stops) == (2 if kind == "aligned" else 1), "the smaller last group is a stop, too"
+        for stop in stops:
+            assert resumed[kind][f"{stop}-True"] == pytest.approx(whole[stop:], rel=1e-12)
+            assert resumed[kind][f"{stop}-False"] != pytest.approx(whole[stop:], rel=1e-3), "memory must matter"

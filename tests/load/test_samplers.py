@@ -17,7 +17,7 @@ from memxlnet.load.plan import EpochSize
 from memxlnet.load.regular import RegularDataLoader
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
-from memxlnet.load.widths import RowWidths
+from memxlnet.encode.widths import RowWidths
 from tests.load.helpers import LENGTH, Built, Gathers
 
 LENGTHS = [3, 9, 2, 2, 9, 5, 40, 41, 1, 7, 7]
