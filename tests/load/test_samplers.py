@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
@@ -17,7 +18,6 @@ from memxlnet.load.plan import EpochSize
 from memxlnet.load.regular import RegularDataLoader
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
-from memxlnet.encode.widths import RowWidths
 from tests.load.helpers import LENGTH, Built, Gathers
 
 LENGTHS = [3, 9, 2, 2, 9, 5, 40, 41, 1, 7, 7]
