@@ -282,7 +282,7 @@ def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):
         error: MemxlnetError = kind(message)
         if isinstance(error, OSError):
-            error.errno = result["errno"]
+            error.errno = result.get("errno")
     elif name.endswith("MemoryError"):  # NumPy and Arrow have their own
         error = MemoryLimitError(
             f"{chunk.shown()}: the worker ran out of memory; lower num_workers or streaming_chunk_size, or free memory"

@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 from tqdm import tqdm
 
@@ -22,7 +24,7 @@ from memxlnet.encode.encoder import Encoder
 from memxlnet.store.verify import verify
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import long_examples
+from tests.support import WAIT_SECONDS, long_examples
 
 SETTINGS: dict[str, Any] = {
     "max_seq_length": 32,
@@ -70,8 +72,18 @@ def start(target: Any, *arguments: Any) -> ForkServerProcess:
 def run(target: Any, *arguments: Any) -> int | None:
     """Run a process to its end; gives its exit code."""
     process = start(target, *arguments)
-    process.join(300)
+    process.join(WAIT_SECONDS)
     return process.exitcode
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and wait until it stands: what it has begun within the system ends before."""
+    os.kill(pid, signal.SIGSTOP)
+    process = psutil.Process(pid)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 EVENTS = frozenset({"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate"})

@@ -1,6 +1,5 @@
 """Several processes that ask for one cache: one builds, the others wait for it."""
 
-import os
 import signal
 import threading
 import time
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from memxlnet.encode.encoder import Encoder
-from tests.build.processes import build, build_and_tell, build_until, published, server, start
+from tests.build.processes import build, build_and_tell, build_until, published, server, start, stop
 from tests.store.content import files_of
 
 
@@ -70,7 +69,7 @@ def test_a_waiting_process_takes_over_from_a_killed_one(tmp_path: Path, monkeypa
     deadline = time.monotonic() + 60
     while not list(cache_dir.glob(".build-*/")) and time.monotonic() < deadline:
         time.sleep(0.0005)
-    os.kill(first.pid, signal.SIGSTOP)
+    stop(first.pid)
     if first.exitcode is not None or list(cache_dir.glob("[!.]*")):
         pytest.skip("the first build was too fast to be stopped")
     encoded: list[int] = []

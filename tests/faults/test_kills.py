@@ -1,6 +1,5 @@
 """A kill of the builder or of its workers at a random moment leaves no cache or a whole one and loses no chunk."""
 
-import os
 import random
 import signal
 import time
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 
 from memxlnet.store.removal import remove_leftovers
-from tests.build.processes import published, server, start
+from tests.build.processes import published, server, start, stop
 from tests.faults.processes import (
     CHUNKS,
     build,
@@ -142,7 +141,7 @@ def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path)
         assert process.pid is not None
         assert wait_until(lambda pid=process.pid: workers_of(pid))  # type: ignore[misc]
         wait_until(lambda wanted=chunks, here=cache_dir: len(chunk_files(here)) >= wanted)  # type: ignore[misc]
-        os.kill(process.pid, signal.SIGSTOP)
+        stop(process.pid)
         assert workers_of(process.pid)
         kill(process)
         assert wait_until(lambda pid=process.pid: not workers_of(pid))  # type: ignore[misc]
@@ -156,7 +155,7 @@ def test_a_worker_that_outlives_its_builder_does_no_harm(tmp_path: Path, undistu
     workers = workers_of(process.pid)
     assert workers
     for worker in workers:
-        worker.suspend()
+        stop(worker.pid)
     kill(process)
     check_completion(tmp_path, undisturbed, 0)
     for worker in workers:
