@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 import torch.distributed
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from memxlnet.load.datasets import CacheDataset
