@@ -41,9 +41,9 @@ def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) ->
 def _span(offsets: Any, sides: Any, side: int, answers: Any, text: str) -> tuple[int, int] | None:
     """The tokens of the answer's characters, in the loops of the recipe.
 
-    The recipe lets blanks at the ends of the answer and tokens of blanks alone decide, and gives an end before the
-    start where several tokens cover a lone character. Here it does not, so that the results of all ways can be compared
-    value by value, on texts that have a token for every character.
+    The recipe lets blanks at the ends of the answer, characters without a token there and tokens of blanks alone
+    decide, and gives an end before the start where several tokens cover a lone character. Here it does not, so that the
+    results of all ways can be compared value by value.
     """
     if not answers["answer_start"]:
         return None
@@ -61,6 +61,8 @@ def _span(offsets: Any, sides: Any, side: int, answers: Any, text: str) -> tuple
         last -= 1
     if not (offsets[first][0] <= start_char and offsets[last][1] >= end_char):
         return None
+    while not _is_covered(offsets[first : last + 1], end_char - 1):
+        end_char -= 1
     start = first
     while start <= last and offsets[start][0] <= start_char:
         start += 1
@@ -71,3 +73,7 @@ def _span(offsets: Any, sides: Any, side: int, answers: Any, text: str) -> tuple
     if text[slice(*offsets[start])].isspace() or text[slice(*offsets[end])].isspace():
         return None
     return min(start, end), end
+
+
+def _is_covered(offsets: Any, character: int) -> bool:
+    return any(start <= character < stop for start, stop in offsets)
