@@ -185,7 +185,7 @@ def test_no_name_is_evaluated_or_executed() -> None:
 def test_functions_and_modules_stay_short() -> None:
     """The figures of the design, with some room: docstrings count here."""
     for module, path in PATHS.items():
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 350, module
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, module
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno is not None

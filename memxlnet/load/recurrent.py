@@ -1,23 +1,14 @@
 """Recurrent state that travels along documents from step to step, whatever its structure."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils._pytree import (
-    keystr,
-    tree_flatten,
-    tree_flatten_with_path,
-    tree_map,
-    tree_structure,
-    tree_unflatten,
-)
+from torch import Tensor
+from torch.utils._pytree import tree_flatten, tree_map, tree_structure, tree_unflatten
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.carried_lanes import LoadedLanes, loaded_lanes, saved_state
-from memxlnet.load.options import check_batch_size, find_ranks
-from memxlnet.settings import positive_int, whole_number
+from memxlnet.settings import whole_number
 
 State = Any
 """Any pytree of tensors: a tensor, or lists, tuples, dictionaries and named tuples of such; None may stand in it."""
@@ -39,75 +30,25 @@ class CarriedState:
     What `before` gives is what is carried, and is for the model to read, not to write into. All shapes stay constant,
     as `torch.compile` and CUDA graphs want it. Masks may lie on the CPU while the state lies elsewhere.
 
-    `state_dict` and `load_state_dict` save what is carried, on one process or, with `torch.distributed.checkpoint`, on
-    many; another number of ranks goes on with it as long as all lanes together are as many::
-
-        carried = CarriedState(initial, batch_size=loader.batch_size)
-        state = {"model": model.state_dict(), "memory": carried.state_dict(), "loader": loader.state_dict()}
-        dcp.save(state, checkpoint_id=directory)
-        # In another run, before its first step: the state is made in the same way, then
-        dcp.load(state, checkpoint_id=directory)
-        carried.load_state_dict(state["memory"])
-        loader.load_state_dict(state["loader"])
-
     Args:
         initial: The state of a lane that begins a document: a pytree of tensors whose batch dimension has size 1 or the
             number of lanes, or a function from the number of lanes to such a pytree. All leaves have the shapes that
             the model gives back.
         batch_dim: The dimension of every tensor that counts lanes: 0, or 1 for XLNet's ``mems``, a list of
             [mem_len, B, d_model].
-        batch_size: Lanes of this rank in a full batch, as the loader has them; `state_dict` needs it before the first
-            step. None takes the most lanes of a step so far.
+
+    Attributes:
+        state: What is carried, None before the first step; to be saved with the state of the loader, and set again
+            before a resumed loop.
 
     Raises:
-        SettingsError: `batch_dim` is no dimension, or `batch_size` no number of lanes.
+        SettingsError: `batch_dim` is no dimension.
     """
 
-    def __init__(
-        self, initial: State | Callable[[int], State], batch_dim: int = 0, *, batch_size: int | None = None
-    ) -> None:
+    def __init__(self, initial: State | Callable[[int], State], batch_dim: int = 0):
         self._initial = initial
         self._batch_dim = whole_number("batch_dim", batch_dim, 0)
-        self._batch_size = None if batch_size is None else check_batch_size(batch_size)
-        self._slots = self._batch_size or 0
-        self._state: State = None
-        self._loaded: LoadedLanes | None = None
-
-    @classmethod
-    def for_model(cls, model: nn.Module, batch_size: int) -> Self:
-        """Carry the ``mems`` of an XLNet model, zeros where a document begins.
-
-        The state is a list of ``n_layer`` tensors [mem_len, B, d_model], with the type and device of the parameters.
-
-        Args:
-            model: A transformers XLNet model whose config has a ``mem_len``; not a wrapper around it.
-            batch_size: Lanes of this rank, as the loader has them.
-
-        Raises:
-            SettingsError: The model has no ``mems``, or `batch_size` is no number of lanes.
-        """
-        config = getattr(model, "config", None)
-        names = ("mem_len", "d_model", "n_layer")
-        if not all(hasattr(config, name) for name in names):
-            hint = "; pass the model that it wraps, model.module" if hasattr(model, "module") else ""
-            raise SettingsError(
-                f"model: expected an XLNet model, with {', '.join(names)} in its config, found "
-                f"{type(model).__name__}{hint}"
-            )
-        hint = "; a model without it carries no mems"
-        mem_len, width, layers = (positive_int(f"model.config.{name}", getattr(config, name), hint) for name in names)
-        like = next(model.parameters()).detach()
-        return cls([like.new_zeros(mem_len, 1, width) for _ in range(layers)], 1, batch_size=batch_size)
-
-    @property
-    def state(self) -> State:
-        """What is carried, the lanes of this rank; None before the first step. It can be set before a resumed loop."""
-        return self._state
-
-    @state.setter
-    def state(self, state: State) -> None:
-        self._state = state
-        self._loaded = None
+        self.state: State = None
 
     def fresh(self, lanes: int) -> State:
         """The initial state of so many lanes."""
@@ -125,26 +66,21 @@ class CarriedState:
         """
         reset = step["reset"]
         lanes = len(reset)
-        if self._batch_size is not None and lanes > self._batch_size:
-            raise SettingsError(f"batch_size: expected steps of at most {self._batch_size} lanes, found {lanes}")
-        self._slots = max(self._slots, lanes)
-        if self._loaded is not None:
-            self._settle(self._loaded, step["document_mask"] & ~reset)
         if self.state is None or self._lanes() != lanes:
             going_on = int((step["document_mask"] & ~reset).sum())
             if going_on:
                 carried = "nothing" if self.state is None else f"the state of {self._lanes()}"
                 raise SettingsError(
-                    f"state: {going_on} of {lanes} lanes go on with a document, but {carried} is carried; load the "
-                    "state that was saved with the loader's, or set .state to .fresh(lanes) to begin without memory"
+                    f"state: {going_on} of {lanes} lanes go on with a document, but {carried} is carried; set .state "
+                    "to what was saved with the loader's state, or to .fresh(lanes) to begin there without memory"
                 )
-            self._state = self.fresh(lanes)
+            self.state = self.fresh(lanes)
         elif reset.device.type != "cpu" or bool(reset.any()):
             keep = ~reset
             if reset.device.type == "cpu" and not (step["document_mask"] & keep).any():
                 # No document goes on, so that nothing which is carried is read again; some lanes may begin later.
                 keep = torch.zeros_like(reset)
-            self._state = self._where(keep, self.state, self._spread_initial(lanes))
+            self.state = self._where(keep, self.state, self._spread_initial(lanes))
         return self.state
 
     def after(self, step: Mapping[str, Any], state: State) -> None:
@@ -162,80 +98,13 @@ class CarriedState:
         mask = step["document_mask"]
         if mask.device.type == "cpu" and bool(mask.all()):
             self._leaves(state, self.state)
-            self._state = state
+            self.state = state
         else:
-            self._state = self._where(mask, state, self.state)
+            self.state = self._where(mask, state, self.state)
 
     def detach(self) -> None:
         """Cut the graph: what is carried keeps its values, gradients end here (truncated backpropagation)."""
-        self._state = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, self.state)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What is carried, for `load_state_dict`; the initial state before the first step.
-
-        ``tensors`` maps the place of each tensor in the state to a copy of it without a graph, on its device, in the
-        type of the initial state, and with the lanes of a full batch: shapes and types do not depend on the step. Under
-        `torch.distributed` each is a `DTensor` of all lanes, sharded in the batch dimension over all ranks of the
-        default group, which must be those of the loader; nothing is sent. The rest is numbers and words: the ``lanes``
-        of each rank that are in use, ``world_size``, the ``dtypes`` that were carried, and a ``version``.
-
-        Raises:
-            SettingsError: The number of lanes is not known yet, the state is not of the structure and shapes of the
-                initial one, which must hold its values, or there are several ranks and no process group.
-        """
-        if not self._slots:
-            raise SettingsError(
-                "batch_size: expected the lanes of this rank, to save a state before the first step, found None; make "
-                "CarriedState(..., batch_size=loader.batch_size)"
-            )
-        pattern = self._spread_initial(self._slots)
-        initial = _named(pattern)
-        state = pattern if self.state is None else self.state
-        found = [leaf for leaf in _leaves_in_order_of(pattern, state) if isinstance(leaf, Tensor)]
-        carried = dict(zip(initial, found, strict=True))
-        return saved_state(carried, initial, self._batch_dim, self._slots, find_ranks(None, None))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what was saved, on as many ranks or on others; the loader's state must be of the same step.
-
-        Under `torch.distributed` all ranks call it together, since lanes may have to move between them.
-
-        Args:
-            state: What `state_dict` gave. Tensors of all lanes may be plain or sharded; they are copied.
-
-        Raises:
-            SettingsError: It is no such state, or its tensors are not those of the initial state, with the lanes of all
-                ranks: their number, shapes or types.
-        """
-        loaded = loaded_lanes(
-            state,
-            lambda lanes: _named(self._spread_initial(lanes)),
-            self._batch_dim,
-            self._batch_size,
-            find_ranks(None, None),
-        )
-        self._slots = max(self._slots, loaded.slots)
-        self._state = self._of_rank(loaded, loaded.lanes)
-        self._loaded = None if loaded.is_own else loaded
-
-    def _of_rank(self, loaded: LoadedLanes, lanes: int) -> State:
-        """The lanes of this rank of what was loaded."""
-        pattern = self._spread_initial(lanes)
-        found = iter(loaded.of_rank(_named(pattern), self._batch_dim).values())
-        return tree_map(lambda leaf: next(found) if isinstance(leaf, Tensor) else leaf, pattern)
-
-    def _settle(self, loaded: LoadedLanes, going_on: Tensor) -> None:
-        """Take the lanes of this rank, now that a step shows how many they are in a smaller group."""
-        lanes = len(going_on)
-        beyond = int(going_on[loaded.first_unused(lanes) :].sum())
-        if beyond:
-            raise SettingsError(
-                f"state: {beyond} of {lanes} lanes go on with a document, but {loaded.used} lanes of all ranks were "
-                "saved; load the state of the loader that was saved with it"
-            )
-        if self._lanes() != lanes:
-            self._state = self._of_rank(loaded, lanes)
-        self._loaded = None
+        self.state = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, self.state)
 
     def _spread_initial(self, lanes: int) -> State:
         """The initial state of so many lanes: views."""
@@ -284,11 +153,6 @@ class CarriedState:
             return torch.where(mask.to(one.device, non_blocking=True).view(shape), one, two.to(one))
 
         return tree_unflatten([pick(*leaves) for leaves in zip(ours, theirs, strict=True)], structure)
-
-
-def _named(state: State) -> dict[str, Tensor]:
-    """The tensors of a state by their place in it."""
-    return {keystr(path): leaf for path, leaf in tree_flatten_with_path(state)[0] if isinstance(leaf, Tensor)}
 
 
 def _leaves_in_order_of(pattern: State, other: State) -> list[Any]:

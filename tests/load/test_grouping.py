@@ -102,9 +102,9 @@ class TestGrouped:
     def test_short_documents_are_sorted_by_segments_and_then_by_tokens_within_a_128th(
         self, lengths: Lengths, size: int, seed: int, epoch: int
     ) -> None:
-        segments, last, row = lengths
+        segments, last, row = lengths.segments.tolist(), lengths.last_tokens.tolist(), lengths.row_tokens
         groups = groups_of(grouped(lengths, size, seed, epoch, True), size)
-        groups.sort(key=lambda group: max((int(segments[one]), int(last[one])) for one in group))
+        groups.sort(key=lambda group: sorted((segments[one], last[one]) for one in group))
         for one, other in pairwise(one for group in groups for one in group):
             assert segments[one] <= segments[other]
             assert (
