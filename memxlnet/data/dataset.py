@@ -90,15 +90,16 @@ def create_dataloader(
             processes of torch (which cost more than the gather; 0 is fastest).
         memory_collate_config: What the rows must hold of memory tokens, or None; it changes nothing.
         use_time_step_major: True for documents fed segment by segment, by a `TimeStepMajorDataLoader`; False for
-            batches of segments from a torch `DataLoader`, whose sampler has ``set_epoch``.
+            batches of segments from a torch `DataLoader`, which has ``set_epoch`` and ``epoch_size``, too.
         segment_selection_strategy: An earlier name of ``window``: ``"first_n"`` is ``"first"``,
             ``"random_continuous"`` is ``"random"``, ``"answer_centered"`` is ``"answer"``. Without ``max_segments``
             all segments are read.
         epoch_seed: An earlier name of ``seed``.
-        **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``, ``dtype``,
-            ``metadata``, ``compat`` and ``ended_label`` (which has no effect) as there, and these of torch:
-            ``pin_memory``, ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``, ``timeout``,
-            ``worker_init_fn``.
+        **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``,
+            ``group_by_length`` (rows of similar length share a batch, as `GroupedRows` has it), ``dtype``,
+            ``metadata``, ``padding``, ``pad_to_multiple_of``, ``compat`` and ``ended_label`` (which has no effect) as
+            there, and these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``,
+            ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
 
     Raises:
         SettingsError: An argument is wrong.

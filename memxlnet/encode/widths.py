@@ -15,8 +15,8 @@ Padding = Literal["max_length", "longest"]
 
 PADDINGS: Final = ("max_length", "longest")
 
-LENGTH_PLACES: Final = ("context_row_start", "context_token_count")
-"""The number columns of which the length of a row follows."""
+CONTEXT_PLACES: Final = ("context_row_start", "context_token_count")
+"""The number columns that say where the context stands in a row; the length of the row follows from them."""
 
 
 POSITIONS: Final = ("start_positions", "end_positions", "cls_index")
@@ -71,7 +71,7 @@ class RowWidths:
         """int64[rows], the real tokens of rows, special and memory tokens included.
 
         Args:
-            places: Number columns of the rows by name, `LENGTH_PLACES`.
+            places: Number columns of the rows by name, `CONTEXT_PLACES`.
         """
         start: Ints = places["context_row_start"].astype(np.int64)
         if self.pad_left:

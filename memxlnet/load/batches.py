@@ -7,6 +7,8 @@ from typing import Any, SupportsIndex, overload
 import torch
 from torch import Tensor
 
+from memxlnet.encode.widths import CONTEXT_PLACES
+
 DTYPES = ("int64", "stored")
 
 
@@ -74,9 +76,6 @@ class RowBatch(list[dict[str, Tensor]]):
     def __reduce__(self) -> tuple[Any, ...]:
         # Row by row, each view would take its whole column along.
         return RowBatch, (self.columns, self.rows, self._dtype)
-
-
-CONTEXT_PLACES = ("context_row_start", "context_token_count")
 
 
 def context_mask(places: Mapping[str, Tensor], width: int, shift: int = 0) -> Tensor:

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memxlnet.encode.widths import LENGTH_PLACES, POSITIONS, RowWidths
+from memxlnet.encode.widths import CONTEXT_PLACES, POSITIONS, RowWidths
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.batches import DTYPES, RowBatch, as_dtype, context_mask
 from memxlnet.load.compat import check_whole_rows
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.segments import CONTEXT_MASK, OFFSETS
@@ -86,8 +86,8 @@ class Collate:
             return _columns(rows), 0
         if isinstance(rows, RowBatch):
             # Gathered here, so that what is cut off is never read.
-            numbers = dataset.tensors.gather(rows.rows, (*_NUMBERS, *LENGTH_PLACES))
-            places = {name: numbers.pop(name).numpy() for name in LENGTH_PLACES}
+            numbers = dataset.tensors.gather(rows.rows, (*_NUMBERS, *CONTEXT_PLACES))
+            places = {name: numbers.pop(name).numpy() for name in CONTEXT_PLACES}
             width = self._widths.width(int(self._widths.lengths(places).max(initial=0)))
             columns = dataset.tensors.gather(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
         else:

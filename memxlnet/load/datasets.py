@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
+from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.batches import DTYPES, RowBatch, as_dtype, context_mask
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.document_map import DocumentIds, DocumentMap
@@ -282,8 +282,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         width = positive_int("width", width, " (or None)")
         if width > widths.max_seq_length:
             raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
-        found = self.tensors.gather_any(rows, (*columns, *LENGTH_PLACES), width)
-        lengths = widths.lengths({name: found[name].numpy() for name in LENGTH_PLACES})
+        found = self.tensors.gather_any(rows, (*columns, *CONTEXT_PLACES), width)
+        lengths = widths.lengths({name: found[name].numpy() for name in CONTEXT_PLACES})
         if len(lengths) and (longest := int(lengths.max())) > width:
             row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])
             raise SettingsError(

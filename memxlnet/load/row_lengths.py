@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
+from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import CacheDamagedError
 from memxlnet.load.order import Ints
 from memxlnet.store.cache import Cache
@@ -63,4 +63,4 @@ def _places(cache: Cache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
     for shard in cache.features:
         begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])
         local = rows[begin:end] - shard.row_start
-        yield {name: shard.columns[name][local] for name in LENGTH_PLACES}
+        yield {name: shard.columns[name][local] for name in CONTEXT_PLACES}

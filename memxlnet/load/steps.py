@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memxlnet.encode.widths import POSITIONS, RowWidths
-from memxlnet.load.batches import CONTEXT_PLACES, DTYPES, as_dtype, context_mask
+from memxlnet.encode.widths import CONTEXT_PLACES, POSITIONS, RowWidths
+from memxlnet.load.batches import DTYPES, as_dtype, context_mask
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memxlnet.encode.widths import LENGTH_PLACES, RowWidths
+from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
 
@@ -16,7 +16,7 @@ def made(dataset: CacheDataset, *options: Any) -> RowWidths:
 
 def test_lengths_count_the_attention(any_dataset: CacheDataset) -> None:
     rows = range(len(any_dataset))
-    places = {name: column.numpy() for name, column in any_dataset.gather(rows, LENGTH_PLACES).items()}
+    places = {name: column.numpy() for name, column in any_dataset.gather(rows, CONTEXT_PLACES).items()}
     expected = any_dataset.gather(rows)["attention_mask"].sum(dim=1)
     assert made(any_dataset).lengths(places).tolist() == expected.tolist()
 
