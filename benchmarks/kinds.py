@@ -1,10 +1,12 @@
 """Building with several kinds of tokenizers, against the pair call. ``python -m benchmarks.kinds [--rounds N]``.
 
-Each build is that of one process, as a user calls it, from the JSON file to the published cache. The pair call is
-transformers' own on batches of 1,000 pairs that lie in memory; it finds no answers and writes nothing. Both begin with
-a fresh tokenizer and take turns. Where XLNet's vocabulary is not at hand the bundled one stands in for it; the others
-are trained on the files that are measured, with the parts of the published tokenizers. Files are SQuAD's development
-set and XQuAD in the folder `MEMXLNET_DATA`, or the bundled sample.
+A build is that of one process, as a user calls it: it reads the vocabulary and the JSON file, checks itself against
+transformers, and syncs and publishes the cache. Encoding is its inner part: examples in memory to record batches with
+answers and labels. The pair call is transformers' own on batches of 1,000 pairs in memory; it finds no answers and
+writes nothing. Each begins with a fresh tokenizer that remembers no words, runs once uncounted, and then takes turns.
+Where XLNet's vocabulary is not at hand the bundled one stands in for it; the others are trained on the files that are
+measured, with the parts of the published tokenizers. Files are SQuAD's development set and XQuAD in the folder
+`MEMXLNET_DATA`, or the bundled sample.
 """
 
 import argparse
@@ -22,9 +24,13 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
 from benchmarks.data import SHARED, data, rows_of, work
 from benchmarks.data import tokenizer as xlnet_tokenizer
-from benchmarks.measure import median
+from benchmarks.measure import median, without_collection
 from benchmarks.report.quantities import table
 from memxlnet import process_and_cache_dataset
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.examples import Example, parse_example
+from memxlnet.encode.layout import read_tokenizer
+from memxlnet.settings import EncodeSettings
 
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -137,24 +143,44 @@ def pair_call(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
     return segments
 
 
-def measure(make: Callable[[], Any], file: Path, rounds: int) -> tuple[list[float], list[float]]:
-    """Seconds of the builds and of the pair calls.
+def encode(encoder: Encoder, examples: list[Example]) -> int:
+    """Encode examples, a batch after the other; returns the number of rows."""
+    batches = (examples[start : start + BATCH] for start in range(0, len(examples), BATCH))
+    return sum(encoder.encode(batch)["features"].num_rows for batch in batches)
+
+
+def measure(make: Callable[[], Any], file: Path, rounds: int) -> dict[str, list[float]]:
+    """Seconds of builds, encodings and pair calls.
 
     Raises:
         SystemExit: They made different numbers of rows.
     """
-    seconds: dict[str, list[float]] = {"build": [], "pair call": []}
-    rows, segments = rows_of(file), {}
-    ways = {"build": partial(build, file=file), "pair call": partial(pair_call, rows=rows)}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            tokenizer = make()
-            begun = time.perf_counter()
-            segments[name] = way(tokenizer)
-            seconds[name].append(time.perf_counter() - begun)
+    rows = rows_of(file)
+    examples = [parse_example(number, row, file.name) for number, row in enumerate(rows)]
+    seconds: dict[str, list[float]] = {"build": [], "encoding": [], "pair call": []}
+    for turn in range(rounds + 1):
+        calls = {
+            "build": partial(build, make(), file),
+            "encoding": partial(encode, _encoder(make()), examples),
+            "pair call": partial(pair_call, make(), rows),
+        }
+        segments = {}
+        for name, call in calls.items():
+            with without_collection():
+                begun = time.perf_counter()
+                segments[name] = call()
+                if turn:
+                    seconds[name].append(time.perf_counter() - begun)
         if len(set(segments.values())) > 1:
-            raise SystemExit(f"{file.name}: expected the same number of rows of both, found {segments}")
-    return seconds["build"], seconds["pair call"]
+            raise SystemExit(f"{file.name}: expected the same number of rows of all, found {segments}")
+    return seconds
+
+
+def _encoder(tokenizer: Any) -> Encoder:
+    content = read_tokenizer(tokenizer)
+    return Encoder(
+        content.backend, content.layout, EncodeSettings(max_seq_length=MAX_SEQ_LENGTH, doc_stride=DOC_STRIDE)
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -165,11 +191,15 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     for kind, make in makers().items():
         for name, file in files().items():
-            built, called = measure(make, file, options.rounds)
-            ratios = [called[number] / built[number] for number in range(options.rounds)]
-            figures = (f"{median(built):.2f} s", f"{median(called):.2f} s", f"{median(ratios):.1f} ({min(ratios):.1f})")
-            rows.append([kind, name, *figures])
-    print(table(["tokenizer", "file", "build", "pair call", "times as fast (lowest)"], rows))
+            seconds = measure(make, file, options.rounds)
+            called = seconds.pop("pair call")
+            row = [kind, name, f"{median(called):.2f} s"]
+            for samples in seconds.values():
+                ratios = [theirs / ours for theirs, ours in zip(called, samples, strict=True)]
+                row += [f"{median(samples):.2f} s", f"{median(ratios):.1f} ({min(ratios):.1f})"]
+            rows.append(row)
+    titles = ["tokenizer", "file", "pair call", "build", "times as fast (lowest)"]
+    print(table([*titles, "encoding", "times as fast (lowest)"], rows))
 
 
 if __name__ == "__main__":
