@@ -5,9 +5,18 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_map, tree_structure, tree_unflatten
+from torch.utils._pytree import (
+    keystr,
+    tree_flatten,
+    tree_flatten_with_path,
+    tree_map,
+    tree_structure,
+    tree_unflatten,
+)
 
 from memxlnet.errors import SettingsError
+from memxlnet.load.carried_lanes import CarriedLanes, loaded_lanes, saved_lanes
+from memxlnet.load.options import check_batch_size, find_ranks
 from memxlnet.settings import whole_number
 
 State = Any
@@ -30,25 +39,93 @@ class CarriedState:
     What `before` gives is what is carried, and is for the model to read, not to write into. All shapes stay constant,
     as `torch.compile` and CUDA graphs want it. Masks may lie on the CPU while the state lies elsewhere.
 
+    `state_dict` is saved with the state of the loader, by `torch.save` or, over many ranks, by
+    `torch.distributed.checkpoint`; as many ranks or others go on with both, as long as all lanes together are as many::
+
+        carried = CarriedState(initial, batch_size=loader.batch_size)
+        state = {"model": model.state_dict(), "memory": carried.state_dict(), "loader": loader.state_dict()}
+        dcp.save(state, checkpoint_id=directory)
+        # In another run, before its first step, the state is made in the same way; then
+        dcp.load(state, checkpoint_id=directory)
+        carried.load_state_dict(state["memory"])
+        loader.load_state_dict(state["loader"])
+
     Args:
         initial: The state of a lane that begins a document: a pytree of tensors whose batch dimension has size 1 or the
             number of lanes, or a function from the number of lanes to such a pytree. All leaves have the shapes that
             the model gives back.
         batch_dim: The dimension of every tensor that counts lanes: 0, or 1 for XLNet's ``mems``, a list of
             [mem_len, B, d_model].
-
-    Attributes:
-        state: What is carried, None before the first step; to be saved with the state of the loader, and set again
-            before a resumed loop.
+        batch_size: Lanes of this rank in a full step, as the loader has them; `state_dict` needs it before the first
+            step. None takes the most lanes of a step so far.
 
     Raises:
-        SettingsError: `batch_dim` is no dimension.
+        SettingsError: `batch_dim` is no dimension, or `batch_size` no number of lanes.
     """
 
-    def __init__(self, initial: State | Callable[[int], State], batch_dim: int = 0):
+    def __init__(
+        self, initial: State | Callable[[int], State], batch_dim: int = 0, *, batch_size: int | None = None
+    ) -> None:
         self._initial = initial
         self._batch_dim = whole_number("batch_dim", batch_dim, 0)
-        self.state: State = None
+        self._most_lanes = 0 if batch_size is None else check_batch_size(batch_size)
+        self._state: State = None
+        self._rows: Tensor | None = None
+        self._loaded: tuple[CarriedLanes, dict[str, Any]] | None = None
+
+    @property
+    def state(self) -> State:
+        """What is carried, the lanes of this rank; None before the first step. It can be set before a resumed loop."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        self._rows = self._loaded = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is carried after a step, or the initial state before the first one, for `load_state_dict`.
+
+        ``tensors`` maps the place of each tensor in the state to a copy of it, without a graph, on its device, with the
+        lanes of a full step and the type of the initial state: shapes and types do not depend on the step. ``rows``
+        int64[lanes] has the row of the dataset that each lane read last. Under `torch.distributed` each tensor is a
+        `DTensor` of all lanes, sharded over all ranks of the default group, which must be those of the loader; nothing
+        is sent. ``dtypes`` and ``version`` are words and a number.
+
+        Raises:
+            SettingsError: The number of lanes is not known, the state is not of the structure and shapes of the initial
+                one, which must hold its values, or there are several ranks and no process group.
+        """
+        if not self._most_lanes:
+            raise SettingsError(
+                "batch_size: expected the lanes of this rank, to save a state before the first step, found None; make "
+                "CarriedState(..., batch_size=loader.batch_size)"
+            )
+        if self._loaded is not None:
+            return self._loaded[1]
+        if self._state is not None and self._rows is None:
+            raise SettingsError("state: expected a step with its rows, after which to save, since .state was set")
+        pattern = self._spread_initial(self._most_lanes)
+        state = pattern if self._state is None else self._state
+        found = [leaf for leaf in _leaves_in_order_of(pattern, state) if isinstance(leaf, Tensor)]
+        carried = dict(zip(_named(pattern), found, strict=True))
+        return saved_lanes(carried, _named(pattern), self._rows, self._batch_dim, find_ranks(None, None))
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with what was saved, on as many ranks or on others; the loader's state must be of the same step.
+
+        Under `torch.distributed` all ranks call it together, since lanes may have to move between them. Each lane takes
+        its memory in the first step, by the row with which that goes on.
+
+        Args:
+            state: What `state_dict` gave. Tensors of all lanes may be plain or sharded; they are copied.
+
+        Raises:
+            SettingsError: It is no such state, or its tensors are not those of the initial state.
+        """
+        pattern = _named(self._spread_initial(self._most_lanes or 1))
+        self._loaded = loaded_lanes(state, pattern, self._batch_dim, find_ranks(None, None)), dict(state)
+        self._state = self._rows = None
 
     def fresh(self, lanes: int) -> State:
         """The initial state of so many lanes."""
@@ -66,21 +143,24 @@ class CarriedState:
         """
         reset = step["reset"]
         lanes = len(reset)
-        if self.state is None or self._lanes() != lanes:
+        self._most_lanes = max(self._most_lanes, lanes)
+        if self._loaded is not None:
+            self._take_back(self._loaded[0], step)
+        elif self.state is None or self._lanes() != lanes:
             going_on = int((step["document_mask"] & ~reset).sum())
             if going_on:
                 carried = "nothing" if self.state is None else f"the state of {self._lanes()}"
                 raise SettingsError(
-                    f"state: {going_on} of {lanes} lanes go on with a document, but {carried} is carried; set .state "
-                    "to what was saved with the loader's state, or to .fresh(lanes) to begin there without memory"
+                    f"state: {going_on} of {lanes} lanes go on with a document, but {carried} is carried; load the "
+                    "state that was saved with the loader's, or set .state to .fresh(lanes) to begin without memory"
                 )
-            self.state = self.fresh(lanes)
+            self._state = self.fresh(lanes)
         elif reset.device.type != "cpu" or bool(reset.any()):
             keep = ~reset
             if reset.device.type == "cpu" and not (step["document_mask"] & keep).any():
                 # No document goes on, so that nothing which is carried is read again; some lanes may begin later.
                 keep = torch.zeros_like(reset)
-            self.state = self._where(keep, self.state, self._spread_initial(lanes))
+            self._state = self._where(keep, self.state, self._spread_initial(lanes))
         return self.state
 
     def after(self, step: Mapping[str, Any], state: State) -> None:
@@ -98,13 +178,24 @@ class CarriedState:
         mask = step["document_mask"]
         if mask.device.type == "cpu" and bool(mask.all()):
             self._leaves(state, self.state)
-            self.state = state
+            self._state = state
         else:
-            self.state = self._where(mask, state, self.state)
+            self._state = self._where(mask, state, self.state)
+        self._rows = step.get("rows")
 
     def detach(self) -> None:
         """Cut the graph: what is carried keeps its values, gradients end here (truncated backpropagation)."""
-        self.state = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, self.state)
+        self._state = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, self.state)
+
+    def _take_back(self, loaded: CarriedLanes, step: Mapping[str, Any]) -> None:
+        """Give each lane that goes on with a document what was saved for it, and the others the initial state."""
+        keep = step["document_mask"] & ~step["reset"]
+        before = torch.where(keep, step["rows"] - 1, -1).cpu()
+        pattern = self._spread_initial(len(before))
+        found = iter(loaded.of(before, self._batch_dim).values())
+        state = tree_map(lambda leaf: next(found) if isinstance(leaf, Tensor) else leaf, pattern)
+        self._state = self._where(keep, state, pattern)
+        self._loaded = None
 
     def _spread_initial(self, lanes: int) -> State:
         """The initial state of so many lanes: views."""
@@ -179,6 +270,11 @@ def _shown(state: State) -> str:
     if isinstance(state, dict):
         return f"a dictionary of {', '.join(map(repr, state))}"
     return f"{len(state)} values" if isinstance(state, list | tuple) else type(state).__name__
+
+
+def _named(state: State) -> dict[str, Tensor]:
+    """The tensors of a state by their place in it."""
+    return {keystr(path): leaf for path, leaf in tree_flatten_with_path(state)[0] if isinstance(leaf, Tensor)}
 
 
 def loss_or_zero(step: Mapping[str, Any], loss: Tensor, *outputs: Tensor) -> Tensor:

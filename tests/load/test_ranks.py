@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from tests.load.helpers import Built
+from tests.load.rank_scripts import memory
 from tests.load.rank_scripts.train import made, seen, steps_of
 from tests.support import ROOT
 
@@ -37,12 +38,12 @@ Told = list[dict[str, Any]]
 """What each rank wrote."""
 
 
-def torchrun(cache: Path, out: Path, processes: int) -> Told:
-    """Run the script in so many processes; they must end well and in time."""
+def torchrun(script: str, processes: int, *arguments: object) -> None:
+    """Run a script in so many processes; they must end well and in time."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     with subprocess.Popen(
-        [*command, "--module", "tests.load.rank_scripts.train", str(cache), str(out)],
+        [*command, "--module", f"tests.load.rank_scripts.{script}", *map(str, arguments)],
         cwd=ROOT,
         env={**environment, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
         stdout=subprocess.PIPE,
@@ -57,12 +58,13 @@ def torchrun(cache: Path, out: Path, processes: int) -> Told:
             told, _ = process.communicate(timeout=60)
             pytest.fail(f"{processes} processes hang:\n{told[-3000:]}")
     assert process.returncode == 0, told[-5000:]
-    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(processes)]
 
 
 @pytest.fixture(scope="session", params=[2, pytest.param(4, marks=pytest.mark.slow)])
 def told(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Told:
-    return torchrun(built.plain, tmp_path_factory.mktemp("ranks"), request.param)
+    out = tmp_path_factory.mktemp("ranks")
+    torchrun("train", request.param, built.plain, out)
+    return [json.loads((out / f"{rank}.json").read_text(encoding="utf-8")) for rank in range(request.param)]
 
 
 def lanes_of(told: list[list[dict[str, Any]]]) -> Iterator[tuple[str, int, bool, bool]]:
@@ -186,3 +188,41 @@ def test_more_ranks_than_documents_share_them_out(built: Built, lanes: str, worl
         steps.append([seen(step) for step in steps_of(loader)])
     assert len({len(one) for one in steps}) == 1
     assert sorted(row for _, row, _, _ in lanes_of(steps)) == list(range(len(dataset)))
+
+
+class Saved(NamedTuple):
+    """A run over several ranks, its checkpoints, and what its processes wrote."""
+
+    cache: Path
+    directory: Path
+    processes: int
+
+    def losses(self, name: str) -> Any:
+        return json.loads((self.directory / f"{name}.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def saved(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest.TempPathFactory) -> Saved:
+    found = Saved(built.plain, tmp_path_factory.mktemp("memory"), request.param)
+    torchrun("memory", found.processes, "save", found.cache, found.directory)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is:UserWarning")
+@pytest.mark.parametrize(
+    "world_size", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
+def test_memory_goes_on_over_any_number_of_ranks(saved: Saved, world_size: int) -> None:
+    if world_size == 1:  # without a process group
+        resumed = memory.run("resume", str(saved.cache), saved.directory, 1)
+    else:
+        torchrun("memory", world_size, "resume", saved.cache, saved.directory)
+        resumed = saved.losses(f"resume-{world_size}")
+    whole = saved.losses(f"save-{saved.processes}")
+    # Stops of aligned lanes lie in a full group and in the smaller last one.
+    assert {kind: len(found) for kind, found in resumed.items()} == {"aligned": 2 * 2, "refilled": 2, "end": 2 * 2}
+    for kind, found in resumed.items():
+        for name, losses in found.items():
+            stop, with_memory = name.split("-")
+            expected = pytest.approx(whole[kind][int(stop) :], rel=1e-12)
+            assert (losses == expected) == (with_memory == "True"), f"{kind}, {name}"
