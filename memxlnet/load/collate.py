@@ -89,7 +89,7 @@ class Collate:
             numbers = dataset.tensors.gather(rows.rows, (*_NUMBERS, *CONTEXT_PLACES))
             places = {name: numbers.pop(name).numpy() for name in CONTEXT_PLACES}
             width = self._widths.width(int(self._widths.lengths(places).max(initial=0)))
-            columns = dataset.tensors.gather(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
+            columns = dataset.gather_rows(rows.rows, TOKEN_COLUMNS, width) | numbers | {"rows": rows.rows}
         else:
             columns = _columns(rows)
             width = self._widths.width(int(columns["attention_mask"].sum(dim=1).max()))

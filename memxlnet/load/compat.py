@@ -32,14 +32,16 @@ ENDED: dict[str, Any] = {
 """What the lists of a batch hold, and the value in an ended lane."""
 
 
-def check_compat(value: Any) -> Compat | None:
+def check_compat(value: Any, device: object = None) -> Compat | None:
     """Check whose meaning is asked for, and hand it back.
 
     Raises:
-        SettingsError: It is no known one.
+        SettingsError: It is no known one, or the columns lie on a device, as they never did.
     """
     if value is not None:
         one_of("compat", value, COMPAT)
+        if device is not None:
+            raise SettingsError(f"device: expected None for a dataset with compat={value!r}, found {str(device)!r}")
     checked: Compat | None = value
     return checked
 

@@ -18,6 +18,7 @@ from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.load.batches import DTYPES, RowBatch, as_dtype, context_mask
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
+from memxlnet.load.devices import Device, DeviceColumns, check_device
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.segments import SegmentReader
@@ -60,10 +61,12 @@ class CacheDataset(Dataset[dict[str, Any]]):
             file, which BERT's embedding of segment ids does not take.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
             `column` and `gather` read what is stored.
+        device: Copy all columns there, and gather there: rows, batches and columns are on that device. None leaves
+            them on the CPU. Texts and offsets stay in the files.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
-        SettingsError: There is no such type.
+        SettingsError: There is no such type, or no such device.
     """
 
     def __init__(
@@ -74,14 +77,22 @@ class CacheDataset(Dataset[dict[str, Any]]):
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
         compat: Compat | None = None,
+        device: Device = None,
     ):
-        self._open(as_directory("directory", directory), in_memory, copies, dtype, check_compat(compat))
+        self._open(as_directory("directory", directory), in_memory, copies, dtype, compat, device)
 
-    def _open(self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None) -> None:
+    def _open(
+        self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None, device: Device
+    ) -> None:
         self._copies = check_bool("copies", copies)
         self._dtype = one_of("dtype", dtype, DTYPES)
-        self.cache = Cache(directory.absolute(), in_memory)
+        self.device = check_device(device)
+        check_compat(compat, self.device)
+        self.cache = Cache(directory.absolute(), in_memory and self.device is None)
         self.tensors = FeatureTensors(self.cache)
+        self._on_device = None
+        if self.device is not None:
+            self._on_device = DeviceColumns.of(self.tensors, self.device, self.manifest.layout.pad_left)
         self._num_rows = self.cache.num_rows
         self._set_compat(compat)
 
@@ -97,6 +108,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         copies: bool = False,
         dtype: Literal["int64", "stored"] = "int64",
         compat: Compat | None = None,
+        device: Device = None,
     ) -> Self:
         """Open a published cache by its directory; needs no tokenizer.
 
@@ -105,14 +117,15 @@ class CacheDataset(Dataset[dict[str, Any]]):
             copies: Hand out copies in ``dataset[i]``.
             dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
             compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+            device: Copy all columns there, and gather there.
 
         Raises:
             CacheError: The cache is missing, damaged, or of another format version.
-            SettingsError: There is no such type.
+            SettingsError: There is no such type, or no such device.
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, check_compat(compat))
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, compat, device)
         return dataset
 
     def with_compat(self, compat: Compat | None) -> Self:
@@ -124,7 +137,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: It is no known meaning.
         """
-        if check_compat(compat) in (None, self.compat):
+        if check_compat(compat, self.device) in (None, self.compat):
             return self
         dataset = object.__new__(type(self))
         # The original stays alive: its temporary directory goes with it.
@@ -141,10 +154,11 @@ class CacheDataset(Dataset[dict[str, Any]]):
             "copies": self._copies,
             "dtype": self._dtype,
             "compat": self.compat,
+            "device": self.device and str(self.device),
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("in_memory", "copies", "dtype", "compat")
+        names = ("in_memory", "copies", "dtype", "compat", "device")
         self._open(Path(state["directory"]), *(state[name] for name in names))
 
     def __repr__(self) -> str:
@@ -201,7 +215,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return self._model_tensors(self._row(index))
 
     def _model_tensors(self, row: int) -> dict[str, Tensor]:
-        found = self.tensors.row(row)
+        found = self.tensors.row(row) if self._on_device is None else self._on_device.row(row)
         return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -230,7 +244,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return RowBatch(partial(self._gather_batch, wanted), wanted, self._dtype)
 
     def _gather_batch(self, rows: Tensor) -> dict[str, Tensor]:
-        columns = self.tensors.gather(rows, BATCH_COLUMNS)
+        columns = self.gather_rows(rows, BATCH_COLUMNS)
         if self.compat:
             columns["token_type_ids"] = self._context_mask(rows).to(columns["token_type_ids"].dtype)
         return columns | {"rows": rows}
@@ -243,11 +257,14 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Returns:
             A view of the map: token columns are [rows, max_seq_length], all others [rows]. A copy where the system
-            allows no private map.
+            allows no private map. Of a dataset on a device, the column there.
 
         Raises:
             SettingsError: There is no such column.
         """
+        if self._on_device is not None:
+            self.tensors.check_name(name)
+            return self._on_device.columns[name]
         views = self.tensors.column(name)
         return views[0] if len(views) == 1 else views
 
@@ -275,15 +292,32 @@ class CacheDataset(Dataset[dict[str, Any]]):
             columns = tuple(columns)
             for name in columns:
                 self.tensors.check_name(name)
-        return self.tensors.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
+        if width is not None:
+            return self._gather_cut(rows, columns, width)
+        if self._on_device is not None:
+            return self._on_device.gather(as_rows(rows, self._num_rows), columns)
+        return self.tensors.gather_any(rows, columns)
+
+    def gather_rows(
+        self, rows: Tensor, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None
+    ) -> dict[str, Tensor]:
+        """Like `gather`, for int64 rows that are in range (0 and up), and a width that holds them; nothing is checked.
+
+        Positions stay as they are stored, counted in the whole row.
+        """
+        return (self._on_device or self.tensors).gather(rows, columns, width)
 
     def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
         widths = self._widths
         width = positive_int("width", width, " (or None)")
         if width > widths.max_seq_length:
             raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
-        found = self.tensors.gather_any(rows, (*columns, *CONTEXT_PLACES), width)
-        lengths = widths.lengths({name: found[name].numpy() for name in CONTEXT_PLACES})
+        names = (*columns, *CONTEXT_PLACES)
+        if self._on_device is not None:
+            found = self._on_device.gather(as_rows(rows, self._num_rows), names, width)
+        else:
+            found = self.tensors.gather_any(rows, names, width)
+        lengths = widths.lengths({name: found[name].numpy(force=True) for name in CONTEXT_PLACES})
         if len(lengths) and (longest := int(lengths.max())) > width:
             row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])
             raise SettingsError(
@@ -334,7 +368,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if self.compat is None:
             return batch
         rows = batch["rows"]
-        return earlier_batch(batch, self.metadata(rows), self._context_mask(rows.clamp(min=0)))
+        mask = self._context_mask(rows.cpu().clamp(min=0)).to(rows.device)
+        return earlier_batch(batch, self.metadata(rows), mask)
 
     def _context_mask(self, rows: Tensor) -> Tensor:
         return context_mask(self.tensors.gather(rows, CONTEXT_PLACES), self.manifest.max_seq_length)

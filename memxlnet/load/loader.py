@@ -15,6 +15,7 @@ from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load.compat import Compat, check_whole_rows
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is
+from memxlnet.load.devices import Device, Transfer, check_device
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
@@ -99,6 +100,9 @@ class TimeStepMajorDataLoader:
             padding side, to its longest: a model then computes on tokens.
         pad_to_multiple_of: Round the width of a step up to a multiple, at most `max_seq_length`: fewer shapes.
         pin_memory: Put the tensors into page-locked memory, where there is CUDA.
+        device: Where the tensors of steps are; None leaves them on the CPU, or on the device of the dataset. To CUDA
+            they are copied from page-locked memory on a stream of its own, and are safe to use on the current one;
+            with ``num_workers=1`` the copies are ahead of the steps.
         compat: ``"memxlnet-0"`` gives steps the keys and values of the earlier code base, all metadata included; None
             those that the dataset was opened with.
         rank: Number of this process; None asks `torch.distributed`, or the environment as torchrun sets it.
@@ -129,6 +133,7 @@ class TimeStepMajorDataLoader:
         padding: str = "max_length",
         pad_to_multiple_of: int | None = None,
         pin_memory: bool = False,
+        device: Device = None,
         compat: Compat | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -156,7 +161,10 @@ class TimeStepMajorDataLoader:
         manifest = dataset.manifest
         self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
         check_whole_rows(self.dataset.compat, self._widths.cuts)
-        self._maker = StepMaker(self.dataset, dtype, ended_label, self._widths, metadata_names(metadata), pinned)
+        self.device = check_device(device) or dataset.device
+        transfer = None if self.device is None else Transfer(self.device)
+        names = metadata_names(metadata)
+        self._maker = StepMaker(self.dataset, dtype, ended_label, self._widths, names, pinned, transfer)
         self._documents = dataset.documents
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None

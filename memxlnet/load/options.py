@@ -16,6 +16,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
 from memxlnet.load.plan import Ranks
@@ -54,6 +55,7 @@ class LoaderOptions(TypedDict, total=False):
     padding: Padding
     pad_to_multiple_of: int | None
     pin_memory: bool
+    device: Device
     group_by_length: bool
     compat: Compat | None
     # Time-step-major.

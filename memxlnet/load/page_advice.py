@@ -54,7 +54,12 @@ def advised(dataset: CacheDataset, at_random: bool) -> Iterator[PageAdvice | Non
         dataset: What is read.
         at_random: Whether its rows are read in a random order.
     """
-    if not at_random or dataset.cache.in_memory or dataset.tensors.token_bytes <= available_memory():
+    if (
+        not at_random
+        or dataset.device is not None
+        or dataset.cache.in_memory
+        or dataset.tensors.token_bytes <= available_memory()
+    ):
         yield None
         return
     logger.info("%s: larger than the memory there is; the pages of each row are asked for", dataset.directory)

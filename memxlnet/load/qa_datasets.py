@@ -14,6 +14,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.load.compat import Compat, check_compat
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device, check_device
 from memxlnet.load.hub_caches import Wanted, fetch_wanted
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -91,6 +92,7 @@ class SquadLikeQADataset(CacheDataset):
         cache_dir: Directory of the caches; None for a temporary one.
         identity: For an iterable: a text that changes whenever its content does.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+        device: Copy all columns there instead of into RAM, and gather there.
 
     Raises:
         MemxlnetError: As `process_and_cache_dataset`.
@@ -111,8 +113,9 @@ class SquadLikeQADataset(CacheDataset):
         cache_dir: str | os.PathLike[str] | None = None,
         identity: str | None = None,
         compat: Compat | None = None,
+        device: Device = None,
     ):
-        check_compat(compat)
+        check_compat(compat, check_device(device))
         encode = EncodeSettings(
             max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
         )
@@ -121,7 +124,7 @@ class SquadLikeQADataset(CacheDataset):
             cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
             weakref.finalize(self, _remove, cache_dir, os.getpid())
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
-        super().__init__(directory, in_memory=True, compat=compat)
+        super().__init__(directory, in_memory=True, compat=compat, device=device)
 
 
 def _remove(directory: str, owner: int) -> None:
@@ -185,6 +188,7 @@ def create_dataset_from_cache(
     num_workers: int | None = None,
     executor: Executor | None = None,
     compat: Compat | None = None,
+    device: Device = None,
 ) -> CacheDataset:
     """Open the cache of a dataset: the one on the Hub where a repository is named, else the local one, else a new one.
 
@@ -226,6 +230,7 @@ def create_dataset_from_cache(
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.
         executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+        device: With ``use_lazy_loading=False``, copy all columns to this device instead of into RAM, and gather there.
 
     Returns:
         A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
@@ -238,7 +243,12 @@ def create_dataset_from_cache(
         MemxlnetError: As `process_and_cache_dataset`.
     """
     check_bool("use_lazy_loading", use_lazy_loading)
-    check_compat(compat)
+    check_compat(compat, check_device(device))
+    if device is not None and use_lazy_loading:
+        raise SettingsError(
+            f"device: expected use_lazy_loading=False, which copies all columns there, found True with {device!r}; a "
+            "lazy dataset stays in its files, and a loader takes device= for its steps"
+        )
     encode = EncodeSettings(
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
@@ -262,4 +272,4 @@ def create_dataset_from_cache(
     if directory is None:
         directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
-    return kind.open(directory, compat=compat)
+    return kind.open(directory, compat=compat, device=device)

@@ -13,6 +13,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device, Transfer, check_device
 from memxlnet.load.options import (
     can_pin,
     check_batch_size,
@@ -34,6 +35,12 @@ class RegularDataLoader(DataLoader[Any]):
     """A torch `DataLoader` over segments that knows what an epoch costs."""
 
     _widths: RowWidths
+    _transfer: Transfer | None
+
+    def __iter__(self) -> Any:
+        """The batches of an epoch."""
+        batches = super().__iter__()
+        return batches if self._transfer is None else self._transfer.ahead(batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
@@ -86,6 +93,7 @@ def regular_loader(
     padding: str = "max_length",
     pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
+    device: Device = None,
     compat: Compat | None = None,
     persistent_workers: bool = False,
     prefetch_factor: int | None = None,
@@ -105,6 +113,12 @@ def regular_loader(
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)
     pinned = check_bool("pin_memory", pin_memory) and can_pin()
+    target = check_device(device) or dataset.device
+    if workers and dataset.device is not None and dataset.device.type != "cpu":
+        raise SettingsError(
+            f"num_workers: expected 0 for a dataset on {dataset.device}, which worker processes cannot share, found "
+            f"{workers}; a lazy dataset takes them, with device= for the loader"
+        )
     persistent_workers = check_bool("persistent_workers", persistent_workers)
     _check_worker_options(prefetch_factor, timeout, worker_init_fn)
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
@@ -132,6 +146,7 @@ def regular_loader(
     except (ValueError, TypeError) as error:
         raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
     manifest = dataset.manifest
+    loader._transfer = None if target is None else Transfer(target)
     loader._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
     return loader
 

@@ -1,10 +1,12 @@
 """The steps of one epoch, gathered in blocks when they are asked for, or ahead of time in a thread."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 
 from memxlnet.background import Prefetched
+from memxlnet.load.devices import Arrival
 from memxlnet.load.page_advice import PageAdvice
 from memxlnet.load.plan import EpochPlan
 from memxlnet.load.steps import Step, StepMaker, StepRun
@@ -14,6 +16,27 @@ RUN_ROWS, RUN_STEPS = 4096, 256
 
 PREFETCH_BLOCKS = 2
 """Blocks that are made ahead."""
+
+
+class Block(NamedTuple):
+    """Steps that were made together.
+
+    Attributes:
+        steps: Which.
+        made: The steps.
+        arrival: When their tensors are on the device; None where they are.
+    """
+
+    steps: range
+    made: list[Step]
+    arrival: Arrival | None
+
+    def step(self, step: int) -> Step:
+        """One of the steps; a dictionary of its own."""
+        found = dict(self.made[step - self.steps.start])
+        if self.arrival is not None:
+            self.arrival.tensors(found.values())
+        return found
 
 
 class _Maker:
@@ -38,8 +61,13 @@ class _Maker:
         return self._clipped(self._plan.block(step, self._maker.block_rows))
 
     @torch.inference_mode(False)  # a look under inference_mode must leave no tensors behind that training refuses
-    def make(self, block: range) -> list[Step]:
+    def make(self, block: range) -> Block:
         """The steps of a block."""
+        with self._maker.making():
+            made = self._make(block)
+            return Block(block, made, self._maker.sent())
+
+    def _make(self, block: range) -> list[Step]:
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
             stop = min(self._plan.block(block.start, RUN_ROWS).stop, block.start + RUN_STEPS)
@@ -52,12 +80,12 @@ class _Maker:
                 self._advice.expect(run.rows)
         return run.steps(block.start - steps.start, block.stop - steps.start)
 
-    def all(self) -> Iterator[tuple[range, list[Step]]]:
+    def all(self) -> Iterator[Block]:
         """All blocks in their order."""
         step = self._first
         while step < self._plan.num_steps:
             block = self.block(step)
-            yield block, self.make(block)
+            yield self.make(block)
             step = block.stop
 
     def _clipped(self, steps: range) -> range:
@@ -79,32 +107,27 @@ class StepStream:
 
     def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool, advice: PageAdvice | None = None):
         self._maker = _Maker(maker, plan, first, advice)
-        self._held: tuple[range, list[Step]] = (range(0), [])
-        self._next: tuple[range, list[Step]] | None = None
+        self._held = Block(range(0), [], None)
+        self._next: Block | None = None
         self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
         """One step; a dictionary of its own over tensors that are shared with its block."""
-        steps, made = self._held
-        if step not in steps:
-            steps, made = self._held = self._block(step)
-        return dict(made[step - steps.start])
+        if step not in self._held.steps:
+            wanted = self._maker.block(step)
+            self._held = self._taken(wanted) or self._maker.make(wanted)
+        return self._held.step(step)
 
-    def _block(self, step: int) -> tuple[range, list[Step]]:
-        wanted = self._maker.block(step)
-        found = self._taken(wanted)
-        return (wanted, self._maker.make(wanted)) if found is None else found
-
-    def _taken(self, wanted: range) -> tuple[range, list[Step]] | None:
+    def _taken(self, wanted: range) -> Block | None:
         """The block from the thread, or None where that is past it (an index went back) or stayed in a parent."""
         if self._items is None or not self._items.is_here:
             return None
-        while self._next is None or self._next[0].start < wanted.start:
+        while self._next is None or self._next.steps.start < wanted.start:
             try:
                 self._next = next(self._items)
             except StopIteration:
                 return None
-        return self._next if self._next[0] == wanted else None
+        return self._next if self._next.steps == wanted else None
 
     def close(self) -> None:
         """End the background thread."""

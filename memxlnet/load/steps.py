@@ -1,6 +1,7 @@
 """From the rows of a run of steps to their tensors."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 from memxlnet.encode.widths import CONTEXT_PLACES, POSITIONS, RowWidths
 from memxlnet.load.batches import DTYPES, as_dtype, context_mask
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Arrival, Transfer
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints
 from memxlnet.load.plan import Bools, StepRows
@@ -40,6 +42,7 @@ class StepMaker:
         widths: How wide the rows of a step are.
         metadata: Names of what a step holds besides its tensors.
         pin_memory: Put the tensors into page-locked memory.
+        transfer: Copies the tensors to a device; None leaves them.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class StepMaker:
         widths: RowWidths,
         metadata: Iterable[str] = (),
         pin_memory: bool = False,
+        transfer: Transfer | None = None,
     ):
         manifest = dataset.manifest
         layout = manifest.layout
@@ -74,6 +78,7 @@ class StepMaker:
         if self._memory:
             self._places += ("question_row_start",)
         self._pin_memory = pin_memory
+        self._transfer = transfer
 
     @property
     def block_rows(self) -> int:
@@ -113,7 +118,7 @@ class StepMaker:
         num_active = np.count_nonzero(active, axis=1).tolist()
         ids = [self.example_ids(documents) for documents in plan.documents]
         by_step: dict[str, Sequence[Any]] = {"num_active": num_active, "example_ids": ids}
-        by_step |= {name: column.unbind(0) for name, column in self._pinned(small).items()}
+        by_step |= {name: column.unbind(0) for name, column in self._placed(small).items()}
         context = {name: places[name] for name in CONTEXT_PLACES} if self._with_mask else {}
         return StepRun(self, plan, rows, context, widths, by_step)
 
@@ -147,17 +152,20 @@ class StepMaker:
             context: Where their contexts lie, if a context mask is wanted.
             width: Tokens of a row that are kept.
         """
-        columns = self._dataset.tensors.gather(rows, TOKEN_COLUMNS, width if self._widths.cuts else None)
+        columns = self._dataset.gather_rows(rows, TOKEN_COLUMNS, width if self._widths.cuts else None)
         mask = {CONTEXT_MASK: context_mask(context, width, self._widths.shift(width))} if context else {}
         if len(ended):
             kept = self._widths.kept(width)
             # Ahead of the conversion, which makes rows longer.
             for name, column in (columns | mask).items():
                 row = self._token_padding[name][kept]
+                if not column.is_cpu:
+                    column[torch.from_numpy(ended).to(column.device)] = torch.from_numpy(row).to(column.device)
+                    continue
                 # Rows as single values, put through NumPy: torch's index_fill_ takes eight times as long.
                 as_value = f"V{row.nbytes}"
                 np.put(column.numpy().view(as_value), ended, row.view(as_value))
-        return self._pinned(as_dtype(columns, self._dtype) | mask)
+        return self._placed(as_dtype(columns, self._dtype) | mask)
 
     def texts(self, rows: Ints, width: int) -> dict[str, list[Any]]:
         """What the metadata names of the lanes of one step, None where a lane has no segment."""
@@ -167,6 +175,14 @@ class StepMaker:
             kept = self._widths.kept(width)
             texts[OFFSETS] = [offsets if offsets is None else offsets[kept] for offsets in texts[OFFSETS]]
         return texts
+
+    def making(self) -> AbstractContextManager[Any]:
+        """In which steps are made: on the stream of the copies to a device."""
+        return nullcontext() if self._transfer is None else self._transfer.on_stream()
+
+    def sent(self) -> Arrival | None:
+        """When all tensors that were made so far are on their device; None where they are."""
+        return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:
         """A step as it is handed out."""
@@ -180,7 +196,9 @@ class StepMaker:
         rows["attention_mask"][self._cls_index] = 1
         return rows | {CONTEXT_MASK: np.zeros(length, np.bool_)}
 
-    def _pinned(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _placed(self, columns: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self._transfer is not None:
+            return self._transfer.send(columns)
         return {name: column.pin_memory() for name, column in columns.items()} if self._pin_memory else columns
 
     def _memory_places(self, places: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -57,7 +57,9 @@ def refuse_private_maps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return refuse
 
 
-@pytest.fixture(params=["lazy", "copies", "eager", "sharded", "read-only", "read-only sharded"])
+@pytest.fixture(
+    params=["lazy", "copies", "eager", "sharded", "read-only", "read-only sharded", "device", "device sharded"]
+)
 def any_dataset(request: pytest.FixtureRequest, built: Built, refuse_private_maps: Callable[[], None]) -> CacheDataset:
     """The same rows, read in every way there is."""
     if request.param.startswith("read-only"):
@@ -67,6 +69,8 @@ def any_dataset(request: pytest.FixtureRequest, built: Built, refuse_private_map
         "copies": (LazySquadLikeQADataset, built.plain, {"copies": True, "dtype": "stored"}),
         "eager": (SquadLikeQADataset, built.plain, {}),
         "sharded": (LazySquadLikeQADataset, built.sharded, {}),
+        "device": (SquadLikeQADataset, built.plain, {"device": "cpu"}),
+        "device sharded": (SquadLikeQADataset, built.sharded, {"device": "cpu"}),
         "read-only": (LazySquadLikeQADataset, built.plain, {}),
         "read-only sharded": (LazySquadLikeQADataset, built.sharded, {}),
     }

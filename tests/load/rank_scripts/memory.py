@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.nn.parallel import DistributedDataParallel
 
 from memxlnet.load.datasets import CacheDataset
@@ -68,7 +69,7 @@ class Training:
 
     def resume(self, checkpoint: Path, with_memory: bool = True) -> None:
         state = self.state()
-        dcp.load(state, checkpoint_id=checkpoint)
+        load(state, checkpoint_id=checkpoint)
         self.model.load_state_dict(state["model"])
         if with_memory:
             self.carried.load_state_dict(state["memory"])
@@ -92,7 +93,7 @@ class Training:
                 torch.distributed.all_reduce(whole)
             self.losses.append(float(whole))
             if len(self.losses) in stops:
-                dcp.save(self.state(), checkpoint_id=stops[len(self.losses)])
+                save(self.state(), checkpoint_id=stops[len(self.losses)])
 
 
 def places_of_stops(cache: str, kind: str) -> list[int]:

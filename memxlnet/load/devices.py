@@ -1,0 +1,156 @@
+"""Where tensors go: the device that a loader or a dataset hands them out on, and the copies to it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from memxlnet.errors import SettingsError
+from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors
+
+Device = str | torch.device | int | None
+"""A device as torch names it; None leaves tensors where they are."""
+
+
+def check_device(device: Any) -> torch.device | None:
+    """Check that a device is there, and give it with its number; None stays None.
+
+    Raises:
+        SettingsError: It is none of torch's names, not on this machine, or holds no values.
+    """
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+        if found.type == "meta" or isinstance(device, bool):
+            raise SettingsError(f"device: expected one that holds values, found {device!r}")
+        return torch.empty(0, device=found).device
+    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+        reason = str(error).split("\n", maxsplit=1)[0]
+        raise SettingsError(
+            f"device: expected a device of this machine, such as 'cpu', found {device!r}: {reason}"
+        ) from error
+
+
+class Transfer:
+    """Copies tensors to a device; on CUDA from page-locked memory, on a stream of its own.
+
+    A copy is begun by `send`, in any thread; `Arrival.tensors` makes the current stream wait for it, not the process.
+    Elsewhere `send` copies.
+
+    Args:
+        device: The device.
+    """
+
+    def __init__(self, device: torch.device):
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def on_stream(self) -> AbstractContextManager[Any]:
+        """Where the copies run; what is computed of them there is done when they are."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def send(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Begin to copy tensors; those that are there already stay as they are."""
+        if self._stream is None:
+            return {name: column.to(self._device) for name, column in columns.items()}
+        with self.on_stream():
+            return {
+                name: column if column.device == self._device else self._copy(column)
+                for name, column in columns.items()
+            }
+
+    def _copy(self, column: Tensor) -> Tensor:
+        return column.pin_memory().to(self._device, non_blocking=True)
+
+    def sent(self) -> "Arrival | None":
+        """When all that was sent so far is there; None where it is."""
+        return None if self._stream is None else Arrival(self._stream)
+
+    def ahead(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """Batches with their tensors on the device: the copy of the next one is under way when one is handed out."""
+        waiting: tuple[dict[str, Any], Arrival | None] | None = None
+        for batch in batches:
+            tensors = self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
+            sent = {**batch, **tensors}, self.sent()
+            if waiting is not None:
+                yield _received(*waiting)
+            waiting = sent
+        if waiting is not None:
+            yield _received(*waiting)
+
+
+class Arrival:
+    """The moment at which copies on a stream are done.
+
+    Args:
+        stream: A CUDA stream.
+    """
+
+    def __init__(self, stream: torch.cuda.Stream):
+        self._event = stream.record_event()
+
+    def tensors(self, tensors: Iterable[Any]) -> None:
+        """Make tensors safe to use on the current stream, which waits for the copies and keeps the memory."""
+        current = torch.cuda.current_stream()
+        current.wait_event(self._event)
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                tensor.record_stream(current)
+
+
+def _received(batch: dict[str, Any], arrival: Arrival | None) -> dict[str, Any]:
+    if arrival is not None:
+        arrival.tensors(batch.values())
+    return batch
+
+
+class DeviceColumns:
+    """All columns of features on a device, as they are stored.
+
+    Args:
+        columns: The columns by name, each [rows] or [rows, max_seq_length].
+        pad_left: Whether rows are padded, and cut, on the left.
+    """
+
+    def __init__(self, columns: Mapping[str, Tensor], pad_left: bool):
+        self.columns = dict(columns)
+        self._pad_left = pad_left
+
+    @classmethod
+    def of(cls, tensors: FeatureTensors, device: torch.device, pad_left: bool) -> Self:
+        """Copy the columns of a cache to a device, shard by shard."""
+        columns = {}
+        for name in tensors.names:
+            shards = tensors.column(name)
+            column = shards[0].new_empty((tensors.num_rows, *shards[0].shape[1:]), device=device)
+            start = 0
+            for shard in shards:
+                column[start : start + len(shard)] = shard
+                start += len(shard)
+            columns[name] = column
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # they are read on other streams
+        return cls(columns, pad_left)
+
+    def row(self, row: int) -> dict[str, Tensor]:
+        """The model's columns of one row, `row` in range: views."""
+        return {name: self.columns[name][row] for name in MODEL_COLUMNS}
+
+    def gather(self, rows: Tensor, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
+        """Copy rows of columns into fresh tensors on the device; see `FeatureTensors.gather`.
+
+        Args:
+            rows: int64[n] rows, in range (0 and up), on any device.
+            names: The columns.
+            width: Tokens of a row that stay; None for all.
+        """
+        found = {}
+        for name in names:
+            column = self.columns[name]
+            if width is not None and column.dim() == 2:
+                column = column.narrow(1, column.shape[1] - width if self._pad_left else 0, width)
+            found[name] = column.index_select(0, rows.to(column.device, non_blocking=True))
+        return found
