@@ -1,16 +1,17 @@
 """Plots of the statistics of a cache."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
-from memxlnet.load.statistics import CacheStatistics
+from memxlnet.load.statistics import CacheStatistics, UsefulShares
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None:
-    """Draw segments per document, answers by time step, and padding by size of a group.
+    """Draw segments per document, answers by time step, and padding and real tokens by size of a group.
 
     Args:
         statistics: What is drawn.
@@ -28,17 +29,22 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingLibraryError("--plot: expected matplotlib, found none; pip install 'memxlnet[plot]'") from error
-    figure = Figure(figsize=(13, 4), layout="constrained")
-    left, middle, right = figure.subplots(1, 3)
+    figure = Figure(figsize=(17, 4), layout="constrained")
+    left, middle, right, last = figure.subplots(1, 4)
     _draw_counts(left, statistics.segments_per_document, "segments of a document", "documents")
     _draw_counts(middle, statistics.answer_time_steps, "time step of the answer's first segment", "documents")
     for name, label in {"aligned": "aligned", "grouped": "grouped by length", "refilled": "refilled"}.items():
         shares = [100 * getattr(padding, name) for padding in statistics.padding.values()]
         right.plot(list(statistics.padding), shares, marker="o", label=label)
-    right.set_xscale("log", base=2)
-    right.set_xticks(list(statistics.padding), labels=map(str, statistics.padding))
     right.set(xlabel="documents in a group", ylabel="padding, % of lanes", ylim=(0, None))
-    right.legend()
+    for field in fields(UsefulShares):
+        shares = [100 * getattr(useful, field.name) for useful in statistics.useful.values()]
+        last.plot(list(statistics.useful), shares, marker="o", label=field.name.replace("_", ", "))
+    last.set(xlabel="documents in a group, or segments in a batch", ylabel="real tokens, %", ylim=(0, 100))
+    for axes in (right, last):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(list(statistics.padding), labels=map(str, statistics.padding))
+        axes.legend()
     figure.suptitle(title, parse_math=False)
     try:
         figure.savefig(path)

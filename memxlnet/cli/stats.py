@@ -1,7 +1,7 @@
 """``memxlnet stats``."""
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,23 @@ from memxlnet.cli.output import is_terminal, json_option, print_fields, print_js
 from memxlnet.cli.parameters import FilledPath, cache_argument, shared
 from memxlnet.cli.plots import draw_statistics
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
-from memxlnet.load.statistics import CacheStatistics, read_statistics
+from memxlnet.load.statistics import MULTIPLE, CacheStatistics, UsefulShares, read_statistics
 from memxlnet.store.cache import Cache
 
 _BAR = 40
 _OTHER_COLUMNS = 36
 _BINS = 20
 _FEW_RECURRENT = 0.1
+_USUAL_BATCH = 32
+_GROUPED = "group_by_length=True"
+_SETTINGS = {
+    "aligned": 'lanes="aligned"',
+    "aligned_grouped": f'lanes="aligned", {_GROUPED}',
+    "refilled": 'lanes="refilled"',
+    "refilled_grouped": f'lanes="refilled", {_GROUPED}',
+    "regular": "use_time_step_major=False",
+    "regular_grouped": f"use_time_step_major=False, {_GROUPED}",
+}
 
 
 @click.command("stats")
@@ -53,12 +63,34 @@ def command(cache: Path, plot: Path | None, as_json: bool) -> None:
         ],
         ("group", "aligned", "grouped by length", "refilled"),
     )
+    _print_useful_shares(statistics)
     if statistics.recurrent_share < _FEW_RECURRENT:
         click.echo()
         click.echo(
             f"Only {statistics.recurrent_share:.1%} of the documents have more than one segment: recurrent memory has "
             "almost nothing to carry here. Shorter rows (--max-seq-length) or longer documents change that."
         )
+
+
+def _print_useful_shares(statistics: CacheStatistics) -> None:
+    """A table of the shares, and which settings are best in a batch of usual size."""
+    print_title(
+        f"real tokens of those that a model computes on, shuffled, padding='longest', pad_to_multiple_of={MULTIPLE}, "
+        "by documents in a group or segments in a batch"
+    )
+    ways = [field.name for field in fields(UsefulShares)]
+    names = ("batch", *(_shown(way) for way in ways))
+    rows = [(size, *(f"{getattr(shares, way):.1%}" for way in ways)) for size, shares in statistics.useful.items()]
+    print_table(names, rows, names)
+    shares = statistics.useful[_USUAL_BATCH]
+    click.echo()
+    for title, recurrent in (("document by document", True), ("single segments", False)):
+        best = shares.best(recurrent)
+        click.echo(f"Best for {title} at {_USUAL_BATCH}: {_SETTINGS[best]} ({getattr(shares, best):.1%})")
+
+
+def _shown(way: str) -> str:
+    return way.replace("_", ", ")
 
 
 def _print_counts(statistics: CacheStatistics, ceiling: AnswerCeiling) -> None:

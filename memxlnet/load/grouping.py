@@ -51,6 +51,11 @@ class Lengths(NamedTuple):
     last_tokens: NDArray[np.int32]
     row_tokens: int
 
+    @classmethod
+    def of_rows(cls, lengths: NDArray[np.int32]) -> "Lengths":
+        """The lengths of single rows, which count as documents of one segment."""
+        return cls(np.broadcast_to(np.int32(1), len(lengths)), lengths, int(lengths.max(initial=1)))
+
 
 class Deal(NamedTuple):
     """Documents dealt out to lanes that are refilled.

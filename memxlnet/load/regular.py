@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from numbers import Real
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -23,12 +22,10 @@ from memxlnet.load.options import (
     metadata_names,
 )
 from memxlnet.load.plan import EpochSize
-from memxlnet.load.row_lengths import row_lengths
+from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.steps import ENDED_LABELS
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
-
-_BATCHES_AT_ONCE = 1 << 12
 
 
 class RegularDataLoader(DataLoader[Any]):
@@ -62,20 +59,8 @@ class RegularDataLoader(DataLoader[Any]):
             if isinstance(sampler, ShuffledRows | GroupedRows):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
         size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
-        lengths, batches = row_lengths(dataset.cache), len(self)
-        rows = min(batches * size, len(lengths))
-        left = np.arange(rows, len(lengths)) if order is None else order[rows:]
-        first = dataset.documents.first_segment
-        begun = len(first) - int(np.count_nonzero(first[np.searchsorted(first, left, side="right") - 1] == left))
-        tokens = real = 0
-        for begin in range(0, rows, _BATCHES_AT_ONCE * size):
-            part = slice(begin, min(begin + _BATCHES_AT_ONCE * size, rows))
-            own = (lengths[part] if order is None else lengths[order[part]]).astype(np.int64)
-            starts = np.arange(0, len(own), size)
-            longest = np.maximum.reduceat(own, starts)
-            tokens += int(np.diff(starts, append=len(own)) @ self._widths.width(longest))
-            real += int(own.sum())
-        return EpochSize(begun, rows, 0, batches, tokens, real)
+        lengths = row_lengths(dataset.cache)
+        return batches_size(lengths, order, size, len(self), self._widths, dataset.documents.first_segment)
 
 
 def regular_loader(

@@ -7,10 +7,13 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import CacheDamagedError
-from memxlnet.load.order import Ints
+from memxlnet.load.order import Ints, Order
+from memxlnet.load.plan import EpochSize
 from memxlnet.store.cache import Cache
 
 _ROWS_AT_ONCE = 1 << 16
+
+_BATCHES_AT_ONCE = 1 << 12
 
 
 def row_lengths(cache: Cache) -> NDArray[np.int32]:
@@ -42,6 +45,34 @@ def last_row_lengths(cache: Cache, first_segment: Ints, num_segments: NDArray[np
         part = slice(start, start + _ROWS_AT_ONCE)
         found[part] = _lengths(cache, first_segment[part] + num_segments[part] - 1)
     return found
+
+
+def batches_size(
+    lengths: NDArray[np.int32], order: Order | None, size: int, batches: int, widths: RowWidths, first_segment: Ints
+) -> EpochSize:
+    """What an epoch of batches of rows costs.
+
+    Args:
+        lengths: int32[rows], the real tokens of all rows.
+        order: int[rows], the order of the rows; None for their own.
+        size: Rows of a batch; the last one may have fewer.
+        batches: Number of batches; rows after them are left out.
+        widths: How wide batches are.
+        first_segment: int64[documents], the first rows of documents, ascending.
+    """
+    rows = min(batches * size, len(lengths))
+    left = np.arange(rows, len(lengths)) if order is None else order[rows:]
+    own_first = first_segment[np.searchsorted(first_segment, left, side="right") - 1]
+    begun = len(first_segment) - int(np.count_nonzero(own_first == left))
+    tokens = real = 0
+    for begin in range(0, rows, _BATCHES_AT_ONCE * size):
+        part = slice(begin, min(begin + _BATCHES_AT_ONCE * size, rows))
+        own = (lengths[part] if order is None else lengths[order[part]]).astype(np.int64)
+        starts = np.arange(0, len(own), size)
+        longest = np.maximum.reduceat(own, starts)
+        tokens += int(np.diff(starts, append=len(own)) @ widths.width(longest))
+        real += int(own.sum())
+    return EpochSize(begun, rows, 0, batches, tokens, real)
 
 
 def _lengths(cache: Cache, rows: Ints) -> Ints:

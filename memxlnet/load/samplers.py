@@ -194,9 +194,7 @@ class GroupedRows(EpochSampler[list[int]]):
 
     def order(self, epoch: int) -> Order:
         """int[rows], the rows of an epoch, batch after batch."""
-        one_each = np.broadcast_to(np.int32(1), len(self.lengths))
-        lengths = Lengths(one_each, self.lengths, int(self.lengths.max(initial=1)))
-        return grouped(lengths, self.batch_size, self.seed, epoch, self.shuffle)
+        return grouped(Lengths.of_rows(self.lengths), self.batch_size, self.seed, epoch, self.shuffle)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
         """The batches of an epoch from one of them on."""

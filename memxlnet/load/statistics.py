@@ -9,14 +9,18 @@ from numpy.typing import NDArray
 from memxlnet.encode.widths import RowWidths
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.document_windows import Documents, DocumentWindows
-from memxlnet.load.grouping import Lengths, grouped
+from memxlnet.load.grouping import Lengths, dealt, grouped
 from memxlnet.load.order import shuffled
-from memxlnet.load.plan import AlignedPlan, Ranks
+from memxlnet.load.plan import AlignedPlan, EpochSize, Ranks
 from memxlnet.load.refilled import RefilledPlan
+from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.store.cache import Cache
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
-"""Sizes of groups for which the share of padding is told."""
+"""Sizes of groups and batches for which shares are computed."""
+
+MULTIPLE = 8
+"""What widths are rounded up to for them."""
 
 _ROWS_AT_ONCE = 1 << 20
 
@@ -37,6 +41,34 @@ class PaddingShares:
 
 
 @dataclass(frozen=True)
+class UsefulShares:
+    """Real tokens among those that a model computes on in a shuffled epoch, from 0 to 1.
+
+    With ``padding="longest"`` and ``pad_to_multiple_of=8``; grouped is ``group_by_length=True``.
+
+    Attributes:
+        aligned: Groups of documents side by side.
+        aligned_grouped: Groups of documents of similar length.
+        refilled: Lanes that go on with another document.
+        refilled_grouped: Lanes that do so and read documents of similar length side by side.
+        regular: Batches of single segments.
+        regular_grouped: Batches of segments of similar length.
+    """
+
+    aligned: float
+    aligned_grouped: float
+    refilled: float
+    refilled_grouped: float
+    regular: float
+    regular_grouped: float
+
+    def best(self, recurrent: bool) -> str:
+        """The way with the largest share, among those that feed documents segment by segment or among all others."""
+        names = [name for name in vars(self) if name.startswith("regular") != recurrent]
+        return max(names, key=lambda name: float(getattr(self, name)))
+
+
+@dataclass(frozen=True)
 class CacheStatistics:
     """What a cache holds.
 
@@ -48,6 +80,7 @@ class CacheStatistics:
         answer_time_steps: Documents by the time step (from 0) of their first segment that holds the whole answer.
         without_answer_segment: Documents with an answer that no segment holds whole.
         padding: Shares of padding by the size of a group.
+        useful: Shares of real tokens by the size of a group or batch.
         tokens: Tokens of an epoch that are no padding, special and memory tokens included.
         context_tokens: Those of contexts, overlaps counted as often as they are read.
     """
@@ -59,6 +92,7 @@ class CacheStatistics:
     answer_time_steps: dict[int, int]
     without_answer_segment: int
     padding: dict[int, PaddingShares]
+    useful: dict[int, UsefulShares]
     tokens: int
     context_tokens: int
 
@@ -83,7 +117,7 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
 
     Args:
         cache: The cache.
-        group_sizes: Sizes of groups for which the share of padding is told.
+        group_sizes: Sizes of groups and batches for which shares are computed.
 
     Raises:
         CacheDamagedError: A record batch is damaged.
@@ -92,7 +126,9 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
     documents = document_map.documents
     context_tokens = sum(int(shard.columns["context_token_count"].sum(dtype=np.int64)) for shard in cache.features)
     tokens = context_tokens + _question_tokens(cache, documents) + cache.num_rows * manifest.layout.overhead
-    widths = RowWidths(manifest.layout, manifest.max_seq_length)
+    widths = RowWidths(manifest.layout, manifest.max_seq_length, "longest", min(MULTIPLE, manifest.max_seq_length))
+    lengths = row_lengths(cache)
+    sizes = {size: _epoch_sizes(document_map, lengths, widths, size) for size in group_sizes}
     return CacheStatistics(
         documents=cache.num_documents,
         segments=cache.num_rows,
@@ -100,7 +136,11 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
         segments_per_document=_counted(documents.num_segments),
         answer_time_steps=_answer_time_steps(cache),
         without_answer_segment=manifest.documents_without_answer_segment,
-        padding={size: _padding(document_map, widths, size) for size in group_sizes},
+        padding={size: _padding(found) for size, found in sizes.items()},
+        useful={
+            size: UsefulShares(**{way: each.useful_share for way, each in found.items()})
+            for size, found in sizes.items()
+        },
         tokens=tokens,
         context_tokens=context_tokens,
     )
@@ -139,7 +179,10 @@ def _answer_time_steps(cache: Cache) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
-def _padding(document_map: DocumentMap, widths: RowWidths, size: int) -> PaddingShares:
+def _epoch_sizes(
+    document_map: DocumentMap, lengths: NDArray[np.int32], widths: RowWidths, size: int
+) -> dict[str, EpochSize]:
+    """What a shuffled epoch costs, by the names of `UsefulShares`."""
     documents, row_tokens = document_map.documents, widths.max_seq_length
     windows = DocumentWindows(
         documents,
@@ -153,9 +196,25 @@ def _padding(document_map: DocumentMap, widths: RowWidths, size: int) -> Padding
     )
     alone = Ranks(0, 1)
     order = shuffled(len(windows.counts), 0, 0)
-    by_length = grouped(Lengths(windows.counts, windows.last_tokens, row_tokens), size, 0, 0, shuffle=True)
+    by_document, by_row = Lengths(windows.counts, windows.last_tokens, row_tokens), Lengths.of_rows(lengths)
+    by_length = grouped(by_document, size, 0, 0, shuffle=True)
+    deal = dealt(by_document, size, 0, 0, shuffle=True)
+    batches, first = -(-len(lengths) // size), documents.first_segment
+    rows = {
+        "regular": shuffled(len(lengths), 0, 0),
+        "regular_grouped": grouped(by_row, size, 0, 0, shuffle=True),
+    }
+    return {
+        "aligned": AlignedPlan(windows, order, size, alone).size(widths),
+        "aligned_grouped": AlignedPlan(windows, by_length, size, alone).size(widths),
+        "refilled": RefilledPlan(windows, order, size, alone).size(widths),
+        "refilled_grouped": RefilledPlan(windows, deal, size, alone).size(widths),
+    } | {name: batches_size(lengths, each, size, batches, widths, first) for name, each in rows.items()}
+
+
+def _padding(sizes: dict[str, EpochSize]) -> PaddingShares:
     return PaddingShares(
-        aligned=AlignedPlan(windows, order, size, alone).size(widths).padding_share,
-        grouped=AlignedPlan(windows, by_length, size, alone).size(widths).padding_share,
-        refilled=RefilledPlan(windows, order, size, alone).size(widths).padding_share,
+        aligned=sizes["aligned"].padding_share,
+        grouped=sizes["aligned_grouped"].padding_share,
+        refilled=sizes["refilled"].padding_share,
     )

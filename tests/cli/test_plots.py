@@ -8,7 +8,7 @@ import pytest
 
 from memxlnet.cli.plots import draw_statistics
 from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
-from memxlnet.load.statistics import CacheStatistics, PaddingShares
+from memxlnet.load.statistics import CacheStatistics, PaddingShares, UsefulShares
 
 STATISTICS = CacheStatistics(
     documents=9,
@@ -18,6 +18,7 @@ STATISTICS = CacheStatistics(
     answer_time_steps={0: 5, 3: 1},
     without_answer_segment=1,
     padding={1: PaddingShares(0.0, 0.0, 0.0), 2: PaddingShares(0.3, 0.1, 0.05)},
+    useful={1: UsefulShares(1, 1, 1, 1, 1, 1), 2: UsefulShares(0.5, 0.9, 0.6, 0.9, 0.5, 0.95)},
     tokens=900,
     context_tokens=700,
 )
@@ -31,12 +32,18 @@ def test_what_is_drawn(tmp_path: Path) -> None:
         draw_statistics(STATISTICS, "a $title$ of <squad>_v2", tmp_path / "plot.svg")
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text()))
     assert "a $title$ of &lt;squad&gt;_v2" in drawn
-    assert {"segments of a document", "documents", "documents in a group", "padding, % of lanes"} <= drawn
-    assert {"aligned", "grouped by length", "refilled"} <= drawn
+    assert {
+        "segments of a document",
+        "documents",
+        "documents in a group",
+        "padding, % of lanes",
+        "real tokens, %",
+    } <= drawn
+    assert {"aligned", "grouped by length", "refilled", "refilled, grouped", "regular, grouped"} <= drawn
 
 
 @pytest.mark.parametrize(
-    "changes", [{"answer_time_steps": {}}, {"segments_per_document": {1: 100_000, 2: 3}}, {"padding": {}}]
+    "changes", [{"answer_time_steps": {}}, {"segments_per_document": {1: 100_000, 2: 3}}, {"padding": {}, "useful": {}}]
 )
 def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str, dict[int, int]]) -> None:
     pytest.importorskip("matplotlib")

@@ -113,6 +113,28 @@ def test_what_padding_costs(run: Run, caches: Caches, kind: str) -> None:
     assert run("stats", dataset.directory).section(title) == expected
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_model_computes_on(run: Run, caches: Caches, kind: str) -> None:
+    dataset = CacheDataset(getattr(caches, kind))
+    told = run("stats", dataset.directory)
+    useful = read_statistics(dataset.cache).useful
+    title = (
+        "real tokens of those that a model computes on, shuffled, padding='longest', pad_to_multiple_of=8, "
+        "by documents in a group or segments in a batch"
+    )
+    table = told.section(title)
+    assert table[0] == [
+        "batch", "aligned", "aligned, grouped", "refilled", "refilled, grouped", "regular", "regular, grouped"
+    ]  # fmt: skip
+    shares = {size: [f"{share:.1%}" for share in asdict(found).values()] for size, found in useful.items()}
+    assert {int(row[0]): row[1:] for row in table[1 : 1 + len(shares)]} == shares
+    best = [max(list(asdict(useful[32]).values())[part]) for part in (slice(4), slice(4, None))]
+    lines = [line for line in told.out.splitlines() if line.startswith("Best for ")]
+    assert [line.rpartition("(")[2] for line in lines] == [f"{share:.1%})" for share in best]
+    assert "lanes=" in lines[0]
+    assert "use_time_step_major=False" in lines[1]
+
+
 def test_segments_of_documents(run: Run, tokenizer: Any, tmp_path: Path) -> None:
     rows = [row for words in (5, 5, 40, 90) for row in long_examples(1, words)]
     rows = [{**row, "id": str(number)} for number, row in enumerate(rows)]

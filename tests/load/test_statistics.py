@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 
 from memxlnet.load import statistics as module
+from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.statistics import GROUP_SIZES, CacheStatistics, PaddingShares, read_statistics
+from memxlnet.load.statistics import GROUP_SIZES, CacheStatistics, PaddingShares, UsefulShares, read_statistics
 from tests.load.helpers import Built, random_examples, sample_tokenizer, steps_of, time_major
 from tests.support import SQUAD, build, example, long_examples
 
@@ -35,6 +37,7 @@ def counted(dataset: CacheDataset, group_sizes: Sequence[int] = GROUP_SIZES) -> 
         answer_time_steps=dict(sorted(Counter(first.values()).items())),
         without_answer_segment=len(with_answer - first.keys()),
         padding={size: padding(dataset, size) for size in group_sizes},
+        useful={size: useful(dataset, size) for size in group_sizes},
         tokens=int(masks["attention_mask"].sum()),
         context_tokens=int(masks["context_token_count"].sum()),
     )
@@ -45,6 +48,20 @@ def padding(dataset: CacheDataset, size: int) -> PaddingShares:
     sizes = [time_major(dataset, size, shuffle=True, seed=0, **options).epoch_size(0) for options in kinds]
     assert {size.segments for size in sizes} == {len(dataset)}
     return PaddingShares(*(size.padding / (size.padding + size.segments) for size in sizes))
+
+
+def useful(dataset: CacheDataset, size: int) -> UsefulShares:
+    """The same, counted in the steps and batches themselves."""
+
+    def share(way: str) -> float:
+        kind, _, is_grouped = way.partition("_")
+        lanes: dict[str, Any] = {"use_time_step_major": False} if kind == "regular" else {"lanes": kind}
+        options = {**lanes, "group_by_length": bool(is_grouped), "padding": "longest", "pad_to_multiple_of": 8}
+        steps = steps_of(create_dataloader(dataset, size, True, **options))
+        real = sum(int(step["attention_mask"][step.get("document_mask", slice(None))].sum()) for step in steps)
+        return real / sum(int(step["input_ids"].numel()) for step in steps)
+
+    return UsefulShares(**{field.name: share(field.name) for field in fields(UsefulShares)})
 
 
 @pytest.mark.parametrize("kind", ["plain", "sharded", "memory"])
@@ -126,11 +143,11 @@ def test_answers_past_a_step(built: Built) -> None:
 
 
 def test_shares_and_products() -> None:
-    made = CacheStatistics(10, 25, 7, {1: 4, 2: 3, 5: 3}, {0: 3, 4: 1}, 0, {}, 100, 50)
+    made = CacheStatistics(10, 25, 7, {1: 4, 2: 3, 5: 3}, {0: 3, 4: 1}, 0, {}, {}, 100, 50)
     assert made.recurrent_share == 0.6
     assert made.row_tokens == 175
     assert made.answers_past(0) == made.answers_past(3) == 0.25
-    assert CacheStatistics(2, 4, 7, {2: 2}, {}, 0, {}, 9, 9).recurrent_share == 1
+    assert CacheStatistics(2, 4, 7, {2: 2}, {}, 0, {}, {}, 9, 9).recurrent_share == 1
 
 
 @pytest.mark.real_data
