@@ -40,10 +40,12 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
     for field in fields(UsefulShares):
         shares = [100 * getattr(useful, field.name) for useful in statistics.useful.values()]
         last.plot(list(statistics.useful), shares, marker="o", label=field.name.replace("_", ", "))
-    last.set(xlabel="documents in a group, or segments in a batch", ylabel="real tokens, %", ylim=(0, 100))
-    for axes in (right, last):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(list(statistics.padding), labels=map(str, statistics.padding))
+    last.set(xlabel="documents in a group, or segments in a batch", ylabel="real tokens, %")
+    last.set_ylim(0, 100)
+    for axes, sizes in ((right, list(statistics.padding)), (last, list(statistics.useful))):
+        if sizes:
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(sizes, labels=map(str, sizes))
         axes.legend()
     figure.suptitle(title, parse_math=False)
     try:

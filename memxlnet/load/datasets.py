@@ -61,8 +61,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
             file, which BERT's embedding of segment ids does not take.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
             `column` and `gather` read what is stored.
-        device: Copy all columns there, and gather there: rows, batches and columns are on that device. None leaves
-            them on the CPU. Texts and offsets stay in the files.
+        device: Copy all columns there, and gather there: rows, batches and columns are on it. Texts are not.
 
     Raises:
         CacheError: The cache is missing, damaged, or of another format version.
@@ -90,9 +89,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         check_compat(compat, self.device)
         self.cache = Cache(directory.absolute(), in_memory and self.device is None)
         self.tensors = FeatureTensors(self.cache)
-        self._on_device = None
-        if self.device is not None:
-            self._on_device = DeviceColumns.of(self.tensors, self.device, self.manifest.layout.pad_left)
+        self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
         self._num_rows = self.cache.num_rows
         self._set_compat(compat)
 
@@ -215,7 +212,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return self._model_tensors(self._row(index))
 
     def _model_tensors(self, row: int) -> dict[str, Tensor]:
-        found = self.tensors.row(row) if self._on_device is None else self._on_device.row(row)
+        found = self._columns.row(row)
         return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -262,10 +259,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: There is no such column.
         """
-        if self._on_device is not None:
-            self.tensors.check_name(name)
-            return self._on_device.columns[name]
-        views = self.tensors.column(name)
+        views = self._columns.column(name)
         return views[0] if len(views) == 1 else views
 
     def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
@@ -292,31 +286,20 @@ class CacheDataset(Dataset[dict[str, Any]]):
             columns = tuple(columns)
             for name in columns:
                 self.tensors.check_name(name)
-        if width is not None:
-            return self._gather_cut(rows, columns, width)
-        if self._on_device is not None:
-            return self._on_device.gather(as_rows(rows, self._num_rows), columns)
-        return self.tensors.gather_any(rows, columns)
+        return self._columns.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
 
     def gather_rows(
         self, rows: Tensor, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None
     ) -> dict[str, Tensor]:
-        """Like `gather`, for int64 rows that are in range (0 and up), and a width that holds them; nothing is checked.
-
-        Positions stay as they are stored, counted in the whole row.
-        """
-        return (self._on_device or self.tensors).gather(rows, columns, width)
+        """Like `gather`, unchecked: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
+        return self._columns.gather(rows, columns, width)
 
     def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
         widths = self._widths
         width = positive_int("width", width, " (or None)")
         if width > widths.max_seq_length:
             raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
-        names = (*columns, *CONTEXT_PLACES)
-        if self._on_device is not None:
-            found = self._on_device.gather(as_rows(rows, self._num_rows), names, width)
-        else:
-            found = self.tensors.gather_any(rows, names, width)
+        found = self._columns.gather_any(rows, (*columns, *CONTEXT_PLACES), width)
         lengths = widths.lengths({name: found[name].numpy(force=True) for name in CONTEXT_PLACES})
         if len(lengths) and (longest := int(lengths.max())) > width:
             row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])

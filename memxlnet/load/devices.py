@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors
+from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
 
 Device = str | torch.device | int | None
 """A device as torch names it; None leaves tensors where they are."""
@@ -108,21 +108,16 @@ def _received(batch: dict[str, Any], arrival: Arrival | None) -> dict[str, Any]:
 
 
 class DeviceColumns:
-    """All columns of features on a device, as they are stored.
+    """All columns of features on a device, as they are stored; they are read as `FeatureTensors` is.
 
     Args:
-        columns: The columns by name, each [rows] or [rows, max_seq_length].
-        pad_left: Whether rows are padded, and cut, on the left.
+        tensors: The features, which are copied shard by shard.
+        device: Where to.
     """
 
-    def __init__(self, columns: Mapping[str, Tensor], pad_left: bool):
-        self.columns = dict(columns)
-        self._pad_left = pad_left
-
-    @classmethod
-    def of(cls, tensors: FeatureTensors, device: torch.device, pad_left: bool) -> Self:
-        """Copy the columns of a cache to a device, shard by shard."""
-        columns = {}
+    def __init__(self, tensors: FeatureTensors, device: torch.device):
+        self._tensors = tensors
+        self._columns: dict[str, Tensor] = {}
         for name in tensors.names:
             shards = tensors.column(name)
             column = shards[0].new_empty((tensors.num_rows, *shards[0].shape[1:]), device=device)
@@ -130,27 +125,29 @@ class DeviceColumns:
             for shard in shards:
                 column[start : start + len(shard)] = shard
                 start += len(shard)
-            columns[name] = column
+            self._columns[name] = column
         if device.type == "cuda":
             torch.cuda.synchronize(device)  # they are read on other streams
-        return cls(columns, pad_left)
+
+    def column(self, name: str) -> list[Tensor]:
+        """A whole column itself, in a list."""
+        self._tensors.check_name(name)
+        return [self._columns[name]]
 
     def row(self, row: int) -> dict[str, Tensor]:
         """The model's columns of one row, `row` in range: views."""
-        return {name: self.columns[name][row] for name in MODEL_COLUMNS}
+        return {name: self._columns[name][row] for name in MODEL_COLUMNS}
 
-    def gather(self, rows: Tensor, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Copy rows of columns into fresh tensors on the device; see `FeatureTensors.gather`.
-
-        Args:
-            rows: int64[n] rows, in range (0 and up), on any device.
-            names: The columns.
-            width: Tokens of a row that stay; None for all.
-        """
+    def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
+        """Copy rows of columns into fresh tensors on the device; `rows` are in range, on any device."""
         found = {}
         for name in names:
-            column = self.columns[name]
+            column = self._columns[name]
             if width is not None and column.dim() == 2:
-                column = column.narrow(1, column.shape[1] - width if self._pad_left else 0, width)
+                column = column.narrow(1, column.shape[1] - width if self._tensors.pad_left else 0, width)
             found[name] = column.index_select(0, rows.to(column.device, non_blocking=True))
         return found
+
+    def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
+        """Like `gather`, for rows that nobody has checked."""
+        return self.gather(as_rows(rows, self._tensors.num_rows), names, width)

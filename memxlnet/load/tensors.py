@@ -28,6 +28,7 @@ class FeatureTensors:
     Attributes:
         num_rows: Rows over all shards.
         names: Names of the columns.
+        pad_left: Whether rows are padded, and cut, on the left.
     """
 
     def __init__(self, cache: Cache):
@@ -37,7 +38,8 @@ class FeatureTensors:
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
         self._model_columns = [[(name, shard.columns[name]) for name in MODEL_COLUMNS] for shard in cache.features]
-        self._rows = stored_rows(cache.features, cache.manifest.layout.pad_left)
+        self.pad_left = cache.manifest.layout.pad_left
+        self._rows = stored_rows(cache.features, self.pad_left)
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
