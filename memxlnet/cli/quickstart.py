@@ -52,7 +52,16 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
         tokenizer=tokenizer,
     )
     built = time.perf_counter()
-    loader = create_dataloader(dataset, batch_size, shuffle=True, num_workers=1)
+    plain = create_dataloader(dataset, batch_size, shuffle=True)
+    loader = create_dataloader(
+        dataset,
+        batch_size,
+        shuffle=True,
+        num_workers=1,
+        group_by_length=True,
+        padding="longest",
+        pad_to_multiple_of=min(8, max_seq_length),
+    )
     steps = rows = 0
     for group in loader:
         for step in group:
@@ -61,6 +70,7 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
     iterated = time.perf_counter()
     manifest = dataset.manifest
     documents = dataset.cache.num_documents
+    useful, by_default = (each.epoch_size(0).useful_share for each in (loader, plain))
     answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items())
     print_fields(
         {
@@ -71,5 +81,7 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
             "answers": answers,
             "vocabulary": f"{manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
             "iterated": f"{rows} rows in {steps} steps of {len(loader)} groups in {iterated - built:.2f} s",
+            "computed on": f"{useful:.0%} real tokens, grouped by length and cut to the longest row of a step, against "
+            f"{by_default:.0%} by default",
         }
     )

@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -7,11 +8,10 @@ import pytest
 from memxlnet import __version__
 from memxlnet.cli import main
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.order import shuffled
 from memxlnet.sample import sample_tokenizer_directory
-from tests.load.helpers import oracle_rows, sample_tokenizer
+from tests.load.helpers import oracle_rows, sample_tokenizer, steps_of, time_major
 
-LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated"]
+LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated", "computed on"]
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -34,8 +34,10 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     dataset = CacheDataset(directory)
     counts = dataset.documents.num_segments
     files = sum(path.stat().st_size for path in directory.iterdir() if path.suffix == ".arrow")
-    order = shuffled(96, 0, 0)
-    steps = sum(int(counts[order[start : start + 4]].max()) for start in range(0, 96, 4))
+    options: dict[str, Any] = {"group_by_length": True, "padding": "longest", "pad_to_multiple_of": 8}
+    steps = steps_of(time_major(dataset, 4, shuffle=True, **options))
+    real = sum(int(step["attention_mask"][step["document_mask"]].sum()) for step in steps)
+    most = steps_of(time_major(dataset, 4, shuffle=True))
     assert _numbers(lines["built"])[:2] == [len(dataset), 96]
     a_segment, in_all = _numbers(lines["size"])
     assert in_all >= files
@@ -43,7 +45,9 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     assert _numbers(lines["segments"]) == [round(len(dataset) / 96, 1), counts.max()]
     assert lines["answers"] == "0 dropped, 73 exact, 0 repaired, 23 unanswerable"
     assert _numbers(lines["vocabulary"]) == [2008, 4]
-    assert _numbers(lines["iterated"])[:3] == [len(dataset), steps, 24]
+    assert _numbers(lines["iterated"])[:3] == [len(dataset), len(steps), 24]
+    computed = [sum(int(step["input_ids"].numel()) for step in each) for each in (steps, most)]
+    assert _numbers(lines["computed on"]) == [round(100 * real / tokens) for tokens in computed]
     assert (dataset.manifest.max_seq_length, dataset.manifest.settings["doc_stride"]) == (128, 32)
 
 
