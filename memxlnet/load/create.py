@@ -2,16 +2,14 @@
 
 from typing import Any, Unpack
 
-from torch.utils.data import DataLoader
-
 from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import LoaderOptions
-from memxlnet.load.regular import regular_loader
+from memxlnet.load.regular import RegularDataLoader, regular_loader
 from memxlnet.settings import check_bool
 
-Loader = TimeStepMajorDataLoader | DataLoader[Any]
+Loader = TimeStepMajorDataLoader | RegularDataLoader
 
 # Their parameters, without the machinery of inspect.signature.
 _TIME_STEP_MAJOR = {"max_segments", *(TimeStepMajorDataLoader.__init__.__kwdefaults__ or {})} - {"num_workers"}
