@@ -26,7 +26,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(f"{error.name}: expected it for the plots of the report, found none; pip install 'memxlnet[bench]'")
 
-PARTS = ("build", "reading", "larger-than-ram", "scale", "training", "loaders")
+PARTS = ("build", "reading", "larger-than-ram", "scale", "training", "loaders", "padding")
 
 FORMAT = 1
 

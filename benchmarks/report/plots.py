@@ -271,11 +271,44 @@ def _training_memory(figures: Figures) -> Figure:
     return figure
 
 
+def _useful_shares(figures: Figures) -> Figure:
+    found = figures["shares"]
+    figure, axes = _panels(len(found), 5.0 * len(found) if len(found) > 1 else 8.0, 3.2)
+    for axis, (data, one) in zip(axes, found.items(), strict=True):
+        ways = {way: 100 * value for way, value in reversed(one["useful"].items())}
+        _linear_bars(axis, ways, lambda value: f"{value:.1f}", "real tokens, % of those computed on")
+        axis.set_title(f"{data}, {figures['lanes']} lanes", size=10)
+    figure.suptitle("What a model computes on")
+    return figure
+
+
+def _padding_epochs(figures: Figures) -> Figure:
+    found = figures["epochs"]
+    figure, axes = _panels(len(found), 5.0 * len(found) if len(found) > 1 else 8.0, 2.8)
+    for axis, (model, one) in zip(axes, found.items(), strict=True):
+        ways = {way: median(samples) for way, samples in reversed(one["seconds"].items())}
+        _linear_bars(axis, ways, seconds, "seconds")
+        axis.set_title(f"{model}, {one['documents']:,} questions", size=10)
+    figure.suptitle("A whole epoch of training on the CPU")
+    return figure
+
+
+def _linear_bars(axis: Axes, values: dict[str, float], text: Callable[[float], str], label: str) -> None:
+    """Horizontal bars that begin at nothing, the value behind each."""
+    axis.barh(list(values), list(values.values()), color=COLOURS["memxlnet"], height=0.65)
+    for place, value in enumerate(values.values()):
+        axis.annotate(text(value), (value, place), (4, 0), textcoords="offset points", va="center", size=8)
+    axis.set_xlim(0, max(values.values()) * 1.2)
+    axis.grid(False, axis="y")
+    axis.set_xlabel(label)
+
+
 PLOTS: dict[str, dict[str, Callable[[Figures], Figure]]] = {
     "build": {"build-speed": _build_speed, "build-memory": _build_memory},
     "reading": {"random-reads": _random_reads, "shuffled-epochs": _epochs, "reading-memory": _reading_memory},
     "larger-than-ram": {"larger-than-ram": _larger},
     "scale": {"scale-reading": _scale_reading, "scale-build": _scale_build, "scale-shards": _scale_shards},
     "training": {"training-memory": _training_memory},
+    "padding": {"padding-shares": _useful_shares, "padding-epochs": _padding_epochs},
 }
 """The loaders' figures are a table."""

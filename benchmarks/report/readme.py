@@ -54,6 +54,7 @@ def _rows(parts: dict[str, Any]) -> Iterator[list[str]]:
     yield from _larger(figures["larger-than-ram"])
     yield from _training(figures["training"])
     yield from _loaders(figures["loaders"])
+    yield from _padding(figures["padding"])
 
 
 def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
@@ -134,6 +135,22 @@ def _training(figures: Figures) -> Iterator[list[str]]:
             f"{median(one['steps a second']):.2f} ({share(median(one['share waited']))})" for one in loaders.values()
         ),
     ]
+
+
+def _padding(figures: Figures) -> Iterator[list[str]]:
+    for data, found in figures["shares"].items():
+        useful = found["useful"]
+        yield [
+            f"real tokens among those that a model computes on, {found['segments']:,} segments ({data}), "
+            f"{figures['lanes']} lanes: {'; '.join(useful)}",
+            "; ".join(share(value) for value in useful.values()),
+        ]
+    for model, found in figures["epochs"].items():
+        taken = found["seconds"]
+        yield [
+            f"a whole epoch of training a small {model} on {found['documents']:,} questions: {'; '.join(taken)}",
+            "; ".join(seconds(median(samples)) for samples in taken.values()),
+        ]
 
 
 def _loaders(figures: Figures) -> Iterator[list[str]]:

@@ -4,9 +4,19 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from benchmarks.measure import median, ratio
-from benchmarks.report.quantities import seconds, size, times
+from benchmarks.report.quantities import seconds, share, size, times
 
 BATCHES = ("batch of 8", "batch of 32", "batch of 256")
+
+USEFUL_SHARES = {
+    "questions": {
+        "aligned, grouped, cut": 0.95,
+        "refilled, grouped, cut": 0.95,
+        "regular, grouped, cut": 0.97,
+    },
+    "long documents": {"aligned, grouped, cut": 0.93, "refilled, grouped, cut": 0.93},
+}
+"""Least shares of real tokens by data and way."""
 
 IN_RAM = ("memxlnet", "RAM tensors")
 """What is no disk-backed peer."""
@@ -44,6 +54,8 @@ def targets(parts: dict[str, Any]) -> list[Target]:
         "reading": _reading,
         "larger-than-ram": _larger,
         "training": _training,
+        "loaders": _loaders,
+        "padding": _padding,
     }
     found: list[Target] = []
     for part, make in makers.items():
@@ -132,6 +144,32 @@ def _larger(figures: Figures) -> Iterator[Target]:
         yield Target(what, "without failure", f"{lazy['rows']:,} rows, then stopped by the clock", NOT_JUDGED)
     eager = "killed" if figures["eager"]["killed"] else "not killed"
     yield Target("the same, eager", "killed by the system", eager, _outcome(figures["eager"]["killed"]))
+
+
+def _loaders(figures: Figures) -> Iterator[Target]:
+    for data, found in figures["epochs"].items():
+        for lanes in ("aligned", "refilled"):
+            one = found[f"{lanes}, stored"]["seconds"]
+            reached = ratio(one["RAM tensors"], one["loader"])
+            what = f"{lanes} epochs of {data}, stored types, speed against the same steps from RAM"
+            yield Target(what, "at least 80 %", share(reached), _outcome(reached >= 0.8))
+
+
+def _padding(figures: Figures) -> Iterator[Target]:
+    for data, wanted in USEFUL_SHARES.items():
+        for way, least in wanted.items() if data in figures["shares"] else ():
+            reached = figures["shares"][data]["useful"][way]
+            what = f"real tokens of those computed on, {data}, {way}"
+            yield Target(what, f"at least {share(least)}", share(reached), _outcome(reached >= least))
+    for model, found in figures["epochs"].items():
+        own = found["seconds"]
+        for way, against, most in (
+            ("regular, grouped, cut", "Trainer's way", 1.02),
+            ("refilled, grouped, cut", "aligned, by default", 0.35),
+        ):
+            reached = ratio(own[way], own[against])
+            what = f"epoch of {model}, {way}, against {against}"
+            yield Target(what, f"at most {times(most)}", times(reached), _outcome(reached <= most))
 
 
 def _training(figures: Figures) -> Iterator[Target]:

@@ -1,5 +1,6 @@
 """The parts of the comparison measure what they say; the figures themselves are not a test's business."""
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 
 from benchmarks import builders, kinds, measure
 from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
-from benchmarks.parts import build, larger_than_ram, loaders, reading, scale, training
+from benchmarks.parts import build, larger_than_ram, loaders, padding, reading, scale, training
 from benchmarks.readers import open_reader, prepare
 from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
@@ -213,6 +214,21 @@ def test_loaders_are_timed(sample: Path) -> None:
     assert loaders.epoch_memory(directory)["segments"] >= 300
     assert len(loaders.resume(directory, 2)["aligned"]) == 7
     assert MAX_SEQ_LENGTH == 384
+
+
+def test_every_way_trains_on_the_same_segments(sample: Path) -> None:
+    useful = padding.shares(str(sample))["useful"]
+    assert list(useful) == list(padding.WAYS)
+    assert min(useful[way] for way in useful if "cut" in way) > max(useful[way] for way in useful if "cut" not in way)
+    found = padding.epochs(str(sample), "XLNet", documents=6, rounds=1)
+    assert {way: len(samples) for way, samples in found["seconds"].items()} == dict.fromkeys(padding.TRAINED, 1)
+    dataset = padding._dataset(str(sample), 6)
+    batches = list(padding._trainer(padding._features(dataset)))
+    assert found["tokens"][padding.TRAINER] == sum(batch["input_ids"].numel() for batch in batches)
+    real = [batch["input_ids"][batch["attention_mask"].bool()].tolist() for batch in batches]
+    columns = dataset.gather(range(len(dataset)))
+    expected = columns["input_ids"][columns["attention_mask"].bool()].tolist()
+    assert sorted(itertools.chain.from_iterable(real)) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", ["XLNet", *kinds.KINDS])
