@@ -54,6 +54,7 @@ print(fingerprint(Path(sys.argv[1]), load()))
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_processes_of_other_hash_seeds(source: Path) -> None:
     expected = fingerprint(source, load())
     done = [

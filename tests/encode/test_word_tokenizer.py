@@ -15,6 +15,7 @@ from memxlnet.encode.tokens import TokenPool, concatenate, from_encodings
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from tests.encode.oracle import fragments
 from tests.styles import WORDS, make
+from tests.support import slow_but
 
 Parts = Any
 
@@ -99,7 +100,7 @@ def test_word_by_word_is_as_whole(name: str, texts: list[str]) -> None:
     assert [found.ids.dtype, found.starts.dtype, found.stops.dtype] == [np.int32] * 3
 
 
-@pytest.mark.parametrize("name", WORD_WISE)
+@pytest.mark.parametrize("name", slow_but(["xlnet", "bert-uncased", "nfkd"], WORD_WISE))
 def test_every_character_alone_within_a_word_and_between_words(name: str) -> None:
     tokenizer = WORD_WISE[name]
     fast = WordTokenizer(tokenizer)

@@ -26,6 +26,7 @@ from tests.load.test_plan import (
     check_sizes,
     read_epoch,
 )
+from tests.support import slow
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
@@ -273,6 +274,6 @@ def test_epochs_of_short_lanes_end_with_little_more_padding_than_greedy_ones_on_
     assert np.mean([_more_padding_than_greedy(lengths, lanes, seed) for seed in range(20)]) <= 0.02
 
 
-@pytest.mark.parametrize(("lengths", "lanes"), _SHORT)
+@pytest.mark.parametrize(("lengths", "lanes"), [row if row[1] == 32 else slow(*row) for row in _SHORT])
 def test_no_epoch_of_short_lanes_ends_with_much_more_padding_than_a_greedy_one(lengths: str, lanes: int) -> None:
     assert max(_more_padding_than_greedy(lengths, lanes, seed) for seed in range(60)) <= 0.02
