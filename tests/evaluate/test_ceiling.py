@@ -66,7 +66,7 @@ def test_the_sample(options: dict[str, Any], tokenizer: Any, tmp_path: Path) -> 
 SETTINGS: list[Any] = [
     {"max_n_segs": 1},
     {"max_n_segs": 2, "max_shard_rows": 11},
-    {"doc_stride": 8, "max_seq_length": 40, "on_bad_example": "drop"},
+    {"doc_stride": 24, "max_seq_length": 48, "max_n_segs": 2, "on_bad_example": "drop"},
     slow({"doc_stride": 2, "max_seq_length": 52}),
     slow({"doc_stride": 30, "max_seq_length": 56, "on_bad_example": "drop"}),
 ]
