@@ -53,8 +53,7 @@ def options(tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("no_builds")
 class TestFits:
-    @pytest.mark.parametrize("asks", [None, True])
-    @pytest.mark.parametrize("as_text", [True, False])
+    @pytest.mark.parametrize(("asks", "as_text"), [(None, True), (True, False), slow(None, False), slow(True, True)])
     def test_it_is_fetched_and_nothing_is_built(
         self, hub: HubServer, sent: Path, source: Path, options: Any, asks: bool | None, as_text: bool
     ) -> None:

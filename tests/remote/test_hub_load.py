@@ -27,7 +27,7 @@ from memxlnet.remote.hub import HubRepository
 from memxlnet.store.checksums import digest
 from memxlnet.store.identity import canonical_json, fingerprint_of
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
-from tests.support import build, short, slow, write_json_lines
+from tests.support import build, short, slow, slow_but, write_json_lines
 
 
 def forged(raw: bytes, **changes: Any) -> bytes:
@@ -317,9 +317,9 @@ class TestStrangeRepositories:
         with pytest.raises(CacheDamagedError, match="hub owner/caches/a"):  # it may be the one
             load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
 
-    @pytest.mark.parametrize(
-        "folder", ["..", "../x", "a/../..", "/tmp/x", "a*", "[a-z]", ".hidden", "a b", "deep/er", "a..b"]
-    )
+    FOLDERS = ("..", "../x", "a/../..", "/tmp/x", "a*", "[a-z]", ".hidden", "a b", "deep/er", "a..b")
+
+    @pytest.mark.parametrize("folder", slow_but(["../x", "/tmp/x", "a*", "deep/er"], FOLDERS))
     def test_names_that_no_upload_gives(self, hub: HubServer, sent: Path, tmp_path: Path, folder: str) -> None:
         repo = hub.repos[REPO]
         moved = {f"{folder}/{path.split('/')[1]}": kept for path, kept in repo.files.items() if "/" in path}
