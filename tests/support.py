@@ -36,6 +36,18 @@ def need_real_data() -> None:
         pytest.skip(f"needs the SQuAD, XQuAD and XLNet files in {REAL_DATA} (or in the folder MEMXLNET_DATA)")
 
 
+def slow(*values: Any) -> Any:
+    """A row of a parametrized test that only `pytest -m slow` runs."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+def slow_but(quick: Iterable[Any], values: Iterable[Any]) -> list[Any]:
+    """The values of a parametrized test, of which all but the quick ones are slow."""
+    found, quick = list(values), list(quick)
+    assert all(value in found for value in quick), f"expected {quick} among {found}"
+    return [value if value in quick else slow(value) for value in found]
+
+
 def example(
     context: str, question: str = "What is it?", answers: Iterable[tuple[str, int]] = (), **fields: Any
 ) -> dict[str, Any]:

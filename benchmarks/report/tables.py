@@ -282,8 +282,8 @@ def padding(figures: Figures) -> str:
         table(["", *figures["shares"]], rows),
         "Whole epochs of training on the CPU, forward, backward and update, the making of the batches included. "
         "*XLNet* has 4 layers of width 128, *BERT* 6 layers of width 384; they read no memory, so that nothing but the "
-        "batches differs. *Trainer's way* is the length-grouped sampler and the padding collator of transformers' Trainer "
-        "over the same features without their padding.\n",
+        "batches differs. *Trainer's way* is the length-grouped sampler and the padding collator of transformers' "
+        "Trainer over the same features without their padding.\n",
     ]
     for model, found in figures["epochs"].items():
         base = found["seconds"][_DEFAULT]

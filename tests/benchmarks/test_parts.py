@@ -19,6 +19,7 @@ from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
 from memxlnet.encode.pieces import splits_into_pieces
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
+from tests.support import slow_but
 
 
 def test_calls_take_turns_and_keep_every_sample() -> None:
@@ -56,7 +57,7 @@ def test_all_builders_make_the_same_features(sample: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("column", MODEL_COLUMNS)
+@pytest.mark.parametrize("column", slow_but(["input_ids"], MODEL_COLUMNS))
 def test_a_builder_that_makes_other_features_is_found_out(
     sample: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
@@ -85,7 +86,7 @@ def test_a_build_is_timed_and_weighed(sample: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("name", ["memxlnet", "RAM tensors", "pickled chunks"])
+@pytest.mark.parametrize("name", slow_but(["memxlnet"], ["memxlnet", "RAM tensors", "pickled chunks"]))
 def test_a_contestant_is_read_twice_over(sample: Path, tmp_path: Path, name: str, shuffle: bool) -> None:
     path = prepare(name, long_cache(300), tmp_path)
     found = reading.epochs(name, str(path), shuffle, seconds=60.0)
@@ -184,9 +185,7 @@ def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path
             assert torch.equal(step[name][step["document_mask"]], values.to(torch.int64))
 
 
-@pytest.mark.parametrize(
-    "loader", ["lazy", *(pytest.param(name, marks=pytest.mark.slow) for name in training.LOADERS if name != "lazy")]
-)
+@pytest.mark.parametrize("loader", slow_but(["lazy"], training.LOADERS))
 def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARM_UP_STEPS", 4)
     directory = long_cache(300)
@@ -235,7 +234,7 @@ def test_every_way_trains_on_the_same_segments(sample: Path, monkeypatch: pytest
     assert sorted(itertools.chain.from_iterable(real)) == sorted(expected)
 
 
-@pytest.mark.parametrize("name", ["XLNet", *kinds.KINDS])
+@pytest.mark.parametrize("name", slow_but(["XLNet"], ["XLNet", *kinds.KINDS]))
 def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
     sample: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from benchmarks.readers import CONTESTANTS, Reader, installed, open_reader, pickled_reader, prepare
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.sample import sample_file, sample_tokenizer_directory
-from tests.support import ROOT, build
+from tests.support import ROOT, build, slow
 
 Batch = dict[str, torch.Tensor]
 
@@ -201,7 +201,7 @@ sys.stdout.write(" ".join({"datasets", "lance", "litdata"} & sys.modules.keys())
 """
 
 
-@pytest.mark.parametrize("light", ["RAM tensors", "NumPy memmap"])
+@pytest.mark.parametrize("light", ["RAM tensors", slow("NumPy memmap")])
 def test_a_contestant_loads_no_library_of_another(light: str, prepared: Prepared) -> None:
     path = prepare(light, prepared.directory, prepared.folder)
     done = subprocess.run(

@@ -125,6 +125,7 @@ def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_pat
     assert "not measured: takes too long" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_plots_of_an_earlier_report_do_not_stay(report: dict[str, Any], tmp_path: Path) -> None:
     write_report(report, tmp_path)
     write_report({**report, "parts": {"loaders": report["parts"]["loaders"]}}, tmp_path)

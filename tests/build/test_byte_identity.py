@@ -21,7 +21,7 @@ from memxlnet.store.manifest import read_manifest
 from tests.build.processes import build, published
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import example, long_examples, write_json_lines
+from tests.support import example, long_examples, slow, slow_but, write_json_lines
 
 
 def built(rows: Any, tokenizer: Any, cache_dir: Path, **changes: Any) -> dict[str, bytes]:
@@ -90,7 +90,10 @@ def test_chunks_that_are_closed_early_give_the_same_bytes(
     assert built(sample_file(), sample_tokenizer, tmp_path, **work) == plain
 
 
-@pytest.mark.parametrize("work", [WORK[0], WORK[2], WORK[5], {"num_workers": 2, "streaming_chunk_size": 21}], ids=str)
+SMALL_SHARDS = [WORK[0], WORK[2], WORK[5], {"num_workers": 2, "streaming_chunk_size": 21}]
+
+
+@pytest.mark.parametrize("work", slow_but([WORK[2]], SMALL_SHARDS), ids=str)
 def test_the_sample_in_small_shards_gives_the_same_bytes(
     tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
 ) -> None:
@@ -106,6 +109,7 @@ texts = st.text(alphabet="ab \u00e9\u4e2d\U0001f600.", max_size=40)
 raw_examples = st.lists(st.tuples(st.sampled_from(["the lamp", "a", "", "x y z " * 30]) | texts, texts), min_size=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(raw_examples, st.integers(1, 5), st.integers(1, 5))
 def test_arbitrary_examples_give_the_same_bytes(raw: list[tuple[str, str]], one: int, two: int) -> None:
@@ -152,7 +156,7 @@ def chunk_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 2, slow(3)])
 def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: int) -> None:
     rows = [example(f"the lamp {number}", id=str(number)) for number in range(count)]
     tokenizer = golden_tokenizer()

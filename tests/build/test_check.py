@@ -20,7 +20,7 @@ from memxlnet.settings import EncodeSettings
 from tests.encode.families import FAMILIES, family
 from tests.golden.make_golden import golden_tokenizer
 from tests.styles import STYLES, make
-from tests.support import example, long_examples, need_real_data, short
+from tests.support import example, long_examples, need_real_data, short, slow, slow_but
 
 EXAMPLES = [Example(0, "a", "who lit the lamp", "the lamp of the harbour was lit by a keeper " * 3, (), ())]
 SETTINGS = EncodeSettings(max_seq_length=20, doc_stride=4)
@@ -155,13 +155,13 @@ def test_texts_that_are_wrongly_held_simple_are_found(last: int, monkeypatch: py
 
 @pytest.mark.parametrize("settings", [SETTINGS, EncodeSettings(max_seq_length=384, doc_stride=128)], ids=short)
 @pytest.mark.parametrize("name", STYLES)
-@pytest.mark.parametrize("memory_tokens", [0, 1])
+@pytest.mark.parametrize("memory_tokens", [slow(0), 1])
 def test_a_tokenizer_that_is_right_passes(name: str, memory_tokens: int, settings: EncodeSettings) -> None:
     run(make(name, memory_tokens), settings)
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(["xlnet", "llama-3"], FAMILIES))
 def test_a_tokenizer_of_every_family_passes(name: str) -> None:
     need_real_data()
     run(family(name), EncodeSettings(max_seq_length=128, doc_stride=32))

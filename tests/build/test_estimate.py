@@ -15,7 +15,7 @@ from memxlnet.sample import sample_file
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.manifest import Manifest, read_manifest
 from memxlnet.store.writer import CacheWriter
-from tests.support import SQUAD, example, long_examples, write_json_lines
+from tests.support import SQUAD, example, long_examples, slow, write_json_lines
 
 BUILD = BuildSettings(num_workers=0, progress=False)
 HEADERS = 16 * 1024
@@ -60,7 +60,7 @@ def even_examples(count: int) -> list[dict[str, Any]]:
         {"max_examples": 10**20},
     ],
 )
-@pytest.mark.parametrize("memory", [0, 3])
+@pytest.mark.parametrize("memory", [slow(0), 3])
 def test_it_is_exact_where_the_sample_is_the_whole_source(
     tokenizer: Any, tmp_path: Path, settings: dict[str, Any], memory: int
 ) -> None:
@@ -155,7 +155,7 @@ def test_a_count_below_the_sample_is_not_believed(
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("settings", [{}, {"max_seq_length": 128, "doc_stride": 32}])
+@pytest.mark.parametrize("settings", [{}, slow({"max_seq_length": 128, "doc_stride": 32})])
 def test_it_is_near_on_real_data(xlnet: Any, tmp_path: Path, settings: dict[str, Any]) -> None:
     work = job(SQUAD, xlnet, tmp_path, **{"max_seq_length": 384, "doc_stride": 128, **settings})
     estimate = estimate_size(work, BUILD)

@@ -21,6 +21,7 @@ from memxlnet.load.cache_manager import ChunkedCacheManager
 from tests.build.processes import SETTINGS, build, content, rows
 from tests.build.scripts.injected import children, chunk_files, environment, wait_until
 from tests.golden.make_golden import golden_tokenizer
+from tests.support import slow_but
 
 # Python 3.12 and later warn of every fork of a process with threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -38,7 +39,7 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
 }
 
 
-@pytest.mark.parametrize("kind", EXECUTORS)
+@pytest.mark.parametrize("kind", slow_but(["spawn", "threads"], EXECUTORS))
 def test_an_executor_changes_no_byte_and_stays_the_users(
     tmp_path: Path, undisturbed: dict[str, bytes], kind: str
 ) -> None:
@@ -237,6 +238,7 @@ def _patch(name: str, cache_dir: str) -> None:
     vars(tasks)["write_chunk"] = write_chunk
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     with cluster(tmp_path, 2) as found:
         executor = found.client.get_executor()
@@ -260,6 +262,7 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         build(tmp_path / "late", executor=executor)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_of_dask_loses_no_finished_chunk(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     cache_dir = tmp_path / "cache"
     with cluster(tmp_path, 2) as found, ThreadPoolExecutor(1) as background:

@@ -14,7 +14,7 @@ from tests.build.processes import build, published, rows
 from tests.build.scripts.injected import Injection, children, chunk_files
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import example, long_examples
+from tests.support import example, long_examples, slow_but
 
 PROCESS = "its worker process "
 RAISED = "failed in a worker with "
@@ -91,7 +91,14 @@ def fault(code: str) -> str:
     return f"def at_work(ids):\n    if ids[0] == 'id-6':\n        wait_for_chunks(2)\n{body}"
 
 
-@pytest.mark.parametrize("name", FAULTS)
+QUICK = [
+    *("SIGKILL", "exit 3", "pipes closed", "KeyboardInterrupt"),
+    *("no pickle", "no unicode", "memory of NumPy", "disk full"),
+]
+"""The faults of the quick tests: a kill, an end, a worker that hangs, and errors of each kind."""
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, FAULTS))
 def test_a_failure_in_a_worker_is_told_and_the_next_build_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], name: str
 ) -> None:

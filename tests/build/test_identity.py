@@ -20,7 +20,7 @@ from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.settings import EncodeSettings
 from tests.build.processes import published
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, long_examples, write_json_lines
+from tests.support import ROOT, long_examples, slow, write_json_lines
 
 ENCODE = EncodeSettings(max_seq_length=32, doc_stride=8)
 
@@ -54,6 +54,7 @@ print(fingerprint(Path(sys.argv[1]), load()))
 """
 
 
+@pytest.mark.slow
 def test_it_is_the_same_in_processes_of_other_hash_seeds(source: Path) -> None:
     expected = fingerprint(source, load())
     done = [
@@ -282,9 +283,10 @@ def test_other_content_of_the_same_size_and_time_is_noticed(source: Path, tmp_pa
     assert len(list(published(tmp_path / "caches"))) == 2
 
 
-def test_a_change_right_after_the_build_is_noticed(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("attempts", [4, slow(20)])
+def test_a_change_right_after_the_build_is_noticed(source: Path, tmp_path: Path, attempts: int) -> None:
     # Within one tick of the file system's clock.
-    for attempt in range(20):
+    for attempt in range(attempts):
         source.write_bytes(source.read_bytes().replace(b"Which", b"Whose"))
         build(source, tmp_path / str(attempt))
         source.write_bytes(source.read_bytes().replace(b"Whose", b"Which"))

@@ -59,7 +59,7 @@ def expect_completion(
     assert files_of(directory) == undisturbed
 
 
-@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_kill_before_any_file_operation_is_survived(
     tmp_path: Path, undisturbed: dict[str, bytes], encoded: list[list[str]], every: int
 ) -> None:
@@ -86,6 +86,7 @@ def test_a_kill_before_any_file_operation_is_survived(
         assert published_seen == {0, 1}
 
 
+@pytest.mark.slow
 def test_a_kill_at_a_random_moment_is_survived(
     tmp_path: Path, undisturbed: dict[str, bytes], encoded: list[list[str]]
 ) -> None:
@@ -104,6 +105,7 @@ def test_a_kill_at_a_random_moment_is_survived(
         expect_completion(cache_dir, undisturbed, encoded, list(published(cache_dir)))
 
 
+@pytest.mark.slow
 def test_a_kill_again_and_again_still_ends(
     tmp_path: Path, undisturbed: dict[str, bytes], encoded: list[list[str]]
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from memxlnet.encode.encoder import Encoder
 from tests.build.processes import build, build_and_tell, build_until, published, server, start, stop
 from tests.store.content import files_of
+from tests.support import slow_but
 
 
 def race(cache_dir: Path, settings: list[dict[str, Any]]) -> list[tuple[int, int]]:
@@ -26,7 +27,7 @@ def race(cache_dir: Path, settings: list[dict[str, Any]]) -> list[tuple[int, int
     return [receiver.recv() for receiver, _ in pipes]
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", slow_but([0], range(3)))
 def test_exactly_one_builds(tmp_path: Path, attempt: int) -> None:
     features = build(tmp_path / "alone")
     (alone,) = published(tmp_path / "alone")

@@ -21,7 +21,7 @@ from memxlnet.store.writer import CacheWriter
 from tests.build.processes import published
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
-from tests.support import example, long_examples
+from tests.support import example, long_examples, slow_but
 
 ROWS = long_examples(11, words=30)
 
@@ -109,7 +109,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", slow_but(["context", "start", "bad"], CHANGES))
 def test_a_chunk_of_other_examples_is_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, encoded: list[int], change: str
 ) -> None:

@@ -33,7 +33,7 @@ from tests.build.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, WAIT_SECONDS, long_examples
+from tests.support import ROOT, WAIT_SECONDS, long_examples, slow_but
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -274,7 +274,8 @@ def test_a_worker_ends_where_its_builder_is_gone_already(tmp_path: Path) -> None
 # --- scripts without a main guard
 
 
-@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_workers_need_no_main_guard(tmp_path: Path, undisturbed: dict[str, bytes], method: str) -> None:
     done = run_script(SCRIPTS / "unguarded.py", tmp_path, "workers", method)
     assert (done.returncode, done.stderr) == (0, "")
@@ -282,7 +283,8 @@ def test_workers_need_no_main_guard(tmp_path: Path, undisturbed: dict[str, bytes
     assert content(tmp_path) == undisturbed
 
 
-@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_an_executor_in_a_script_without_a_main_guard_is_told(tmp_path: Path, method: str) -> None:
     command = [sys.executable, str(SCRIPTS / "unguarded.py"), str(tmp_path), "executor", method]
     with subprocess.Popen(
@@ -318,6 +320,7 @@ def session(leader: int) -> list[int]:
 # --- the environment
 
 
+@pytest.mark.slow
 def test_the_environment_stays_and_nothing_is_printed(tmp_path: Path) -> None:
     done = run_script(SCRIPTS / "parallelism.py", tmp_path, env=environment(TOKENIZERS_PARALLELISM=None))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -339,7 +342,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("number", slow_but([signal.SIGINT], SIGNALS))
 def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], number: signal.Signals
 ) -> None:

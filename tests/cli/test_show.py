@@ -11,7 +11,7 @@ from memxlnet.load.datasets import CacheDataset
 from tests import styles
 from tests.cli.helpers import Caches, Told, copy_of, error, usage_error
 from tests.load.helpers import varied_examples
-from tests.support import build, example, long_examples
+from tests.support import build, example, long_examples, slow
 
 Run = Callable[..., Told]
 
@@ -57,7 +57,7 @@ def roles(dataset: CacheDataset, row: int) -> list[str]:
 # --- tokens
 
 
-@pytest.mark.parametrize("memory", [0, 2])
+@pytest.mark.parametrize("memory", [slow(0), 2])
 @pytest.mark.parametrize("style", styles.STYLES)
 def test_tokens_of_every_layout(run: Run, tmp_path: Path, style: str, memory: int) -> None:
     tokenizer = styles.make(style, memory)

@@ -22,6 +22,7 @@ from tests.encode.oracle import (
     texts,
 )
 from tests.styles import STYLES, make, shared
+from tests.support import slow_but
 
 style_names = pytest.mark.parametrize("name", STYLES)
 
@@ -73,7 +74,7 @@ def test_rows_equal_those_of_transformers(
     assert found_rows(tables, memory_tokens) == expected_rows(tokenizer, style, kept, length, overlap, memory_tokens)
 
 
-@style_names
+@pytest.mark.parametrize("name", slow_but(["xlnet", "bert-padded-left", "roberta", "llama3"], STYLES))
 @given(data=st.data(), chunk=chunks())
 def test_rows_do_not_depend_on_the_chunks(name: str, data: st.DataObject, chunk: list[Example]) -> None:
     style, tokenizer = STYLES[name], shared(name)

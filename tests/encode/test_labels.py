@@ -22,7 +22,7 @@ from tests.encode.families import FAMILIES, LANGUAGES, family
 from tests.encode.label_oracle import Token, compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, make_example
 from tests.styles import STYLES, make
-from tests.support import SQUAD, need_real_data, xquad
+from tests.support import SQUAD, need_real_data, slow_but, xquad
 
 
 def pool_of(contexts: Sequence[Sequence[Token]]) -> TokenPool:
@@ -203,7 +203,7 @@ def wrong_labels(name: str, source: Source, most: int | None) -> Counter[str]:
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", slow_but(["roberta", "bert-uncased", "decomposed"], FAMILIES))
 def test_real_texts_and_tokenizers_of_every_family(name: str) -> None:
     need_real_data()
     found = sum((wrong_labels(name, Source(language, 128, 32), 40) for language in LANGUAGES), Counter[str]())

@@ -19,7 +19,7 @@ from memxlnet.settings import EncodeSettings
 from memxlnet.store.files import column_values
 from tests.encode.oracle import Tables, expected_rows, found_rows, pair_call
 from tests.styles import STYLES
-from tests.support import SQUAD, need_real_data, xquad
+from tests.support import SQUAD, need_real_data, slow, xquad
 
 pytestmark = pytest.mark.real_data
 
@@ -71,7 +71,7 @@ def consistent_answers(tables: Tables) -> Counter[str]:
 
 @pytest.mark.parametrize(
     ("source", "length", "overlap"),
-    [("squad", 384, 128), ("en", 128, 32), ("ar", 384, 128), ("zh", 128, 64), ("hi", 256, 128)],
+    [slow("squad", 384, 128), ("en", 128, 32), slow("ar", 384, 128), ("zh", 128, 64), slow("hi", 256, 128)],
 )
 def test_every_row_equals_that_of_transformers(source: str, length: int, overlap: int, xlnet: Any) -> None:
     need_real_data()

@@ -22,7 +22,7 @@ from memxlnet.encode.sources.base import HashedFile
 from memxlnet.encode.sources.files import FileSource
 from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
 from memxlnet.sample import sample_file
-from tests.support import SQUAD, example, need_real_data, write_json_lines, xquad
+from tests.support import SQUAD, example, need_real_data, slow_but, write_json_lines, xquad
 
 Rows = list[dict[str, Any]]
 
@@ -243,7 +243,10 @@ def _legal(form: str, content: bytes) -> set[int]:
     return whole if form == "json lines named json" else whole | {0}
 
 
-@pytest.mark.parametrize("form", [form for form in FORMS if form != "suffix in capitals"])
+QUICK = ["nested v1.1", "json lines", "parquet", "arrow stream"]
+
+
+@pytest.mark.parametrize("form", slow_but(QUICK, [form for form in FORMS if form != "suffix in capitals"]))
 def test_a_file_that_was_cut_off_is_never_read_as_a_shorter_one(form: str, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     content = FORMS[form](tmp_path / "whole").read_bytes()

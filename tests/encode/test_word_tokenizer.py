@@ -15,6 +15,7 @@ from memxlnet.encode.tokens import TokenPool, concatenate, from_encodings
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from tests.encode.oracle import fragments
 from tests.styles import WORDS, make
+from tests.support import slow_but
 
 Parts = Any
 
@@ -56,6 +57,8 @@ WORD_WISE: dict[str, Tokenizer] = {
     "nothing-left": built(normalizers.Replace("o", "")),
     "unigram": built(normalizers.NFKD(), pre_tokenizers.WhitespaceSplit(), metaspace(), kind="unigram"),
 }
+QUICK = ["xlnet", "bert-uncased", "nfkd", "punctuation", "unigram"]
+"""Those of the quick tests."""
 
 
 def rows(pool: TokenPool) -> list[list[tuple[int, int, int]]]:
@@ -90,7 +93,7 @@ def test_the_parts_are_known(name: str) -> None:
     assert splits_into_words(WORD_WISE[name])
 
 
-@pytest.mark.parametrize("name", WORD_WISE)
+@pytest.mark.parametrize("name", slow_but(QUICK, WORD_WISE))
 @given(st.lists(st.one_of(safe_texts, any_texts), max_size=6))
 def test_word_by_word_is_as_whole(name: str, texts: list[str]) -> None:
     tokenizer = WORD_WISE[name]
@@ -99,7 +102,7 @@ def test_word_by_word_is_as_whole(name: str, texts: list[str]) -> None:
     assert [found.ids.dtype, found.starts.dtype, found.stops.dtype] == [np.int32] * 3
 
 
-@pytest.mark.parametrize("name", WORD_WISE)
+@pytest.mark.parametrize("name", slow_but(QUICK, WORD_WISE))
 def test_every_character_alone_within_a_word_and_between_words(name: str) -> None:
     tokenizer = WORD_WISE[name]
     fast = WordTokenizer(tokenizer)

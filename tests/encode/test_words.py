@@ -67,6 +67,7 @@ def test_same_tokens_as_the_tokenizer(kind: str, batches: list[list[str]]) -> No
         assert_equal(tokenizer.tokenize(texts), from_encodings(backend, texts))
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_same_tokens_with_the_real_vocabulary() -> None:
     need_real_data()

@@ -17,7 +17,7 @@ from memxlnet.load.datasets import CacheDataset
 from tests.encode.families import family
 from tests.evaluate.helpers import Logits, assert_predicted, collected, expected_of, places, random_logits
 from tests.styles import make
-from tests.support import build, example, need_real_data, xquad
+from tests.support import build, example, need_real_data, slow, xquad
 
 BLANKS = ("   ", " \t ", "\n\n", "\u3000 ", " ")
 
@@ -119,7 +119,7 @@ def test_damaged_offsets_are_told_and_nothing_is_added(
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("language", ["ar", "zh"])
+@pytest.mark.parametrize("language", [slow("ar"), "zh"])
 @pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
 def test_real_texts(name: str, language: str, tmp_path: Path) -> None:
     need_real_data()

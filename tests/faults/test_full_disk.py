@@ -17,7 +17,7 @@ import pytest
 from tests.build.processes import published, server
 from tests.faults.processes import CHUNKS, acting, build, chunk_files, counted, names, outcome_of
 from tests.store.content import files_of
-from tests.support import ROOT
+from tests.support import ROOT, slow
 
 WAYS_OUT = ("make room", "choose another cache_dir")
 
@@ -76,14 +76,17 @@ def check(outcomes: list[dict[str, Any]], stages: set[str]) -> None:
 STAGES = {"preparing", "chunks", "space check", "publishing"}
 
 
+@pytest.mark.slow
 def test_a_disk_of_any_size_that_is_too_small(tmp_path: Path) -> None:
     check(run(tmp_path, ["sizes:7", "shards:19", "rebuild:16"]), {*STAGES, "rebuild"})
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_workers_write(tmp_path: Path) -> None:
     check(run(tmp_path, ["sizes_with_workers:16"]), {"preparing", "chunks", "space check"})
 
 
+@pytest.mark.slow
 def test_a_disk_that_takes_no_new_names(tmp_path: Path) -> None:
     told, *outcomes = run(tmp_path, ["read_only:1", "inodes:3"])
     assert told["found"]
@@ -122,9 +125,9 @@ def build_within(cache_dir: Path, most: int, settings: dict[str, Any]) -> dict[s
     [
         (100, {}, "preparing"),
         (3_000, {}, "chunk"),
-        (3_000, {"num_workers": 2}, "chunk"),
+        slow(3_000, {"num_workers": 2}, "chunk"),
         (8_400, {}, "publishing"),
-        (20_000, {"num_workers": 2}, "publishing"),
+        slow(20_000, {"num_workers": 2}, "publishing"),
     ],
 )
 def test_a_file_that_may_not_grow(

@@ -29,7 +29,7 @@ from tests.faults.acts import (
 )
 from tests.faults.processes import NOBODY, acting, build, chunk_files, kill, names, outcome_of, rows, wait_until
 from tests.store.content import files_of
-from tests.support import write_json_lines
+from tests.support import slow, write_json_lines
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 PLAIN = (NOBODY, NOBODY, 0o022) if IS_ROOT else None
@@ -73,8 +73,8 @@ def prepare(cache_dir: Path, with_cache: bool) -> Path | None:
 # --- directories that cannot be written
 
 
-@pytest.mark.parametrize(("mode", "workers"), [(0o555, 0), (0o555, 2), (0o444, 0), (0o111, 0), (0o000, 0)])
-@pytest.mark.parametrize("with_cache", [False, True])
+@pytest.mark.parametrize(("mode", "workers"), [(0o555, 0), slow(0o555, 2), slow(0o444, 0), slow(0o111, 0), (0o000, 0)])
+@pytest.mark.parametrize("with_cache", [slow(False), True])
 def test_building_where_nothing_can_be_written(shared: Path, mode: int, with_cache: bool, workers: int) -> None:
     cache_dir = shared / "caches"
     prepare(cache_dir, with_cache)
@@ -109,7 +109,7 @@ def test_building_in_a_directory_that_can_be_written_but_not_listed(shared: Path
     assert len(list(published(cache_dir))) <= 1
 
 
-@pytest.mark.parametrize("mode", [0o555, 0o111, 0o000])
+@pytest.mark.parametrize("mode", [0o555, slow(0o111), slow(0o000)])
 def test_building_from_a_file_where_nothing_can_be_written(shared: Path, mode: int) -> None:
     """A source file is looked up in the caches that are there, before anything is written."""
     source = write_json_lines(shared / "source.jsonl", rows())
@@ -141,7 +141,9 @@ def test_reading_where_nothing_can_be_written(shared: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "features-00001.arrow", "contexts-00000.arrow", "tokenizer.json"])
+@pytest.mark.parametrize(
+    "name", ["manifest.json", slow("features-00001.arrow"), slow("contexts-00000.arrow"), slow("tokenizer.json")]
+)
 def test_a_file_that_may_not_be_read_is_told(shared: Path, name: str) -> None:
     """By opening, or by `verify` at the latest; and looking a source up passes over what it may not read."""
     directory = prepare(shared / "caches", True)
@@ -204,7 +206,7 @@ def published_by(cache_dir: Path, uid: int, umask: int, **settings: Any) -> Path
 
 @two_users
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("umask", [0o002, 0o022, 0o027, 0o077])
+@pytest.mark.parametrize("umask", [0o002, slow(0o022), slow(0o027), 0o077])
 def test_files_follow_the_umask(common: Path, umask: int, workers: int) -> None:
     if workers:
         need_interpreter(user(ALICE, umask))
@@ -264,7 +266,7 @@ def test_another_user_waits_for_a_build(common: Path) -> None:
 
 
 @two_users
-@pytest.mark.parametrize("umask", [0o077, 0o027])
+@pytest.mark.parametrize("umask", [0o077, slow(0o027)])
 def test_what_another_user_keeps_private_is_told(common: Path, umask: int) -> None:
     """A clear error for every call, by the path that may not be read, and other caches are built beside it."""
     directory = published_by(common, ALICE, umask)
@@ -287,6 +289,7 @@ def test_what_another_user_keeps_private_is_told(common: Path, umask: int) -> No
     assert {path.name: path.stat().st_ino for path in common.iterdir()} == before
 
 
+@pytest.mark.slow
 @two_users
 def test_a_private_cache_does_not_keep_others_from_building_theirs(common: Path) -> None:
     published_by(common, ALICE, 0o077)

@@ -13,7 +13,7 @@ from memxlnet.store.writer import CacheWriter
 from tests.build.processes import published, server, start
 from tests.faults.processes import CHUNKS, build, chunk_files, counted, names, wait_until, workers_of
 from tests.store.content import files_of
-from tests.support import WAIT_SECONDS
+from tests.support import WAIT_SECONDS, slow
 
 RACERS = 8
 
@@ -41,7 +41,7 @@ def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[
 
 @pytest.mark.parametrize(
     ("kills", "workers"),
-    [(1, 0), (3, 0), (1, 2), *(pytest.param(kills, 0, marks=pytest.mark.slow) for kills in (5, 7, 7, 7))],
+    [(1, 0), slow(3, 0), (1, 2), *(slow(kills, 0) for kills in (5, 7, 7, 7))],
 )
 def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes], kills: int, workers: int) -> None:
     context = server()

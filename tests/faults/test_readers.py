@@ -107,7 +107,7 @@ def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: 
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Path, times: int) -> None:
     """The call that builds waits for the builder where there is no cache for a moment: it never says that none is."""
     readers = Readers(*[(keep_building, tmp_path)] * 3)
@@ -119,7 +119,7 @@ def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Pat
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [20, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
 def test_whoever_verifies_while_it_is_rebuilt_meets_no_damage(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers(*[(keep_verifying, cache)] * 2)
     process = start(rebuild_slowly, tmp_path, times)

@@ -194,7 +194,7 @@ def outcome(act: Callable[[Place], Any], place: Place) -> Any:
         return error
 
 
-@pytest.mark.parametrize("step", [9, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("border", BORDERS)
 def test_a_call_that_fails_is_an_error_of_ours_and_does_no_harm(
     template: Path,

@@ -58,7 +58,7 @@ def order(dataset: CacheDataset, epoch: int) -> list[int]:
 
 class TestTorch:
     @FORK_WARNS
-    @pytest.mark.parametrize("method", ["fork", "spawn"])
+    @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
     def test_persistent_workers_read_each_epoch_in_its_own_order(self, lazy: CacheDataset, method: str) -> None:
         loader = regular(lazy, num_workers=2, persistent_workers=True, multiprocessing_context=method)
         alone = regular(lazy)

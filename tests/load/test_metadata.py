@@ -213,6 +213,7 @@ class TestBatches:
     def test_none_is_the_default(self, lazy: CacheDataset) -> None:
         assert set(next(iter(regular(lazy, 8)))) == BATCH_KEYS
 
+    @pytest.mark.slow
     def test_spawned_worker_processes_carry_them(self, lazy: CacheDataset) -> None:
         expected = list(regular(lazy, 120, metadata=True, shuffle=True, seed=1))
         loader = regular(lazy, 120, metadata=True, shuffle=True, seed=1, num_workers=2, multiprocessing_context="spawn")

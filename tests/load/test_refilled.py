@@ -26,6 +26,7 @@ from tests.load.test_plan import (
     check_sizes,
     read_epoch,
 )
+from tests.support import slow
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
@@ -263,16 +264,19 @@ def test_an_epoch_of_long_lanes_ends_with_little_more_padding_than_a_greedy_one(
     assert max(_more_padding_than_greedy(lengths, 8, seed) for seed in range(20)) <= 0.02
 
 
-_SHORT = [(lengths, lanes) for lengths in _LENGTHS for lanes in (32, 128)]
+short = pytest.mark.parametrize(
+    ("lengths", "lanes"),
+    [(lengths, 32) for lengths in _LENGTHS] + [slow(lengths, 128) for lengths in _LENGTHS],
+)
 
 
-@pytest.mark.parametrize(("lengths", "lanes"), _SHORT)
+@short
 def test_epochs_of_short_lanes_end_with_little_more_padding_than_greedy_ones_on_average(
     lengths: str, lanes: int
 ) -> None:
     assert np.mean([_more_padding_than_greedy(lengths, lanes, seed) for seed in range(20)]) <= 0.02
 
 
-@pytest.mark.parametrize(("lengths", "lanes"), _SHORT)
+@short
 def test_no_epoch_of_short_lanes_ends_with_much_more_padding_than_a_greedy_one(lengths: str, lanes: int) -> None:
     assert max(_more_padding_than_greedy(lengths, lanes, seed) for seed in range(60)) <= 0.02

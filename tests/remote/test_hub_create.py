@@ -26,7 +26,7 @@ from memxlnet.load.hub_caches import Wanted
 from memxlnet.settings import EncodeSettings
 from memxlnet.store.manifest import Manifest, read_manifest
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
-from tests.support import build, short, write_json_lines
+from tests.support import build, short, slow, write_json_lines
 
 
 @pytest.fixture
@@ -53,8 +53,7 @@ def options(tokenizer: Any, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.mark.usefixtures("no_builds")
 class TestFits:
-    @pytest.mark.parametrize("asks", [None, True])
-    @pytest.mark.parametrize("as_text", [True, False])
+    @pytest.mark.parametrize(("asks", "as_text"), [(None, True), (True, False), slow(None, False), slow(True, True)])
     def test_it_is_fetched_and_nothing_is_built(
         self, hub: HubServer, sent: Path, source: Path, options: Any, asks: bool | None, as_text: bool
     ) -> None:
@@ -104,11 +103,11 @@ class TestMismatch:
         ("change", "field"),
         [
             ({"max_seq_length": 48}, "max_seq_length: expected 48, found 64"),
-            ({"doc_stride": 8}, "doc_stride: expected 8, found 16"),
-            ({"max_n_segs": 2}, "max_n_segs: expected 2, found None"),
-            ({"max_examples": 2}, "max_examples: expected 2, found None"),
-            ({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
-            ({"on_bad_example": "drop"}, "on_bad_example: expected 'drop', found 'error'"),
+            slow({"doc_stride": 8}, "doc_stride: expected 8, found 16"),
+            slow({"max_n_segs": 2}, "max_n_segs: expected 2, found None"),
+            slow({"max_examples": 2}, "max_examples: expected 2, found None"),
+            slow({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
+            slow({"on_bad_example": "drop"}, "on_bad_example: expected 'drop', found 'error'"),
             ({"dataset_name": "others"}, "name: expected 'others', found 'questions'"),
             (
                 {"dataset_name": "questions"},
@@ -116,7 +115,7 @@ class TestMismatch:
                 "load_dataset_from_hub)",
             ),
             ({"dataset_name": ROWS}, "source.kind: expected 'iterable'"),
-            ({"dataset_name": iter(ROWS), "identity": "v1"}, "source.identity: expected 'v1', found None"),
+            slow({"dataset_name": iter(ROWS), "identity": "v1"}, "source.identity: expected 'v1', found None"),
             ({"dataset_name": "questions", "config_name": "de"}, "source.config: expected 'de', found None"),
             ({"dataset_name": "questions", "revision": "a" * 40}, "source.commits: expected"),
         ],
@@ -275,7 +274,12 @@ class TestFailures:
 
     @pytest.mark.parametrize(
         ("status", "error"),
-        [(401, TransferPermissionError), (403, TransferPermissionError), (500, TransferError), (404, TransferError)],
+        [
+            (401, TransferPermissionError),
+            slow(403, TransferPermissionError),
+            slow(500, TransferError),
+            slow(404, TransferError),
+        ],
     )
     @pytest.mark.parametrize(
         "what", ["GET /api/datasets/owner/caches$", "/tree/", "HEAD .*/resolve/", "GET .*/resolve/"]
@@ -313,23 +317,23 @@ class TestFailures:
         ("change", "error"),
         [
             ({"hub_dataset_id": ""}, SettingsError),
-            ({"hub_dataset_id": 5}, SettingsError),
-            ({"hub_dataset_id": "a/../b"}, SettingsError),
+            slow({"hub_dataset_id": 5}, SettingsError),
+            slow({"hub_dataset_id": "a/../b"}, SettingsError),
             ({"use_hub_dataset": 1}, SettingsError),
-            ({"use_hub_dataset": "no"}, SettingsError),
+            slow({"use_hub_dataset": "no"}, SettingsError),
             ({"rebuild": True}, SettingsError),
             ({"hub_token": "a b"}, SettingsError),
-            ({"split": ""}, SettingsError),
+            slow({"split": ""}, SettingsError),
             ({"max_seq_length": 3}, SettingsError),
-            ({"doc_stride": 61}, SettingsError),
-            ({"max_examples": 0}, SettingsError),
-            ({"cache_dir": 5}, SettingsError),
+            slow({"doc_stride": 61}, SettingsError),
+            slow({"max_examples": 0}, SettingsError),
+            slow({"cache_dir": 5}, SettingsError),
             ({"tokenizer": "name"}, TokenizerError),
             ({"identity": "v1"}, SettingsError),
-            ({"dataset_name": "questions", "identity": "v1"}, SettingsError),
+            slow({"dataset_name": "questions", "identity": "v1"}, SettingsError),
             ({"config_name": "en"}, SettingsError),
             ({"dataset_name": ROWS, "revision": "main"}, SettingsError),
-            ({"dataset_name": "questions", "revision": ""}, SettingsError),
+            slow({"dataset_name": "questions", "revision": ""}, SettingsError),
             ({"dataset_name": iter(ROWS)}, SourceError),
         ],
         ids=short,

@@ -13,6 +13,7 @@ from memxlnet.remote.stores import Store
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket, calls
 from tests.store.content import files_of
+from tests.support import slow
 
 pytestmark = pytest.mark.usefixtures("small_blocks")
 
@@ -109,7 +110,7 @@ def interrupt(
     return asked
 
 
-@pytest.mark.parametrize("begun", ["garbage", "too long", "whole", "whole but wrong", "empty"])
+@pytest.mark.parametrize("begun", [slow("garbage"), slow("too long"), slow("whole"), "whole but wrong", slow("empty")])
 def test_what_an_earlier_transfer_left_is_never_trusted(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begun: str
 ) -> None:
@@ -143,6 +144,7 @@ def test_what_an_earlier_transfer_left_is_never_trusted(
     )
 
 
+@pytest.mark.slow
 def test_the_room_of_what_has_arrived_is_not_asked_for_again(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

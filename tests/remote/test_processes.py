@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from tests.remote.cutting_proxy import CuttingProxy
@@ -58,6 +60,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(
     assert files_of(tmp_path / cache.name) == files_of(cache)
 
 
+@pytest.mark.slow
 def test_a_pull_that_is_killed_leaves_no_cache_and_goes_on(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_push_that_is_killed_leaves_no_cache_and_goes_on(cache: Path, bucket: 
     assert bucket.files() == files_of(cache)
 
 
+@pytest.mark.slow
 def test_a_push_that_is_killed_while_it_replaces_leaves_no_manifest(
     cache: Path, bucket: Bucket, proxy: CuttingProxy
 ) -> None:

@@ -19,6 +19,7 @@ from memxlnet.remote.stores import Store
 from tests.remote.s3 import Bucket, calls
 from tests.store.content import files_of
 from tests.store.forging import seal
+from tests.support import slow
 
 WRITES = ("put_object", "delete_object", "create_multipart_upload")
 
@@ -36,7 +37,7 @@ def sent(cache: Path, bucket: Bucket, **options: bool) -> list[tuple[str, str]]:
     return [call for call in made if call[0] in WRITES]
 
 
-@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("verify", [True, slow(False)])
 def test_nothing_that_is_right_is_sent_again(cache: Path, bucket: Bucket, verify: bool) -> None:
     assert sent(cache, bucket, verify=verify)
     assert sent(cache, bucket, verify=verify) == []
@@ -55,7 +56,7 @@ def test_a_changed_file_is_sent_again_while_there_is_no_manifest(cache: Path, bu
     assert bucket.files() == files_of(cache)
 
 
-@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("verify", [True, slow(False)])
 def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, verify: bool) -> None:
     push(cache, bucket.url, storage_options=bucket.options())
     bucket.put("features-00001.arrow", bucket.get("features-00001.arrow")[:-8])
@@ -104,10 +105,10 @@ def test_replace_removes_what_the_former_manifest_named_and_nothing_else(
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        (b"", CacheDamagedError),
+        slow(b"", CacheDamagedError),
         (b"{}", CacheDamagedError),
-        (b"\xff\xfe", CacheDamagedError),
-        (b"[" * 100_000, CacheDamagedError),
+        slow(b"\xff\xfe", CacheDamagedError),
+        slow(b"[" * 100_000, CacheDamagedError),
         (b'{"format": "memxlnet-cache", "schema_version": 99}', CacheMismatchError),
     ],
 )

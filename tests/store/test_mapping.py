@@ -1,6 +1,9 @@
 """A published file in memory: no copy, no warning, no harm from a write, and a way out where a map is refused."""
 
+import errno
 import json
+import mmap
+import os
 import subprocess
 import sys
 import warnings
@@ -130,6 +133,23 @@ def test_a_file_larger_than_ram_and_swap_is_mapped(tmp_path: Path) -> None:
     path.unlink()
 
 
+def test_a_refused_private_map_becomes_a_read_only_one(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = mmap.mmap
+
+    def refuse(descriptor: int, length: int, flags: int, prot: int) -> mmap.mmap:
+        if flags & mmap.MAP_PRIVATE:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        return plain(descriptor, length, flags=flags, prot=prot)
+
+    monkeypatch.setattr("memxlnet.store.mapping.mmap.mmap", refuse)
+    mapped = MappedFile(file)
+    assert not mapped.writable
+    values = mapped.array(np.int64, 5000, 0)
+    assert values.tolist() == list(range(5000))
+    with pytest.raises(ValueError, match="read-only"):
+        values[0] = 1
+
+
 def test_a_missing_or_empty_file_is_damage(tmp_path: Path) -> None:
     with pytest.raises(CacheDamagedError, match="nowhere: expected a file of the cache, found none"):
         MappedFile(tmp_path / "nowhere")
@@ -188,6 +208,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 @linux_only
 def test_reads_work_where_the_system_refuses_a_private_map(tmp_path: Path) -> None:
     directory = publish_large(tmp_path)

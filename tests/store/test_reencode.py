@@ -274,6 +274,7 @@ def test_damage_is_told_before_a_mismatch(golden: Path) -> None:
         verify(golden, against=EXAMPLES, identity="other")
 
 
+@pytest.mark.slow
 def test_real_data(tmp_path: Path, xlnet: Any) -> None:
     directory = build(SQUAD, xlnet, tmp_path, max_seq_length=384, doc_stride=128).directory
     verify(directory, against=SQUAD)

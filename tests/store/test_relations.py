@@ -396,6 +396,7 @@ def test_nulls_are_told(golden: Path, column: str) -> None:
         verify(golden)
 
 
+@pytest.mark.slow
 def test_damage_behind_the_checksums_never_ends_the_process(golden: Path) -> None:
     told = told_by("tests.store.forging", golden, 0, SEEDS)
     finished = [entry for entry in told if "file" in entry]

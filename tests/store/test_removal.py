@@ -581,6 +581,7 @@ print(rounds)
 """
 
 
+@pytest.mark.slow
 def test_unlinked_lock_files_still_let_one_builder_in_at_a_time(tmp_path: Path) -> None:
     build = tmp_path / f".build-{NAME}"
     removed = 0
@@ -644,6 +645,7 @@ print("same")
 """
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_its_values_while_the_cache_is_removed_and_rebuilt(tmp_path: Path) -> None:
     directory = publish(tmp_path)
     here = Cache(directory)

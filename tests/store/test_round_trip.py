@@ -60,6 +60,7 @@ def test_what_is_written_is_what_is_read(
         )
 
 
+@pytest.mark.slow
 @given(contents(), cuts(), cuts(), shard_rows)
 def test_other_chunks_give_the_same_bytes(
     content: Content, some: list[int], others: list[int], max_shard_rows: int | None

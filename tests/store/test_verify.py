@@ -31,6 +31,7 @@ def test_every_flipped_bit_is_told(name: str, data: st.DataObject) -> None:
         assert name in str(caught.value)
 
 
+@pytest.mark.slow
 def test_damage_never_ends_the_process(tmp_path: Path) -> None:
     directory = shutil.copytree(CACHE, tmp_path / "cache")
     told = told_by("tests.store.read_damaged", directory, 0, SEEDS)
