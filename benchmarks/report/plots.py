@@ -32,7 +32,7 @@ COLOURS = {
     "pair call": "#56B4E9",
     "Lance": "#8C564B",
     "LitData": "#7F7F7F",
-    "Vortex": "#F0E442",
+    "Vortex": "#999933",
     "tensordict": "#332288",
     "ArrayRecord": "#882255",
 }
