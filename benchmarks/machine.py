@@ -11,6 +11,7 @@ import psutil
 
 PACKAGES = (
     "memxlnet", "pyarrow", "torch", "transformers", "tokenizers", "datasets", "numpy", "psutil", "pylance", "litdata",
+    "vortex-data", "tensordict", "array-record",
 )  # fmt: skip
 
 

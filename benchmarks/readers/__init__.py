@@ -36,6 +36,11 @@ _KNOWN = {
     "datasets, numpy": _Contestant("datasets_reader", "DatasetsNumpyReader", "datasets", "datasets", "datasets"),
     "Lance": _Contestant("lance_reader", "LanceReader", "lance", "lance", "pylance"),
     "LitData": _Contestant("litdata_reader", "LitDataReader", "litdata", "litdata", "litdata"),
+    "Vortex": _Contestant("vortex_reader", "VortexReader", "vortex", "vortex", "vortex-data"),
+    "tensordict": _Contestant("tensordict_reader", "TensorDictReader", "tensordict", "tensordict", "tensordict"),
+    "ArrayRecord": _Contestant(
+        "arrayrecord_reader", "ArrayRecordReader", "array-record", "array_record", "array-record"
+    ),
 }
 
 CONTESTANTS = tuple(_KNOWN)

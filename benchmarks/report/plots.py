@@ -32,10 +32,13 @@ COLOURS = {
     "pair call": "#56B4E9",
     "Lance": "#8C564B",
     "LitData": "#7F7F7F",
+    "Vortex": "#999933",
+    "tensordict": "#332288",
+    "ArrayRecord": "#882255",
 }
 """Colours that most colour-blind readers can tell apart."""
 
-MARKERS = "os^Dv<>p"
+MARKERS = "os^Dv<>pPX*hd"
 
 
 def draw(parts: dict[str, Any], output: Path) -> dict[str, list[str]]:

@@ -96,6 +96,9 @@ def test_the_contestants_are_those_of_the_report() -> None:
         "datasets, numpy",
         "Lance",
         "LitData",
+        "Vortex",
+        "tensordict",
+        "ArrayRecord",
     )
 
 
@@ -197,7 +200,8 @@ import sys
 from pathlib import Path
 from benchmarks.readers import installed, open_reader
 len(open_reader(sys.argv[1], Path(sys.argv[2])).row(0))
-sys.stdout.write(" ".join({"datasets", "lance", "litdata"} & sys.modules.keys()))
+peers = {"array_record", "datasets", "lance", "litdata", "tensordict", "vortex"}
+sys.stdout.write(" ".join(peers & sys.modules.keys()))
 """
 
 

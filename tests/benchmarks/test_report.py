@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
+from benchmarks.readers import CONTESTANTS
+from benchmarks.report.plots import COLOURS, MARKERS
 from benchmarks.report.quantities import rate, seconds, share, size, spread, table, times
 from benchmarks.report.readme import measured_block, with_measured_block
 from benchmarks.report.targets import targets
@@ -123,6 +125,11 @@ def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_pat
     outcomes = {one.what: one.outcome for one in targets(parts)}
     assert [outcome for what, outcome in outcomes.items() if "pickled" in what or "build" in what] == ["not judged"] * 2
     assert "not measured: takes too long" in (tmp_path / "report.md").read_text()
+
+
+def test_every_contestant_has_a_colour_and_a_marker_of_its_own() -> None:
+    assert len({COLOURS[name] for name in CONTESTANTS}) == len(CONTESTANTS)
+    assert len(set(MARKERS)) == len(MARKERS) >= len(CONTESTANTS)
 
 
 @pytest.mark.slow

@@ -258,3 +258,38 @@ def test_rows_one_by_one_are_cut_too(dataset: CacheDataset) -> None:
     for batch in DataLoader(dataset, 7, collate_fn=lambda rows: (collate(rows), collate(list(rows)))):
         for name, value in batch[0].items():
             assert plain(batch[1][name]) == plain(value) if name != "offset_mapping" else True
+
+
+class _Head(torch.nn.Module):
+    """A mean over real tokens, and a logit for each of them."""
+
+    def __init__(self, vocabulary: int):
+        super().__init__()
+        self.embed = torch.nn.Embedding(vocabulary, 4)
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        hidden = self.embed(input_ids) * attention_mask[..., None]
+        logits: torch.Tensor = (hidden @ hidden.mean(dim=1, keepdim=True).transpose(1, 2)).squeeze(-1)
+        return logits
+
+
+def test_a_compiled_model_is_compiled_once_a_width(cached: Any) -> None:
+    dataset = cached("xlnet", 0)
+    compiled: list[torch.Size] = []
+
+    def count(module: torch.fx.GraphModule, inputs: list[torch.Tensor]) -> Any:
+        compiled.append(next(one.shape for one in inputs if one.dim() == 2))
+        return module.forward
+
+    torch._dynamo.reset()
+    model = torch.compile(_Head(dataset.manifest.vocabulary_size), backend=count, dynamic=False)
+    options: dict[str, Any] = {"padding": "longest", "pad_to_multiple_of": 16, "lanes": "refilled"}
+    widths = set()
+    for epoch in range(2):
+        loader: Any = create_dataloader(dataset, 5, True, **options)
+        loader.set_epoch(epoch)
+        for step in loader:
+            model(step["input_ids"], step["attention_mask"])
+            widths.add(step["input_ids"].shape[1])
+    assert len(widths) > 1
+    assert len(compiled) == len(widths)
