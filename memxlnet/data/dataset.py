@@ -97,8 +97,8 @@ def create_dataloader(
         epoch_seed: An earlier name of ``seed``.
         **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``,
             ``group_by_length`` (rows of similar length share a batch, as `GroupedRows` has it), ``dtype``,
-            ``metadata``, ``padding``, ``pad_to_multiple_of``, ``compat`` and ``ended_label`` (which has no effect) as
-            there, and these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``,
+            ``metadata``, ``padding``, ``pad_to_multiple_of``, ``device``, ``compat`` and ``ended_label`` (which has no
+            effect) as there, and these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``,
             ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
 
     Raises:

@@ -77,12 +77,17 @@ class UnitTokenizer(ABC):
     def _are_safe(self, texts: list[str]) -> NDArray[np.bool_]:
         """bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
         codes = code_points("\n".join(texts))
-        unsafe = ~self._safe[np.minimum(codes, len(self._safe) - 1)]
+        unsafe = self._are_unsafe(codes)
         self._added.mark(codes, unsafe)
         found = np.ones(len(texts), bool)
         stops = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1)  # each with the line break after it
         found[np.searchsorted(stops, np.flatnonzero(unsafe), side="right")] = False
         return found
+
+    def _are_unsafe(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        """bool[characters]: those that keep a text from being taken apart."""
+        unsafe: NDArray[np.bool_] = ~self._safe[np.minimum(codes, len(self._safe) - 1)]
+        return unsafe
 
     def _forget(self) -> None:
         self._numbers = _Numbers()

@@ -15,14 +15,20 @@ from memxlnet.encode.units import UNITS_PER_TEXT, Units, UnitTokenizer, code_poi
 
 _SEPARATORS = " \t\n\r"
 
-# Beside printable ASCII: Latin letters, signs and common punctuation, small Greek letters, mathematical operators and
-# Chinese characters. Each stands for itself: none is a blank, is invisible, or joins its neighbours to one grapheme (as
-# marks, joiners and some letters of other scripts do).
+# Beside printable ASCII: Latin letters, signs and common punctuation, small Greek letters, Cyrillic and Arabic letters,
+# mathematical operators and Chinese characters. Each stands for itself: none is a blank, is invisible, or joins its
+# neighbours to one grapheme (as marks, joiners and some letters of other scripts do).
 _SAFE_RANGES = (
     (0x21, 0x7E),
     (0xA1, 0xAC),
     (0xAE, 0x24F),
     (0x3B1, 0x3C9),
+    (0x410, 0x44F),
+    (0x60C, 0x60C),
+    (0x61B, 0x61B),
+    (0x61F, 0x61F),
+    (0x621, 0x64A),
+    (0x660, 0x669),
     (0x1EA0, 0x1EF9),
     (0x2010, 0x2027),
     (0x2030, 0x205E),
@@ -30,6 +36,9 @@ _SAFE_RANGES = (
     (0x2200, 0x22FF),
     (0x4E00, 0x9FFF),
 )
+
+# Arabic vowel signs join the letter before them, of whose word they are; after a blank they would join the blank.
+_MARKS = (0x64B, 0x652)
 
 # Character by character on such text: none looks beyond a blank, and none changes where the blanks are.
 _LOCAL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Precompiled", "Lowercase", "BertNormalizer"}
@@ -83,6 +92,12 @@ class WordTokenizer(UnitTokenizer):
 
     def __init__(self, backend: Tokenizer):
         super().__init__(backend, _safe_characters())
+
+    def _are_unsafe(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
+        unsafe = super()._are_unsafe(codes)
+        marks = np.flatnonzero((codes >= _MARKS[0]) & (codes <= _MARKS[1]))
+        unsafe[marks] = (marks == 0) | (codes[marks - 1] <= ord(" "))
+        return unsafe
 
     def _split(self, texts: list[str]) -> Units:
         joined = "\n".join(texts)

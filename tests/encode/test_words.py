@@ -18,7 +18,8 @@ from memxlnet.sample import sample_tokenizer_directory
 from tests.support import SQUAD, XLNET, need_real_data
 
 BLANKS = " \t\n\r"
-JOINING = "\u0301\u200d\u093e\u0e33\u00a0\u3000\u00ad\u0600\u1161\x0b\x1c\x00\x85\u2028\ufe0f"
+ARABIC = st.text(st.characters(min_codepoint=0x60C, max_codepoint=0x669), max_size=30)
+JOINING = "\u064b\u0652\u0301\u200d\u093e\u0e33\u00a0\u3000\u00ad\u0600\u1161\x0b\x1c\x00\x85\u2028\ufe0f"
 SAFE = st.characters(
     min_codepoint=0x21, max_codepoint=0x24F, exclude_characters="\x7f\u00ad", exclude_categories=["Cc"]
 )
@@ -29,7 +30,9 @@ ALPHABET = st.one_of(
     st.characters(exclude_categories=["Cs"]),
 )
 TEXTS = st.lists(
-    st.text(st.one_of(st.sampled_from(BLANKS + "abc``''"), SAFE), max_size=60) | st.text(ALPHABET, max_size=40),
+    st.text(st.one_of(st.sampled_from(BLANKS + "abc``''"), SAFE), max_size=60)
+    | st.text(ALPHABET, max_size=40)
+    | st.lists(ARABIC, max_size=4).map(" ".join),
     max_size=8,
 )
 
@@ -87,7 +90,21 @@ def test_same_tokens_with_the_real_vocabulary() -> None:
     by_words = WordTokenizer(backend)
     safe = [chr(code) for first, last in words._SAFE_RANGES for code in range(first, last + 1)]
     texts = [text for c in safe for text in (c, f"a {c}b {c} c{c} d", f"{c}\n{c}{c}\r\n{c}")]
+    marks = [chr(code) for code in range(words._MARKS[0], words._MARKS[1] + 1)]
+    texts += [f"a{one} \u0628{one}{two} \u0627{two}\u0644{one}\n\u0648{two}" for one in marks for two in marks]
     assert_equal(by_words.tokenize(texts), from_encodings(backend, texts))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u0643\u062a\u064e\u0628\u064e \u0648\u0644\u062f\u064c",
+        "\u0441\u043b\u043e\u0432\u043e \u043e \u0441\u043b\u043e\u0432\u0435",
+    ],
+)
+def test_letters_of_other_scripts_take_the_path(text: str) -> None:
+    tokenizer = WordTokenizer(BACKENDS["xlnet"])
+    assert tokenizer._are_safe([text, f"{text} \u064b", f"\u064b{text}"]).tolist() == [True, False, False]
 
 
 @pytest.mark.real_data
