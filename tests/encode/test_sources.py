@@ -313,12 +313,16 @@ def test_a_changed_byte_of_json_is_an_error_or_a_changed_value(
 @pytest.mark.parametrize(
     ("content", "place"),
     [
-        (b'[\n{"id": "a"},\n{"id": ]', "line 3, column 8 (byte 23)"),
-        (b'{"data": [{"paragraphs": [{"qas": [}]}]}', "line 1, column 36 (byte 36)"),
-        (b"", "line 1, column 1 (byte 0)"),
+        (b'[\n{"id": "a"},\n{"id": ]', "line 3, column 8"),
+        (b'{"data": [{"paragraphs": [{"qas": [}]}]}', "line 1, column 36"),
+        (b"", "line 1, column 1"),
         (b"  \n  ", "line 2"),
-        (b'[{"id": "\xff"}]', "line 1, column 10 (byte 10)"),
-        (b'[{"id": "a"}] []', "line 1, column 15 (byte 15)"),
+        (b'[{"id": "\xff"}]', "line 1, column 10"),
+        (b'[{"id": "a"}] []', "line 1, column 15"),
+        (b'[{"id": "a"},]', "line 1, column 14"),
+        (b'[{"id": "a",}]', "line 1, column 13"),
+        (b'{"data": [{"paragraphs": []},]}', "line 1, column 30"),
+        (b"[" * 200_000, "line 1, column 2"),
         (b'[{"id": "a"}', "line 1, column"),
         (b"not json", "line 1, column"),
     ],
@@ -339,7 +343,7 @@ def test_malformed_json_far_into_a_large_file_names_the_line(tmp_path: Path) -> 
     path = tmp_path / "f.json"
     path.write_text("\n".join(lines), encoding="utf-8")
     rows = open_source(path, "train").rows()
-    with pytest.raises(SourceError, match="line 2002, column 8 "):
+    with pytest.raises(SourceError, match="line 2002, column 8: malformed JSON: Expecting value"):
         list(rows)
 
 
@@ -349,8 +353,7 @@ def test_malformed_json_far_into_a_large_file_names_the_line(tmp_path: Path) -> 
         (b'{"id": }', 'line 3, column 8: malformed JSON: Expecting value: \'{"id": }'),
         (b'{"id": "a"} {}', "line 3, column 13: malformed JSON: Extra data"),
         (b'{"id": "\xff"}', "line 3: expected UTF-8, found 'utf-8' codec can't decode byte 0xff"),
-        (b"[" * 200_000, "line 3: cannot be read: maximum recursion depth"),
-        (b'{"id": ' + b"9" * 5000 + b"}", "line 3: cannot be read: Exceeds the limit"),
+        (b"[" * 200_000, "line 3: nested too deeply: '[[["),
     ],
 )
 def test_a_malformed_line_names_the_line(line: bytes, message: str, tmp_path: Path) -> None:
@@ -365,11 +368,13 @@ def test_a_malformed_line_names_the_line(line: bytes, message: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ({"data": []}, "found 'data' without any such record"),
-        ({"data": [{"title": "x"}]}, "found 'data' without any such record"),
-        ({"version": "2"}, "found other JSON"),
-        ("text", "found other JSON"),
-        (3, "found other JSON"),
+        ({"data": []}, "found no record"),
+        ({"data": [{"paragraphs": []}]}, "found no record"),
+        ([], "found no record"),
+        ({"version": "2"}, "found an object of version"),
+        ({}, "found an object of nothing"),
+        ("text", "found '\"'"),
+        (3, "found '3'"),
     ],
 )
 def test_json_of_no_known_form_lists_the_known_ones(value: Any, found: str, tmp_path: Path) -> None:
@@ -377,7 +382,8 @@ def test_json_of_no_known_form_lists_the_known_ones(value: Any, found: str, tmp_
     with pytest.raises(SourceError) as caught:
         read(path)
     forms = "official SQuAD (data[].paragraphs[].qas[]), an array of flat records, or JSON Lines"
-    assert str(caught.value) == f"{path}: expected {forms}, {found}"
+    assert str(caught.value).endswith(f"expected {forms}, {found}")
+    assert str(caught.value).startswith(str(path))
 
 
 @pytest.mark.parametrize(
@@ -424,7 +430,9 @@ def test_text_that_is_no_utf8_in_a_columnar_file(suffix: str, tmp_path: Path) ->
 # Files and names
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".ndjson", ".parquet", ".arrow"])
+@pytest.mark.parametrize(
+    "suffix", [".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".json.zst", ".csv"]
+)
 def test_a_missing_file_is_not_found(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"absent{suffix}"
     for name in (path, str(path)):
@@ -439,7 +447,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         open_source(tmp_path / "f.json", "train")
 
 
-@pytest.mark.parametrize("name", ["f.csv", "f", "f.json.gz"])
+@pytest.mark.parametrize("name", ["f.csv", "f"])
 def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("x", encoding="utf-8")
     with pytest.raises(

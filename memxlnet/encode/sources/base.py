@@ -100,8 +100,8 @@ class HashedFile:
             status = self.path.stat()
         except FileNotFoundError:
             raise SourceNotFoundError(
-                f"{self.path}: no such file (a name that ends in .json, .jsonl, .ndjson, .parquet or .arrow is a "
-                "local file, any other string a Hub name)"
+                f"{self.path}: no such file (a string that looks like a path is a local file; a name on the Hub is "
+                "'name' or 'owner/name')"
             ) from None
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read: {error}") from error

@@ -1,5 +1,6 @@
 """Local files as sources."""
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 
 from memxlnet.encode.known_file import FindKnown
 from memxlnet.encode.sources.base import HashedFile
+from memxlnet.encode.sources.compressed import COMPRESSIONS, opened, seekable, uncompressed_name
 from memxlnet.encode.sources.json_files import read_json, read_json_lines
 from memxlnet.errors import SourceError
 
@@ -21,10 +23,11 @@ _KEY = b'"question"'
 def read_parquet(path: Path) -> Iterator[Any]:
     """The rows of a Parquet file, the columns of an example only."""
     try:
-        file = pq.ParquetFile(path, memory_map=True)
-        columns = [name for name in FIELDS if name in file.schema_arrow.names]
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-            yield from batch.to_pylist()
+        with seekable(path) as plain:
+            file = pq.ParquetFile(plain, memory_map=True)
+            columns = [name for name in FIELDS if name in file.schema_arrow.names]
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+                yield from batch.to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SourceError(f"{path}: cannot be read as Parquet: {error}") from error
 
@@ -32,7 +35,7 @@ def read_parquet(path: Path) -> Iterator[Any]:
 def read_arrow(path: Path) -> Iterator[Any]:
     """The rows of an Arrow file in the IPC file format or the IPC stream format (which `datasets` writes)."""
     try:
-        with pa.memory_map(str(path)) as mapped:
+        with seekable(path) as plain, pa.memory_map(str(plain)) as mapped:
             yield from _arrow_rows(mapped)
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{path}: cannot be read as Arrow IPC: {error}") from error
@@ -76,7 +79,7 @@ def count_json(path: Path) -> int:
     Within a text quotes are escaped, so that no text holds these bytes; a whole text ``question`` counts as one more.
     """
     count, tail = 0, b""
-    with path.open("rb") as file:
+    with opened(path) as file:
         while block := file.read(_COUNT_BYTES):
             text = tail + block
             count += text.count(_KEY)
@@ -86,12 +89,13 @@ def count_json(path: Path) -> int:
 
 def count_parquet(path: Path) -> int:
     """Number of rows of a Parquet file, from its footer."""
-    return int(pq.read_metadata(path).num_rows)
+    with seekable(path) as plain:
+        return int(pq.read_metadata(plain).num_rows)
 
 
 def count_arrow(path: Path) -> int:
     """Number of rows of an Arrow file or stream, from the headers of its batches."""
-    with pa.memory_map(str(path)) as mapped:
+    with seekable(path) as plain, pa.memory_map(str(plain)) as mapped:
         return sum(batch.num_rows for batch in _batches(mapped))
 
 
@@ -101,8 +105,12 @@ READERS: dict[str, Callable[[Path], Iterator[Any]]] = {
     ".ndjson": read_json_lines,
     ".parquet": read_parquet,
     ".arrow": read_arrow,
+    ".feather": read_arrow,
 }
-"""The reader of each suffix; the suffix also tells a local file from a Hub name."""
+"""The reader of each suffix, which may be followed by that of a compression."""
+
+_MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"[": ".json", b"{": ".json"}
+"""What the files of a reader begin with, for files whose suffix says nothing."""
 
 _COUNTERS: dict[str, Callable[[Path], int]] = {
     ".json": count_json,
@@ -110,7 +118,41 @@ _COUNTERS: dict[str, Callable[[Path], int]] = {
     ".ndjson": count_json,
     ".parquet": count_parquet,
     ".arrow": count_arrow,
+    ".feather": count_arrow,
 }
+
+
+def has_known_suffix(path: Path) -> bool:
+    """Whether a name is one of a file that can be read."""
+    return uncompressed_name(path).suffix.lower() in READERS
+
+
+def file_stem(path: Path) -> str:
+    """The name of a file without its suffix and that of a compression."""
+    return uncompressed_name(path).stem
+
+
+def _kind(path: Path) -> str:
+    """The suffix of the reader of a file: its own, or that of its first bytes.
+
+    Raises:
+        SourceError: Both are unknown, or the file cannot be read.
+    """
+    suffix = uncompressed_name(path).suffix.lower()
+    if suffix in READERS:
+        return suffix
+    try:
+        with opened(path) as file:
+            begin = file.read(_COUNT_BYTES).removeprefix(BOM_UTF8).lstrip()[:16]
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error}") from error
+    for magic, kind in _MAGIC.items():
+        if begin.startswith(magic):
+            return kind
+    raise SourceError(
+        f"{path}: expected a file that ends in {', '.join(READERS)} (or one of these and {', '.join(COMPRESSIONS)}), "
+        f"or begins as such a file does, found {path.suffix!r} and {begin!r}"
+    )
 
 
 class FileSource:
@@ -122,22 +164,20 @@ class FileSource:
 
     Raises:
         SourceNotFoundError: There is no such file.
-        SourceError: The suffix is unknown, or the file cannot be read.
+        SourceError: Neither suffix nor content are those of a reader, or the file cannot be read.
     """
 
     total: int | None = None
 
     def __init__(self, path: Path, find_known: FindKnown | None = None):
-        if path.suffix.lower() not in READERS:
-            raise SourceError(f"{path}: expected a file that ends in {', '.join(READERS)}, found {path.suffix!r}")
         self._file = HashedFile(path, find_known)
-        self._read = READERS[path.suffix.lower()]
         self._file.known()
+        self._kind = _kind(path)
 
     @property
     def name(self) -> str:
-        """The file's name without its suffix."""
-        return self._file.path.stem
+        """The file's name without its suffixes."""
+        return file_stem(self._file.path)
 
     def count(self) -> int:
         """Count the examples without reading them, and keep the number as `total`.
@@ -147,7 +187,7 @@ class FileSource:
         """
         path = self._file.path
         try:
-            self.total = _COUNTERS[path.suffix.lower()](path)
+            self.total = _COUNTERS[self._kind](path)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{path}: cannot be read: {error}") from error
         return self.total
@@ -156,7 +196,7 @@ class FileSource:
         """The digest of the file's bytes and how they are read."""
         return {
             "kind": "file",
-            "format": self._file.path.suffix.lower().lstrip("."),
+            "format": self._kind.lstrip("."),
             "sha256": self._file.known().sha256,
         }
 
@@ -167,7 +207,7 @@ class FileSource:
 
     def rows(self) -> Iterator[Any]:
         """The raw rows of the file."""
-        return self._read(self._file.path)
+        return READERS[self._kind](self._file.path)
 
     def check_unchanged(self) -> None:
         """Raise where the file has other size or times than when it was hashed."""

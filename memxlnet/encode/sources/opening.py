@@ -8,7 +8,8 @@ from typing import Any
 
 from memxlnet.encode.known_file import FindKnown
 from memxlnet.encode.sources.base import HashedFile, Source
-from memxlnet.encode.sources.files import READERS, FileSource
+from memxlnet.encode.sources.compressed import COMPRESSIONS
+from memxlnet.encode.sources.files import FileSource, file_stem, has_known_suffix
 from memxlnet.encode.sources.objects import DatasetSource, HubSource, IterableSource, is_datasets_object
 from memxlnet.errors import SettingsError, SourceError
 from memxlnet.settings import check_text
@@ -16,11 +17,29 @@ from memxlnet.settings import check_text
 IN_MEMORY = "in-memory"
 
 
+_OTHER_SUFFIXES = {".csv", ".tsv", ".txt", ".zip", ".tar", ".pkl", ".pickle", ".xlsx", ".xml", ".yaml", ".yml"}
+"""Suffixes of files that cannot be read; a name with one of them is not asked for on the Hub."""
+
+
 def is_file_name(dataset_name: object) -> bool:
-    """Whether what the user named is a local file: any `PathLike`, or a string with one of the suffixes."""
+    """Whether what the user named is a local file: one that exists, any `PathLike`, or a string that looks like a path.
+
+    A name on the Hub is ``name`` or ``owner/name``; directories are left to `datasets`.
+    """
     if isinstance(dataset_name, os.PathLike):
         return True
-    return isinstance(dataset_name, str) and Path(dataset_name).suffix.lower() in READERS
+    if not isinstance(dataset_name, str) or "://" in dataset_name or "\0" in dataset_name:
+        return False
+    path = Path(dataset_name)
+    suffix = path.suffix.lower()
+    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS:
+        return True
+    try:
+        if path.exists():
+            return not path.is_dir()
+    except OSError:
+        return True
+    return bool(re.match(r"[/~.]", dataset_name) and path.name) or dataset_name.count("/") > 1
 
 
 def source_name(dataset_name: object) -> str:
@@ -30,7 +49,7 @@ def source_name(dataset_name: object) -> str:
         SettingsError: The name is empty or no valid text.
     """
     if is_file_name(dataset_name):
-        return Path(check_text("dataset_name", os.fspath(dataset_name))).stem  # type: ignore[call-overload]
+        return file_stem(Path(check_text("dataset_name", os.fspath(dataset_name))))  # type: ignore[call-overload]
     if isinstance(dataset_name, str):
         return check_text("dataset_name", dataset_name)
     if is_datasets_object(dataset_name, "Dataset"):
@@ -52,8 +71,10 @@ def open_source(
     """Open what the user named, without reading examples.
 
     Args:
-        dataset_name: A `PathLike`, or a string that ends in ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet`` or
-            ``.arrow``: a local file. Any other string: a Hub name. Else a `datasets` object or an iterable of mappings.
+        dataset_name: A `PathLike`, or a string that names a file or looks like a path: a local file. Its suffix or its
+            first bytes say how it is read: ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow``, ``.feather``,
+            each also compressed as ``.gz``, ``.bz2``, ``.xz`` or ``.zst``. Any other string: a Hub name, or a directory
+            that `datasets` reads. Else a `datasets` object or an iterable of mappings.
         split: Split of a Hub dataset or of a `datasets.DatasetDict`; a mere label for everything else.
         identity: For an iterable: a text that changes whenever the content does.
         config_name: Configuration of a Hub dataset.
