@@ -52,8 +52,9 @@ def process_and_cache_dataset(
 
     Args:
         dataset_name: A Hub name; a local ``.json`` (official SQuAD v1.1 or v2, flat records, or JSON Lines),
-            ``.jsonl``, ``.ndjson``, ``.parquet`` or ``.arrow`` file; a `datasets` object; or an iterable of mappings
-            with ``question``, ``context``, ``answers`` and ``id``.
+            ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow`` or ``.feather`` file, also compressed as ``.gz``,
+            ``.bz2``, ``.xz`` or ``.zst``; a `datasets` object; or an iterable of mappings with ``question``,
+            ``context``, ``answers`` and ``id``.
         split: Split of a Hub dataset; a label for everything else.
         cache_dir: Directory of all caches.
         max_examples: Read exactly so many examples, or all there are; None reads all.
