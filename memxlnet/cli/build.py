@@ -80,8 +80,8 @@ def command(
     """Build the cache of SOURCE, or find it built.
 
     SOURCE is a .json (official SQuAD, flat records, JSON Lines), .jsonl, .ndjson, .parquet, .arrow or .feather file,
-    also compressed (.gz, .bz2, .xz, .zst), or a name on the Hub. An interrupted build goes on with its finished chunks. Credentials for the Hub come from the environment
-    (HF_TOKEN).
+    also compressed (.gz, .bz2, .xz, .zst), or a name on the Hub. An interrupted build goes on with its finished chunks.
+    Credentials for the Hub come from the environment (HF_TOKEN).
     """
     encode, build = _settings(settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
