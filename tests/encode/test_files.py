@@ -140,7 +140,9 @@ def _read(reader: Callable[[Path], Any], path: Path) -> Any:
         return "refused"
 
 
-@given(st.lists(st.fixed_dictionaries({"id": JSON, "more": JSON}), min_size=1, max_size=4), st.booleans())
+@given(
+    records=st.lists(st.fixed_dictionaries({"id": JSON, "more": JSON}), min_size=1, max_size=4), escapes=st.booleans()
+)
 def test_both_readers_read_what_json_reads(
     records: list[Any], escapes: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -158,7 +160,7 @@ def _has_surrogates(value: Any) -> bool:
     return any("\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False))
 
 
-@given(st.text('{}[]",:\\ntrue 019.-eNaI\u00e9', max_size=24), st.sampled_from([1, 2, 5, 64]))
+@given(text=st.text('{}[]",:\\ntrue 019.-eNaI\u00e9', max_size=24), block=st.sampled_from([1, 2, 5, 64]))
 def test_a_record_is_accepted_where_json_accepts_it(
     text: str, block: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -739,5 +739,5 @@ def test_reading_a_stream_holds_no_whole_file(tmp_path: Path) -> None:
         path.write_text(text.getvalue() + "oops", encoding="utf-8")
     rows = open_source(path, "train").rows()
     assert [next(rows)["id"] for _ in range(100)] == [str(number) for number in range(100)]
-    with pytest.raises(SourceError, match="line 3001, column 1 "):
+    with pytest.raises(SourceError, match="line 3001, column 1: "):
         list(rows)

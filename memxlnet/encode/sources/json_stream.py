@@ -65,13 +65,15 @@ class JsonStream:
                 found, end = DECODER.raw_decode(self._text, self._at)
             except json.JSONDecodeError as error:
                 is_cut = error.msg.startswith("Unterminated string") or error.pos >= len(self._text) - _NEAR
-                if is_cut and self._fill():
+                if is_cut and not self._ended:
+                    self._fill()  # places move: decoded again, whether there is more or not
                     continue
                 raise self.malformed(error.msg, error.pos) from error
             except RecursionError as error:
                 raise self.malformed("nested too deeply", self._at) from error
             # A number near the end of the text may go on: `1.` or `1e` is not the end of one.
-            if end > len(self._text) - _NEAR and self._text[end - 1] not in '}]"' and self._fill():
+            if end > len(self._text) - _NEAR and self._text[end - 1] not in '}]"' and not self._ended:
+                self._fill()
                 continue
             self._at = end
             return found
