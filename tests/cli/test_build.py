@@ -455,7 +455,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty.json", r"empty.json, line 1, column 1 (byte 0): malformed JSON"),
+        ("empty.json", r"empty.json, line 1, column 1: malformed JSON"),
         ("empty.jsonl", "empty/train: expected at least one example, found none"),
         ("no examples.json", "no examples/train: expected at least one example, found none"),
         ("cut.json", "cut.json, line 1"),

@@ -368,9 +368,8 @@ def test_a_malformed_line_names_the_line(line: bytes, message: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("value", "found"),
     [
-        ({"data": []}, "found no record"),
-        ({"data": [{"paragraphs": []}]}, "found no record"),
-        ([], "found no record"),
+        ({"data": []}, "found 'data' without any record"),
+        ({"data": [{"paragraphs": []}]}, "found 'data' without any record"),
         ({"version": "2"}, "found an object of version"),
         ({}, "found an object of nothing"),
         ("text", "found '\"'"),

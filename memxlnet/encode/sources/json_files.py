@@ -25,16 +25,12 @@ def read_json(path: Path) -> Iterator[Any]:
     """
     with opened(path) as file:
         stream = JsonStream(path, file)
-        first, count = stream.peek(), 0
+        first = stream.peek()
         if first not in ("[", "{"):
             raise stream.malformed(f"expected {_FORMS}, found {first!r}" if first else f"expected {_FORMS}")
-        for record in _Reader(path, stream).elements() if first == "[" else _object(path, stream):
-            count += 1
-            yield record
+        yield from _Reader(path, stream).elements() if first == "[" else _object(path, stream)
         if stream.peek():
             raise stream.malformed(f"expected the end of the file, found {stream.peek()!r}")
-    if not count:
-        raise SourceError(f"{path}: expected {_FORMS}, found no record")
 
 
 def _object(path: Path, stream: JsonStream) -> Iterator[Any]:
@@ -56,6 +52,8 @@ def _object(path: Path, stream: JsonStream) -> Iterator[Any]:
     if not is_record:
         if reader is None:
             raise SourceError(f"{path}: expected {_FORMS}, found an object of {', '.join(sorted(fields)) or 'nothing'}")
+        if not reader.count:
+            raise SourceError(f"{path}: expected {_FORMS}, found 'data' without any record")
         return
     yield fields
     while stream.peek():
