@@ -149,8 +149,7 @@ class HubSource:
             raise SourceNotFoundError(f"{name}: no such dataset on the Hub, and no local directory: {error}") from error
         except (OSError, ValueError, RuntimeError) as error:
             raise SourceError(
-                f"{name}: cannot be opened as a Hub dataset: {error} (a local file must end in .json, .jsonl, .ndjson, "
-                ".parquet or .arrow)"
+                f"{name}: cannot be opened as a dataset of the Hub or a directory of one: {error}"
             ) from error
         splits = self._splits()
         if splits and split not in splits:
