@@ -45,7 +45,7 @@ TRAINER = "Trainer's way"
 
 TRAINED = ("aligned, by default", "refilled, grouped, cut", "regular, grouped, cut", TRAINER)
 
-DOCUMENTS, QUICK_DOCUMENTS = {"XLNet": 2000, "BERT": 500}, 64
+DOCUMENTS, QUICK_DOCUMENTS = {"XLNet": 500, "BERT": 250}, 64
 """Questions of an epoch of training."""
 
 QUESTIONS = 30

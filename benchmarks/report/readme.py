@@ -1,9 +1,9 @@
-"""The table of measured figures in the README, from a report: ``python -m benchmarks.report.readme JSON README``."""
+"""The measured figures in the README, from reports: ``python -m benchmarks.report.readme JSON ... README``."""
 
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,16 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _BETWEEN = re.compile(f"{BEGIN}\n.*{END}\n", re.DOTALL)
 
 
-def measured_block(report: dict[str, Any]) -> str:
-    """What stands between the two marks of the README, the marks included."""
+def measured_block(reports: Mapping[str, Figures]) -> str:
+    """What stands between the two marks of the README, the marks included.
+
+    Args:
+        reports: The reports by where they lie, as the README names it.
+    """
+    return f"{BEGIN}\n{chr(10).join(_measured(*one) for one in reports.items())}{END}\n"
+
+
+def _measured(path: str, report: Figures) -> str:
     found = report["machine"]
     versions = ", ".join(
         f"{name} {found['packages'][name]}" for name in ("pyarrow", "torch", "transformers", "datasets")
@@ -31,12 +39,12 @@ def measured_block(report: dict[str, Any]) -> str:
         f"{size(found['ram_bytes'])} of memory; disk: {found['disk']}), {found['system']}, Python {found['python']}, "
         f"{versions}, from {report['data']['what']} ({report['data']['examples']:,} questions, repeated), at "
         f"384 tokens a row with an overlap of 128. Medians; spreads and all samples are in "
-        "[the report](benchmarks/results/report.md).\n\n"
+        f"[the report]({path}).\n\n"
     )
-    return f"{BEGIN}\n{head}{table(['what', 'measured'], list(_rows(report['parts']))).replace('---:', '---')}{END}\n"
+    return head + table(["what", "measured"], list(_rows(report["parts"]))).replace("---:", "---")
 
 
-def with_measured_block(readme: str, report: dict[str, Any]) -> str:
+def with_measured_block(readme: str, reports: Mapping[str, Figures]) -> str:
     """The text of a README with its figures made anew.
 
     Raises:
@@ -44,17 +52,22 @@ def with_measured_block(readme: str, report: dict[str, Any]) -> str:
     """
     if len(_BETWEEN.findall(readme)) != 1:
         raise ValueError(f"README: expected one part between {BEGIN} and {END}")
-    return _BETWEEN.sub(lambda _: measured_block(report), readme)
+    return _BETWEEN.sub(lambda _: measured_block(reports), readme)
 
 
 def _rows(parts: dict[str, Any]) -> Iterator[list[str]]:
     figures = {name: part["figures"] for name, part in parts.items()}
-    yield from _build(figures["build"], figures["scale"])
-    yield from _reading(figures["reading"], figures["scale"])
-    yield from _larger(figures["larger-than-ram"])
-    yield from _training(figures["training"])
-    yield from _loaders(figures["loaders"])
-    yield from _padding(figures["padding"])
+    makers: dict[tuple[str, ...], Callable[..., Iterator[list[str]]]] = {
+        ("build", "scale"): _build,
+        ("reading", "scale"): _reading,
+        ("larger-than-ram",): _larger,
+        ("training",): _training,
+        ("loaders",): _loaders,
+        ("padding",): _padding,
+    }
+    for needed, make in makers.items():
+        if set(needed) <= figures.keys():
+            yield from make(*(figures[name] for name in needed))
 
 
 def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
@@ -186,9 +199,14 @@ def _loaders(figures: Figures) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    report, readme = map(Path, sys.argv[1:])
-    content = json.loads(report.read_text(encoding="utf-8"))
-    readme.write_text(with_measured_block(readme.read_text(encoding="utf-8"), content), encoding="utf-8")
+    *found, readme = map(Path, sys.argv[1:])
+    reports = {
+        path.with_suffix(".md").resolve().relative_to(readme.resolve().parent).as_posix(): json.loads(
+            path.read_text(encoding="utf-8")
+        )
+        for path in found
+    }
+    readme.write_text(with_measured_block(readme.read_text(encoding="utf-8"), reports), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,46 +19,81 @@ from tests.support import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
 
+FOLDERS = {"results": command.PARTS[:-1], "results/padding": ("padding",)}
+"""The committed reports, and the parts of each."""
 
-@pytest.fixture
-def report() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((RESULTS / "report.json").read_text(encoding="utf-8"))
+
+def committed(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "benchmarks" / folder / "report.json").read_text(encoding="utf-8"))
     return found
 
 
-def test_the_committed_report_is_of_a_full_run_of_all_parts(report: dict[str, Any]) -> None:
-    assert report["command"] == "python -m benchmarks"
+@pytest.fixture
+def report() -> dict[str, Any]:
+    """All parts."""
+    found = committed("results")
+    return {**found, "parts": found["parts"] | committed("results/padding")["parts"]}
+
+
+def quoted() -> dict[str, dict[str, Any]]:
+    return {f"benchmarks/{folder}/report.md": committed(folder) for folder in FOLDERS}
+
+
+@pytest.mark.parametrize(("folder", "parts"), FOLDERS.items())
+def test_a_committed_report_is_of_a_full_run(folder: str, parts: tuple[str, ...]) -> None:
+    report = committed(folder)
+    assert report["command"] == " ".join(["python -m benchmarks", *(parts if len(parts) == 1 else ())])
     assert report["mode"] == "full"
-    assert tuple(report["parts"]) == command.PARTS
+    assert tuple(report["parts"]) == parts
     assert not [name for name, part in report["parts"].items() if "failed" in part]
     assert report["seconds"] < 30 * 60
 
 
-def test_the_committed_text_and_plots_are_what_the_samples_say(report: dict[str, Any], tmp_path: Path) -> None:
-    write_report(report, tmp_path)
-    assert (tmp_path / "report.md").read_text() == (RESULTS / "report.md").read_text()
-    assert (tmp_path / "report.json").read_text() == (RESULTS / "report.json").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in RESULTS.iterdir()}
+def test_every_part_is_in_a_committed_report() -> None:
+    assert sorted(part for parts in FOLDERS.values() for part in parts) == sorted(command.PARTS)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_committed_text_and_plots_are_what_the_samples_say(folder: str, tmp_path: Path) -> None:
+    write_report(committed(folder), tmp_path)
+    lies = ROOT / "benchmarks" / folder
+    assert (tmp_path / "report.md").read_text() == (lies / "report.md").read_text()
+    assert (tmp_path / "report.json").read_text() == (lies / "report.json").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in lies.iterdir() if path.is_file()}
     for plot in tmp_path.glob("*.png"):
-        with Image.open(plot) as drawn, Image.open(RESULTS / plot.name) as committed:
-            assert drawn.size == committed.size
+        with Image.open(plot) as drawn, Image.open(lies / plot.name) as kept:
+            assert drawn.size == kept.size
         assert f"({plot.name})" in (tmp_path / "report.md").read_text()
 
 
-def test_the_readme_quotes_the_committed_report_rightly(report: dict[str, Any]) -> None:
+def test_the_readme_quotes_the_committed_reports_rightly() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert measured_block(report) in readme
-    assert with_measured_block(readme, report) == readme
+    assert measured_block(quoted()) in readme
+    assert with_measured_block(readme, quoted()) == readme
 
 
-def test_a_changed_sample_changes_the_quote(report: dict[str, Any]) -> None:
-    changed = copy.deepcopy(report)
-    contestants = changed["parts"]["build"]["figures"]["repeated questions"]["contestants"]
-    contestants["memxlnet"]["seconds"] = [value * 2 for value in contestants["memxlnet"]["seconds"]]
+@pytest.mark.parametrize(
+    ("folder", "place"),
+    [
+        ("results", ("build", "repeated questions", "contestants", "memxlnet")),
+        ("results/padding", ("padding", "epochs", "XLNet")),
+    ],
+)
+def test_a_changed_sample_changes_the_quote(folder: str, place: tuple[str, ...]) -> None:
+    changed = copy.deepcopy(quoted())
+    part, *rest = place
+    found = changed[f"benchmarks/{folder}/report.md"]["parts"][part]["figures"]
+    for name in rest:
+        found = found[name]
+    samples = found["seconds"]
+    if isinstance(samples, dict):
+        samples["aligned, by default"] = [2 * value for value in samples["aligned, by default"]]
+    else:
+        found["seconds"] = [2 * value for value in samples]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert with_measured_block(readme, changed) != readme
     with pytest.raises(ValueError, match="expected one part between"):
-        with_measured_block("no marks", report)
+        with_measured_block("no marks", quoted())
 
 
 def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:

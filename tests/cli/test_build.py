@@ -541,7 +541,7 @@ def test_an_id_is_no_parameter(run: Run, tmp_path: Path, cache_dir: Path, name: 
         ("", "SOURCE: expected a non-empty string"),
         ("https://example.org/x.html", "SOURCE: URLs are not read, found 'https://example.org/x.html'; download the"),
         ("???", "SOURCE: expected a file or the name of a dataset, found '???'"),
-        ("squad_v2", "squad_v2: cannot be opened as a Hub dataset"),
+        ("squad_v2", "squad_v2: cannot be opened as a dataset of the Hub"),
     ],
 )
 def test_a_source_that_is_none(run: Run, cache_dir: Path, source: str, message: str) -> None:
