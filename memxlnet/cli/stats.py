@@ -74,8 +74,9 @@ def command(cache: Path, plot: Path | None, as_json: bool) -> None:
 
 def _print_useful_shares(statistics: CacheStatistics) -> None:
     """A table of the shares, and which settings are best in a batch of usual size."""
+    multiple = min(MULTIPLE, statistics.max_seq_length)
     print_title(
-        f"real tokens of those that a model computes on, shuffled, padding='longest', pad_to_multiple_of={MULTIPLE}, "
+        f"real tokens of those that a model computes on, shuffled, padding='longest', pad_to_multiple_of={multiple}, "
         "by documents in a group or segments in a batch"
     )
     ways = [field.name for field in fields(UsefulShares)]

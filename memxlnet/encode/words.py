@@ -42,6 +42,7 @@ _MARKS = (0x64B, 0x652)
 
 # Character by character on such text: none looks beyond a blank, and none changes where the blanks are.
 _LOCAL_NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Precompiled", "Lowercase", "BertNormalizer"}
+_PLAIN_TEMPLATES = {"TemplateProcessing", "BertProcessing"}
 _SPLITTING = {"WhitespaceSplit", "BertPreTokenizer"}
 _WITHIN_WORDS = {"Punctuation", "Digits"}
 
@@ -54,6 +55,9 @@ def splits_into_words(backend: Tokenizer) -> bool:
         return False
     # Byte fallback moves tokens beyond their word's characters; dropout is random.
     if getattr(backend.model, "byte_fallback", False) or getattr(backend.model, "dropout", None):
+        return False
+    # Other post-processors trim offsets by what a token looks like, which depends on where it was met first.
+    if any(part["type"] not in _PLAIN_TEMPLATES for part in parts(backend.post_processor, "processors")):
         return False
     return (
         all(map(_is_local, parts(backend.normalizer, "normalizers")))

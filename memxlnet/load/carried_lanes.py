@@ -72,13 +72,7 @@ def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, r
     tensors = {}
     for name, leaf in carried.items():
         full = initial[name]
-        if leaf.is_floating_point() != full.is_floating_point() or full.dtype != torch.promote_types(
-            full.dtype, leaf.dtype
-        ):
-            raise SettingsError(
-                f"state{name}: expected values that the initial state's {full.dtype} holds, found {leaf.dtype}; give "
-                f"an initial state of {leaf.dtype}"
-            )
+        _check_type(name, leaf.dtype, full.dtype)
         _check_shape(name, leaf, full, dim, leaf.shape[dim])
         filled = torch.zeros_like(full, memory_format=torch.contiguous_format, requires_grad=False)
         filled.narrow(dim, 0, leaf.shape[dim]).copy_(leaf.detach())
@@ -104,13 +98,13 @@ def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Rank
         SettingsError: It is no such state, or one of another structure, shape or type.
     """
     check_fields(state, dict.fromkeys(("version", "rows", "tensors", "dtypes")))
-    if state["version"] != STATE_VERSION:
+    if type(state["version"]) is not int or state["version"] != STATE_VERSION:
         raise SettingsError(f"state: version: expected {STATE_VERSION}, found {state['version']!r}")
     tensors, dtypes = state["tensors"], state["dtypes"]
     check_fields(tensors, initial)
     check_fields(dtypes, initial)
-    if not isinstance(state["rows"], Tensor) or state["rows"].dim() != 1:
-        raise SettingsError(f"state: rows: expected a tensor of one dimension, found {state['rows']!r:.60}")
+    if not isinstance(state["rows"], Tensor) or state["rows"].dim() != 1 or not len(state["rows"]):
+        raise SettingsError(f"state: rows: expected int64[lanes], found {state['rows']!r:.60}")
     rows = _whole(state["rows"])
     # All lanes of full steps lie in the same order on any number of ranks.
     is_full = not bool((rows == _UNUSED).any())
@@ -123,10 +117,20 @@ def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Rank
                 f"state{name}: expected {leaf.dtype} as in the initial state, found {tensors[name].dtype} that was "
                 f"carried as {dtypes[name]!r}"
             )
+        _check_type(name, dtype, leaf.dtype)
         part = _own(tensors[name], dim, ranks) if is_full else _whole(tensors[name])
         found[name] = part.detach().to(leaf.device, dtype, copy=True)
     held = _own(state["rows"], 0, ranks) if is_full else rows
     return CarriedLanes(found, held.to("cpu", copy=True))
+
+
+def _check_type(name: str, carried: torch.dtype, initial: torch.dtype) -> None:
+    """Check that the initial state's type has all values of the one that is carried."""
+    if carried.is_floating_point != initial.is_floating_point or initial != torch.promote_types(initial, carried):
+        raise SettingsError(
+            f"state{name}: expected values that the initial state's {initial} holds, found {carried}; give an initial "
+            f"state of {carried}"
+        )
 
 
 def _check_shape(name: str, found: Any, initial: Tensor, dim: int, lanes: int) -> None:

@@ -32,6 +32,11 @@ class Collate:
         padding: ``"max_length"`` keeps rows as they are stored; ``"longest"`` cuts them, on the padding side, to the
             longest of the batch.
         pad_to_multiple_of: Round the width up to a multiple, at most `max_seq_length`.
+        device: Where a `RegularDataLoader` copies its batches to; batches are made where the rows are.
+
+    Attributes:
+        widths: How wide batches are; None without a dataset.
+        device: Where a loader copies them to.
 
     Raises:
         SettingsError: There is no such type or padding, or metadata or cut rows are wanted of no dataset.
@@ -44,7 +49,10 @@ class Collate:
         metadata: Iterable[str] = (),
         padding: str = "max_length",
         pad_to_multiple_of: int | None = None,
+        device: torch.device | None = None,
     ):
+        self.device = device
+        self.widths: RowWidths | None = None
         self.dtype = one_of("dtype", dtype, DTYPES)
         self._names = tuple(metadata)
         self._dataset = dataset
@@ -58,7 +66,7 @@ class Collate:
                 )
             return
         manifest = dataset.manifest
-        self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
+        self.widths = self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
         check_whole_rows(dataset.compat, self._widths.cuts)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ class Collate:
             kept = self._widths.kept(width)
             columns |= {name: columns[name][:, kept].contiguous() for name in TOKEN_COLUMNS}
         shift = self._widths.shift(width)
-        return columns | {name: columns[name] - shift for name in POSITIONS if shift}, shift
+        return columns | {name: columns[name] - shift for name in POSITIONS if shift and name in columns}, shift
 
     def _metadata(self, dataset: CacheDataset, columns: Mapping[str, Tensor], shift: int) -> dict[str, Any]:
         width = columns["input_ids"].shape[1]
@@ -115,4 +123,6 @@ def _columns(rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     if isinstance(rows, RowBatch):
         return rows.columns
     rows = list(rows)
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    # What `dataset[i]` holds besides tensors, which rows of a `ConcatDataset` are, stays out.
+    names = [name for name, value in rows[0].items() if isinstance(value, Tensor)]
+    return {name: torch.stack([row[name] for row in rows]) for name in names}

@@ -27,7 +27,7 @@ def check_device(device: Any) -> torch.device | None:
         if found.type == "meta" or isinstance(device, bool):
             raise SettingsError(f"device: expected one that holds values, found {device!r}")
         return torch.empty(0, device=found).device
-    except (RuntimeError, TypeError, ValueError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, TypeError, ValueError, AssertionError, ImportError) as error:
         reason = str(error).split("\n", maxsplit=1)[0]
         raise SettingsError(
             f"device: expected a device of this machine, such as 'cpu', found {device!r}: {reason}"
@@ -65,16 +65,22 @@ class Transfer:
     def _copy(self, column: Tensor) -> Tensor:
         return column.pin_memory().to(self._device, non_blocking=True)
 
+    def _send_tensors(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        return self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
+
     def sent(self) -> "Arrival | None":
         """When all that was sent so far is there; None where it is."""
         return None if self._stream is None else Arrival(self._stream)
 
     def ahead(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Batches with their tensors on the device: the copy of the next one is under way when one is handed out."""
+        """Batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
+        if self._stream is None:
+            for batch in batches:
+                yield {**batch, **self._send_tensors(batch)}
+            return
         waiting: tuple[dict[str, Any], Arrival | None] | None = None
         for batch in batches:
-            tensors = self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
-            sent = {**batch, **tensors}, self.sent()
+            sent = {**batch, **self._send_tensors(batch)}, self.sent()
             if waiting is not None:
                 yield _received(*waiting)
             waiting = sent

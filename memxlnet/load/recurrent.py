@@ -104,7 +104,7 @@ class CarriedState:
         if self._loaded is not None:
             return self._loaded[1]
         if self._state is not None and self._rows is None:
-            raise SettingsError("state: expected a step with its rows, after which to save, since .state was set")
+            raise SettingsError("state: expected after(step), of a step with its rows, ahead of saving")
         pattern = self._spread_initial(self._most_lanes)
         state = pattern if self._state is None else self._state
         found = [leaf for leaf in _leaves_in_order_of(pattern, state) if isinstance(leaf, Tensor)]
@@ -124,7 +124,9 @@ class CarriedState:
             SettingsError: It is no such state, or its tensors are not those of the initial state.
         """
         pattern = _named(self._spread_initial(self._most_lanes or 1))
-        self._loaded = loaded_lanes(state, pattern, self._batch_dim, find_ranks(None, None)), dict(state)
+        loaded = loaded_lanes(state, pattern, self._batch_dim, find_ranks(None, None))
+        tensors = {name: leaf.clone() for name, leaf in state["tensors"].items()}
+        self._loaded = loaded, {**state, "rows": state["rows"].clone(), "tensors": tensors}
         self._state = self._rows = None
 
     def fresh(self, lanes: int) -> State:
@@ -189,6 +191,8 @@ class CarriedState:
 
     def _take_back(self, loaded: CarriedLanes, step: Mapping[str, Any]) -> None:
         """Give each lane that goes on with a document what was saved for it, and the others the initial state."""
+        if "rows" not in step:
+            raise SettingsError("step: expected 'rows', by which lanes take back what was loaded, found none")
         keep = step["document_mask"] & ~step["reset"]
         before = torch.where(keep, step["rows"] - 1, -1).cpu()
         pattern = self._spread_initial(len(before))
@@ -201,6 +205,8 @@ class CarriedState:
         """The initial state of so many lanes: views."""
         made = callable(self._initial) and not isinstance(self._initial, Tensor)
         found = self._initial(lanes) if made else self._initial
+        if all(leaf is None for leaf in tree_flatten(found)[0]):
+            raise SettingsError(f"initial: expected at least one tensor, found {_shown(found)}")
         return tree_map(lambda leaf: self._spread(leaf, lanes), found)
 
     def _spread(self, leaf: Any, lanes: int) -> Any:

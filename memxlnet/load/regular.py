@@ -7,7 +7,6 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
-from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
@@ -31,13 +30,12 @@ from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 class RegularDataLoader(DataLoader[Any]):
     """A torch `DataLoader` over segments that knows what an epoch costs."""
 
-    _widths: RowWidths
-    _transfer: Transfer | None
+    # What it needs beside torch's own lies in the collate function, which a loader that others make of it keeps.
 
     def __iter__(self) -> Any:
         """The batches of an epoch."""
-        batches = super().__iter__()
-        return batches if self._transfer is None else self._transfer.ahead(batches)
+        batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
+        return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
@@ -60,7 +58,9 @@ class RegularDataLoader(DataLoader[Any]):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
         size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
         lengths = row_lengths(dataset.cache)
-        return batches_size(lengths, order, size, len(self), self._widths, dataset.documents.first_segment)
+        widths = cast(Collate, self.collate_fn).widths
+        assert widths is not None, "the collate function of a regular loader has a dataset"
+        return batches_size(lengths, order, size, len(self), widths, dataset.documents.first_segment)
 
 
 def regular_loader(
@@ -96,9 +96,9 @@ def regular_loader(
     rows = len(dataset)
     shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
-    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of)
-    pinned = check_bool("pin_memory", pin_memory) and can_pin()
     target = check_device(device) or dataset.device
+    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of, target)
+    pinned = check_bool("pin_memory", pin_memory) and can_pin()
     if workers and dataset.device is not None and dataset.device.type != "cpu":
         raise SettingsError(
             f"num_workers: expected 0 for a dataset on {dataset.device}, which worker processes cannot share, found "
@@ -130,9 +130,6 @@ def regular_loader(
         )
     except (ValueError, TypeError) as error:
         raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
-    manifest = dataset.manifest
-    loader._transfer = None if target is None else Transfer(target)
-    loader._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
     return loader
 
 

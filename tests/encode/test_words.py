@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
 from memxlnet.encode import units, words
@@ -93,6 +93,13 @@ def test_same_tokens_with_the_real_vocabulary() -> None:
     marks = [chr(code) for code in range(words._MARKS[0], words._MARKS[1] + 1)]
     texts += [f"a{one} \u0628{one}{two} \u0627{two}\u0644{one}\n\u0648{two}" for one in marks for two in marks]
     assert_equal(by_words.tokenize(texts), from_encodings(backend, texts))
+
+
+def test_trimmed_offsets_are_left_to_the_tokenizer() -> None:
+    backend = bert_like()
+    assert splits_into_words(backend)
+    backend.post_processor = processors.RobertaProcessing(("]", 1), ("[", 2), trim_offsets=True, add_prefix_space=True)
+    assert not splits_into_words(backend)
 
 
 @pytest.mark.parametrize(

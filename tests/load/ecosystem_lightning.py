@@ -60,6 +60,10 @@ class Recurrent(lightning.LightningModule):
         self.losses.append(float(total.detach()))
         return total
 
+    def predict_step(self, batch: Any) -> list[int]:
+        rows: list[int] = batch["rows"].tolist()
+        return rows
+
     def _loss(self, step: dict[str, Any]) -> torch.Tensor:
         recurrent = "reset" in step
         inputs = self.embed(step["input_ids"]).mean(1)
@@ -77,6 +81,10 @@ class Recurrent(lightning.LightningModule):
 
 class ReadsIds(Recurrent):
     """Reads the ids of the lanes too."""
+
+    def predict_step(self, batch: Any) -> list[int]:
+        rows: list[int] = batch["rows"].tolist()
+        return rows
 
     def _loss(self, step: dict[str, Any]) -> torch.Tensor:
         self.ids.append(list(step["example_ids"]))

@@ -65,6 +65,10 @@ class TestGoingOn:
     def test_what_is_loaded_is_saved_again_as_it_is(self) -> None:
         resumed = carried()
         resumed.load_state_dict(after_begin().state_dict())
+        saved = after_begin().state_dict()
+        resumed.load_state_dict(saved)
+        for leaf in (saved["rows"], *saved["tensors"].values()):
+            leaf.zero_()
         again = carried()
         again.load_state_dict(resumed.state_dict())
         assert values(again.before(NEXT)) == values(after_begin().before(NEXT))
@@ -110,7 +114,14 @@ class TestRefusals:
             pytest.param(lambda saved: saved["tensors"], "expected the fields", id="other-fields"),
             pytest.param(lambda _: [1], "expected the fields", id="no-mapping"),
             pytest.param(change("version", 0), "version: expected 1, found 0", id="version"),
-            pytest.param(change("rows", [1]), "rows: expected a tensor", id="rows"),
+            pytest.param(change("version", True), "version: expected 1, found True", id="no-number"),
+            pytest.param(change("rows", [1]), "rows: expected int64", id="rows"),
+            pytest.param(change("rows", torch.zeros(0, dtype=torch.int64)), "rows: expected int64", id="no-lanes"),
+            pytest.param(
+                lambda saved: {**saved, "dtypes": dict.fromkeys(saved["dtypes"], "torch.int8")},
+                "expected values that the initial state's torch.float32 holds, found torch.int8",
+                id="carried-type",
+            ),
             pytest.param(change("tensors", {}), "expected the fields", id="other-structure"),
             pytest.param(change("dtypes", {}), "expected the fields", id="no-types"),
             pytest.param(change_tensor(lambda leaf: leaf[..., :1]), "expected the shape", id="shape"),
@@ -129,6 +140,20 @@ class TestRefusals:
         with pytest.raises(SettingsError, match=r"1 of 3 lanes .* had read row 41"):
             resumed.before(step([11, 42, 30], [True, True, False]))
 
+    def test_a_step_without_rows(self) -> None:
+        resumed = carried()
+        resumed.load_state_dict(after_begin().state_dict())
+        with pytest.raises(SettingsError, match="step: expected 'rows'"):
+            resumed.before({name: NEXT[name] for name in ("document_mask", "reset")})
+
+    @pytest.mark.parametrize("nothing", [None, [None], {}, ()])
+    def test_an_initial_state_without_a_tensor(self, nothing: Any) -> None:
+        state = CarriedState(nothing, batch_size=LANES)
+        with pytest.raises(SettingsError, match="initial: expected at least one tensor, found"):
+            state.state_dict()
+        with pytest.raises(SettingsError, match="initial: expected at least one tensor, found"):
+            state.before(BEGIN)
+
     def test_saving_ahead_of_the_first_step_without_a_number_of_lanes(self) -> None:
         with pytest.raises(SettingsError, match=r"batch_size=loader\.batch_size"):
             carried(batch_size=None).state_dict()
@@ -136,7 +161,7 @@ class TestRefusals:
     def test_saving_a_state_that_was_set_ahead_of_its_step(self) -> None:
         found = after_begin()
         found.state = found.fresh(LANES)
-        with pytest.raises(SettingsError, match="after which to save"):
+        with pytest.raises(SettingsError, match="ahead of saving"):
             found.state_dict()
 
     @pytest.mark.parametrize(("initial_type", "found"), [(torch.float16, torch.float32), (torch.bfloat16, torch.half)])

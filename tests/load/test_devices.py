@@ -154,8 +154,31 @@ class TestStreams:
         assert not streams.told
 
 
+@pytest.mark.parametrize("device", [None, "cpu"])
+class TestRegular:
+    """What others do with the loader does not depend on a device."""
+
+    def made(self, built: Built, device: Any) -> Any:
+        options: dict[str, Any] = {"padding": "longest", "device": device}
+        return create_dataloader(CacheDataset(built.plain), 4, True, use_time_step_major=False, **options)
+
+    def test_a_loader_that_is_made_of_it_reads_the_same(self, built: Built, device: Any) -> None:
+        loader = self.made(built, device)
+        again = type(loader)(loader.dataset, batch_size=4, sampler=loader.sampler, collate_fn=loader.collate_fn)
+        assert again.epoch_size(0) == loader.epoch_size(0)
+        loader.set_epoch(0)
+        assert_same_steps(list(again), list(self.made(built, device)))
+
+    def test_an_epoch_that_is_left_ahead_of_its_end_is_read_again(self, built: Built, device: Any) -> None:
+        loader = self.made(built, device)
+        first = [batch["rows"].tolist() for _, batch in zip(range(len(loader) - 1), loader, strict=False)]
+        assert [batch["rows"].tolist() for batch in loader][: len(first)] == first
+
+
 class TestRefusals:
-    @pytest.mark.parametrize("device", ["", "gpu", "cuda:99", "meta", 1.5, True, 2**40, "cpu:x", [], torch.float32])
+    @pytest.mark.parametrize(
+        "device", ["", "gpu", "cuda:99", "meta", 1.5, True, 2**40, "hpu", "cpu:x", [], torch.float32]
+    )
     @pytest.mark.parametrize("kind", ["loader", "regular", "dataset", "cached"])
     def test_a_device_that_is_not_there(self, built: Built, tmp_path: Path, device: Any, kind: str) -> None:
         dataset = CacheDataset(built.plain)

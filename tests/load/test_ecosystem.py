@@ -486,6 +486,13 @@ def test_datasets_without_documents_are_refused_with_what_to_use(
         create_dataloader(make(lazy), use_time_step_major=time_step_major)
 
 
+@pytest.mark.parametrize("make", [lambda rows: Subset(rows, range(9)), lambda rows: ConcatDataset([rows, rows])])
+def test_what_to_use_for_datasets_without_documents_works(lazy: CacheDataset, make: Any) -> None:
+    batch = next(iter(DataLoader(make(lazy), batch_size=9, collate_fn=Collate())))
+    expected = lazy.gather(range(9))
+    assert all(torch.equal(batch[name], expected[name].to(torch.int64)) for name in expected)
+
+
 @pytest.fixture
 def lightning() -> Any:
     """The modules for Lightning, which takes seconds to load."""
@@ -518,6 +525,11 @@ class TestLightning:
         lightning.trainer(tmp_path, 2).fit(module, regular(lazy))
         assert [row for epoch, rows in module.seen for row in rows] == [*order(lazy, 0), *order(lazy, 1)]
         assert torch.isfinite(torch.tensor(module.losses)).all()
+
+    def test_predicts_over_an_ordinary_loader(self, lazy: CacheDataset, lightning: Any, tmp_path: Path) -> None:
+        loader = create_dataloader(lazy, 16, use_time_step_major=False, device="cpu")
+        found = lightning.trainer(tmp_path, 1).predict(lightning.Recurrent(lazy), loader)
+        assert list(itertools.chain.from_iterable(found)) == list(range(len(lazy)))
 
     @pytest.mark.parametrize(("lanes", "moves"), [("refilled", True), ("refilled", False), ("aligned", False)])
     def test_reads_the_epochs_of_a_time_step_major_loader(
