@@ -247,7 +247,8 @@ def _features_batch(
 def _fixed_width_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
-    return pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind)
+    # By name: older pyarrow loads pandas to say what an Arrow type is in NumPy, and workers are light.
+    return pa.array(values.astype(np.dtype(str(kind)), copy=False), kind)
 
 
 def _documents_batch(
@@ -311,5 +312,6 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
         bounds, items = values
         return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(items, kind.value_type), type=kind)
     if isinstance(values, np.ndarray):
-        return pa.array(values.astype(kind.to_pandas_dtype(), copy=False), kind)
+        # By name: older pyarrow loads pandas to say what an Arrow type is in NumPy, and workers are light.
+    return pa.array(values.astype(np.dtype(str(kind)), copy=False), kind)
     return pa.array(values, kind)
