@@ -15,6 +15,7 @@ FLOORS = {
     "arrow_schemas": 0,
     "memxlnet.errors": 0,
     "memxlnet.background": 1,
+    "memxlnet.number_types": 1,
     "memxlnet.earlier_names": 1,
     "memxlnet.settings": 1,
     "memxlnet.encode": 2,

@@ -25,6 +25,7 @@ from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError, TokenizerError
+from memxlnet.number_types import numpy_type
 from memxlnet.settings import EncodeSettings
 
 
@@ -247,8 +248,7 @@ def _features_batch(
 def _fixed_width_array(values: NDArray[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_fixed_size_list(kind):
         return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1), kind.value_type), type=kind)
-    # By name: older pyarrow loads pandas to say what an Arrow type is in NumPy, and workers are light.
-    return pa.array(values.astype(np.dtype(str(kind)), copy=False), kind)
+    return pa.array(values.astype(numpy_type(kind), copy=False), kind)
 
 
 def _documents_batch(
@@ -312,6 +312,5 @@ def _array(values: Any, kind: pa.DataType) -> pa.Array:
         bounds, items = values
         return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(items, kind.value_type), type=kind)
     if isinstance(values, np.ndarray):
-        # By name: older pyarrow loads pandas to say what an Arrow type is in NumPy, and workers are light.
-    return pa.array(values.astype(np.dtype(str(kind)), copy=False), kind)
+        return pa.array(values.astype(numpy_type(kind), copy=False), kind)
     return pa.array(values, kind)

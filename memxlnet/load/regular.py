@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch.utils.data import DataLoader
 
+from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import SettingsError
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
@@ -58,8 +59,9 @@ class RegularDataLoader(DataLoader[Any]):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
         size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
         lengths = row_lengths(dataset.cache)
-        widths = cast(Collate, self.collate_fn).widths
-        assert widths is not None, "the collate function of a regular loader has a dataset"
+        widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
+        if widths is None:
+            raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
         return batches_size(lengths, order, size, len(self), widths, dataset.documents.first_segment)
 
 

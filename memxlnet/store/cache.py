@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError
+from memxlnet.number_types import numpy_type
 from memxlnet.store.files import column_width, file_identity, values_buffer
 from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.store.mapping import MappedFile
@@ -74,9 +75,9 @@ class FeatureShard:
 
 def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDArray[Any]:
     if pa.types.is_fixed_size_list(kind):
-        values = mapped.array(kind.value_type.to_pandas_dtype(), rows * kind.list_size, offset)
+        values = mapped.array(numpy_type(kind.value_type), rows * kind.list_size, offset)
         return values.reshape(rows, kind.list_size)
-    return mapped.array(kind.to_pandas_dtype(), rows, offset)
+    return mapped.array(numpy_type(kind), rows, offset)
 
 
 class Cache:

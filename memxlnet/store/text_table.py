@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.number_types import numpy_type
 from memxlnet.store.manifest import REBUILD, TableRecord
 from memxlnet.store.mapping import MappedFile
 
@@ -125,8 +126,8 @@ def _parts(column: pa.Array) -> _Part:
         bounds = _array(buffers[1], np.int64)
         if pa.types.is_large_string(kind.value_type):
             return bounds, _array(buffers[3], np.int64), memoryview(buffers[4] or b"")
-        return bounds, _array(buffers[3], kind.value_type.to_pandas_dtype())
-    return (_array(buffers[1], kind.to_pandas_dtype()),)
+        return bounds, _array(buffers[3], numpy_type(kind.value_type))
+    return (_array(buffers[1], numpy_type(kind)),)
 
 
 def _array(buffer: pa.Buffer | None, dtype: Any) -> NDArray[Any]:
