@@ -207,7 +207,11 @@ class TestOfTheHub:
 
     def test_a_name_that_is_none(self, manifest: Manifest, options: Any) -> None:
         with pytest.raises(SettingsError, match="dataset_name: expected the name of a dataset repository"):
-            self.differences(manifest, options, "./a/b/c", revision="main")
+            self.differences(manifest, options, "a--b", revision="main")
+
+    def test_what_looks_like_a_path_is_a_file_that_is_missing(self, manifest: Manifest, options: Any) -> None:
+        with pytest.raises(SourceNotFoundError, match=r"a/b/c: no such file"):
+            self.differences(manifest, options, "./a/b/c")
 
 
 @pytest.mark.usefixtures("no_builds")
