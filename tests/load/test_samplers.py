@@ -185,7 +185,8 @@ def test_the_size_of_an_epoch_is_what_an_iteration_gives(
     assert size == EpochSize(begun, rows, 0, len(batches), rows * LENGTH, real)
     assert loader.epoch_size(epoch) == size
     widths = RowWidths(dataset.manifest.layout, LENGTH, "longest", multiple)
-    loader._widths = widths
+    collate: Any = loader.collate_fn
+    collate.widths = widths
     tokens = sum(len(one) * widths.width(int(one.max())) for one in lengths)
     assert loader.epoch_size(epoch) == size._replace(tokens=tokens)
 
