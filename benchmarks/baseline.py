@@ -4,23 +4,27 @@ from collections.abc import Callable
 from typing import Any
 
 
+def pair_call(tokenizer: Any, questions: Any, contexts: Any, max_seq_length: int, doc_stride: int) -> Any:
+    """The rows of some pairs, in the order of texts that the tokenizer's padding asks for."""
+    pad_on_right = tokenizer.padding_side == "right"
+    return tokenizer(
+        *((questions, contexts) if pad_on_right else (contexts, questions)),
+        truncation="only_second" if pad_on_right else "only_first",
+        max_length=max_seq_length,
+        stride=doc_stride,
+        return_overflowing_tokens=True,
+        return_offsets_mapping=True,
+        return_token_type_ids=True,
+        padding="max_length",
+    )
+
+
 def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) -> Callable[[Any], Any]:
     """The function of the published question answering recipe: pair call, offsets, start and end positions."""
     pad_on_right = tokenizer.padding_side == "right"
-    question, context = ("question", "context") if pad_on_right else ("context", "question")
 
     def prepare(examples: Any) -> Any:
-        encoded = tokenizer(
-            examples[question],
-            examples[context],
-            truncation="only_second" if pad_on_right else "only_first",
-            max_length=max_seq_length,
-            stride=doc_stride,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_token_type_ids=True,
-            padding="max_length",
-        )
+        encoded = pair_call(tokenizer, examples["question"], examples["context"], max_seq_length, doc_stride)
         samples = encoded.pop("overflow_to_sample_mapping")
         offsets_of = encoded["offset_mapping"]
         starts, ends = [], []

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from benchmarks.baseline import pair_call
 from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
 from benchmarks.data import SHARED, data, rows_of, work
 from benchmarks.data import tokenizer as xlnet_tokenizer
@@ -122,24 +123,12 @@ def build(tokenizer: Any, file: Path) -> int:
     )
 
 
-def pair_call(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
+def pair_calls(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
     """The pair call over batches of examples; returns the number of rows."""
     segments = 0
-    first, second = ("question", "context") if tokenizer.padding_side == "right" else ("context", "question")
     for start in range(0, len(rows), BATCH):
-        some = rows[start : start + BATCH]
-        encoded = tokenizer(
-            [row[first] for row in some],
-            [row[second] for row in some],
-            truncation="only_second" if first == "question" else "only_first",
-            max_length=MAX_SEQ_LENGTH,
-            stride=DOC_STRIDE,
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
-            return_token_type_ids=True,
-            padding="max_length",
-        )
-        segments += len(encoded["input_ids"])
+        questions, contexts = ([row[name] for row in rows[start : start + BATCH]] for name in ("question", "context"))
+        segments += len(pair_call(tokenizer, questions, contexts, MAX_SEQ_LENGTH, DOC_STRIDE)["input_ids"])
     return segments
 
 
@@ -162,7 +151,7 @@ def measure(make: Callable[[], Any], file: Path, rounds: int) -> dict[str, list[
         calls = {
             "build": partial(build, make(), file),
             "encoding": partial(encode, _encoder(make()), examples),
-            "pair call": partial(pair_call, make(), rows),
+            "pair call": partial(pair_calls, make(), rows),
         }
         segments = {}
         for name, call in calls.items():

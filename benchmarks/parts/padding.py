@@ -23,6 +23,7 @@ from benchmarks.settings import Settings
 from benchmarks.steps import steps_of
 from memxlnet import create_dataloader, create_dataset_from_cache, model_inputs
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
 LANES = 32
 
@@ -157,13 +158,9 @@ def _features(dataset: CacheDataset) -> list[dict[str, Any]]:
     features = []
     for row, mask in enumerate(columns["attention_mask"]):
         first = len(mask) - sum(mask) if left else 0
-        feature = {name: columns[name][row][first : first + sum(mask)] for name in _TOKENS}
-        features.append(feature | {name: columns[name][row] - first for name in _PLACES})
+        feature = {name: columns[name][row][first : first + sum(mask)] for name in TOKEN_COLUMNS}
+        features.append(feature | {name: columns[name][row] - first for name in MODEL_COLUMNS[len(TOKEN_COLUMNS) :]})
     return features
-
-
-_TOKENS = ("input_ids", "attention_mask", "token_type_ids")
-_PLACES = ("start_positions", "end_positions")
 
 
 def _xlnet(vocabulary: int) -> Any:
