@@ -78,9 +78,9 @@ class Transfer:
             for batch in batches:
                 yield {**batch, **self._send_tensors(batch)}
             return
-        waiting: tuple[dict[str, Any], Arrival | None] | None = None
+        waiting: tuple[dict[str, Any], Arrival] | None = None
         for batch in batches:
-            sent = {**batch, **self._send_tensors(batch)}, self.sent()
+            sent = {**batch, **self._send_tensors(batch)}, Arrival(self._stream)
             if waiting is not None:
                 yield _received(*waiting)
             waiting = sent
@@ -107,9 +107,8 @@ class Arrival:
                 tensor.record_stream(current)
 
 
-def _received(batch: dict[str, Any], arrival: Arrival | None) -> dict[str, Any]:
-    if arrival is not None:
-        arrival.tensors(batch.values())
+def _received(batch: dict[str, Any], arrival: Arrival) -> dict[str, Any]:
+    arrival.tensors(batch.values())
     return batch
 
 
@@ -123,6 +122,7 @@ class DeviceColumns:
 
     def __init__(self, tensors: FeatureTensors, device: torch.device):
         self._tensors = tensors
+        self._device = device
         self._columns: dict[str, Tensor] = {}
         for name in tensors.names:
             shards = tensors.column(name)
@@ -147,11 +147,12 @@ class DeviceColumns:
     def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
         """Copy rows of columns into fresh tensors on the device; `rows` are in range, on any device."""
         found = {}
+        places = rows.to(self._device, non_blocking=True)
         for name in names:
             column = self._columns[name]
             if width is not None and column.dim() == 2:
                 column = column.narrow(1, column.shape[1] - width if self._tensors.pad_left else 0, width)
-            found[name] = column.index_select(0, rows.to(column.device, non_blocking=True))
+            found[name] = column.index_select(0, places)
         return found
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:

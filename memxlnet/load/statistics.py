@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from memxlnet.encode.widths import RowWidths
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.document_windows import Documents, DocumentWindows
-from memxlnet.load.grouping import Lengths, dealt, grouped
-from memxlnet.load.order import shuffled
+from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
+from memxlnet.load.order import Order, shuffled
 from memxlnet.load.plan import AlignedPlan, EpochSize, Ranks
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.row_lengths import batches_size, row_lengths
@@ -127,8 +127,7 @@ def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> C
     context_tokens = sum(int(shard.columns["context_token_count"].sum(dtype=np.int64)) for shard in cache.features)
     tokens = context_tokens + _question_tokens(cache, documents) + cache.num_rows * manifest.layout.overhead
     widths = RowWidths(manifest.layout, manifest.max_seq_length, "longest", min(MULTIPLE, manifest.max_seq_length))
-    lengths = row_lengths(cache)
-    sizes = {size: _epoch_sizes(document_map, lengths, widths, size) for size in group_sizes}
+    sizes = _epoch_sizes(document_map, row_lengths(cache), widths, group_sizes)
     return CacheStatistics(
         documents=cache.num_documents,
         segments=cache.num_rows,
@@ -180,9 +179,9 @@ def _answer_time_steps(cache: Cache) -> dict[int, int]:
 
 
 def _epoch_sizes(
-    document_map: DocumentMap, lengths: NDArray[np.int32], widths: RowWidths, size: int
-) -> dict[str, EpochSize]:
-    """What a shuffled epoch costs, by the names of `UsefulShares`."""
+    document_map: DocumentMap, lengths: NDArray[np.int32], widths: RowWidths, sizes: Sequence[int]
+) -> dict[int, dict[str, EpochSize]]:
+    """What a shuffled epoch costs, by the size of a group and the names of `UsefulShares`."""
     documents, row_tokens = document_map.documents, widths.max_seq_length
     windows = DocumentWindows(
         documents,
@@ -194,22 +193,30 @@ def _epoch_sizes(
         lambda: document_map.last_tokens,
         row_tokens,
     )
-    alone = Ranks(0, 1)
-    order = shuffled(len(windows.counts), 0, 0)
+    alone, first = Ranks(0, 1), documents.first_segment
+    order, rows = shuffled(len(windows.counts), 0, 0), shuffled(len(lengths), 0, 0)
     by_document, by_row = Lengths(windows.counts, windows.last_tokens, row_tokens), Lengths.of_rows(lengths)
-    by_length = grouped(by_document, size, 0, 0, shuffle=True)
-    deal = dealt(by_document, size, 0, 0, shuffle=True)
-    batches, first = -(-len(lengths) // size), documents.first_segment
-    rows = {
-        "regular": shuffled(len(lengths), 0, 0),
-        "regular_grouped": grouped(by_row, size, 0, 0, shuffle=True),
-    }
+
+    def aligned(order: Order, size: int) -> EpochSize:
+        return AlignedPlan(windows, order, size, alone).size(widths)
+
+    def refilled(order: Order | Deal, size: int) -> EpochSize:
+        return RefilledPlan(windows, order, size, alone).size(widths)
+
+    def regular(order: Order, size: int) -> EpochSize:
+        return batches_size(lengths, order, size, -(-len(lengths) // size), widths, first)
+
     return {
-        "aligned": AlignedPlan(windows, order, size, alone).size(widths),
-        "aligned_grouped": AlignedPlan(windows, by_length, size, alone).size(widths),
-        "refilled": RefilledPlan(windows, order, size, alone).size(widths),
-        "refilled_grouped": RefilledPlan(windows, deal, size, alone).size(widths),
-    } | {name: batches_size(lengths, each, size, batches, widths, first) for name, each in rows.items()}
+        size: {
+            "aligned": aligned(order, size),
+            "aligned_grouped": aligned(grouped(by_document, size, 0, 0, shuffle=True), size),
+            "refilled": refilled(order, size),
+            "refilled_grouped": refilled(dealt(by_document, size, 0, 0, shuffle=True), size),
+            "regular": regular(rows, size),
+            "regular_grouped": regular(grouped(by_row, size, 0, 0, shuffle=True), size),
+        }
+        for size in sizes
+    }
 
 
 def _padding(sizes: dict[str, EpochSize]) -> PaddingShares:
