@@ -55,7 +55,9 @@ class Build:
         def find_known(path: str) -> KnownFile | None:
             return known_files(cache_dir, path) if cache_dir else None
 
-        self.source: Source = open_source(dataset_name, split, find_known=find_known, **(source_options or {}))
+        self.source: Source = open_source(
+            dataset_name, split, find_known=find_known, max_examples=encode.max_examples, **(source_options or {})
+        )
         self.settings = CacheSettings(
             name=self.source.name,
             split=split,

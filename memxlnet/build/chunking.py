@@ -75,10 +75,9 @@ def read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example 
         ExampleError: A row is malformed, and bad examples are errors.
         SourceError: The source cannot be read.
     """
-    name = source.name
     for row, raw in enumerate(source.rows()):
         try:
-            yield parse_example(row, raw, name)
+            yield parse_example(row, raw, source.place)
         except ExampleError as error:
             if settings.on_bad_example == "error":
                 raise

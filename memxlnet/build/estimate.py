@@ -9,7 +9,6 @@ from arrow_schemas import TABLES
 from memxlnet.build.builder import Build
 from memxlnet.build.chunking import read_chunks
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.sources import FileSource
 from memxlnet.errors import BuildError, SourceError
 from memxlnet.settings import BuildSettings
 from memxlnet.store.paths import BUILD_PREFIX
@@ -71,7 +70,7 @@ def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
     content = job.settings.tokenizer
     tables = Encoder(content.backend, content.layout, settings).encode(sample)
     sampled = len(sample)
-    total = source.count() if isinstance(source, FileSource) else source.total
+    total = source.count()
     if ended:
         examples = sampled
     elif total is None:  # max_examples alone may be far more than there is

@@ -1,10 +1,13 @@
 """One raw row, checked: `Example`, or the reason why it is none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
 from memxlnet.errors import ExampleError
+
+FIELDS = ("id", "question", "context", "answers", "answer_text", "answer_start", "is_impossible", "answer_kind")
+"""The fields of an example that are read; ``answer_text`` and ``answer_start`` take the place of ``answers``."""
 
 
 class Example(NamedTuple):
@@ -44,14 +47,19 @@ _TEXTS = (str, bytes)
 _INTEGERS = (int, Integral)
 
 
-def parse_example(row: int, raw: object, place: str) -> Example:
+Place = Callable[[int], tuple[str, int]]
+"""Tells of a row of the source where it stands: the name of a file or source, and its number there."""
+
+
+def parse_example(row: int, raw: object, place: str | Place) -> Example:
     """Check one raw row.
 
     Args:
         row: Row of the source, from 0.
         raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
-            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two.
-        place: Name of the source for error messages.
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. An
+            `ExampleError` stands for a row that could not be made, and is raised.
+        place: Name of the source, or what tells where a row stands, for error messages.
 
     Raises:
         ExampleError: A field is missing or of the wrong kind; the message names example and field.
@@ -59,10 +67,13 @@ def parse_example(row: int, raw: object, place: str) -> Example:
     plain = _plain(row, raw)
     if plain is not None:
         return plain
+    name, number = (place, row) if isinstance(place, str) else place(row)
+    if isinstance(raw, ExampleError):
+        raise ExampleError(f"{name}, row {number}: {raw}") from raw
     if not isinstance(raw, _MAPPINGS):
-        raise ExampleError(f"{place}, row {row}: expected a mapping of fields, found {type(raw).__name__}")
-    identity = _identity(row, raw.get("id"), place)
-    subject = f"{place}, example {identity!r} (row {row})"
+        raise ExampleError(f"{name}, row {number}: expected a mapping of fields, found {type(raw).__name__}")
+    identity = _identity(row, raw.get("id"), f"{name}, row {number}")
+    subject = f"{name}, example {identity!r} (row {number})"
     question = _text(raw, "question", subject)
     context = _text(raw, "context", subject)
     if len(context) > _INT32_MAX:
@@ -114,9 +125,9 @@ def _identity(row: int, found: Any, place: str) -> str:
     if not isinstance(found, str) and isinstance(found, Integral) and not isinstance(found, bool):
         return str(int(found))
     if not isinstance(found, str):
-        raise ExampleError(f"{place}, row {row}: field 'id': expected text, found {type(found).__name__}")
+        raise ExampleError(f"{place}: field 'id': expected text, found {type(found).__name__}")
     if not _is_unicode(found):
-        raise ExampleError(f"{place}, row {row}: field 'id' holds half of a surrogate pair: {_printable(found)!r}")
+        raise ExampleError(f"{place}: field 'id' holds half of a surrogate pair: {_printable(found)!r}")
     return found
 
 

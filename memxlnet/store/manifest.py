@@ -302,10 +302,13 @@ def known_files(cache_dir: Path, path: str) -> KnownFile | None:
     """
     recorded = []
     for _, manifest in find_caches(cache_dir):
-        found, source = manifest.provenance, manifest.fields.get("source", {})
-        known: list[Any] = [found.get("size"), found.get("mtime_ns"), found.get("ctime_ns"), source.get("sha256")]
-        if found.get("path") == path and [*map(type, known)] == [int, int, int, str]:
-            recorded.append(KnownFile(path, known[0], known[1], known[2], known[3]))
+        found, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
+        files, digests = (found.get("files"), digests) if isinstance(digests, list) else ([found], [digests])
+        for file, sha256 in zip(files if isinstance(files, list) else [], digests, strict=False):
+            if isinstance(file, dict) and file.get("path") == path:
+                known: list[Any] = [file.get("size"), file.get("mtime_ns"), file.get("ctime_ns"), sha256]
+                if [*map(type, known)] == [int, int, int, str]:
+                    recorded.append(KnownFile(path, known[0], known[1], known[2], known[3]))
     return max(recorded, key=lambda file: file.ctime_ns, default=None)
 
 

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from memxlnet.build.builder import Build
 from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.encode.sources.base import HashedFile
+from memxlnet.encode.sources.source_files import HashedFile
 from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.settings import EncodeSettings
 from tests.build.processes import published

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
+from memxlnet.encode.sources.source_files import HashedFile, SourceFile
 from memxlnet.errors import SourceError
 
 
@@ -22,11 +23,11 @@ class _Codec(NamedTuple):
 
     name: str
     magic: bytes
-    open: Callable[[str], Any]
+    open: Callable[[BinaryIO], Any]
 
 
-def _open_zstd(path: str) -> io.BufferedReader:
-    return io.BufferedReader(pa.input_stream(path, compression="zstd"))
+def _open_zstd(file: BinaryIO) -> io.BufferedReader:
+    return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
 
 
 _CODECS = {
@@ -48,49 +49,57 @@ def uncompressed_name(path: Path) -> Path:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
+def opened(file: SourceFile) -> Iterator[BinaryIO]:
     """Open a file to read its bytes in order, decompressed where it is compressed.
 
     Raises:
         SourceError: It is not compressed as its suffix says, or what is compressed is cut off or damaged.
     """
-    codec = _codec(path)
-    if codec is None:
-        with path.open("rb") as file:
-            yield file
-        return
-    try:
-        with codec.open(str(path)) as file:
-            yield file
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
-        raise SourceError(f"{path}: cannot be decompressed: {error}; it was cut off or is damaged") from error
+    with file.open() as raw:
+        codec = _codec(file, raw)
+        if codec is None:
+            yield raw
+            return
+        try:
+            with codec.open(raw) as plain:
+                yield plain
+        except (OSError, EOFError, zlib.error, lzma.LZMAError, pa.ArrowException) as error:
+            raise SourceError(f"{file}: cannot be decompressed: {error}; it was cut off or is damaged") from error
 
 
 @contextmanager
-def seekable(path: Path) -> Iterator[Path]:
-    """A file that can be mapped: the file itself, or a decompressed copy in the system's temporary directory.
+def seekable(file: SourceFile) -> Iterator[pa.NativeFile]:
+    """Open a file to read from any place; what is compressed is decompressed into a temporary file first.
 
     Raises:
         SourceError: As `opened`.
     """
-    if _codec(path) is None:
-        yield path
-        return
+    with file.open() as raw:
+        compressed = _codec(file, raw) is not None
+        if not compressed and isinstance(file, HashedFile):
+            with pa.memory_map(str(file.path)) as mapped:
+                yield mapped
+            return
+        if not compressed:
+            yield pa.PythonFile(raw, mode="r")
+            return
     with tempfile.TemporaryDirectory(prefix="memxlnet-") as folder:
-        copy = Path(folder) / uncompressed_name(path).name
-        with opened(path) as file, copy.open("wb") as out:
-            shutil.copyfileobj(file, out)
-        yield copy
+        copy = Path(folder) / uncompressed_name(file.path).name
+        with opened(file) as plain, copy.open("wb") as out:
+            shutil.copyfileobj(plain, out)
+        with pa.memory_map(str(copy)) as mapped:
+            yield mapped
 
 
-def _codec(path: Path) -> _Codec | None:
-    with path.open("rb") as file:
-        first = file.read(_MAGIC_BYTES)
+def _codec(file: SourceFile, raw: BinaryIO) -> _Codec | None:
+    """What a file is compressed with; `raw` stays at its beginning."""
+    first = raw.read(_MAGIC_BYTES)
+    raw.seek(0)
     found = next((codec for codec in _CODECS.values() if first.startswith(codec.magic)), None)
-    named = _CODECS.get(path.suffix.lower())
+    named = _CODECS.get(file.path.suffix.lower())
     if named is not None and found is not named:
         raise SourceError(
-            f"{path}: expected {named.name} data, as its suffix says, found "
+            f"{file}: expected {named.name} data, as its suffix says, found "
             f"{found.name if found else f'a file that begins with {first!r}'}; rename the file to what it is"
         )
     return found

@@ -3,7 +3,6 @@
 import codecs
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO
 
 from memxlnet.errors import SourceError
@@ -29,12 +28,12 @@ class JsonStream:
     """Reads JSON step by step; RAM is that of the largest value that is taken whole.
 
     Args:
-        path: The file, for messages.
+        name: The file, for messages.
         file: Its bytes.
     """
 
-    def __init__(self, path: Path, file: BinaryIO):
-        self._path = path
+    def __init__(self, name: object, file: BinaryIO):
+        self._name = name
         self._file = file
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._text, self._at, self._ended = "", 0, False
@@ -108,7 +107,7 @@ class JsonStream:
         """The error of a place: where the stream is, or a place in its text."""
         before = self._text[: self._at if at is None else at]
         line, column = self._moved(before)
-        return SourceError(f"{self._path}, line {line}, column {column}: malformed JSON: {reason}")
+        return SourceError(f"{self._name}, line {line}, column {column}: malformed JSON: {reason}")
 
     def _take(self, wanted: str) -> str:
         found = self.peek()

@@ -1,11 +1,10 @@
-"""What the build asks of a source, and the identity of files."""
+"""Files as the readers see them: a name, bytes in order, and what tells that they are still the same."""
 
 import hashlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from memxlnet.encode.known_file import FindKnown, KnownFile
 from memxlnet.errors import SourceError, SourceNotFoundError
@@ -13,32 +12,35 @@ from memxlnet.errors import SourceError, SourceNotFoundError
 _READ_BYTES = 1 << 20
 
 
-class Source(Protocol):
-    """A stream of raw examples.
-
-    A source is read once for the build and may be read again after an interruption; every reading must give the same
-    rows in the same order, which `identity` stands for.
-    """
+class SourceFile(Protocol):
+    """One file of a source, wherever it lies."""
 
     @property
-    def name(self) -> str:
-        """Short name, for the cache directory and messages."""
+    def path(self) -> Path:
+        """Its path or the path of its URL: name and suffixes."""
 
-    @property
-    def total(self) -> int | None:
-        """Number of rows where that is known without reading, for progress; else None."""
+    def __str__(self) -> str:
+        """The file in messages."""
 
-    def identity(self) -> dict[str, Any]:
-        """What the content is, as JSON values; equal content has an equal identity, wherever it lies."""
+    def open(self) -> BinaryIO:
+        """Open it to read its bytes; the caller closes it.
+
+        Raises:
+            OSError: It cannot be opened.
+        """
+
+    def mark(self) -> str:
+        """What stands for its bytes: equal marks, equal bytes.
+
+        Raises:
+            SourceError: It is missing or cannot be read.
+        """
 
     def provenance(self) -> dict[str, Any]:
-        """Where the content was found, as JSON values: recorded for people, no part of any identity."""
-
-    def rows(self) -> Iterator[Any]:
-        """The raw rows, from the first."""
+        """Where it was found, as JSON values."""
 
     def check_unchanged(self) -> None:
-        """Raise `SourceError` where the content is no longer what `identity` said."""
+        """Raise `SourceError` where its bytes are no longer those that `mark` stands for."""
 
 
 class HashedFile:
@@ -48,6 +50,22 @@ class HashedFile:
         self.path = path
         self._find_known = find_known
         self._known: KnownFile | None = None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def open(self) -> BinaryIO:
+        """Open the file to read its bytes."""
+        return self.path.open("rb")
+
+    def mark(self) -> str:
+        """The digest of its bytes."""
+        return self.known().sha256
+
+    def provenance(self) -> dict[str, Any]:
+        """Path, size and times."""
+        known = self.known()
+        return {"path": known.path, "size": known.size, "mtime_ns": known.mtime_ns, "ctime_ns": known.ctime_ns}
 
     def known(self) -> KnownFile:
         """The file's size, times and digest; hashes unless an earlier build recorded them unchanged.

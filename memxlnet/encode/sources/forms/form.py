@@ -1,0 +1,144 @@
+"""What a form of public data is: how its records become examples; and the registry of all forms."""
+
+import logging
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memxlnet.errors import ExampleError, SettingsError
+from memxlnet.settings import check_text, one_of
+
+logger = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+
+LOCATE = ("first", "all", "nearest")
+OFFSETS = ("characters", "bytes", "utf-16")
+
+
+@dataclass(frozen=True)
+class FormOptions:
+    """What a user may choose of how forms are read.
+
+    Attributes:
+        locate: Which occurrences of an answer without an offset are golds: the ``"first"`` in the context, ``"all"``,
+            or the ``"nearest"`` to where the form says that it should be (its supporting passage), else the first.
+        offsets: What the offsets of answers count: ``"characters"`` (Unicode code points), ``"bytes"`` of UTF-8, or
+            ``"utf-16"`` code units.
+    """
+
+    locate: str = "first"
+    offsets: str = "characters"
+
+    def __post_init__(self) -> None:
+        one_of("locate", self.locate, LOCATE)
+        one_of("offsets", self.offsets, OFFSETS)
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of public data.
+
+    Attributes:
+        name: Its name, as ``form=`` takes it.
+        recognises: Whether a record is of this form, from its fields alone.
+        examples: The examples of a record: mappings with ``id``, ``question``, ``context`` and ``answers`` (the lists
+            ``text`` and ``answer_start``, in code points), and where it applies ``is_impossible`` and ``answer_kind``
+            (``"yes_no"`` or ``"number"``: an answer that stands nowhere in the text). Any exception is an error of
+            that record.
+        version: Goes up when the same record gives other examples: a cache is made for one version.
+        keyed: Fields of the values of an object whose keys are ids, for JSON files that are such an object.
+        heeds_offsets: Whether `examples` reads offsets in the unit that is asked for; else another unit is refused.
+    """
+
+    name: str
+    recognises: Callable[[Record], bool]
+    examples: Callable[[Record, FormOptions], Iterable[Record]]
+    version: int = 1
+    keyed: frozenset[str] = frozenset()
+    heeds_offsets: bool = False
+
+    def read(self, record: Any, options: FormOptions) -> Iterator[Any]:
+        """The examples of a record, or the `ExampleError` that stands for it."""
+        try:
+            yield from self.examples(record, options)
+        except ExampleError as error:
+            yield error
+        except Exception as error:
+            missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+            found = f"found the fields {', '.join(map(str, record))}" if isinstance(record, Mapping) else ""
+            found = found or f"found {type(record).__name__}"
+            yield ExampleError(f"expected a record of the form {self.name!r}, {found}: {missing}")
+
+
+_forms: dict[str, Form] = {}
+_built_in: set[str] = set()
+
+
+def register_form(form: Form, replace: bool = False) -> None:
+    """Add a form, for ``form=`` and for recognition, where it is asked before the forms that were there.
+
+    Args:
+        form: The form; worker processes need not know it.
+        replace: Whether it takes the place of one of the same name.
+
+    Raises:
+        SettingsError: It is no `Form`, its name is no identifier, or another form has it.
+    """
+    if not isinstance(form, Form):
+        raise SettingsError(f"form: expected a Form, found {type(form).__name__}")
+    if not re.fullmatch(r"[a-z][a-z0-9_-]*", check_text("form.name", form.name)):
+        raise SettingsError(f"form.name: expected lower-case letters, digits, '-' and '_', found {form.name!r}")
+    if form.name in _forms and not replace:
+        raise SettingsError(f"form: {form.name!r} is registered; pass replace=True to take its place")
+    _forms.pop(form.name, None)
+    _built_in.discard(form.name)
+    _forms[form.name] = form
+
+
+def register_built_in(*forms: Form) -> None:
+    """Add the forms of this library, the first one to be asked last."""
+    for form in forms:
+        register_form(form)
+        _built_in.add(form.name)
+
+
+def form_names() -> list[str]:
+    """The names of all forms, sorted."""
+    return sorted(_forms)
+
+
+def find_form(name: object) -> Form:
+    """A form by its name, or a `Form` itself.
+
+    Raises:
+        SettingsError: There is none of that name.
+    """
+    if isinstance(name, Form):
+        return name
+    if not isinstance(name, str) or name not in _forms:
+        raise SettingsError(f"form: expected one of {', '.join(form_names())}, or a Form, found {name!r}")
+    return _forms[name]
+
+
+def recognise(record: Any) -> Form | None:
+    """The form of a record, None where no form knows it."""
+    if not isinstance(record, Mapping):
+        return None
+    return next((form for form in reversed(_forms.values()) if form.recognises(record)), None)
+
+
+def is_built_in(form: Form) -> bool:
+    """Whether a form is one of this library, whose version is part of the algorithm's."""
+    return form.name in _built_in and _forms.get(form.name) is form
+
+
+def has_own_forms() -> bool:
+    """Whether a user registered a form, so that recognition is no function of the content alone."""
+    return len(_built_in) < len(_forms)
+
+
+def is_keyed(value: Any) -> bool:
+    """Whether a value of a JSON object is a record whose id is its key."""
+    return isinstance(value, Mapping) and any(form.keyed and form.keyed <= value.keys() for form in _forms.values())

@@ -1,0 +1,33 @@
+"""KorQuAD 2: questions over whole pages, each with one answer that is a mapping of its own.
+
+https://korquad.github.io. Offsets count characters of ``context``, markup included; ``raw_html`` is not read.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.pieces import Gold, example
+
+
+def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
+    for question in record["qas"]:
+        if "answer" not in question:
+            yield {"id": question["id"], "question": question["question"], "context": record["context"]}
+            continue
+        answer = question["answer"]
+        golds = [Gold(answer["text"], answer["answer_start"])]
+        yield example(question["id"], question["question"], record["context"], golds)
+
+
+def _is_korquad(record: Record) -> bool:
+    questions = record.get("qas")
+    return (
+        "context" in record
+        and "raw_html" in record
+        and isinstance(questions, list)
+        and all(isinstance(question, Mapping) for question in questions)
+    )
+
+
+KORQUAD2 = Form("korquad2", _is_korquad, _examples)
+"""``context``, ``raw_html`` and ``qas[]`` with ``id``, ``question`` and ``answer``."""

@@ -1,0 +1,134 @@
+"""Which local files a name stands for: a file, a list, a glob, or a directory of files of one kind."""
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from memxlnet.encode.sources.compressed import COMPRESSIONS, uncompressed_name
+from memxlnet.encode.sources.formats import file_stem, format_of, has_known_suffix
+from memxlnet.encode.sources.source_files import HashedFile
+from memxlnet.errors import SourceError, SourceNotFoundError
+
+logger = logging.getLogger(__name__)
+
+_OTHER_SUFFIXES = {".txt", ".zip", ".tar", ".pkl", ".pickle", ".xlsx", ".xml", ".yaml", ".yml"}
+"""Suffixes of files that cannot be read; a name with one of them is not asked for on the Hub."""
+
+_TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".crc", ".lock", ".swp", "~")
+
+_DOCUMENTS = (".md", ".txt", ".rst")
+"""Suffixes of files that go with data and hold none."""
+
+_SPLIT_WORD = re.compile(
+    r"(?<![a-z])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?![a-z])", re.IGNORECASE
+)
+
+
+class Listing(NamedTuple):
+    """Local files of one source.
+
+    Attributes:
+        name: Short name of the source.
+        paths: The files, in order.
+        partitions: For each the fields that the names of its directories stand for.
+    """
+
+    name: str
+    paths: list[Path]
+    partitions: list[dict[str, str]]
+
+
+def is_file_name(dataset_name: object) -> bool:
+    """Whether what the user named is local: something that exists, any `PathLike`, or a string that looks like a path.
+
+    A name on the Hub is ``name`` or ``owner/name``.
+    """
+    if isinstance(dataset_name, os.PathLike):
+        return True
+    if not isinstance(dataset_name, str) or "://" in dataset_name or "\0" in dataset_name:
+        return False
+    path = Path(dataset_name)
+    suffix = path.suffix.lower()
+    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS or _is_glob(dataset_name):
+        return True
+    try:
+        if path.exists():
+            return True
+    except OSError:
+        return True
+    return bool(re.match(r"[/~.]", dataset_name) and path.name) or dataset_name.count("/") > 1
+
+
+def is_data_file(path: str) -> bool:
+    """Whether a file below a directory, named from there, is one of data: not hidden, temporary or a writer's mark."""
+    parts = path.strip("/").split("/")
+    return not any(part.startswith((".", "_")) for part in parts) and not path.endswith(_TEMPORARY)
+
+
+def several_name(first: str, count: int) -> str:
+    """Short name of several files."""
+    return first if count == 1 else f"{first}-and-{count - 1}-more"
+
+
+def find_paths(path: Path) -> Listing:
+    """The files that a path, a directory or a glob stands for.
+
+    Raises:
+        SourceNotFoundError: There are none.
+    """
+    path = path.expanduser()
+    if path.is_dir():
+        found = sorted(_below(path))
+        if not found:
+            raise SourceNotFoundError(f"{path}: expected files of data in the directory, found none")
+        return Listing(directory_name(path), found, [_partition(file.relative_to(path)) for file in found])
+    if _is_glob(str(path)) and not path.exists():
+        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+        if not found:
+            raise SourceNotFoundError(f"{path}: no file fits this pattern")
+        return Listing(several_name(file_stem(found[0]), len(found)), found, [{} for _ in found])
+    return Listing(file_stem(path), [path], [{}])
+
+
+def directory_name(directory: Path) -> str:
+    """Short name of a directory as a source."""
+    return directory.expanduser().resolve().name
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    """The files of data below a directory; the first one that cannot be data is an error, however many there are.
+
+    Raises:
+        SourceError: A file is of no known format, or a directory cannot be read.
+    """
+    for folder, folders, names in os.walk(directory, onerror=_raise):
+        folders[:] = sorted(name for name in folders if is_data_file(name))
+        for name in sorted(filter(is_data_file, names)):
+            path = Path(folder) / name
+            if path.suffix.lower() in _DOCUMENTS or name == "LICENSE":
+                logger.info("%s: passed over", path)
+                continue
+            format_of(HashedFile(path))
+            yield path
+
+
+def _raise(error: OSError) -> None:
+    raise SourceError(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+def has_split_words(listing: Listing, directory: Path) -> bool:
+    """Whether files of a directory are named after splits, so that they are not one source."""
+    return any(_SPLIT_WORD.search(str(uncompressed_name(path).relative_to(directory))) for path in listing.paths)
+
+
+def _partition(path: Path) -> dict[str, str]:
+    pairs = (part.partition("=") for part in path.parts[:-1])
+    return {name: value for name, mark, value in pairs if mark and name}
+
+
+def _is_glob(name: str) -> bool:
+    return any(character in name for character in "*?[")

@@ -1,0 +1,44 @@
+"""Where records come from."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Part(NamedTuple):
+    """Records that lie together: the name of their place for messages, and they."""
+
+    name: str
+    records: Iterator[Any]
+
+
+class Origin(Protocol):
+    """A place of records, which gives the same ones in the same order at every reading.
+
+    Attributes:
+        name: Short name, for the cache directory and messages.
+        kind: Its kind, for identities.
+        columnar: Whether it can leave columns unread.
+    """
+
+    name: str
+    kind: str
+    columnar: bool
+
+    @property
+    def total(self) -> int | None:
+        """Number of records where that is known without reading; else None."""
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the content is, as JSON values: equal content has an equal identity. None where only reading tells."""
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the content was found, as JSON values: recorded for people, no part of any identity."""
+
+    def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
+        """The records, part by part; `columns` names the fields that are needed, None all."""
+
+    def count(self) -> int | None:
+        """Number of examples in a form whose examples are easily counted; None where that takes a reading."""
+
+    def check_unchanged(self) -> None:
+        """Raise `SourceError` where the content is no longer what `identity` said."""

@@ -1,0 +1,179 @@
+"""Files in stores, by their URL: opened through fsspec and read as streams."""
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from fsspec.core import url_to_fs
+from fsspec.registry import known_implementations, registry
+
+from memxlnet.encode.sources.listing import is_data_file
+from memxlnet.errors import MemxlnetError, MissingLibraryError, SettingsError, SourceError, SourceNotFoundError
+
+_MARKS = ("ETag", "etag", "md5Hash", "crc32c", "sha256", "blob_id", "Content-MD5", "Digest")
+"""What stores tell of the bytes of a file; where one tells none of these, they are read."""
+
+_READ_BYTES = 1 << 22
+
+
+class RemoteFile:
+    """A file in a store.
+
+    Args:
+        file_system: The store.
+        path: The file, as the file system names it.
+        url: Its URL without credentials, for messages.
+    """
+
+    def __init__(self, file_system: Any, path: str, url: str):
+        self._file_system = file_system
+        self._name = path
+        self._url = url
+        self.path = Path(PurePosixPath(path.partition("?")[0]).name)
+        self._mark: str | None = None
+        self._info: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        return self._url
+
+    def open(self) -> BinaryIO:
+        """Open the file as a stream."""
+        with _reading(self._url):
+            return io.BufferedReader(_Guarded(self._file_system.open(self._name, "rb")), _READ_BYTES)
+
+    def mark(self) -> str:
+        """What the store tells of its bytes, or their digest."""
+        if self._mark is None:
+            self._info = self._asked()
+            self._mark = _told(self._info) or self._digest()
+        return self._mark
+
+    def provenance(self) -> dict[str, Any]:
+        """URL and size."""
+        size = (self._info or {}).get("size")
+        return {"url": self._url, **({"size": size} if isinstance(size, int) else {})}
+
+    def check_unchanged(self) -> None:
+        """Raise where the store tells another mark, or other size or times."""
+        now = self._asked()
+        before = self._info or {}
+        keys = ("size", "mtime", "created", "LastModified", "last_modified", *_MARKS)
+        differing = [key for key in keys if before.get(key) != now.get(key)]
+        if differing:
+            raise SourceError(
+                f"{self._url}: expected the file to stay as it is while it is read, found another "
+                f"{', '.join(differing)}; start again when nothing writes to it"
+            )
+
+    def _asked(self) -> Mapping[str, Any]:
+        with _reading(self._url):
+            self._file_system.invalidate_cache()
+            found: Mapping[str, Any] = self._file_system.info(self._name)
+        return found
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        with _reading(self._url), self.open() as file:
+            while block := file.read(_READ_BYTES):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+class _Guarded(io.RawIOBase):
+    """The bytes of a file in a store, whose errors of any class become `OSError`."""
+
+    def __init__(self, file: Any):
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            block = self._file.read(len(buffer))
+        except Exception as error:
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+def is_url(name: object) -> bool:
+    """Whether a name is the URL of a file in a store."""
+    return isinstance(name, str) and "://" in name
+
+
+def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
+    """The file of a URL, all that a glob in it fits, or all below a directory, sorted by their names.
+
+    Args:
+        url: The URL.
+        token: Credentials for the Hub, for ``hf://``.
+
+    Raises:
+        SettingsError: No scheme of it is known to fsspec.
+        MissingLibraryError: The library that serves it is not installed.
+        SourceNotFoundError: There is no such file.
+        SourceError: The store cannot be reached, or refuses.
+    """
+    scheme = url.partition("://")[0]
+    shown = _shown(url)
+    if scheme not in {*known_implementations, *registry}:
+        raise SettingsError(f"dataset_name: expected a scheme that fsspec knows, found {scheme!r} in {shown!r}")
+    options = {"token": token} if scheme == "hf" and token else {}
+    with _reading(shown):
+        file_system, path = url_to_fs(url, **options)
+        if scheme in ("http", "https"):
+            return [RemoteFile(file_system, path, shown)]
+        if any(character in path for character in "*?["):
+            found = [name for name in file_system.glob(path) if not file_system.isdir(name)]
+        elif file_system.isdir(path):
+            found = [name for name in file_system.find(path) if is_data_file(name[len(path) :])]
+        else:
+            return [RemoteFile(file_system, path, shown)]
+        if not found:
+            raise FileNotFoundError(f"no file fits {shown}")
+        return [RemoteFile(file_system, name, f"{scheme}://{name.lstrip('/')}") for name in sorted(found)]
+
+
+def _shown(url: str) -> str:
+    """A URL without user and query, which may hold credentials."""
+    scheme, _, rest = url.partition("://")
+    place = rest if scheme in ("file", "memory", "local") else rest.partition("?")[0]
+    host, slash, path = place.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2] if scheme != 'hf' else host}{slash}{path}"
+
+
+def _told(info: Mapping[str, Any]) -> str:
+    """What a store tells of the bytes of a file, as one text."""
+    return ", ".join(f"{key}={info[key]}" for key in _MARKS if isinstance(info.get(key), str))
+
+
+@contextmanager
+def _reading(url: str) -> Iterator[None]:
+    try:
+        yield
+    except MemxlnetError:
+        raise
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(f"{url}: no such file in the store: {error}") from error
+    except ImportError as error:
+        raise MissingLibraryError(f"{url}: expected the library that serves it, found it missing: {error}") from error
+    except Exception as error:  # each store has errors of its own
+        raise SourceError(f"{url}: cannot be read: {type(error).__name__}: {error}") from error
