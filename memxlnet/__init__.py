@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
     from memxlnet.data.dataset import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
+    from memxlnet.encode.sources import Form as Form
+    from memxlnet.encode.sources import FormOptions as FormOptions
+    from memxlnet.encode.sources import form_names as form_names
+    from memxlnet.encode.sources import register_form as register_form
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
@@ -47,6 +51,8 @@ _NAMES = {
     "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.load.cache_manager",
     "Collate": "memxlnet.load.collate",
+    "Form": "memxlnet.encode.sources",
+    "FormOptions": "memxlnet.encode.sources",
     "GroupedRows": "memxlnet.load.samplers",
     "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
     "ShuffledRows": "memxlnet.load.samplers",
@@ -60,6 +66,7 @@ _NAMES = {
     "create_evaluation_dataloader": "memxlnet.data.dataset",
     "find_leftovers": "memxlnet.store.removal",
     "find_old_caches": "memxlnet.store.old_caches",
+    "form_names": "memxlnet.encode.sources",
     "load_dataset_from_hub": "memxlnet.load.hub",
     "loss_or_zero": "memxlnet.load.recurrent",
     "model_inputs": "memxlnet.load.batches",
@@ -67,6 +74,7 @@ _NAMES = {
     "process_and_cache_dataset": "memxlnet.build.process",
     "pull": "memxlnet.remote.pull",
     "push": "memxlnet.remote.push",
+    "register_form": "memxlnet.encode.sources",
     "remove_cache": "memxlnet.store.removal",
     "remove_leftovers": "memxlnet.store.removal",
     "remove_old_caches": "memxlnet.store.old_caches",

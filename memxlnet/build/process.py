@@ -8,6 +8,7 @@ from typing import Any
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.sources import Form, Transform
 from memxlnet.errors import SettingsError
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -44,6 +45,11 @@ def process_and_cache_dataset(
     config_name: str | None = None,
     revision: str | None = None,
     token: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
     progress: bool | None = None,
     num_workers: int | None = None,
     executor: Executor | None = None,
@@ -51,11 +57,12 @@ def process_and_cache_dataset(
     """Build the cache of a dataset, or find it built.
 
     Args:
-        dataset_name: A Hub name; a local ``.json`` (official SQuAD v1.1 or v2, flat records, or JSON Lines),
-            ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow`` or ``.feather`` file, also compressed as ``.gz``,
-            ``.bz2``, ``.xz`` or ``.zst``; a `datasets` object; or an iterable of mappings with ``question``,
-            ``context``, ``answers`` and ``id``.
-        split: Split of a Hub dataset; a label for everything else.
+        dataset_name: A Hub name; a local ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow``, ``.feather``,
+            ``.csv`` or ``.tsv`` file, also compressed as ``.gz``, ``.bz2``, ``.xz`` or ``.zst``; a list of files, a
+            glob, a directory, or a URL; a `datasets` object; a table (pyarrow, pandas, polars); or an iterable of
+            mappings with ``question``, ``context``, ``answers`` and ``id``. See `memxlnet.encode.sources.open_source`.
+        split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
+            applies to every source.
         cache_dir: Directory of all caches.
         max_examples: Read exactly so many examples, or all there are; None reads all.
         max_seq_length: Tokens in a row, special and memory tokens and padding included.
@@ -73,10 +80,17 @@ def process_and_cache_dataset(
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
-        identity: For an iterable: a text that changes whenever its content does.
+        identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
         token: Credentials for the Hub; never stored.
+        form: How records become examples: the name of a form of public data (``memxlnet.form_names()``), or a `Form`;
+            None recognises it by the first record, and the log says as what.
+        columns: Names of the fields of other records: ``{"question": "query", "context": "doc.text", ...}``.
+        transform: A function of an example that gives none, one or several mappings; with `identity`, or its results
+            are digested in a first pass.
+        locate: Which occurrences of answers without offsets are golds: ``"first"``, ``"all"`` or ``"nearest"``.
+        offsets: What offsets of answers count: ``"characters"`` (code points), ``"bytes"`` or ``"utf-16"``.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
             Workers are light (no torch, no transformers), need no main guard, and change no byte of the result.
@@ -113,7 +127,17 @@ def process_and_cache_dataset(
         rebuild=rebuild,
         num_workers=num_workers,
     )
-    options = {"identity": identity, "config_name": config_name, "revision": revision, "token": token}
+    options = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": token,
+        "form": form,
+        "columns": columns,
+        "transform": transform,
+        "locate": locate,
+        "offsets": offsets,
+    }
     return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options, executor)
 
 
@@ -217,6 +241,11 @@ class StreamingSquadProcessor:
         max_n_segs: int | None = None,
         *,
         identity: str | None = None,
+        form: Form | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        transform: Transform | None = None,
+        locate: str = "first",
+        offsets: str = "characters",
     ) -> int:
         """Encode a dataset chunk by chunk and hand the chunks to a cache manager.
 
@@ -227,7 +256,12 @@ class StreamingSquadProcessor:
             cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
                 publishes into the default cache directory.
             max_n_segs: Keep the first so many segments of a document; None keeps all.
-            identity: For an iterable: a text that changes whenever its content does.
+            identity: For an iterable or a transform: a text that changes whenever what it gives does.
+            form: How records become examples; see `process_and_cache_dataset`, as for all that follow.
+            columns: Names of the fields of other records.
+            transform: A function of an example that gives none, one or several mappings.
+            locate: Which occurrences of answers without offsets are golds.
+            offsets: What offsets of answers count.
 
         Returns:
             The number of features.
@@ -236,7 +270,14 @@ class StreamingSquadProcessor:
             MemxlnetError: As `process_and_cache_dataset`.
         """
         encode = EncodeSettings(**self._encode, max_examples=max_examples, max_n_segs=max_n_segs)
-        options = {"identity": identity}
+        options = {
+            "identity": identity,
+            "form": form,
+            "columns": columns,
+            "transform": transform,
+            "locate": locate,
+            "offsets": offsets,
+        }
         return run_build(
             dataset_name,
             split,

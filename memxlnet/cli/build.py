@@ -9,7 +9,7 @@ import click
 from memxlnet.build.builder import Build, build_cache
 from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
-from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
 from memxlnet.settings import (
@@ -25,8 +25,13 @@ from memxlnet.store.writer import BuildSummary, CacheWriter
 
 
 @click.command("build")
-@click.argument("source")
-@click.option("--split", default="train", show_default=True, help="Split of a Hub dataset; a label for a file.")
+@click.argument("source", nargs=-1, required=True)
+@click.option(
+    "--split",
+    default="train",
+    show_default=True,
+    help="Split of a Hub dataset, with a slice or without; a label for a file.",
+)
 @click.option("--tokenizer", required=True, help="Name or directory of a transformers fast tokenizer.")
 @cache_dir_option
 @click.option("--max-seq-length", type=int, default=DEFAULT_MAX_SEQ_LENGTH, show_default=True, help="Tokens in a row.")
@@ -58,6 +63,7 @@ from memxlnet.store.writer import BuildSummary, CacheWriter
 @click.option("--max-shard-rows", type=int, help="Rows of a features file at most.")
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
+@reading_options
 @click.option("--rebuild", is_flag=True, help="Build anew even where the cache exists.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Only tell how large the cache will be.")
 @click.option("--no-space-check", is_flag=True, help="Begin even where the disk does not seem to hold it.")
@@ -65,7 +71,7 @@ from memxlnet.store.writer import BuildSummary, CacheWriter
 @json_option
 @shared(memory_num_tokens="--memory-tokens", dataset_name="SOURCE")
 def command(
-    source: str,
+    source: tuple[str, ...],
     split: str,
     tokenizer: str,
     cache_dir: Path,
@@ -75,18 +81,24 @@ def command(
     as_json: bool,
     config_name: str | None,
     revision: str | None,
+    form: str | None,
+    columns: dict[str, str] | None,
+    locate: str,
+    offsets: str,
     **settings: Any,
 ) -> None:
     """Build the cache of SOURCE, or find it built.
 
-    SOURCE is a .json (official SQuAD, flat records, JSON Lines), .jsonl, .ndjson, .parquet, .arrow or .feather file,
-    also compressed (.gz, .bz2, .xz, .zst), or a name on the Hub. An interrupted build goes on with its finished chunks.
-    Credentials for the Hub come from the environment (HF_TOKEN).
+    SOURCE is a .json, .jsonl, .ndjson, .parquet, .arrow, .feather, .csv or .tsv file, also compressed (.gz, .bz2, .xz,
+    .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build goes on
+    with its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
     """
     encode, build = _settings(settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
-    options = {"config_name": config_name, "revision": revision}
-    job = Build(source, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
+    options = {"config_name": config_name, "revision": revision, "form": form, "columns": columns}
+    options |= {"locate": locate, "offsets": offsets}
+    named = source[0] if len(source) == 1 else list(source)
+    job = Build(named, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
     builds = build.rebuild or job.find(writer.cache_dir) is None
     if only_estimate or builds:
         estimate = estimate_size(job, build)

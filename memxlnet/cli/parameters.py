@@ -40,6 +40,36 @@ cache_dir_option = click.option(
     help="Directory of all caches.",
 )
 
+
+def _columns(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:
+    pairs = [value.partition("=") for value in values]
+    for value, (name, mark, field) in zip(values, pairs, strict=True):
+        if not (name and mark and field):
+            raise click.BadParameter(f"expected NAME=FIELD, found {value!r}", context, parameter)
+    return {name: field for name, _, field in pairs} or None
+
+
+def reading_options(function: Command) -> Command:
+    """The options that say how records become examples: ``--form``, ``--column``, ``--locate`` and ``--offsets``."""
+    for option in (
+        click.option("--offsets", default="characters", show_default=True, help="What offsets count: bytes, utf-16."),
+        click.option(
+            "--locate", default="first", show_default=True, help="Golds without offsets: first, all, nearest."
+        ),
+        click.option(
+            "--column",
+            "columns",
+            multiple=True,
+            metavar="NAME=FIELD",
+            callback=_columns,
+            help="Field of the records that holds question, context, answers, ...; once for each.",
+        ),
+        click.option("--form", help="Form of public data, such as squad or mrqa.  [default: by the first record]"),
+    ):
+        function = option(function)
+    return function
+
+
 cache_argument = click.argument("cache", type=FilledPath())
 
 

@@ -7,35 +7,40 @@ import click
 
 from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import json_option, print_json
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import cache_argument, reading_options, shared
 from memxlnet.store.verify import DEFAULT_SAMPLE, verify
 
 
 @click.command("verify")
 @cache_argument
-@click.option("--against", metavar="SOURCE", help="Also encode examples of this file or Hub dataset again and compare.")
+@click.option(
+    "--against", metavar="SOURCE", multiple=True, help="Also encode examples of this source again and compare."
+)
 @click.option("--sample", type=int, help=f"Examples that are encoded again.  [default: {DEFAULT_SAMPLE}]")
 @click.option("--all", "all_examples", is_flag=True, help="Encode all examples again.")
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
+@reading_options
 @json_option
 @shared(dataset_name="SOURCE")
 def command(
-    cache: Path, against: str | None, sample: int | None, all_examples: bool, as_json: bool, **options: Any
+    cache: Path, against: tuple[str, ...], sample: int | None, all_examples: bool, as_json: bool, **options: Any
 ) -> None:
     """Check every byte of CACHE against its manifest, and every value against those that it must fit.
 
     The exit code is 0 where all is right, else 1, with the first thing that is wrong on standard error. Credentials for
     the Hub come from the environment (HF_TOKEN).
     """
-    if against is None and (all_examples or sample is not None):
+    if not against and (all_examples or sample is not None):
         raise click.UsageError("--all and --sample belong to --against SOURCE")
     if all_examples and sample is not None:
         raise click.UsageError("--all and --sample exclude each other")
     directory = find_directory(cache)
     number = None if all_examples else DEFAULT_SAMPLE if sample is None else sample
-    verify(directory, against=against, sample=number, **options)
+    source = (against[0] if len(against) == 1 else list(against)) if against else None
+    verify(directory, against=source, sample=number, **options)
     if as_json:
-        print_json({"cache": str(directory), "verified": True, "against": against})
+        print_json({"cache": str(directory), "verified": True, "against": source})
     else:
-        click.echo(f"{directory}: all bytes and values are right" + (f", as {against} gives them" if against else ""))
+        shown = f", as {', '.join(against)} gives them" if against else ""
+        click.echo(f"{directory}: all bytes and values are right{shown}")

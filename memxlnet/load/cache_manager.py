@@ -9,7 +9,14 @@ from typing import Any
 from memxlnet.earlier_names import missing_attribute
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.sources import is_file_name, open_source, source_name
-from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, CacheNotFoundError, RowIndexError, SettingsError
+from memxlnet.errors import (
+    AmbiguousCacheError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    RowIndexError,
+    SettingsError,
+    SourceNotFoundError,
+)
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
 from memxlnet.store.identity import differing_fields, tokenizer_fields
@@ -65,11 +72,12 @@ def find_cache(
 
 def source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[str, Any] | None:
     """The identity of a source that is there to be read; None for a mere name."""
-    if isinstance(dataset_name, str | os.PathLike) and not (
-        is_file_name(dataset_name) and os.path.isfile(dataset_name)  # noqa: PTH113 - a str or any PathLike
-    ):
+    if isinstance(dataset_name, str) and not is_file_name(dataset_name):
         return None
-    return open_source(dataset_name, split, find_known=partial(known_files, cache_dir)).identity()
+    try:
+        return open_source(dataset_name, split, find_known=partial(known_files, cache_dir)).identity()
+    except SourceNotFoundError:
+        return None
 
 
 def shown_settings(manifest: Manifest) -> str:

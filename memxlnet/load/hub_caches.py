@@ -67,7 +67,7 @@ def choose(
 
 
 def fields_of_source(
-    dataset_name: Any, split: str, cache_dir: Path, identity: str | None = None
+    dataset_name: Any, split: str, cache_dir: Path, options: Mapping[str, Any] | None = None
 ) -> Callable[[Manifest], list[str]]:
     """In which fields a cache is of another source: by the content of a file or object, by name for a mere Hub name.
 
@@ -77,9 +77,10 @@ def fields_of_source(
     """
     name = source_name(dataset_name)
     content = None
-    if not is_hub_name(dataset_name) or identity is not None:
+    reading = dict(options or {})
+    if not is_hub_name(dataset_name) or reading.get("identity") is not None:
         find_known = partial(known_files, cache_dir)
-        content = open_source(dataset_name, split, identity=identity, find_known=find_known).identity()
+        content = open_source(dataset_name, split, find_known=find_known, **reading).identity()
 
     def differences(manifest: Manifest) -> list[str]:
         if content is not None:
@@ -91,7 +92,10 @@ def fields_of_source(
 
 def is_hub_name(dataset_name: Any) -> bool:
     """Whether a source is named by a mere name of the Hub, so that there is no content to compare."""
-    return isinstance(dataset_name, str) and not is_file_name(dataset_name)
+    return isinstance(dataset_name, str) and not is_file_name(dataset_name) and "://" not in dataset_name
+
+
+_OF_HUB = ("config_name", "revision", "token")
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class Wanted:
         cache_dir: Directory of the caches.
         encode: The settings, all of which must be those of the cache.
         tokenizer: The tokenizer; None compares none.
-        options: ``identity``, ``config_name`` and ``revision`` of the source, and the ``token`` for the Hub.
+        options: Further arguments of `open_source`, and the ``token`` for the Hub.
     """
 
     dataset_name: Any
@@ -126,7 +130,9 @@ class Wanted:
         check_text("split", self.split)
         if self.tokenizer is not None:
             read_tokenizer(self.tokenizer, self.encode.insert_memory_tokens).layout.check(self.encode)
-        of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, self.options["identity"])
+        reading = {name: value for name, value in self.options.items() if name not in _OF_HUB}
+        reading["max_examples"] = self.encode.max_examples
+        of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, reading)
         origin = self._origin()
         params = {**asdict(self.encode), "tokenizer": self.tokenizer}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memxlnet.build.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.encode.sources import Form, Transform
 from memxlnet.errors import SettingsError
 from memxlnet.load.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.load.compat import Compat, check_compat
@@ -182,6 +183,11 @@ def create_dataset_from_cache(
     identity: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
     rebuild: bool = False,
     progress: bool | None = None,
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
@@ -219,11 +225,16 @@ def create_dataset_from_cache(
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
-        identity: For an iterable: a text that changes whenever its content does.
+        identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
             tells (at INFO) what the one that is taken was made of.
         revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
             repository that holds the caches.
+        form: How records become examples; see `process_and_cache_dataset`, as for the four that follow.
+        columns: Names of the fields of other records.
+        transform: A function of an example that gives none, one or several mappings.
+        locate: Which occurrences of answers without offsets are golds.
+        offsets: What offsets of answers count.
         rebuild: Build anew even where the cache exists; not together with the Hub.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
@@ -264,7 +275,17 @@ def create_dataset_from_cache(
         max_memory_gb=max_memory_gb,
         num_workers=num_workers,
     )
-    options = {"identity": identity, "config_name": config_name, "revision": revision, "token": hub_token}
+    options = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": hub_token,
+        "form": form,
+        "columns": columns,
+        "transform": transform,
+        "locate": locate,
+        "offsets": offsets,
+    }
     directory = None
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
         wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)

@@ -1,9 +1,10 @@
 """Reading everything: a changed byte anywhere in a cache is told, and values that cannot be, whatever the checksums."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memxlnet.encode.sources import Source, open_source
+from memxlnet.encode.sources import Form, Source, Transform, open_source
 from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.settings import positive_int
 from memxlnet.store.cache import Cache, while_it_stays
@@ -28,6 +29,11 @@ def verify(
     config_name: str | None = None,
     revision: str | None = None,
     token: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
 ) -> None:
     """Check every byte of a cache against its manifest, and every value against the values that it must fit.
 
@@ -45,6 +51,11 @@ def verify(
         config_name: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
         token: Credentials for the Hub; never stored.
+        form: How records become examples, as when the cache was built; so are the four that follow.
+        columns: Names of the fields of other records.
+        transform: A function of an example that gives none, one or several mappings.
+        locate: Which occurrences of answers without offsets are golds.
+        offsets: What offsets of answers count.
 
     Raises:
         SettingsError: An argument is wrong; told before any file is read through.
@@ -58,10 +69,14 @@ def verify(
         "config_name": config_name,
         "revision": revision,
         "token": token,
+        "form": form,
+        "columns": columns,
+        "transform": transform,
     }
     sample = _checked(against, sample, options)
-    split = Cache(path).manifest.split
-    source = None if against is None else _open(against, split, options)
+    manifest = Cache(path).manifest
+    options |= {"locate": locate, "offsets": offsets, "max_examples": manifest.settings["max_examples"]}
+    source = None if against is None else _open(against, manifest.split, options)
     cache, rules = while_it_stays(path, lambda: _check_files(path))
     check_relations(cache, rules)
     if source is not None:

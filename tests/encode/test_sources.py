@@ -376,9 +376,7 @@ def test_json_of_no_known_form_lists_the_known_ones(value: Any, found: str, tmp_
     path = write_json(tmp_path / "f.json", value)
     with pytest.raises(SourceError) as caught:
         read(path)
-    forms = (
-        "an array of records, an object with the array 'data', an object of records by their ids, or JSON Lines"
-    )
+    forms = "an array of records, an object with the array 'data', an object of records by their ids, or JSON Lines"
     assert str(caught.value).endswith(f"expected {forms}, {found}")
     assert str(caught.value).startswith(str(path))
 

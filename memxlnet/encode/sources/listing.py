@@ -1,7 +1,6 @@
 """Which local files a name stands for: a file, a list, a glob, or a directory of files of one kind."""
 
 import glob
-import logging
 import os
 import re
 from collections.abc import Iterator
@@ -13,15 +12,13 @@ from memxlnet.encode.sources.formats import file_stem, format_of, has_known_suff
 from memxlnet.encode.sources.source_files import HashedFile
 from memxlnet.errors import SourceError, SourceNotFoundError
 
-logger = logging.getLogger(__name__)
-
 _OTHER_SUFFIXES = {".txt", ".zip", ".tar", ".pkl", ".pickle", ".xlsx", ".xml", ".yaml", ".yml"}
 """Suffixes of files that cannot be read; a name with one of them is not asked for on the Hub."""
 
 _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".crc", ".lock", ".swp", "~")
 
 _DOCUMENTS = (".md", ".txt", ".rst")
-"""Suffixes of files that go with data and hold none."""
+"""Suffixes of files that are for people."""
 
 _SPLIT_WORD = re.compile(
     r"(?<![a-z])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?![a-z])", re.IGNORECASE
@@ -64,9 +61,10 @@ def is_file_name(dataset_name: object) -> bool:
 
 
 def is_data_file(path: str) -> bool:
-    """Whether a file below a directory, named from there, is one of data: not hidden, temporary or a writer's mark."""
+    """Whether a file below a directory, named from there, is one of data: no hidden or temporary one, mark or text."""
     parts = path.strip("/").split("/")
-    return not any(part.startswith((".", "_")) for part in parts) and not path.endswith(_TEMPORARY)
+    hidden = any(part.startswith((".", "_")) for part in parts)
+    return not hidden and not path.lower().endswith((*_TEMPORARY, *_DOCUMENTS)) and parts[-1] != "LICENSE"
 
 
 def several_name(first: str, count: int) -> str:
@@ -109,9 +107,6 @@ def _below(directory: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if is_data_file(name))
         for name in sorted(filter(is_data_file, names)):
             path = Path(folder) / name
-            if path.suffix.lower() in _DOCUMENTS or name == "LICENSE":
-                logger.info("%s: passed over", path)
-                continue
             format_of(HashedFile(path))
             yield path
 

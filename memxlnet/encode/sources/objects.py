@@ -92,13 +92,16 @@ class TableOrigin(InMemory):
         SourceError: Two of its columns have the same name.
     """
 
-    columnar = True
-
     def __init__(self, table: Any, name: str):
         super().__init__(name)
         self._table = table
-        if not is_stream(table):
-            check_names(name, pa.RecordBatchReader.from_stream(table).schema.names)
+        self.columnar = not is_stream(table)
+        if self.columnar:
+            try:
+                names = pa.RecordBatchReader.from_stream(table).schema.names
+            except (pa.ArrowException, ValueError, TypeError) as error:
+                raise SourceError(f"{name}: cannot be read as a table of Arrow: {error}") from error
+            check_names(name, names)
 
     @property
     def total(self) -> int | None:

@@ -83,6 +83,7 @@ class Source:
     def identity(self) -> dict[str, Any]:
         """What the content is, as JSON values; equal content has an equal identity, wherever it lies."""
         found = self._origin.identity()
+        form = self._recognised().form if found is not None and self._reading.needs_record else None
         if self._given_identity is not None:
             given = {"kind": self._origin.kind, "identity": self._given_identity}
             found = given if found is None else {**found, "transform": self._given_identity}
@@ -93,7 +94,6 @@ class Source:
                     digest.update(row)
                 self._digest = digest
             return {"kind": self._origin.kind, "sha256": self._digest.hexdigest()}
-        form = self._recognised().form if self._reading.needs_record else None
         return {**found, **self._reading.identity(form)}
 
     def provenance(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
             return [RemoteFile(file_system, path, shown)]
         if not found:
             raise FileNotFoundError(f"no file fits {shown}")
-        return [RemoteFile(file_system, name, f"{scheme}://{name.lstrip('/')}") for name in sorted(found)]
+        return [RemoteFile(file_system, name, _shown(file_system.unstrip_protocol(name))) for name in sorted(found)]
 
 
 def _shown(url: str) -> str:

@@ -117,8 +117,8 @@ def join(passages: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
 def locate(context: str, texts: Iterable[str], options: FormOptions, near: int | None = None) -> list[Gold]:
     """Golds of answers that have no offset: the occurrences that `options` ask for, then the answers without any.
 
-    A whole word is looked for before a part of one, the case as given before any other. The gold of an occurrence is
-    the text that stands there.
+    Whole words are looked for, in the case as given before any other. The gold of an occurrence is the text that stands
+    there.
 
     Args:
         context: Where they are looked up.
@@ -142,13 +142,12 @@ def locate(context: str, texts: Iterable[str], options: FormOptions, near: int |
 
 
 def occurrences(context: str, text: str) -> list[int]:
-    """Where a text stands in another one, in order: as whole words, else anywhere; as given, else in any case."""
+    """Where a text stands in another one as whole words, in order: as given, else in any case."""
     if not text.strip():
         return []
-    plain = re.escape(text)
-    whole = f"{_border(text[0], behind=True)}{plain}{_border(text[-1], behind=False)}"
-    for pattern, flags in ((whole, 0), (whole, re.IGNORECASE), (plain, 0)):
-        places = [match.start() for match in re.finditer(pattern, context, flags)]
+    whole = f"{_border(text[0], behind=True)}{re.escape(text)}{_border(text[-1], behind=False)}"
+    for flags in (0, re.IGNORECASE):
+        places = [match.start() for match in re.finditer(whole, context, flags)]
         if places:
             return places
     return []

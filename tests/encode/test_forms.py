@@ -1,0 +1,667 @@
+"""Forms of public data: small inputs of the documented shapes, and the examples that they are."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memxlnet.encode.examples import parse_example
+from memxlnet.encode.sources import Form, FormOptions, form_names, open_source, register_form
+from memxlnet.encode.sources.forms import form as registry
+from memxlnet.encode.sources.forms.pieces import code_points, join, locate, occurrences, with_history
+from memxlnet.errors import ExampleError, SettingsError, SourceError
+
+CONTEXT = "Rome fell. The river Tiber é flows through Rome, and 42 bridges cross it."
+
+
+def golds(*found: tuple[str, int]) -> dict[str, list[Any]]:
+    return {"text": [text for text, _ in found], "answer_start": [start for _, start in found]}
+
+
+def row(identity: str, question: str, context: str, *found: tuple[str, int], kind: str = "") -> dict[str, Any]:
+    expected = {"id": identity, "question": question, "context": context, "answers": golds(*found)}
+    return {**expected, "answer_kind": kind} if kind else expected
+
+
+QA = {"id": "q", "question": "Q?", "answers": [{"text": "Tiber", "answer_start": 21}]}
+SQUAD_ROW = {**QA, "context": CONTEXT}
+TIBER_BYTES = len(CONTEXT[:30].encode())
+HOTPOT = {
+    "_id": "h",
+    "question": "Q?",
+    "supporting_facts": [["Two", 0]],
+    "context": [["One", ["A Rome here.", " More."]], ["Two", ["The Rome there."]]],
+}
+HOTPOT_CONTEXT = "One\nA Rome here. More.\n\nTwo\nThe Rome there."
+MUSIQUE = {
+    "id": "m",
+    "question": "Q?",
+    "answer": "Rome",
+    "answer_aliases": ["the Rome"],
+    "answerable": True,
+    "paragraphs": [
+        {"idx": 0, "title": "One", "paragraph_text": "A Rome here. More.", "is_supporting": False},
+        {"idx": 1, "title": "Two", "paragraph_text": "The Rome there.", "is_supporting": True},
+    ],
+}
+PAPER = {
+    "title": "T",
+    "abstract": "A",
+    "full_text": [{"section_name": "S", "paragraphs": ["one two", "three"]}],
+    "qas": [
+        {
+            "question_id": "a",
+            "question": "Q?",
+            "answers": [{"answer": {"extractive_spans": ["two"], "yes_no": None, "free_form_answer": ""}}],
+        },
+        {
+            "question_id": "b",
+            "question": "Q?",
+            "answers": [{"answer": {"extractive_spans": [], "yes_no": False, "free_form_answer": ""}}],
+        },
+        {
+            "question_id": "c",
+            "question": "Q?",
+            "answers": [{"answer": {"unanswerable": True, "extractive_spans": [], "yes_no": None}}],
+        },
+    ],
+}
+PAPER_CONTEXT = "T\nA\n\nS\none two\nthree"
+DATE = {"day": "", "month": "", "year": ""}
+COQA = {
+    "id": "c",
+    "story": CONTEXT,
+    "questions": [
+        {"input_text": "Which river?", "turn_id": 1},
+        {"input_text": "Does it flow?", "turn_id": 2},
+        {"input_text": "How deep?", "turn_id": 3},
+    ],
+    "answers": [
+        {"input_text": "the tiber", "span_text": "river Tiber", "span_start": 15, "span_end": 26, "turn_id": 1},
+        {"input_text": "Yes", "span_text": "flows", "span_start": 29, "span_end": 34, "turn_id": 2},
+        {"input_text": "unknown", "span_text": "unknown", "span_start": -1, "span_end": -1, "turn_id": 3},
+    ],
+}
+
+FORMS: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
+    "squad": ("squad", {"data": [{"paragraphs": [{"context": CONTEXT, "qas": [QA]}]}]}, [SQUAD_ROW]),
+    "squad with guid": (
+        "squad",
+        {"data": [{"paragraphs": [{"context": CONTEXT, "qas": [{"guid": "g", "question": "Q?", "answers": []}]}]}]},
+        [{"guid": "g", "id": "g", "question": "Q?", "answers": [], "context": CONTEXT}],
+    ),
+    "tydiqa": (
+        "tydiqa",
+        {
+            "data": [
+                {
+                    "paragraphs": [
+                        {
+                            "context": CONTEXT,
+                            "qas": [
+                                {
+                                    "id": "finnish-12-3",
+                                    "question": "Q?",
+                                    "answers": [{"text": "flows", "answer_start": TIBER_BYTES - 1}],
+                                }
+                            ],
+                        }
+                    ]
+                }
+            ]
+        },
+        [
+            {
+                "id": "finnish-12-3",
+                "question": "Q?",
+                "answers": [{"text": "flows", "answer_start": 29}],
+                "context": CONTEXT,
+            }
+        ],
+    ),
+    "korquad2": (
+        "korquad2",
+        {
+            "data": [
+                {
+                    "title": "t",
+                    "url": "u",
+                    "raw_html": "<b>",
+                    "context": CONTEXT,
+                    "qas": [
+                        {
+                            "id": "k",
+                            "question": "Q?",
+                            "answer": {"text": "Rome", "answer_start": 43, "html_answer_start": 99},
+                        }
+                    ],
+                }
+            ]
+        },
+        [row("k", "Q?", CONTEXT, ("Rome", 43))],
+    ),
+    "mrqa": (
+        "mrqa",
+        [
+            {"header": {"dataset": "X", "split": "train"}},
+            {
+                "context": CONTEXT,
+                "qas": [
+                    {
+                        "qid": "m",
+                        "question": "Q?",
+                        "answers": ["Rome"],
+                        "detected_answers": [{"text": "Rome", "char_spans": [[0, 3], [43, 46]]}],
+                    }
+                ],
+            },
+        ],
+        [row("m", "Q?", CONTEXT, ("Rome", 0), ("Rome", 43))],
+    ),
+    "mrqa in columns": (
+        "mrqa",
+        [
+            {
+                "qid": "m",
+                "question": "Q?",
+                "context": CONTEXT,
+                "answers": ["Rome"],
+                "detected_answers": {"text": ["Rome"], "char_spans": [{"start": [0, 43], "end": [3, 46]}]},
+            }
+        ],
+        [row("m", "Q?", CONTEXT, ("Rome", 0), ("Rome", 43))],
+    ),
+    "newsqa": (
+        "newsqa",
+        {
+            "data": [
+                {
+                    "storyId": "./s",
+                    "type": "train",
+                    "text": CONTEXT,
+                    "questions": [
+                        {"q": "Q?", "consensus": {"s": 21, "e": 26}},
+                        {"q": "No?", "consensus": {"noAnswer": True}},
+                    ],
+                }
+            ],
+            "version": "1",
+        },
+        [row("./s#0", "Q?", CONTEXT, ("Tiber", 21)), row("./s#1", "No?", CONTEXT)],
+    ),
+    "newsqa-csv": (
+        "newsqa-csv",
+        [
+            {
+                "story_id": "s",
+                "question": "Q?",
+                "story_text": CONTEXT,
+                "answer_char_ranges": "None|21:26|0:4,43:47",
+                "validated_answers": '{"none": 1, "0:4,43:47": 2}',
+            },
+            {
+                "story_id": "s",
+                "question": "W?",
+                "story_text": CONTEXT,
+                "answer_char_ranges": "21:26|None|21:26",
+                "validated_answers": "",
+            },
+        ],
+        [row("s#Q?", "Q?", CONTEXT, ("Rome", 0), ("Rome", 43)), row("s#W?", "W?", CONTEXT, ("Tiber", 21))],
+    ),
+    "triviaqa": (
+        "triviaqa",
+        [
+            {
+                "question_id": "t",
+                "question": "Q?",
+                "answer": {"value": "Tiber", "aliases": ["Tiber", "ROME", "Po"]},
+                "entity_pages": {"filename": ["a.txt", "b.txt"], "wiki_context": [CONTEXT, "None of it."]},
+                "search_results": {"filename": [], "search_context": []},
+            }
+        ],
+        [
+            row("t--a.txt", "Q?", CONTEXT, ("Tiber", 21), ("Rome", 0), ("Po", -1)),
+            row("t--b.txt", "Q?", "None of it.", ("Tiber", -1), ("ROME", -1), ("Po", -1)),
+        ],
+    ),
+    "hotpotqa": ("hotpotqa", [{**HOTPOT, "answer": "Rome"}], [row("h", "Q?", HOTPOT_CONTEXT, ("Rome", 6))]),
+    "hotpotqa, yes": (
+        "hotpotqa",
+        [{**HOTPOT, "answer": "yes"}],
+        [row("h", "Q?", HOTPOT_CONTEXT, ("yes", -1), kind="yes_no")],
+    ),
+    "hotpotqa in columns": (
+        "hotpotqa",
+        [
+            {
+                "id": "h",
+                "question": "Q?",
+                "answer": "Rome",
+                "supporting_facts": {"title": ["Two"], "sent_id": [0]},
+                "context": {"title": ["One", "Two"], "sentences": [["A Rome here.", " More."], ["The Rome there."]]},
+            }
+        ],
+        [row("h", "Q?", HOTPOT_CONTEXT, ("Rome", 6))],
+    ),
+    "hotpotqa without labels": ("hotpotqa", [HOTPOT], [{"id": "h", "question": "Q?", "context": HOTPOT_CONTEXT}]),
+    "musique": ("musique", [MUSIQUE], [row("m", "Q?", HOTPOT_CONTEXT, ("Rome", 6), ("The Rome", 28))]),
+    "musique, not answerable": (
+        "musique",
+        [{**MUSIQUE, "answerable": False}],
+        [{**row("m", "Q?", HOTPOT_CONTEXT), "answers": golds()}],
+    ),
+    "natural-questions": (
+        "natural-questions",
+        [
+            {
+                "example_id": 7,
+                "question_text": "q",
+                "document_text": "<P> The river <B> Tiber </B> flows </P>",
+                "annotations": [
+                    {"short_answers": [{"start_token": 4, "end_token": 5}], "yes_no_answer": "NONE"},
+                    {"short_answers": [{"start_token": 2, "end_token": 7}], "yes_no_answer": "NONE"},
+                ],
+            },
+            {
+                "example_id": 8,
+                "question_text": "q",
+                "document_text": "<P> It flows </P>",
+                "annotations": [{"short_answers": [], "yes_no_answer": "YES"}],
+            },
+            {
+                "example_id": 9,
+                "question_text": "q",
+                "document_text": "<P> It flows </P>",
+                "annotations": [{"short_answers": [], "yes_no_answer": "NONE", "long_answer": {"start_token": 0}}],
+            },
+        ],
+        [
+            row("7", "q", "The river Tiber flows", ("Tiber", 10), ("river Tiber flows", 4)),
+            row("8", "q", "It flows", ("yes", -1), kind="yes_no"),
+            row("9", "q", "It flows"),
+        ],
+    ),
+    "coqa": (
+        "coqa",
+        {"version": "1.0", "data": [COQA]},
+        [
+            row("c#1", "Which river?", CONTEXT, ("river Tiber", 15)),
+            row("c#2", "Which river? the tiber Does it flow?", CONTEXT, ("Yes", -1), kind="yes_no"),
+            row("c#3", "Which river? the tiber Does it flow? Yes How deep?", CONTEXT),
+        ],
+    ),
+    "quac": (
+        "quac",
+        {
+            "data": [
+                {
+                    "title": "t",
+                    "paragraphs": [
+                        {
+                            "context": f"{CONTEXT} CANNOTANSWER",
+                            "qas": [
+                                {
+                                    "id": "u#0",
+                                    "question": "Q?",
+                                    "yesno": "x",
+                                    "followup": "y",
+                                    "answers": [{"text": "Tiber", "answer_start": 21}],
+                                    "orig_answer": {"text": "Tiber", "answer_start": 21},
+                                },
+                                {
+                                    "id": "u#1",
+                                    "question": "W?",
+                                    "yesno": "x",
+                                    "followup": "n",
+                                    "answers": [{"text": "CANNOTANSWER", "answer_start": 75}],
+                                },
+                            ],
+                        }
+                    ],
+                }
+            ]
+        },
+        [
+            row("u#0", "Q?", f"{CONTEXT} CANNOTANSWER", ("Tiber", 21)),
+            row("u#1", "Q? Tiber W?", f"{CONTEXT} CANNOTANSWER"),
+        ],
+    ),
+    "drop": (
+        "drop",
+        {
+            "history_1": {
+                "passage": CONTEXT,
+                "qa_pairs": [
+                    {"query_id": "d1", "question": "Q?", "answer": {"number": "42", "spans": [], "date": DATE}},
+                    {"query_id": "d2", "question": "Q?", "answer": {"number": "4", "spans": [], "date": DATE}},
+                    {
+                        "query_id": "d3",
+                        "question": "Q?",
+                        "answer": {"number": "", "spans": ["Rome", "Tiber"], "date": DATE},
+                        "validated_answers": [{"number": "", "spans": [], "date": {**DATE, "year": "1900"}}],
+                    },
+                ],
+            },
+            "history_2": {"passage": "P", "qa_pairs": [{"query_id": "d4", "question": "Q?"}]},
+        },
+        [
+            row("d1", "Q?", CONTEXT, ("42", 53)),
+            row("d2", "Q?", CONTEXT, ("4", -1), kind="number"),
+            row("d3", "Q?", CONTEXT, ("Rome", 0), ("Tiber", 21), ("1900", -1)),
+            {"id": "d4", "question": "Q?", "context": "P"},
+        ],
+    ),
+    "drop in columns": (
+        "drop",
+        [
+            {
+                "section_id": "s",
+                "query_id": "d",
+                "passage": CONTEXT,
+                "question": "Q?",
+                "answers_spans": {"spans": ["4"], "types": ["number"]},
+            }
+        ],
+        [row("d", "Q?", CONTEXT, ("4", -1), kind="number")],
+    ),
+    "qasper": (
+        "qasper",
+        {"1503.00841": PAPER},
+        [
+            row("a", "Q?", PAPER_CONTEXT, ("two", 11)),
+            row("b", "Q?", PAPER_CONTEXT, ("no", -1), kind="yes_no"),
+            row("c", "Q?", PAPER_CONTEXT),
+        ],
+    ),
+    "records": ("records", [SQUAD_ROW], [SQUAD_ROW]),
+    "records with columns of answers": (
+        "records",
+        [
+            {"question": "Q?", "context": CONTEXT, "answer_text": ["Tiber"], "answer_start": [21]},
+            {"question": "Q?", "context": CONTEXT, "answer_text": "Rome", "answer_start": None},
+            {"question": "Q?", "context": CONTEXT, "answer_text": ""},
+            {"question": "Q?", "context": CONTEXT, "answer_text": None},
+        ],
+        [
+            {"question": "Q?", "context": CONTEXT, "answers": golds(("Tiber", 21))},
+            {"question": "Q?", "context": CONTEXT, "answers": golds(("Rome", 0))},
+            {"question": "Q?", "context": CONTEXT, "answers": golds()},
+            {"question": "Q?", "context": CONTEXT, "answers": None},
+        ],
+    ),
+}
+
+
+def without_columns(rows: list[Any]) -> list[Any]:
+    return [
+        {name: value for name, value in one.items() if name not in ("answer_text", "answer_start")}
+        if isinstance(one, Mapping)
+        else one
+        for one in rows
+    ]
+
+
+def write(tmp_path: Path, content: Any) -> Path:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("case", FORMS)
+class TestForms:
+    def test_it_is_recognised_and_read(self, case: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        name, content, expected = FORMS[case]
+        path = write(tmp_path, content)
+        with caplog.at_level("INFO", "memxlnet"):
+            found = list(open_source(path, "train").rows())
+        assert without_columns(found) == expected
+        assert f"f: read as {name}" in caplog.text
+
+    def test_it_can_be_named(self, case: str, tmp_path: Path) -> None:
+        name, content, expected = FORMS[case]
+        source = open_source(write(tmp_path, content), "train", form=name)
+        assert without_columns(list(source.rows())) == expected
+        assert source.identity()["form"] == name
+
+    def test_the_examples_are_good(self, case: str, tmp_path: Path) -> None:
+        _, content, _ = FORMS[case]
+        source = open_source(write(tmp_path, content), "train")
+        for number, raw in enumerate(source.rows()):
+            if isinstance(raw, Mapping) and raw.get("answers") is not None:
+                parsed = parse_example(number, raw, source.place)
+                for text, start in zip(parsed.answer_texts, parsed.answer_starts, strict=True):
+                    assert start < 0 or parsed.context.startswith(text, start)
+
+    def test_a_record_without_a_field_is_an_error_of_its_row(self, case: str, tmp_path: Path) -> None:
+        name, content, _ = FORMS[case]
+        if name == "records":
+            pytest.skip("fields of flat records are checked where the example is")
+        path = write(tmp_path, content)
+        rows = list(open_source(path, "train", form=name).rows())
+        broken = tmp_path / "broken.jsonl"
+        broken.write_text('{"no": "field"}\n')
+        (found,) = open_source(broken, "train", form=name).rows()
+        assert rows
+        assert isinstance(found, ExampleError)
+        assert f"expected a record of the form {name!r}, found the fields no: the field '" in str(found)
+        with pytest.raises(ExampleError, match="broken, row 0: expected a record of the form"):
+            parse_example(0, found, open_source(broken, "train").place)
+
+
+def test_every_form_of_the_registry_is_tested() -> None:
+    assert {name for name, _, _ in FORMS.values()} == set(form_names())
+
+
+def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) -> None:
+    story = {"storyId": "s", "text": "t", "questions": [{"q": "Q?", "consensus": {"badQuestion": True}}]}
+    (found,) = open_source(write(tmp_path, {"data": [story]}), "train").rows()
+    assert "example 's#0': its question is marked as bad; use on_bad_example='drop'" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"), [("first", [("Rome", 6)]), ("all", [("Rome", 6), ("Rome", 32)]), ("nearest", [("Rome", 32)])]
+)
+def test_answers_without_offsets_are_looked_up_as_asked(how: str, expected: Any, tmp_path: Path) -> None:
+    source = open_source(write(tmp_path, [{**HOTPOT, "answer": "Rome"}]), "train", locate=how)
+    (found,) = source.rows()
+    assert found["answers"] == golds(*expected)
+    assert source.identity().get("locate") == (None if how == "first" else how)
+
+
+@pytest.mark.parametrize(
+    ("context", "text", "places"),
+    [
+        ("north or a no, no then", "no", [11, 15]),
+        ("north or a no then", "NO", [11]),
+        ("a No and a no", "no", [11]),
+        ("a No and a NO", "no", [2, 11]),
+        ("north", "no", []),
+        ("42 or 4.", "4", [6]),
+        ("(c) x(c)", "(c)", [0, 5]),
+        ("\u5317\u5317\u4eac", "\u5317", [0, 1]),
+        ("anything", "", []),
+        ("any thing", " ", []),
+    ],
+)
+def test_whole_words_are_found(context: str, text: str, places: list[int]) -> None:
+    assert occurrences(context, text) == places
+
+
+@given(text=st.text(max_size=20), at=st.integers(0, 20))
+def test_offsets_in_other_units(text: str, at: int) -> None:
+    text = text.encode("utf-8", "ignore").decode()
+    at = min(at, len(text))
+    assert code_points(text, len(text[:at].encode()), "bytes") == at
+    assert code_points(text, len(text[:at].encode("utf-16-le")) // 2, "utf-16") == at
+    assert code_points(text, at, "characters") == at
+    assert code_points(text, -1, "bytes") == -1
+
+
+def test_an_offset_within_a_character_is_an_error() -> None:
+    with pytest.raises(ExampleError, match=r"offset 1: expected the beginning of a character \(bytes\)"):
+        code_points("é", 1, "bytes")
+    with pytest.raises(ExampleError, match=r"offset 1: .* \(utf-16\)"):
+        code_points("\U0001f600", 1, "utf-16")
+
+
+@given(passages=st.lists(st.tuples(st.text(max_size=4), st.text(max_size=6)), max_size=4))
+def test_joined_passages_stand_at_their_offsets(passages: list[tuple[str, str]]) -> None:
+    context, offsets = join(passages)
+    for (title, text), offset in zip(passages, offsets, strict=True):
+        assert context.startswith(text, offset)
+        assert not title or context[:offset].endswith(f"{title}\n")
+
+
+def test_golds_that_stand_nowhere_follow_those_that_do() -> None:
+    assert [*map(tuple, locate("a b a", ["x", "a"], FormOptions("all")))] == [("a", 0), ("a", 4), ("x", -1)]
+
+
+def test_the_history_of_a_turn() -> None:
+    turns = [("A?", "a"), ("B?", "b"), ("C?", "c")]
+    assert with_history(turns, "D?") == "B? b C? c D?"
+    assert with_history([], "D?") == "D?"
+
+
+# Forms of the user's own
+
+
+@pytest.fixture
+def own_form(monkeypatch: pytest.MonkeyPatch) -> Form:
+    monkeypatch.setattr(registry, "_forms", dict(registry._forms))
+    monkeypatch.setattr(registry, "_built_in", set(registry._built_in))
+    form = Form(
+        "mine",
+        lambda record: "frage" in record,
+        lambda record, options: [{"question": record["frage"], "context": record["text"], "answers": []}],
+    )
+    register_form(form)
+    return form
+
+
+def test_a_form_of_ones_own_is_recognised_first(own_form: Form, tmp_path: Path) -> None:
+    source = open_source([{"frage": "F?", "text": "T"}], "train")
+    assert list(source.rows()) == [{"question": "F?", "context": "T", "answers": []}]
+    path = write(tmp_path, [{"frage": "F?", "text": "T"}])
+    assert open_source(path, "train").identity()["form"] == "mine 1"
+    assert open_source(path, "train", form=own_form).identity() == open_source(path, "train").identity()
+
+
+def test_a_form_has_one_meaning(own_form: Form) -> None:
+    with pytest.raises(SettingsError, match="form: 'mine' is registered; pass replace=True"):
+        register_form(own_form)
+    register_form(own_form, replace=True)
+    with pytest.raises(SettingsError, match="expected lower-case letters"):
+        register_form(Form("Mine!", own_form.recognises, own_form.examples))
+    with pytest.raises(SettingsError, match="form: expected a Form, found str"):
+        register_form("mine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "nothing"}, "form: expected one of coqa, drop, .*, or a Form, found 'nothing'"),
+        ({"form": 3}, "or a Form, found 3"),
+        ({"locate": "last"}, "locate: expected 'first' or 'all' or 'nearest', found 'last'"),
+        ({"offsets": "words"}, "offsets: expected 'characters' or 'bytes' or 'utf-16', found 'words'"),
+        ({"form": "squad", "columns": {"question": "q", "context": "c"}}, "form, columns: expected one of both"),
+        ({"form": "coqa", "offsets": "bytes"}, "offsets: the form 'coqa' has offsets of its own"),
+        ({"transform": "text"}, "transform: expected a function of a mapping, found str"),
+        ({"columns": {"question": "q"}}, "columns: .* found no context"),
+        ({"columns": {"question": "q", "context": "c", "title": "t"}}, r"columns: .* found unknown \['title'\]"),
+        ({"columns": "question"}, "columns: expected a mapping of names to names of fields, found 'question'"),
+        ({"columns": {"question": "q", "context": 3}}, "columns: expected a mapping"),
+        ({"columns": {"question": "q", "context": "c", "answer_start": "s"}}, "'answer_start' belongs to"),
+        ({"columns": {"question": "q", "context": "c", "answers": "a", "answer_text": "t"}}, "found both"),
+    ],
+)
+def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        open_source([SQUAD_ROW], "train", **options)
+
+
+# Columns
+
+
+OWN = {"key": 5, "doc": {"text": CONTEXT}, "query": "Q?", "spans": {"t": ["flows"], "s": [30]}, "flat.name": "x"}
+NAMES = {"id": "key", "question": "query", "context": "doc.text"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "answers"),
+    [
+        ({"answer_text": "spans.t"}, {}, golds(("flows", 29))),
+        ({"answer_text": "spans.t", "answer_start": "spans.s"}, {}, golds(("flows", 30))),
+        ({"answer_text": "spans.t", "answer_start": "spans.s"}, {"offsets": "bytes"}, golds(("flows", 29))),
+    ],
+)
+def test_columns_name_the_fields(columns: Any, options: Any, answers: Any) -> None:
+    (found,) = open_source([OWN], "train", columns={**NAMES, **columns}, **options).rows()
+    assert (found["id"], found["question"], found["context"]) == (5, "Q?", CONTEXT)
+    assert found["answers"] == answers
+
+
+def test_a_name_with_a_dot_is_a_name_first() -> None:
+    (found,) = open_source([OWN], "train", columns={**NAMES, "question": "flat.name"}).rows()
+    assert found["question"] == "x"
+
+
+def test_a_field_that_is_missing_is_an_error_of_its_row() -> None:
+    rows = list(open_source([OWN, {"key": 1}], "train", columns=NAMES).rows())
+    with pytest.raises(ExampleError, match="in-memory, row 1: columns: expected a field 'query', found 'key'"):
+        parse_example(1, rows[1], "in-memory")
+
+
+def test_columns_are_part_of_what_a_cache_is_made_for(tmp_path: Path) -> None:
+    path = write(tmp_path, [OWN])
+    found = [open_source(path, "train", columns=columns).identity() for columns in (NAMES, {**NAMES, "id": "query"})]
+    assert found[0] != found[1]
+    assert found[0]["columns"] == NAMES
+
+
+# Transforms
+
+
+def test_a_transform_gives_none_one_or_several() -> None:
+    given_rows = [{**SQUAD_ROW, "id": name} for name in "abc"]
+
+    def change(example: Mapping[str, Any]) -> Any:
+        several = [{**example, "id": "c1"}, {**example, "id": "c2"}]
+        return {"a": None, "b": {**example, "id": "B"}, "c": several}[example["id"]]
+
+    source = open_source(given_rows, "train", transform=change)
+    assert [found["id"] for found in source.rows()] == ["B", "c1", "c2"]
+    assert source.total is None
+
+
+def test_a_transform_is_told_by_what_it_gives_or_by_an_identity(tmp_path: Path) -> None:
+    path = write(tmp_path, [SQUAD_ROW])
+
+    def upper(example: Any) -> Any:
+        return {**example, "question": example["question"].upper()}
+
+    plain = open_source(path, "train").identity()
+    digested = open_source(path, "train", transform=upper).identity()
+    named = open_source(path, "train", transform=upper, identity="v1").identity()
+    assert len({json.dumps(found, sort_keys=True) for found in (plain, digested, named)}) == 3
+    assert open_source(path, "train", transform=lambda one: upper(one)).identity() == digested
+    assert open_source(path, "train", transform=lambda one: one, identity="v2").identity() != named
+
+
+@pytest.mark.parametrize("bad", [3, "text", ["text"], [None]])
+def test_a_transform_that_gives_no_mapping_is_an_error(bad: Any) -> None:
+    with pytest.raises(SourceError, match="transform: expected"):
+        list(open_source([SQUAD_ROW], "train", transform=lambda one: bad, identity="x").rows())
+
+
+def test_a_transform_that_raises_is_an_error_of_its_row() -> None:
+    def fail(example: Any) -> Any:
+        raise KeyError("nothing")
+
+    source = open_source([SQUAD_ROW], "train", transform=fail)
+    with pytest.raises(ExampleError, match="in-memory, row 0: transform: raised KeyError: 'nothing'"):
+        parse_example(0, next(source.rows()), source.place)
