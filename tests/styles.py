@@ -100,7 +100,8 @@ def text_style(kind: Any, **fields: Any) -> Any:
 
 def llama_style(**fields: Any) -> Any:
     """BPE without bytes, padded on the left, as its class makes it: neither cls nor pad."""
-    return LlamaTokenizer(vocab=_numbered(["<unk>", "<s>", "</s>", "▁", *ASCII]), merges=[], **fields)
+    pieces, merges = _merged(["<unk>", "<s>", "</s>", "▁", *ASCII], "▁")
+    return LlamaTokenizer(vocab=_numbered(pieces), merges=merges, **fields)
 
 
 TEXT_MODELS: dict[str, Callable[[], Any]] = {
@@ -129,9 +130,13 @@ def eos_for_cls(name: str) -> Any:
 
 def _byte_level(special: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """The vocabulary and the merges of the common words."""
-    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    return _merged([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())], "Ġ")
+
+
+def _merged(characters: list[str], blank: str) -> tuple[list[str], list[tuple[str, str]]]:
+    pieces = [*characters]
     merges: list[tuple[str, str]] = []
-    for word in (*(f"Ġ{word}" for word in WORDS), *WORDS):
+    for word in (*(f"{blank}{word}" for word in WORDS), *WORDS):
         for stop in range(1, len(word)):
             merges.append((word[:stop], word[stop]))
             pieces.append(word[: stop + 1])
