@@ -36,14 +36,14 @@ def read_pad(tokenizer: Any) -> int:
 def read_cls(tokenizer: Any, prefix: tuple[int, ...], middle: tuple[int, ...], suffix: tuple[int, ...]) -> Cls:
     """The token that segments without an answer point to: ``cls``, which must stand in each row.
 
-    Where a row holds it more than once, the last one counts if it stands behind both texts, since a model that reads
+    Where a row holds it more than once, the last one counts if it stands after both texts, since a model that reads
     from left to right knows both only there; else the first one.
 
     Args:
         tokenizer: A transformers fast tokenizer.
         prefix: Ids of the special tokens before the first text of a pair.
         middle: Those between the texts.
-        suffix: Those behind the second text.
+        suffix: Those after the second text.
 
     Raises:
         TokenizerError: There is none in the template of a pair; with the steps that put one there.

@@ -107,7 +107,7 @@ def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
         model: A torch module; wrappers (`DistributedDataParallel`, `torch.compile`) are looked through.
 
     Returns:
-        The entries whose names are parameters of ``forward``, the tensors themselves; ``token_type_ids`` as said.
+        The entries whose names are parameters of ``forward``, the tensors themselves; ``token_type_ids`` as above.
     """
     # Only a wrapper passes everything on; a model may well have a submodule of this name.
     while _takes_anything(model.forward):

@@ -179,7 +179,7 @@ def _with_pair(pair: str) -> Any:
         ("<s> $A </s> $B", 0, False),
         ("$A <s> $B </s>", 1, False),
         ("$A $B <s>", 2, False),
-        ("<s> $A <s> $B", 0, False),  # none behind both texts: the first
+        ("<s> $A <s> $B", 0, False),  # none after both texts: the first
         ("<s> $A <s> $B </s>", 0, False),
         ("$A <s> $B <s>", 3, True),
         ("<s> $A <s> <s> $B <s> </s> <s>", 7, True),
@@ -187,7 +187,7 @@ def _with_pair(pair: str) -> Any:
 )
 @pytest.mark.parametrize("memory_tokens", [0, 2])
 @pytest.mark.parametrize("padding_side", ["left", "right"])
-def test_the_cls_behind_both_texts_counts_else_the_first(
+def test_the_cls_after_both_texts_counts_else_the_first(
     pair: str, place: int, is_last: bool, memory_tokens: int, padding_side: str
 ) -> None:
     tokenizer = _with_pair(pair)

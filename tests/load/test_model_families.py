@@ -11,6 +11,7 @@ import transformers
 from memxlnet.load.batches import TYPES_AS_WORDS, model_inputs
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.store.verify import verify
 from tests.evaluate.helpers import (
     assert_predicted,
     collected,
@@ -95,6 +96,10 @@ def _model(name: str, dataset: CacheDataset) -> Any:
     return MODELS[name](vocab_size=dataset.manifest.vocabulary_size, **fields).eval()
 
 
+def test_a_cache_is_verified_with_the_layout_that_it_keeps(name: str, built: Callable[[str], CacheDataset]) -> None:
+    verify(built(name).directory, against=EXAMPLES)
+
+
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
 def test_a_model_of_the_family_trains_on_the_steps(name: str, lanes: str, built: Callable[[str], CacheDataset]) -> None:
     dataset = built(name)
@@ -125,7 +130,7 @@ def test_segment_ids_as_words_would_change_the_output(name: str, built: Callable
         assert not torch.equal(given, model(**named, token_type_ids=step["token_type_ids"]).start_logits)
 
 
-def test_segments_without_an_answer_point_to_cls_or_to_the_eos_behind_both_texts(
+def test_segments_without_an_answer_point_to_cls_or_to_the_eos_after_both_texts(
     name: str, built: Callable[[str], CacheDataset]
 ) -> None:
     dataset, tokenizer = built(name), make(name)
