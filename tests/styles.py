@@ -13,8 +13,15 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, pr
 from transformers import (
     AutoTokenizer,
     BertTokenizerFast,
+    CamembertTokenizer,
+    GPT2Tokenizer,
+    LlamaTokenizer,
+    PegasusTokenizer,
     PreTrainedTokenizerFast,
+    Qwen2Tokenizer,
     RobertaTokenizerFast,
+    T5Tokenizer,
+    XLMRobertaTokenizer,
     XLNetTokenizerFast,
 )
 
@@ -78,11 +85,58 @@ def split_style(kind: str) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=backend, cls_token="<s>", pad_token="<pad>")
 
 
+def unigram_style(kind: Any, special: Iterable[str], **fields: Any) -> Any:
+    """Unigram with the template of its class: no segment ids in the first window of a document."""
+    pieces = [*special, "▁", *(f"▁{word}" for word in WORDS), "ing", "er", "é", *ASCII]
+    scores = [0.0] * len(tuple(special)) + [-2.0 - 0.125 * index for index in range(len(pieces))]
+    return kind(vocab=list(zip(pieces, scores, strict=False)), **fields)
+
+
+def text_style(kind: Any, **fields: Any) -> Any:
+    """Byte-level BPE of a model that generates text, as its class makes it: neither cls nor a template."""
+    pieces, merges = _byte_level(("<|endoftext|>",))
+    return kind(vocab=_numbered(pieces), merges=merges, **fields)
+
+
+def llama_style(**fields: Any) -> Any:
+    """BPE without bytes, padded on the left, as its class makes it: neither cls nor pad."""
+    pieces, merges = _merged(["<unk>", "<s>", "</s>", "▁", *ASCII], "▁")
+    return LlamaTokenizer(vocab=_numbered(pieces), merges=merges, **fields)
+
+
+TEXT_MODELS: dict[str, Callable[[], Any]] = {
+    "t5": lambda: unigram_style(T5Tokenizer, ("<pad>", "</s>", "<unk>"), extra_ids=4),
+    "pegasus": lambda: unigram_style(PegasusTokenizer, ("<pad>", "</s>", "<unk>"), offset=3),
+    "gpt2": lambda: text_style(GPT2Tokenizer),
+    "qwen2-text": lambda: text_style(Qwen2Tokenizer),
+    "llama": lambda: llama_style(),
+    "llama-with-bos": lambda: llama_style(add_bos_token=True),
+}
+"""Tokenizers without cls, as their classes make them, by the name of the style in which eos takes its place."""
+
+
+def eos_for_cls(name: str) -> Any:
+    """One of `TEXT_MODELS` in which eos stands where cls is looked for."""
+    tokenizer = TEXT_MODELS[name]()
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if name == "llama-with-bos":
+        tokenizer.add_bos_token = True
+    if name not in ("t5", "pegasus"):
+        tokenizer.add_eos_token = True
+    tokenizer.cls_token = tokenizer.eos_token
+    return tokenizer
+
+
 def _byte_level(special: Iterable[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """The vocabulary and the merges of the common words."""
-    pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    return _merged([*special, *sorted(pre_tokenizers.ByteLevel.alphabet())], "Ġ")
+
+
+def _merged(characters: list[str], blank: str) -> tuple[list[str], list[tuple[str, str]]]:
+    pieces = [*characters]
     merges: list[tuple[str, str]] = []
-    for word in (*(f"Ġ{word}" for word in WORDS), *WORDS):
+    for word in (*(f"{blank}{word}" for word in WORDS), *WORDS):
         for stop in range(1, len(word)):
             merges.append((word[:stop], word[stop]))
             pieces.append(word[: stop + 1])
@@ -132,6 +186,14 @@ STYLES: dict[str, Style] = {
     "modernbert": Style(lambda: split_style("modernbert"), 1, 1, 0),
     "llama3": Style(lambda: split_style("llama3"), 1, 1, 0),
     "qwen2": Style(lambda: split_style("qwen2"), 1, 1, 0),
+    "xlm-roberta": Style(lambda: unigram_style(XLMRobertaTokenizer, ROBERTA_SPECIAL), 1, 2, 1),
+    "camembert": Style(lambda: unigram_style(CamembertTokenizer, ROBERTA_SPECIAL), 1, 2, 1),
+    "t5": Style(lambda: eos_for_cls("t5"), 0, 1, 1, None),
+    "pegasus": Style(lambda: eos_for_cls("pegasus"), 0, 0, 1, None),
+    "gpt2": Style(lambda: eos_for_cls("gpt2"), 0, 1, 1, None),
+    "qwen2-text": Style(lambda: eos_for_cls("qwen2-text"), 0, 1, 1, None),
+    "llama": Style(lambda: eos_for_cls("llama"), 0, 1, 1, None, context_first=True),
+    "llama-with-bos": Style(lambda: eos_for_cls("llama-with-bos"), 1, 2, 1, None, context_first=True),
     "split-special": Style(lambda: xlnet_style(split_special_tokens=True), 0, 1, 2, None, context_first=True),
 }
 """The layouts that tests run over, by name."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memxlnet.build.hard_texts import CHARACTER_TEXTS, HARD_TEXTS, PLAIN_CONTEXT, PLAIN_QUESTION, added_token_texts
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
-from memxlnet.encode.layout import TokenizerContent
+from memxlnet.encode.layout import RowLayout, TokenizerContent
 from memxlnet.encode.tokens import ragged_arange
 from memxlnet.errors import TokenizerError
 from memxlnet.settings import EncodeSettings
@@ -26,7 +26,8 @@ MAX_CONTEXT, MAX_QUESTION = 2_000, 200
 _ROOM = 12
 """Tokens of context in a row, at least, where short texts are cut into several windows."""
 
-COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+TYPES = "token_type_ids"
+COLUMNS = ("input_ids", "attention_mask", TYPES)
 
 
 def check_against_transformers(
@@ -36,7 +37,8 @@ def check_against_transformers(
 
     The texts are the beginnings of the first examples, and texts that are known to be hard, as questions and as
     contexts. They are compared at the length that was asked for and at lengths that cut them into several windows.
-    Memory tokens are left out on both sides: transformers does not insert them.
+    Memory tokens are left out on both sides: transformers does not insert them. Segment ids that the tokenizer does
+    not name among its model's inputs are compared where transformers gives those of the template (see `RowLayout`).
 
     Args:
         tokenizer: The transformers tokenizer that `content` was read from; its state is put back.
@@ -117,16 +119,43 @@ def _compare(
     found = {"overflow_to_sample_mapping": column_values(features["document"])}
     found |= {name: column_values(features[name]).reshape(features.num_rows, -1) for name in COLUMNS}
     found["offset_mapping"] = _offsets(tables, settings.max_seq_length)
+    given = {name: np.asarray(expected[name]) for name in found}
+    if not _has_types_in_every_window(tokenizer, content.layout) and given[TYPES].shape == found[TYPES].shape:
+        first = column_values(features["segment_index"]) == 0
+        given[TYPES] = np.where(first[:, None], given[TYPES], found[TYPES])
     for name, values in found.items():
-        difference = _first_difference(np.asarray(expected[name]), values)
+        difference = _first_difference(given[name], values)
         if difference is not None:
             row, place = difference
             question, context = kept[int(found["overflow_to_sample_mapping"][row])]
             raise TokenizerError(
                 f"tokenizer {type(tokenizer).__name__}: expected rows that can be put together from question and "
                 f"context tokenized alone, found another {name} ({place}) for the question {question!r:.60} and the "
-                f"context {context!r:.200} at max_seq_length {settings.max_seq_length}; such a tokenizer cannot be used"
+                f"context {context!r:.200} at max_seq_length {settings.max_seq_length}; "
+                f"{_advice(name, content.layout)}"
             )
+
+
+def _has_types_in_every_window(tokenizer: Any, layout: RowLayout) -> bool:
+    """Whether all segment ids are compared, or those of the first windows alone.
+
+    transformers gives the texts of later windows 0 and 1 whatever the template has. That matters where the model takes
+    segment ids, and can only be compared where the two are the same.
+    """
+    return _has_types_of_sides(layout) or TYPES in tokenizer.model_input_names
+
+
+def _has_types_of_sides(layout: RowLayout) -> bool:
+    return (layout.first_type, layout.second_type) == (0, 1)
+
+
+def _advice(name: str, layout: RowLayout) -> str:
+    if name != TYPES or _has_types_of_sides(layout):
+        return "such a tokenizer cannot be used"
+    return (
+        "transformers gives the texts of later windows other segment ids than the template has: if the model takes no "
+        f"{TYPES}, take them out of tokenizer.model_input_names"
+    )
 
 
 def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int, str] | None:

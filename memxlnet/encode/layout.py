@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
 from memxlnet.encode.memory_tokens import check_fast, find_memory_tokens
+from memxlnet.encode.special_tokens import read_cls, read_pad
 from memxlnet.errors import SettingsError, TokenizerError
 from memxlnet.settings import EncodeSettings
 
@@ -22,6 +23,10 @@ class RowLayout:
     A row is ``prefix first middle second suffix``, padded on one side. The first text is the context where padding is
     on the left (as XLNet has it), else the question. Memory tokens stand directly behind the context (write) and
     directly before the question (read), with the segment ids of these sides.
+
+    Segment ids are those of the template of a pair, in every window. transformers gives the same ids, except to the
+    texts of all windows but a document's first, which have 0 and 1 there even where the template has other ids (0 and
+    0 for XLM-R, CamemBERT and T5). Models of these tokenizers take no segment ids, or know 0 alone.
 
     Attributes:
         context_first: Whether the context is the first text.
@@ -36,10 +41,11 @@ class RowLayout:
         pad_left: Whether padding is on the left.
         pad_id: Id of the padding token.
         pad_type: Segment id of padding.
-        cls_id: Id of the ``cls`` token.
+        cls_id: Id of the ``cls`` token, to which segments without an answer point.
         memory_read_ids: Ids of the memory tokens that read, in slot order; empty for none.
         memory_write_ids: Ids of those that write.
         split_special_tokens: Whether special tokens that stand in raw text are split like other text.
+        cls_last: Whether the last of several special tokens with the id `cls_id` is meant, not the first.
     """
 
     context_first: bool
@@ -58,6 +64,7 @@ class RowLayout:
     memory_read_ids: tuple[int, ...] = ()
     memory_write_ids: tuple[int, ...] = ()
     split_special_tokens: bool = False
+    cls_last: bool = False
 
     @property
     def num_memory_tokens(self) -> int:
@@ -73,7 +80,8 @@ class RowLayout:
     def empty_cls_index(self) -> int:
         """Position of ``cls`` in a row without context and question, counted from its first token."""
         between = (-1,) * self.num_memory_tokens
-        return (self.prefix + between + self.middle + between + self.suffix).index(self.cls_id)
+        row = self.prefix + between + self.middle + between + self.suffix
+        return len(row) - 1 - row[::-1].index(self.cls_id) if self.cls_last else row.index(self.cls_id)
 
     def padded_cls_index(self, max_seq_length: int) -> int:
         """Position of ``cls`` in a row that holds neither context nor question."""
@@ -100,8 +108,9 @@ class RowLayout:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The layout as JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """The layout as JSON values; `cls_last` where it is true, so that other layouts are written as before."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        return values if self.cls_last else {name: value for name, value in values.items() if name != "cls_last"}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "RowLayout":
@@ -154,7 +163,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     """
     check_fast(tokenizer)
     backend, backend_json = _copy_backend(tokenizer)
-    pad_id, cls_id = _required(tokenizer, "pad"), _required(tokenizer, "cls")
+    pad_id = read_pad(tokenizer)
     if tokenizer.truncation_side != "right":
         raise TokenizerError(
             f"tokenizer: expected truncation_side 'right', found {tokenizer.truncation_side!r}; windows are cut from "
@@ -168,17 +177,14 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
     if not insert_memory_tokens:
         reads, writes = (), ()
     template = _template(backend)
-    if cls_id not in (*template["prefix"], *template["middle"], *template["suffix"]):
-        raise TokenizerError(
-            f"tokenizer: expected its cls token {tokenizer.cls_token!r} in the template of a pair, found a template "
-            "without it; segments without an answer point to that token"
-        )
+    cls = read_cls(tokenizer, template["prefix"], template["middle"], template["suffix"])
     layout = RowLayout(
         context_first=pad_left,
         pad_left=pad_left,
         pad_id=pad_id,
         pad_type=int(tokenizer.pad_token_type_id),
-        cls_id=cls_id,
+        cls_id=cls.token_id,
+        cls_last=cls.is_last,
         memory_read_ids=reads,
         memory_write_ids=writes,
         split_special_tokens=bool(getattr(tokenizer, "split_special_tokens", False)),
@@ -198,16 +204,6 @@ def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
     dense = isinstance(backend.model, Unigram) or None not in map(backend.model.id_to_token, range(size))
     model_ids = (size - 1,) if dense else backend.get_vocab(with_added_tokens=False).values()
     return int(max(0, *added, *model_ids))
-
-
-def _required(tokenizer: Any, name: str) -> int:
-    token_id = getattr(tokenizer, f"{name}_token_id", None)
-    if token_id is None:
-        raise TokenizerError(
-            f"tokenizer: expected a {name} token, found none; set tokenizer.{name}_token (and resize the model's "
-            "embeddings if that adds one)"
-        )
-    return int(token_id)
 
 
 def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
@@ -274,6 +270,12 @@ def _template(backend: Tokenizer) -> dict[str, Any]:
         except Exception as error:
             raise TokenizerError(f"tokenizer: failed on the pair of texts {probe!r}, {probe!r}: {error}") from error
         sides: list[int | None] = encoding.sequence_ids
+        if any(side is not None and side > 1 for side in sides):
+            raise TokenizerError(
+                f"tokenizer: expected sequence ids 0 and 1 for a pair of texts, found {sides}: a post-processor after "
+                "the template counts each of its parts as a text; put the template last in "
+                "tokenizer.backend_tokenizer.post_processor (tokenizers.processors.Sequence)"
+            )
         if 0 in sides and 1 in sides:
             break
     else:

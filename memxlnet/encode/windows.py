@@ -154,7 +154,7 @@ def assemble(
         for token_id, token_type in zip(piece.ids, piece.types, strict=True):
             ids[every_row, position] = token_id
             types.add(token_type, position, position + 1)
-            if token_id == layout.cls_id and cls_index is None:
+            if token_id == layout.cls_id and (cls_index is None or layout.cls_last):
                 cls_index = position
             position = position + 1
     if cls_index is None:

@@ -11,6 +11,11 @@ from memxlnet.encode.widths import CONTEXT_PLACES
 
 DTYPES = ("int64", "stored")
 
+TYPES_AS_WORDS = frozenset(
+    {"codegen", "ctrl", "flaubert", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "xlm"}
+)
+"""Kinds of models (`model_type`) that look ``token_type_ids`` up among their words, and whose tokenizers give none."""
+
 
 def as_dtype(columns: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
     """The columns as int64, or as they are stored; gathered columns are never shared, so stored ones pass through."""
@@ -94,12 +99,15 @@ def context_mask(places: Mapping[str, Tensor], width: int, shift: int = 0) -> Te
 def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Keep the entries of a step or batch that a model's ``forward`` names.
 
+    Models of the kinds `TYPES_AS_WORDS` (GPT-2 and others) get no ``token_type_ids``, although their ``forward`` names
+    them: to every token they would add the embedding of the word with the id 0 or 1.
+
     Args:
         step: A step of the time-step-major loader, or a batch.
         model: A torch module; wrappers (`DistributedDataParallel`, `torch.compile`) are looked through.
 
     Returns:
-        The entries whose names are parameters of ``forward``, the tensors themselves.
+        The entries whose names are parameters of ``forward``, the tensors themselves; ``token_type_ids`` as above.
     """
     # Only a wrapper passes everything on; a model may well have a submodule of this name.
     while _takes_anything(model.forward):
@@ -107,7 +115,9 @@ def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
         if not wrapped:
             break
         model = getattr(model, wrapped[0])
-    names = inspect.signature(model.forward).parameters
+    names = set(inspect.signature(model.forward).parameters)
+    if getattr(getattr(model, "config", None), "model_type", None) in TYPES_AS_WORDS:
+        names.discard("token_type_ids")
     return {name: value for name, value in step.items() if name in names}
 
 

@@ -82,7 +82,7 @@ def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
         raise ValueError(f"layout: {len(reads)} memory tokens that read and {len(writes)} that write")
     if layout.cls_id not in specials:
         raise ValueError(f"layout: cls_id {layout.cls_id!r:.80}, which is no special token of a row")
-    for name in ("context_first", "pad_left", "split_special_tokens"):
+    for name in ("context_first", "pad_left", "split_special_tokens", "cls_last"):
         if not isinstance(getattr(layout, name), bool):
             raise ValueError(f"layout: {name} {getattr(layout, name)!r:.80}")
 

@@ -61,6 +61,61 @@ def test_every_difference_is_told(name: str) -> None:
         check_against_transformers(Other(), content, SETTINGS, EXAMPLES)
 
 
+class _OtherTypes:
+    """A tokenizer whose segment ids differ in one window: the first of a document, or a later one."""
+
+    def __init__(self, tokenizer: Any, is_first: bool):
+        self.backend_tokenizer = tokenizer.backend_tokenizer
+        self.model_input_names = tokenizer.model_input_names
+        self._tokenizer = tokenizer
+        self._is_first = is_first
+
+    def __call__(self, *texts: Any, **options: Any) -> Any:
+        found = dict(self._tokenizer(*texts, **options))
+        samples = found["overflow_to_sample_mapping"]
+        row = next(row for row, sample in enumerate(samples) if (samples.index(sample) == row) == self._is_first)
+        found["token_type_ids"][row][found["attention_mask"][row].index(1)] += 1
+        return found
+
+
+@pytest.mark.parametrize(
+    ("name", "is_first", "is_compared"),
+    [
+        ("bert-cased", True, True),
+        ("bert-cased", False, True),
+        ("xlnet", True, True),
+        ("xlnet", False, True),  # not named by its tokenizer, but taken by its model
+        ("xlm-roberta", True, True),
+        ("xlm-roberta", False, False),
+        ("t5", True, True),
+        ("t5", False, False),
+        ("gpt2", False, True),
+    ],
+)
+def test_segment_ids_are_compared_wherever_transformers_gives_those_of_the_template(
+    name: str, is_first: bool, is_compared: bool
+) -> None:
+    tokenizer = make(name)
+    content = read_tokenizer(tokenizer)
+    other = _OtherTypes(tokenizer, is_first)
+    if not is_compared:
+        check_against_transformers(other, content, SETTINGS, EXAMPLES)
+        return
+    with pytest.raises(TokenizerError, match="found another token_type_ids"):
+        check_against_transformers(other, content, SETTINGS, EXAMPLES)
+
+
+@pytest.mark.parametrize("name", ["xlm-roberta", "camembert", "t5", "pegasus"])
+def test_segment_ids_that_a_tokenizer_names_are_compared_until_it_names_them_no_more(name: str) -> None:
+    tokenizer = make(name)
+    tokenizer.model_input_names = [*tokenizer.model_input_names, "token_type_ids"]
+    message = r"found another token_type_ids .*: if the model takes no token_type_ids, take them out of tokenizer.model"
+    with pytest.raises(TokenizerError, match=message):
+        run(tokenizer)
+    tokenizer.model_input_names.remove("token_type_ids")
+    run(tokenizer)
+
+
 class Watched:
     """A tokenizer that keeps the texts of each call, and may give other ids where one of them holds a text."""
 

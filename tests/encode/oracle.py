@@ -118,7 +118,7 @@ def expected_rows(
             example,
             called["input_ids"][number],
             mask,
-            called["token_type_ids"][number],
+            _with_types_of_the_template(tokenizer, called, number),
             called["offset_mapping"][number],
             first + (sum(mask) - 1 if style.cls_from_start is None else style.cls_from_start),
         )
@@ -126,6 +126,18 @@ def expected_rows(
             row = _with_memory(tokenizer, style, row, called.sequence_ids(number), memory_tokens)
         rows.append(row)
     return rows
+
+
+def _with_types_of_the_template(tokenizer: Any, called: Any, number: int) -> list[int]:
+    """The segment ids of a row: transformers has others in the texts of later windows where they are not 0 and 1."""
+    types: list[int] = called["token_type_ids"][number]
+    sides = [_type_of_side(tokenizer, side) for side in (0, 1)]
+    samples = called["overflow_to_sample_mapping"]
+    if sides == [0, 1] or samples.index(samples[number]) == number:
+        return types
+    return [
+        given if side is None else sides[side] for given, side in zip(types, called.sequence_ids(number), strict=True)
+    ]
 
 
 def _with_memory(tokenizer: Any, style: Style, row: Row, sides: list[int | None], count: int) -> Row:

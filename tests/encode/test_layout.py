@@ -101,26 +101,10 @@ def test_a_slow_tokenizer_is_refused() -> None:
         read_tokenizer(CanineTokenizer())
 
 
-@pytest.mark.parametrize("name", ["xlnet", "bert-cased", "roberta"])
-@pytest.mark.parametrize("token", ["pad", "cls"])
-def test_a_missing_special_token_is_named(name: str, token: str) -> None:
-    tokenizer = make(name)
-    setattr(tokenizer, f"{token}_token", None)
-    with pytest.raises(TokenizerError, match=f"expected a {token} token, found none; set tokenizer.{token}_token"):
-        read_tokenizer(tokenizer)
-
-
 def test_left_truncation_is_refused() -> None:
     tokenizer = make("xlnet")
     tokenizer.truncation_side = "left"
     with pytest.raises(TokenizerError, match=r"expected truncation_side 'right', found 'left'.*set tokenizer.trunc"):
-        read_tokenizer(tokenizer)
-
-
-def test_a_cls_token_outside_the_template_is_refused() -> None:
-    tokenizer = make("bert-cased")
-    tokenizer.cls_token = "[MASK]"
-    with pytest.raises(TokenizerError, match=r"expected its cls token '\[MASK\]' in the template of a pair"):
         read_tokenizer(tokenizer)
 
 
@@ -140,6 +124,20 @@ def _of_words(vocabulary: dict[str, int], normalizer: Any = None) -> Any:
         backend.normalizer = normalizer
     backend.pre_tokenizer = WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", cls_token="[CLS]")
+
+
+@pytest.mark.parametrize("trim", [False, True])
+def test_a_post_processor_after_the_template_is_refused_until_the_template_is_last(trim: bool) -> None:
+    """It counts each part of the row as a text, so that nobody can see where the texts are."""
+    tokenizer = make("gpt2")
+    template = tokenizer.backend_tokenizer.post_processor
+    unchanged = processors.ByteLevel(trim_offsets=trim, add_prefix_space=False)
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([template, unchanged])
+    message = r"expected sequence ids 0 and 1 for a pair of texts, found \[0, .*2.*put the template last in"
+    with pytest.raises(TokenizerError, match=message):
+        read_tokenizer(tokenizer)
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([unchanged, template])
+    assert read_tokenizer(tokenizer).layout == read_tokenizer(make("gpt2")).layout
 
 
 def test_a_tokenizer_that_gives_no_tokens_is_refused() -> None:

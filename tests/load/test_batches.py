@@ -1,5 +1,6 @@
 import copy
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -235,6 +236,13 @@ class TestModelInputs:
     )
     def test_looks_through_wrappers(self, wrap: Any) -> None:
         assert list(model_inputs(STEP, wrap(_Model()))) == ["input_ids", "token_type_ids"]
+
+    @pytest.mark.parametrize(("kind", "types"), [("gpt2", False), ("xlm", False), ("bert", True), ("mine", True)])
+    def test_leaves_out_segment_ids_that_a_model_takes_for_words(self, kind: str, types: bool) -> None:
+        model: Any = _Model()
+        model.config = SimpleNamespace(model_type=kind)
+        for wrapped in (model, _Parallel(_Compiled(model))):
+            assert list(model_inputs(STEP, wrapped)) == ["input_ids", *(["token_type_ids"] if types else [])]
 
     def test_names_nothing_where_forward_does_not(self) -> None:
         class Anything(torch.nn.Module):

@@ -283,6 +283,7 @@ def test_no_batch_is_kept(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda content: content["fields"]["tokenizer"]["layout"].update(pad_type=200), "the id 200"),
         (lambda content: content["fields"]["tokenizer"]["layout"].update(prefix=5), "layout"),
         (lambda content: content["fields"]["tokenizer"]["layout"].update(cls_id=7), "cls_id 7"),
+        (lambda content: content["fields"]["tokenizer"]["layout"].update(cls_last=1), "cls_last 1"),
         (lambda content: content["fields"]["tokenizer"]["layout"].update(middle_types=[]), "middle_types"),
         (lambda content: content["fields"]["tokenizer"]["layout"].update(memory_read_ids=[]), "memory tokens"),
         (lambda content: content["fields"]["tokenizer"]["layout"].update(pad_left=1), "pad_left 1"),
