@@ -19,7 +19,7 @@ from memxlnet.load.datasets import CacheDataset
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MEMXLNET_DATA", ROOT.parent / "shared" / "data"))
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 300.0
 """The longest wait for something that must happen: long enough for a busy machine, and a test that passes never waits
 that long."""
 

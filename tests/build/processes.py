@@ -62,11 +62,24 @@ def server() -> ForkServerContext:
     return context
 
 
+_started: list[ForkServerProcess] = []
+
+
 def start(target: Any, *arguments: Any) -> ForkServerProcess:
     """Start a process."""
     process = server().Process(target=target, args=arguments, daemon=True)
     process.start()
+    _started.append(process)
     return process
+
+
+def kill_started() -> None:
+    """Kill what a test that failed left running: a process that goes round and round slows all tests after it."""
+    while _started:
+        process = _started.pop()
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 def run(target: Any, *arguments: Any) -> int | None:

@@ -191,6 +191,10 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--max-shard-rows": (1234, {"max_shard_rows": 1234}),
     "--config-name": ("plain", {"config_name": "plain"}),
     "--revision": ("v2", {"revision": "v2"}),
+    "--form": ("coqa", {"form": "coqa"}),
+    "--column": ("question=query", {"columns": {"question": "query"}}),
+    "--locate": ("all", {"locate": "all"}),
+    "--offsets": ("bytes", {"offsets": "bytes"}),
     "--rebuild": (None, {"rebuild": True}),
     "--progress": (None, {"progress": True}),
     "--no-progress": (None, {"progress": False}),
@@ -374,7 +378,7 @@ def test_an_unknown_size_is_told_and_builds_all_the_same(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
 ) -> None:
     monkeypatch.setattr("memxlnet.build.estimate.SAMPLE_EXAMPLES", 3)
-    monkeypatch.setattr("memxlnet.encode.sources.files.FileSource.count", lambda _: None)
+    monkeypatch.setattr("memxlnet.encode.sources.files.Files.count", lambda _: None)
     set_free(monkeypatch, 0)
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     told = run(*arguments, "--estimate")
@@ -462,7 +466,7 @@ def bad_files(folder: Path) -> dict[str, Path]:
         ("cut.jsonl", "cut.jsonl, line 2"),
         ("no.parquet", "no.parquet: cannot be read as Parquet"),
         ("no.arrow", "no.arrow: cannot be read as Arrow IPC"),
-        ("number.jsonl", "number, example 'bad' (row 1): field 'context': expected text, found int"),
+        ("number.jsonl", "number.jsonl, example 'bad' (row 1): field 'context': expected text, found int"),
         ("question.jsonl", "raise --max-seq-length, lower --doc-stride or use --on-bad-example drop"),
         ("missing.json", "missing.json: no such file"),
     ],
@@ -539,7 +543,7 @@ def test_an_id_is_no_parameter(run: Run, tmp_path: Path, cache_dir: Path, name: 
     ("source", "message"),
     [
         ("", "SOURCE: expected a non-empty string"),
-        ("https://example.org/x.html", "SOURCE: URLs are not read, found 'https://example.org/x.html'; download the"),
+        ("nothing://example.org/x", "SOURCE: expected a scheme that fsspec knows, found 'nothing'"),
         ("???", "SOURCE: expected a file or the name of a dataset, found '???'"),
         ("squad_v2", "squad_v2: cannot be opened as a dataset of the Hub"),
     ],

@@ -37,7 +37,7 @@ def test_how_many_examples_are_encoded_again(
     asked = {}
     monkeypatch.setattr("memxlnet.cli.verify.verify", lambda directory, **options: asked.update(options))
     assert run("verify", caches.plain, "--against", caches.source, *options).code == 0
-    assert asked == {"against": str(caches.source), "sample": sample, "config_name": None, "revision": None}
+    assert {name: asked[name] for name in ("against", "sample")} == {"against": str(caches.source), "sample": sample}
 
 
 def test_the_options_of_the_hub_are_handed_on(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +78,7 @@ def test_another_source_is_refused(run: Run, caches: Caches, tmp_path: Path) -> 
     [
         ("none.json", [], "none.json: no such file"),
         ("", [], "--against: SOURCE: expected a non-empty string"),
-        ("https://example.org/x", [], "--against: SOURCE: URLs are not read"),
+        ("nothing://example.org/x", [], "--against: SOURCE: expected a scheme that fsspec knows"),
         ("SOURCE", ["--sample", 0], "--sample: expected an integer above 0, found 0"),
         ("SOURCE", ["--config-name", "x"], "--config-name: applies to Hub datasets only"),
     ],

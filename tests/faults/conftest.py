@@ -1,9 +1,10 @@
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
-from tests.build.processes import published, server
+from tests.build.processes import kill_started, published, server
 from tests.faults.acts import build_from_file
 from tests.faults.processes import build, rows
 from tests.store.content import files_of
@@ -40,3 +41,9 @@ def small_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_from_file(folder / "caches", source, {"max_examples": 12, "max_shard_rows": 7})
     (directory,) = published(folder / "caches")
     return directory
+
+
+@pytest.fixture(autouse=True)
+def _no_process_outlives_its_test() -> Iterator[None]:
+    yield
+    kill_started()

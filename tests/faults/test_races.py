@@ -32,7 +32,7 @@ def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[
 
     CacheWriter.begin = tell_begin  # type: ignore[method-assign,assignment]
     CacheWriter.write_chunk = write_slowly  # type: ignore[method-assign]
-    barrier.wait(60)
+    barrier.wait(WAIT_SECONDS)
     with counted() as made:
         features = build(cache_dir, **settings)
     (directory,) = (path for path in cache_dir.iterdir() if not path.name.startswith("."))
@@ -59,7 +59,7 @@ def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes
     for kill in range(kills):
         assert wait_until(lambda wanted=4 * (kill + 1): len(chunk_files(tmp_path)) >= wanted)  # type: ignore[misc]
         os.kill(winner, signal.SIGKILL)
-        racers.pop(winner).join(60)
+        racers.pop(winner).join(WAIT_SECONDS)
         # The work of one that lost its builder may still be put into its place.
         assert wait_until(lambda dead=winner: not workers_of(dead))  # type: ignore[misc]
         assert seen <= chunk_files(tmp_path)
@@ -68,7 +68,7 @@ def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes
         winner = begun.recv()
         assert winner in racers
     for process in racers.values():
-        process.join(120)
+        process.join(WAIT_SECONDS)
         assert process.exitcode == 0
     assert not begun.poll()
     told = [receiver.recv() for receiver, _ in pipes if receiver.poll()]
@@ -89,7 +89,7 @@ def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes
 
 def rebuild_often(cache_dir: Path, barrier: Any, report: Any, number: int, times: int) -> None:
     """Build anew or ask, in turn, and report the counts."""
-    barrier.wait(60)
+    barrier.wait(WAIT_SECONDS)
     report.send([build(cache_dir, rebuild=(turn + number) % 3 == 0, streaming_chunk_size=9) for turn in range(times)])
 
 
@@ -102,7 +102,7 @@ def test_rebuilds_and_questions_at_once_all_end(tmp_path: Path, undisturbed: dic
         start(rebuild_often, tmp_path, barrier, sender, number, times) for number, (_, sender) in enumerate(pipes)
     ]
     for process in processes:
-        process.join(240)
+        process.join(WAIT_SECONDS)
         assert process.exitcode == 0
     (directory,) = published(tmp_path)
     assert files_of(directory) == undisturbed

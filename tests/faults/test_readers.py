@@ -21,6 +21,7 @@ from tests.faults.acts import (
     rebuild_slowly,
 )
 from tests.faults.processes import build, names, wait_until
+from tests.support import WAIT_SECONDS
 
 
 class Readers:
@@ -34,7 +35,7 @@ class Readers:
             for (target, *arguments), (_, sender) in zip(jobs, self._pipes, strict=True)
         ]
         for receiver, _ in self._pipes:
-            assert receiver.poll(60)
+            assert receiver.poll(WAIT_SECONDS)
             assert receiver.recv() == "ready"
 
     def stop(self) -> list[Any]:
@@ -42,9 +43,9 @@ class Readers:
         self._stop.set()
         told = []
         for process, (receiver, _) in zip(self._processes, self._pipes, strict=True):
-            assert receiver.poll(60), process.exitcode
+            assert receiver.poll(WAIT_SECONDS), process.exitcode
             told.append(receiver.recv())
-            process.join(60)
+            process.join(WAIT_SECONDS)
             assert process.exitcode == 0
         return told
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,10 @@ def open_source(
     check_text("split", split)
     if identity is not None:
         check_text("identity", identity)
-    most = None if max_examples is None else positive_int("max_examples", max_examples)
+    most = None if max_examples is None else min(positive_int("max_examples", max_examples), sys.maxsize)
     reading = Reading.of(form, columns, transform, locate, offsets)
+    if isinstance(dataset_name, str) and not re.search(r"\w", check_text("dataset_name", dataset_name)):
+        raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
     is_named = isinstance(dataset_name, str | os.PathLike) or _is_several(dataset_name)
     if is_named and identity is not None and transform is None:
         raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
@@ -136,11 +139,8 @@ def open_source(
     elif is_local:
         origin = _open_path(Path(check_text("dataset_name", os.fspath(dataset_name))), base, hashed)
     elif is_url(dataset_name):
-        origin = Files(find_urls(check_text("dataset_name", dataset_name), token), source_name(dataset_name))
+        origin = Files(find_urls(dataset_name, token), source_name(dataset_name))
     elif isinstance(dataset_name, str):
-        check_text("dataset_name", dataset_name)
-        if not re.search(r"\w", dataset_name):
-            raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
         origin = HubOrigin(dataset_name, base, config_name, revision, token, hashed)
     else:
         origin = _open_object(dataset_name, base, identity)
@@ -174,8 +174,6 @@ def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Pat
 
 def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> Origin:
     path = path.expanduser()
-    if not directory_name(path):
-        raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {str(path)!r}")
     if not path.is_dir():
         listing = find_paths(path)
     elif is_saved_dataset(path):

@@ -112,6 +112,10 @@ class Reading:
         return found
 
     @property
+    def _form(self) -> Form:
+        return self.form or RECORDS
+
+    @property
     def needs_record(self) -> bool:
         """Whether `identity` depends on the first record."""
         return not self.resolved and has_own_forms()
@@ -122,11 +126,7 @@ class Reading:
         Raises:
             SourceError: The transform raised, or gave what is no mapping.
         """
-        if self.columns is not None:
-            found = self.columns.read(record)
-        else:
-            assert self.form is not None
-            found = self.form.read(record, self.options)
+        found = self.columns.read(record) if self.columns is not None else self._form.read(record, self.options)
         return found if self.transform is None else _transformed(found, self.transform)
 
 
