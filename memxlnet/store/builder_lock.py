@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import filelock
 from memxlnet.store.paths import BUILD_PREFIX, kind_and_cache, make_directory
 from memxlnet.store.placing import remove_retired, take_away
 from memxlnet.store.system_errors import cache_error, cache_errors, described, hint_for
+
+logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
 _POLL_SECONDS = 0.05
@@ -102,11 +105,17 @@ def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds a builder lock; looking creates no file and needs no permission to write."""
+    """Whether a live process holds a builder lock; looking creates no file and needs no permission to write.
+
+    One that cannot be opened counts as held: what it guards is passed over, with a warning.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
     except OSError as error:
-        return not isinstance(error, FileNotFoundError)
+        logger.warning("%s: passed over, it cannot be opened: %s", path, error)
+        return True
     try:
         # Shared, so that two that look at once do not take each other for a builder.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
