@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from memxlnet.earlier_names import GONE
+from memxlnet.encode.sources.forms import form
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from tests.remote.hub_server import OWNER, running_hub
 from tests.remote.s3 import make_client, server
@@ -21,6 +22,9 @@ from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EARLIER = (ROOT / "memxlnet" / "data" / "README.md").read_text(encoding="utf-8")
+ROOMS = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("memxlnet/**/README.md"))
+}
 FILE = re.compile(r"# file: (\S+)\n")
 
 
@@ -63,12 +67,14 @@ def test_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (tmp_path / "predictions.json").stat().st_size > 1_000
 
 
-def test_the_blocks_of_the_earlier_calls_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_blocks_of_a_room_run(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("memxlnet.encode.sources.forms.form._forms", dict(form._forms))
     namespace: dict[str, object] = {"__name__": "readme"}
-    for number, (_, block) in enumerate(blocks("python", text=EARLIER)):
-        exec(compile(block, f"memxlnet/data/README.md, block {number}", "exec"), namespace)
-    assert (tmp_path / "earlier").is_dir()
+    for number, (_, block) in enumerate(blocks("python", text=ROOMS[room])):
+        exec(compile(block, f"{room}, block {number}", "exec"), namespace)
+    assert list(tmp_path.iterdir())
 
 
 def run(block: str, name: str) -> None:
@@ -99,7 +105,8 @@ def test_the_two_commands_are_what_ci_runs() -> None:
 def test_no_block_is_of_a_kind_that_nothing_runs() -> None:
     kinds = set(re.findall(r"^```(\w*)$", README, re.MULTILINE)) - {""}
     assert kinds == {"bash", "console", "python", "text"}
-    assert set(re.findall(r"^```(\w*)$", EARLIER, re.MULTILINE)) - {""} == {"python"}
+    for text in ROOMS.values():
+        assert set(re.findall(r"^```(\w*)$", text, re.MULTILINE)) - {""} == {"python"}
 
 
 def test_every_command_is_named() -> None:
@@ -110,4 +117,4 @@ def test_every_command_is_named() -> None:
 
 def test_names_that_are_gone_stand_in_the_table() -> None:
     assert [name for name in GONE if f"`{name}`" not in EARLIER] == []
-    assert "memxlnet/data/README.md" in README
+    assert [room for room in ROOMS if room not in README] == []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import builders, kinds, measure
+from benchmarks import builders, kinds, measure, sources
 from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
 from benchmarks.parts import build, larger_than_ram, loaders, padding, reading, scale, training
 from benchmarks.readers import open_reader, prepare
@@ -243,3 +243,10 @@ def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
     assert [len(samples) for samples in seconds.values()] == [1, 1, 1]
     tokenizer = kinds.makers()[name]()
     assert splits_into_pieces(tokenizer.backend_tokenizer) == (name != "XLNet")
+
+
+def test_every_kind_of_source_makes_the_same_rows(sample: Path) -> None:
+    found = sources.kinds(sample)
+    seconds = sources.measure(found, rounds=1)
+    assert {name: len(samples) for name, samples in seconds.items()} == dict.fromkeys(found, 1)
+    assert len(list(found["40 gzip files"].iterdir())) > 10
