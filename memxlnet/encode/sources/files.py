@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from memxlnet.encode.examples import FIELDS
 from memxlnet.encode.known_file import FindKnown
 from memxlnet.encode.sources.base import HashedFile
 from memxlnet.encode.sources.compressed import COMPRESSIONS, opened, seekable, uncompressed_name
 from memxlnet.encode.sources.json_files import read_json, read_json_lines
 from memxlnet.errors import SourceError
 
-FIELDS = ("id", "question", "context", "answers")
 _BATCH_ROWS = 1000
 _COUNT_BYTES = 1 << 22
 _KEY = b'"question"'

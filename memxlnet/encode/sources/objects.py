@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.encode.sources.base import HashedFile
 from memxlnet.errors import SourceError, SourceNotFoundError
 
@@ -99,8 +100,9 @@ def _digest(rows: Iterable[Any], name: str) -> str:
     digest = hashlib.sha256()
     for number, row in enumerate(rows):
         if isinstance(row, Mapping):
-            fields: Any = {field: row.get(field, None) for field in ("id", "question", "context", "answers")}
-            fields["missing"] = sorted({"id", "question", "context", "answers"} - set(row))
+            fields: Any = {field: row.get(field, None) for field in REQUIRED_FIELDS}
+            fields |= {field: row[field] for field in OPTIONAL_FIELDS if field in row}
+            fields["missing"] = sorted({*REQUIRED_FIELDS} - set(row))
         else:
             fields = type(row).__name__
         try:
