@@ -39,7 +39,7 @@ class LabelCounts:
         if self._contradicting:
             more = self._contradicting - len(self._ids)
             logger.warning(
-                "%s: the labels of %d examples contradict each other, kept as on_contradiction says: %s%s",
+                "%s: examples whose labels contradict each other, kept as on_contradiction says: %d: %s%s",
                 name,
                 self._contradicting,
                 ", ".join(map(repr, self._ids)),
@@ -47,7 +47,7 @@ class LabelCounts:
             )
         if self._unlabelled:
             logger.warning(
-                "%s: %d examples are unlabelled ('answers' is null or missing), which no loader trains on; the first "
+                "%s: unlabelled examples ('answers' is null or missing), on which nothing can be trained: %d; the first "
                 "has the fields %s",
                 name,
                 self._unlabelled,

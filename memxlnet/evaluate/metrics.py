@@ -61,8 +61,9 @@ def f1(gold: str, predicted: str) -> float:
 def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False) -> dict[str, float]:
     """Exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
 
-    Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have none, and their golds are not kept;
-    the official script over the source counts them as well. Predictions of other ids are passed over, as there.
+    Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
+    document, and their golds are not kept; the official script over the source counts them as well. Predictions of
+    other ids are passed over, as there.
 
     Args:
         predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
@@ -103,9 +104,9 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
         scores[bool(golds)].append(score)
     if (missing and not allowed) or not every:
         raise SettingsError(
-            f"predictions: expected one for each of the {opened.num_documents - unlabelled} labelled documents of {opened.directory}, found "
-            f"none for {missing} of them, the first of them {first!r:.120}; give an empty text for no answer"
-            + ("" if allowed else ", or pass allow_missing=True")
+            f"predictions: expected one for each of the {opened.num_documents - unlabelled} labelled documents of "
+            f"{opened.directory}, found none for {missing} of them, the first of them {first!r:.120}; give an empty "
+            "text for no answer" + ("" if allowed else ", or pass allow_missing=True")
         )
     figures = _figures("", every) | _figures("HasAns_", scores[True]) | _figures("NoAns_", scores[False])
     return figures | {"unlabelled_total": unlabelled} if unlabelled else figures

@@ -270,8 +270,8 @@ def check_labelled(dataset: CacheDataset) -> None:
         statuses = (status.as_py() for batch in documents.batches() for status in batch["alignment"])
         first = next((row for row, status in enumerate(statuses) if status == UNLABELLED), 0)
         raise SettingsError(
-            f"dataset: expected labelled documents, found {unlabelled} of {dataset.cache.num_documents} unlabelled, the "
-            f"first of them {documents.text('id', first)!r:.120}: no answer to train on was given; "
+            f"dataset: expected labelled documents, found {unlabelled} of {dataset.cache.num_documents} unlabelled, "
+            f"the first of them {documents.text('id', first)!r:.120}: no answer to train on was given; "
             "create_evaluation_dataloader reads them for predictions"
         )
 
