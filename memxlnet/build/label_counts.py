@@ -47,8 +47,8 @@ class LabelCounts:
             )
         if self._unlabelled:
             logger.warning(
-                "%s: unlabelled examples ('answers' is null or missing), on which nothing can be trained: %d; the first "
-                "has the fields %s",
+                "%s: unlabelled examples ('answers' is null or missing), on which nothing can be trained: %d; the "
+                "first has the fields %s",
                 name,
                 self._unlabelled,
                 ", ".join(map(repr, self._fields)),

@@ -57,6 +57,9 @@ def test_ids(given_id: Any, expected: str) -> None:
     assert parse_example(5, without("id"), "file").id == "doc_5"
 
 
+_FLAGS: list[Any] = [0, 1, "false", "", [], 0.0]
+_KINDS: list[Any] = ["", "yes", True, ["yes_no"]]
+
 WRONG: list[tuple[Any, str]] = [
     ([1], "file, row 3: expected a mapping of fields, found list"),
     (None, "file, row 3: expected a mapping of fields, found NoneType"),
@@ -74,14 +77,14 @@ WRONG: list[tuple[Any, str]] = [
             {**GOOD, "is_impossible": flag},
             f"file, example 'x' (row 3): field 'is_impossible': expected true, false or null, found {flag!r}",
         )
-        for flag in (0, 1, "false", "", [], 0.0)
+        for flag in _FLAGS
     ),
     *(
         (
             {**GOOD, "answer_kind": kind},
             f"file, example 'x' (row 3): field 'answer_kind': expected 'yes_no', 'number' or null, found {kind!r}",
         )
-        for kind in ("", "yes", True, ["yes_no"])
+        for kind in _KINDS
     ),
     ({**GOOD, "question": None}, "file, example 'x' (row 3): field 'question': expected text, found NoneType"),
     ({**GOOD, "context": b"C"}, "file, example 'x' (row 3): field 'context': expected text, found bytes"),

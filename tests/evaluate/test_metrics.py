@@ -82,7 +82,7 @@ def test_a_kind_that_no_document_has_is_left_out(tmp_path: Path) -> None:
 
 def test_missing_predictions(dataset: CacheDataset) -> None:
     answers = {one["id"]: "" for one in texts((30, 3, 14, 1, 45)) if one["id"] not in ("ïd-1", "ïd-3")}
-    told = "expected one for each of the 6 labelled documents .* found none for 2 of them, the first of them 'ïd-1'; .*allow_m"
+    told = "each of the 6 labelled documents .* found none for 2 of them, the first of them 'ïd-1'; .*allow_m"
     with pytest.raises(SettingsError, match=told):
         squad_metrics(answers, dataset)
     assert squad_metrics(answers, dataset, allow_missing=True)["total"] == 4

@@ -130,7 +130,7 @@ DOCUMENTS: list[tuple[int, dict[str, Any], str]] = [
     (
         0,
         {"alignment": "unanswerable"},
-        "row 0 .*, alignment: expected unanswerable or unlabelled where and only where .* no gold",
+        "row 0 .*, alignment: expected unanswerable or unlabelled where and .* no gold",
     ),
     (2, {"alignment": "dropped"}, "row 2 .*, alignment: expected unanswerable or unlabelled where and only where"),
     (0, {"alignment": "unlabelled"}, "row 0 .*, alignment: expected unanswerable or unlabelled where .*'unlabelled'"),
