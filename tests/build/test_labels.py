@@ -20,6 +20,7 @@ from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.store.rules import read_dropped
 from tests.golden.make_golden import golden_tokenizer
 from tests.store.content import files_of
+from tests.store.forging import forge
 from tests.support import build, example, write_json_lines
 
 CONTEXT = "The lamp of the harbour was lit in 1898 . The keeper was a keeper of the lamp ."
@@ -236,6 +237,22 @@ def test_a_resumed_build_counts_all_examples(
     assert len(warnings(caplog)) == 2
     assert "on_contradiction says: 4: 'both'" in warnings(caplog)[0]
     assert files_of(resumed.directory) == files_of(built(EVERYTHING, tmp_path / "at once", **settings).directory)
+
+
+@pytest.mark.parametrize(
+    ("at", "changes", "message"),
+    [
+        ("some blank", {"contradiction": ""}, "contradictions: expected 3, as documents give it, found 4"),
+        ("test 0", {"contradiction": "x"}, "contradiction: expected no text for a document that is unlabelled"),
+        ("test 0", {"alignment": "unanswerable"}, "alignment: expected .*'unlabelled': 1"),
+        ("yes", {"alignment": "number"}, "alignment: expected .*'number': 2"),
+    ],
+)
+def test_what_does_not_fit_is_told(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
+    directory = built(EVERYTHING, tmp_path, on_contradiction="answers").directory
+    forge(directory, "documents", lambda rows: next(row for row in rows if row["id"] == at).update(changes))
+    with pytest.raises(CacheDamagedError, match=message):
+        verify(directory)
 
 
 def test_another_label_is_told_by_the_source(tmp_path: Path) -> None:
