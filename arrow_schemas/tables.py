@@ -55,7 +55,8 @@ def documents_schema() -> pa.Schema:
     """The documents table: one row per example, with the golds as given and the span that was chosen.
 
     Character and token spans are half-open and -1 where there is none; characters are Unicode code points of the
-    context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `arrow_schemas.ALIGNMENTS`.
+    context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `arrow_schemas.ALIGNMENTS`;
+    ``contradiction`` says what contradicts itself in the labels of the source, and is empty where nothing does.
     """
     return pa.schema(
         [
@@ -76,6 +77,7 @@ def documents_schema() -> pa.Schema:
             _field("num_answer_segments", pa.int32()),
             _field("alignment", pa.large_string()),
             _field("alignment_detail", pa.large_string()),
+            _field("contradiction", pa.large_string()),
         ]
     )
 

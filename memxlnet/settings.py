@@ -35,6 +35,7 @@ MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 """Values below one Arrow array."""
 
 BAD_EXAMPLE_POLICIES = ("error", "drop")
+CONTRADICTION_POLICIES = ("error", "unanswerable", "answers")
 
 
 def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
@@ -114,6 +115,10 @@ class EncodeSettings:
         max_examples: Read exactly so many examples from the source, or all there are; None reads all.
         insert_memory_tokens: Put the tokenizer's memory tokens, where it has them, into every segment.
         on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example.
+            ``"unanswerable"`` and ``"answers"`` count it and keep it: without its answers, or with them, where
+            ``is_impossible`` is true beside answers; as unanswerable where it is false without any, or where every
+            answer is blank; without its blank answers where some are.
     """
 
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
@@ -122,6 +127,7 @@ class EncodeSettings:
     max_examples: int | None = None
     insert_memory_tokens: bool = True
     on_bad_example: str = "error"
+    on_contradiction: str = "error"
 
     def __post_init__(self) -> None:
         length = positive_int("max_seq_length", self.max_seq_length)
@@ -134,6 +140,7 @@ class EncodeSettings:
                 set_field(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
         check_bool("insert_memory_tokens", self.insert_memory_tokens)
         set_field(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
+        set_field(self, "on_contradiction", one_of("on_contradiction", self.on_contradiction, CONTRADICTION_POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)

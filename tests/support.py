@@ -16,6 +16,7 @@ import pytest
 from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.load.cache_manager import find_cache
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.settings import EncodeSettings
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("MEMXLNET_DATA", ROOT.parent / "shared" / "data"))
@@ -92,7 +93,7 @@ def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheD
     """Build a cache of rows or of a file and open it, with rows of 64 tokens and an overlap of 16."""
     settings = {"max_seq_length": 64, "doc_stride": 16, **settings}
     process_and_cache_dataset(rows, "test", cache_dir, tokenizer=tokenizer, **settings)
-    keys = ("max_seq_length", "doc_stride", "max_n_segs", "max_examples", "insert_memory_tokens", "on_bad_example")
+    keys = EncodeSettings.__dataclass_fields__
     params = {key: settings[key] for key in keys if key in settings}
     return CacheDataset(find_cache(cache_dir, rows, "test", {**params, "tokenizer": tokenizer})[0])
 

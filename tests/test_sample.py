@@ -92,7 +92,8 @@ def test_nearly_all_documents_have_five_segments(tmp_path: Path, tokenizer: Any,
     counts = dataset.documents.num_segments
     assert len(counts) == 96
     assert (counts >= 5).sum() >= 95
-    assert dataset.manifest.alignment == {"exact": 73, "repaired": 0, "dropped": 0, "unanswerable": 23}
+    outcomes = {name: count for name, count in dataset.manifest.alignment.items() if count}
+    assert outcomes == {"exact": 73, "unanswerable": 23}
     held = {item["example_id"] for item in dataset[:] if item["has_answer_in_segment"]}
     assert len(held) == 73
 

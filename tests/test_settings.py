@@ -89,6 +89,12 @@ def test_bad_examples_stop_or_are_dropped(value: Any) -> None:
         EncodeSettings(on_bad_example=value)
 
 
+@pytest.mark.parametrize("value", ["", "drop", "Error", None, True])
+def test_contradictions_are_errors_or_counted(value: Any) -> None:
+    with pytest.raises(SettingsError, match="on_contradiction: expected 'error' or 'unanswerable' or 'answers', found"):
+        EncodeSettings(on_contradiction=value)
+
+
 def test_the_defaults_are_those_of_the_published_recipes() -> None:
     assert dataclasses.asdict(EncodeSettings()) == {
         "max_seq_length": 384,
@@ -97,6 +103,7 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "max_examples": None,
         "insert_memory_tokens": True,
         "on_bad_example": "error",
+        "on_contradiction": "error",
     }
     assert dataclasses.asdict(BuildSettings()) == {
         "streaming_chunk_size": 1000,

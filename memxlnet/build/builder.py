@@ -210,4 +210,5 @@ def _log_summary(summary: BuildSummary, seconds: float) -> None:
 def _outcomes(summary: BuildSummary) -> Iterator[tuple[str, int]]:
     yield from summary.alignment.items()
     yield "in no segment", summary.documents_without_answer_segment
+    yield "contradictions", summary.contradictions
     yield "examples dropped", summary.dropped_examples

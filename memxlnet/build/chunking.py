@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memxlnet.build.cost import CostModel
-from memxlnet.encode.examples import BadExample, Example, bad_example, parse_example
+from memxlnet.build.label_counts import LabelCounts
+from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
 from memxlnet.encode.sources import Source
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
@@ -42,7 +43,9 @@ class Chunk:
         return f"chunk {self.index} (examples {', '.join(ids)}{more})"
 
 
-def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, chunk_size: int) -> Iterator[Chunk]:
+def read_chunks(
+    source: Source, encode: EncodeSettings, build: BuildSettings, chunk_size: int, labels: LabelCounts | None = None
+) -> Iterator[Chunk]:
     """Cut a source into chunks; the same source and settings always give the same ones.
 
     Args:
@@ -50,13 +53,14 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         encode: ``max_examples`` ends the reading, ``on_bad_example`` decides what a malformed row does.
         build: ``max_memory_gb`` closes a chunk early.
         chunk_size: Examples in a chunk at most.
+        labels: Counts the labels that are read.
 
     Raises:
         ExampleError: A row is malformed, and bad examples are errors.
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    parts = CostModel(encode).cut(read_examples(source, encode), chunk_size, chunk_budget(build))
+    parts = CostModel(encode).cut(read_examples(source, encode, labels), chunk_size, chunk_budget(build))
     for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]
@@ -68,19 +72,28 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         yield Chunk(index, part, cost)
 
 
-def read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:
+def read_examples(
+    source: Source, settings: EncodeSettings, labels: LabelCounts | None = None
+) -> Iterator[Example | BadExample]:
     """The examples of a source in order, as many as the settings ask for.
 
     Raises:
-        ExampleError: A row is malformed, and bad examples are errors.
+        ExampleError: A row is malformed, or has no field ``answers`` after one that has it, and bad examples are
+            errors.
         SourceError: The source cannot be read.
     """
+    is_labelled = False
     for row, raw in enumerate(source.rows()):
+        is_labelled = is_labelled or has_answers(raw)
         try:
-            yield parse_example(row, raw, source.place)
+            example = parse_example(row, raw, source.place, settings.on_contradiction, is_labelled)
         except ExampleError as error:
             if settings.on_bad_example == "error":
                 raise
             yield bad_example(row, raw, error)
+        else:
+            if labels is not None:
+                labels.add(example, raw)
+            yield example
         if row + 1 == settings.max_examples:
             return

@@ -39,6 +39,7 @@ def process_and_cache_dataset(
     rebuild: bool = False,
     cache_manager: CacheManager | None = None,
     on_bad_example: str = "error",
+    on_contradiction: str = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -78,6 +79,8 @@ def process_and_cache_dataset(
         cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
             ``write_chunk`` and ``finish``; see `memxlnet.store.writer.CacheManager`.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
@@ -117,6 +120,7 @@ def process_and_cache_dataset(
         max_examples=max_examples,
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
+        on_contradiction=on_contradiction,
     )
     build = BuildSettings(
         streaming_chunk_size=streaming_chunk_size,
@@ -186,6 +190,8 @@ class StreamingSquadProcessor:
         streaming_chunk_size: Examples in a chunk of work.
         max_memory_gb: Bound on the RAM of the build, in GiB.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; see `process_and_cache_dataset`.
@@ -204,6 +210,7 @@ class StreamingSquadProcessor:
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         *,
         on_bad_example: str = "error",
+        on_contradiction: str = "error",
         insert_memory_tokens: bool = True,
         progress: bool | None = None,
         num_workers: int | None = None,
@@ -217,6 +224,7 @@ class StreamingSquadProcessor:
             "max_seq_length": max_seq_length,
             "doc_stride": doc_stride,
             "on_bad_example": on_bad_example,
+            "on_contradiction": on_contradiction,
             "insert_memory_tokens": insert_memory_tokens,
         }
         EncodeSettings(**self._encode)

@@ -18,6 +18,7 @@ from memxlnet.build.check import check_against_transformers
 from memxlnet.build.chunking import Chunk, chunk_budget, read_chunks
 from memxlnet.build.dispatch import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.build.here import LocalEncoder
+from memxlnet.build.label_counts import LabelCounts
 from memxlnet.build.memory import MemoryGuard
 from memxlnet.build.pool import WorkerPool
 from memxlnet.build.progress import Progress
@@ -81,6 +82,7 @@ class Run:
         self._kept: set[int] = set()
         self._receipts: dict[int, Any] = {}
         self._features = 0
+        self._labels = LabelCounts()
 
     def run(self) -> tuple[int, Any]:
         """Encode every chunk that is not finished yet, then publish.
@@ -103,6 +105,7 @@ class Run:
         if made_again:
             logger.info("%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again))
         summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
+        self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
 
     @property
@@ -166,7 +169,7 @@ class Run:
     def _chunks(self) -> Generator[Chunk, None, None]:
         """The chunks that are not finished yet. The first chunk is checked against transformers before."""
         settings = self._settings
-        for chunk in read_chunks(self._source, settings.encode, self._build, self._chunk_size):
+        for chunk in read_chunks(self._source, settings.encode, self._build, self._chunk_size, self._labels):
             if not chunk.index:
                 examples = [example for example in chunk.examples if isinstance(example, Example)]
                 check_against_transformers(self._tokenizer, settings.tokenizer, settings.encode, examples)

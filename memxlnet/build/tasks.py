@@ -47,15 +47,18 @@ def pack(examples: Examples) -> bytes:
         [numbers.setdefault(example.context, len(numbers)) for example in good],
         [example.answer_texts for example in good],
         [example.answer_starts for example in good],
+        [example.labelled for example in good],
+        [example.answer_kind for example in good],
+        [example.contradiction for example in good],
     ]
     return orjson.dumps([list(numbers), columns, bad])
 
 
 def unpack(packed: bytes) -> list[Example | BadExample]:
     """What `pack` packed, in order of rows: a chunk that is split must lose its examples in that order."""
-    contexts, (rows, ids, questions, numbers, texts, starts), bad = orjson.loads(packed)
+    contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad = orjson.loads(packed)
     shared = map(contexts.__getitem__, numbers)
-    good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts))
+    good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts), *labels)
     if not bad:
         return list(good)
     return sorted([*good, *(BadExample(*entry) for entry in bad)], key=itemgetter(0))

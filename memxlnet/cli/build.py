@@ -14,6 +14,7 @@ from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
 from memxlnet.settings import (
     BAD_EXAMPLE_POLICIES,
+    CONTRADICTION_POLICIES,
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
@@ -47,6 +48,13 @@ from memxlnet.store.writer import BuildSummary, CacheWriter
     default="error",
     show_default=True,
     help="Stop at a bad example, or count it with its id and reason.",
+)
+@click.option(
+    "--on-contradiction",
+    type=click.Choice(CONTRADICTION_POLICIES),
+    default="error",
+    show_default=True,
+    help="An example whose labels contradict each other is bad, or counted: unanswerable, or with its answers.",
 )
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
 @click.option(

@@ -48,6 +48,7 @@ def _compared(manifest: Manifest) -> dict[str, Any]:
         "shards": {name: len(table.shards) for name, table in manifest.tables.items()},
         "alignment": manifest.alignment,
         "documents_without_answer_segment": manifest.documents_without_answer_segment,
+        "contradictions": manifest.contradictions,
         "dropped_examples": manifest.dropped_examples,
         "num_bytes": manifest.num_bytes,
         "checksums": {record.file: record.xxh3_128 for record in manifest.all_files()},

@@ -92,6 +92,7 @@ def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
         "provenance": manifest.provenance,
         "alignment": manifest.alignment,
         "documents_without_answer_segment": manifest.documents_without_answer_segment,
+        "contradictions": manifest.contradictions,
         "dropped_examples": manifest.dropped_examples,
         "vocabulary_size": manifest.vocabulary_size,
         "num_memory_tokens": manifest.layout.num_memory_tokens,

@@ -85,6 +85,7 @@ def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
     return {
         **{f"answers {status}": found.alignment[status] for status in ALIGNMENTS},
         "answers in no segment": found.documents_without_answer_segment,
+        "contradictions": found.contradictions,
         "examples dropped": found.dropped_examples,
     }
 

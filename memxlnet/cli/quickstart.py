@@ -71,7 +71,7 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
     manifest = dataset.manifest
     documents = dataset.cache.num_documents
     useful, by_default = (each.epoch_size(0).useful_share for each in (loader, plain))
-    answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items())
+    answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items() if count)
     print_fields(
         {
             "cache": dataset.directory,

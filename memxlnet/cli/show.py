@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from memxlnet.cli.caches import find_directory
@@ -15,6 +16,7 @@ from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.segments import SegmentReader
 from memxlnet.store.cache import Cache
 
+_LABEL_COLUMNS = ("alignment", "alignment_detail", "contradiction")
 _TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "role")
 
 
@@ -25,22 +27,32 @@ _TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "r
 @click.option(
     "--segment", type=int, help="Which segment of it.  [default: the first that holds the whole answer, or 0]"
 )
+@click.option("--contradictions", is_flag=True, help="List the documents whose labels contradict each other.")
 @click.option("--tokens/--no-tokens", default=True, show_default=True, help="List the tokens.")
 @json_option
 @shared()
 def command(
-    cache: Path, row: int | None, example_id: str | None, segment: int | None, tokens: bool, as_json: bool
+    cache: Path,
+    row: int | None,
+    example_id: str | None,
+    segment: int | None,
+    contradictions: bool,
+    tokens: bool,
+    as_json: bool,
 ) -> None:
     """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
 
     Rows count from 0, negative ones from the end: memxlnet show CACHE -- -1. The tokens are those of the cache's own
     tokenizer.json.
     """
-    if (row is None) == (example_id is None):
-        raise click.UsageError("expected a ROW or --id ID, and not both")
+    if sum((row is not None, example_id is not None, contradictions)) != 1:
+        raise click.UsageError("expected one of ROW, --id ID and --contradictions")
     if segment is not None and example_id is None:
         raise click.UsageError("--segment belongs to --id ID")
     opened = Cache(find_directory(cache))
+    if contradictions:
+        _show_contradictions(opened, as_json)
+        return
     found = _row_of(opened, example_id, segment) if example_id is not None else _row(opened, row or 0)
     shown = _read(opened, found)
     if as_json:
@@ -51,6 +63,18 @@ def command(
         print_title("tokens")
         rows = [tuple(token[name] for name in _TOKEN_COLUMNS) for token in shown["tokens"]]
         print_table(_TOKEN_COLUMNS, rows, ("position", "id", "type", "start", "stop"))
+
+
+def _show_contradictions(cache: Cache, as_json: bool) -> None:
+    """Print id, contradiction and outcome of the documents whose labels contradict each other, in their order."""
+    names = ("id", "contradiction", "alignment")
+    found: list[dict[str, str]] = []
+    for batch in cache.documents.batches():
+        found += batch.filter(pc.not_equal(batch["contradiction"], "")).select(names).to_pylist()
+    if as_json:
+        print_json(found)
+    else:
+        print_table(names, [tuple(entry.values()) for entry in found])
 
 
 def _row(cache: Cache, row: int) -> int:
@@ -89,7 +113,7 @@ def _read(cache: Cache, row: int) -> dict[str, Any]:
         "row": row,
         "document": document,
         **segment,
-        **{name: cache.documents.text(name, document) for name in ("alignment", "alignment_detail")},
+        **{name: cache.documents.text(name, document) for name in _LABEL_COLUMNS},
         "start_position": int(_value(cache, "start_positions", row)),
         "end_position": int(_value(cache, "end_positions", row)),
         "context_char_span": (start, stop),
@@ -148,6 +172,7 @@ def _print(shown: dict[str, Any]) -> None:
             if shown["has_answer"]
             else "none",
             "alignment": ": ".join(filter(None, (shown["alignment"], shown["alignment_detail"]))),
+            "contradiction": shown["contradiction"] or "none",
             "positions": f"{shown['start_position']} to {shown['end_position']} (cls {shown['cls_index']})",
             "context characters": "{} to {}".format(*shown["context_char_span"]),
         }

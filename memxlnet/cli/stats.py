@@ -105,10 +105,13 @@ def _print_counts(statistics: CacheStatistics, ceiling: AnswerCeiling) -> None:
             "of them contexts'": statistics.context_tokens,
             "padding within rows": f"{1 - statistics.tokens / statistics.row_tokens:.1%}",
             "answers dropped": ceiling.dropped,
+            "answers unlabelled": ceiling.unlabelled,
+            "answers yes_no": ceiling.yes_no,
+            "answers number": ceiling.number,
             "answers in no segment": statistics.without_answer_segment,
             "answers cut by tokens": ceiling.inexact,
             "examples dropped": ceiling.dropped_examples,
-            "best exact match": f"{ceiling.exact_match:.2f}",
+            "best exact match": "unknown" if ceiling.exact_match is None else f"{ceiling.exact_match:.2f}",
         }
     )
 

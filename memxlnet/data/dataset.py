@@ -97,12 +97,12 @@ def create_dataloader(
         epoch_seed: An earlier name of ``seed``.
         **options: Time-step-major: those of `TimeStepMajorDataLoader`. Else ``seed``, ``drop_last``,
             ``group_by_length`` (rows of similar length share a batch, as `GroupedRows` has it), ``dtype``,
-            ``metadata``, ``padding``, ``pad_to_multiple_of``, ``device``, ``compat`` and ``ended_label`` (which has no
-            effect) as there, and these of torch: ``pin_memory``, ``persistent_workers``, ``prefetch_factor``,
-            ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
+            ``metadata``, ``padding``, ``pad_to_multiple_of``, ``device``, ``compat``, ``evaluation`` and
+            ``ended_label`` (which has no effect) as there, and these of torch: ``pin_memory``,
+            ``persistent_workers``, ``prefetch_factor``, ``multiprocessing_context``, ``timeout``, ``worker_init_fn``.
 
     Raises:
-        SettingsError: An argument is wrong.
+        SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
         CacheMismatchError: The cache is not what `memory_collate_config` expects.
     """
     for earlier, value, name in (

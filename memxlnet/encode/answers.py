@@ -2,9 +2,11 @@
 
 The rule. The first gold answer whose text stands at its offset is exact. Otherwise the occurrence nearest to the given
 offset is taken, comparing under Unicode normalisation (NFKD) through a map back to the characters of the source, for
-the first gold answer that occurs at all: repaired. Otherwise the answer is dropped, with its reason.
+the first gold answer that occurs at all: repaired. Otherwise, where all gold answers are yes or no, or all are numbers,
+they are counted as such; else the answer is dropped, with its reason.
 """
 
+import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,16 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
+UNLABELLED, YES_NO, NUMBER = "unlabelled", "yes_no", "number"
+
+_YES_NO = frozenset({"yes", "no", "true", "false"})
+_NUMBER = re.compile(
+    r"""[+\-\u2212]?\s?
+    (?:\d{1,3}(?:([,.'\u2019\ \u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?|\d+(?:[.,]\d+)?|[.,]\d+)
+    \s?[%\u066a]?""",
+    re.VERBOSE,
+)
+"""An integer or decimal, its thousands separated or not, perhaps a percentage."""
 
 NORMAL_FORM: Final = "NFKD"
 
@@ -20,7 +32,7 @@ class Alignment(NamedTuple):
     """The outcome for one document.
 
     Attributes:
-        status: ``exact``, ``repaired``, ``dropped`` or ``unanswerable``.
+        status: One of `arrow_schemas.ALIGNMENTS`.
         detail: How it was repaired or why it was dropped; empty otherwise.
         chosen: Index of the gold answer, -1 for none.
         start: First character in Unicode code points of the context, -1 for none.
@@ -123,7 +135,7 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
 
     Args:
         context: The text that is searched.
-        texts: The gold answers as given.
+        texts: The gold answers as given, none of them blank.
         starts: Their offsets as given, in code points.
 
     Returns:
@@ -132,15 +144,22 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
     if not texts:
         return Alignment(UNANSWERABLE)
     for index, (text, start) in enumerate(zip(texts, starts, strict=True)):
-        if start >= 0 and context.text.startswith(text, start) and text.strip():
+        if start >= 0 and context.text.startswith(text, start):
             return Alignment(EXACT, "", index, start, start + len(text))
     for index, (text, given) in enumerate(zip(texts, starts, strict=True)):
-        nearest = context.nearest(text, given) if text.strip() else None
+        nearest = context.nearest(text, given)
         if nearest is not None:
             start, stop = nearest
             how = "" if context.text[start:stop] == text else f" as its {NORMAL_FORM} equal"
             detail = f"answer {index} found at {start}{how}, given at {given}"
             return Alignment(REPAIRED, detail, index, start, stop)
-    blank = not any(text.strip() for text in texts)
-    reason = "every gold answer is empty" if blank else "no gold answer occurs in the context"
-    return Alignment(DROPPED, reason)
+    kind = _kind_of(texts)
+    return Alignment(kind) if kind else Alignment(DROPPED, "no gold answer occurs in the context")
+
+
+def _kind_of(texts: Sequence[str]) -> str:
+    """What all answers are that need not stand in a text; empty where they are of no such kind."""
+    plain = [text.strip() for text in texts]
+    if all(text.casefold() in _YES_NO for text in plain):
+        return YES_NO
+    return NUMBER if all(map(_NUMBER.fullmatch, plain)) else ""

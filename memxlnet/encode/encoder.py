@@ -206,8 +206,7 @@ def _align(
     """
     looked_up = [answers.Context(text) for text in texts]
     alignments = [
-        answers.align(looked_up[text], example.answer_texts, example.answer_starts)
-        for example, text in zip(examples, context_of.tolist(), strict=True)
+        _align_one(example, looked_up[text]) for example, text in zip(examples, context_of.tolist(), strict=True)
     ]
     starts, stops = (np.array([found[side] for found in alignments], np.int64) for side in (3, 4))
     tokens = AnswerTokens(texts, contexts, used, context_of, starts, stops)
@@ -216,6 +215,14 @@ def _align(
         reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
         alignments[number] = answers.Alignment(answers.DROPPED, reason)
     return alignments, tokens
+
+
+def _align_one(example: Example, context: answers.Context) -> answers.Alignment:
+    if not example.labelled:
+        return answers.Alignment(answers.UNLABELLED)
+    if example.answer_kind:
+        return answers.Alignment(example.answer_kind)
+    return answers.align(context, example.answer_texts, example.answer_starts)
 
 
 def _features_batch(
@@ -282,6 +289,7 @@ def _documents_batch(
         "num_answer_segments": np.bincount(windows.document, holding, len(examples)),
         "alignment": [found.status for found in aligned],
         "alignment_detail": [found.detail for found in aligned],
+        "contradiction": [example.contradiction for example in examples],
     }
     return pa.RecordBatch.from_arrays([_array(columns[field.name], field.type) for field in schema], schema=schema)
 

@@ -6,8 +6,13 @@ from typing import Any, NamedTuple
 
 from memxlnet.errors import ExampleError
 
-FIELDS = ("id", "question", "context", "answers", "answer_text", "answer_start", "is_impossible", "answer_kind")
-"""The fields of an example that are read; ``answer_text`` and ``answer_start`` take the place of ``answers``."""
+REQUIRED_FIELDS = ("id", "question", "context", "answers")
+OPTIONAL_FIELDS = ("is_impossible", "answer_kind", "answer_text", "answer_start")
+FIELDS = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
+"""The fields of a raw row that are read; ``answer_text`` and ``answer_start`` take the place of ``answers``."""
+
+ANSWER_KINDS = ("yes_no", "number")
+"""Kinds of answers that stand nowhere in the context by nature."""
 
 
 class Example(NamedTuple):
@@ -18,8 +23,11 @@ class Example(NamedTuple):
         id: The source's own id, or ``doc_{row}`` where it gives none.
         question: The question, exactly as given.
         context: The context, exactly as given.
-        answer_texts: The gold answers as given; empty for an unanswerable example.
+        answer_texts: The gold answers as given, none of them blank; empty for an unanswerable example.
         answer_starts: Their offsets as given, in Unicode code points of the context.
+        labelled: Whether the source says what the answer is, or that there is none.
+        answer_kind: One of `ANSWER_KINDS` where the answers are not looked up in the context, else empty.
+        contradiction: What contradicts itself in the labels of the source; empty where nothing does.
     """
 
     row: int
@@ -28,6 +36,9 @@ class Example(NamedTuple):
     context: str
     answer_texts: tuple[str, ...]
     answer_starts: tuple[int, ...]
+    labelled: bool = True
+    answer_kind: str = ""
+    contradiction: str = ""
 
 
 class BadExample(NamedTuple):
@@ -51,18 +62,33 @@ Place = Callable[[int], tuple[str, int]]
 """Tells of a row of the source where it stands: the name of a file or source, and its number there."""
 
 
-def parse_example(row: int, raw: object, place: str | Place) -> Example:
+def has_answers(raw: object) -> bool:
+    """Whether a raw row has the field ``answers``, null or not."""
+    return isinstance(raw, _MAPPINGS) and "answers" in raw
+
+
+def parse_example(
+    row: int, raw: object, place: str | Place, on_contradiction: str = "error", needs_answers: bool = False
+) -> Example:
     """Check one raw row.
+
+    Where ``answers`` is null or missing the example is unlabelled, unless ``is_impossible`` is true. Labels contradict
+    each other where ``is_impossible`` is true beside an answer or false beside an empty list of answers, where every
+    answer is blank unless ``is_impossible`` is true, and where some answers are blank beside others.
 
     Args:
         row: Row of the source, from 0.
         raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
-            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. An
-            `ExampleError` stands for a row that could not be made, and is raised.
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. Beside them it may
+            have ``is_impossible``, a bool or null, and ``answer_kind``, one of `ANSWER_KINDS` or null.
+            An `ExampleError` stands for a row that could not be made, and is raised.
         place: Name of the source, or what tells where a row stands, for error messages.
+        on_contradiction: ``"error"``, or what becomes of a contradiction; see `memxlnet.settings.EncodeSettings`.
+        needs_answers: Whether a row without a field ``answers`` is bad, as one before it had one.
 
     Raises:
-        ExampleError: A field is missing or of the wrong kind; the message names example and field.
+        ExampleError: A field is missing or of the wrong kind, or labels contradict each other; the message names
+            example and field.
     """
     plain = _plain(row, raw)
     if plain is not None:
@@ -78,8 +104,7 @@ def parse_example(row: int, raw: object, place: str | Place) -> Example:
     context = _text(raw, "context", subject)
     if len(context) > _INT32_MAX:
         raise ExampleError(f"{subject}: 'context' has {len(context)} characters; at most {_INT32_MAX} are supported")
-    texts, starts = _answers(raw, subject)
-    return Example(row, identity, question, context, texts, starts)
+    return Example(row, identity, question, context, *_labels(raw, subject, on_contradiction, needs_answers))
 
 
 def _plain(row: int, raw: Any) -> Example | None:
@@ -88,6 +113,9 @@ def _plain(row: int, raw: Any) -> Example | None:
         if type(raw) is not dict:
             return None
         identity, question, context, answers = raw["id"], raw["question"], raw["context"], raw["answers"]
+        impossible = raw.get("is_impossible")
+        if raw.get("answer_kind") is not None:
+            return None
         if type(answers) is dict:
             texts, starts = answers["text"], answers["answer_start"]
             if type(texts) is not list or type(starts) is not list or len(texts) != len(starts):
@@ -99,7 +127,9 @@ def _plain(row: int, raw: Any) -> Example | None:
     except KeyError:
         return None
     if (
-        {str}.issuperset(map(type, (identity, question, context, *texts)))
+        (impossible is None or impossible is (not texts))
+        and {str}.issuperset(map(type, (identity, question, context, *texts)))
+        and all(map(str.strip, texts))
         and {int}.issuperset(map(type, starts))
         and context.isascii()
         and "".join((identity, question, *texts)).isascii()
@@ -157,11 +187,76 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _answers(raw: Mapping[str, Any], subject: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    if "answers" not in raw:
+class _Labels(NamedTuple):
+    """The last fields of an `Example`."""
+
+    texts: tuple[str, ...] = ()
+    starts: tuple[int, ...] = ()
+    labelled: bool = True
+    kind: str = ""
+    contradiction: str = ""
+
+
+def _labels(raw: Mapping[str, Any], subject: str, on_contradiction: str, needs_answers: bool) -> _Labels:
+    """What a row says of its answer, by the rules of `parse_example`."""
+    impossible, kind = _optional(raw, subject)
+    if needs_answers and "answers" not in raw:
         fields = ", ".join(repr(name) for name in raw)
-        raise ExampleError(f"{subject}: expected a field 'answers', found {fields} (unanswerable: an empty list)")
-    answers = raw["answers"]
+        raise ExampleError(
+            f"{subject}: expected a field 'answers' as in rows before, found {fields} (unanswerable: an empty list; "
+            "unlabelled: null)"
+        )
+    if raw.get("answers") is None:
+        return _Labels(labelled=impossible is True)
+    texts, starts = _answers(raw["answers"], subject)
+    golds = [(text, start) for text, start in zip(texts, starts, strict=True) if text.strip()]
+    contradiction = _contradiction(impossible, len(golds), len(texts))
+    if contradiction and on_contradiction == "error":
+        raise ExampleError(
+            f"{subject}: {contradiction}; set on_contradiction='unanswerable' or on_contradiction='answers' to keep "
+            "and count such examples, or on_bad_example='drop' to drop them"
+        )
+    if impossible and on_contradiction == "unanswerable":
+        golds = []
+    return _Labels(
+        tuple(text for text, _ in golds),
+        tuple(start for _, start in golds),
+        kind=kind if golds else "",
+        contradiction=contradiction,
+    )
+
+
+def _contradiction(impossible: bool | None, golds: int, answers: int) -> str:
+    """What contradicts itself in the labels of a row, if anything.
+
+    Args:
+        impossible: Its ``is_impossible``.
+        golds: Its answers that are not blank.
+        answers: All of its answers.
+    """
+    if impossible:
+        return f"expected no answer where 'is_impossible' is true, found {golds}" if golds else ""
+    if golds < answers:
+        return f"expected answers with text, found {answers - golds} of {answers} blank"
+    if impossible is False and not golds:
+        return "expected an answer where 'is_impossible' is false, found none"
+    return ""
+
+
+def _optional(raw: Mapping[str, Any], subject: str) -> tuple[bool | None, str]:
+    """``is_impossible`` and ``answer_kind`` of a row."""
+    impossible, kind = raw.get("is_impossible"), raw.get("answer_kind")
+    if impossible is not None and hasattr(impossible, "tolist"):
+        impossible = impossible.tolist()  # NumPy's bools are no bool
+    if impossible is not None and not isinstance(impossible, bool):
+        raise ExampleError(f"{subject}: field 'is_impossible': expected true, false or null, found {impossible!r:.80}")
+    if kind is not None and (not isinstance(kind, str) or kind not in ANSWER_KINDS):
+        kinds = ", ".join(map(repr, ANSWER_KINDS))
+        raise ExampleError(f"{subject}: field 'answer_kind': expected {kinds} or null, found {kind!r:.80}")
+    return impossible, kind or ""
+
+
+def _answers(answers: Any, subject: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     if isinstance(answers, _MAPPINGS):
         for field in ("text", "answer_start"):
             if field not in answers:

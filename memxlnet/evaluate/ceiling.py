@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from memxlnet.encode.answers import DROPPED, NUMBER, UNLABELLED, YES_NO
 from memxlnet.evaluate.metrics import exact_match, scored_golds
 from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.evaluate.predictions import SpanCutter
@@ -24,26 +25,33 @@ _COLUMNS = (
 class AnswerCeiling:
     """What logits that point to the labels of every segment reach, with spans of any length.
 
-    `dropped`, `unreachable` and `inexact` have no document in common; all others are right. A document whose gold
-    answers all have an empty normal form (such as "The") is right with no answer, and is none of the three.
+    `dropped`, `yes_no`, `number`, `unreachable` and `inexact` have no document in common; all other labelled ones are
+    right. A document whose gold answers all have an empty normal form (such as "The") is right with no answer, and is
+    none of them.
 
     Attributes:
         documents: Documents of the cache.
+        unlabelled: Those without a label; not part of the other figures.
         answerable: Those with a gold answer.
         dropped: Those whose gold answers stand nowhere in the context (alignment "dropped").
+        yes_no: Those whose gold answers are yes or no, which stand nowhere in the context.
+        number: Those whose gold answers are numbers, which stand nowhere in the context.
         unreachable: Those with a span that no segment holds whole: longer than the overlap, or cut off by `max_n_segs`.
         inexact: Those whose span is reached, but the text of its tokens is no gold answer under the official
             normalisation.
-        exact_match: Exact match of the official metric over the documents, in percent.
+        exact_match: Exact match of the official metric over the labelled documents, in percent; None without any.
         dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures.
     """
 
     documents: int
+    unlabelled: int
     answerable: int
     dropped: int
+    yes_no: int
+    number: int
     unreachable: int
     inexact: int
-    exact_match: float
+    exact_match: float | None
     dropped_examples: int
 
 
@@ -65,14 +73,17 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
     for document in _read_documents(opened):
         counts["answerable"] += bool(document["answer_texts"])
         counts[_outcome(document, cutter)] += 1
-    wrong = counts["dropped"] + counts["unreachable"] + counts["inexact"]
+    labelled = opened.num_documents - counts[UNLABELLED]
     return AnswerCeiling(
         documents=opened.num_documents,
+        unlabelled=counts[UNLABELLED],
         answerable=counts["answerable"],
-        dropped=counts["dropped"],
+        dropped=counts[DROPPED],
+        yes_no=counts[YES_NO],
+        number=counts[NUMBER],
         unreachable=counts["unreachable"],
         inexact=counts["inexact"],
-        exact_match=100.0 * (opened.num_documents - wrong) / opened.num_documents,
+        exact_match=100.0 * counts["right"] / labelled if labelled else None,
         dropped_examples=opened.manifest.dropped_examples,
     )
 
@@ -86,10 +97,13 @@ def _read_documents(cache: Cache) -> Iterator[dict[str, Any]]:
 
 def _outcome(document: dict[str, Any], cutter: SpanCutter) -> str:
     golds = scored_golds(document["answer_texts"])
+    if document["alignment"] == UNLABELLED:
+        return UNLABELLED
     if document["num_answer_segments"]:
         start, stop = document["answer_token_start"], document["answer_token_stop"]
         text = cutter.cut(document["context"], start, stop).text
         return "right" if any(exact_match(gold, text) for gold in golds) else "inexact"
     if golds == [""]:
         return "right"
-    return "dropped" if document["alignment"] == "dropped" else "unreachable"
+    alignment: str = document["alignment"]
+    return alignment if alignment in (DROPPED, YES_NO, NUMBER) else "unreachable"

@@ -9,6 +9,9 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+import pyarrow.compute as pc
+
+from memxlnet.encode.answers import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.settings import check_bool
@@ -58,25 +61,33 @@ def f1(gold: str, predicted: str) -> float:
 def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False) -> dict[str, float]:
     """Exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
 
-    Only documents count. Examples that were dropped when the cache was built have none, and their golds are not kept;
-    the official script over the source counts them as well. Predictions of other ids are passed over, as there.
+    Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
+    document, and their golds are not kept; the official script over the source counts them as well. Predictions of
+    other ids are passed over, as there.
 
     Args:
-        predictions: Answers by id, empty for no answer; ``dict(collector.answers())``.
+        predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
         cache: A cache, a dataset over one, or the directory of a published one.
         allow_missing: Leave documents without a prediction out of every figure.
 
     Returns:
         ``exact`` and ``f1`` in percent and ``total``; with the prefix ``HasAns_`` the same over documents with a gold
         answer, with ``NoAns_`` over those without one; a prefix that no document has is left out, as there.
+        ``unlabelled_total`` where the cache has unlabelled documents: how many were left out.
 
     Raises:
-        SettingsError: A prediction is missing or no text, or no document has one.
+        SettingsError: A prediction is missing or no text, or no document has one, or none is labelled.
         CacheDamagedError: A file of the cache is damaged.
     """
     if not isinstance(predictions, Mapping):
         raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
     opened, allowed = open_cache(cache), check_bool("allow_missing", allow_missing)
+    unlabelled = opened.manifest.alignment[UNLABELLED]
+    if unlabelled == opened.num_documents:
+        raise SettingsError(
+            f"cache: expected labelled documents, found all {unlabelled} of {opened.directory} unlabelled; their "
+            "predictions have nothing to be compared with"
+        )
     scores: dict[bool, _Scores] = {True: [], False: []}
     every: _Scores = []
     missing, first = 0, ""
@@ -93,17 +104,19 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
         scores[bool(golds)].append(score)
     if (missing and not allowed) or not every:
         raise SettingsError(
-            f"predictions: expected one for each of the {opened.num_documents} documents of {opened.directory}, found "
-            f"none for {missing} of them, the first of them {first!r:.120}; give an empty text for no answer"
-            + ("" if allowed else ", or pass allow_missing=True")
+            f"predictions: expected one for each of the {opened.num_documents - unlabelled} labelled documents of "
+            f"{opened.directory}, found none for {missing} of them, the first of them {first!r:.120}; give an empty "
+            "text for no answer" + ("" if allowed else ", or pass allow_missing=True")
         )
-    return _figures("", every) | _figures("HasAns_", scores[True]) | _figures("NoAns_", scores[False])
+    figures = _figures("", every) | _figures("HasAns_", scores[True]) | _figures("NoAns_", scores[False])
+    return figures | {"unlabelled_total": unlabelled} if unlabelled else figures
 
 
 def _read_golds(cache: Cache) -> Iterator[tuple[str, list[str]]]:
-    """Id and gold answers of each document; RAM for one record batch."""
+    """Id and gold answers of each labelled document; RAM for one record batch."""
     for batch in cache.documents.batches():
-        yield from zip(batch["id"].to_pylist(), batch["answer_texts"].to_pylist(), strict=True)
+        labelled = batch.filter(pc.not_equal(batch["alignment"], UNLABELLED))
+        yield from zip(labelled["id"].to_pylist(), labelled["answer_texts"].to_pylist(), strict=True)
 
 
 def _figures(prefix: str, scores: _Scores) -> dict[str, float]:

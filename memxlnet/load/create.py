@@ -29,7 +29,7 @@ def create_dataloader(
     The arguments are those of `memxlnet.create_dataloader`.
 
     Raises:
-        SettingsError: An argument is wrong.
+        SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
     """
     make: Any = TimeStepMajorDataLoader if check_bool("use_time_step_major", use_time_step_major) else regular_loader
     known = _TIME_STEP_MAJOR if use_time_step_major else _REGULAR

@@ -23,6 +23,7 @@ def create_evaluation_dataloader(
     (texts, offsets, spans) unless `metadata` says which; ``metadata=False`` spares the time of reading them. Its
     ``rows`` are what `AnswerCollector.add` takes. ``max_segments`` cuts documents short, so that a collector misses
     rows; ``group_by_length`` and refilled lanes read the documents in another order, each of them still once.
+    Unlabelled documents are read as well, with the positions of unanswerable ones.
 
     Args:
         dataset: A dataset over a cache.
@@ -43,12 +44,6 @@ def create_evaluation_dataloader(
         )
     if not check_bool("evaluation", given.pop("evaluation", True)):
         raise SettingsError("evaluation: expected True, found False; create_dataloader makes all other loaders")
-    if check_bool("use_time_step_major", use_time_step_major):
-        given["evaluation"] = True
-    elif check_bool("drop_last", given.get("drop_last", False)):
-        raise SettingsError(
-            "drop_last: expected False for evaluation, which reads every segment, found True; the last batch may be "
-            "smaller"
-        )
+    given["evaluation"] = True
     given.setdefault("metadata", METADATA)
     return create_dataloader(dataset, batch_size, False, num_workers, use_time_step_major, **options)

@@ -26,6 +26,7 @@ from memxlnet.load.options import (
     check_batch_size,
     check_dataset,
     check_fields,
+    check_labelled,
     check_seed,
     check_workers,
     find_ranks,
@@ -91,7 +92,8 @@ class TimeStepMajorDataLoader:
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
             the answer).
-        evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer.
+        evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer, and
+            takes unlabelled documents, which are refused otherwise.
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file, which XLNet takes.
         ended_label: Answer positions of ended lanes: ``"ignore"`` is the width of the step, which the question
             answering heads of BERT and XLNet's Simple ignore; ``"cls"`` is the ``cls`` position.
@@ -109,7 +111,7 @@ class TimeStepMajorDataLoader:
         world_size: Number of processes.
 
     Raises:
-        SettingsError: An argument is wrong.
+        SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
     """
 
     def __init__(
@@ -139,6 +141,8 @@ class TimeStepMajorDataLoader:
         world_size: int | None = None,
     ):
         self.dataset = check_dataset(dataset).with_compat(compat)
+        if not check_bool("evaluation", evaluation):
+            check_labelled(self.dataset)
         self.batch_size = check_batch_size(batch_size)
         self._works_ahead = check_workers(num_workers) > 0
         self.ranks = find_ranks(rank, world_size)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from torch.utils.data import ConcatDataset, Subset
 
+from memxlnet.encode.answers import UNLABELLED
 from memxlnet.encode.widths import Padding
 from memxlnet.errors import SettingsError
 from memxlnet.load.batches import DTYPES
@@ -58,12 +59,12 @@ class LoaderOptions(TypedDict, total=False):
     device: Device
     group_by_length: bool
     compat: Compat | None
+    evaluation: bool
     # Time-step-major.
     lanes: str
     align: str
     max_segments: int | Sequence[int] | None
     window: str
-    evaluation: bool
     rank: int | None
     world_size: int | None
     # Regular: torch's own.
@@ -255,6 +256,24 @@ def check_dataset(dataset: object) -> CacheDataset:
             )
         raise SettingsError(f"dataset: expected a dataset over a cache, found {type(dataset).__name__}{hint}")
     return dataset
+
+
+def check_labelled(dataset: CacheDataset) -> None:
+    """Check that a dataset can be trained on: all of its documents are labelled.
+
+    Raises:
+        SettingsError: Some are not.
+    """
+    unlabelled = dataset.manifest.alignment[UNLABELLED]
+    if unlabelled:
+        documents = dataset.cache.documents
+        statuses = (status.as_py() for batch in documents.batches() for status in batch["alignment"])
+        first = next((row for row, status in enumerate(statuses) if status == UNLABELLED), 0)
+        raise SettingsError(
+            f"dataset: expected labelled documents, found {unlabelled} of {dataset.cache.num_documents} unlabelled, "
+            f"the first of them {documents.text('id', first)!r:.120}: no answer to train on was given; "
+            "create_evaluation_dataloader reads them for predictions"
+        )
 
 
 _told_of_pinning = False

@@ -178,6 +178,7 @@ def create_dataset_from_cache(
     use_lazy_loading: bool = True,
     *,
     on_bad_example: str = "error",
+    on_contradiction: str = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -223,6 +224,8 @@ def create_dataset_from_cache(
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
@@ -267,6 +270,7 @@ def create_dataset_from_cache(
         max_examples=max_examples,
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
+        on_contradiction=on_contradiction,
     )
     build = BuildSettings(
         max_shard_rows=max_shard_rows,

@@ -17,6 +17,7 @@ from memxlnet.load.options import (
     can_pin,
     check_batch_size,
     check_dataset,
+    check_labelled,
     check_seed,
     check_workers,
     metadata_names,
@@ -82,6 +83,7 @@ def regular_loader(
     pin_memory: bool = False,
     device: Device = None,
     compat: Compat | None = None,
+    evaluation: bool = False,
     persistent_workers: bool = False,
     prefetch_factor: int | None = None,
     multiprocessing_context: Any = None,
@@ -91,12 +93,19 @@ def regular_loader(
     """Make a torch `DataLoader` over segments; see `create_dataloader` for the arguments.
 
     Raises:
-        SettingsError: An argument is wrong.
+        SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
     """
     one_of("ended_label", ended_label, ENDED_LABELS)
     dataset = check_dataset(dataset).with_compat(compat)
-    rows = len(dataset)
     shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
+    if not check_bool("evaluation", evaluation):
+        check_labelled(dataset)
+    elif drop_last:
+        raise SettingsError(
+            "drop_last: expected False for evaluation, which reads every segment, found True; the last batch may be "
+            "smaller"
+        )
+    rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
     collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of, target)

@@ -159,6 +159,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("documents", rows["documents"]),
         ("contexts", rows["contexts"]),
         ("answers", f"{answers}, {manifest.documents_without_answer_segment:,} in no segment"),
+        ("contradictions", f"{manifest.contradictions:,}"),
         ("examples dropped", f"{manifest.dropped_examples:,}"),
         ("bytes", f"{manifest.num_bytes:,}"),
         ("schema version", str(SCHEMA_VERSION)),

@@ -76,6 +76,7 @@ class Manifest:
         files: All files that are no shards.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
+        contradictions: Documents whose labels contradicted each other in the source.
         dropped_examples: Examples that gave no document; ``dropped.jsonl`` lists them where there are any.
         vocabulary_size: Rows that a model's embedding must have.
         provenance: Where the source was found.
@@ -89,6 +90,7 @@ class Manifest:
     files: tuple[FileRecord, ...]
     alignment: dict[str, int]
     documents_without_answer_segment: int
+    contradictions: int
     dropped_examples: int
     vocabulary_size: int
     provenance: dict[str, Any]
@@ -261,7 +263,7 @@ def _check_kinds(manifest: Manifest) -> None:
         raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
     if set(manifest.alignment) != set(ALIGNMENTS):
         raise ValueError(f"alignment: expected {ALIGNMENTS}, found {sorted(manifest.alignment)}")
-    for name in ("documents_without_answer_segment", "dropped_examples", "vocabulary_size"):
+    for name in ("documents_without_answer_segment", "contradictions", "dropped_examples", "vocabulary_size"):
         _count(getattr(manifest, name))
     for count in (*manifest.alignment.values(), manifest.fields["settings"]["max_seq_length"]):
         _count(count)

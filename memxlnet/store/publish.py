@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from arrow_schemas import (
     ALIGNMENTS,
@@ -67,6 +68,7 @@ class Publisher:
         self._shard_rows = min(max_shard_rows or most, most)
         self._alignment = dict.fromkeys(ALIGNMENTS, 0)
         self._without_segment = 0
+        self._contradictions = 0
 
     def publish(self, staging: Path) -> Manifest:
         """Write all files, make them durable, then write the manifest.
@@ -112,6 +114,7 @@ class Publisher:
             files=tuple(files),
             alignment=self._alignment,
             documents_without_answer_segment=self._without_segment,
+            contradictions=self._contradictions,
             dropped_examples=totals[DROPPED],
             vocabulary_size=self._settings.tokenizer.vocabulary_size,
             provenance=self._settings.provenance,
@@ -175,6 +178,7 @@ class Publisher:
     def _count(self, documents: pa.RecordBatch) -> None:
         for entry in documents["alignment"].value_counts().to_pylist():
             self._alignment[entry["values"]] += entry["counts"]
+        self._contradictions += pc.sum(pc.not_equal(documents["contradiction"], "")).as_py() or 0
         has_span = column_values(documents["chosen_answer"]) >= 0
         self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
 

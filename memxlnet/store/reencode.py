@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from arrow_schemas import DROPPED
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.examples import BadExample, Example, bad_example, parse_example
+from memxlnet.encode.examples import BadExample, Example, Place, bad_example, has_answers, parse_example
 from memxlnet.encode.sources import Source
 from memxlnet.encode.tokens import Ints, ragged_arange
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
+from memxlnet.settings import EncodeSettings
 from memxlnet.store.blocks import FeatureBlock, TextBlock, file_of, take_rows
 from memxlnet.store.cache import Cache
 from memxlnet.store.files import column_values
@@ -66,7 +67,7 @@ def check_against(cache: Cache, rules: Rules, source: Source, sample: int | None
     # Every example was either kept or dropped when the cache was built: none is an error here.
     settings = replace(rules.encode, on_bad_example="drop")
     encoder = Encoder(rules.tokenizer.backend, rules.layout, settings)
-    for chunk in _chunks(cache, _pick(cache, source, sample, rules.encode.max_examples)):
+    for chunk in _chunks(cache, _pick(cache, source, sample, rules.encode)):
         _compare(cache, chunk, encoder.encode([picked.example for picked in chunk]))
     source.check_unchanged()
 
@@ -81,23 +82,26 @@ def sample_rows(total: int, sample: int | None) -> Iterator[int]:
         yield from (number * (total - 1) // (sample - 1) for number in range(sample))
 
 
-def _pick(cache: Cache, source: Source, sample: int | None, most: int | None) -> Iterator[Picked]:
+def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
     """Read the source to its end, as far as the build did, and parse the rows of the sample."""
     total = cache.num_documents + cache.manifest.dropped_examples
     wanted = sample_rows(total, sample)
     dropped = read_dropped(cache)
     next_wanted, next_dropped = next(wanted, None), next(dropped, None)
     rows = document = 0
+    is_labelled = False
     for row, raw in enumerate(source.rows()):
         rows = row + 1
+        is_labelled = is_labelled or has_answers(raw)
         reported = None
         if next_dropped is not None and next_dropped.row == row:
             reported, next_dropped = next_dropped, next(dropped, None)
         if row == next_wanted:
             next_wanted = next(wanted, None)
-            yield Picked(_parse(row, raw, cache.manifest.name), -1 if reported else document, reported)
+            parsed = _parse(row, raw, source.place, settings.on_contradiction, is_labelled)
+            yield Picked(parsed, -1 if reported else document, reported)
         document += reported is None
-        if rows in (most, total + 1):
+        if rows in (settings.max_examples, total + 1):
             break
     if rows != total:
         found = "more" if rows > total else rows
@@ -107,9 +111,9 @@ def _pick(cache: Cache, source: Source, sample: int | None, most: int | None) ->
         )
 
 
-def _parse(row: int, raw: Any, name: str) -> Example | BadExample:
+def _parse(row: int, raw: Any, place: Place, on_contradiction: str, needs_answers: bool) -> Example | BadExample:
     try:
-        return parse_example(row, raw, name)
+        return parse_example(row, raw, place, on_contradiction, needs_answers)
     except ExampleError as error:
         return bad_example(row, raw, error)
 

@@ -8,7 +8,7 @@ RAM is that of a block and of its contexts, and at most 16 bytes a document: dig
 lengths of each context.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,7 +19,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.encode.answers import DROPPED, EXACT, REPAIRED, UNANSWERABLE
+from memxlnet.encode.answers import DROPPED, EXACT, NUMBER, REPAIRED, UNANSWERABLE, UNLABELLED, YES_NO
 from memxlnet.encode.labels import AnswerTokens
 from memxlnet.encode.tokens import Ints, TokenPool, bounds_of
 from memxlnet.encode.windows import window_counts
@@ -142,6 +142,7 @@ class _Documents:
         self._used = 0
         self._segments = 0
         self._alignment = dict.fromkeys(ALIGNMENTS, 0)
+        self._contradictions = 0
         self._without_segment = 0
 
     def check(self, block: TextBlock) -> None:
@@ -149,6 +150,7 @@ class _Documents:
         context = self._check_context(block)
         questions = _check_tokens(block, "question", "question_token_starts", "question_token_stops")
         spanned = _check_answers(block)
+        self._contradictions += self._check_contradictions(block)
         _check_characters(block, spanned, self._contexts.characters[context])
         answers = _check_answer_tokens(self._cache, block, context)
         segments = self._check_segments(block, self._contexts.tokens[context].astype(np.int64), questions, answers)
@@ -166,6 +168,7 @@ class _Documents:
             "tables.features.rows": (self._segments, manifest.tables["features"].rows),
             "tables.contexts.rows": (self._used, manifest.tables["contexts"].rows),
             "alignment": (self._alignment, manifest.alignment),
+            "contradictions": (self._contradictions, manifest.contradictions),
             "documents_without_answer_segment": (self._without_segment, manifest.documents_without_answer_segment),
         }
         for name, (expected, found) in counted.items():
@@ -174,6 +177,21 @@ class _Documents:
                     f"{directory / MANIFEST}, {name}: expected {expected}, as documents give it, found {found}; "
                     f"{REBUILD}"
                 )
+
+    def _check_contradictions(self, block: TextBlock) -> int:
+        """Check where documents may contradict themselves, and count those that do."""
+        found: Flags = pc.utf8_length(block.batch["contradiction"]).to_numpy() > 0
+        block.demand(
+            "contradiction",
+            ~found | (self._rules.encode.on_contradiction != "error"),
+            lambda at: "no text where contradictions are errors",
+        )
+        block.demand(
+            "contradiction",
+            ~found | np.asarray(pc.not_equal(block.batch["alignment"], UNLABELLED)),
+            lambda at: f"no text for a document that is {UNLABELLED}",
+        )
+        return int(found.sum())
 
     def _check_context(self, block: TextBlock) -> Ints:
         context = block.integers("context")
@@ -226,10 +244,12 @@ def _check_answers(block: TextBlock) -> Flags:
     is_status = {name: np.asarray(pc.equal(status, name)) for name in ALIGNMENTS}
     known = np.logical_or.reduce(list(is_status.values()))
     demand("alignment", known, lambda at: " or ".join(ALIGNMENTS))
-    right = is_status[UNANSWERABLE] == (golds == 0)
-    demand("alignment", right, lambda at: f"{UNANSWERABLE} where and only where there is no gold")
-    right = is_status[DROPPED] == (~spanned & (golds > 0))
-    demand("alignment", right, lambda at: f"{DROPPED} where and only where none of the golds was chosen")
+    for names, right, where in (
+        ((UNANSWERABLE, UNLABELLED), golds == 0, "there is no gold"),
+        ((DROPPED, YES_NO, NUMBER), ~spanned & (golds > 0), "none of the golds was chosen"),
+    ):
+        held = np.logical_or.reduce([is_status[name] for name in names])
+        demand("alignment", held == right, partial(_only_where, names, where))
     detailed = is_status[REPAIRED] | is_status[DROPPED]
     demand(
         "alignment_detail",
@@ -245,6 +265,10 @@ def _check_answers(block: TextBlock) -> Flags:
         right = ~is_status[EXACT] | (block.integers(name) == expected)
         demand(name, right, expected.item)
     return spanned
+
+
+def _only_where(names: Sequence[str], where: str, _: int) -> str:
+    return f"{' or '.join(names)} where and only where {where}"
 
 
 def _check_characters(block: TextBlock, spanned: Flags, limit: NDArray[np.int32]) -> None:

@@ -83,6 +83,7 @@ class BuildSummary:
         num_bytes: Size of the cache in bytes, manifest aside.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
+        contradictions: Documents whose labels contradicted each other in the source.
         dropped_examples: Examples that gave no document.
     """
 
@@ -93,6 +94,7 @@ class BuildSummary:
     num_bytes: int
     alignment: Mapping[str, int]
     documents_without_answer_segment: int
+    contradictions: int
     dropped_examples: int
 
     @classmethod
@@ -107,6 +109,7 @@ class BuildSummary:
             num_bytes=manifest.num_bytes,
             alignment=manifest.alignment,
             documents_without_answer_segment=manifest.documents_without_answer_segment,
+            contradictions=manifest.contradictions,
             dropped_examples=manifest.dropped_examples,
         )
 

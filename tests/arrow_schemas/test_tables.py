@@ -65,6 +65,7 @@ def test_documents_and_contexts() -> None:
         "num_answer_segments": "int32",
         "alignment": "large_string",
         "alignment_detail": "large_string",
+        "contradiction": "large_string",
     }
     columns = {field.name: str(field.type) for field in contexts_schema()}
     assert columns == {"text": "large_string", "token_starts": numbers, "token_stops": numbers}

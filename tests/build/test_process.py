@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from arrow_schemas import DROPPED, TABLES, table_schema
+from arrow_schemas import ALIGNMENTS, DROPPED, TABLES, table_schema
 from memxlnet.build import tasks
 from memxlnet.build.process import StreamingSquadProcessor, process_and_cache_dataset
 from memxlnet.errors import (
@@ -92,7 +92,8 @@ def test_the_outcome_of_every_example_is_counted(tmp_path: Path, caplog: pytest.
         features = build(rows, tmp_path, on_bad_example="drop", streaming_chunk_size=2)
     (directory,) = published(tmp_path)
     manifest = read_manifest(directory)
-    assert manifest.alignment == {"exact": 2, "repaired": 1, "dropped": 1, "unanswerable": 1}
+    counted = {"exact": 2, "repaired": 1, "dropped": 1, "unanswerable": 1}
+    assert manifest.alignment == {**dict.fromkeys(ALIGNMENTS, 0), **counted}
     assert manifest.documents_without_answer_segment == 1
     assert manifest.dropped_examples == 2
     dropped = [json.loads(line) for line in (directory / "dropped.jsonl").read_text().splitlines()]
@@ -101,7 +102,8 @@ def test_the_outcome_of_every_example_is_counted(tmp_path: Path, caplog: pytest.
     assert "its question of 40 tokens leaves room for 0 tokens of context" in dropped[1]["reason"]
     (summary,) = (message for message in caplog.messages if " features of " in message)
     assert f"{features} features of 5 documents over 2 contexts, {manifest.num_bytes} bytes, in " in summary
-    assert ("answers: 2 exact, 1 repaired, 1 dropped, 1 unanswerable, 1 in no segment, 2 examples dropped") in summary
+    assert "answers: 2 exact, 1 repaired, 1 dropped, 1 unanswerable, 0 unlabelled, 0 yes_no, 0 number, " in summary
+    assert summary.endswith("1 in no segment, 0 contradictions, 2 examples dropped")
 
 
 # --- cache managers

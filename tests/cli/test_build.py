@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from arrow_schemas import ALIGNMENTS
 from memxlnet.build.builder import Build
 from memxlnet.cli.build import command
 from memxlnet.errors import SettingsError
@@ -30,8 +31,8 @@ TOKENIZER = ("--tokenizer", sample_tokenizer_directory())
 SMALL = ("--max-seq-length", 64, "--doc-stride", 16)
 TOLD = [
     *("cache", "built", "segments", "documents", "contexts", "bytes"),
-    *("answers exact", "answers repaired", "answers dropped", "answers unanswerable", "answers in no segment"),
-    *("examples dropped", "seconds"),
+    *(f"answers {status}" for status in ALIGNMENTS),
+    *("answers in no segment", "contradictions", "examples dropped", "seconds"),
 ]
 
 
@@ -120,6 +121,7 @@ def test_the_counts_as_json(run: Run, source: Path, cache_dir: Path) -> None:
 def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, cache_dir: Path) -> None:
     options = ["--split", "dev", "--max-seq-length", 60, "--doc-stride", 10, "--max-segments", 3, "--max-examples", 7]
     options += ["--memory-tokens", 2, "--on-bad-example", "drop", "--max-shard-rows", 5]
+    options += ["--on-contradiction", "answers"]
     assert run("build", source, *TOKENIZER, "--cache-dir", cache_dir, *options).code == 0
     manifest = read_manifest(only_cache(cache_dir))
     assert manifest.settings == {
@@ -129,6 +131,7 @@ def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, ca
         "max_examples": 7,
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
+        "on_contradiction": "answers",
     }
     assert (manifest.split, manifest.layout.num_memory_tokens) == ("dev", 2)
     assert (manifest.tables["documents"].rows, manifest.tables["features"].rows) == (7, 21)
@@ -185,6 +188,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--max-segments": (3, {"max_n_segs": 3}),
     "--max-examples": (8, {"max_examples": 8}),
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
+    "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
     "--workers": (2, {"num_workers": 2}),
     "--max-memory-gb": (1.5, {"max_memory_gb": 1.5}),
     "--chunk-size": (77, {"streaming_chunk_size": 77}),

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION
 from memxlnet.store.manifest import read_manifest
 from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told, change_manifest, copy_of, error
 
@@ -34,7 +35,7 @@ def test_it_tells_all_that_the_manifest_says(run: Run, caches: Caches, kind: str
         "source": "varied",
         "split": "test",
         "fingerprint": manifest.fingerprint,
-        "schema version": "1",
+        "schema version": str(SCHEMA_VERSION),
         "vocabulary size": str(manifest.vocabulary_size),
         "memory slots": str(MEMORY if kind == "memory" else 0),
         "padding side": "left",
@@ -47,15 +48,16 @@ def test_it_tells_all_that_the_manifest_says(run: Run, caches: Caches, kind: str
         "max_n_segs": "None",
         "max_seq_length": str(LENGTH),
         "on_bad_example": "error",
+        "on_contradiction": "error",
     }
     source = pairs(told, "source")
     assert (source["kind"], source["format"], source["path"]) == ("file", "jsonl", str(caches.source))
     assert source["sha256"] == manifest.fields["source"]["sha256"]
     assert source["size"] == str(caches.source.stat().st_size)
-    statuses = ("exact", "repaired", "dropped", "unanswerable")
     assert list(pairs(told, "answers").items()) == [
-        *((f"answers {status}", str(manifest.alignment[status])) for status in statuses),
+        *((f"answers {status}", str(manifest.alignment[status])) for status in ALIGNMENTS),
         ("answers in no segment", "0"),
+        ("contradictions", "0"),
         ("examples dropped", "0"),
     ]
     tables = told.section("tables")
@@ -80,7 +82,7 @@ def test_json_holds_the_whole_manifest(run: Run, caches: Caches) -> None:
     assert found["cache"] == str(caches.sharded)
     for name in ("name", "split", "fingerprint", "provenance", "alignment", "vocabulary_size", "dropped_examples"):
         assert found[name] == content[name]
-    for name in ("tables", "files", "documents_without_answer_segment"):
+    for name in ("tables", "files", "documents_without_answer_segment", "contradictions"):
         assert found[name] == content[name]
     for name, value in content["fields"].items():
         assert found[name] == value
@@ -130,7 +132,7 @@ def test_every_command_says_what_a_directory_is(run: Run, caches: Caches, tmp_pa
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").touch()
     newer, damaged = copy_of(caches.plain, tmp_path), copy_of(caches.memory, tmp_path)
-    change_manifest(newer, schema_version=2)
+    change_manifest(newer, schema_version=99)
     (damaged / "manifest.json").write_text('{"format": "memxlnet-cache"')
     told = {
         tmp_path / "none": "none: expected the directory of a cache, found none",
@@ -140,7 +142,7 @@ def test_every_command_says_what_a_directory_is(run: Run, caches: Caches, tmp_pa
     }
     if arguments[0] != "rm":  # which may remove them
         told |= {
-            newer: "manifest.json: expected schema_version 1, found 2; upgrade memxlnet to read it",
+            newer: f"manifest.json: expected schema_version {SCHEMA_VERSION}, found 99; upgrade memxlnet to read it",
             damaged: "manifest.json: expected JSON, found ",
         }
     for directory, message in told.items():

@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(caches: Caches, tmp_path: 
     told = {line.split(": ")[2].removesuffix("/manifest.json"): line for line in done.stderr.splitlines()}
     assert set(told) == {str(newer), str(damaged), str(altered)}
     assert all(line.startswith("WARNING: passed over: ") for line in told.values())
-    assert "expected schema_version 1, found 99; upgrade memxlnet to read it" in told[str(newer)]
+    assert "expected schema_version 2, found 99; upgrade memxlnet to read it" in told[str(newer)]
     assert "expected JSON" in told[str(damaged)]
     assert "expected content with the checksum" in told[str(altered)]
 

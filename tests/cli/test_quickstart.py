@@ -43,7 +43,7 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     assert in_all >= files
     assert a_segment == round(in_all / len(dataset))
     assert _numbers(lines["segments"]) == [round(len(dataset) / 96, 1), counts.max()]
-    assert lines["answers"] == "0 dropped, 73 exact, 0 repaired, 23 unanswerable"
+    assert lines["answers"] == "73 exact, 23 unanswerable"
     assert _numbers(lines["vocabulary"]) == [2008, 4]
     assert _numbers(lines["iterated"])[:3] == [len(dataset), len(steps), 24]
     computed = [sum(int(step["input_ids"].numel()) for step in each) for each in (steps, most)]

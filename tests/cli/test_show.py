@@ -10,7 +10,7 @@ import pytest
 from memxlnet.load.datasets import CacheDataset
 from tests import styles
 from tests.cli.helpers import Caches, Told, copy_of, error, usage_error
-from tests.load.helpers import varied_examples
+from tests.load.helpers import sample_tokenizer, varied_examples
 from tests.support import build, example, long_examples, slow
 
 Run = Callable[..., Told]
@@ -123,8 +123,9 @@ def test_the_segment_of_an_id_with_the_whole_answer_or_the_first(run: Run, cache
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected a ROW or --id ID, and not both"),
-        ([1, "--id", "x"], "expected a ROW or --id ID, and not both"),
+        ([], "expected one of ROW, --id ID and --contradictions"),
+        ([1, "--id", "x"], "expected one of ROW, --id ID and --contradictions"),
+        ([1, "--contradictions"], "expected one of ROW, --id ID and --contradictions"),
         ([1, "--segment", 0], "--segment belongs to --id ID"),
         (["one"], "'one' is not a valid integer."),
         (["-1"], "No such option '-1'."),
@@ -132,6 +133,28 @@ def test_the_segment_of_an_id_with_the_whole_answer_or_the_first(run: Run, cache
 )
 def test_wrong_usage(run: Run, caches: Caches, arguments: list[Any], message: str) -> None:
     assert usage_error(run("show", caches.plain, *arguments)).endswith(message)
+
+
+def test_the_contradictions(run: Run, caches: Caches, tmp_path: Path) -> None:
+    rows = [
+        example("the lamp", answers=[("lamp", 4)], id="both", is_impossible=True),
+        example("the lamp", answers=[("lamp", 4)], id="fine"),
+        example("the lamp", id="ne\x1bither", is_impossible=False),
+    ]
+    directory = build(rows, sample_tokenizer(), tmp_path, on_contradiction="answers").directory
+    expected = [
+        {"id": "both", "contradiction": "expected no answer where 'is_impossible' is true, found 1"},
+        {"id": "ne\x1bither", "contradiction": "expected an answer where 'is_impossible' is false, found none"},
+    ]
+    found = run("show", directory, "--contradictions", "--json").json
+    assert [{name: row[name] for name in ("id", "contradiction")} for row in found] == expected
+    assert [row["alignment"] for row in found] == ["exact", "unanswerable"]
+    told = run("show", directory, "--contradictions")
+    shown = [[*found[0].values()], ["ne\\x1bither", *list(found[1].values())[1:]]]
+    assert told.lines == [["id", "contradiction", "alignment"], *shown]
+    assert run("show", caches.plain, "--contradictions").lines == [["id", "contradiction", "alignment"]]
+    assert run("show", directory, 0, "--json").json["contradiction"] == expected[0]["contradiction"]
+    assert run("show", directory, 1).fields["contradiction"] == "none"
 
 
 def test_segments_that_are_not_there(run: Run, caches: Caches) -> None:

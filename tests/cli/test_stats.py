@@ -77,6 +77,9 @@ def test_the_counts(run: Run, caches: Caches, kind: str) -> None:
     ceiling = answer_ceiling(dataset.directory)
     assert list(first.items())[7:] == [
         ("answers dropped", str(ceiling.dropped)),
+        ("answers unlabelled", "0"),
+        ("answers yes_no", "0"),
+        ("answers number", "0"),
         ("answers in no segment", "0"),
         ("answers cut by tokens", str(ceiling.inexact)),
         ("examples dropped", "0"),
@@ -223,27 +226,37 @@ def test_the_same_counts_have_one_name(run: Run, tmp_path: Path) -> None:
         *(example(context, answers=[("word5", 3)], id=f"repaired {number}") for number in range(3)),
         *(example(context, id=f"unanswerable {number}") for number in range(4)),
         *(example(context, "word " * 100, id=f"too long {number}") for number in range(5)),
+        *({**example(context, id=f"unlabelled {number}"), "answers": None} for number in range(6)),
+        *(example(context, answers=[("Yes", -1)], id=f"yes {number}") for number in range(7)),
+        *(example(context, answers=[("1,024", -1)], id=f"number {number}") for number in range(8)),
+        *(example(context, is_impossible=False, id=f"contradiction {number}") for number in range(9)),
     ]
     source = write_json_lines(tmp_path / "x.jsonl", rows)
     arguments = ["--tokenizer", sample_tokenizer_directory(), "--max-seq-length", 64, "--doc-stride", 16]
-    built = run("build", source, *arguments, "--on-bad-example", "drop", "--cache-dir", tmp_path / "caches")
+    policies = ["--on-bad-example", "drop", "--on-contradiction", "unanswerable"]
+    built = run("build", source, *arguments, *policies, "--cache-dir", tmp_path / "caches")
     assert built.code == 0
     expected = {
         "answers exact": "1",
         "answers repaired": "3",
         "answers dropped": "2",
-        "answers unanswerable": "4",
+        "answers unanswerable": "13",
+        "answers unlabelled": "6",
+        "answers yes_no": "7",
+        "answers number": "8",
         "answers in no segment": "1",
+        "contradictions": "9",
         "examples dropped": "5",
     }
-    counted = ("answers ", "examples ")
+    counted = ("answers ", "examples ", "contradictions")
     assert {name: value for name, value in built.fields.items() if name.startswith(counted)} == expected
     assert dict(run("info", built.fields["cache"]).section("answers")) == expected
     stats = run("stats", built.fields["cache"]).fields
     told = {name: value for name, value in stats.items() if name.startswith(counted)}
     del told["answers cut by tokens"]
     assert told == {name: expected[name] for name in told}
-    assert list(told) == ["answers dropped", "answers in no segment", "examples dropped"]
+    kinds = ("dropped", "unlabelled", "yes_no", "number", "in no segment")
+    assert list(told) == [*(f"answers {kind}" for kind in kinds), "examples dropped"]
 
 
 def test_a_cache_in_which_almost_nothing_recurs(run: Run, tmp_path: Path) -> None:

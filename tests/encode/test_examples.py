@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.encode.examples import BadExample, Example, bad_example, parse_example
+from memxlnet.encode.examples import FIELDS, BadExample, Example, bad_example, parse_example
 from memxlnet.errors import ExampleError
 
 GOOD: dict[str, Any] = {
@@ -45,7 +45,7 @@ def test_the_forms_of_answers(answers: Any) -> None:
 
 @pytest.mark.parametrize("answers", [{"text": [], "answer_start": []}, [], ()])
 def test_no_answers_are_an_unanswerable_example(answers: Any) -> None:
-    assert parse_example(0, {**GOOD, "answers": answers}, "file")[4:] == ((), ())
+    assert parse_example(3, {**GOOD, "answers": answers}, "file") == Example(3, "x", " Q? ", "C\r\n", (), ())
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,9 @@ def test_ids(given_id: Any, expected: str) -> None:
     assert parse_example(5, {**GOOD, "id": given_id}, "file").id == expected
     assert parse_example(5, without("id"), "file").id == "doc_5"
 
+
+_FLAGS: list[Any] = [0, 1, "false", "", [], 0.0]
+_KINDS: list[Any] = ["", "yes", True, ["yes_no"]]
 
 WRONG: list[tuple[Any, str]] = [
     ([1], "file, row 3: expected a mapping of fields, found list"),
@@ -69,10 +72,19 @@ WRONG: list[tuple[Any, str]] = [
         "file, example 'doc_3' (row 3): expected a field 'context', found 'question', 'answers'",
     ),
     ({}, "file, example 'doc_3' (row 3): expected a field 'question', found no field at all"),
-    (
-        without("answers"),
-        "file, example 'x' (row 3): expected a field 'answers', found 'id', 'question', 'context' "
-        "(unanswerable: an empty list)",
+    *(
+        (
+            {**GOOD, "is_impossible": flag},
+            f"file, example 'x' (row 3): field 'is_impossible': expected true, false or null, found {flag!r}",
+        )
+        for flag in _FLAGS
+    ),
+    *(
+        (
+            {**GOOD, "answer_kind": kind},
+            f"file, example 'x' (row 3): field 'answer_kind': expected 'yes_no', 'number' or null, found {kind!r}",
+        )
+        for kind in _KINDS
     ),
     ({**GOOD, "question": None}, "file, example 'x' (row 3): field 'question': expected text, found NoneType"),
     ({**GOOD, "context": b"C"}, "file, example 'x' (row 3): field 'context': expected text, found bytes"),
@@ -132,6 +144,16 @@ def test_what_is_wrong_is_named(raw: Any, message: str) -> None:
     str(caught.value).encode()
 
 
+def test_a_row_without_answers_is_bad_after_one_that_has_them() -> None:
+    with pytest.raises(ExampleError) as caught:
+        parse_example(3, without("answers"), "file", needs_answers=True)
+    assert str(caught.value) == (
+        "file, example 'x' (row 3): expected a field 'answers' as in rows before, found 'id', 'question', 'context' "
+        "(unanswerable: an empty list; unlabelled: null)"
+    )
+    assert not parse_example(3, {**GOOD, "answers": None}, "file", needs_answers=True).labelled
+
+
 @pytest.mark.parametrize(("raw", "message"), WRONG)
 def test_a_bad_row_is_recorded_under_its_id(raw: Any, message: str) -> None:
     found = bad_example(3, raw, ExampleError(message))
@@ -157,7 +179,7 @@ _values = st.recursive(
 
 
 @given(
-    raw=st.one_of(_values, st.dictionaries(st.sampled_from(["id", "question", "context", "answers"]), _values)),
+    raw=st.one_of(_values, st.dictionaries(st.sampled_from(FIELDS), _values)),
     row=st.integers(0, 9),
 )
 def test_any_value_is_an_example_or_an_error_that_names_the_row(raw: Any, row: int) -> None:

@@ -449,7 +449,7 @@ class TestForms:
         assert rows
         assert isinstance(found, ExampleError)
         assert f"expected a record of the form {name!r}, found the fields no: the field '" in str(found)
-        with pytest.raises(ExampleError, match="broken, row 0: expected a record of the form"):
+        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a record of the form"):
             parse_example(0, found, open_source(broken, "train").place)
 
 

@@ -57,7 +57,7 @@ class TestCard:
             "source": "in-memory",
             "split": "test",
             "settings": "doc_stride=16, insert_memory_tokens=True, max_examples=None, max_n_segs=None, "
-            "max_seq_length=64, on_bad_example='error'",
+            "max_seq_length=64, on_bad_example='error', on_contradiction='error'",
             "fingerprint": manifest.fingerprint,
             "tokenizer, sha256": manifest.fields["tokenizer"]["sha256"],
             "vocabulary size": "2,004",
@@ -65,10 +65,12 @@ class TestCard:
             "rows (segments)": str(tables["features"]),
             "documents": "3",
             "contexts": "3",
-            "answers": "0 dropped, 2 exact, 0 repaired, 1 unanswerable, 0 in no segment",
+            "answers": "0 dropped, 2 exact, 0 number, 0 repaired, 1 unanswerable, 0 unlabelled, 0 yes_no, "
+            "0 in no segment",
+            "contradictions": "0",
             "examples dropped": "0",
             "bytes": f"{manifest.num_bytes:,}",
-            "schema version": "1",
+            "schema version": "2",
         }
 
     @pytest.mark.parametrize("kind", ["hub", "file", "iterable"])
@@ -95,7 +97,7 @@ class TestCard:
     def test_any_name_stays_in_its_cell(self, manifest: Manifest) -> None:
         name = "a | b\n| x | `y` <script>alert(1)</script> [z](http://x) *w* \\"
         card = described(None, REPO, "folder", dataclasses.replace(manifest, name=name))
-        assert len(cells(card)) == 15
+        assert len(cells(card)) == 16
         [line] = [line for line in card.splitlines() if line.startswith("| source")]
         assert line.count("|") == 3
         assert not re.search(r"<script|`|\[z\]", line)

@@ -7,6 +7,7 @@ this is where it shows.
 from pathlib import Path
 from typing import Any
 
+from arrow_schemas import ALIGNMENTS
 from memxlnet.store.cache import Cache
 from memxlnet.store.manifest import read_manifest
 from memxlnet.store.verify import verify
@@ -85,6 +86,7 @@ DOCUMENTS: dict[str, list[Any]] = {
         "",
         "no gold answer occurs in the context",
     ],
+    "contradiction": ["", "", "", ""],
 }
 
 CONTEXTS: dict[str, list[Any]] = {
@@ -122,7 +124,7 @@ def test_every_value_is_the_one_that_was_written() -> None:
 
 def test_the_manifest_says_what_it_said() -> None:
     manifest = read_manifest(CACHE)
-    assert manifest.fingerprint == "b835666f32fd32f903f6cec86d6270fac57aecd3c1f2c35cde12cddc46efcffa"
+    assert manifest.fingerprint == "dc208799a8273df131d01cb7b661be0aa375bf89c43da3cc0350db796c3f31c3"
     assert (manifest.name, manifest.split) == ("in-memory", "golden")
     assert manifest.settings == {
         "max_seq_length": 16,
@@ -131,12 +133,15 @@ def test_the_manifest_says_what_it_said() -> None:
         "max_examples": None,
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
+        "on_contradiction": "error",
     }
     assert manifest.fields["source"] == {"kind": "iterable", "identity": "golden 1"}
-    assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (1, 2)
+    assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (2, 3)
     assert (manifest.layout.memory_read_ids, manifest.layout.memory_write_ids) == ((22,), (23,))
     assert manifest.vocabulary_size == 24
-    assert manifest.alignment == {"exact": 1, "repaired": 1, "dropped": 1, "unanswerable": 1}
+    counted = {"exact": 1, "repaired": 1, "dropped": 1, "unanswerable": 1}
+    assert manifest.alignment == {**dict.fromkeys(ALIGNMENTS, 0), **counted}
+    assert manifest.contradictions == 0
     assert manifest.dropped_examples == 1
     assert manifest.documents_without_answer_segment == 0
     assert manifest.provenance == {}
@@ -144,7 +149,7 @@ def test_the_manifest_says_what_it_said() -> None:
 
 def test_a_fresh_build_gives_the_same_bytes(tmp_path: Path) -> None:
     directory = build_golden(tmp_path)
-    assert directory.name == "in-memory--golden--b835666f32fd32f9"
+    assert directory.name == "in-memory--golden--dc208799a8273df1"
     assert files_of(directory) == files_of(CACHE)
 
 

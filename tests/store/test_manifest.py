@@ -243,12 +243,12 @@ def test_only_cache_errors_come_out_of_altered_bytes(published: Path, data: st.D
         b"\xff\xfe",
         b'"\\ud800"',
         b'{"format":"memxlnet-cache"',
-        b'{"format":"another format","schema_version":1}',
+        b'{"format":"another format","schema_version":2}',
         b"[" * 100_000,
-        b'{"format":"memxlnet-cache","schema_version":1,"checksum":"\\ud800"}',
-        b'{"format":"memxlnet-cache","schema_version":1,"x":"\\ud800"}',
-        b'{"format":"memxlnet-cache","schema_version":1,"x":' + b"[" * 900 + b"]" * 900 + b"}",
-        b'{"format":"memxlnet-cache","schema_version":1,"x":' + b"1" * 5000 + b"}",
+        b'{"format":"memxlnet-cache","schema_version":2,"checksum":"\\ud800"}',
+        b'{"format":"memxlnet-cache","schema_version":2,"x":"\\ud800"}',
+        b'{"format":"memxlnet-cache","schema_version":2,"x":' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"format":"memxlnet-cache","schema_version":2,"x":' + b"1" * 5000 + b"}",
     ],
     ids=lambda raw: raw[:60].decode("latin1"),
 )
@@ -260,11 +260,11 @@ def test_other_content_is_no_manifest(cache: Path, raw: bytes) -> None:
     assert not list(find_caches(cache.parent))
 
 
-@pytest.mark.parametrize("version", [0, 2, 99, "1", 1.5, None, [1]])
+@pytest.mark.parametrize("version", [0, 1, 3, 99, "2", 2.5, None, [2]])
 def test_another_version_is_a_mismatch_and_says_so(cache: Path, version: Any) -> None:
     content = {**content_of(cache), "schema_version": version}
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheMismatchError, match="expected schema_version 1, found"):
+    with pytest.raises(CacheMismatchError, match="expected schema_version 2, found"):
         Cache(cache)
 
 

@@ -1,5 +1,6 @@
 """Files as the origin of records: one, or several of one format in the order of their names."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -79,14 +80,25 @@ class Files:
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
         """The records of each file."""
         read = FORMATS[self._format].read
-        for file, partition in zip(self._files, self._partitions, strict=True):
+        names = _names(self._files)
+        for file, name, partition in zip(self._files, names, self._partitions, strict=True):
             records = _guarded(file, read(file, columns))
-            yield Part(str(file), _with_fields(records, partition) if partition else records)
+            yield Part(name, _with_fields(records, partition) if partition else records)
 
     def check_unchanged(self) -> None:
         """Raise where a file is no longer what it was."""
         for file in self._files:
             file.check_unchanged()
+
+
+def _names(files: Sequence[SourceFile]) -> list[str]:
+    """Names for messages that no place of the files is part of, as reports of dropped examples are kept."""
+    names = [file.path.name for file in files]
+    if len(set(names)) == len(names):
+        return names
+    paths = [str(file) for file in files]
+    common = os.path.commonprefix(paths).rpartition("/")[0]  # noqa: RUF071 - cut at a slash
+    return [path[len(common) :].lstrip("/") for path in paths]
 
 
 def _guarded(file: SourceFile, records: Iterator[Any]) -> Iterator[Any]:

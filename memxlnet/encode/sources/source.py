@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from memxlnet.encode.examples import FIELDS
+from memxlnet.encode.examples import FIELDS, OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.encode.sources.origin import Origin, Part
 from memxlnet.encode.sources.reading import Reading
 from memxlnet.encode.sources.split import Ranges
@@ -218,9 +218,9 @@ class _Digest:
     def update(self, row: Any) -> None:
         """Take one row in."""
         if isinstance(row, Mapping):
-            fields: Any = {field: row.get(field, None) for field in _DIGESTED}
-            fields["missing"] = sorted(set(_DIGESTED) - set(row))
-            fields |= {field: row[field] for field in FIELDS if field not in _DIGESTED and field in row}
+            fields: Any = {field: row.get(field, None) for field in REQUIRED_FIELDS}
+            fields |= {field: row[field] for field in OPTIONAL_FIELDS if field in row}
+            fields["missing"] = sorted({*REQUIRED_FIELDS} - set(row))
         else:
             fields = str(row) if isinstance(row, ExampleError) else type(row).__name__
         try:
@@ -235,9 +235,6 @@ class _Digest:
     def hexdigest(self) -> str:
         """The digest of the rows so far, in hexadecimal."""
         return self._hash.hexdigest()
-
-
-_DIGESTED = ("id", "question", "context", "answers")
 
 
 def _plain(value: Any) -> Any:
