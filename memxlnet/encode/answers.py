@@ -153,6 +153,11 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
             how = "" if context.text[start:stop] == text else f" as its {NORMAL_FORM} equal"
             detail = f"answer {index} found at {start}{how}, given at {given}"
             return Alignment(REPAIRED, detail, index, start, stop)
+    return absent(texts)
+
+
+def absent(texts: Sequence[str]) -> Alignment:
+    """The alignment of golds that occur nowhere in the context."""
     kind = _kind_of(texts)
     return Alignment(kind) if kind else Alignment(DROPPED, "no gold answer occurs in the context")
 

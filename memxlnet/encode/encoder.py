@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_schema, features_schema
 from memxlnet.encode import answers
-from memxlnet.encode.examples import BadExample, Example
+from memxlnet.encode.examples import ABSENT, BadExample, Example
 from memxlnet.encode.labels import AnswerTokens, Labels
 from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
@@ -221,6 +221,8 @@ def _align_one(example: Example, context: answers.Context) -> answers.Alignment:
     if not example.labelled:
         return answers.Alignment(answers.UNLABELLED)
     if example.answer_kind:
+        if example.answer_kind == ABSENT:
+            return answers.absent(example.answer_texts)
         return answers.Alignment(example.answer_kind)
     return answers.align(context, example.answer_texts, example.answer_starts)
 

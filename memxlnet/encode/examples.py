@@ -11,8 +11,11 @@ OPTIONAL_FIELDS = ("is_impossible", "answer_kind", "answer_text", "answer_start"
 FIELDS = (*REQUIRED_FIELDS, *OPTIONAL_FIELDS)
 """The fields of a raw row that are read; ``answer_text`` and ``answer_start`` take the place of ``answers``."""
 
-ANSWER_KINDS = ("yes_no", "number")
-"""Kinds of answers that stand nowhere in the context by nature."""
+ABSENT = "absent"
+
+ANSWER_KINDS = ("yes_no", "number", ABSENT)
+"""Kinds of answers that are not looked up: those that need not stand in the context, and those that a form did not find
+there."""
 
 
 class Example(NamedTuple):

@@ -279,17 +279,13 @@ def create_dataset_from_cache(
         max_memory_gb=max_memory_gb,
         num_workers=num_workers,
     )
-    options = {
+    options: dict[str, Any] = {
         "identity": identity,
         "config_name": config_name,
         "revision": revision,
         "token": hub_token,
-        "form": form,
-        "columns": columns,
-        "transform": transform,
-        "locate": locate,
-        "offsets": offsets,
     }
+    options |= {"form": form, "columns": columns, "transform": transform, "locate": locate, "offsets": offsets}
     directory = None
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
         wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)

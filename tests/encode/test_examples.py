@@ -82,7 +82,8 @@ WRONG: list[tuple[Any, str]] = [
     *(
         (
             {**GOOD, "answer_kind": kind},
-            f"file, example 'x' (row 3): field 'answer_kind': expected 'yes_no', 'number' or null, found {kind!r}",
+            "file, example 'x' (row 3): field 'answer_kind': expected 'yes_no', 'number', 'absent' or null, "
+            f"found {kind!r}",
         )
         for kind in _KINDS
     ),

@@ -226,7 +226,7 @@ FORMS: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
         ],
         [
             row("t--a.txt", "Q?", CONTEXT, ("Tiber", 21), ("Rome", 0), ("Po", -1)),
-            row("t--b.txt", "Q?", "None of it.", ("Tiber", -1), ("ROME", -1), ("Po", -1)),
+            row("t--b.txt", "Q?", "None of it.", ("Tiber", -1), ("ROME", -1), ("Po", -1), kind="absent"),
         ],
     ),
     "hotpotqa": ("hotpotqa", [{**HOTPOT, "answer": "Rome"}], [row("h", "Q?", HOTPOT_CONTEXT, ("Rome", 6))]),
@@ -445,12 +445,13 @@ class TestForms:
         rows = list(open_source(path, "train", form=name).rows())
         broken = tmp_path / "broken.jsonl"
         broken.write_text('{"no": "field"}\n')
-        (found,) = open_source(broken, "train", form=name).rows()
+        source = open_source(broken, "train", form=name)
+        (found,) = source.rows()
         assert rows
         assert isinstance(found, ExampleError)
         assert f"expected a record of the form {name!r}, found the fields no: the field '" in str(found)
         with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a record of the form"):
-            parse_example(0, found, open_source(broken, "train").place)
+            parse_example(0, found, source.place)
 
 
 def test_every_form_of_the_registry_is_tested() -> None:

@@ -46,7 +46,7 @@ class Columns:
             fields = {name: _field(record, path) for name, path in self.names.items()}
             context = fields["context"]
             if "answer_text" in fields:
-                fields["answers"] = flat_answers(fields, context, self._options)
+                fields |= flat_answers(fields, context, self._options)
             elif "answers" in fields:
                 fields["answers"] = in_code_points(fields["answers"], context, self._options.offsets)
             yield fields

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from memxlnet.encode.examples import ABSENT
 from memxlnet.encode.sources.forms.form import FormOptions
 from memxlnet.errors import ExampleError
 
@@ -33,9 +34,19 @@ def answers(golds: Iterable[Gold]) -> dict[str, list[Any]]:
 def example(
     identity: Any, question: Any, context: Any, golds: Iterable[Gold] = (), kind: str = "", **more: Any
 ) -> dict[str, Any]:
-    """An example with golds; `kind` is that of an answer that is no span of the text."""
-    found = {"id": identity, "question": question, "context": context, "answers": answers(golds), **more}
-    return {**found, "answer_kind": kind} if kind else found
+    """An example with golds; `kind` is that of an answer that is no span of the text.
+
+    Golds that were looked up and stand nowhere are not looked for again, where a part of a word would do.
+    """
+    given = list(golds)
+    return {"id": identity, "question": question, "context": context, **fields_of(given, kind), **more}
+
+
+def fields_of(golds: Sequence[Gold], kind: str = "") -> dict[str, Any]:
+    """The fields ``answers`` and, where no gold stands in the text, ``answer_kind`` of an example."""
+    if golds and not kind and all(gold.start < 0 for gold in golds):
+        kind = ABSENT
+    return {"answers": answers(golds), **({"answer_kind": kind} if kind else {})}
 
 
 def code_points(text: str, offset: int, unit: str) -> int:

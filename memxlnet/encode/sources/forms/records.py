@@ -4,38 +4,35 @@ from collections.abc import Iterator
 from typing import Any
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import answers, in_code_points, locate
+from memxlnet.encode.sources.forms.pieces import fields_of, in_code_points, locate
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     if "answers" in record:
-        moved = options.offsets != "characters"
-        yield (
-            {**record, "answers": in_code_points(record["answers"], record.get("context"), options.offsets)}
-            if moved
-            else record
-        )
+        answers = in_code_points(record["answers"], record.get("context"), options.offsets)
+        yield record if answers is record["answers"] else {**record, "answers": answers}
     elif "answer_text" not in record:
         yield record
     else:
-        yield {**record, "answers": flat_answers(record, record.get("context"), options)}
+        yield {**record, **flat_answers(record, record.get("context"), options)}
 
 
-def flat_answers(record: Record, context: Any, options: FormOptions) -> Any:
-    """The field ``answers`` of a record that has ``answer_text`` and, where the offset is known, ``answer_start``.
+def flat_answers(record: Record, context: Any, options: FormOptions) -> dict[str, Any]:
+    """The fields of the answers of a record that has ``answer_text`` and, where the offset is known, ``answer_start``.
 
     Both hold one value or a list. No text is no answer; None is no label.
     """
     texts, starts = record["answer_text"], record.get("answer_start")
     if texts is None:
-        return None
+        return {"answers": None}
     if isinstance(texts, str):
         texts, starts = ([texts], [starts]) if texts.strip() else ([], [])
     if starts is None or list(starts) == [None] * len(texts):
         if isinstance(context, str) and all(isinstance(text, str) for text in texts):
-            return answers(locate(context, texts, options))
+            return fields_of(locate(context, texts, options))
         starts = [-1] * len(texts)
-    return in_code_points({"text": list(texts), "answer_start": list(starts)}, context, options.offsets)
+    golds = {"text": list(texts), "answer_start": list(starts)}
+    return {"answers": in_code_points(golds, context, options.offsets)}
 
 
 RECORDS = Form("records", lambda record: "question" in record and "context" in record, _examples, heeds_offsets=True)
