@@ -1,8 +1,8 @@
 """The cache manager of the earlier code base: publishes builds, and reads a cache in runs of rows."""
 
 import os
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +46,14 @@ def find_cache(
     """
     name = source_name(dataset_name)
     check_text("split", split)
-    source = source_identity(dataset_name, split, cache_dir)
+    source = source_identities(dataset_name, split, cache_dir)
     of_split = [entry for entry in find_caches(cache_dir) if entry[1].split == split]
-    found = [entry for entry in of_split if entry[1].fields["source"] == source]
+    found = [entry for entry in of_split if entry[1].fields["source"] == source(entry[1])]
     found = found or [entry for entry in of_split if entry[1].name == name]
     subject = f"{cache_dir}: cache of {name!r}, split {split!r}"
     if not found:
         raise CacheNotFoundError(f"{subject}: expected one, found none; build it with process_and_cache_dataset")
-    differences = [cache_differences(manifest, source, params or {}) for _, manifest in found]
+    differences = [cache_differences(manifest, source(manifest), params or {}) for _, manifest in found]
     fitting = [entry for entry, differing in zip(found, differences, strict=True) if not differing]
     if not fitting:
         told = "; ".join(
@@ -70,14 +70,23 @@ def find_cache(
     return next((entry for entry in fitting if entry[1].name == name), fitting[0])
 
 
-def source_identity(dataset_name: object, split: str, cache_dir: Path) -> dict[str, Any] | None:
-    """The identity of a source that is there to be read; None for a mere name."""
+def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Callable[[Manifest], dict[str, Any] | None]:
+    """The identity that a source has for a cache; None for a name of the Hub, or where it is gone.
+
+    Rows are digested as far as the cache was to read them.
+    """
     if isinstance(dataset_name, str) and not is_file_name(dataset_name):
-        return None
-    try:
-        return open_source(dataset_name, split, find_known=partial(known_files, cache_dir)).identity()
-    except SourceNotFoundError:
-        return None
+        return lambda manifest: None
+
+    @cache
+    def identity(most: int | None) -> dict[str, Any] | None:
+        try:
+            found = open_source(dataset_name, split, max_examples=most, find_known=partial(known_files, cache_dir))
+            return found.identity()
+        except SourceNotFoundError:
+            return None
+
+    return lambda manifest: identity(manifest.settings["max_examples"])
 
 
 def shown_settings(manifest: Manifest) -> str:

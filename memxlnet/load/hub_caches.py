@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +76,20 @@ def fields_of_source(
         SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
-    content = None
-    reading = dict(options or {})
-    if not is_hub_name(dataset_name) or reading.get("identity") is not None:
-        find_known = partial(known_files, cache_dir)
-        content = open_source(dataset_name, split, find_known=find_known, **reading).identity()
+    reading = {**(options or {}), "find_known": partial(known_files, cache_dir)}
+    has_content = not is_hub_name(dataset_name) or reading.get("identity") is not None
+    if has_content:
+        open_source(dataset_name, split, **reading)
+
+    @cache
+    def content(most: int | None) -> dict[str, Any]:
+        return open_source(dataset_name, split, max_examples=most, **reading).identity()
 
     def differences(manifest: Manifest) -> list[str]:
-        if content is not None:
-            return differing_fields(content, manifest.fields["source"], "source.")
+        if has_content:
+            # Rows are digested as far as the cache was to read them.
+            found = content(manifest.settings["max_examples"])
+            return differing_fields(found, manifest.fields["source"], "source.")
         return differing_fields({"name": name}, {"name": manifest.name})
 
     return differences
@@ -131,7 +136,6 @@ class Wanted:
         if self.tokenizer is not None:
             read_tokenizer(self.tokenizer, self.encode.insert_memory_tokens).layout.check(self.encode)
         reading = {name: value for name, value in self.options.items() if name not in _OF_HUB}
-        reading["max_examples"] = self.encode.max_examples
         of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, reading)
         origin = self._origin()
         params = {**asdict(self.encode), "tokenizer": self.tokenizer}
