@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
+from arrow_schemas import SCHEMA_VERSION
 from memxlnet import configure_memory_tokens, verify
 from memxlnet.errors import (
     AmbiguousCacheError,
@@ -306,14 +307,14 @@ class TestStrangeRepositories:
         self, hub: HubServer, sent: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         raw = hub.repos[REPO].files[f"{sent.name}/manifest.json"]
-        newer = raw.replace(b'"schema_version": 1', b'"schema_version": 99')
+        newer = raw.replace(f'"schema_version": {SCHEMA_VERSION}'.encode(), b'"schema_version": 99')
         for folder, content in {"a": b"{", "b": b"", "c": newer, "z": b"\xff"}.items():
             hub.repos[REPO].change(f"{folder}/manifest.json", content)
         with caplog.at_level(logging.WARNING, "memxlnet"):
             assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs"))
         told = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet")]
         assert len(told) == 4
-        assert "hub owner/caches/c/manifest.json: expected schema_version 1, found 99" in told[2]
+        assert f"hub owner/caches/c/manifest.json: expected schema_version {SCHEMA_VERSION}, found 99" in told[2]
         with pytest.raises(CacheDamagedError, match="hub owner/caches/a"):  # it may be the one
             load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
 
