@@ -56,7 +56,8 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    parts = CostModel(encode).cut(read_examples(source, encode), chunk_size, chunk_budget(build))
+    examples = read_examples(source, encode)
+    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), build.max_memory_bytes)
     for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]

@@ -32,7 +32,7 @@ class CostModel:
         return segments * self._row_bytes
 
     def cut(
-        self, examples: Iterable[Example | BadExample], most_examples: int, most_bytes: int
+        self, examples: Iterable[Example | BadExample], most_examples: int, most_bytes: int, most_of_one: int = 0
     ) -> Iterator[tuple[list[Example | BadExample], int]]:
         """Cut a stream of examples into parts.
 
@@ -40,19 +40,26 @@ class CostModel:
             examples: The examples; bad ones cost nothing.
             most_examples: Examples in a part at most.
             most_bytes: Bytes that a part of more than one example takes at most.
+            most_of_one: Bytes that a part may take where `most_bytes` are added to its first example by others on the
+                same context: the questions on a long text stay together.
 
         Returns:
             Each part with the bytes that it takes. A context that several examples of a part share counts once.
         """
         part: list[Example | BadExample] = []
-        cost = 0
+        cost = first_cost = 0
+        first_context: str | None = None
         rows_of: dict[str, int] = {}  # of the contexts of this part: what is known of them is not worked out again
         for example in examples:
             added = self._added(example, rows_of)
-            if part and (len(part) == most_examples or cost + added > most_bytes):
+            is_shared = isinstance(example, Example) and example.context == first_context
+            limit = max(most_bytes, min(first_cost + most_bytes, most_of_one)) if is_shared else most_bytes
+            if part and (len(part) == most_examples or cost + added > limit):
                 yield part, cost
                 part, cost, rows_of = [], 0, {}
                 added = self._added(example, rows_of)
+            if not cost and isinstance(example, Example):
+                first_context, first_cost = example.context, added
             if isinstance(example, Example) and example.context not in rows_of:
                 rows_of[example.context] = self._rows(example.context)
             part.append(example)
