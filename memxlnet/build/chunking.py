@@ -15,6 +15,9 @@ CHUNK_SHARE = 0.1
 MAX_CHUNK_COST = 256 * 2**20
 """Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""
 
+TEXT_SHARE = 0.25
+"""Share of the bound that a chunk of several examples on one long text may take."""
+
 
 def chunk_budget(build: BuildSettings) -> int:
     """Bytes that a chunk of several examples may take."""
@@ -57,7 +60,7 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
         SourceError: The source cannot be read.
     """
     examples = read_examples(source, encode)
-    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), build.max_memory_bytes)
+    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), int(build.max_memory_bytes * TEXT_SHARE))
     for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]

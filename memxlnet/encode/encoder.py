@@ -28,7 +28,6 @@ from memxlnet.errors import ExampleError, TokenizerError
 from memxlnet.number_types import numpy_type
 from memxlnet.settings import EncodeSettings
 
-
 LONG_TEXT = 1 << 16
 """Characters from which on a context is kept for the next chunk: many chunks may ask about a book."""
 

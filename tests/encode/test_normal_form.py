@@ -12,7 +12,10 @@ from memxlnet.encode import normal_form as module
 from memxlnet.encode.normal_form import normal_form
 
 # Marks, Hangul in parts and whole, Indic vowels that compose, halfwidth letters, ligatures and signs that decompose.
-TELLING = "ae b\u0301\u0323\u00e9\u1100\u1161\u11a8\uac00\uac01\u09c7\u09be\u09d7\u0dd9\u0dcf\u0dca\uffa1\uffc2\ufb01\u2460\u0f71\u0f73\u0340\u1d15e\U0001d15f\U00011099\U000110ba\U0001f600\u4e2d\uf900"
+TELLING = (
+    "ae b\u0301\u0323\u00e9\u1100\u1161\u11a8\uac00\uac01\u09c7\u09be\u09d7\u0dd9\u0dcf\u0dca\uffa1\uffc2"
+    "\ufb01\u2460\u0f71\u0f73\u0340\U0001d15e\U0001d15f\U00011099\U000110ba\U0001f600\u4e2d\uf900"
+)
 
 texts = st.text(TELLING, max_size=12) | st.text(st.characters(codec="utf-8"), max_size=12)
 
