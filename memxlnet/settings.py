@@ -35,6 +35,7 @@ MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 """Values below one Arrow array."""
 
 BAD_EXAMPLE_POLICIES = ("error", "drop")
+REPEATED_ID_POLICIES = ("error", "number")
 
 
 def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
@@ -114,6 +115,8 @@ class EncodeSettings:
         max_examples: Read exactly so many examples from the source, or all there are; None reads all.
         insert_memory_tokens: Put the tokenizer's memory tokens, where it has them, into every segment.
         on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
+        on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` gives it
+            the first of ``ID#2``, ``ID#3``, ... that no example before it has.
     """
 
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
@@ -122,6 +125,7 @@ class EncodeSettings:
     max_examples: int | None = None
     insert_memory_tokens: bool = True
     on_bad_example: str = "error"
+    on_repeated_id: str = "error"
 
     def __post_init__(self) -> None:
         length = positive_int("max_seq_length", self.max_seq_length)
@@ -134,6 +138,7 @@ class EncodeSettings:
                 set_field(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
         check_bool("insert_memory_tokens", self.insert_memory_tokens)
         set_field(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
+        set_field(self, "on_repeated_id", one_of("on_repeated_id", self.on_repeated_id, REPEATED_ID_POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -97,6 +97,7 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "max_examples": None,
         "insert_memory_tokens": True,
         "on_bad_example": "error",
+        "on_repeated_id": "error",
     }
     assert dataclasses.asdict(BuildSettings()) == {
         "streaming_chunk_size": 1000,

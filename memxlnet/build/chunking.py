@@ -1,13 +1,17 @@
 """Cutting a source into chunks, counted in examples and in the RAM that encoding them will take."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memxlnet.build.cost import CostModel
 from memxlnet.encode.examples import BadExample, Example, bad_example, parse_example
+from memxlnet.encode.ids import Ids
 from memxlnet.encode.sources import Source
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
+
+logger = logging.getLogger(__name__)
 
 CHUNK_SHARE = 0.1
 """Share of the bound that a chunk of several examples may take: a few are in work, and the process has needs."""
@@ -22,6 +26,16 @@ TEXT_SHARE = 0.25
 def chunk_budget(build: BuildSettings) -> int:
     """Bytes that a chunk of several examples may take."""
     return min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
+
+
+def text_budget(build: BuildSettings) -> int:
+    """Bytes that a chunk of several examples on one long text may take."""
+    return int(build.max_memory_bytes * TEXT_SHARE)
+
+
+def shown_cut(chunk_size: int, build: BuildSettings) -> str:
+    """What decides where chunks are cut."""
+    return f"{chunk_size} examples, {chunk_budget(build)} bytes, {text_budget(build)} on one text"
 
 
 @dataclass(frozen=True)
@@ -50,17 +64,19 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
 
     Args:
         source: Where the examples come from.
-        encode: ``max_examples`` ends the reading, ``on_bad_example`` decides what a malformed row does.
+        encode: ``max_examples`` ends the reading; ``on_bad_example`` and ``on_repeated_id`` decide what a malformed row
+            and a repeated id do.
         build: ``max_memory_gb`` closes a chunk early.
         chunk_size: Examples in a chunk at most.
 
     Raises:
-        ExampleError: A row is malformed, and bad examples are errors.
+        ExampleError: A row is malformed or its id repeats, and bad examples are errors.
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
     examples = read_examples(source, encode)
-    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), int(build.max_memory_bytes * TEXT_SHARE))
+    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), text_budget(build))
+    ids = Ids(source.place, encode)
     for index, (part, cost) in enumerate(parts):
         if cost > build.max_memory_bytes:
             example = part[0]
@@ -69,7 +85,9 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
                 f"{cost / 2**30:.2f} GiB; expected at most max_memory_gb {build.max_memory_gb:g} for all of the build; "
                 "raise it, or set max_n_segs"
             )
-        yield Chunk(index, part, cost)
+        yield Chunk(index, ids.check(part), cost)
+    if ids.numbered:
+        logger.info("%s: %d examples with a repeated id were numbered", source.name, ids.numbered)
 
 
 def read_examples(source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:

@@ -1,6 +1,6 @@
 """One raw row, checked: `Example`, or the reason why it is none."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -42,6 +42,9 @@ _MAPPINGS = (dict, Mapping)
 _LISTS = (list, Sequence)
 _TEXTS = (str, bytes)
 _INTEGERS = (int, Integral)
+
+Place = Callable[[int], tuple[str, int]]
+"""Tells of a row of the source where it stands: the name of a file or source, and its number there."""
 
 
 def parse_example(row: int, raw: object, place: str) -> Example:

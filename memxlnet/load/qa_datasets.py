@@ -177,6 +177,7 @@ def create_dataset_from_cache(
     use_lazy_loading: bool = True,
     *,
     on_bad_example: str = "error",
+    on_repeated_id: str = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -217,6 +218,8 @@ def create_dataset_from_cache(
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
+            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable: a text that changes whenever its content does.
@@ -256,6 +259,7 @@ def create_dataset_from_cache(
         max_examples=max_examples,
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
+        on_repeated_id=on_repeated_id,
     )
     build = BuildSettings(
         max_shard_rows=max_shard_rows,

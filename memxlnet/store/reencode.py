@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +12,11 @@ import pyarrow as pa
 from arrow_schemas import DROPPED
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example, bad_example, parse_example
+from memxlnet.encode.ids import Ids
 from memxlnet.encode.sources import Source
 from memxlnet.encode.tokens import Ints, ragged_arange
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
+from memxlnet.settings import EncodeSettings
 from memxlnet.store.blocks import FeatureBlock, TextBlock, file_of, take_rows
 from memxlnet.store.cache import Cache
 from memxlnet.store.files import column_values
@@ -66,7 +69,7 @@ def check_against(cache: Cache, rules: Rules, source: Source, sample: int | None
     # Every example was either kept or dropped when the cache was built: none is an error here.
     settings = replace(rules.encode, on_bad_example="drop")
     encoder = Encoder(rules.tokenizer.backend, rules.layout, settings)
-    for chunk in _chunks(cache, _pick(cache, source, sample, rules.encode.max_examples)):
+    for chunk in _chunks(cache, _pick(cache, source, sample, rules.encode)):
         _compare(cache, chunk, encoder.encode([picked.example for picked in chunk]))
     source.check_unchanged()
 
@@ -81,24 +84,26 @@ def sample_rows(total: int, sample: int | None) -> Iterator[int]:
         yield from (number * (total - 1) // (sample - 1) for number in range(sample))
 
 
-def _pick(cache: Cache, source: Source, sample: int | None, most: int | None) -> Iterator[Picked]:
-    """Read the source to its end, as far as the build did, and parse the rows of the sample."""
+def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
+    """Read the source to its end, as far as the build did, and give the examples of the sample."""
     total = cache.num_documents + cache.manifest.dropped_examples
     wanted = sample_rows(total, sample)
     dropped = read_dropped(cache)
     next_wanted, next_dropped = next(wanted, None), next(dropped, None)
     rows = document = 0
-    for row, raw in enumerate(source.rows()):
+    entries: Iterator[Any] = islice(source.rows(), min(settings.max_examples or total + 1, total + 1))
+    if (settings.on_bad_example, settings.on_repeated_id) != ("error", "error"):
+        entries = _with_ids_checked(entries, source, settings)
+    for row, entry in enumerate(entries):
         rows = row + 1
         reported = None
         if next_dropped is not None and next_dropped.row == row:
             reported, next_dropped = next_dropped, next(dropped, None)
         if row == next_wanted:
             next_wanted = next(wanted, None)
-            yield Picked(_parse(row, raw, cache.manifest.name), -1 if reported else document, reported)
+            example = entry if isinstance(entry, Example | BadExample) else _parse(row, entry, source)
+            yield Picked(example, -1 if reported else document, reported)
         document += reported is None
-        if rows in (most, total + 1):
-            break
     if rows != total:
         found = "more" if rows > total else rows
         raise CacheDamagedError(
@@ -107,9 +112,23 @@ def _pick(cache: Cache, source: Source, sample: int | None, most: int | None) ->
         )
 
 
-def _parse(row: int, raw: Any, name: str) -> Example | BadExample:
+def _with_ids_checked(rows: Iterator[Any], source: Source, settings: EncodeSettings) -> Iterator[Example | BadExample]:
+    """All examples in order, as the build took them up: some with another id than the source's, or bad for theirs."""
+    ids = Ids(source.place, replace(settings, on_bad_example="drop"))
+    block: list[Example | BadExample] = []
+    characters = 0
+    for row, raw in enumerate(rows):
+        block.append(_parse(row, raw, source))
+        characters += len(getattr(block[-1], "context", ""))
+        if len(block) == CHUNK_EXAMPLES or characters > CHUNK_VALUES:
+            yield from ids.check(block)
+            block, characters = [], 0
+    yield from ids.check(block)
+
+
+def _parse(row: int, raw: Any, source: Source) -> Example | BadExample:
     try:
-        return parse_example(row, raw, name)
+        return parse_example(row, raw, source.name)
     except ExampleError as error:
         return bad_example(row, raw, error)
 

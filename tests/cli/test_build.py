@@ -185,6 +185,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--max-segments": (3, {"max_n_segs": 3}),
     "--max-examples": (8, {"max_examples": 8}),
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
+    "--on-repeated-id": ("number", {"on_repeated_id": "number"}),
     "--workers": (2, {"num_workers": 2}),
     "--max-memory-gb": (1.5, {"max_memory_gb": 1.5}),
     "--chunk-size": (77, {"streaming_chunk_size": 77}),

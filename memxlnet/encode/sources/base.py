@@ -37,6 +37,9 @@ class Source(Protocol):
     def rows(self) -> Iterator[Any]:
         """The raw rows, from the first."""
 
+    def place(self, row: int) -> tuple[str, int]:
+        """Where a row that was read stands: the name of its part, and its number there."""
+
     def check_unchanged(self) -> None:
         """Raise `SourceError` where the content is no longer what `identity` said."""
 

@@ -209,6 +209,10 @@ class FileSource:
         """The raw rows of the file."""
         return READERS[self._kind](self._file.path)
 
+    def place(self, row: int) -> tuple[str, int]:
+        """The source's name and the row."""
+        return self.name, row
+
     def check_unchanged(self) -> None:
         """Raise where the file has other size or times than when it was hashed."""
         self._file.check_unchanged()

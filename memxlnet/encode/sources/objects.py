@@ -43,6 +43,10 @@ class DatasetSource:
         for table in self._dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS):
             yield from table.to_pylist()
 
+    def place(self, row: int) -> tuple[str, int]:
+        """The source's name and the row."""
+        return self.name, row
+
     def check_unchanged(self) -> None:
         """Datasets are immutable."""
 
@@ -89,6 +93,10 @@ class IterableSource:
     def rows(self) -> Iterator[Any]:
         """The rows as the iterable gives them."""
         return iter(self._items)
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The source's name and the row."""
+        return self.name, row
 
     def check_unchanged(self) -> None:
         """Not told: a second digest would cost a third pass."""
@@ -189,6 +197,10 @@ class HubSource:
             yield from self._builder.as_streaming_dataset(split=self._split)
         except ValueError as error:
             raise SourceError(f"{self.name}, split {self._split!r}: {error}") from error
+
+    def place(self, row: int) -> tuple[str, int]:
+        """The source's name and the row."""
+        return self.name, row
 
     def check_unchanged(self) -> None:
         """Raise where a local file changed; a revision on the Hub does not."""
