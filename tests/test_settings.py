@@ -87,6 +87,8 @@ def test_progress_is_true_false_or_none(value: Any) -> None:
 def test_bad_examples_stop_or_are_dropped(value: Any) -> None:
     with pytest.raises(SettingsError, match="on_bad_example: expected 'error' or 'drop', found"):
         EncodeSettings(on_bad_example=value)
+    with pytest.raises(SettingsError, match="on_repeated_id: expected 'error' or 'number', found"):
+        EncodeSettings(on_repeated_id=value)
 
 
 def test_the_defaults_are_those_of_the_published_recipes() -> None:

@@ -10,6 +10,7 @@ from memxlnet.encode.ids import Ids
 from memxlnet.encode.sources import Source
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.store.system_errors import read_from
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ def read_chunks(source: Source, encode: EncodeSettings, build: BuildSettings, ch
     examples = read_examples(source, encode)
     parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), text_budget(build))
     ids = Ids(source.place, encode)
-    for index, (part, cost) in enumerate(parts):
+    for index, (part, cost) in enumerate(read_from(source.name, parts)):
         if cost > build.max_memory_bytes:
             example = part[0]
             raise MemoryLimitError(

@@ -23,6 +23,7 @@ from memxlnet.store.files import column_values
 from memxlnet.store.identity import differing_fields
 from memxlnet.store.manifest import REBUILD
 from memxlnet.store.rules import Rules, read_dropped
+from memxlnet.store.system_errors import read_from
 
 CHUNK_EXAMPLES = 256
 """Examples that are encoded at once at most."""
@@ -91,7 +92,8 @@ def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSett
     dropped = read_dropped(cache)
     next_wanted, next_dropped = next(wanted, None), next(dropped, None)
     rows = document = 0
-    entries: Iterator[Any] = islice(source.rows(), min(settings.max_examples or total + 1, total + 1))
+    rows_of_build = islice(source.rows(), min(settings.max_examples or total + 1, total + 1))
+    entries: Iterator[Any] = read_from(source.name, rows_of_build)
     if (settings.on_bad_example, settings.on_repeated_id) != ("error", "error"):
         entries = _with_ids_checked(entries, source, settings)
     for row, entry in enumerate(entries):
