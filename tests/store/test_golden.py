@@ -122,7 +122,7 @@ def test_every_value_is_the_one_that_was_written() -> None:
 
 def test_the_manifest_says_what_it_said() -> None:
     manifest = read_manifest(CACHE)
-    assert manifest.fingerprint == "b835666f32fd32f903f6cec86d6270fac57aecd3c1f2c35cde12cddc46efcffa"
+    assert manifest.fingerprint == "b340b2e150493c58b38ce810b92aabcadb201ddd59c462d1f95c541b3d75b1b9"
     assert (manifest.name, manifest.split) == ("in-memory", "golden")
     assert manifest.settings == {
         "max_seq_length": 16,
@@ -131,6 +131,7 @@ def test_the_manifest_says_what_it_said() -> None:
         "max_examples": None,
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
+        "on_repeated_id": "error",
     }
     assert manifest.fields["source"] == {"kind": "iterable", "identity": "golden 1"}
     assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (1, 2)
@@ -144,7 +145,7 @@ def test_the_manifest_says_what_it_said() -> None:
 
 def test_a_fresh_build_gives_the_same_bytes(tmp_path: Path) -> None:
     directory = build_golden(tmp_path)
-    assert directory.name == "in-memory--golden--b835666f32fd32f9"
+    assert directory.name == "in-memory--golden--b340b2e150493c58"
     assert files_of(directory) == files_of(CACHE)
 
 

@@ -40,7 +40,7 @@ def test_the_canonical_form_is_fixed() -> None:
 
 def test_the_fingerprint_is_fixed() -> None:
     # Another value here means that no cache that was built before is found again.
-    assert settings(4).fingerprint == "1d883c90560e4b42b98332221899431ed6b613b41866d1bee64166440f897b6f"
+    assert settings(4).fingerprint == "c93ea7e7181ae8211dbbf29fd0667a797a19cd396eca22773e0011181207220d"
 
 
 PRINT = "from tests.store.content import settings; print(settings(4).fingerprint)"
@@ -67,6 +67,7 @@ ENCODE: dict[str, Any] = {
     "max_examples": 9,
     "insert_memory_tokens": False,
     "on_bad_example": "drop",
+    "on_repeated_id": "number",
 }
 
 
