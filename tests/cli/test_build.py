@@ -129,6 +129,7 @@ def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, ca
         "max_examples": 7,
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
+        "on_repeated_id": "error",
     }
     assert (manifest.split, manifest.layout.num_memory_tokens) == ("dev", 2)
     assert (manifest.tables["documents"].rows, manifest.tables["features"].rows) == (7, 21)
