@@ -175,6 +175,32 @@ def _whole(questions: int) -> Iterator[dict[str, Any]]:
     yield {"title": "all", "paragraphs": [{"context": text, "qas": asked[:questions]}]}
 
 
+def book_file(characters: int, questions: int = 20) -> Path:
+    """One text of so many characters, not all of them ASCII, with questions whose offsets are all wrong."""
+    return _written(work() / f"book-{characters}-{questions}.json", _book(characters, questions))
+
+
+def _book(characters: int, questions: int) -> Iterator[dict[str, Any]]:
+    contexts = itertools.cycle(paragraph["context"] for article in articles() for paragraph in article["paragraphs"])
+    pieces, length = [], 0
+    while length < characters:
+        pieces.append(next(contexts).replace(" the ", " th\u00e9 "))
+        length += len(pieces[-1]) + 1
+    text = "\n".join(pieces)[:characters]
+    step = characters // questions
+    asked = [
+        {
+            "id": f"book-{number}",
+            "question": f"What is said in place {number}?",
+            "answers": [
+                {"text": text[number * step :][:20].strip(), "answer_start": (number * step + step) % characters}
+            ],
+        }
+        for number in range(questions)
+    ]
+    yield {"title": "book", "paragraphs": [{"context": text, "qas": asked}]}
+
+
 def _moved(question: dict[str, Any], by: int, prefix: str) -> dict[str, Any]:
     answers = [{"text": one["text"], "answer_start": one["answer_start"] + by} for one in question.get("answers", [])]
     return {"id": f"{prefix}{question['id']}", "question": question["question"], "answers": answers}

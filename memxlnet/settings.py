@@ -36,6 +36,7 @@ MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 
 BAD_EXAMPLE_POLICIES = ("error", "drop")
 CONTRADICTION_POLICIES = ("error", "unanswerable", "answers")
+REPEATED_ID_POLICIES = ("error", "number")
 
 
 def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
@@ -119,6 +120,8 @@ class EncodeSettings:
             ``"unanswerable"`` and ``"answers"`` count it and keep it: without its answers, or with them, where
             ``is_impossible`` is true beside answers; as unanswerable where it is false without any, or where every
             answer is blank; without its blank answers where some are.
+        on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` gives it
+            the first of ``ID#2``, ``ID#3``, ... that no example before it has.
     """
 
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
@@ -128,6 +131,7 @@ class EncodeSettings:
     insert_memory_tokens: bool = True
     on_bad_example: str = "error"
     on_contradiction: str = "error"
+    on_repeated_id: str = "error"
 
     def __post_init__(self) -> None:
         length = positive_int("max_seq_length", self.max_seq_length)
@@ -141,6 +145,7 @@ class EncodeSettings:
         check_bool("insert_memory_tokens", self.insert_memory_tokens)
         set_field(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
         set_field(self, "on_contradiction", one_of("on_contradiction", self.on_contradiction, CONTRADICTION_POLICIES))
+        set_field(self, "on_repeated_id", one_of("on_repeated_id", self.on_repeated_id, REPEATED_ID_POLICIES))
 
 
 @dataclass(frozen=True, kw_only=True)

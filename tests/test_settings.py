@@ -87,6 +87,8 @@ def test_progress_is_true_false_or_none(value: Any) -> None:
 def test_bad_examples_stop_or_are_dropped(value: Any) -> None:
     with pytest.raises(SettingsError, match="on_bad_example: expected 'error' or 'drop', found"):
         EncodeSettings(on_bad_example=value)
+    with pytest.raises(SettingsError, match="on_repeated_id: expected 'error' or 'number', found"):
+        EncodeSettings(on_repeated_id=value)
 
 
 @pytest.mark.parametrize("value", ["", "drop", "Error", None, True])
@@ -104,6 +106,7 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "insert_memory_tokens": True,
         "on_bad_example": "error",
         "on_contradiction": "error",
+        "on_repeated_id": "error",
     }
     assert dataclasses.asdict(BuildSettings()) == {
         "streaming_chunk_size": 1000,

@@ -1,4 +1,6 @@
-"""What grows with the data: opening, memory and batches of 10^4 to 10^7 segments, builds of 10^4 to 10^6 examples."""
+"""What grows with the data: opening, memory and batches of 10^4 to 10^7 segments, builds of 10^4 to 10^6 examples, and
+builds of twenty questions on one text of 0.4 to 3.2 million characters.
+"""
 
 import time
 from functools import partial
@@ -10,7 +12,7 @@ import torch
 from benchmarks import memory
 from benchmarks.caches import NoSpaceError, long_cache, question_cache, random_batches
 from benchmarks.child import in_process
-from benchmarks.data import repeated_file
+from benchmarks.data import book_file, repeated_file
 from benchmarks.measure import fitted_exponent, in_turns, median, read_into_page_cache
 from benchmarks.parts.build import run
 from benchmarks.settings import Settings
@@ -24,14 +26,18 @@ LENGTH = 256
 
 EXAMPLES, QUICK_EXAMPLES = (10**4, 10**5, 10**6), (10**3, 10**4)
 
+BOOKS, QUICK_BOOKS = (400_000, 800_000, 1_600_000, 3_200_000), (50_000, 100_000)
+"""Characters of one text with twenty questions whose answers have to be looked for."""
+
 SHARDS = (1, 2, 4)
 
 BATCH_SIZES = (32, 256)
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Reading by segments, building by examples, reading by shards."""
+    """Reading by segments, building by examples and by characters of one text, reading by shards."""
     found: dict[str, Any] = {"length": LENGTH, "segments": _by_segments(settings), "examples": _by_examples(settings)}
+    found["books"] = _by_characters(settings)
     settings.tell("1, 2 and 4 shards")
     rows = 12_718 if settings.quick else 127_180
     directories = {str(shards): str(question_cache(rows, shards)) for shards in SHARDS}
@@ -112,6 +118,19 @@ def _by_examples(settings: Settings) -> dict[str, Any]:
     return found
 
 
+def _by_characters(settings: Settings) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for characters in QUICK_BOOKS if settings.quick else BOOKS:
+        file = book_file(characters)
+        one = found[str(characters)] = {"seconds": [], "anonymous": []}
+        for number in range(1 if settings.quick else 3):
+            settings.tell(f"building a book of {characters:,} characters, round {number + 1}")
+            child = in_process(run, name="memxlnet", file=str(file))
+            one["seconds"].append(child.value["seconds"])
+            one["anonymous"].append(child.peak().anonymous)
+    return found
+
+
 def by_shards(directories: dict[str, str], rounds: int) -> dict[str, Any]:
     """Random batches over the same rows in one and in several shards, in turns, all pages there."""
     for directory in directories.values():
@@ -135,8 +154,13 @@ def _gather(dataset: CacheDataset, batches: Any) -> None:
 def _exponents(found: dict[str, Any]) -> dict[str, float]:
     """How time and memory grow: the exponents of the power laws that fit the medians best."""
     exponents = {}
-    for kind, names in (("segments", ("open", "batch", "anonymous")), ("examples", ("seconds", "anonymous"))):
-        sizes = {float(one.get("rows", size)): one for size, one in found[kind].items() if "not possible" not in one}
+    for kind, names in (
+        ("segments", ("open", "batch", "anonymous")),
+        ("examples", ("seconds", "anonymous")),
+        ("books", ("seconds",)),
+    ):
+        of_kind = found.get(kind, {})
+        sizes = {float(one.get("rows", size)): one for size, one in of_kind.items() if "not possible" not in one}
         for name in names if len(sizes) > 1 else ():
             exponents[f"{kind}: {name}"] = fitted_exponent(list(sizes), [median(one[name]) for one in sizes.values()])
     return exponents

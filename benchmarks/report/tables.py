@@ -176,6 +176,10 @@ def scale(figures: Figures) -> str:
         for number, one in examples.items()
         if "not possible" not in one
     ]
+    books = [
+        [f"{int(characters):,}", spread(one["seconds"], seconds), size(max(one["anonymous"]))]
+        for characters, one in figures.get("books", {}).items()
+    ]
     by_shards = [
         [count, *(f"{spread(shards[name][count], seconds)}, {_shards(shards[name], count)}" for name in _SHARD_BATCHES)]
         for count in shards["batch of 32"]
@@ -191,6 +195,7 @@ def scale(figures: Figures) -> str:
                 ["segments", "shards", "open", "batch of 32, warm", "memory added", "first shuffled step"], reading_rows
             ),
             table(["examples", "build", "examples/s", "anonymous memory"], building),
+            *([table(["characters of one text, 20 questions", "build", "anonymous memory"], books)] if books else []),
             f"Random batches of {shards['segments']:,} segments by shards; behind the comma, over one shard's:\n",
             table(["shards", *_SHARD_BATCHES], by_shards),
         ]

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -17,6 +18,7 @@ from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.cache import Cache
 from memxlnet.store.identity import CacheSettings, differing_fields
 from memxlnet.store.manifest import find_caches, known_files, read_manifest
+from memxlnet.store.system_errors import source_errors
 from memxlnet.store.writer import BuildSummary, CacheManager, CacheWriter
 
 logger = logging.getLogger(__name__)
@@ -55,14 +57,15 @@ class Build:
         def find_known(path: str) -> KnownFile | None:
             return known_files(cache_dir, path) if cache_dir else None
 
-        self.source: Source = open_source(
-            dataset_name, split, find_known=find_known, max_examples=encode.max_examples, **(source_options or {})
-        )
+        options = dict(source_options or {}, find_known=find_known, max_examples=encode.max_examples)
+        with source_errors(f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"):
+            self.source: Source = open_source(dataset_name, split, **options)
+            identity = self.source.identity()
         self.settings = CacheSettings(
             name=self.source.name,
             split=split,
             encode=encode,
-            source=self.source.identity(),
+            source=identity,
             tokenizer=content,
             provenance=self.source.provenance(),
         )

@@ -1,14 +1,19 @@
 """Cutting a source into chunks, counted in examples and in the RAM that encoding them will take."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from memxlnet.build.cost import CostModel
 from memxlnet.build.label_counts import LabelCounts
 from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
+from memxlnet.encode.ids import Ids
 from memxlnet.encode.sources import Source
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.store.system_errors import read_from
+
+logger = logging.getLogger(__name__)
 
 CHUNK_SHARE = 0.1
 """Share of the bound that a chunk of several examples may take: a few are in work, and the process has needs."""
@@ -16,10 +21,23 @@ CHUNK_SHARE = 0.1
 MAX_CHUNK_COST = 256 * 2**20
 """Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""
 
+TEXT_SHARE = 0.25
+"""Share of the bound that a chunk of several examples on one long text may take."""
+
 
 def chunk_budget(build: BuildSettings) -> int:
     """Bytes that a chunk of several examples may take."""
     return min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
+
+
+def text_budget(build: BuildSettings) -> int:
+    """Bytes that a chunk of several examples on one long text may take."""
+    return int(build.max_memory_bytes * TEXT_SHARE)
+
+
+def shown_cut(chunk_size: int, build: BuildSettings) -> str:
+    """What decides where chunks are cut."""
+    return f"{chunk_size} examples, {chunk_budget(build)} bytes, {text_budget(build)} on one text"
 
 
 @dataclass(frozen=True)
@@ -50,18 +68,21 @@ def read_chunks(
 
     Args:
         source: Where the examples come from.
-        encode: ``max_examples`` ends the reading, ``on_bad_example`` decides what a malformed row does.
+        encode: ``max_examples`` ends the reading; ``on_bad_example`` and ``on_repeated_id`` decide what a malformed row
+            and a repeated id do.
         build: ``max_memory_gb`` closes a chunk early.
         chunk_size: Examples in a chunk at most.
         labels: Counts the labels that are read.
 
     Raises:
-        ExampleError: A row is malformed, and bad examples are errors.
+        ExampleError: A row is malformed or its id repeats, and bad examples are errors.
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    parts = CostModel(encode).cut(read_examples(source, encode, labels), chunk_size, chunk_budget(build))
-    for index, (part, cost) in enumerate(parts):
+    examples = read_examples(source, encode, labels)
+    parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), text_budget(build))
+    ids = Ids(source.place, encode)
+    for index, (part, cost) in enumerate(read_from(source.name, parts)):
         if cost > build.max_memory_bytes:
             example = part[0]
             raise MemoryLimitError(
@@ -69,7 +90,9 @@ def read_chunks(
                 f"{cost / 2**30:.2f} GiB; expected at most max_memory_gb {build.max_memory_gb:g} for all of the build; "
                 "raise it, or set max_n_segs"
             )
-        yield Chunk(index, part, cost)
+        yield Chunk(index, ids.check(part), cost)
+    if ids.numbered:
+        logger.info("%s: %d examples with a repeated id were numbered", source.name, ids.numbered)
 
 
 def read_examples(

@@ -10,6 +10,9 @@ _TEXT_BYTES = 180
 _CHARACTERS_PER_TOKEN = 3
 _ROW_COPIES = 4
 
+ONE_TEXT = 3
+"""What a part of examples on one long text may take, in units of the first: rows of 30 questions at usual settings."""
+
 
 class CostModel:
     """An estimate, on the safe side, of the bytes that encoding examples takes."""
@@ -32,7 +35,7 @@ class CostModel:
         return segments * self._row_bytes
 
     def cut(
-        self, examples: Iterable[Example | BadExample], most_examples: int, most_bytes: int
+        self, examples: Iterable[Example | BadExample], most_examples: int, most_bytes: int, most_of_one: int = 0
     ) -> Iterator[tuple[list[Example | BadExample], int]]:
         """Cut a stream of examples into parts.
 
@@ -40,19 +43,28 @@ class CostModel:
             examples: The examples; bad ones cost nothing.
             most_examples: Examples in a part at most.
             most_bytes: Bytes that a part of more than one example takes at most.
+            most_of_one: Bytes up to which examples on the context with which a part begins are added to it beyond
+                `most_bytes`, as far as it takes `ONE_TEXT` times the first at most: the questions on a long text stay
+                together.
 
         Returns:
             Each part with the bytes that it takes. A context that several examples of a part share counts once.
         """
         part: list[Example | BadExample] = []
-        cost = 0
+        cost = first_cost = 0
+        first_context: str | None = None
         rows_of: dict[str, int] = {}  # of the contexts of this part: what is known of them is not worked out again
         for example in examples:
             added = self._added(example, rows_of)
-            if part and (len(part) == most_examples or cost + added > most_bytes):
+            limit = most_bytes
+            if isinstance(example, Example) and example.context == first_context:
+                limit = max(limit, min(ONE_TEXT * first_cost, most_of_one))
+            if part and (len(part) == most_examples or cost + added > limit):
                 yield part, cost
                 part, cost, rows_of = [], 0, {}
                 added = self._added(example, rows_of)
+            if not cost and isinstance(example, Example):
+                first_context, first_cost = example.context, added
             if isinstance(example, Example) and example.context not in rows_of:
                 rows_of[example.context] = self._rows(example.context)
             part.append(example)

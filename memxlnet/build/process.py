@@ -40,6 +40,7 @@ def process_and_cache_dataset(
     cache_manager: CacheManager | None = None,
     on_bad_example: str = "error",
     on_contradiction: str = "error",
+    on_repeated_id: str = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -81,6 +82,8 @@ def process_and_cache_dataset(
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
         on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
             ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
+        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
+            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
@@ -108,7 +111,7 @@ def process_and_cache_dataset(
         SettingsError: An argument is wrong; told before any work.
         TokenizerError: The tokenizer cannot be used.
         SourceError: The source is missing, malformed, empty, or has no such split.
-        ExampleError: An example is bad and `on_bad_example` is ``"error"``.
+        ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
         CacheError: The cache directory cannot be written, or the cache that is there is damaged.
         MemoryLimitError: The work does not fit within `max_memory_gb`.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
@@ -121,6 +124,7 @@ def process_and_cache_dataset(
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
         on_contradiction=on_contradiction,
+        on_repeated_id=on_repeated_id,
     )
     build = BuildSettings(
         streaming_chunk_size=streaming_chunk_size,
@@ -192,6 +196,7 @@ class StreamingSquadProcessor:
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
         on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
+        on_repeated_id: ``"error"``, or ``"number"`` to make repeated ids distinct; see `process_and_cache_dataset`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; see `process_and_cache_dataset`.
@@ -211,6 +216,7 @@ class StreamingSquadProcessor:
         *,
         on_bad_example: str = "error",
         on_contradiction: str = "error",
+        on_repeated_id: str = "error",
         insert_memory_tokens: bool = True,
         progress: bool | None = None,
         num_workers: int | None = None,
@@ -225,6 +231,7 @@ class StreamingSquadProcessor:
             "doc_stride": doc_stride,
             "on_bad_example": on_bad_example,
             "on_contradiction": on_contradiction,
+            "on_repeated_id": on_repeated_id,
             "insert_memory_tokens": insert_memory_tokens,
         }
         EncodeSettings(**self._encode)

@@ -15,7 +15,7 @@ from typing import Any
 
 from arrow_schemas import DROPPED
 from memxlnet.build.check import check_against_transformers
-from memxlnet.build.chunking import Chunk, chunk_budget, read_chunks
+from memxlnet.build.chunking import Chunk, read_chunks, shown_cut
 from memxlnet.build.dispatch import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.build.here import LocalEncoder
 from memxlnet.build.label_counts import LabelCounts
@@ -76,7 +76,7 @@ class Run:
         self._settings = settings
         if not build.use_streaming:
             self._chunk_size = self._eager_chunk_size()
-        self._settings = replace(settings, chunking=f"{self._chunk_size} examples, {chunk_budget(build)} bytes")
+        self._settings = replace(settings, chunking=shown_cut(self._chunk_size, build))
         self._guard = MemoryGuard(build.max_memory_bytes)
         self._found: dict[int, ChunkReceipt | None] = {}
         self._kept: set[int] = set()

@@ -19,6 +19,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     DEFAULT_STREAMING_CHUNK_SIZE,
+    REPEATED_ID_POLICIES,
     BuildSettings,
     EncodeSettings,
 )
@@ -55,6 +56,13 @@ from memxlnet.store.writer import BuildSummary, CacheWriter
     default="error",
     show_default=True,
     help="An example whose labels contradict each other is bad, or counted: unanswerable, or with its answers.",
+)
+@click.option(
+    "--on-repeated-id",
+    type=click.Choice(REPEATED_ID_POLICIES),
+    default="error",
+    show_default=True,
+    help="Take an example whose id repeats for a bad one, or number it (ID#2, ID#3, ...).",
 )
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
 @click.option(

@@ -9,9 +9,11 @@ they are counted as such; else the answer is dropped, with its reason.
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import NamedTuple
+
+from memxlnet.encode.normal_form import NORMAL_FORM, NormalForm, normal_form
 
 EXACT, REPAIRED, DROPPED, UNANSWERABLE = "exact", "repaired", "dropped", "unanswerable"
 UNLABELLED, YES_NO, NUMBER = "unlabelled", "yes_no", "number"
@@ -24,8 +26,6 @@ _NUMBER = re.compile(
     re.VERBOSE,
 )
 """An integer or decimal, its thousands separated or not, perhaps a percentage."""
-
-NORMAL_FORM: Final = "NFKD"
 
 
 class Alignment(NamedTuple):
@@ -47,29 +47,17 @@ class Alignment(NamedTuple):
 
 
 class Context:
-    """A context in which answers are looked up; its normal form is made once, when a repair first asks for it."""
+    """A context in which answers are looked up; its normal form is made once, when a repair first asks for it.
+
+    It takes 8 bytes a character of the normal form, and that form.
+    """
 
     def __init__(self, text: str):
         self.text = text
 
     @cached_property
-    def _normal(self) -> tuple[str, Sequence[int], Sequence[int]]:
-        """The normal form and, for each of its characters, start and stop of its cluster in the source.
-
-        A cluster is a starter with the combining marks behind it and whatever composes with it: reordering and
-        composition stay within one, so its normal form is found alone.
-        """
-        if self.text.isascii():
-            return self.text, range(len(self.text)), range(1, len(self.text) + 1)
-        pieces: list[str] = []
-        starts: list[int] = []
-        stops: list[int] = []
-        for start, stop in _clusters(self.text):
-            piece = unicodedata.normalize(NORMAL_FORM, self.text[start:stop])
-            pieces.append(piece)
-            starts.extend([start] * len(piece))
-            stops.extend([stop] * len(piece))
-        return "".join(pieces), starts, stops
+    def _normal(self) -> NormalForm:
+        return normal_form(self.text)
 
     def nearest(self, answer: str, given: int) -> tuple[int, int] | None:
         """The place nearest to an offset whose normal form is that of `answer`; of two, the earlier.
@@ -99,35 +87,12 @@ class Context:
         """Whether a piece of the normal form is whole clusters: "e" is no occurrence inside an "e" with an accent."""
         normal, starts, stops = self._normal
         end = at + length
-        return (at == 0 or starts[at - 1] != starts[at]) and (end == len(normal) or stops[end] != stops[end - 1])
+        begins = at == 0 or starts[at - 1] != starts[at]
+        return bool(begins and (end == len(normal) or stops[end] != stops[end - 1]))
 
     def _span(self, at: int, length: int) -> tuple[int, int]:
         _, starts, stops = self._normal
-        return starts[at], stops[at + length - 1]
-
-
-def _clusters(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    for index in range(1, len(text) + 1):
-        if index == len(text) or not _joins(text, start, index):
-            yield start, index
-            start = index
-
-
-def _joins(text: str, start: int, index: int) -> bool:
-    """Whether a character belongs to the cluster that began at `start` and reaches up to it.
-
-    Combining marks do, also those that show only when decomposed, and what composes with the cluster: the vowels and
-    final consonants of Hangul, some vowel signs of Indic scripts (Unicode Standard Annex 15, section 9).
-    """
-    character = text[index]
-    if character.isascii():
-        return False
-    if unicodedata.combining(unicodedata.normalize(NORMAL_FORM, character)[0]):
-        return True
-    cluster = text[start:index]
-    together = unicodedata.normalize("NFKC", cluster + character)
-    return together != unicodedata.normalize("NFKC", cluster) + unicodedata.normalize("NFKC", character)
+        return int(starts[at]), int(stops[at + length - 1])
 
 
 def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> Alignment:

@@ -21,25 +21,48 @@ from memxlnet.encode.examples import ABSENT, BadExample, Example
 from memxlnet.encode.labels import AnswerTokens, Labels
 from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
+from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, concatenate, from_encodings
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError, TokenizerError
 from memxlnet.number_types import numpy_type
 from memxlnet.settings import EncodeSettings
 
+LONG_TEXT = 1 << 16
+"""Characters from which on a context is kept for the next chunk: many chunks may ask about a book."""
+
+
+class _Book(NamedTuple):
+    """A long context with what was made of it: some 20 bytes a character."""
+
+    context: answers.Context
+    tokens: TokenPool
+
 
 class TokenizedChunk(NamedTuple):
-    """A chunk half-way: its examples, the dropped ones, and the tokens of the distinct texts in order of first use."""
+    """A chunk half-way.
+
+    Attributes:
+        examples: Its examples.
+        dropped: The dropped ones.
+        contexts: The tokens of the distinct contexts in order of first use.
+        questions: The tokens of the distinct questions likewise.
+        books: Those long contexts that other chunks share, by their text.
+    """
 
     examples: list[Example]
     dropped: list[BadExample]
     contexts: TokenPool
     questions: TokenPool
+    books: dict[str, answers.Context]
 
 
 class Encoder:
     """Turns chunks of examples into record batches; the same chunk always gives the same batches.
+
+    The last context of a chunk is kept with its tokens and its normal form where it is long, so that the next chunk
+    need not make them again; it is let go before another text is tokenized. That takes a tenth of the RAM that
+    encoding the text took.
 
     Args:
         backend: A Rust tokenizer that neither pads nor truncates.
@@ -55,6 +78,7 @@ class Encoder:
         self._tokenize_texts = _text_tokenizer(backend)
         self._layout = layout
         self._settings = settings
+        self._book: _Book | None = None
 
     def encode(self, chunk: Sequence[Example | BadExample]) -> dict[str, pa.RecordBatch]:
         """Encode one chunk: `tokenize`, then `assemble`."""
@@ -73,9 +97,24 @@ class Encoder:
         dropped = [example for example in chunk if isinstance(example, BadExample)]
         contexts = list(dict.fromkeys(example.context for example in examples))
         questions = dict.fromkeys(example.question for example in examples)
+        book = self._book
+        if book is not None and book.context.text not in contexts:
+            book = self._book = None
+        new = [text for text in contexts if book is None or text != book.context.text]
         # One call for both keeps all cores of the tokenizer busy.
-        pool = self._tokenize([*contexts, *questions], examples)
-        return TokenizedChunk(examples, dropped, *pool.split(len(contexts)))
+        pools = self._tokenize([*new, *questions], examples).split(len(new))
+        pool = pools[0] if book is None else _inserted(book.tokens, contexts.index(book.context.text), pools[0])
+        books = [found for found in (book, self._keep(contexts, examples, pool)) if found is not None]
+        return TokenizedChunk(examples, dropped, pool, pools[1], {found.context.text: found.context for found in books})
+
+    def _keep(self, contexts: list[str], examples: list[Example], pool: TokenPool) -> _Book | None:
+        """Keep the last context of a chunk for the next one where it is long."""
+        last = examples[-1].context if examples else ""
+        if len(last) < LONG_TEXT:
+            self._book = None
+        elif self._book is None or self._book.context.text != last:
+            self._book = _Book(answers.Context(last), pool.take(np.array([contexts.index(last)])))
+        return self._book
 
     def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
         """Cut windows, find the answers and put the rows of a chunk together.
@@ -87,7 +126,7 @@ class Encoder:
         Raises:
             ExampleError: A question leaves no room for context, and bad examples are errors.
         """
-        examples, dropped, contexts, questions = chunk
+        examples, dropped, contexts, questions, books = chunk
         context_of, question_of = _numbers(e.context for e in examples), _numbers(e.question for e in examples)
         room = self._settings.max_seq_length - self._layout.overhead - questions.counts[question_of]
         bad = self._find_bad(examples, contexts.counts[context_of], room)
@@ -97,7 +136,7 @@ class Encoder:
             kept = np.array([example.row not in lost for example in examples], bool)
             examples = [example for example in examples if example.row not in lost]
             context_of, question_of, room = context_of[kept], question_of[kept], room[kept]
-        batches = self._encode_good(examples, contexts, context_of, questions, question_of, room)
+        batches = self._encode_good(examples, contexts, context_of, questions, question_of, room, books)
         batches[DROPPED] = pa.RecordBatch.from_arrays(
             [
                 pa.array([example.row for example in dropped], pa.int64()),
@@ -116,13 +155,14 @@ class Encoder:
         questions: TokenPool,
         question_of: Ints,
         room: Ints,
+        books: dict[str, answers.Context],
     ) -> dict[str, pa.RecordBatch]:
         settings = self._settings
         windows = cut_windows(contexts.counts[context_of], room, settings.doc_stride, settings.max_n_segs)
         rows = assemble(self._layout, settings.max_seq_length, windows, contexts, context_of, questions, question_of)
         used, context_rows = _renumber(context_of, len(contexts.bounds) - 1)
         texts = [examples[at].context for at in np.unique(context_rows, return_index=True)[1].tolist()]
-        alignments, tokens = _align(examples, texts, contexts, used, context_rows)
+        alignments, tokens = _align(examples, texts, books, contexts, used, context_rows)
         features, holding = _features_batch(settings.max_seq_length, windows, rows, tokens)
         documents = _documents_batch(
             examples, questions, question_of, context_rows, windows, alignments, tokens.documents, holding
@@ -174,6 +214,12 @@ def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
     return partial(from_encodings, backend)
 
 
+def _inserted(one: TokenPool, place: int, others: TokenPool) -> TokenPool:
+    """The pool of many texts with that of one more at its place among them."""
+    before, after = others.split(place)
+    return concatenate(concatenate(before, one), after) if place else concatenate(one, others)
+
+
 def _numbers(texts: Iterable[str]) -> Ints:
     """The number of each text among the distinct ones, in order of first use."""
     seen: dict[str, int] = {}
@@ -193,18 +239,24 @@ def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
 
 
 def _align(
-    examples: list[Example], texts: list[str], contexts: TokenPool, used: Ints, context_of: Ints
+    examples: list[Example],
+    texts: list[str],
+    books: dict[str, answers.Context],
+    contexts: TokenPool,
+    used: Ints,
+    context_of: Ints,
 ) -> tuple[list[answers.Alignment], AnswerTokens]:
     """Find the answers of a chunk in characters and in tokens; one that no token holds is dropped.
 
     Args:
         examples: The documents.
         texts: Their distinct contexts.
+        books: Those of these, and others, that are looked at already.
         contexts: The tokens of these and of others.
         used: int64[texts], the place of each of these among `contexts`.
         context_of: int64[documents], the text of each document.
     """
-    looked_up = [answers.Context(text) for text in texts]
+    looked_up = [books.get(text) or answers.Context(text) for text in texts]
     alignments = [
         _align_one(example, looked_up[text]) for example, text in zip(examples, context_of.tolist(), strict=True)
     ]

@@ -60,7 +60,6 @@ _LISTS = (list, Sequence)
 _TEXTS = (str, bytes)
 _INTEGERS = (int, Integral)
 
-
 Place = Callable[[int], tuple[str, int]]
 """Tells of a row of the source where it stands: the name of a file or source, and its number there."""
 

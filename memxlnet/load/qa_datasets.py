@@ -179,6 +179,7 @@ def create_dataset_from_cache(
     *,
     on_bad_example: str = "error",
     on_contradiction: str = "error",
+    on_repeated_id: str = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -226,6 +227,8 @@ def create_dataset_from_cache(
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
         on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
+        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
+            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
@@ -271,6 +274,7 @@ def create_dataset_from_cache(
         insert_memory_tokens=insert_memory_tokens,
         on_bad_example=on_bad_example,
         on_contradiction=on_contradiction,
+        on_repeated_id=on_repeated_id,
     )
     build = BuildSettings(
         max_shard_rows=max_shard_rows,

@@ -1,8 +1,9 @@
 """An opened cache: its structure checked against the manifest, its tables as NumPy views."""
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,13 +11,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
-from memxlnet.errors import CacheDamagedError, CacheNotFoundError
+from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError, with_fields_of
 from memxlnet.number_types import numpy_type
 from memxlnet.store.files import column_width, file_identity, values_buffer
 from memxlnet.store.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.store.mapping import MappedFile
 from memxlnet.store.messages import READ_ERRORS, check_messages, check_start, damaged
 from memxlnet.store.paths import MANIFEST, TOKENIZER
+from memxlnet.store.system_errors import LIMITS
 from memxlnet.store.text_table import TextTable
 
 logger = logging.getLogger(__name__)
@@ -171,7 +173,8 @@ class Cache:
     def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
         path = self.directory / record.file
         _check_size(path, record.bytes)
-        mapped = MappedFile(path, self.in_memory)
+        with self._limits_told():
+            mapped = MappedFile(path, self.in_memory)
         if mapped.size != record.bytes:
             raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
         metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
@@ -188,6 +191,22 @@ class Cache:
         check_start(path, mapped.buffer, reader.schema)
         self._files.append((mapped, reader))
         return mapped, _GuardedReader(path, reader)
+
+    @contextlib.contextmanager
+    def _limits_told(self) -> Iterator[None]:
+        """Say of a limit of the system how many files a cache takes, and how it takes fewer."""
+        try:
+            yield
+        except CacheOSError as error:
+            if error.errno not in LIMITS:
+                raise
+            shards = [record for table in self.manifest.tables.values() for record in table.shards]
+            message = (
+                f"{error}, or build the cache in fewer shards (a larger max_shard_rows): {len(self._files)} of its "
+                f"{len(shards)} are open, which take a file each and {sum(record.bytes for record in shards):,} bytes "
+                f"of {'memory' if self.in_memory else 'address space'} together"
+            )
+            raise with_fields_of(type(error)(message), error) from error.__cause__
 
 
 class _GuardedReader:

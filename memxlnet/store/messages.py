@@ -9,11 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from memxlnet.errors import CacheDamagedError
+from memxlnet.errors import CacheDamagedError, CacheError
 from memxlnet.store.manifest import REBUILD
+from memxlnet.store.system_errors import out_of_memory
 
-READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError)
-"""What pyarrow raises at damaged bytes."""
+READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+"""What pyarrow raises at damaged bytes, or where it is out of memory; `damaged` tells them apart."""
 
 _MAGIC = b"ARROW1"
 _START = 8  # the magic and its padding
@@ -68,15 +69,18 @@ def check_messages(path: Path, buffer: pa.Buffer, reader: Any) -> None:
     except (StopIteration, *READ_ERRORS) as error:
         if isinstance(error, CacheDamagedError):
             raise
-        raise damaged(path, "messages that can be read in order", repr(error)) from error
+        found = error if isinstance(error, MemoryError) else repr(error)
+        raise damaged(path, "messages that can be read in order", found) from error
     end = buffer.size - len(_MAGIC) - _LENGTH_BYTES
     footer = end - int.from_bytes(buffer.slice(end, _LENGTH_BYTES).to_pybytes(), "little")
     if source.tell() != footer:
         raise damaged(path, f"its footer at byte {source.tell()}, after the last message", footer)
 
 
-def damaged(path: Path, expected: object, found: object) -> CacheDamagedError:
-    """The error for a file of another structure."""
+def damaged(path: Path, expected: object, found: object) -> CacheError:
+    """The error for a file of another structure, or where it is the memory that was not enough to look at it."""
+    if isinstance(found, MemoryError):
+        return out_of_memory(path, "read")
     return CacheDamagedError(f"{path}: expected {expected}, found {found}; {REBUILD}")
 
 

@@ -1,22 +1,17 @@
 """From the rows of chunks to the rows of a cache: what needs a look over all chunks before anything is written.
 
-Contexts are found again across chunks, ids must not repeat, and record batches must not grow with single giant rows.
-What is held for that are digests and numbers in NumPy arrays, some 30 bytes a row at most, never the texts.
+Contexts are found again across chunks, and record batches must not grow with single giant rows. What is held for that
+are digests and numbers in NumPy arrays, some 30 bytes a row at most, never the texts.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.encode.tokens import Ints
-from memxlnet.errors import SourceError
-
-ReadTexts = Callable[[], Iterator[pa.Array]]
-"""Reads one text column chunk by chunk; called again for a second look."""
 
 
 def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
@@ -62,47 +57,6 @@ def _differ(values: NDArray[np.uint64], order: Ints) -> NDArray[np.bool_]:
     ordered = values[order]
     differing: NDArray[np.bool_] = ordered[1:] != ordered[:-1]
     return differing
-
-
-def check_unique(read_ids: ReadTexts, total: int, source: str) -> None:
-    """Check that no document id repeats.
-
-    Args:
-        read_ids: Reads the ids.
-        total: How many there are.
-        source: Name of the source, for the message.
-
-    Raises:
-        SourceError: Ids repeat; the message names them.
-    """
-    hashes = np.empty(total, np.uint64)
-    row = 0
-    for array in read_ids():
-        hashes[row : row + len(array)] = np.fromiter(map(_weak, array), np.uint64, len(array))
-        row += len(array)
-    hashes.sort()
-    repeated = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
-    del hashes
-    if not repeated.size:
-        return
-    suspects = set(repeated.tolist())
-    counts: dict[str, int] = {}
-    for text in (text for array in read_ids() for text in array if _weak(text) in suspects):
-        counts[text.as_py()] = counts.get(text.as_py(), 0) + 1
-    names = [name for name, count in counts.items() if count > 1]
-    if names:
-        raise repeated_ids(names, source)
-
-
-def _weak(text: pa.Scalar) -> int:
-    return xxhash.xxh3_64_intdigest(text.as_buffer())
-
-
-def repeated_ids(names: list[str], source: str) -> SourceError:
-    """The error for document ids that repeat."""
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    shown = ", ".join(f"{name!r:.120}" for name in names[:5]) + more
-    return SourceError(f"{source}: expected every id once, found {shown} repeatedly; make the ids distinct")
 
 
 def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:

@@ -28,7 +28,7 @@ from memxlnet.store.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.store.files import FileSink, column_values, column_width, created, lay_out, write_values
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
-from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, row_bytes
+from memxlnet.store.numbering import batch_rows, number_contexts, row_bytes
 from memxlnet.store.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync, write_file
 
 DOCUMENTS_BATCH_ROWS = 1024
@@ -78,7 +78,6 @@ class Publisher:
 
         Raises:
             BuildError: The chunks hold no document.
-            SourceError: Document ids repeat.
             OSError: The disk is full or cannot be written.
         """
         totals = {table: sum(receipt.rows[table] for receipt in self._receipts) for table in self._receipts[0].rows}
@@ -91,8 +90,6 @@ class Publisher:
             return self._publish(staging, totals)
 
     def _publish(self, staging: Path, totals: dict[str, int]) -> Manifest:
-        name = self._settings.name
-        check_unique(lambda: (chunk["documents"]["id"] for chunk in self._read()), totals["documents"], name)
         context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
         # A finished file is made durable and read for its checksum in the background, while the next is written.
         pending = {

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import pyarrow as pa
 
 from arrow_schemas import DROPPED
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.examples import BadExample, Example, Place, bad_example, has_answers, parse_example
+from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
+from memxlnet.encode.ids import Ids
 from memxlnet.encode.sources import Source
 from memxlnet.encode.tokens import Ints, ragged_arange
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
@@ -21,6 +23,7 @@ from memxlnet.store.files import column_values
 from memxlnet.store.identity import differing_fields
 from memxlnet.store.manifest import REBUILD
 from memxlnet.store.rules import Rules, read_dropped
+from memxlnet.store.system_errors import read_from
 
 CHUNK_EXAMPLES = 256
 """Examples that are encoded at once at most."""
@@ -83,26 +86,28 @@ def sample_rows(total: int, sample: int | None) -> Iterator[int]:
 
 
 def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
-    """Read the source to its end, as far as the build did, and parse the rows of the sample."""
+    """Read the source to its end, as far as the build did, and give the examples of the sample."""
     total = cache.num_documents + cache.manifest.dropped_examples
     wanted = sample_rows(total, sample)
     dropped = read_dropped(cache)
     next_wanted, next_dropped = next(wanted, None), next(dropped, None)
     rows = document = 0
-    is_labelled = False
-    for row, raw in enumerate(source.rows()):
+    rows_of_build = islice(source.rows(), min(settings.max_examples or total + 1, total + 1))
+    entries: Iterator[Any] = _noted(read_from(source.name, rows_of_build))
+    if (settings.on_bad_example, settings.on_repeated_id) != ("error", "error"):
+        entries = _with_ids_checked(entries, source, settings)
+    for row, entry in enumerate(entries):
         rows = row + 1
-        is_labelled = is_labelled or has_answers(raw)
         reported = None
         if next_dropped is not None and next_dropped.row == row:
             reported, next_dropped = next_dropped, next(dropped, None)
         if row == next_wanted:
             next_wanted = next(wanted, None)
-            parsed = _parse(row, raw, source.place, settings.on_contradiction, is_labelled)
-            yield Picked(parsed, -1 if reported else document, reported)
+            if not isinstance(entry, Example | BadExample):
+                raw, is_labelled = entry
+                entry = _parse(row, raw, is_labelled, source, settings)
+            yield Picked(entry, -1 if reported else document, reported)
         document += reported is None
-        if rows in (settings.max_examples, total + 1):
-            break
     if rows != total:
         found = "more" if rows > total else rows
         raise CacheDamagedError(
@@ -111,9 +116,33 @@ def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSett
         )
 
 
-def _parse(row: int, raw: Any, place: Place, on_contradiction: str, needs_answers: bool) -> Example | BadExample:
+def _noted(rows: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
+    """Each row, and whether one so far has the field ``answers``."""
+    is_labelled = False
+    for raw in rows:
+        is_labelled = is_labelled or has_answers(raw)
+        yield raw, is_labelled
+
+
+def _with_ids_checked(
+    rows: Iterator[tuple[Any, bool]], source: Source, settings: EncodeSettings
+) -> Iterator[Example | BadExample]:
+    """All examples in order, as the build took them up: some with another id than the source's, or bad for theirs."""
+    ids = Ids(source.place, replace(settings, on_bad_example="drop"))
+    block: list[Example | BadExample] = []
+    characters = 0
+    for row, (raw, is_labelled) in enumerate(rows):
+        block.append(_parse(row, raw, is_labelled, source, settings))
+        characters += len(getattr(block[-1], "context", ""))
+        if len(block) == CHUNK_EXAMPLES or characters > CHUNK_VALUES:
+            yield from ids.check(block)
+            block, characters = [], 0
+    yield from ids.check(block)
+
+
+def _parse(row: int, raw: Any, is_labelled: bool, source: Source, settings: EncodeSettings) -> Example | BadExample:
     try:
-        return parse_example(row, raw, place, on_contradiction, needs_answers)
+        return parse_example(row, raw, source.place, settings.on_contradiction, is_labelled)
     except ExampleError as error:
         return bad_example(row, raw, error)
 

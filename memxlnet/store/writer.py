@@ -203,7 +203,6 @@ class CacheWriter:
         Raises:
             BuildError: A chunk is missing, or the chunks hold no document.
             BuildOSError: The disk is full or failing, or cannot be written.
-            SourceError: Document ids repeat.
         """
         settings = self._begun()
         with self.build_directory(settings).errors():

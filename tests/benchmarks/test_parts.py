@@ -12,6 +12,7 @@ import torch
 
 from benchmarks import builders, kinds, measure, sources
 from benchmarks.caches import MAX_SEQ_LENGTH, long_cache, question_cache
+from benchmarks.data import book_file, rows_of
 from benchmarks.parts import build, larger_than_ram, loaders, padding, reading, scale, training
 from benchmarks.readers import open_reader, prepare
 from benchmarks.recurrent_model import small_xlnet
@@ -154,6 +155,7 @@ def test_scale_reads_and_fits(sample: Path) -> None:
     figures = {
         "segments": {"10": {**one, "rows": 10}, "100": {**larger, "rows": 100}, "1000": {"not possible": "no room"}},
         "examples": {"10": one, "100": larger},
+        "books": {"10": one, "100": larger},
     }
     assert scale._exponents(figures) == pytest.approx(
         {
@@ -162,9 +164,24 @@ def test_scale_reads_and_fits(sample: Path) -> None:
             "segments: anonymous": 0,
             "examples: seconds": 1,
             "examples: anonymous": 0,
+            "books: seconds": 1,
         },
         abs=1e-9,
     )
+
+
+def test_a_book_has_its_length_and_questions_with_wrong_offsets(sample: Path) -> None:
+    file = book_file(30_000)
+    rows = rows_of(file)
+    assert len(rows) == 20
+    (text,) = {row["context"] for row in rows}
+    assert len(text) == 30_000
+    assert not text.isascii()
+    for row in rows:
+        (answer,), (start,) = row["answers"]["text"], row["answers"]["answer_start"]
+        assert answer in text
+        assert not text.startswith(answer, start)
+    assert build.run("memxlnet", str(file))["segments"] > 20
 
 
 def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.build import chunking
-from memxlnet.build.chunking import CHUNK_SHARE, Chunk, read_chunks
+from memxlnet.build.chunking import CHUNK_SHARE, TEXT_SHARE, Chunk, read_chunks
 from memxlnet.build.cost import CostModel
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.encode.sources import open_source
@@ -35,7 +35,7 @@ def test_every_example_is_in_one_chunk_in_order(count: int, size: int, max_examp
 
 @given(st.lists(st.integers(0, 6000), min_size=1, max_size=30), st.integers(1, 10))
 def test_no_chunk_costs_more_than_its_share(lengths: list[int], size: int) -> None:
-    rows = [example("x" * length, "", id=str(number)) for number, length in enumerate(lengths)]
+    rows = [example(f"{number}{'x' * length}", "", id=str(number)) for number, length in enumerate(lengths)]
     encode = EncodeSettings(max_seq_length=32, doc_stride=8)
     model = CostModel(encode)
     costs = [model.example(Example(0, "", "", row["context"], (), ()), context_is_new=True) for row in rows]
@@ -65,6 +65,22 @@ def test_a_shared_context_is_counted_once() -> None:
     assert len(cut(rows, 1000, encode, BuildSettings(max_memory_gb=bound))) == 1
     distinct = [{**row, "context": f"{row['id']}{row['context']}"} for row in rows]
     assert len(cut(distinct, 1000, encode, BuildSettings(max_memory_gb=bound))) == 40
+
+
+def test_the_questions_on_a_long_text_stay_together() -> None:
+    rows = [*numbered(3), *numbered(20, "x" * 300_000), *numbered(2)]
+    rows = [{**row, "id": str(number)} for number, row in enumerate(rows)]
+    model = CostModel(EncodeSettings())
+    costs = [model.example(Example(0, "", row["question"], row["context"], (), ()), True) for row in rows]
+    # A book alone is beyond the budget of a chunk, and its questions take less than twice what its text does.
+    build = BuildSettings(max_memory_gb=0.9 * costs[3] / CHUNK_SHARE / 2**30)
+    chunks = cut(rows, 100, None, build)
+    assert [len(chunk.examples) for chunk in chunks] == [3, 20, 2]
+    assert costs[3] < chunks[1].cost <= TEXT_SHARE * build.max_memory_bytes
+    # The text counts up to its share of the bound: others begin a chunk of their own.
+    tight = BuildSettings(max_memory_gb=1.5 * costs[3] / 2**30)
+    assert [len(chunk.examples) for chunk in cut(rows, 100, None, tight)] == [3, *[1] * 20, 2]
+    assert [len(chunk.examples) for chunk in cut(rows, 7, None, build)] == [3, 7, 7, 6, 2]
 
 
 def test_an_example_that_does_not_fit_is_named_before_it_is_encoded() -> None:

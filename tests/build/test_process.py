@@ -34,6 +34,9 @@ from memxlnet.store.cache import Cache
 from memxlnet.store.chunk_files import ChunkReceipt
 from memxlnet.store.identity import CacheSettings
 from memxlnet.store.manifest import read_manifest
+from memxlnet.store.publish import Publisher
+from memxlnet.store.rules import read_dropped
+from memxlnet.store.verify import verify
 from memxlnet.store.writer import CacheWriter
 from tests.build.processes import published
 from tests.golden.make_golden import golden_tokenizer
@@ -407,17 +410,71 @@ def test_a_bad_example_is_named_and_nothing_is_published(tmp_path: Path) -> None
     assert not list(published(tmp_path))
 
 
-def test_repeated_ids_are_named_within_a_chunk_and_across(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "work", [{"streaming_chunk_size": size} for size in (100, 2, 1)] + [{"num_workers": 1}], ids=str
+)
+def test_a_repeated_id_is_named_with_both_rows(tmp_path: Path, work: dict[str, Any]) -> None:
     rows = [example("the lamp", id=name) for name in ("a", "b", "c", "b", "d", "a")]
-    for chunk in (100, 2, 1):
-        with pytest.raises(SourceError, match="in-memory: expected every id once, found 'a', 'b' repeatedly"):
-            build(rows, tmp_path, streaming_chunk_size=chunk)
+    message = (
+        r"^in-memory, example 'b' \(row 3\): its id is that of row 1; expected every id once: make the ids distinct, "
+        "or pass on_repeated_id='number' or on_bad_example='drop'$"
+    )
+    with pytest.raises(ExampleError, match=message):
+        build(rows, tmp_path, **work)
     assert not list(published(tmp_path))
+
+
+REPEATED = ["a", "b", "a", "a#2", "b", "a", "c", "a#2", "b#2"]
+
+
+@pytest.mark.parametrize(
+    "work", [{"streaming_chunk_size": size} for size in (100, 2, 1)] + [{"num_workers": 1}], ids=str
+)
+@pytest.mark.parametrize(
+    ("policy", "ids", "dropped"),
+    [
+        ({"on_repeated_id": "number"}, ["a", "b", "a#2", "a#2#2", "b#2", "a#3", "c", "a#2#3", "b#2#2"], []),
+        (
+            {"on_bad_example": "drop"},
+            ["a", "b", "a#2", "c", "b#2"],
+            [(2, "a", 0), (4, "b", 1), (5, "a", 0), (7, "a#2", 3)],
+        ),
+    ],
+)
+def test_repeated_ids_are_numbered_or_dropped(
+    tmp_path: Path, work: dict[str, Any], policy: dict[str, Any], ids: list[str], dropped: list[tuple[int, str, int]]
+) -> None:
+    rows = [example("the lamp", id=name) for name in REPEATED]
+    build(rows, tmp_path, **policy, **work)
+    (directory,) = published(tmp_path)
+    cache = Cache(directory)
+    assert [cache.documents.text("id", row) for row in range(cache.num_documents)] == ids
+    reasons = [
+        (row, name, f"in-memory, example {name!r} (row {row}): its id is that of row {first}")
+        for row, name, first in dropped
+    ]
+    assert [tuple(entry) for entry in read_dropped(cache)] == reasons
+    verify(directory, against=rows, sample=None)
+
+
+def test_an_interrupted_build_knows_the_ids_of_its_finished_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [example(f"the lamp {number}", id=f"{number % 4}") for number in range(6)]
+    work: dict[str, Any] = {"streaming_chunk_size": 2, "on_repeated_id": "number", "num_workers": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(Publisher, "publish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(rows[:4], tmp_path, identity="v1", **work)
+    build(rows, tmp_path, identity="v1", **work)
+    (directory,) = published(tmp_path)
+    cache = Cache(directory)
+    assert [cache.documents.text("id", row) for row in range(6)] == ["0", "1", "2", "3", "0#2", "1#2"]
 
 
 def test_an_id_may_clash_with_that_of_a_row_without_one(tmp_path: Path) -> None:
     rows = [example("the lamp", id="doc_2"), example("the lamp"), example("the lamp")]
-    with pytest.raises(SourceError, match="found 'doc_2' repeatedly"):
+    with pytest.raises(ExampleError, match=r"example 'doc_2' \(row 2\): its id is that of row 0;"):
         build(rows, tmp_path)
     build(rows[1:], tmp_path)
     (directory,) = published(tmp_path)

@@ -132,6 +132,7 @@ def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, ca
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
         "on_contradiction": "answers",
+        "on_repeated_id": "error",
     }
     assert (manifest.split, manifest.layout.num_memory_tokens) == ("dev", 2)
     assert (manifest.tables["documents"].rows, manifest.tables["features"].rows) == (7, 21)
@@ -189,6 +190,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--max-examples": (8, {"max_examples": 8}),
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
     "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
+    "--on-repeated-id": ("number", {"on_repeated_id": "number"}),
     "--workers": (2, {"num_workers": 2}),
     "--max-memory-gb": (1.5, {"max_memory_gb": 1.5}),
     "--chunk-size": (77, {"streaming_chunk_size": 77}),

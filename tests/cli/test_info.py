@@ -49,6 +49,7 @@ def test_it_tells_all_that_the_manifest_says(run: Run, caches: Caches, kind: str
         "max_seq_length": str(LENGTH),
         "on_bad_example": "error",
         "on_contradiction": "error",
+        "on_repeated_id": "error",
     }
     source = pairs(told, "source")
     assert (source["kind"], source["format"], source["path"]) == ("file", "jsonl", str(caches.source))

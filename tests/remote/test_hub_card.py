@@ -57,7 +57,7 @@ class TestCard:
             "source": "in-memory",
             "split": "test",
             "settings": "doc_stride=16, insert_memory_tokens=True, max_examples=None, max_n_segs=None, "
-            "max_seq_length=64, on_bad_example='error', on_contradiction='error'",
+            "max_seq_length=64, on_bad_example='error', on_contradiction='error', on_repeated_id='error'",
             "fingerprint": manifest.fingerprint,
             "tokenizer, sha256": manifest.fields["tokenizer"]["sha256"],
             "vocabulary size": "2,004",

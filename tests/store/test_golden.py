@@ -124,7 +124,7 @@ def test_every_value_is_the_one_that_was_written() -> None:
 
 def test_the_manifest_says_what_it_said() -> None:
     manifest = read_manifest(CACHE)
-    assert manifest.fingerprint == "dc208799a8273df131d01cb7b661be0aa375bf89c43da3cc0350db796c3f31c3"
+    assert manifest.fingerprint == "5f8919ae89fa5fe4153fc221682f6b8deffee07b7c5fe76625d66ad380e8f6e6"
     assert (manifest.name, manifest.split) == ("in-memory", "golden")
     assert manifest.settings == {
         "max_seq_length": 16,
@@ -134,6 +134,7 @@ def test_the_manifest_says_what_it_said() -> None:
         "insert_memory_tokens": True,
         "on_bad_example": "drop",
         "on_contradiction": "error",
+        "on_repeated_id": "error",
     }
     assert manifest.fields["source"] == {"kind": "iterable", "identity": "golden 1"}
     assert (manifest.fields["schema_version"], manifest.fields["algorithm_version"]) == (2, 3)
@@ -149,7 +150,7 @@ def test_the_manifest_says_what_it_said() -> None:
 
 def test_a_fresh_build_gives_the_same_bytes(tmp_path: Path) -> None:
     directory = build_golden(tmp_path)
-    assert directory.name == "in-memory--golden--dc208799a8273df1"
+    assert directory.name == "in-memory--golden--5f8919ae89fa5fe4"
     assert files_of(directory) == files_of(CACHE)
 
 

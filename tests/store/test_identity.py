@@ -40,7 +40,7 @@ def test_the_canonical_form_is_fixed() -> None:
 
 def test_the_fingerprint_is_fixed() -> None:
     # Another value here means that no cache that was built before is found again.
-    assert settings(4).fingerprint == "b8e6bc38f71778d68868a4f2313794a8021ba352c58b4877fc4226869fcce018"
+    assert settings(4).fingerprint == "188c8049e53932af2121092b6580bc6d16f3e5e0ebfc3ff805e71f817ba81908"
 
 
 PRINT = "from tests.store.content import settings; print(settings(4).fingerprint)"
@@ -68,6 +68,7 @@ ENCODE: dict[str, Any] = {
     "insert_memory_tokens": False,
     "on_bad_example": "drop",
     "on_contradiction": "answers",
+    "on_repeated_id": "number",
 }
 
 

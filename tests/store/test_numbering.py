@@ -4,13 +4,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.errors import SourceError
 from memxlnet.store import numbering
-from memxlnet.store.numbering import batch_rows, check_unique, number_contexts, repeated_ids, row_bytes
+from memxlnet.store.numbering import batch_rows, number_contexts, row_bytes
 from tests.store.content import Content, chunks, contents
 
 
@@ -25,41 +23,9 @@ def test_contexts_are_numbered_in_order_of_first_use(chunks: list[list[str]]) ->
     assert number_contexts(arrays(chunks), len(expected)).tolist() == expected
 
 
-@given(st.lists(st.lists(st.text(max_size=1), max_size=6), min_size=1))
-def test_exactly_the_repeated_ids_are_named(chunks: list[list[str]]) -> None:
-    flat = [name for chunk in chunks for name in chunk]
-    repeated = [name for name in dict.fromkeys(flat) if flat.count(name) > 1]
-    if not repeated:
-        check_unique(lambda: iter(arrays(chunks)), len(flat), "source")
-        return
-    with pytest.raises(SourceError) as caught:
-        check_unique(lambda: iter(arrays(chunks)), len(flat), "source")
-    assert str(caught.value) == str(repeated_ids(repeated, "source"))
-
-
 def test_the_slices_of_a_batch_are_read_as_such() -> None:
     whole = pa.array(["x", "a", "b", "a", "x"], pa.large_string())
     assert number_contexts([whole.slice(1, 3), whole.slice(3, 2)], 5).tolist() == [0, 1, 0, 0, 2]
-    with pytest.raises(SourceError, match="found 'a' repeatedly"):
-        check_unique(lambda: iter([whole.slice(1, 1), whole.slice(3, 1)]), 2, "source")
-    check_unique(lambda: iter([whole.slice(0, 3)]), 3, "source")
-
-
-def test_ids_of_one_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xxhash, "xxh3_64_intdigest", lambda data: 7)
-    check_unique(lambda: iter(arrays([["a", "b"], ["c"]])), 3, "source")
-    with pytest.raises(SourceError, match="found 'b' repeatedly"):
-        check_unique(lambda: iter(arrays([["a", "b"], ["c", "b"]])), 4, "source")
-
-
-def test_many_repeated_ids_are_counted() -> None:
-    names = [f"id {number}" for number in range(8)]
-    with pytest.raises(SourceError) as caught:
-        check_unique(lambda: iter(arrays([names, names])), 16, "squad")
-    assert str(caught.value) == (
-        "squad: expected every id once, found 'id 0', 'id 1', 'id 2', 'id 3', 'id 4' and 3 more repeatedly; "
-        "make the ids distinct"
-    )
 
 
 @given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]), max_size=8))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError, SourceError
+from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError
 from memxlnet.store import publish as publish_module
 from memxlnet.store.cache import Cache
 from memxlnet.store.chunk_files import ChunkReceipt
@@ -85,16 +85,6 @@ def test_a_source_of_dropped_examples_alone_is_an_error(tmp_path: Path) -> None:
     writer, receipts = begun(tmp_path, content)
     with pytest.raises(BuildError, match="made up/test: expected at least one document, found none: all 2 examples"):
         writer.finish(receipts)
-    assert not writer.directory(settings(4)).exists()
-
-
-def test_ids_that_repeat_across_chunks_are_named(tmp_path: Path) -> None:
-    first = CONTENT.documents[0]
-    content = CONTENT._replace(items=[*CONTENT.items, first])
-    writer, receipts = begun(tmp_path, content)
-    with pytest.raises(SourceError) as caught:
-        writer.finish(receipts)
-    assert repr(first.columns["id"]) in str(caught.value)
     assert not writer.directory(settings(4)).exists()
 
 

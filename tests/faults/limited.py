@@ -1,0 +1,53 @@
+"""Opens what it is asked to under a limit of the system, and tells the error as a JSON line.
+
+    python -m tests.faults.limited KIND AMOUNT WHAT PATH
+
+KIND is ``files`` or ``memory``; AMOUNT is how many more of them there may be than now, files or bytes of address space.
+"""
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+from memxlnet.build.chunking import read_chunks
+from memxlnet.encode.sources import open_source
+from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.store.cache import Cache
+from memxlnet.store.system_errors import source_errors
+
+
+def limit(kind: str, amount: int) -> None:
+    if kind == "files":
+        files = len(list(Path("/dev/fd").iterdir())) - 1
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files + amount, files + amount))
+    else:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + amount
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+def run(what: str, path: str) -> None:
+    if what == "cache":
+        Cache(Path(path))
+    else:
+        with source_errors(path):
+            source = open_source(path, "train")
+        list(read_chunks(source, EncodeSettings(), BuildSettings(), 10))
+
+
+def main() -> None:
+    kind, amount, what, path = sys.argv[1:]
+    list(read_chunks(open_source([], "train"), EncodeSettings(), BuildSettings(), 10))  # what it imports is loaded
+    "".encode("utf-8-sig")
+    limit(kind, int(amount))
+    told = {"error": "", "message": ""}
+    try:
+        run(what, path)
+    except Exception as error:
+        told = {"error": type(error).__name__, "message": str(error)}
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+if __name__ == "__main__":
+    main()
