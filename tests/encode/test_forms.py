@@ -248,7 +248,11 @@ FORMS: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
         ],
         [row("h", "Q?", HOTPOT_CONTEXT, ("Rome", 6))],
     ),
-    "hotpotqa without labels": ("hotpotqa", [HOTPOT], [{"id": "h", "question": "Q?", "context": HOTPOT_CONTEXT}]),
+    "hotpotqa without labels": (
+        "hotpotqa",
+        [HOTPOT],
+        [{"id": "h", "question": "Q?", "context": HOTPOT_CONTEXT, "answers": None}],
+    ),
     "musique": ("musique", [MUSIQUE], [row("m", "Q?", HOTPOT_CONTEXT, ("Rome", 6), ("The Rome", 28))]),
     "musique, not answerable": (
         "musique",
@@ -353,7 +357,7 @@ FORMS: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
             row("d1", "Q?", CONTEXT, ("42", 53)),
             row("d2", "Q?", CONTEXT, ("4", -1), kind="number"),
             row("d3", "Q?", CONTEXT, ("Rome", 0), ("Tiber", 21), ("1900", -1)),
-            {"id": "d4", "question": "Q?", "context": "P"},
+            {"id": "d4", "question": "Q?", "context": "P", "answers": None},
         ],
     ),
     "drop in columns": (

@@ -6,7 +6,7 @@ from typing import Any
 
 from memxlnet.encode.sources.compressed import opened
 from memxlnet.encode.sources.forms import is_keyed
-from memxlnet.encode.sources.json_stream import DECODER, JsonStream
+from memxlnet.encode.sources.json_stream import DECODER, MAX_VALUE, JsonStream
 from memxlnet.encode.sources.source_files import SourceFile
 from memxlnet.errors import SourceError
 
@@ -112,7 +112,9 @@ def read_json_lines(file: SourceFile, columns: object = None) -> Iterator[Any]:
         SourceError: A line is malformed, or no UTF-8.
     """
     with opened(file) as plain:
-        for number, line in enumerate(plain, start=1):
+        for number, line in enumerate(iter(lambda: plain.readline(MAX_VALUE), b""), start=1):
+            if len(line) == MAX_VALUE:
+                raise SourceError(f"{file}, line {number}: expected at most {MAX_VALUE:,} bytes, found a longer line")
             if not line.strip():
                 continue
             try:

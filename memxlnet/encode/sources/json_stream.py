@@ -9,6 +9,9 @@ from memxlnet.errors import SourceError
 
 _READ_BYTES = 1 << 18
 
+MAX_VALUE = 1 << 30
+"""Bytes or characters of one record at most: what is compressed may be far larger than its file."""
+
 _NEAR = 16
 """Characters before the end of what was read in which an error may only mean that more is to be read."""
 
@@ -123,6 +126,8 @@ class JsonStream:
             return False
         self._line, self._column = self._moved(self._text[: self._at])
         rest = self._text[self._at :]
+        if len(rest) > MAX_VALUE:
+            raise self.malformed(f"expected values of at most {MAX_VALUE:,} characters, found a longer one", self._at)
         # At least as much as there is: a value that is read in many steps is decoded few times.
         block = self._file.read(max(_READ_BYTES, len(rest)))
         self._ended = not block

@@ -7,7 +7,7 @@ looked up: the spans or the date. A number that stands nowhere in the passage is
 from collections.abc import Iterator
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import NUMBER, example, locate
+from memxlnet.encode.sources.forms.pieces import NUMBER, example, locate, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -24,7 +24,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
         if answers:
             yield _example(question["query_id"], question["question"], passage, texts, is_number, options)
         else:
-            yield {"id": question["query_id"], "question": question["question"], "context": passage}
+            yield unlabelled(question["query_id"], question["question"], passage)
 
 
 def _texts(answer: Record) -> list[str]:

@@ -6,13 +6,13 @@ https://korquad.github.io. Offsets count characters of ``context``, markup inclu
 from collections.abc import Iterator, Mapping
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import Gold, example
+from memxlnet.encode.sources.forms.pieces import Gold, example, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     for question in record["qas"]:
         if "answer" not in question:
-            yield {"id": question["id"], "question": question["question"], "context": record["context"]}
+            yield unlabelled(question["id"], question["question"], record["context"])
             continue
         answer = question["answer"]
         golds = [Gold(answer["text"], answer["answer_start"])]

@@ -8,7 +8,7 @@ paragraphs are joined to one context, each after its title. Answers have no offs
 from collections.abc import Iterator, Mapping
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate, yes_no
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled, yes_no
 
 
 def _hotpot_examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -42,7 +42,7 @@ def _example(
 ) -> Record:
     context, offsets = join(passages)
     if texts[0] is None:
-        return {"id": identity, "question": question, "context": context}
+        return unlabelled(identity, question, context)
     given = [text for text in texts if text is not None]
     if yes_no(given[0]):
         return example(identity, question, context, [Gold(text) for text in given], YES_NO)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, span
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, span, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -27,7 +27,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
             words.append(Gold(annotation["yes_no_answer"].lower()))
     identity = str(record["example_id"])
     if "annotations" not in record:
-        yield {"id": identity, "question": record["question_text"], "context": context}
+        yield unlabelled(identity, record["question_text"], context)
     elif words and not golds:
         yield example(identity, record["question_text"], context, words, YES_NO)
     else:

@@ -182,3 +182,8 @@ def with_history(turns: Sequence[tuple[str, str]], question: str, most: int = 2)
     """
     said = [text for turn in turns[max(len(turns) - most, 0) :] for text in turn]
     return " ".join([*said, question])
+
+
+def unlabelled(identity: Any, question: Any, context: Any) -> dict[str, Any]:
+    """An example without labels."""
+    return {"id": identity, "question": question, "context": context, "answers": None}

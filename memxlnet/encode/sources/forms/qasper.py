@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -23,7 +23,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     for question in _rows(questions) if isinstance(questions, Mapping) else questions:
         given = question.get("answers")
         if given is None:
-            yield {"id": question["question_id"], "question": question["question"], "context": context}
+            yield unlabelled(question["question_id"], question["question"], context)
             continue
         found = given["answer"] if isinstance(given, Mapping) else [one["answer"] for one in given]
         words = [Gold("yes" if one["yes_no"] else "no") for one in found if one.get("yes_no") is not None]

@@ -1,0 +1,63 @@
+"""Sources through the command line: forms, columns, several files."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memxlnet.sample import sample_tokenizer_directory
+from tests.build.test_sources import tables
+from tests.cli.helpers import Told
+from tests.encode.test_forms import FORMS
+from tests.encode.test_forms import write as write_form
+from tests.encode.test_places import ROWS, write
+
+Run = Callable[..., Told]
+
+
+@pytest.mark.parametrize("case", ["mrqa", "coqa", "natural-questions", "drop", "hotpotqa, yes"])
+def test_the_command_line_makes_the_same_cache(case: str, run: Run, tmp_path: Path) -> None:
+    name, content, _ = FORMS[case]
+    path = write_form(tmp_path, content)
+    rows = ("--max-seq-length", 96, "--doc-stride", 16, "--split", "test", "--workers", 0)
+    told = run(
+        "build", path, "--tokenizer", sample_tokenizer_directory(), *rows, "--cache-dir", tmp_path / "a", "--json"
+    )
+    assert told.code == 0, told
+    named = run(
+        "build",
+        path,
+        "--tokenizer",
+        sample_tokenizer_directory(),
+        *rows,
+        "--cache-dir",
+        tmp_path / "b",
+        "--form",
+        name,
+        "--json",
+    )
+    assert named.code == 0, named
+    assert tables(Path(told.json["cache"])) == tables(Path(named.json["cache"]))
+    assert run("verify", told.json["cache"], "--against", path).code == 0
+
+
+def test_the_command_line_takes_several_files_and_columns(run: Run, tmp_path: Path) -> None:
+    rows = [{"key": row["id"], "q": row["question"], "doc": {"text": row["context"]}, "a": "Context"} for row in ROWS]
+    paths = [write(tmp_path / f"part-{number}.jsonl", rows[number * 5 : number * 5 + 5]) for number in range(2)]
+    columns = [
+        "--column",
+        "id=key",
+        "--column",
+        "question=q",
+        "--column",
+        "context=doc.text",
+        "--column",
+        "answer_text=a",
+    ]
+    tokenizer = ["--tokenizer", sample_tokenizer_directory(), "--cache-dir", tmp_path / "caches", "--json"]
+    told = run("build", *paths, *columns, *tokenizer, "--split", "train[2:8]")
+    assert told.code == 0, told
+    assert (told.json["documents"], told.json["answers_exact"]) == (6, 6)
+    against = [word for path in paths for word in ("--against", path)]
+    assert run("verify", told.json["cache"], *against, *columns).code == 0
+    assert run("verify", told.json["cache"], *against).code == 1
