@@ -12,7 +12,7 @@ from typing import Any
 
 from memxlnet.build.run import Run
 from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.sources import KnownFile, Source, open_source
+from memxlnet.encode.sources import Source, open_source
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.cache import Cache
@@ -54,11 +54,13 @@ class Build:
         content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
         content.layout.check(encode)
 
-        def find_known(path: str) -> KnownFile | None:
-            return known_files(cache_dir, path) if cache_dir else None
-
-        options = dict(source_options or {}, find_known=find_known, max_examples=encode.max_examples)
-        with source_errors(f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"):
+        options = dict(
+            source_options or {},
+            find_known=known_files(cache_dir) if cache_dir else None,
+            max_examples=encode.max_examples,
+        )
+        is_name = isinstance(dataset_name, str | os.PathLike) and "://" not in str(dataset_name)  # may hold credentials
+        with source_errors(str(dataset_name) if is_name else "the source"):
             self.source: Source = open_source(dataset_name, split, **options)
             identity = self.source.identity()
         self.settings = CacheSettings(

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Call
     @cache
     def identity(most: int | None) -> dict[str, Any] | None:
         try:
-            found = open_source(dataset_name, split, max_examples=most, find_known=partial(known_files, cache_dir))
+            found = open_source(dataset_name, split, max_examples=most, find_known=known_files(cache_dir))
             return found.identity()
         except SourceNotFoundError:
             return None

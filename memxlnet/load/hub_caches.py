@@ -4,7 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def fields_of_source(
         SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
-    reading = {**(options or {}), "find_known": partial(known_files, cache_dir)}
+    reading = {**(options or {}), "find_known": known_files(cache_dir)}
     has_content = not is_hub_name(dataset_name) or reading.get("identity") is not None
     if has_content:
         open_source(dataset_name, split, **reading)

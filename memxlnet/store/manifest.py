@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
-from memxlnet.encode.known_file import KnownFile
+from memxlnet.encode.known_file import FindKnown, KnownFile
 from memxlnet.encode.layout import RowLayout
 from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
 from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
@@ -297,21 +297,34 @@ def _count(value: Any) -> int:
     return value
 
 
-def known_files(cache_dir: Path, path: str) -> KnownFile | None:
-    """What the caches of a directory recorded of a source file, last; the caller compares size and times.
+def known_files(cache_dir: Path) -> FindKnown:
+    """What the caches of a directory recorded of source files, last; the caller compares size and times.
 
-    Where a file changed between builds, several caches recorded it: only the last state can be that of today.
+    Where a file changed between builds, several caches recorded it: only the last state can be that of today. The
+    manifests are read once, when the first file is looked up.
     """
-    recorded = []
-    for _, manifest in find_caches(cache_dir):
-        found, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
-        files, digests = (found.get("files"), digests) if isinstance(digests, list) else ([found], [digests])
-        for file, sha256 in zip(files if isinstance(files, list) else [], digests, strict=False):
-            if isinstance(file, dict) and file.get("path") == path:
-                known: list[Any] = [file.get("size"), file.get("mtime_ns"), file.get("ctime_ns"), sha256]
-                if [*map(type, known)] == [int, int, int, str]:
-                    recorded.append(KnownFile(path, known[0], known[1], known[2], known[3]))
-    return max(recorded, key=lambda file: file.ctime_ns, default=None)
+    recorded: dict[str, KnownFile] | None = None
+
+    def find(path: str) -> KnownFile | None:
+        nonlocal recorded
+        if recorded is None:
+            found = [file for _, manifest in find_caches(cache_dir) for file in _recorded(manifest)]
+            recorded = {file.path: file for file in sorted(found, key=lambda file: file.ctime_ns)}
+        return recorded.get(path)
+
+    return find
+
+
+def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
+    """The source files that a manifest names with all that is needed to know them again."""
+    provenance, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
+    several = isinstance(digests, list)
+    files = provenance.get("files") if several else [provenance]
+    for file, sha256 in zip(files if isinstance(files, list) else [], digests if several else [digests], strict=False):
+        names = ("path", "size", "mtime_ns", "ctime_ns")
+        known = [*(file.get(name) if isinstance(file, dict) else None for name in names), sha256]
+        if [*map(type, known)] == [str, int, int, int, str]:
+            yield KnownFile(*known)
 
 
 @contextlib.contextmanager

@@ -353,7 +353,7 @@ def _steps(directory: Path, original: dict[str, Any]) -> dict[str, Callable[[], 
     name, split, fields = original["name"], original["split"], original["fields"]
     return {
         "find_caches": lambda: list(find_caches(cache_dir)),
-        "known_files": lambda: known_files(cache_dir, str(original["provenance"].get("path"))),
+        "known_files": lambda: known_files(cache_dir)(str(original["provenance"].get("path"))),
         "find_cache": lambda: find_cache(cache_dir, name, split, {"max_seq_length": 32}),
         "find_leftovers": lambda: find_leftovers(cache_dir),
         "find_old_caches": lambda: find_old_caches(cache_dir),

@@ -187,7 +187,7 @@ def test_only_cache_errors_come_out_of_an_altered_manifest(
         if canonical_json_or_none(content) != canonical_json(original) and not forged:
             assert outcome is not None
         list(find_caches(Path(folder)))
-        known_files(Path(folder), "/nowhere")
+        known_files(Path(folder))("/nowhere")
 
 
 def canonical_json_or_none(content: Any) -> bytes | None:
@@ -345,11 +345,11 @@ def test_a_garbled_record_of_a_source_file_does_not_count(cache: Path, change: d
     content["fingerprint"] = fingerprint_of(content["fields"])
     content["provenance"] = {"path": "/a.json", "size": 1, "mtime_ns": 2, "ctime_ns": 3}
     (cache / "manifest.json").write_bytes(sealed(content))
-    assert known_files(cache.parent, "/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
+    assert known_files(cache.parent)("/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
     copy_of(cache, cache.parent / "other")
     content["provenance"] |= change
     (cache / "manifest.json").write_bytes(sealed(content))
-    assert known_files(cache.parent, "/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
+    assert known_files(cache.parent)("/a.json") == KnownFile("/a.json", 1, 2, 3, "0" * 64)
 
 
 def test_only_whole_caches_are_found(published: Path, tmp_path: Path) -> None:
@@ -371,10 +371,10 @@ def test_a_record_of_a_source_file_is_found_by_its_path(tmp_path: Path) -> None:
     provenance = {"path": "/data/a.json", "size": 5, "mtime_ns": 6, "ctime_ns": 7}
     source = {"kind": "file", "sha256": "abc"}
     publish(CONTENT, tmp_path, [2], source=source, provenance=provenance)
-    found = known_files(tmp_path, "/data/a.json")
+    found = known_files(tmp_path)("/data/a.json")
     assert found is not None
     assert dataclasses.asdict(found) == {**provenance, "sha256": "abc"}
-    assert known_files(tmp_path, "/data/b.json") is None
+    assert known_files(tmp_path)("/data/b.json") is None
 
 
 def test_all_files_are_listed_once(published: Path) -> None:
