@@ -89,8 +89,16 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
         return order
     groups, rest = divmod(len(order), size)
     rest_at = _runs(np.array([len(order)]), np.array([rest]), seed, epoch)
-    full = np.delete(order, rest_at).reshape(groups, size)
-    return np.concatenate([full[shuffled(groups, seed, epoch, GROUP_ORDER)].reshape(-1), order[rest_at]])
+    found = np.empty_like(order)
+    # The run that is left out may go round the end: so many documents before, and after, a place of all others.
+    round_end = int(rest_at[-1]) + 1 if rest and rest_at[0] > rest_at[-1] else 0
+    begin = int(rest_at[0]) if rest and not round_end else len(order)
+    numbers = shuffled(groups, seed, epoch, GROUP_ORDER)
+    for part in _parts(groups, max(_AT_ONCE // size, 1)):
+        places = numbers[part].astype(np.int64)[:, None] * size + np.arange(size) + round_end
+        found[part.start * size : part.stop * size] = order[places + rest * (places >= begin)].reshape(-1)
+    found[groups * size :] = order[rest_at]
+    return found
 
 
 def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) -> Deal:
@@ -136,7 +144,9 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
     units = min(_TOKEN_NOISE * row_tokens, _MOST_UNITS)
     noise = max(units // _TOKEN_NOISE, 1)
     keys = units + noise * _MOST_NOISE
-    known = np.unique(segments)
+    known = np.zeros(0, segments.dtype)
+    for part in _parts(len(segments)):
+        known = np.union1d(known, segments[part])
 
     def of_last_row(documents: Order) -> Ints:
         length: Ints = last_tokens[documents].astype(np.int64) * units // row_tokens
@@ -153,8 +163,10 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
         return place if shuffle else len(known) - 1 - place
 
     count = len(segments)
-    order: Order = np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
-    order = _sorted_by(of_last_row, keys, shuffled(count, seed, epoch) if shuffle else order)
+    order: Order = (
+        shuffled(count, seed, epoch) if shuffle else np.arange(count, dtype=np.int32 if count < 2**31 else np.int64)
+    )
+    order = _sorted_by(of_last_row, keys, order)
     return _sorted_by(of_segments, len(known), order) if len(known) > 1 else order
 
 
@@ -163,17 +175,16 @@ def _drawn_below(bounds: NDArray[np.integer], documents: Order, seed: int, epoch
 
 
 def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Order:
-    """Sort stably by keys from 0 to `num_keys` - 1, in blocks: 6 bytes a document."""
-    keys = np.empty(len(order), np.uint16 if num_keys <= 1 << 16 else np.int64)
+    """Sort stably by keys from 0 to `num_keys` - 1, in blocks: each key is made twice instead of kept."""
     places: Ints = np.zeros(num_keys + 1, np.int64)
     for part in _parts(len(order)):
-        keys[part] = own = key(order[part])
-        places[1:] += np.bincount(own, minlength=num_keys)
+        places[1:] += np.bincount(key(order[part]), minlength=num_keys)
     np.cumsum(places, out=places)
     found = np.empty_like(order)
     for part in _parts(len(order)):
-        inside = np.argsort(keys[part], kind="stable")
-        own = keys[part][inside].astype(np.int64)
+        own = key(order[part])
+        inside = np.argsort(own.astype(np.uint16) if num_keys <= 1 << 16 else own, kind="stable")
+        own = own[inside]
         first = np.flatnonzero(np.diff(own, prepend=-1))
         number = np.diff(first, append=len(own))
         found[np.arange(len(own)) + np.repeat(places[own[first]] - first, number)] = order[part][inside]
@@ -181,8 +192,8 @@ def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Ord
     return found
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, start + _AT_ONCE) for start in range(0, count, _AT_ONCE))
+def _parts(count: int, at_once: int = _AT_ONCE) -> Iterator[slice]:
+    return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))
 
 
 def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:

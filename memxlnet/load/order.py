@@ -5,6 +5,7 @@ library's generator and stays the same across versions. Every number is a functi
 carried along, and any of them is had at once.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ SEED_MASK = 2**64 - 1
 _GAMMA = 0x9E3779B97F4A7C15
 
 _AT_ONCE = 1 << 16
+
+_UPPER = np.uint64(0xFFFFFFFF00000000)
 
 
 def _mixed(value: int) -> int:
@@ -84,19 +87,43 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
     Returns:
         int32[count], or int64 from 2^31 on: each of 0 .. count - 1 once.
     """
-    # Only the upper halves of the keys are kept: an epoch is planned in few bytes a document.
-    halves = np.empty(count, np.uint32)
-    for start in range(0, count, _AT_ONCE):
-        part = np.arange(start, min(start + _AT_ONCE, count))
-        halves[start : start + len(part)] = drawn(part, seed, epoch, purpose) >> np.uint64(32)
-    # NumPy sorts 16 bits by radix, several times as fast as it compares whole keys.
-    order: Order = np.argsort(halves.astype(np.uint16), kind="stable").astype(np.int32 if count < 2**31 else np.int64)
-    order = order[np.argsort((halves >> np.uint32(16)).astype(np.uint16)[order], kind="stable")]
-    halves = halves[order]
-    same = np.flatnonzero(halves[1:] == halves[:-1])
+    if count >= 2**31:
+        return np.argsort(drawn(np.arange(count), seed, epoch, purpose))
+    # The upper half of each key and its number in one integer: sorted and read in place, in 8 bytes each.
+    packed = np.empty(count, np.uint64)
+    for part in _parts(count):
+        numbers = np.arange(part.start, part.stop, dtype=np.uint64)
+        packed[part] = (drawn(numbers, seed, epoch, purpose) & _UPPER) | numbers
+    packed.sort()
+    same = _equal_uppers(packed)
+    order = _lowers(packed)
     if len(same):
         # The lower halves of the keys decide; no two keys are equal.
         places = np.union1d(same, same + 1)
         alike = order[places]
         order[places] = alike[np.argsort(drawn(alike, seed, epoch, purpose))]
     return order
+
+
+def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
+    """The places whose upper half is that of the next one."""
+    found = [np.zeros(0, np.int64)]
+    for part in _parts(len(packed) - 1):
+        here = packed[part.start : part.stop + 1]
+        found.append(np.flatnonzero((here[1:] ^ here[:-1]) <= ~_UPPER) + part.start)
+    return np.concatenate(found)
+
+
+def _lowers(packed: NDArray[np.uint64]) -> Order:
+    """The lower halves, in the memory of `packed`, which is used up."""
+    count = len(packed)
+    halves = packed.view(np.uint32)
+    for part in _parts(count):
+        halves[part] = (packed[part] & ~_UPPER).astype(np.uint32)
+    del halves
+    packed.resize(-(-count // 2), refcheck=False)
+    return packed.view(np.int32)[:count]
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE))

@@ -1,5 +1,6 @@
 """Documents of similar length side by side: orders of groups, and documents dealt out to lanes that are refilled."""
 
+import tracemalloc
 from collections.abc import Callable, Sequence
 from itertools import combinations, pairwise
 
@@ -319,3 +320,17 @@ def test_most_of_what_is_computed_on_is_real(lanes: int) -> None:
     long = made(rng.integers(15, 60, 2000).tolist(), rng.integers(1, ROW_TOKENS + 1, 2000).tolist(), ROW_TOKENS)
     assert min(useful_shares(questions, lanes)) > 0.95
     assert min(useful_shares(long, lanes)) > 0.95
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_an_epoch_is_planned_in_8_bytes_a_row(shuffle: bool) -> None:
+    count = 1 << 20
+    lengths = Lengths.of_rows(np.random.default_rng(0).integers(1, 384, count).astype(np.int32))
+    tracemalloc.start()
+    try:
+        order = grouped(lengths, 32, 1, 0, shuffle)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(order) == count
+    assert peak < 8 * count + (8 << 20)  # and blocks of a fixed size
