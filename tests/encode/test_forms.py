@@ -610,6 +610,18 @@ def test_columns_name_the_fields(columns: Any, options: Any, answers: Any) -> No
     assert found["answers"] == answers
 
 
+@pytest.mark.parametrize("form", ["records", "squad"])
+def test_offsets_in_bytes_of_data_in_a_known_form(form: str, tmp_path: Path) -> None:
+    answers = [{"text": "flows", "answer_start": 30}]
+    flat = {"id": "x", "question": "Q?", "context": CONTEXT, "answers": answers}
+    nested = {
+        "data": [{"paragraphs": [{"context": CONTEXT, "qas": [{"id": "x", "question": "Q?", "answers": answers}]}]}]
+    }
+    path = write(tmp_path, [flat] if form == "records" else nested)
+    (found,) = open_source(path, "train", offsets="bytes").rows()
+    assert found["answers"] == [{"text": "flows", "answer_start": 29}]
+
+
 def test_a_name_with_a_dot_is_a_name_first() -> None:
     (found,) = open_source([OWN], "train", columns={**NAMES, "question": "flat.name"}).rows()
     assert found["question"] == "x"

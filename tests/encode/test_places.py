@@ -328,6 +328,13 @@ def test_a_slice_that_cannot_be_read_is_refused(spec: str) -> None:
         open_source(ROWS, spec)
 
 
+@pytest.mark.parametrize("spec", ["train[:10%]", "train[-2:]", "train[1:]"])
+def test_what_can_be_read_once_only_has_no_slice_that_needs_its_length(spec: str) -> None:
+    with pytest.raises(SettingsError, match="which can be read once only"):
+        read(iter(ROWS), spec, identity="v1")
+    assert [row["id"] for row in read(iter(ROWS), "train[1:3]", identity="v1")] == ["1", "2"]
+
+
 # Second readings
 
 

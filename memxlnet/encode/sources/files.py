@@ -27,6 +27,7 @@ class Files:
 
     kind = "file"
     columnar = True
+    one_shot = False
     total: int | None = None
 
     def __init__(

@@ -31,6 +31,7 @@ class HubOrigin:
 
     kind = "hub"
     columnar = False
+    one_shot = False
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class InMemory:
 
     kind = "iterable"
     columnar = False
+    one_shot = False
 
     def __init__(self, name: str):
         self.name = name
@@ -96,6 +97,7 @@ class TableOrigin(InMemory):
         super().__init__(name)
         self._table = table
         self.columnar = not is_stream(table)
+        self.one_shot = is_stream(table)
         if self.columnar:
             try:
                 names = pa.RecordBatchReader.from_stream(table).schema.names
@@ -134,9 +136,10 @@ def is_stream(table: object) -> bool:
 class IterableOrigin(InMemory):
     """Any iterable of records, `datasets.IterableDataset` included."""
 
-    def __init__(self, items: Iterable[Any], name: str):
+    def __init__(self, items: Iterable[Any], name: str, one_shot: bool = False):
         super().__init__(name)
         self._items = items
+        self.one_shot = one_shot
 
     @property
     def total(self) -> int | None:

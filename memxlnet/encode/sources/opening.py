@@ -233,8 +233,9 @@ def _open_object(value: Any, split: str, identity: str | None, name: str = "") -
         raise SettingsError(
             "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1), found none"
         )
-    _check_read_twice(value, identity, name, iter(value) is value)
-    return IterableOrigin(value, name)
+    is_one_shot = iter(value) is value
+    _check_read_twice(value, identity, name, is_one_shot)
+    return IterableOrigin(value, name, is_one_shot)
 
 
 def _check_read_twice(value: object, identity: str | None, name: str, is_one_shot: bool) -> None:

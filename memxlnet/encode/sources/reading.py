@@ -82,7 +82,7 @@ class Reading:
     @property
     def is_flat(self) -> bool:
         """Whether a record is an example, field for field."""
-        return self.form is RECORDS and self.transform is None
+        return self.form is RECORDS and self.transform is None and self.options.offsets == "characters"
 
     @property
     def keeps_number(self) -> bool:

@@ -11,7 +11,7 @@ from memxlnet.encode.examples import FIELDS, OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.encode.sources.origin import Origin, Part
 from memxlnet.encode.sources.reading import Reading
 from memxlnet.encode.sources.split import Ranges
-from memxlnet.errors import ExampleError, SourceError
+from memxlnet.errors import ExampleError, SettingsError, SourceError
 
 
 class Source:
@@ -147,6 +147,11 @@ class Source:
 
     def _number_of_rows(self) -> int:
         """The number of all examples, by reading where nothing tells it."""
+        if self._origin.one_shot:
+            raise SettingsError(
+                f"split: expected a slice from one row to another for {self.name}, which can be read once only, found "
+                "one that counts in percent or from the end"
+            )
         if self._origin.total is not None and self._recognised().keeps_number:
             return self._origin.total
         return sum(1 for _ in self._all_rows(lambda row, part: None))
