@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -465,6 +466,84 @@ def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    ("text", "rationale", "gold"),
+    [
+        ("he", "When he left.", ("he", 5)),
+        ("Stra\u00dfe", "the STRASSE now", ("the STRASSE now", 0)),
+        ("LEFT", "he left", ("left", 3)),
+        ("away", "he left", ("he left", 0)),
+    ],
+)
+def test_a_free_answer_of_coqa_is_looked_up_as_words(text: str, rationale: str, gold: Any) -> None:
+    answer = {"input_text": text, "span_start": 4, "span_end": 4 + len(rationale)}
+    record = {"id": "c", "questions": [{"input_text": "Q?", "turn_id": 1}], "answers": [answer]}
+    (found,) = open_source([{**record, "story": f"So, {rationale}"}], "train").rows()
+    assert found["answers"] == golds((gold[0], gold[1] + 4))
+
+
+QUAC_TURN = {**QA, "yesno": "x", "answers": [{"text": "CANNOTANSWER", "answer_start": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("empty", "record", "form"),
+    [
+        ({"paragraphs": []}, {"paragraphs": [{"context": "c", "qas": [QUAC_TURN]}]}, "quac"),
+        (
+            {"paragraphs": [{"context": "c", "qas": []}]},
+            {"paragraphs": [{"context": "c", "qas": []}, {"context": "c", "qas": [QUAC_TURN]}]},
+            "quac",
+        ),
+        (
+            {"paragraphs": [{"context": "c", "qas": []}]},
+            {"paragraphs": [{"context": "c", "qas": [{**QA, "id": "thai--12-0"}]}]},
+            "tydiqa",
+        ),
+        (
+            {"context": "c", "qas": []},
+            {"context": "abc", "qas": [{"qid": "q", "question": "Q?", "detected_answers": []}]},
+            "mrqa",
+        ),
+        ({"paragraphs": []}, {"paragraphs": [{"context": "c", "qas": [QA]}]}, "squad"),
+    ],
+)
+def test_records_without_questions_do_not_decide_the_form(
+    empty: Any, record: Any, form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "memxlnet"):
+        (found,) = open_source([empty, empty, record], "train").rows()
+    assert f"read as {form}" in caplog.text
+    (alone,) = open_source([record], "train", form=form).rows()
+    assert found == alone
+    assert list(open_source([empty], "train").rows()) == []
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    first.write_text(json.dumps(empty))
+    second.write_text(json.dumps(record))
+    assert list(open_source([first, second], "train").rows()) == [alone]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"paragraphs": [3]},
+        {"paragraphs": ["x"]},
+        {"paragraphs": [{"qas": [None]}]},
+        {"paragraphs": [{"qas": 3}]},
+        {"qas": [3]},
+        {"qas": [None], "context": "c"},
+        {"context": [[]], "question": "q"},
+        {"header": 3},
+        {"story": 1, "questions": 2, "answers": 3},
+        {"question_id": 1, "entity_pages": 3, "answer": 4},
+    ],
+)
+def test_a_first_record_of_any_kind_is_an_error_of_its_row(record: Any, tmp_path: Path) -> None:
+    for source in (open_source([record], "train"), open_source(write(tmp_path, [record]), "train")):
+        (found,) = source.rows()
+        with pytest.raises(ExampleError, match="row 0"):
+            parse_example(0, found, source.place)
+
+
+@pytest.mark.parametrize(
     ("how", "expected"), [("first", [("Rome", 6)]), ("all", [("Rome", 6), ("Rome", 32)]), ("nearest", [("Rome", 32)])]
 )
 def test_answers_without_offsets_are_looked_up_as_asked(how: str, expected: Any, tmp_path: Path) -> None:
@@ -552,6 +631,12 @@ def test_a_form_of_ones_own_is_recognised_first(own_form: Form, tmp_path: Path) 
     assert open_source(path, "train", form=own_form).identity() == open_source(path, "train").identity()
 
 
+def test_a_form_of_ones_own_that_cannot_recognise_is_named(own_form: Form) -> None:
+    register_form(Form("sloppy", lambda record: record["kind"] == "x", own_form.examples))
+    with pytest.raises(SourceError, match="form 'sloppy': .* `recognises` raised KeyError: 'kind'"):
+        list(open_source([SQUAD_ROW], "train").rows())
+
+
 def test_a_form_has_one_meaning(own_form: Form) -> None:
     with pytest.raises(SettingsError, match="form: 'mine' is registered; pass replace=True"):
         register_form(own_form)
@@ -590,6 +675,34 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None
 
 OWN = {"key": 5, "doc": {"text": CONTEXT}, "query": "Q?", "spans": {"t": ["flows"], "s": [30]}, "flat.name": "x"}
 NAMES = {"id": "key", "question": "query", "context": "doc.text"}
+
+
+AT_30 = [
+    {"text": ["flows"], "answer_start": [30]},
+    {"text": np.array(["flows"]), "answer_start": np.array([30])},
+    {"text": ("flows",), "answer_start": (np.int64(30),)},
+    [{"text": "flows", "answer_start": 30}],
+    ({"text": "flows", "answer_start": np.int32(30)},),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": {**NAMES, "answers": "answers"}}, {"transform": lambda one: one}])
+@pytest.mark.parametrize("answers", AT_30, ids=range(len(AT_30)))
+def test_the_unit_of_offsets_is_heeded_however_answers_are_held(answers: Any, options: Any) -> None:
+    record = {**OWN, "id": "i", "question": "Q?", "context": CONTEXT, "answers": answers}
+    source = open_source([record], "train", offsets="bytes", **options)
+    found = parse_example(0, next(source.rows()), "f")
+    assert (found.answer_texts, found.answer_starts) == (("flows",), (29,))
+
+
+@pytest.mark.parametrize(
+    ("text", "start"), [(5, None), (["x"], "3"), (float("nan"), None), ([None], None), ({"x": 1}, None), ([["x"]], [0])]
+)
+def test_values_of_other_kinds_are_errors_of_their_row(text: Any, start: Any) -> None:
+    columns = {**NAMES, "answer_text": "text", "answer_start": "start"}
+    (found,) = open_source([{**OWN, "text": text, "start": start}], "train", columns=columns, offsets="bytes").rows()
+    with pytest.raises(ExampleError, match="field 'answers"):
+        parse_example(0, found, "f")
 
 
 @pytest.mark.parametrize(

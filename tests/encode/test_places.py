@@ -221,6 +221,27 @@ def test_a_csv_without_a_header_names_the_fields_it_has(tmp_path: Path) -> None:
         parse_example(0, row, "f.csv")
 
 
+@pytest.mark.parametrize("cell", ["--5", "-", "9" * 5000, "5.0", "1e3"])
+def test_a_cell_that_is_no_offset_is_an_error_of_its_row(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text(f"id,question,context,answer_text,answer_start\na,Q?,c,c,{cell}\n")
+    (row,) = read(tmp_path / "f.csv")
+    with pytest.raises(ExampleError, match="expected an offset, found"):
+        parse_example(0, row, "f.csv")
+
+
+def test_a_cell_of_deeply_nested_answers_is_an_error_of_its_row(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("id,question,context,answers\na,Q?,c," + "[" * 200_000)
+    (row,) = read(tmp_path / "f.csv")
+    with pytest.raises(ExampleError, match="field 'answers': expected a mapping"):
+        parse_example(0, row, "f.csv")
+
+
+def test_an_unknown_user_is_not_found() -> None:
+    for named in ("~no-such-user/f.json", Path("~no-such-user")):
+        with pytest.raises(SourceNotFoundError, match="expected ~ or ~USER at the beginning"):
+            open_source(named, "train")
+
+
 # Tables in memory
 
 

@@ -78,7 +78,7 @@ def find_paths(path: Path) -> Listing:
     Raises:
         SourceNotFoundError: There are none.
     """
-    path = path.expanduser()
+    path = at_home(path)
     if path.is_dir():
         found = sorted(_below(path))
         if not found:
@@ -94,7 +94,19 @@ def find_paths(path: Path) -> Listing:
 
 def directory_name(directory: Path) -> str:
     """Short name of a directory as a source."""
-    return directory.expanduser().resolve().name
+    return at_home(directory).resolve().name
+
+
+def at_home(path: Path) -> Path:
+    """The path with the home directory in the place of ``~``.
+
+    Raises:
+        SourceNotFoundError: There is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SourceNotFoundError(f"{path}: expected ~ or ~USER at the beginning of a path: {error}") from error
 
 
 def _below(directory: Path) -> Iterator[Path]:

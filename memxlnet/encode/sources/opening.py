@@ -14,6 +14,7 @@ from memxlnet.encode.sources.forms import Form
 from memxlnet.encode.sources.hub import HubOrigin
 from memxlnet.encode.sources.listing import (
     Listing,
+    at_home,
     directory_name,
     find_paths,
     has_split_words,
@@ -173,7 +174,7 @@ def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Pat
 
 
 def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> Origin:
-    path = path.expanduser()
+    path = at_home(path)
     if not path.is_dir():
         listing = find_paths(path)
     elif is_saved_dataset(path):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from memxlnet.encode.examples import FIELDS
 from memxlnet.encode.sources.columns import Columns
 from memxlnet.encode.sources.forms import (
     RECORDS,
@@ -81,8 +82,13 @@ class Reading:
 
     @property
     def is_flat(self) -> bool:
-        """Whether a record is an example, field for field."""
-        return self.form is RECORDS and self.transform is None
+        """Whether a record with ``answers`` is an example as it stands."""
+        return self.form is RECORDS and self.transform is None and self.options.offsets == _CHARACTERS.offsets
+
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """The fields of a record that are read; None for all of them."""
+        return FIELDS if self.form is RECORDS and self.transform is None else None
 
     @property
     def keeps_number(self) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from memxlnet.encode.examples import FIELDS, OPTIONAL_FIELDS, REQUIRED_FIELDS
+from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from memxlnet.encode.sources.forms import tells_form
 from memxlnet.encode.sources.origin import Origin, Part
 from memxlnet.encode.sources.reading import Reading
 from memxlnet.encode.sources.split import Ranges
@@ -156,21 +157,22 @@ class Source:
         if self._origin.columnar:
             self._reading = self._recognised()
         row = 0
-        for part in self._origin.parts(FIELDS if self._reading.is_flat else None):
+        for part in self._origin.parts(self._reading.columns_read):
             note(row, part.name)
             for example in self._examples(part):
                 yield example
                 row += 1
 
     def _examples(self, part: Part) -> Iterator[Any]:
-        records = iter(part.records)
-        if not self._reading.resolved:
-            ahead = list(islice(records, 1))
+        records, reading = iter(part.records), self._reading
+        if not reading.resolved:
+            ahead = _until_form(records)
             if not ahead:
                 return
-            self._reading = self._reading.for_record(ahead[0], self.name)
+            reading = self._reading.for_record(ahead[-1], self.name)
+            if tells_form(ahead[-1]):
+                self._reading = reading
             records = chain(ahead, records)
-        reading = self._reading
         if reading.is_flat:
             for record in records:
                 if isinstance(record, Mapping) and "answers" not in record:
@@ -185,10 +187,12 @@ class Source:
         """The reading, with the form of the first record where none was named."""
         if self._reading.resolved:
             return self._reading
+        seen: Any = {}
         for part in self._origin.parts(None):
-            for record in part.records:
-                return self._reading.for_record(record, self.name)
-        return self._reading.for_record({}, self.name)
+            for seen in part.records:
+                if tells_form(seen):
+                    return self._reading.for_record(seen, self.name)
+        return self._reading.for_record(seen, self.name)
 
     def _digested(self) -> Iterator[Any]:
         self._read = digest = _Digest(self.name)
@@ -204,6 +208,16 @@ def _with_bases(ranges: Sequence[tuple[int, int | None]]) -> Iterator[tuple[int,
     for start, stop in ranges:
         yield base, start, stop
         base += (stop or 0) - start
+
+
+def _until_form(records: Iterator[Any]) -> list[Any]:
+    """The first records, up to the one that shows the form of all."""
+    found = []
+    for record in records:
+        found.append(record)
+        if tells_form(record):
+            break
+    return found
 
 
 class _Digest:
@@ -225,7 +239,7 @@ class _Digest:
             fields = str(row) if isinstance(row, ExampleError) else type(row).__name__
         try:
             line = json.dumps(fields, sort_keys=True, default=_plain)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise SourceError(
                 f"{self._name}, row {self.count}: holds a value that cannot be digested: {error}"
             ) from error

@@ -7,8 +7,8 @@ before it, each as question and answer (`pieces.with_history`).
 from collections.abc import Iterator
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, span, with_history, yes_no
-from memxlnet.encode.sources.forms.squad import paragraphs_of
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, occurrences, span, with_history, yes_no
+from memxlnet.encode.sources.forms.squad import first_question, paragraphs_of
 
 _CANNOT = "CANNOTANSWER"
 
@@ -36,9 +36,8 @@ def _coqa_gold(story: str, answer: Record) -> list[Gold]:
     if yes_no(text):
         return [Gold(text)]
     rationale = span(story, start, stop)
-    at = rationale.text.casefold().find(text.casefold().strip())
-    within = at >= 0 and bool(text.strip()) and len(rationale.text.casefold()) == len(rationale.text)
-    return [span(story, start + at, start + at + len(text.strip()))] if within else [rationale]
+    places = occurrences(rationale.text, text.strip())
+    return [span(story, start + places[0], start + places[0] + len(text.strip()))] if places else [rationale]
 
 
 def _quac_examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -53,14 +52,8 @@ def _quac_examples(record: Record, options: FormOptions) -> Iterator[Record]:
             said.append((question["question"], answer["text"]))
 
 
-def _is_quac(record: Record) -> bool:
-    paragraphs = record.get("paragraphs")
-    questions = paragraphs[0].get("qas") if isinstance(paragraphs, list) and paragraphs else None
-    return isinstance(questions, list) and any("yesno" in question for question in questions[:1])
-
-
 COQA = Form("coqa", lambda record: {"story", "questions", "answers"} <= record.keys(), _coqa_examples)
 """``id``, ``story``, and by turn ``questions[].input_text`` and ``answers[]`` with rationale and free answer."""
 
-QUAC = Form("quac", _is_quac, _quac_examples)
+QUAC = Form("quac", lambda record: "yesno" in first_question(record), _quac_examples)
 """SQuAD's form of turns; the answer CANNOTANSWER is none."""

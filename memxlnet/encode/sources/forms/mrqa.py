@@ -12,7 +12,7 @@ from memxlnet.encode.sources.forms.pieces import Gold, example, span
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
-    if "header" in record:
+    if record.get("header") is not None and record.get("qas") is None and "detected_answers" not in record:
         return
     for question in record.get("qas", [record]):
         context = record["context"]
@@ -36,7 +36,7 @@ MRQA = Form(
     lambda record: (
         (set(record) == {"header"} and isinstance(record["header"], Mapping))
         or "detected_answers" in record
-        or (isinstance(record.get("qas"), list) and any("detected_answers" in one for one in record["qas"][:1]))
+        or (isinstance(record.get("qas"), list) and all("detected_answers" in one for one in record["qas"][:1]))
     ),
     _examples,
 )

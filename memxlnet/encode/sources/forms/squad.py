@@ -13,7 +13,7 @@ from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
 from memxlnet.encode.sources.forms.pieces import in_code_points
 
 _TYDI_ID = re.compile(
-    "(arabic|bengali|english|finnish|indonesian|japanese|korean|russian|swahili|telugu|thai)-.+-[0-9]+"
+    "(arabic|bengali|english|finnish|indonesian|japanese|korean|russian|swahili|telugu|thai)--?[0-9]+-[0-9]+"
 )
 
 
@@ -45,14 +45,11 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
             yield found
 
 
-def _first_id(record: Record) -> Any:
+def first_question(record: Record) -> Mapping[str, Any]:
+    """The first question of an article, empty where it has none."""
     paragraphs = record.get("paragraphs")
-    if not isinstance(paragraphs, list) or not paragraphs or not isinstance(paragraphs[0], Mapping):
-        return None
-    questions = paragraphs[0].get("qas")
-    return (
-        questions[0].get("id") if isinstance(questions, list) and questions and isinstance(questions[0], dict) else None
-    )
+    found = (question for _, questions in paragraphs_of(record) for question in questions)
+    return next(found, {}) if isinstance(paragraphs, list) else {}
 
 
 def _tydi_examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -62,5 +59,5 @@ def _tydi_examples(record: Record, options: FormOptions) -> Iterator[Record]:
 SQUAD = Form("squad", lambda record: isinstance(record.get("paragraphs"), list), _examples, heeds_offsets=True)
 """``paragraphs[].context``, ``paragraphs[].qas[]`` with ``id`` (or ``guid``), ``question`` and ``answers``."""
 
-TYDIQA = Form("tydiqa", lambda record: bool(_TYDI_ID.fullmatch(str(_first_id(record)))), _tydi_examples)
+TYDIQA = Form("tydiqa", lambda record: bool(_TYDI_ID.fullmatch(str(first_question(record).get("id")))), _tydi_examples)
 """SQuAD's form with offsets in bytes of UTF-8, recognised by its ids: language, number, number."""
