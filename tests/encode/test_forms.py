@@ -450,8 +450,9 @@ class TestForms:
         (found,) = source.rows()
         assert rows
         assert isinstance(found, ExampleError)
-        assert f"expected a record of the form {name!r}, found the fields no: the field '" in str(found)
-        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a record of the form"):
+        subject = "question of this form" if name == "mrqa" else f"record of the form {name!r}"
+        assert f"expected a {subject}, found the fields no: the field '" in str(found)
+        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a (record|question) of th"):
             parse_example(0, found, source.place)
 
 
@@ -607,6 +608,103 @@ def test_the_history_of_a_turn() -> None:
     assert with_history([], "D?") == "D?"
 
 
+# Questions that are malformed
+
+
+TURNS = [{"input_text": f"Q{turn}?", "turn_id": turn} for turn in range(3)]
+SAID = [{"input_text": "a", "span_start": 0, "span_end": 1} for _ in range(3)]
+SHORT = {"text": "a", "answer_start": 0}
+DROP_ANSWER = {"number": "", "spans": ["a"], "date": {}}
+
+BESIDE: dict[str, tuple[Any, str]] = {
+    "squad": ({"paragraphs": [{"context": "a b", "qas": [{**QA, "answers": []}, 3, {**QA, "id": "c"}]}]}, ""),
+    "paragraph": ({"paragraphs": [{"context": "a", "qas": [QA]}, {"context": "a"}, {"context": "a", "qas": [QA]}]}, ""),
+    "offset": (
+        {"paragraphs": [{"context": "\u00e9", "qas": [QA, {**QA, "answers": [{**SHORT, "answer_start": 1}]}, QA]}]},
+        "bytes",
+    ),
+    "mrqa": (
+        {
+            "context": "a b",
+            "qas": [
+                {"qid": number, "question": "Q?", "detected_answers": [{"char_spans": [[0, end]]}]}
+                for number, end in enumerate((0, 3, 2))
+            ],
+        },
+        "",
+    ),
+    "newsqa": (
+        {
+            "storyId": "s",
+            "text": "a b",
+            "questions": [{"q": "Q?", "consensus": {"s": 0, "e": end}} for end in (1, 9, 2)],
+        },
+        "",
+    ),
+    "coqa": (
+        {"id": "c", "story": "a b", "questions": TURNS, "answers": [SAID[0], {**SAID[1], "span_end": 9}, SAID[2]]},
+        "",
+    ),
+    "quac": (
+        {
+            "paragraphs": [
+                {
+                    "context": "a b",
+                    "qas": [
+                        {**QUAC_TURN, "id": "a"},
+                        {**QUAC_TURN, "answers": [{"text": "a"}], "orig_answer": SHORT},
+                        QUAC_TURN,
+                    ],
+                }
+            ]
+        },
+        "",
+    ),
+    "drop": (
+        {
+            "passage": "a b",
+            "qa_pairs": [
+                {"query_id": "q", "question": "Q?", "answer": answer} for answer in (DROP_ANSWER, {}, DROP_ANSWER)
+            ],
+        },
+        "",
+    ),
+    "qasper": (
+        {**PAPER, "qas": [{"question_id": "q", "question": "Q?", "answers": given} for given in ([], [{}], [])]},
+        "",
+    ),
+    "korquad2": (
+        {
+            "context": "a b",
+            "raw_html": "",
+            "qas": [{"id": "q", "question": "Q?", "answer": given} for given in (SHORT, {}, SHORT)],
+        },
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_malformed_question_leaves_those_beside_it(kind: str) -> None:
+    record, offsets = BESIDE[kind]
+    first, second, third = open_source([record], "train", offsets=offsets or "characters").rows()
+    assert isinstance(second, ExampleError)
+    assert [parse_example(0, found, "f").id for found in (first, third)]
+
+
+def test_the_history_of_a_turn_holds_turns_that_are_bad_examples() -> None:
+    *_, last = open_source([BESIDE["coqa"][0]], "train").rows()
+    assert last["question"] == "Q0? a Q1? a Q2?"
+
+
+@pytest.mark.parametrize("value", ["", "<unk>"])
+def test_the_test_set_of_triviaqa_is_unlabelled(value: str) -> None:
+    pages = {"filename": ["p"], "wiki_context": ["a <unk>"]}
+    record = {"question_id": "q", "question": "Q?", "entity_pages": pages, "answer": {"value": value, "aliases": []}}
+    (found,) = open_source([record], "train").rows()
+    assert not parse_example(0, found, "f").labelled
+
+
 # Forms of the user's own
 
 
@@ -633,7 +731,7 @@ def test_a_form_of_ones_own_is_recognised_first(own_form: Form, tmp_path: Path) 
 
 def test_a_form_of_ones_own_that_cannot_recognise_is_named(own_form: Form) -> None:
     register_form(Form("sloppy", lambda record: record["kind"] == "x", own_form.examples))
-    with pytest.raises(SourceError, match="form 'sloppy': .* `recognises` raised KeyError: 'kind'"):
+    with pytest.raises(SourceError, match=r"form 'sloppy': .* `recognises` raised KeyError: 'kind'"):
         list(open_source([SQUAD_ROW], "train").rows())
 
 
@@ -779,3 +877,27 @@ def test_a_transform_that_raises_is_an_error_of_its_row() -> None:
     source = open_source([SQUAD_ROW], "train", transform=fail)
     with pytest.raises(ExampleError, match="in-memory, row 0: transform: raised KeyError: 'nothing'"):
         parse_example(0, next(source.rows()), source.place)
+
+
+def test_a_transform_that_raises_while_it_yields_is_an_error_of_its_row() -> None:
+    def fail(example: Any) -> Any:
+        yield example
+        raise KeyError("nothing")
+
+    first, second, third, _ = open_source([SQUAD_ROW, SQUAD_ROW], "train", transform=fail).rows()
+    assert first == third == SQUAD_ROW
+    with pytest.raises(ExampleError, match="in-memory, row 1: transform: raised KeyError: 'nothing'"):
+        parse_example(1, second, "in-memory")
+
+
+def test_a_transform_may_change_what_it_is_given() -> None:
+    def shout(example: Any) -> Any:
+        example["question"] += "!"
+        return example
+
+    given_rows = [dict(SQUAD_ROW)]
+    source = open_source(given_rows, "train", transform=shout)
+    source.identity()
+    assert [found["question"] for found in source.rows()] == ["Q?!"]
+    source.check_unchanged()
+    assert given_rows == [SQUAD_ROW]

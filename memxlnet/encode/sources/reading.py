@@ -149,19 +149,29 @@ def _transformed(examples: Iterator[Any], transform: Transform) -> Iterator[Any]
             yield example
             continue
         try:
-            found = transform(example)
+            # A copy: what the transform does to it must not show at the next reading.
+            yield from _several(transform(dict(example) if isinstance(example, dict) else example))
+        except SourceError:
+            raise
         except Exception as error:
             message = f"transform: raised {type(error).__name__}: {error}; expected none, one or several mappings"
             yield ExampleError(message).with_traceback(error.__traceback__)
-            continue
-        if found is None:
-            continue
-        if isinstance(found, Mapping):
-            yield found
-            continue
-        if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
-            raise SourceError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
-        for one in found:
-            if not isinstance(one, Mapping):
-                raise SourceError(f"transform: expected mappings, found {type(one).__name__} among them")
-            yield one
+
+
+def _several(found: Any) -> Iterator[Any]:
+    """The mappings that a transform gave for an example.
+
+    Raises:
+        SourceError: It gave something else.
+    """
+    if found is None:
+        return
+    if isinstance(found, Mapping):
+        yield found
+        return
+    if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
+        raise SourceError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
+    for one in found:
+        if not isinstance(one, Mapping):
+            raise SourceError(f"transform: expected mappings, found {type(one).__name__} among them")
+        yield one

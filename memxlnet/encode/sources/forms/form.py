@@ -66,10 +66,31 @@ class Form:
         except ExampleError as error:
             yield error
         except Exception as error:
-            missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
-            found = f"found the fields {', '.join(map(str, record))}" if isinstance(record, Mapping) else ""
-            found = found or f"found {type(record).__name__}"
-            yield ExampleError(f"expected a record of the form {self.name!r}, {found}: {missing}")
+            yield _malformed(f"a record of the form {self.name!r}", record, error)
+
+
+def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
+    """What each question of a record gives: the error of one leaves the others as they are.
+
+    Args:
+        items: The questions.
+        read: The example of one of them.
+    """
+    for item in items:
+        try:
+            yield read(item)
+        except ExampleError as error:
+            names = ("id", "qid", "query_id", "question_id", "turn_id")
+            found = [item[name] for name in names if name in item] if isinstance(item, Mapping) else []
+            yield ExampleError(f"question {found[0]!r}: {error}") if found else error
+        except Exception as error:
+            yield _malformed("a question of this form", item, error)
+
+
+def _malformed(expected: str, found: Any, error: Exception) -> ExampleError:
+    missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+    fields = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+    return ExampleError(f"expected {expected}, found {fields}: {missing}")
 
 
 _forms: dict[str, Form] = {}

@@ -7,16 +7,19 @@ row, with the spans in columns.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import Gold, example, span
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     if record.get("header") is not None and record.get("qas") is None and "detected_answers" not in record:
         return
-    for question in record.get("qas", [record]):
+
+    def read(question: Record) -> Record:
         context = record["context"]
-        yield example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
+        return example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
+
+    yield from each(record.get("qas", [record]), read)
 
 
 def _golds(context: str, detected: Any) -> Iterator[Gold]:
