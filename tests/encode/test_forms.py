@@ -598,7 +598,7 @@ def test_joined_passages_stand_at_their_offsets(passages: list[tuple[str, str]])
         assert not title or context[:offset].endswith(f"{title}\n")
 
 
-def test_golds_that_stand_nowhere_follow_those_that_do() -> None:
+def test_foundthat_stand_nowhere_follow_those_that_do() -> None:
     assert [*map(tuple, locate("a b a", ["x", "a"], FormOptions("all")))] == [("a", 0), ("a", 4), ("x", -1)]
 
 
@@ -615,6 +615,8 @@ TURNS = [{"input_text": f"Q{turn}?", "turn_id": turn} for turn in range(3)]
 SAID = [{"input_text": "a", "span_start": 0, "span_end": 1} for _ in range(3)]
 SHORT = {"text": "a", "answer_start": 0}
 DROP_ANSWER = {"number": "", "spans": ["a"], "date": {}}
+
+QASPER_ANSWERS: list[list[Any]] = [[], [{}], []]
 
 BESIDE: dict[str, tuple[Any, str]] = {
     "squad": ({"paragraphs": [{"context": "a b", "qas": [{**QA, "answers": []}, 3, {**QA, "id": "c"}]}]}, ""),
@@ -670,7 +672,7 @@ BESIDE: dict[str, tuple[Any, str]] = {
         "",
     ),
     "qasper": (
-        {**PAPER, "qas": [{"question_id": "q", "question": "Q?", "answers": given} for given in ([], [{}], [])]},
+        {**PAPER, "qas": [{"question_id": "q", "question": "Q?", "answers": found} for found in QASPER_ANSWERS]},
         "",
     ),
     "korquad2": (
