@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -12,7 +11,7 @@ from typing import Any
 
 from memxlnet.build.run import Run
 from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.sources import KnownFile, Source, open_source
+from memxlnet.encode.sources import KnownFile, Source, open_source, shown_name
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.cache import Cache
@@ -58,7 +57,7 @@ class Build:
             return known_files(cache_dir, path) if cache_dir else None
 
         options = dict(source_options or {}, find_known=find_known, max_examples=encode.max_examples)
-        with source_errors(f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"):
+        with source_errors(shown_name(dataset_name)):
             self.source: Source = open_source(dataset_name, split, **options)
             identity = self.source.identity()
         self.settings = CacheSettings(

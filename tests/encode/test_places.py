@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.sources import Source, open_source, source_name
+from memxlnet.encode.sources import Source, open_source, shown_name, source_name
 from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
 from tests.encode.test_files import COMPRESSIONS, FORMATS
 from tests.support import example
@@ -362,7 +362,7 @@ def test_a_value_that_python_cannot_hold_is_an_error_of_the_source(tmp_path: Pat
     table = pa.Table.from_pylist(ROWS).append_column("when", pa.array([2**50] * 10).cast(pa.timestamp("ms")))
     pq.write_table(table, tmp_path / "f.parquet")
     for named in (table, tmp_path / "f.parquet"):
-        with pytest.raises(SourceError, match="cannot be read as .*out of range"):
+        with pytest.raises(SourceError, match=r"cannot be read as .*out of range"):
             read(named, columns={"question": "question", "context": "context"})
 
 
@@ -541,7 +541,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 class Refusing(http.server.BaseHTTPRequestHandler):
     """Answers with the status that the path names."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.send_error(int(self.path[1:4]))
 
     do_HEAD = do_GET  # noqa: N815
@@ -574,6 +574,21 @@ def test_no_error_shows_credentials(url: str, kind: type[Exception]) -> None:
             thread.join()
     assert kind is not SourceError or not isinstance(caught.value, SourceNotFoundError)
     assert "SECRET" not in " ".join(f"{error}" for error in chain(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("https://user:SECRET@host/f.json?token=SECRET", "https://host/f.json"),
+        ("zip://f.json::https://user:SECRET@host/f.zip?SECRET", "zip://f.json::https://host/f.zip"),
+        ("hf://datasets/a/b@main/f.json", "hf://datasets/a/b@main/f.json"),
+        ("file:///a b/f?.json", "file:///a b/f?.json"),
+        (["s3://KEY:SECRET@bucket/f.json", Path("g@h.json")], "s3://bucket/f.json, g@h.json"),
+        ([{}], "the source"),
+    ],
+)
+def test_what_is_shown_of_a_name(named: Any, shown: str) -> None:
+    assert shown_name(named) == shown
 
 
 def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:

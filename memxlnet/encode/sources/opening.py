@@ -34,7 +34,7 @@ from memxlnet.encode.sources.reading import Reading, Transform
 from memxlnet.encode.sources.source import Source
 from memxlnet.encode.sources.source_files import HashedFile, SourceFile
 from memxlnet.encode.sources.split import split_name
-from memxlnet.encode.sources.urls import find_urls, is_url
+from memxlnet.encode.sources.urls import find_urls, is_url, shown_url
 from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
 from memxlnet.settings import check_text, positive_int
 
@@ -64,6 +64,15 @@ def source_name(dataset_name: object) -> str:
         named = getattr(getattr(dataset_name, "info", None), "dataset_name", None)
         return str(named) if named else IN_MEMORY
     return IN_MEMORY
+
+
+def shown_name(dataset_name: object) -> str:
+    """What the user named, for messages: without the credentials of a URL."""
+    if _is_several(dataset_name):
+        return ", ".join(map(shown_name, dataset_name))  # type: ignore[call-overload]
+    if is_url(dataset_name):
+        return shown_url(str(dataset_name))
+    return f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"
 
 
 def open_source(
