@@ -17,6 +17,7 @@ FLOORS = {
     "memxlnet.background": 1,
     "memxlnet.number_types": 1,
     "memxlnet.earlier_names": 1,
+    "memxlnet.redaction": 1,
     "memxlnet.settings": 1,
     "memxlnet.encode": 2,
     "memxlnet.store": 3,

@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -12,7 +11,7 @@ from typing import Any
 
 from memxlnet.build.run import Run
 from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.sources import Source, open_source
+from memxlnet.encode.sources import Source, open_source, shown_name
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.store.cache import Cache
@@ -59,8 +58,7 @@ class Build:
             find_known=known_files(cache_dir) if cache_dir else None,
             max_examples=encode.max_examples,
         )
-        is_name = isinstance(dataset_name, str | os.PathLike) and "://" not in str(dataset_name)  # may hold credentials
-        with source_errors(str(dataset_name) if is_name else "the source"):
+        with source_errors(shown_name(dataset_name)):
             self.source: Source = open_source(dataset_name, split, **options)
             identity = self.source.identity()
         self.settings = CacheSettings(

@@ -46,6 +46,10 @@ def _columns(context: click.Context, parameter: click.Parameter, values: tuple[s
     for value, (name, mark, field) in zip(values, pairs, strict=True):
         if not (name and mark and field):
             raise click.BadParameter(f"expected NAME=FIELD, found {value!r}", context, parameter)
+    names = [name for name, _, _ in pairs]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise click.BadParameter(f"expected each name once, found {sorted(repeated)} again", context, parameter)
     return {name: field for name, _, field in pairs} or None
 
 

@@ -8,6 +8,7 @@ import click
 from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import json_option, print_json
 from memxlnet.cli.parameters import cache_argument, reading_options, shared
+from memxlnet.encode.sources import shown_name
 from memxlnet.store.verify import DEFAULT_SAMPLE, verify
 
 
@@ -39,8 +40,11 @@ def command(
     number = None if all_examples else DEFAULT_SAMPLE if sample is None else sample
     source = (against[0] if len(against) == 1 else list(against)) if against else None
     verify(directory, against=source, sample=number, **options)
+    names = [shown_name(name) for name in against]
     if as_json:
-        print_json({"cache": str(directory), "verified": True, "against": source})
+        print_json(
+            {"cache": str(directory), "verified": True, "against": names[0] if len(names) == 1 else names or None}
+        )
     else:
-        shown = f", as {', '.join(against)} gives them" if against else ""
+        shown = f", as {', '.join(names)} gives them" if names else ""
         click.echo(f"{directory}: all bytes and values are right{shown}")

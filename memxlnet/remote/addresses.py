@@ -8,7 +8,7 @@ import fsspec
 from fsspec.registry import known_implementations, registry
 
 from memxlnet.errors import MissingLibraryError, SettingsError
-from memxlnet.remote.redaction import Redactor
+from memxlnet.redaction import Redactor
 from memxlnet.settings import check_text
 
 LOCAL = ("file", "local")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memxlnet.errors import TransferError, TransferPermissionError
-from memxlnet.remote.redaction import Redactor
+from memxlnet.redaction import Redactor, safe_cause
 from memxlnet.store.system_errors import OUT_OF_FILES, system_hint
 
 _LONGEST_TEXT = 600
@@ -47,20 +47,6 @@ def shown(error: BaseException, redact: Redactor) -> str:
     """An error in one line: its kind and what it says, without credentials."""
     text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
     return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")
-
-
-def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
-    """The cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
-    behind: list[BaseException] = []
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        current = waiting.pop()
-        if current is not None and not any(current is each for each in behind):
-            behind.append(current)
-            waiting += [current.__cause__, current.__context__]
-    if all(redact(str(each)) == str(each) for each in behind):
-        return error
-    return OSError(f"{type(error).__name__}: {redact(str(error))}").with_traceback(error.__traceback__)
 
 
 def transfer_error(

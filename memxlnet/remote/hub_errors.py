@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import huggingface_hub
 
 from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
-from memxlnet.remote.failures import chain, safe_cause, shown
-from memxlnet.remote.redaction import Redactor
+from memxlnet.redaction import Redactor, safe_cause
+from memxlnet.remote.failures import chain, shown
 from memxlnet.settings import check_text
 from memxlnet.store.system_errors import system_hint
 

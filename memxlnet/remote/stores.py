@@ -11,9 +11,9 @@ from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from memxlnet.errors import MemxlnetError, SettingsError, TransferError
+from memxlnet.redaction import Redactor
 from memxlnet.remote.addresses import check_options, check_url, file_system_class, missing_library
 from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container, transfer_error
-from memxlnet.remote.redaction import Redactor
 from memxlnet.store.paths import sync
 from memxlnet.store.system_errors import cache_errors
 

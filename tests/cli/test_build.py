@@ -518,6 +518,7 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
         (["--max-memory-gb", "nan"], "--max-memory-gb: expected a number above 0 (GiB), found nan"),
         (["--chunk-size", 0], "--chunk-size: expected an integer above 0, found 0"),
         (["--max-shard-rows", 0], "--max-shard-rows: expected an integer above 0, found 0"),
+        (["--column", "question=a", "--column", "question=b"], "expected each name once, found ['question'] again"),
         (["--split", ""], "--split: expected a non-empty string"),
         (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
         (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),

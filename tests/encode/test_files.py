@@ -97,6 +97,25 @@ class TestCompressed:
                 list(open_source(path, "train").rows())
 
 
+LINES = [json.dumps(row).encode() + b"\n" for row in ROWS]
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix])
+class TestSeveralStreams:
+    def test_streams_after_each_other_are_one_file(self, suffix: str, tmp_path: Path) -> None:
+        path = tmp_path / f"f.jsonl{suffix}"
+        path.write_bytes(b"".join(map(COMPRESSIONS[suffix], LINES)) + (b"" if suffix == ".zst" else bytes(8)))
+        assert list(open_source(path, "train").rows()) == ROWS
+
+    def test_what_follows_and_is_no_stream_is_an_error(self, suffix: str, tmp_path: Path) -> None:
+        first, second = map(COMPRESSIONS[suffix], LINES)
+        path = tmp_path / f"f.jsonl{suffix}"
+        for rest in (b"X" + second[1:], b"garbage", second[:3], second[:-3]):
+            path.write_bytes(first + rest)
+            with pytest.raises(SourceError, match="it was cut off or is damaged"):
+                list(open_source(path, "train").rows())
+
+
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix])
 def test_a_suffix_that_lies_is_an_error(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"f.json{suffix}"
@@ -218,6 +237,29 @@ def test_official_squad_is_told_from_its_whole_shape(content: Any, tmp_path: Pat
         del content["id"]
     (tmp_path / "f.json").write_text(json.dumps(content))
     assert [row["id"] for row in open_source(tmp_path / "f.json", "train").rows()] == ["b"]
+
+
+PASSAGE = {"passage": "a b", "qa_pairs": []}
+PAIR = {"query_id": "q", "question": "Q?", "answer": {"number": "", "spans": ["a"], "date": {}}}
+
+
+@pytest.mark.parametrize("broken", range(3))
+@pytest.mark.parametrize("marks", [{}, {"version": "1"}])
+def test_an_object_of_records_is_read_to_its_end(broken: int, marks: dict[str, str], tmp_path: Path) -> None:
+    records: list[Any] = [{**PASSAGE, "qa_pairs": [{**PAIR, "query_id": name}]} for name in "abc"]
+    records[broken] = {"passage": "x"}
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(marks | dict(enumerate(records)) | {"last": 1}))
+    rows = list(open_source(path, "train", form="drop").rows())
+    assert [isinstance(row, ExampleError) for row in rows] == [number == broken for number in range(3)]
+
+
+@pytest.mark.parametrize("second", ["data", "Data"])
+def test_two_arrays_of_records_are_an_error(second: str, tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(f'{{"data": {json.dumps(ROWS)}, "{second}": {json.dumps(ROWS)}}}')
+    with pytest.raises(SourceError, match=f"expected one array of records, found 'data' and '{second}'"):
+        list(open_source(path, "train").rows())
 
 
 def test_one_record_may_have_any_fields_before_its_own(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -453,8 +454,9 @@ class TestForms:
         (found,) = source.rows()
         assert rows
         assert isinstance(found, ExampleError)
-        assert f"expected a record of the form {name!r}, found the fields no: the field '" in str(found)
-        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a record of the form"):
+        subject = "question of this form" if name == "mrqa" else f"record of the form {name!r}"
+        assert f"expected a {subject}, found the fields no: the field '" in str(found)
+        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a (record|question) of th"):
             parse_example(0, found, source.place)
 
 
@@ -466,6 +468,84 @@ def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) ->
     story = {"storyId": "s", "text": "t", "questions": [{"q": "Q?", "consensus": {"badQuestion": True}}]}
     (found,) = open_source(write(tmp_path, {"data": [story]}), "train").rows()
     assert "example 's#0': its question is marked as bad; use on_bad_example='drop'" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "rationale", "gold"),
+    [
+        ("he", "When he left.", ("he", 5)),
+        ("Stra\u00dfe", "the STRASSE now", ("the STRASSE now", 0)),
+        ("LEFT", "he left", ("left", 3)),
+        ("away", "he left", ("he left", 0)),
+    ],
+)
+def test_a_free_answer_of_coqa_is_looked_up_as_words(text: str, rationale: str, gold: Any) -> None:
+    answer = {"input_text": text, "span_start": 4, "span_end": 4 + len(rationale)}
+    record = {"id": "c", "questions": [{"input_text": "Q?", "turn_id": 1}], "answers": [answer]}
+    (found,) = open_source([{**record, "story": f"So, {rationale}"}], "train").rows()
+    assert found["answers"] == golds((gold[0], gold[1] + 4))
+
+
+QUAC_TURN = {**QA, "yesno": "x", "answers": [{"text": "CANNOTANSWER", "answer_start": 0}]}
+
+
+@pytest.mark.parametrize(
+    ("empty", "record", "form"),
+    [
+        ({"paragraphs": []}, {"paragraphs": [{"context": "c", "qas": [QUAC_TURN]}]}, "quac"),
+        (
+            {"paragraphs": [{"context": "c", "qas": []}]},
+            {"paragraphs": [{"context": "c", "qas": []}, {"context": "c", "qas": [QUAC_TURN]}]},
+            "quac",
+        ),
+        (
+            {"paragraphs": [{"context": "c", "qas": []}]},
+            {"paragraphs": [{"context": "c", "qas": [{**QA, "id": "thai--12-0"}]}]},
+            "tydiqa",
+        ),
+        (
+            {"context": "c", "qas": []},
+            {"context": "abc", "qas": [{"qid": "q", "question": "Q?", "detected_answers": []}]},
+            "mrqa",
+        ),
+        ({"paragraphs": []}, {"paragraphs": [{"context": "c", "qas": [QA]}]}, "squad"),
+    ],
+)
+def test_records_without_questions_do_not_decide_the_form(
+    empty: Any, record: Any, form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "memxlnet"):
+        (found,) = open_source([empty, empty, record], "train").rows()
+    assert f"read as {form}" in caplog.text
+    (alone,) = open_source([record], "train", form=form).rows()
+    assert found == alone
+    assert list(open_source([empty], "train").rows()) == []
+    first, second = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
+    first.write_text(json.dumps(empty))
+    second.write_text(json.dumps(record))
+    assert list(open_source([first, second], "train").rows()) == [alone]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"paragraphs": [3]},
+        {"paragraphs": ["x"]},
+        {"paragraphs": [{"qas": [None]}]},
+        {"paragraphs": [{"qas": 3}]},
+        {"qas": [3]},
+        {"qas": [None], "context": "c"},
+        {"context": [[]], "question": "q"},
+        {"header": 3},
+        {"story": 1, "questions": 2, "answers": 3},
+        {"question_id": 1, "entity_pages": 3, "answer": 4},
+    ],
+)
+def test_a_first_record_of_any_kind_is_an_error_of_its_row(record: Any, tmp_path: Path) -> None:
+    for source in (open_source([record], "train"), open_source(write(tmp_path, [record]), "train")):
+        (found,) = source.rows()
+        with pytest.raises(ExampleError, match="row 0"):
+            parse_example(0, found, source.place)
 
 
 @pytest.mark.parametrize(
@@ -522,7 +602,7 @@ def test_joined_passages_stand_at_their_offsets(passages: list[tuple[str, str]])
         assert not title or context[:offset].endswith(f"{title}\n")
 
 
-def test_golds_that_stand_nowhere_follow_those_that_do() -> None:
+def test_foundthat_stand_nowhere_follow_those_that_do() -> None:
     assert [*map(tuple, locate("a b a", ["x", "a"], FormOptions("all")))] == [("a", 0), ("a", 4), ("x", -1)]
 
 
@@ -530,6 +610,105 @@ def test_the_history_of_a_turn() -> None:
     turns = [("A?", "a"), ("B?", "b"), ("C?", "c")]
     assert with_history(turns, "D?") == "B? b C? c D?"
     assert with_history([], "D?") == "D?"
+
+
+# Questions that are malformed
+
+
+TURNS = [{"input_text": f"Q{turn}?", "turn_id": turn} for turn in range(3)]
+SAID = [{"input_text": "a", "span_start": 0, "span_end": 1} for _ in range(3)]
+SHORT = {"text": "a", "answer_start": 0}
+DROP_ANSWER = {"number": "", "spans": ["a"], "date": {}}
+
+QASPER_ANSWERS: list[list[Any]] = [[], [{}], []]
+
+BESIDE: dict[str, tuple[Any, str]] = {
+    "squad": ({"paragraphs": [{"context": "a b", "qas": [{**QA, "answers": []}, 3, {**QA, "id": "c"}]}]}, ""),
+    "paragraph": ({"paragraphs": [{"context": "a", "qas": [QA]}, {"context": "a"}, {"context": "a", "qas": [QA]}]}, ""),
+    "offset": (
+        {"paragraphs": [{"context": "\u00e9", "qas": [QA, {**QA, "answers": [{**SHORT, "answer_start": 1}]}, QA]}]},
+        "bytes",
+    ),
+    "mrqa": (
+        {
+            "context": "a b",
+            "qas": [
+                {"qid": number, "question": "Q?", "detected_answers": [{"char_spans": [[0, end]]}]}
+                for number, end in enumerate((0, 3, 2))
+            ],
+        },
+        "",
+    ),
+    "newsqa": (
+        {
+            "storyId": "s",
+            "text": "a b",
+            "questions": [{"q": "Q?", "consensus": {"s": 0, "e": end}} for end in (1, 9, 2)],
+        },
+        "",
+    ),
+    "coqa": (
+        {"id": "c", "story": "a b", "questions": TURNS, "answers": [SAID[0], {**SAID[1], "span_end": 9}, SAID[2]]},
+        "",
+    ),
+    "quac": (
+        {
+            "paragraphs": [
+                {
+                    "context": "a b",
+                    "qas": [
+                        {**QUAC_TURN, "id": "a"},
+                        {**QUAC_TURN, "answers": [{"text": "a"}], "orig_answer": SHORT},
+                        QUAC_TURN,
+                    ],
+                }
+            ]
+        },
+        "",
+    ),
+    "drop": (
+        {
+            "passage": "a b",
+            "qa_pairs": [
+                {"query_id": "q", "question": "Q?", "answer": answer} for answer in (DROP_ANSWER, {}, DROP_ANSWER)
+            ],
+        },
+        "",
+    ),
+    "qasper": (
+        {**PAPER, "qas": [{"question_id": "q", "question": "Q?", "answers": found} for found in QASPER_ANSWERS]},
+        "",
+    ),
+    "korquad2": (
+        {
+            "context": "a b",
+            "raw_html": "",
+            "qas": [{"id": "q", "question": "Q?", "answer": given} for given in (SHORT, {}, SHORT)],
+        },
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_malformed_question_leaves_those_beside_it(kind: str) -> None:
+    record, offsets = BESIDE[kind]
+    first, second, third = open_source([record], "train", offsets=offsets or "characters").rows()
+    assert isinstance(second, ExampleError)
+    assert [parse_example(0, found, "f").id for found in (first, third)]
+
+
+def test_the_history_of_a_turn_holds_turns_that_are_bad_examples() -> None:
+    *_, last = open_source([BESIDE["coqa"][0]], "train").rows()
+    assert last["question"] == "Q0? a Q1? a Q2?"
+
+
+@pytest.mark.parametrize("value", ["", "<unk>"])
+def test_the_test_set_of_triviaqa_is_unlabelled(value: str) -> None:
+    pages = {"filename": ["p"], "wiki_context": ["a <unk>"]}
+    record = {"question_id": "q", "question": "Q?", "entity_pages": pages, "answer": {"value": value, "aliases": []}}
+    (found,) = open_source([record], "train").rows()
+    assert not parse_example(0, found, "f").labelled
 
 
 # Forms of the user's own
@@ -554,6 +733,12 @@ def test_a_form_of_ones_own_is_recognised_first(own_form: Form, tmp_path: Path) 
     path = write(tmp_path, [{"frage": "F?", "text": "T"}])
     assert open_source(path, "train").identity()["form"] == "mine 1"
     assert open_source(path, "train", form=own_form).identity() == open_source(path, "train").identity()
+
+
+def test_a_form_of_ones_own_that_cannot_recognise_is_named(own_form: Form) -> None:
+    register_form(Form("sloppy", lambda record: record["kind"] == "x", own_form.examples))
+    with pytest.raises(SourceError, match=r"form 'sloppy': .* `recognises` raised KeyError: 'kind'"):
+        list(open_source([SQUAD_ROW], "train").rows())
 
 
 def test_a_form_has_one_meaning(own_form: Form) -> None:
@@ -594,6 +779,34 @@ def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None
 
 OWN = {"key": 5, "doc": {"text": CONTEXT}, "query": "Q?", "spans": {"t": ["flows"], "s": [30]}, "flat.name": "x"}
 NAMES = {"id": "key", "question": "query", "context": "doc.text"}
+
+
+AT_30 = [
+    {"text": ["flows"], "answer_start": [30]},
+    {"text": np.array(["flows"]), "answer_start": np.array([30])},
+    {"text": ("flows",), "answer_start": (np.int64(30),)},
+    [{"text": "flows", "answer_start": 30}],
+    ({"text": "flows", "answer_start": np.int32(30)},),
+]
+
+
+@pytest.mark.parametrize("options", [{}, {"columns": {**NAMES, "answers": "answers"}}, {"transform": lambda one: one}])
+@pytest.mark.parametrize("answers", AT_30, ids=range(len(AT_30)))
+def test_the_unit_of_offsets_is_heeded_however_answers_are_held(answers: Any, options: Any) -> None:
+    record = {**OWN, "id": "i", "question": "Q?", "context": CONTEXT, "answers": answers}
+    source = open_source([record], "train", offsets="bytes", **options)
+    found = parse_example(0, next(source.rows()), "f")
+    assert (found.answer_texts, found.answer_starts) == (("flows",), (29,))
+
+
+@pytest.mark.parametrize(
+    ("text", "start"), [(5, None), (["x"], "3"), (float("nan"), None), ([None], None), ({"x": 1}, None), ([["x"]], [0])]
+)
+def test_values_of_other_kinds_are_errors_of_their_row(text: Any, start: Any) -> None:
+    columns = {**NAMES, "answer_text": "text", "answer_start": "start"}
+    (found,) = open_source([{**OWN, "text": text, "start": start}], "train", columns=columns, offsets="bytes").rows()
+    with pytest.raises(ExampleError, match="field 'answers"):
+        parse_example(0, found, "f")
 
 
 @pytest.mark.parametrize(
@@ -682,3 +895,27 @@ def test_a_transform_that_raises_is_an_error_of_its_row() -> None:
     source = open_source([SQUAD_ROW], "train", transform=fail)
     with pytest.raises(ExampleError, match="in-memory, row 0: transform: raised KeyError: 'nothing'"):
         parse_example(0, next(source.rows()), source.place)
+
+
+def test_a_transform_that_raises_while_it_yields_is_an_error_of_its_row() -> None:
+    def fail(example: Any) -> Any:
+        yield example
+        raise KeyError("nothing")
+
+    first, second, third, _ = open_source([SQUAD_ROW, SQUAD_ROW], "train", transform=fail).rows()
+    assert first == third == SQUAD_ROW
+    with pytest.raises(ExampleError, match="in-memory, row 1: transform: raised KeyError: 'nothing'"):
+        parse_example(1, second, "in-memory")
+
+
+def test_a_transform_may_change_what_it_is_given() -> None:
+    def shout(example: Any) -> Any:
+        example["question"] += "!"
+        return example
+
+    given_rows = [dict(SQUAD_ROW)]
+    source = open_source(given_rows, "train", transform=shout)
+    source.identity()
+    assert [found["question"] for found in source.rows()] == ["Q?!"]
+    source.check_unchanged()
+    assert given_rows == [SQUAD_ROW]

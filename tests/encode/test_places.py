@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,13 @@ import fsspec
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.sources import Source, open_source, source_name
+from memxlnet.encode.sources import Source, open_source, shown_name, source_name
 from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
 from tests.encode.test_files import COMPRESSIONS, FORMATS
 from tests.support import example
@@ -143,6 +145,43 @@ def test_partitions_are_fields(tmp_path: Path) -> None:
     assert identity["partitions"] == [{"lang": "de"}, {"lang": "en"}]
 
 
+def test_partitions_are_decoded_as_they_were_written(tmp_path: Path) -> None:
+    for name in ("k=a%20b", "k=__HIVE_DEFAULT_PARTITION__"):
+        write(tmp_path / "data" / name / "part-0.jsonl", ROWS[:1])
+    assert [row["k"] for row in read(tmp_path / "data")] == [None, "a b"]
+
+
+def test_directories_that_links_lead_to_are_read_once(folder: Path, tmp_path: Path) -> None:
+    write(tmp_path / "elsewhere" / "more.jsonl", [{**ROWS[0], "id": "more"}])
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "linked-again").symlink_to(tmp_path / "elsewhere")
+    (folder / "loop").symlink_to(folder)
+    assert [row["id"] for row in read(folder)] == ["more", *(row["id"] for row in ROWS)]
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.jsonl"])
+def test_a_pipe_in_a_directory_is_an_error(name: str, folder: Path) -> None:
+    os.mkfifo(folder / name)
+    with pytest.raises(SourceError, match=f"{name}: expected a file"):
+        open_source(folder, "train")
+
+
+def test_a_name_in_a_directory_that_is_no_text_is_an_error(folder: Path) -> None:
+    try:
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).touch()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(SettingsError, match="expected valid Unicode"):
+        open_source(folder, "train")
+
+
+def test_a_file_named_in_two_ways_is_refused(folder: Path) -> None:
+    (folder / "link.jsonl").symlink_to(folder / "part-0.jsonl")
+    for other in (folder / "link.jsonl", folder / ".." / folder.name / "part-0.jsonl"):
+        with pytest.raises(SettingsError, match="expected each file once, found"):
+            open_source([folder / "part-0.jsonl", other], "train")
+
+
 def test_a_directory_of_splits_is_read_split_by_split(tmp_path: Path) -> None:
     write(tmp_path / "data" / "train-v2.0.json", ROWS[:4])
     write(tmp_path / "data" / "dev-v2.0.json", ROWS[4:])
@@ -150,6 +189,34 @@ def test_a_directory_of_splits_is_read_split_by_split(tmp_path: Path) -> None:
     assert read(tmp_path / "data", "validation") == ROWS[4:]
     with pytest.raises(SourceError, match="unknown split 'test'"):
         open_source(tmp_path / "data", "test")
+
+
+@pytest.mark.parametrize("name", ["train-1.JSONL", "train-1.csv", "part-1.jsonl"])
+def test_a_file_that_belongs_to_no_split_is_an_error(name: str, tmp_path: Path) -> None:
+    for other in ("train-0.jsonl", "train-2.jsonl", "test.jsonl"):
+        write(tmp_path / "data" / other, ROWS)
+    (tmp_path / "data" / name).write_text("id,question,context\n")
+    with pytest.raises(SourceError, match=f"expected every file to belong to a split, .*{name}"):
+        open_source(tmp_path / "data", "train")
+
+
+def test_partitions_of_a_directory_of_splits_are_fields(tmp_path: Path) -> None:
+    write(tmp_path / "data" / "train" / "lang=en" / "f.jsonl", ROWS[:1])
+    assert read(tmp_path / "data") == [{**ROWS[0], "lang": "en"}]
+
+
+@pytest.mark.parametrize(
+    ("names", "found"), [(("train", "test"), "'test', 'train'"), (("train", "part"), "none, 'train'")]
+)
+def test_the_splits_of_a_directory_in_a_store_are_not_mixed(names: Any, found: str) -> None:
+    store = fsspec.filesystem("memory")
+    for name in names:
+        store.pipe(f"/splits-{names[1]}/{name}-0.jsonl", FORMATS[".jsonl"](ROWS))
+    with pytest.raises(
+        SourceError, match=f"expected the files of one split in the directory, found names with {found}"
+    ):
+        open_source(f"memory://splits-{names[1]}", "train")
+    assert read(f"memory://splits-{names[1]}/train-*.jsonl") == ROWS
 
 
 def test_what_save_to_disk_wrote_is_that_dataset(tmp_path: Path) -> None:
@@ -221,6 +288,27 @@ def test_a_csv_without_a_header_names_the_fields_it_has(tmp_path: Path) -> None:
         parse_example(0, row, "f.csv")
 
 
+@pytest.mark.parametrize("cell", ["--5", "-", "9" * 5000, "5.0", "1e3"])
+def test_a_cell_that_is_no_offset_is_an_error_of_its_row(cell: str, tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text(f"id,question,context,answer_text,answer_start\na,Q?,c,c,{cell}\n")
+    (row,) = read(tmp_path / "f.csv")
+    with pytest.raises(ExampleError, match="expected an offset, found"):
+        parse_example(0, row, "f.csv")
+
+
+def test_a_cell_of_deeply_nested_answers_is_an_error_of_its_row(tmp_path: Path) -> None:
+    (tmp_path / "f.csv").write_text("id,question,context,answers\na,Q?,c," + "[" * 200_000)
+    (row,) = read(tmp_path / "f.csv")
+    with pytest.raises(ExampleError, match="field 'answers': expected a mapping"):
+        parse_example(0, row, "f.csv")
+
+
+def test_an_unknown_user_is_not_found() -> None:
+    for named in ("~no-such-user/f.json", Path("~no-such-user")):
+        with pytest.raises(SourceNotFoundError, match="expected ~ or ~USER at the beginning"):
+            open_source(named, "train")
+
+
 # Tables in memory
 
 
@@ -249,6 +337,33 @@ def test_a_stream_of_batches_needs_an_identity() -> None:
     with pytest.raises(SourceError, match="a one-shot iterator"):
         open_source(stream(), "train")
     assert read(stream(), identity="v1") == ROWS
+
+
+class Stream:
+    """A table that can be read once, of a library that is not known."""
+
+    def __init__(self, error: Exception | None = None):
+        self._reader = pa.Table.from_pylist(ROWS).to_reader()
+        self._error = error
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        if self._error:
+            raise self._error
+        return self._reader.__arrow_c_stream__(requested_schema)
+
+
+def test_any_stream_is_read_once_where_it_has_an_identity() -> None:
+    assert read(Stream(), identity="v1") == ROWS
+    with pytest.raises(SourceError, match="in-memory: cannot be read as a table of Arrow: gone"):
+        open_source(Stream(RuntimeError("gone")), "train")
+
+
+def test_a_value_that_python_cannot_hold_is_an_error_of_the_source(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist(ROWS).append_column("when", pa.array([2**50] * 10).cast(pa.timestamp("ms")))
+    pq.write_table(table, tmp_path / "f.parquet")
+    for named in (table, tmp_path / "f.parquet"):
+        with pytest.raises(SourceError, match=r"cannot be read as .*out of range"):
+            read(named, columns={"question": "question", "context": "context"})
 
 
 def test_a_frame_with_a_repeated_column_is_refused() -> None:
@@ -283,6 +398,16 @@ def test_the_view_of_a_dataset_is_what_is_read() -> None:
     assert [row["id"] for row in read(shuffled)] == shuffled["id"]
     hidden = dataset.with_format("numpy", columns=["id", "question"])
     assert set(read(hidden)[0]) == {"id", "question"}
+    shown = dataset.with_format("numpy", columns=["id", "question"], output_all_columns=True)
+    assert read(shown) == ROWS
+
+
+def test_a_transform_of_a_dataset_that_raises_is_an_error_of_the_source() -> None:
+    def fail(batch: Any) -> Any:
+        raise KeyError("nothing")
+
+    with pytest.raises(SourceError, match="the transform of the dataset raised KeyError: 'nothing'"):
+        read(datasets.Dataset.from_list(ROWS).with_transform(fail))
 
 
 # Slices
@@ -328,11 +453,16 @@ def test_a_slice_that_cannot_be_read_is_refused(spec: str) -> None:
         open_source(ROWS, spec)
 
 
-@pytest.mark.parametrize("spec", ["train[:10%]", "train[-2:]", "train[1:]"])
-def test_what_can_be_read_once_only_has_no_slice_that_needs_its_length(spec: str) -> None:
-    with pytest.raises(SettingsError, match="which can be read once only"):
-        read(iter(ROWS), spec, identity="v1")
-    assert [row["id"] for row in read(iter(ROWS), "train[1:3]", identity="v1")] == ["1", "2"]
+def test_a_slice_that_needs_the_number_of_rows_needs_a_second_reading() -> None:
+    for named in (iter(ROWS), pa.Table.from_pylist(ROWS).to_reader()):
+        with pytest.raises(SettingsError, match="split: 'train\\[:50%\\]' depends on the number of rows"):
+            open_source(named, "train[:50%]", identity="v1")
+    assert read(iter(ROWS), "train[2:4]", identity="v1") == ROWS[2:4]
+
+
+def test_a_slice_that_does_not_fit_the_number_of_rows_is_refused() -> None:
+    with pytest.raises(SettingsError, match="does not fit 10 rows"):
+        read(ROWS, "train[:10%](pct1_dropremainder)")
 
 
 # Second readings
@@ -400,6 +530,74 @@ def test_a_file_over_http(server: str, folder: Path, suffix: str, compression: s
     assert list(source.rows()) == ROWS
     assert source.name == "more"
     source.check_unchanged()
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class Refusing(http.server.BaseHTTPRequestHandler):
+    """Answers with the status that the path names."""
+
+    def do_GET(self) -> None:
+        self.send_error(int(self.path[1:4]))
+
+    do_HEAD = do_GET  # noqa: N815
+
+    def log_message(self, *arguments: Any) -> None:
+        """Not wanted."""
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("http://user:SECRET@{}/404.jsonl", SourceNotFoundError),
+        ("http://{}/404.jsonl?token=SECRET", SourceNotFoundError),
+        ("http://{}/403.jsonl?token=SECRET&x=SECRETS", SourceError),
+        ("http://user:SECRET@{}/500.jsonl?token=SECRET", SourceError),
+        ("http://user:SECRET@127.0.0.1:1/f.jsonl?token=SECRET", SourceError),
+        ("zip://f.jsonl::http://user:SECRET@{}/500.zip?token=SECRET", SourceError),
+        ("nothing://user:SECRET@{}/f.jsonl?token=SECRET", SettingsError),
+    ],
+)
+def test_no_error_shows_credentials(url: str, kind: type[Exception]) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(kind) as caught:
+                open_source(url.format(f"127.0.0.1:{running.server_address[1]}"), "train")
+        finally:
+            running.shutdown()
+            thread.join()
+    assert kind is not SourceError or not isinstance(caught.value, SourceNotFoundError)
+    assert "SECRET" not in " ".join(f"{error}" for error in chain(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("named", "shown"),
+    [
+        ("https://user:SECRET@host/f.json?token=SECRET", "https://host/f.json"),
+        ("zip://f.json::https://user:SECRET@host/f.zip?SECRET", "zip://f.json::https://host/f.zip"),
+        ("hf://datasets/a/b@main/f.json", "hf://datasets/a/b@main/f.json"),
+        ("file:///a b/f?.json", "file:///a b/f?.json"),
+        (["s3://KEY:SECRET@bucket/f.json", Path("g@h.json")], "s3://bucket/f.json, g@h.json"),
+        ([{}], "the source"),
+    ],
+)
+def test_what_is_shown_of_a_name(named: Any, shown: str) -> None:
+    assert shown_name(named) == shown
+
+
+def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:
+    files = [f"{server}/part-{number}.jsonl?id={number}" for number in (0, 1)]
+    assert read(files) == ROWS[:4]
+    same = [f"{server}/part-0.jsonl?id={number}" for number in (0, 1)]
+    assert read(same) == ROWS[:3] * 2
+    with pytest.raises(SettingsError, match=r"expected each file once, found http://[^?]*part-0\.jsonl several times"):
+        open_source(same[:1] * 2, "train")
 
 
 def test_a_file_over_http_that_is_missing(server: str) -> None:

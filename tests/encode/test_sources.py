@@ -396,7 +396,7 @@ def test_a_malformed_paragraph_is_an_error_of_its_row(paragraph: Any, message: s
     source = open_source(path, "train")
     rows = list(source.rows())
     assert len(rows) == 2
-    with pytest.raises(ExampleError, match=f"f.json, row 1: expected a record of the form 'squad', .*{message}"):
+    with pytest.raises(ExampleError, match=f"f.json, row 1: {message}"):
         parse_example(1, rows[1], source.place)
 
 

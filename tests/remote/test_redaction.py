@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.remote.redaction import Redactor
+from memxlnet.redaction import Redactor
 
 
 @given(st.text(st.characters(exclude_characters="*"), min_size=4, max_size=30), st.text(alphabet=" .:/", max_size=5))

@@ -6,7 +6,7 @@ Every source is read as a stream: nothing holds the whole of it.
 from memxlnet.encode.known_file import KnownFile
 from memxlnet.encode.sources.forms import Form, FormOptions, form_names, register_form
 from memxlnet.encode.sources.listing import is_file_name
-from memxlnet.encode.sources.opening import open_source, source_name
+from memxlnet.encode.sources.opening import open_source, shown_name, source_name
 from memxlnet.encode.sources.reading import Transform
 from memxlnet.encode.sources.source import Source
 
@@ -20,5 +20,6 @@ __all__ = [
     "is_file_name",
     "open_source",
     "register_form",
+    "shown_name",
     "source_name",
 ]

@@ -12,6 +12,9 @@ from memxlnet.errors import SourceError
 
 _BATCH_ROWS = 1000
 
+_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
+"""What reading raises: Arrow, the system, texts that are no UTF-8, dates that Python cannot hold."""
+
 
 def read_parquet(file: SourceFile, columns: Sequence[str] | None = None) -> Iterator[Any]:
     """The rows of a Parquet file, with some of its columns or all."""
@@ -21,7 +24,7 @@ def read_parquet(file: SourceFile, columns: Sequence[str] | None = None) -> Iter
             names = _chosen(file, parquet.schema_arrow.names, columns)
             for batch in parquet.iter_batches(batch_size=_BATCH_ROWS, columns=names):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _ERRORS as error:
         raise SourceError(f"{file}: cannot be read as Parquet: {error}") from error
 
 
@@ -35,7 +38,7 @@ def read_arrow(file: SourceFile, columns: Sequence[str] | None = None) -> Iterat
                 chosen = batch.select(_chosen(file, batch.schema.names, columns))
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield from chosen.slice(start, _BATCH_ROWS).to_pylist()
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _ERRORS as error:
         raise SourceError(f"{file}: cannot be read as Arrow IPC: {error}") from error
 
 

@@ -52,6 +52,8 @@ class Columns:
             yield fields
         except ExampleError as error:
             yield error
+        except UnicodeEncodeError as error:
+            yield ExampleError(f"columns: field 'context' holds half of a surrogate pair: {error}")
 
 
 def _field(record: Any, path: str) -> Any:

@@ -17,6 +17,8 @@ import pyarrow as pa
 from memxlnet.encode.sources.source_files import HashedFile, SourceFile
 from memxlnet.errors import SourceError
 
+_READ_BYTES = 1 << 18
+
 
 class _Codec(NamedTuple):
     """A way of compression: its name, the first bytes of its files, and what opens one."""
@@ -30,10 +32,52 @@ def _open_zstd(file: BinaryIO) -> io.BufferedReader:
     return io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"))
 
 
+class _Streams(io.RawIOBase):
+    """Streams of bzip2 or xz after each other; unlike `bz2.open` and `lzma.open`, with an error where another follows.
+
+    Zeros may stand at the end, as writers of blocks leave them.
+    """
+
+    def __init__(self, file: BinaryIO, new: Callable[[], Any]):
+        self._file, self._new = file, new
+        self._stream = new()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            if self._stream.eof:
+                self._rest = self._stream.unused_data.lstrip(b"\0")
+                while not self._rest and (block := self._file.read(_READ_BYTES)):
+                    self._rest = block.lstrip(b"\0")
+                if not self._rest:
+                    return 0
+                self._stream = self._new()
+            elif not self._rest and self._stream.needs_input:
+                self._rest = self._file.read(_READ_BYTES)
+                if not self._rest:
+                    raise EOFError("ended before the end of the stream")
+            found = self._stream.decompress(self._rest, len(buffer))
+            self._rest = b""
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
+
+
+def _open_bzip2(file: BinaryIO) -> io.BufferedReader:
+    return io.BufferedReader(_Streams(file, bz2.BZ2Decompressor), _READ_BYTES)
+
+
+def _open_xz(file: BinaryIO) -> io.BufferedReader:
+    return io.BufferedReader(_Streams(file, lzma.LZMADecompressor), _READ_BYTES)
+
+
 _CODECS = {
     ".gz": _Codec("gzip", b"\x1f\x8b", gzip.open),
-    ".bz2": _Codec("bzip2", b"BZh", bz2.open),
-    ".xz": _Codec("xz", b"\xfd7zXZ\x00", lzma.open),
+    ".bz2": _Codec("bzip2", b"BZh", _open_bzip2),
+    ".xz": _Codec("xz", b"\xfd7zXZ\x00", _open_xz),
     ".zst": _Codec("zstd", b"\x28\xb5\x2f\xfd", _open_zstd),
 }
 

@@ -1,6 +1,7 @@
 """Examples in CSV and TSV: one row each, every cell the text that stands there."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from memxlnet.errors import SourceError
 
 _BLOCK_BYTES = 32 << 20
 """Bytes that are parsed at once; no row may be longer."""
+
+_OFFSET = re.compile(r"\s*-?\d{1,18}\s*")
 
 _BOOLS = {"true": True, "false": False, "1": True, "0": False, "": None}
 
@@ -62,7 +65,7 @@ def _parsed(row: dict[str, Any]) -> dict[str, Any]:
     if answers is not None:
         row["answers"] = _json(answers) if answers.strip() else None
     if start is not None:
-        row["answer_start"] = (int(start) if start.strip().lstrip("-").isdecimal() else start) if start else None
+        row["answer_start"] = (int(start) if _OFFSET.fullmatch(start) else start) if start.strip() else None
     if impossible is not None:
         row["is_impossible"] = _BOOLS.get(impossible.strip().lower(), impossible)
     return row
@@ -71,5 +74,5 @@ def _parsed(row: dict[str, Any]) -> dict[str, Any]:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

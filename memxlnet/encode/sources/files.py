@@ -27,11 +27,10 @@ class Files:
 
     kind = "file"
     columnar = True
-    one_shot = False
     total: int | None = None
 
     def __init__(
-        self, files: Sequence[SourceFile], name: str = "", partitions: Sequence[Mapping[str, str]] | None = None
+        self, files: Sequence[SourceFile], name: str = "", partitions: Sequence[Mapping[str, str | None]] | None = None
     ):
         self._files = list(files)
         self.name = name or file_stem(self._files[0].path)
@@ -111,6 +110,6 @@ def _guarded(file: SourceFile, records: Iterator[Any]) -> Iterator[Any]:
         raise SourceError(f"{file}: cannot be read: {error}") from error
 
 
-def _with_fields(records: Iterator[Any], fields: Mapping[str, str]) -> Iterator[Any]:
+def _with_fields(records: Iterator[Any], fields: Mapping[str, str | None]) -> Iterator[Any]:
     for record in records:
         yield {**fields, **record} if isinstance(record, Mapping) else record

@@ -6,7 +6,7 @@ from typing import Any
 
 from memxlnet.encode.sources.origin import Part
 from memxlnet.encode.sources.source_files import HashedFile
-from memxlnet.errors import SourceError, SourceNotFoundError
+from memxlnet.errors import MemxlnetError, SourceError, SourceNotFoundError
 
 
 class HubOrigin:
@@ -31,7 +31,6 @@ class HubOrigin:
 
     kind = "hub"
     columnar = False
-    one_shot = False
 
     def __init__(
         self,
@@ -53,9 +52,10 @@ class HubOrigin:
             self._builder = datasets.load_dataset_builder(name, config_name, revision=revision, token=token)
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{name}: no such dataset on the Hub, and no local directory: {error}") from error
-        except (OSError, ValueError, RuntimeError) as error:
+        except Exception as error:  # datasets has many of its own
             raise SourceError(
-                f"{name}: cannot be opened as a dataset of the Hub or a directory of one: {error}"
+                f"{name}: cannot be opened as a dataset of the Hub or a directory of one: {type(error).__name__}: "
+                f"{error}"
             ) from error
         splits = self._splits()
         if splits and split not in splits:
@@ -68,7 +68,15 @@ class HubOrigin:
     @property
     def local_files(self) -> list[Path]:
         """The local data files of the split, in order."""
-        files = (self._builder.config.data_files or {}).get(self._split) or []
+        return self._local_files(self._split)
+
+    @property
+    def all_local_files(self) -> list[Path]:
+        """The local data files of all splits."""
+        return [path for split in self._splits() for path in self._local_files(split)]
+
+    def _local_files(self, split: str) -> list[Path]:
+        files = (self._builder.config.data_files or {}).get(split) or []
         return [Path(str(file)) for file in files if "://" not in str(file)]
 
     @property
@@ -102,8 +110,10 @@ class HubOrigin:
     def _rows(self) -> Iterator[Any]:
         try:
             yield from self._builder.as_streaming_dataset(split=self._split)
-        except ValueError as error:
-            raise SourceError(f"{self.name}, split {self._split!r}: {error}") from error
+        except (MemxlnetError, MemoryError):
+            raise
+        except Exception as error:  # each format has errors of its own
+            raise SourceError(f"{self.name}, split {self._split!r}: {type(error).__name__}: {error}") from error
 
     def count(self) -> int | None:
         """Not known without reading."""

@@ -44,20 +44,25 @@ def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
 def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
     """The records of an object: those it holds, or itself and the records after it."""
     fields: dict[str, Any] = {}
-    count, held_by = 0, ""
+    count, held_by, keyed = 0, "", False
     for key in stream.members():
-        if key in _LISTS and stream.peek() == "[" and not held_by:
+        if key in _LISTS and stream.peek() == "[":
+            if held_by:
+                raise SourceError(f"{file}: expected one array of records, found {held_by!r} and {key!r}")
             held_by = key
             for record in _elements(stream):
                 count += 1
                 yield record
             continue
         value = stream.value()
-        if is_keyed(value) and not fields:
-            count += 1
-            yield {"id": key, **value}
-        else:
-            fields[key] = value
+        fields[key] = value
+        keyed = keyed or (is_keyed(value) and not held_by and not _FLAT_KEYS & fields.keys())
+        if keyed:
+            # Where one object is a record each is, whether it has the fields of one or not.
+            found = [name for name, one in fields.items() if isinstance(one, dict)]
+            for name in found:
+                count += 1
+                yield {"id": name, **fields.pop(name)}
     is_record = bool(_FLAT_KEYS & fields.keys())
     if count and is_record:
         raise SourceError(

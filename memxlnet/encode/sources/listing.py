@@ -3,14 +3,16 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from memxlnet.encode.sources.compressed import COMPRESSIONS, uncompressed_name
 from memxlnet.encode.sources.formats import file_stem, format_of, has_known_suffix
 from memxlnet.encode.sources.source_files import HashedFile
 from memxlnet.errors import SourceError, SourceNotFoundError
+from memxlnet.settings import check_text
 
 _OTHER_SUFFIXES = {".txt", ".zip", ".tar", ".pkl", ".pickle", ".xlsx", ".xml", ".yaml", ".yml"}
 """Suffixes of files that cannot be read; a name with one of them is not asked for on the Hub."""
@@ -19,6 +21,8 @@ _TEMPORARY = (".tmp", ".temp", ".part", ".partial", ".incomplete", ".crc", ".loc
 
 _DOCUMENTS = (".md", ".txt", ".rst")
 """Suffixes of files that are for people."""
+
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 _SPLIT_WORD = re.compile(
     r"(?<![a-z])(train|training|validation|valid|val|dev|test|testing|eval|evaluation)(?![a-z])", re.IGNORECASE
@@ -36,7 +40,7 @@ class Listing(NamedTuple):
 
     name: str
     paths: list[Path]
-    partitions: list[dict[str, str]]
+    partitions: list[dict[str, str | None]]
 
 
 def is_file_name(dataset_name: object) -> bool:
@@ -78,7 +82,7 @@ def find_paths(path: Path) -> Listing:
     Raises:
         SourceNotFoundError: There are none.
     """
-    path = path.expanduser()
+    path = at_home(path)
     if path.is_dir():
         found = sorted(_below(path))
         if not found:
@@ -94,7 +98,19 @@ def find_paths(path: Path) -> Listing:
 
 def directory_name(directory: Path) -> str:
     """Short name of a directory as a source."""
-    return directory.expanduser().resolve().name
+    return at_home(directory).resolve().name
+
+
+def at_home(path: Path) -> Path:
+    """The path with the home directory in the place of ``~``.
+
+    Raises:
+        SourceNotFoundError: There is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise SourceNotFoundError(f"{path}: expected ~ or ~USER at the beginning of a path: {error}") from error
 
 
 def _below(directory: Path) -> Iterator[Path]:
@@ -103,10 +119,20 @@ def _below(directory: Path) -> Iterator[Path]:
     Raises:
         SourceError: A file is of no known format, or a directory cannot be read.
     """
-    for folder, folders, names in os.walk(directory, onerror=_raise):
-        folders[:] = sorted(name for name in folders if is_data_file(name))
+    seen = set()
+    for folder, folders, names in os.walk(directory, onerror=_raise, followlinks=True):
+        # Of a directory that links lead to again, the first way there counts.
+        wanted = {
+            os.path.realpath(Path(folder, name)): name for name in sorted(folders, reverse=True) if is_data_file(name)
+        }
+        seen |= {os.path.realpath(folder)}
+        folders[:] = sorted(name for place, name in wanted.items() if place not in seen)
+        seen |= wanted.keys()
         for name in sorted(filter(is_data_file, names)):
             path = Path(folder) / name
+            check_text("dataset_name", str(path))
+            if path.exists() and not path.is_file():
+                raise SourceError(f"{path}: expected a file, found a directory or device")
             format_of(HashedFile(path))
             yield path
 
@@ -115,14 +141,16 @@ def _raise(error: OSError) -> None:
     raise SourceError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
 
-def has_split_words(listing: Listing, directory: Path) -> bool:
-    """Whether files of a directory are named after splits, so that they are not one source."""
-    return any(_SPLIT_WORD.search(str(uncompressed_name(path).relative_to(directory))) for path in listing.paths)
+def split_words(names: Iterable[str]) -> set[str]:
+    """The words for splits in the names of files below a directory; empty for a name without one."""
+    found = (_SPLIT_WORD.search(str(uncompressed_name(Path(name)))) for name in names)
+    return {word.group().lower() if word else "" for word in found}
 
 
-def _partition(path: Path) -> dict[str, str]:
+def _partition(path: Path) -> dict[str, str | None]:
     pairs = (part.partition("=") for part in path.parts[:-1])
-    return {name: value for name, mark, value in pairs if mark and name}
+    found = {unquote(name): unquote(value) for name, mark, value in pairs if mark and name}
+    return {name: None if value == _NULL_PARTITION else value for name, value in found.items()}
 
 
 def _is_glob(name: str) -> bool:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from memxlnet.encode.sources.arrow_files import check_names
 from memxlnet.encode.sources.origin import Part
-from memxlnet.errors import SourceError
+from memxlnet.errors import MemxlnetError, SourceError
 
 _BATCH_ROWS = 1000
 
@@ -24,7 +24,6 @@ class InMemory:
 
     kind = "iterable"
     columnar = False
-    one_shot = False
 
     def __init__(self, name: str):
         self.name = name
@@ -73,10 +72,18 @@ class DatasetOrigin(InMemory):
         yield Part(self.name, self._transformed() if self._dataset.format["type"] == "custom" else self._rows(columns))
 
     def _transformed(self) -> Iterator[Any]:
-        yield from self._dataset
+        try:
+            yield from self._dataset
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise SourceError(
+                f"{self.name}: the transform of the dataset raised {type(error).__name__}: {error}"
+            ) from error
 
     def _rows(self, columns: Sequence[str] | None) -> Iterator[Any]:
-        visible = self._dataset.format["columns"]
+        form = self._dataset.format
+        visible = self._dataset.column_names if form["output_all_columns"] else form["columns"]
         chosen = [name for name in visible if columns is None or name in columns]
         for table in self._dataset.with_format("arrow", columns=chosen).iter(batch_size=_BATCH_ROWS):
             yield from table.to_pylist()
@@ -86,22 +93,22 @@ class TableOrigin(InMemory):
     """A table in memory: whatever gives a stream of Arrow (``__arrow_c_stream__``), as pyarrow, pandas and polars do.
 
     Args:
-        table: The table; a stream can be read once only.
+        table: The table.
         name: Short name.
+        is_stream: Whether it can be read once only.
 
     Raises:
         SourceError: Two of its columns have the same name.
     """
 
-    def __init__(self, table: Any, name: str):
+    def __init__(self, table: Any, name: str, is_stream: bool = False):
         super().__init__(name)
         self._table = table
-        self.columnar = not is_stream(table)
-        self.one_shot = is_stream(table)
+        self.columnar = not is_stream
         if self.columnar:
             try:
                 names = pa.RecordBatchReader.from_stream(table).schema.names
-            except (pa.ArrowException, ValueError, TypeError) as error:
+            except Exception as error:  # each library has errors of its own
                 raise SourceError(f"{name}: cannot be read as a table of Arrow: {error}") from error
             check_names(name, names)
 
@@ -124,22 +131,23 @@ class TableOrigin(InMemory):
                 chosen = [name for name in batch.schema.names if columns is None or name in columns]
                 for start in range(0, batch.num_rows, _BATCH_ROWS):
                     yield from batch.select(chosen).slice(start, _BATCH_ROWS).to_pylist()
-        except (pa.ArrowException, UnicodeDecodeError) as error:
+        except (MemxlnetError, MemoryError):
+            raise
+        except Exception as error:  # each library has errors of its own, and each value that Python cannot hold
             raise SourceError(f"{self.name}: cannot be read as a table of Arrow: {error}") from error
 
 
-def is_stream(table: object) -> bool:
-    """Whether a table is gone once it was read."""
-    return isinstance(table, pa.RecordBatchReader)
+def is_one_shot(value: object) -> bool:
+    """Whether an object is gone once it was read: a stream of Arrow, or an iterator."""
+    return isinstance(value, pa.RecordBatchReader | Iterator)
 
 
 class IterableOrigin(InMemory):
     """Any iterable of records, `datasets.IterableDataset` included."""
 
-    def __init__(self, items: Iterable[Any], name: str, one_shot: bool = False):
+    def __init__(self, items: Iterable[Any], name: str):
         super().__init__(name)
         self._items = items
-        self.one_shot = one_shot
 
     @property
     def total(self) -> int | None:

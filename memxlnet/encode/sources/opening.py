@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,26 @@ from memxlnet.encode.sources.forms import Form
 from memxlnet.encode.sources.hub import HubOrigin
 from memxlnet.encode.sources.listing import (
     Listing,
+    at_home,
     directory_name,
     find_paths,
-    has_split_words,
     is_file_name,
     several_name,
+    split_words,
 )
 from memxlnet.encode.sources.objects import (
     DatasetOrigin,
     IterableOrigin,
     TableOrigin,
     is_datasets_object,
-    is_stream,
+    is_one_shot,
 )
 from memxlnet.encode.sources.origin import Origin
 from memxlnet.encode.sources.reading import Reading, Transform
 from memxlnet.encode.sources.source import Source
 from memxlnet.encode.sources.source_files import HashedFile, SourceFile
 from memxlnet.encode.sources.split import split_name
-from memxlnet.encode.sources.urls import find_urls, is_url
+from memxlnet.encode.sources.urls import find_urls, is_url, shown_url
 from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
 from memxlnet.settings import check_text, positive_int
 
@@ -62,6 +64,15 @@ def source_name(dataset_name: object) -> str:
         named = getattr(getattr(dataset_name, "info", None), "dataset_name", None)
         return str(named) if named else IN_MEMORY
     return IN_MEMORY
+
+
+def shown_name(dataset_name: object) -> str:
+    """What the user named, for messages: without the credentials of a URL."""
+    if _is_several(dataset_name):
+        return ", ".join(map(shown_name, dataset_name))  # type: ignore[call-overload]
+    if is_url(dataset_name):
+        return shown_url(str(dataset_name))
+    return f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"
 
 
 def open_source(
@@ -144,6 +155,11 @@ def open_source(
         origin = HubOrigin(dataset_name, base, config_name, revision, token, hashed)
     else:
         origin = _open_object(dataset_name, base, identity)
+    if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
+        raise SettingsError(
+            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not tell; "
+            "pass a list, or a slice without percent and counted from the beginning"
+        )
     return Source(origin, reading, ranges, most, identity)
 
 
@@ -154,26 +170,27 @@ def _is_several(value: object) -> bool:
 
 def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Path], HashedFile]) -> Origin:
     files: list[SourceFile] = []
-    partitions: list[dict[str, str]] = []
+    partitions: list[dict[str, str | None]] = []
     for named in names:
         if not isinstance(named, str | os.PathLike):
             raise SettingsError(f"dataset_name: expected paths or URLs in the list, found a {type(named).__name__}")
         if is_url(named):
             found: Sequence[SourceFile] = find_urls(str(named), token)
-            fields: list[dict[str, str]] = [{} for _ in found]
+            fields: list[dict[str, str | None]] = [{} for _ in found]
         else:
             listing = find_paths(Path(check_text("dataset_name", os.fspath(named))))
             found, fields = [hashed(path) for path in listing.paths], listing.partitions
         files += found
         partitions += fields
-    repeated = sorted({str(file) for file in files if [*map(str, files)].count(str(file)) > 1})
+    counts = Counter(file.place for file in files)
+    repeated = sorted({str(file) for file in files if counts[file.place] > 1})
     if repeated:
         raise SettingsError(f"dataset_name: expected each file once, found {', '.join(repeated)} several times")
     return Files(files, source_name(list(names)), partitions)
 
 
 def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> Origin:
-    path = path.expanduser()
+    path = at_home(path)
     if not path.is_dir():
         listing = find_paths(path)
     elif is_saved_dataset(path):
@@ -182,10 +199,26 @@ def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> 
         return HubOrigin(str(path), split, None, None, None, hashed, directory_name(path))
     else:
         listing = find_paths(path)
-        if has_split_words(listing, path):
-            chosen = HubOrigin(str(path), split, None, None, None, hashed).local_files
-            listing = Listing(listing.name, chosen, [{} for _ in chosen])
+        if split_words(str(one.relative_to(path)) for one in listing.paths) != {""}:
+            listing = _files_of_split(listing, path, HubOrigin(str(path), split, None, None, None, hashed))
     return Files([hashed(one) for one in listing.paths], listing.name, listing.partitions)
+
+
+def _files_of_split(listing: Listing, directory: Path, origin: HubOrigin) -> Listing:
+    """The files of a directory that `datasets` chooses for a split.
+
+    Raises:
+        SourceError: It would read some of the files for no split.
+    """
+    fields = {os.path.realpath(path): one for path, one in zip(listing.paths, listing.partitions, strict=True)}
+    left_out = sorted(fields.keys() - {os.path.realpath(path) for path in origin.all_local_files})
+    if left_out:
+        raise SourceError(
+            f"{directory}: expected every file to belong to a split, as others are named after splits, found "
+            f"{left_out[0]}; name the files to read, as a list or a glob"
+        )
+    chosen = origin.local_files
+    return Listing(listing.name, chosen, [fields.get(os.path.realpath(path), {}) for path in chosen])
 
 
 def is_saved_dataset(directory: Path) -> bool:
@@ -222,8 +255,8 @@ def _open_object(value: Any, split: str, identity: str | None, name: str = "") -
     if is_datasets_object(value, "Dataset"):
         return DatasetOrigin(value, name) if identity is None else IterableOrigin(value, name)
     if hasattr(value, "__arrow_c_stream__"):
-        _check_read_twice(value, identity, name, is_stream(value))
-        return TableOrigin(value, name)
+        _check_read_twice(value, identity, name)
+        return TableOrigin(value, name, is_one_shot(value) or identity is not None)
     if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
         raise SettingsError(
             "dataset_name: expected a file, a Hub name, a datasets object, a table or an iterable of mappings, found "
@@ -233,13 +266,12 @@ def _open_object(value: Any, split: str, identity: str | None, name: str = "") -
         raise SettingsError(
             "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1), found none"
         )
-    is_one_shot = iter(value) is value
-    _check_read_twice(value, identity, name, is_one_shot)
-    return IterableOrigin(value, name, is_one_shot)
+    _check_read_twice(value, identity, name)
+    return IterableOrigin(value, name)
 
 
-def _check_read_twice(value: object, identity: str | None, name: str, is_one_shot: bool) -> None:
-    if is_one_shot and identity is None:
+def _check_read_twice(value: object, identity: str | None, name: str) -> None:
+    if identity is None and is_one_shot(value):
         raise SourceError(
             f"{name}: a one-shot iterator ({type(value).__name__}) cannot be read twice, so its content cannot be "
             "known beforehand; pass identity='...', a text that changes whenever the content does, or a list"

@@ -18,13 +18,11 @@ class Origin(Protocol):
         name: Short name, for the cache directory and messages.
         kind: Its kind, for identities.
         columnar: Whether it can leave columns unread.
-        one_shot: Whether it can be read once only.
     """
 
     name: str
     kind: str
     columnar: bool
-    one_shot: bool
 
     @property
     def total(self) -> int | None:

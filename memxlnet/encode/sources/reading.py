@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from memxlnet.encode.examples import FIELDS
 from memxlnet.encode.sources.columns import Columns
 from memxlnet.encode.sources.forms import (
     RECORDS,
@@ -81,8 +82,13 @@ class Reading:
 
     @property
     def is_flat(self) -> bool:
-        """Whether a record is an example, field for field."""
-        return self.form is RECORDS and self.transform is None and self.options.offsets == "characters"
+        """Whether a record with ``answers`` is an example as it stands."""
+        return self.form is RECORDS and self.transform is None and self.options.offsets == _CHARACTERS.offsets
+
+    @property
+    def columns_read(self) -> tuple[str, ...] | None:
+        """The fields of a record that are read; None for all of them."""
+        return FIELDS if self.form is RECORDS and self.transform is None else None
 
     @property
     def keeps_number(self) -> bool:
@@ -143,19 +149,29 @@ def _transformed(examples: Iterator[Any], transform: Transform) -> Iterator[Any]
             yield example
             continue
         try:
-            found = transform(example)
+            # A copy: what the transform does to it must not show at the next reading.
+            yield from _several(transform(dict(example) if isinstance(example, dict) else example))
+        except SourceError:
+            raise
         except Exception as error:
             message = f"transform: raised {type(error).__name__}: {error}; expected none, one or several mappings"
             yield ExampleError(message).with_traceback(error.__traceback__)
-            continue
-        if found is None:
-            continue
-        if isinstance(found, Mapping):
-            yield found
-            continue
-        if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
-            raise SourceError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
-        for one in found:
-            if not isinstance(one, Mapping):
-                raise SourceError(f"transform: expected mappings, found {type(one).__name__} among them")
-            yield one
+
+
+def _several(found: Any) -> Iterator[Any]:
+    """The mappings that a transform gave for an example.
+
+    Raises:
+        SourceError: It gave something else.
+    """
+    if found is None:
+        return
+    if isinstance(found, Mapping):
+        yield found
+        return
+    if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
+        raise SourceError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
+    for one in found:
+        if not isinstance(one, Mapping):
+            raise SourceError(f"transform: expected mappings, found {type(one).__name__} among them")
+        yield one

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from memxlnet.encode.examples import FIELDS, OPTIONAL_FIELDS, REQUIRED_FIELDS
+from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from memxlnet.encode.sources.forms import tells_form
 from memxlnet.encode.sources.origin import Origin, Part
 from memxlnet.encode.sources.reading import Reading
 from memxlnet.encode.sources.split import Ranges
-from memxlnet.errors import ExampleError, SettingsError, SourceError
+from memxlnet.errors import ExampleError, SourceError
 
 
 class Source:
@@ -147,11 +148,6 @@ class Source:
 
     def _number_of_rows(self) -> int:
         """The number of all examples, by reading where nothing tells it."""
-        if self._origin.one_shot:
-            raise SettingsError(
-                f"split: expected a slice from one row to another for {self.name}, which can be read once only, found "
-                "one that counts in percent or from the end"
-            )
         if self._origin.total is not None and self._recognised().keeps_number:
             return self._origin.total
         return sum(1 for _ in self._all_rows(lambda row, part: None))
@@ -161,21 +157,22 @@ class Source:
         if self._origin.columnar:
             self._reading = self._recognised()
         row = 0
-        for part in self._origin.parts(FIELDS if self._reading.is_flat else None):
+        for part in self._origin.parts(self._reading.columns_read):
             note(row, part.name)
             for example in self._examples(part):
                 yield example
                 row += 1
 
     def _examples(self, part: Part) -> Iterator[Any]:
-        records = iter(part.records)
-        if not self._reading.resolved:
-            ahead = list(islice(records, 1))
+        records, reading = iter(part.records), self._reading
+        if not reading.resolved:
+            ahead = _until_form(records)
             if not ahead:
                 return
-            self._reading = self._reading.for_record(ahead[0], self.name)
+            reading = self._reading.for_record(ahead[-1], self.name)
+            if tells_form(ahead[-1]):
+                self._reading = reading
             records = chain(ahead, records)
-        reading = self._reading
         if reading.is_flat:
             for record in records:
                 if isinstance(record, Mapping) and "answers" not in record:
@@ -190,10 +187,12 @@ class Source:
         """The reading, with the form of the first record where none was named."""
         if self._reading.resolved:
             return self._reading
+        seen: Any = {}
         for part in self._origin.parts(None):
-            for record in part.records:
-                return self._reading.for_record(record, self.name)
-        return self._reading.for_record({}, self.name)
+            for seen in part.records:
+                if tells_form(seen):
+                    return self._reading.for_record(seen, self.name)
+        return self._reading.for_record(seen, self.name)
 
     def _digested(self) -> Iterator[Any]:
         self._read = digest = _Digest(self.name)
@@ -209,6 +208,16 @@ def _with_bases(ranges: Sequence[tuple[int, int | None]]) -> Iterator[tuple[int,
     for start, stop in ranges:
         yield base, start, stop
         base += (stop or 0) - start
+
+
+def _until_form(records: Iterator[Any]) -> list[Any]:
+    """The first records, up to the one that shows the form of all."""
+    found = []
+    for record in records:
+        found.append(record)
+        if tells_form(record):
+            break
+    return found
 
 
 class _Digest:
@@ -230,7 +239,7 @@ class _Digest:
             fields = str(row) if isinstance(row, ExampleError) else type(row).__name__
         try:
             line = json.dumps(fields, sort_keys=True, default=_plain)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise SourceError(
                 f"{self._name}, row {self.count}: holds a value that cannot be digested: {error}"
             ) from error

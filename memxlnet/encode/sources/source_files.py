@@ -19,6 +19,10 @@ class SourceFile(Protocol):
     def path(self) -> Path:
         """Its path or the path of its URL: name and suffixes."""
 
+    @property
+    def place(self) -> str:
+        """Where it lies: two files of one place are one. It may hold credentials."""
+
     def __str__(self) -> str:
         """The file in messages."""
 
@@ -53,6 +57,11 @@ class HashedFile:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    @property
+    def place(self) -> str:
+        """The path without links."""
+        return os.path.realpath(self.path)
 
     def open(self) -> BinaryIO:
         """Open the file to read its bytes."""

@@ -16,6 +16,9 @@ class Ranges:
         spec: The split as the user wrote it.
         name: The name of the split in it.
 
+    Attributes:
+        needs_total: Whether a range depends on the number of all rows.
+
     Raises:
         SettingsError: `datasets` cannot read the specification.
     """
@@ -26,10 +29,10 @@ class Ranges:
         self._spec, self._name = spec, name
         # A start without sign or percent and an end of that kind hold whatever the number of rows.
         bounds = re.findall(r"\[([^\[\]]*)\]", spec)
-        self._depends = spec.count("[") < spec.count(name) or any(not _is_absolute(bound) for bound in bounds)
+        self.needs_total = spec.count("[") < spec.count(name) or any(not _is_absolute(bound) for bound in bounds)
         try:
             self._instruction = datasets.ReadInstruction.from_spec(spec)
-            self._absolute(1000)
+            self._instruction.to_absolute({name: 1000})
         except (ValueError, AssertionError) as error:
             raise SettingsError(
                 f"split: expected a name, or a name and a slice such as 'train[:10%]', found {spec!r}: {error}"
@@ -40,15 +43,21 @@ class Ranges:
 
         Args:
             count: Tells the number of all rows; called where a range depends on it.
+
+        Raises:
+            SettingsError: `datasets` does not allow the specification for so many rows.
         """
-        return self._absolute(count() if self._depends else _UNKNOWN)
+        return self._absolute(count() if self.needs_total else _UNKNOWN)
 
     def count(self, total: int) -> int:
         """The number of rows in the ranges of so many rows."""
         return sum(stop - start for start, stop in self._absolute(total))
 
     def _absolute(self, total: int) -> list[tuple[int, int]]:
-        found = self._instruction.to_absolute({self._name: total})
+        try:
+            found = self._instruction.to_absolute({self._name: total})
+        except (ValueError, AssertionError) as error:
+            raise SettingsError(f"split: {self._spec!r} does not fit {total} rows: {error}") from error
         return [(one.from_ or 0, total if one.to is None else one.to) for one in found]
 
 

@@ -16,6 +16,7 @@ from memxlnet.encode.sources.forms.form import (
     recognise,
     register_built_in,
     register_form,
+    tells_form,
 )
 from memxlnet.encode.sources.forms.korquad import KORQUAD2
 from memxlnet.encode.sources.forms.mrqa import MRQA
@@ -58,4 +59,5 @@ __all__ = [
     "is_keyed",
     "recognise",
     "register_form",
+    "tells_form",
 ]

@@ -4,29 +4,33 @@ https://stanfordnlp.github.io/coqa, https://quac.ai. An example is a turn: its q
 before it, each as question and answer (`pieces.with_history`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, span, with_history, yes_no
-from memxlnet.encode.sources.forms.squad import paragraphs_of
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, occurrences, span, with_history, yes_no
+from memxlnet.encode.sources.forms.squad import each_question, first_question
 
 _CANNOT = "CANNOTANSWER"
 
 
-def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Record]:
+def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
     """The gold of a turn is its free answer where that stands in the rationale, else the rationale.
 
     Yes and no are of a kind of their own, "unknown" is no answer. The golds of the other annotators follow.
     """
-    story, said = record["story"], list[tuple[str, str]]()
+    story, questions, answers = record["story"], record["questions"], record["answers"]
     others = (record.get("additional_answers") or {}).values()
-    for turn, question in enumerate(record["questions"]):
-        given = [record["answers"][turn], *(answers[turn] for answers in others)]
+    said = [(one["input_text"], given["input_text"]) for one, given in zip(questions, answers, strict=True)]
+
+    def read(turn: int) -> Record:
+        question, given = questions[turn], [answers[turn], *(other[turn] for other in others)]
         golds = [gold for answer in given for gold in _coqa_gold(story, answer)]
         kind = YES_NO if golds and yes_no(given[0]["input_text"]) else ""
         identity = f"{record['id']}#{question['turn_id']}"
-        yield example(identity, with_history(said, question["input_text"]), story, golds, kind)
-        said.append((question["input_text"], given[0]["input_text"]))
+        return example(identity, with_history(said[:turn], question["input_text"]), story, golds, kind)
+
+    return each(range(len(questions)), read)
 
 
 def _coqa_gold(story: str, answer: Record) -> list[Gold]:
@@ -36,31 +40,29 @@ def _coqa_gold(story: str, answer: Record) -> list[Gold]:
     if yes_no(text):
         return [Gold(text)]
     rationale = span(story, start, stop)
-    at = rationale.text.casefold().find(text.casefold().strip())
-    within = at >= 0 and bool(text.strip()) and len(rationale.text.casefold()) == len(rationale.text)
-    return [span(story, start + at, start + at + len(text.strip()))] if within else [rationale]
+    places = occurrences(rationale.text, text.strip())
+    return [span(story, start + places[0], start + places[0] + len(text.strip()))] if places else [rationale]
 
 
-def _quac_examples(record: Record, options: FormOptions) -> Iterator[Record]:
-    for paragraph, questions in paragraphs_of(record):
-        said: list[tuple[str, str]] = []
-        for question in questions:
+def _quac_examples(record: Record, options: FormOptions) -> Iterator[Any]:
+    def read_paragraph(paragraph: Mapping[str, Any], questions: list[Any]) -> Iterator[Any]:
+        given = [one.get("orig_answer") or one["answers"][0] for one in questions]
+        said = [(one["question"], answer["text"]) for one, answer in zip(questions, given, strict=True)]
+
+        def read(turn: int) -> Record:
+            question = questions[turn]
             golds = [Gold(gold["text"], gold["answer_start"]) for gold in question["answers"]]
             golds = [gold for gold in golds if gold.text != _CANNOT]
-            turn = with_history(said, question["question"])
-            yield example(question["id"], turn, paragraph["context"], golds)
-            answer = question.get("orig_answer") or question["answers"][0]
-            said.append((question["question"], answer["text"]))
+            asked = with_history(said[:turn], question["question"])
+            return example(question["id"], asked, paragraph["context"], golds)
 
+        return each(range(len(questions)), read)
 
-def _is_quac(record: Record) -> bool:
-    paragraphs = record.get("paragraphs")
-    questions = paragraphs[0].get("qas") if isinstance(paragraphs, list) and paragraphs else None
-    return isinstance(questions, list) and any("yesno" in question for question in questions[:1])
+    return each_question(record, read_paragraph)
 
 
 COQA = Form("coqa", lambda record: {"story", "questions", "answers"} <= record.keys(), _coqa_examples)
 """``id``, ``story``, and by turn ``questions[].input_text`` and ``answers[]`` with rationale and free answer."""
 
-QUAC = Form("quac", _is_quac, _quac_examples)
+QUAC = Form("quac", lambda record: "yesno" in first_question(record), _quac_examples)
 """SQuAD's form of turns; the answer CANNOTANSWER is none."""

@@ -5,26 +5,29 @@ looked up: the spans or the date. A number that stands nowhere in the passage is
 """
 
 from collections.abc import Iterator
+from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import NUMBER, example, locate, unlabelled
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     passage = record["passage"]
     if "answers_spans" in record:
         spans = record["answers_spans"]
         kinds = set(spans.get("types", ()))
         yield _example(record["query_id"], record["question"], passage, spans["spans"], kinds == {"number"}, options)
         return
-    for question in record["qa_pairs"]:
-        answers = [question["answer"], *question.get("validated_answers", ())] if "answer" in question else []
+
+    def read(question: Record) -> Record:
+        if "answer" not in question:
+            return unlabelled(question["query_id"], question["question"], passage)
+        answers = [question["answer"], *question.get("validated_answers", ())]
         texts = [text for answer in answers for text in _texts(answer)]
-        is_number = bool(answers) and str(answers[0]["number"]) != ""
-        if answers:
-            yield _example(question["query_id"], question["question"], passage, texts, is_number, options)
-        else:
-            yield unlabelled(question["query_id"], question["question"], passage)
+        is_number = str(answers[0]["number"]) != ""
+        return _example(question["query_id"], question["question"], passage, texts, is_number, options)
+
+    yield from each(record["qa_pairs"], read)
 
 
 def _texts(answer: Record) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memxlnet.errors import ExampleError, SettingsError
+from memxlnet.errors import ExampleError, SettingsError, SourceError
 from memxlnet.settings import check_text, one_of
 
 logger = logging.getLogger(__name__)
@@ -66,10 +66,31 @@ class Form:
         except ExampleError as error:
             yield error
         except Exception as error:
-            missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
-            found = f"found the fields {', '.join(map(str, record))}" if isinstance(record, Mapping) else ""
-            found = found or f"found {type(record).__name__}"
-            yield ExampleError(f"expected a record of the form {self.name!r}, {found}: {missing}")
+            yield _malformed(f"a record of the form {self.name!r}", record, error)
+
+
+def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
+    """What each question of a record gives: the error of one leaves the others as they are.
+
+    Args:
+        items: The questions.
+        read: The example of one of them.
+    """
+    for item in items:
+        try:
+            yield read(item)
+        except ExampleError as error:
+            names = ("id", "qid", "query_id", "question_id", "turn_id")
+            found = [item[name] for name in names if name in item] if isinstance(item, Mapping) else []
+            yield ExampleError(f"question {found[0]!r}: {error}") if found else error
+        except Exception as error:
+            yield _malformed("a question of this form", item, error)
+
+
+def _malformed(expected: str, found: Any, error: Exception) -> ExampleError:
+    missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
+    fields = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+    return ExampleError(f"expected {expected}, found {fields}: {missing}")
 
 
 _forms: dict[str, Form] = {}
@@ -126,7 +147,33 @@ def recognise(record: Any) -> Form | None:
     """The form of a record, None where no form knows it."""
     if not isinstance(record, Mapping):
         return None
-    return next((form for form in reversed(_forms.values()) if form.recognises(record)), None)
+    return next((form for form in reversed(_forms.values()) if _recognises(form, record)), None)
+
+
+def _recognises(form: Form, record: Record) -> bool:
+    try:
+        return bool(form.recognises(record))
+    except Exception as error:
+        if form.name in _built_in:  # a record that is malformed within: the error of its row tells how
+            return False
+        raise SourceError(
+            f"form {form.name!r}: expected True or False for the fields {', '.join(map(str, record))}, `recognises` "
+            f"raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def tells_form(record: Any) -> bool:
+    """Whether a record shows its form: one that could hold questions and holds none may be of several."""
+    if not isinstance(record, Mapping):
+        return True
+    paragraphs = record.get("paragraphs")
+    if isinstance(paragraphs, list):
+        return any(not isinstance(one, Mapping) or not _is_empty_list(one.get("qas")) for one in paragraphs)
+    return not _is_empty_list(record.get("qas"))
+
+
+def _is_empty_list(value: Any) -> bool:
+    return isinstance(value, list) and not value
 
 
 def is_built_in(form: Form) -> bool:

@@ -4,19 +4,21 @@ https://korquad.github.io. Offsets count characters of ``context``, markup inclu
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import Gold, example, unlabelled
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
-    for question in record["qas"]:
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
+    def read(question: Record) -> Record:
         if "answer" not in question:
-            yield unlabelled(question["id"], question["question"], record["context"])
-            continue
+            return unlabelled(question["id"], question["question"], record["context"])
         answer = question["answer"]
         golds = [Gold(answer["text"], answer["answer_start"])]
-        yield example(question["id"], question["question"], record["context"], golds)
+        return example(question["id"], question["question"], record["context"], golds)
+
+    return each(record["qas"], read)
 
 
 def _is_korquad(record: Record) -> bool:

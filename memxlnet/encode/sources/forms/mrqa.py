@@ -7,16 +7,19 @@ row, with the spans in columns.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import Gold, example, span
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
-    if "header" in record:
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
+    if record.get("header") is not None and record.get("qas") is None and "detected_answers" not in record:
         return
-    for question in record.get("qas", [record]):
+
+    def read(question: Record) -> Record:
         context = record["context"]
-        yield example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
+        return example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
+
+    yield from each(record.get("qas", [record]), read)
 
 
 def _golds(context: str, detected: Any) -> Iterator[Gold]:
@@ -36,7 +39,7 @@ MRQA = Form(
     lambda record: (
         (set(record) == {"header"} and isinstance(record["header"], Mapping))
         or "detected_answers" in record
-        or (isinstance(record.get("qas"), list) and any("detected_answers" in one for one in record["qas"][:1]))
+        or (isinstance(record.get("qas"), list) and all("detected_answers" in one for one in record["qas"][:1]))
     ),
     _examples,
 )

@@ -9,20 +9,23 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import Gold, example, span
 from memxlnet.errors import ExampleError
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     story = record["text"]
-    for number, question in enumerate(record["questions"]):
+
+    def read(number: int) -> Record:
+        question = record["questions"][number]
         identity, consensus = f"{record['storyId']}#{number}", question["consensus"]
         if consensus.get("badQuestion"):
-            yield _bad(identity)
-            continue
+            raise _bad(identity)
         golds = [] if consensus.get("noAnswer") else [span(story, consensus["s"], consensus["e"])]
-        yield example(identity, question["q"], story, golds)
+        return example(identity, question["q"], story, golds)
+
+    return each(range(len(record["questions"])), read)
 
 
 def _csv_examples(record: Record, options: FormOptions) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 from memxlnet.encode.examples import ABSENT
@@ -86,15 +87,21 @@ def in_code_points(answers: Any, context: Any, unit: str) -> Any:
         return answers
 
     def moved(start: Any) -> Any:
-        return code_points(context, start, unit) if isinstance(start, int) else start
+        is_offset = isinstance(start, Integral) and not isinstance(start, bool)
+        return code_points(context, int(start), unit) if is_offset else start
 
-    if isinstance(answers, Mapping) and isinstance(answers.get("answer_start"), list):
-        return {**answers, "answer_start": [moved(start) for start in answers["answer_start"]]}
-    if isinstance(answers, list):
-        return [
-            {**one, "answer_start": moved(one["answer_start"])} if "answer_start" in one else one for one in answers
-        ]
-    return answers
+    def moved_of(one: Any) -> Any:
+        return {**one, "answer_start": moved(one["answer_start"])} if _has_start(one) else one
+
+    if not _has_start(answers):
+        return [moved_of(one) for one in answers] if isinstance(answers, list | tuple) else answers
+    starts = answers["answer_start"]
+    starts = starts.tolist() if hasattr(starts, "tolist") else starts  # an array or a tensor
+    return {**answers, "answer_start": [*map(moved, starts)]} if isinstance(starts, list | tuple) else answers
+
+
+def _has_start(value: Any) -> bool:
+    return isinstance(value, Mapping) and "answer_start" in value
 
 
 def span(text: str, start: int, stop: int, inclusive: bool = False) -> Gold:

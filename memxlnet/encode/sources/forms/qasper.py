@@ -8,11 +8,11 @@ own; a free answer is looked up, and dropped where it stands nowhere.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     sections = record["full_text"]
     if isinstance(sections, Mapping):  # as datasets has it: columns
         sections = _rows(sections)
@@ -20,20 +20,20 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     passages += [(one["section_name"] or "", "\n".join(one["paragraphs"])) for one in sections]
     context, _ = join(passages)
     questions = record["qas"]
-    for question in _rows(questions) if isinstance(questions, Mapping) else questions:
+
+    def read(question: Record) -> Record:
         given = question.get("answers")
         if given is None:
-            yield unlabelled(question["question_id"], question["question"], context)
-            continue
+            return unlabelled(question["question_id"], question["question"], context)
         found = given["answer"] if isinstance(given, Mapping) else [one["answer"] for one in given]
         words = [Gold("yes" if one["yes_no"] else "no") for one in found if one.get("yes_no") is not None]
         texts = [text for one in found for text in one.get("extractive_spans") or [one.get("free_form_answer")] if text]
         # The first annotator decides between the kinds.
         if words and found[0].get("yes_no") is not None:
-            yield example(question["question_id"], question["question"], context, words, YES_NO)
-        else:
-            golds = locate(context, texts, options)
-            yield example(question["question_id"], question["question"], context, golds)
+            return example(question["question_id"], question["question"], context, words, YES_NO)
+        return example(question["question_id"], question["question"], context, locate(context, texts, options))
+
+    return each(_rows(questions) if isinstance(questions, Mapping) else questions, read)
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -22,17 +22,22 @@ def flat_answers(record: Record, context: Any, options: FormOptions) -> dict[str
 
     Both hold one value or a list. No text is no answer; None is no label.
     """
-    texts, starts = record["answer_text"], record.get("answer_start")
-    if texts is None:
+    if record["answer_text"] is None:
         return {"answers": None}
-    if isinstance(texts, str):
-        texts, starts = ([texts], [starts]) if texts.strip() else ([], [])
-    if starts is None or list(starts) == [None] * len(texts):
+    texts, starts = _values(record["answer_text"]), _values(record.get("answer_start"))
+    if isinstance(record["answer_text"], str) and not texts[0].strip():
+        texts, starts = [], []
+    if record.get("answer_start") is None or starts == [None] * len(texts):
         if isinstance(context, str) and all(isinstance(text, str) for text in texts):
             return fields_of(locate(context, texts, options))
         starts = [-1] * len(texts)
-    golds = {"text": list(texts), "answer_start": list(starts)}
-    return {"answers": in_code_points(golds, context, options.offsets)}
+    return {"answers": in_code_points({"text": texts, "answer_start": starts}, context, options.offsets)}
+
+
+def _values(value: Any) -> list[Any]:
+    """The values of a field that holds one, a list of them or an array."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 RECORDS = Form("records", lambda record: "question" in record and "context" in record, _examples, heeds_offsets=True)

@@ -5,54 +5,61 @@ annotation tools share it. TyDi QA's gold passages do, but count offsets in byte
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
 from memxlnet.encode.sources.forms.pieces import in_code_points
+from memxlnet.errors import ExampleError
 
 _TYDI_ID = re.compile(
-    "(arabic|bengali|english|finnish|indonesian|japanese|korean|russian|swahili|telugu|thai)-.+-[0-9]+"
+    "(arabic|bengali|english|finnish|indonesian|japanese|korean|russian|swahili|telugu|thai)--?[0-9]+-[0-9]+"
 )
 
 
-def paragraphs_of(record: Record) -> Iterator[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
-    """The paragraphs of an article with their questions.
+def each_question(record: Record, read: Callable[[Mapping[str, Any], list[Any]], Iterator[Any]]) -> Iterator[Any]:
+    """The examples of an article, paragraph by paragraph; one that is malformed is an error, and the others are read.
 
-    Raises:
-        ValueError: One is no mapping with the list ``qas`` of mappings.
+    Args:
+        record: The article.
+        read: The examples of a paragraph and its questions.
     """
     for paragraph in record["paragraphs"]:
         if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
-            found = sorted(paragraph) if isinstance(paragraph, Mapping) else type(paragraph).__name__
-            raise ValueError(f"expected paragraphs that are a mapping with the list 'qas', found {found}")
-        for question in paragraph["qas"]:
-            if not isinstance(question, Mapping):
-                raise ValueError(f"expected mappings in 'qas', found {type(question).__name__}")
-        yield paragraph, paragraph["qas"]
+            found = sorted(map(str, paragraph)) if isinstance(paragraph, Mapping) else type(paragraph).__name__
+            yield ExampleError(f"expected paragraphs that are a mapping with the list 'qas', found {found}")
+            continue
+        yield from read(paragraph, paragraph["qas"])
 
 
-def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
-    for paragraph, questions in paragraphs_of(record):
+def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
+    def read(paragraph: Mapping[str, Any], questions: list[Any]) -> Iterator[Any]:
         context = {"context": paragraph["context"]} if "context" in paragraph else {}
-        for question in questions:
+
+        def example(question: Any) -> Record:
+            if not isinstance(question, Mapping):
+                raise ExampleError(f"expected mappings in 'qas', found {type(question).__name__}")
             # KLUE's name for it.
             identity = {"id": question["guid"]} if "guid" in question and "id" not in question else {}
             found = {**question, **identity, **context}
             if options.offsets != "characters" and "answers" in found:
                 found["answers"] = in_code_points(found["answers"], found.get("context"), options.offsets)
-            yield found
+            return found
+
+        return each(questions, example)
+
+    return each_question(record, read)
 
 
-def _first_id(record: Record) -> Any:
+def first_question(record: Record) -> Mapping[str, Any]:
+    """The first question of an article, empty where it has none."""
     paragraphs = record.get("paragraphs")
-    if not isinstance(paragraphs, list) or not paragraphs or not isinstance(paragraphs[0], Mapping):
-        return None
-    questions = paragraphs[0].get("qas")
-    return (
-        questions[0].get("id") if isinstance(questions, list) and questions and isinstance(questions[0], dict) else None
-    )
+    if not isinstance(paragraphs, list):
+        return {}
+    found = (question for one in paragraphs if isinstance(one, Mapping) for question in one.get("qas") or ())
+    first = next(found, None)
+    return first if isinstance(first, Mapping) else {}
 
 
 def _tydi_examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -62,5 +69,5 @@ def _tydi_examples(record: Record, options: FormOptions) -> Iterator[Record]:
 SQUAD = Form("squad", lambda record: isinstance(record.get("paragraphs"), list), _examples, heeds_offsets=True)
 """``paragraphs[].context``, ``paragraphs[].qas[]`` with ``id`` (or ``guid``), ``question`` and ``answers``."""
 
-TYDIQA = Form("tydiqa", lambda record: bool(_TYDI_ID.fullmatch(str(_first_id(record)))), _tydi_examples)
+TYDIQA = Form("tydiqa", lambda record: bool(_TYDI_ID.fullmatch(str(first_question(record).get("id")))), _tydi_examples)
 """SQuAD's form with offsets in bytes of UTF-8, recognised by its ids: language, number, number."""

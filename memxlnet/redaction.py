@@ -44,6 +44,20 @@ class Redactor:
         return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
 
 
+def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
+    """The cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
+    behind: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        current = waiting.pop()
+        if current is not None and not any(current is each for each in behind):
+            behind.append(current)
+            waiting += [current.__cause__, current.__context__]
+    if all(redact(str(each)) == str(each) for each in behind):
+        return error
+    return OSError(f"{type(error).__name__}: {redact(str(error))}").with_traceback(error.__traceback__)
+
+
 def _forms(text: str) -> tuple[str, ...]:
     """How other libraries write a text into theirs: as it is, in an address, and quoted."""
     return text, quote(text, safe="", errors="replace"), quote_plus(text, errors="replace"), repr(text)[1:-1]
