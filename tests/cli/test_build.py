@@ -518,7 +518,6 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
         (["--max-memory-gb", "nan"], "--max-memory-gb: expected a number above 0 (GiB), found nan"),
         (["--chunk-size", 0], "--chunk-size: expected an integer above 0, found 0"),
         (["--max-shard-rows", 0], "--max-shard-rows: expected an integer above 0, found 0"),
-        (["--column", "question=a", "--column", "question=b"], "expected each name once, found ['question'] again"),
         (["--split", ""], "--split: expected a non-empty string"),
         (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
         (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),
@@ -536,6 +535,12 @@ def test_errors_name_options_and_no_parameters(
     names |= {"cache_dir", "dataset_name", "config_name", "memory_num_tokens", "None"}
     assert [name for name in names if name in told] == []
     assert not cache_dir.exists()
+
+
+def test_a_column_named_twice_is_refused(run: Run, tmp_path: Path) -> None:
+    options = ["--column", "question=a", "--column", "question=b"]
+    told = usage_error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, *options))
+    assert "expected each name once, found ['question'] again" in told
 
 
 @pytest.mark.parametrize("name", ["max_examples", "max_examples=5", "rebuild=True", "it's max_examples"])
