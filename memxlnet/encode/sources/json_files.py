@@ -21,7 +21,8 @@ _FORMS = "an array of records, an object with the array 'data', an object of rec
 def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
     """The records of a ``.json`` file, told from its whole shape.
 
-    An article of SQuAD's form is given as one record for each of its paragraphs: nothing holds the whole of it. A
+    An article of SQuAD's form is given as one record for each of its paragraphs, with the fields that stand before
+    them: nothing holds the whole of it. A
     record that has no ``id`` and stands under a key has it as its ``id``.
 
     Args:
@@ -99,7 +100,7 @@ def _article(stream: JsonStream) -> Iterator[Any]:
                 value = stream.value()
                 if is_article or (not paragraphs and isinstance(value, dict) and "qas" in value):
                     is_article = True
-                    yield {key: [value]}
+                    yield {**fields, key: [value]}
                 else:
                     paragraphs.append(value)
             if paragraphs or not is_article:
