@@ -46,11 +46,14 @@ def odd_examples() -> list[dict[str, Any]]:
             "empty": [("", 5)],
             "absent": [("not in there", 0), ("nor this", -7)],
             "none": [],
+            "yes or no": [("yes", -1)],
+            "a number": [("987,654.5", 2)],
         }
         examples += [
             example(context, f"{kind} {text}?", answers, id=f"{kind}-{number}-{text[:7]}")
             for kind, answers in questions.items()
         ]
+        examples.append({**example(context, f"{text}, without labels?", id=f"unlabelled-{number}"), "answers": None})
     examples.insert(3, {"id": "without a context", "question": "?", "answers": []})
     examples.insert(9, example(ODD_TEXTS[0], 5, id="a number as question"))  # type: ignore[arg-type]
     return examples
@@ -66,6 +69,7 @@ def build_odd(cache_dir: Path) -> Path:
         doc_stride=16,
         max_shard_rows=25,
         on_bad_example="drop",
+        on_contradiction="answers",
     ).directory
 
 

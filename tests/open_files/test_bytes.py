@@ -67,7 +67,7 @@ def test_metadata_is_what_is_documented(dataset: CacheDataset, table: str) -> No
         zip(footers(dataset, table), dataset.manifest.tables[table].shards, strict=True)
     ):
         assert footer.metadata == {
-            "memxlnet.schema_version": "1",
+            "memxlnet.schema_version": "2",
             "memxlnet.table": table,
             "memxlnet.shard": str(shard),
             "memxlnet.row_start": str(record.row_start),

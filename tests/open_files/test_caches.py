@@ -20,7 +20,9 @@ def test_the_odd_rows_have_every_outcome(odd: CacheDataset) -> None:
     assert odd.manifest.tables["documents"].rows == len(odd_examples()) - 2
     assert odd.manifest.tables["contexts"].rows == len(ODD_TEXTS)
     documents = texts_of(odd, "documents")
-    assert Counter(len(document["answer_texts"]) for document in documents)[0] == len(ODD_TEXTS)
+    without = Counter(len(document["answer_texts"]) for document in documents)[0]
+    assert without == 3 * len(ODD_TEXTS)  # none, only an empty one, and unlabelled
+    assert odd.manifest.contradictions == 2 * len(ODD_TEXTS)  # an empty answer, alone or beside another
     assert any(document["num_segments"] > 1 for document in documents)
     assert {segment["answer"] for segment in segments_of(odd)} > {"", *ODD_TEXTS}
     assert 0 < features_of(odd)["has_answer_in_segment"].sum() < len(odd)
