@@ -264,7 +264,7 @@ def _open_object(value: Any, split: str, identity: str | None, name: str = "") -
         )
     if type(value).__name__ == "DataFrame":
         raise SettingsError(
-            "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1), found none"
+            "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1.3), found none"
         )
     _check_read_twice(value, identity, name)
     return IterableOrigin(value, name)
