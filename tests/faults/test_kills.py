@@ -152,8 +152,9 @@ def test_a_worker_that_outlives_its_builder_does_no_harm(tmp_path: Path, undistu
     _, sender = server().Pipe(duplex=False)
     process: Any = start(build_and_tell, tmp_path, sender, {"num_workers": 2})
     assert wait_until(lambda: len(chunk_files(tmp_path)) >= 5)
+    # One that starts only now would finish a chunk after the others were stopped.
+    assert wait_until(lambda: len(workers_of(process.pid)) == 2)
     workers = workers_of(process.pid)
-    assert workers
     for worker in workers:
         stop(worker.pid)
     kill(process)
