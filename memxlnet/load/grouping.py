@@ -6,13 +6,14 @@ of its last row.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.load.order import (
+    AT_ONCE,
     GROUP_ORDER,
     LENGTH_NOISE,
     REST,
@@ -22,10 +23,9 @@ from memxlnet.load.order import (
     Order,
     below,
     drawn,
+    parts,
     shuffled,
 )
-
-_AT_ONCE = 1 << 16
 
 _TOKEN_NOISE, _MOST_NOISE = 128, 64
 """Shuffled, a document counts as up to a 128th longer than it is, in tokens of its last row and by half a row at most:
@@ -94,7 +94,7 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
     round_end = int(rest_at[-1]) + 1 if rest and rest_at[0] > rest_at[-1] else 0
     begin = int(rest_at[0]) if rest and not round_end else len(order)
     numbers = shuffled(groups, seed, epoch, GROUP_ORDER)
-    for part in _parts(groups, max(_AT_ONCE // size, 1)):
+    for part in parts(groups, max(AT_ONCE // size, 1)):
         places = numbers[part].astype(np.int64)[:, None] * size + np.arange(size) + round_end
         found[part.start * size : part.stop * size] = order[places + rest * (places >= begin)].reshape(-1)
     found[groups * size :] = order[rest_at]
@@ -145,7 +145,7 @@ def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segme
     noise = max(units // _TOKEN_NOISE, 1)
     keys = units + noise * _MOST_NOISE
     known = np.zeros(0, segments.dtype)
-    for part in _parts(len(segments)):
+    for part in parts(len(segments)):
         known = np.union1d(known, segments[part])
 
     def of_last_row(documents: Order) -> Ints:
@@ -177,11 +177,11 @@ def _drawn_below(bounds: NDArray[np.integer], documents: Order, seed: int, epoch
 def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Order:
     """Sort stably by keys from 0 to `num_keys` - 1, in blocks: each key is made twice instead of kept."""
     places: Ints = np.zeros(num_keys + 1, np.int64)
-    for part in _parts(len(order)):
+    for part in parts(len(order)):
         places[1:] += np.bincount(key(order[part]), minlength=num_keys)
     np.cumsum(places, out=places)
     found = np.empty_like(order)
-    for part in _parts(len(order)):
+    for part in parts(len(order)):
         own = key(order[part])
         inside = np.argsort(own.astype(np.uint16) if num_keys <= 1 << 16 else own, kind="stable")
         own = own[inside]
@@ -190,10 +190,6 @@ def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Ord
         found[np.arange(len(own)) + np.repeat(places[own[first]] - first, number)] = order[part][inside]
         places[own[first]] += number
     return found
-
-
-def _parts(count: int, at_once: int = _AT_ONCE) -> Iterator[slice]:
-    return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))
 
 
 def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:

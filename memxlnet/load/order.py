@@ -25,7 +25,7 @@ SEED_MASK = 2**64 - 1
 
 _GAMMA = 0x9E3779B97F4A7C15
 
-_AT_ONCE = 1 << 16
+AT_ONCE = 1 << 16
 
 _UPPER = np.uint64(0xFFFFFFFF00000000)
 
@@ -91,7 +91,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
         return np.argsort(drawn(np.arange(count), seed, epoch, purpose))
     # The upper half of each key and its number in one integer: sorted and read in place, in 8 bytes each.
     packed = np.empty(count, np.uint64)
-    for part in _parts(count):
+    for part in parts(count):
         numbers = np.arange(part.start, part.stop, dtype=np.uint64)
         packed[part] = (drawn(numbers, seed, epoch, purpose) & _UPPER) | numbers
     packed.sort()
@@ -108,7 +108,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
 def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
     """The places whose upper half is that of the next one."""
     found = [np.zeros(0, np.int64)]
-    for part in _parts(len(packed) - 1):
+    for part in parts(len(packed) - 1):
         here = packed[part.start : part.stop + 1]
         found.append(np.flatnonzero((here[1:] ^ here[:-1]) <= ~_UPPER) + part.start)
     return np.concatenate(found)
@@ -118,12 +118,13 @@ def _lowers(packed: NDArray[np.uint64]) -> Order:
     """The lower halves, in the memory of `packed`, which is used up."""
     count = len(packed)
     halves = packed.view(np.uint32)
-    for part in _parts(count):
+    for part in parts(count):
         halves[part] = (packed[part] & ~_UPPER).astype(np.uint32)
     del halves
     packed.resize(-(-count // 2), refcheck=False)
     return packed.view(np.int32)[:count]
 
 
-def _parts(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + _AT_ONCE, count)) for start in range(0, count, _AT_ONCE))
+def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
+    """Slices of so many things in blocks: what is made of a block at once stays small."""
+    return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))

@@ -14,10 +14,10 @@ from memxlnet.build.process import process_and_cache_dataset
 from memxlnet.errors import ExampleError, SourceError
 from memxlnet.store.manifest import Manifest, read_manifest
 from memxlnet.store.verify import verify
-from tests.encode.test_files import COMPRESSIONS, FORMATS
+from tests.encode.test_files import COMPRESSIONS
 from tests.encode.test_forms import FORMS
 from tests.encode.test_forms import write as write_form
-from tests.encode.test_places import ROWS, write
+from tests.encode.test_places import ROWS, WAYS, texts, write, write_parts
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import example
 
@@ -45,27 +45,17 @@ def manifest_of(directory: Path) -> Manifest:
     return read_manifest(directory)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
-
 @settings(max_examples=10)
-@given(
-    rows=st.lists(st.tuples(texts, texts), min_size=1, max_size=6),
-    files=st.integers(1, 5),
-    compression=st.sampled_from(sorted(COMPRESSIONS)),
-    suffix=st.sampled_from(sorted(FORMATS)),
-)
+@given(rows=st.lists(st.tuples(texts, texts), min_size=1, max_size=6), way=st.fixed_dictionaries(WAYS))
 def test_the_same_examples_make_the_same_tables(
-    rows: list[tuple[str, str]], files: int, compression: str, suffix: str, tmp_path_factory: pytest.TempPathFactory
+    rows: list[tuple[str, str]], way: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     written = [
         example(f"the {context}", f"who {question}", [("the", 0)], id=f"{number}")
         for number, (question, context) in enumerate(rows)
     ]
     folder = tmp_path_factory.mktemp("written")
-    size = -(-len(written) // files)
-    for start in range(0, len(written), size):
-        write(folder / "data" / f"part-{start:03}{suffix}", written[start : start + size], compression)
+    write_parts(folder / "data", written, **way)
     found = tables(build(folder / "data", folder / "files"))
     assert found == tables(build(written, folder / "list"))
 

@@ -35,6 +35,23 @@ def write(path: Path, rows: list[Any], compression: str = "") -> Path:
     return path.rename(path.with_name(path.name + compression))
 
 
+WAYS: dict[str, st.SearchStrategy[Any]] = {
+    "files": st.integers(1, 5),
+    "compression": st.sampled_from(sorted(COMPRESSIONS)),
+    "suffix": st.sampled_from(sorted(FORMATS)),
+}
+"""Ways to write examples; see `write_parts`."""
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+def write_parts(folder: Path, rows: list[Any], files: int, compression: str, suffix: str) -> None:
+    """Write rows as so many files of a format, or fewer where there are not as many rows."""
+    size = -(-len(rows) // files)
+    for start in range(0, len(rows), size):
+        write(folder / f"part-{start:03}{suffix}", rows[start : start + size], compression)
+
+
 def read(named: Any, split: str = "train", **options: Any) -> list[Any]:
     return list(open_source(named, split, **options).rows())
 
@@ -649,27 +666,18 @@ def test_a_url_that_cannot_be_read(url: str, error: type[Exception], message: st
 
 # Whatever the files, the same examples
 
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
 
 @settings(max_examples=20)
-@given(
-    rows=st.lists(st.tuples(texts, texts.filter(bool)), min_size=1, max_size=7),
-    files=st.integers(1, 5),
-    compression=st.sampled_from(sorted(COMPRESSIONS)),
-    suffix=st.sampled_from(sorted(FORMATS)),
-)
+@given(rows=st.lists(st.tuples(texts, texts.filter(bool)), min_size=1, max_size=7), way=st.fixed_dictionaries(WAYS))
 def test_every_way_to_write_examples_is_read_as_the_same(
-    rows: list[tuple[str, str]], files: int, compression: str, suffix: str, tmp_path_factory: pytest.TempPathFactory
+    rows: list[tuple[str, str]], way: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     written = [
         example(context, question, [(context[:1], 0)] if context[:1].strip() else [], id=f"{number}")
         for number, (question, context) in enumerate(rows)
     ]
     folder = tmp_path_factory.mktemp("written")
-    size = -(-len(written) // files)
-    for start in range(0, len(written), size):
-        write(folder / f"part-{start:03}{suffix}", written[start : start + size], compression)
+    write_parts(folder, written, **way)
     source: Source = open_source(folder, "train")
     found = [parse_example(number, row, "w") for number, row in enumerate(source.rows())]
     assert found == [parse_example(number, row, "w") for number, row in enumerate(written)]

@@ -54,7 +54,7 @@ def is_file_name(dataset_name: object) -> bool:
         return False
     path = Path(dataset_name)
     suffix = path.suffix.lower()
-    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS or _is_glob(dataset_name):
+    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS or is_glob(dataset_name):
         return True
     try:
         if path.exists():
@@ -88,7 +88,7 @@ def find_paths(path: Path) -> Listing:
         if not found:
             raise SourceNotFoundError(f"{path}: expected files of data in the directory, found none")
         return Listing(directory_name(path), found, [_partition(file.relative_to(path)) for file in found])
-    if _is_glob(str(path)) and not path.exists():
+    if is_glob(str(path)) and not path.exists():
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207
         if not found:
             raise SourceNotFoundError(f"{path}: no file fits this pattern")
@@ -153,5 +153,6 @@ def _partition(path: Path) -> dict[str, str | None]:
     return {name: None if value == _NULL_PARTITION else value for name, value in found.items()}
 
 
-def _is_glob(name: str) -> bool:
+def is_glob(name: str) -> bool:
+    """Whether a name is a pattern of names."""
     return any(character in name for character in "*?[")

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from fsspec.core import url_to_fs
 from fsspec.registry import known_implementations, registry
 
-from memxlnet.encode.sources.listing import is_data_file, split_words
+from memxlnet.encode.sources.listing import is_data_file, is_glob, split_words
 from memxlnet.errors import MemxlnetError, MissingLibraryError, SettingsError, SourceError, SourceNotFoundError
 from memxlnet.redaction import Redactor, safe_cause
 
@@ -158,7 +158,7 @@ def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
         file_system, path = url_to_fs(url, **options)
         if scheme in ("http", "https"):
             return [RemoteFile(file_system, path, shown, redact)]
-        if any(character in path for character in "*?["):
+        if is_glob(path):
             found = [name for name in file_system.glob(path) if not file_system.isdir(name)]
         elif file_system.isdir(path):
             found = [name for name in file_system.find(path) if is_data_file(name[len(path) :])]

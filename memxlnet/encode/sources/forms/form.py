@@ -1,6 +1,5 @@
 """What a form of public data is: how its records become examples; and the registry of all forms."""
 
-import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,8 +7,6 @@ from typing import Any
 
 from memxlnet.errors import ExampleError, SettingsError, SourceError
 from memxlnet.settings import check_text, one_of
-
-logger = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ paragraphs are joined to one context, each after its title. Answers have no offs
 from collections.abc import Iterator, Mapping
 
 from memxlnet.encode.sources.forms.form import Form, FormOptions, Record
-from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled, yes_no
+from memxlnet.encode.sources.forms.pieces import YES_NO, Gold, answers, example, join, locate, unlabelled, yes_no
 
 
 def _hotpot_examples(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -29,7 +29,7 @@ def _musique_examples(record: Record, options: FormOptions) -> Iterator[Record]:
     texts = [record.get("answer"), *record.get("answer_aliases", ())]
     found = _example(record["id"], record["question"], passages, supporting, texts, options)
     # The full version holds questions whose paragraphs do not answer them.
-    yield found if record.get("answerable", True) else {**found, "answers": {"text": [], "answer_start": []}}
+    yield found if record.get("answerable", True) else {**found, "answers": answers(())}
 
 
 def _example(

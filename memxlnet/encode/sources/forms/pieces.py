@@ -11,8 +11,6 @@ from memxlnet.errors import ExampleError
 
 YES_NO, NUMBER = "yes_no", "number"
 
-NO_ANSWER: Mapping[str, list[Any]] = {"text": [], "answer_start": []}
-
 _SPACED = 0x0590
 """Below this code point lie the scripts that put blanks between words and attach nothing to them."""
 
@@ -32,15 +30,13 @@ def answers(golds: Iterable[Gold]) -> dict[str, list[Any]]:
     return {"text": [gold.text for gold in distinct], "answer_start": [gold.start for gold in distinct]}
 
 
-def example(
-    identity: Any, question: Any, context: Any, golds: Iterable[Gold] = (), kind: str = "", **more: Any
-) -> dict[str, Any]:
+def example(identity: Any, question: Any, context: Any, golds: Iterable[Gold] = (), kind: str = "") -> dict[str, Any]:
     """An example with golds; `kind` is that of an answer that is no span of the text.
 
     Golds that were looked up and stand nowhere are not looked for again, where a part of a word would do.
     """
     given = list(golds)
-    return {"id": identity, "question": question, "context": context, **fields_of(given, kind), **more}
+    return {"id": identity, "question": question, "context": context, **fields_of(given, kind)}
 
 
 def fields_of(golds: Sequence[Gold], kind: str = "") -> dict[str, Any]:
