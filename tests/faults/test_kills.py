@@ -2,10 +2,14 @@
 
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from memxlnet.store.removal import remove_leftovers
@@ -147,6 +151,16 @@ def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path)
         assert wait_until(lambda pid=process.pid: not workers_of(pid))  # type: ignore[misc]
 
 
+@contextmanager
+def not_orphaned(group: int) -> Iterator[None]:
+    """Keep a child of this process in a group: the system wakes stopped processes of a group that is orphaned."""
+    with subprocess.Popen(["sleep", "600"], process_group=group) as member:
+        try:
+            yield
+        finally:
+            member.kill()
+
+
 def test_a_worker_that_outlives_its_builder_does_no_harm(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     """It is stopped within its work, its builder killed, the cache completed by another; then it goes on."""
     _, sender = server().Pipe(duplex=False)
@@ -157,11 +171,15 @@ def test_a_worker_that_outlives_its_builder_does_no_harm(tmp_path: Path, undistu
     workers = workers_of(process.pid)
     for worker in workers:
         stop(worker.pid)
-    kill(process)
-    check_completion(tmp_path, undisturbed, 0)
-    for worker in workers:
-        worker.resume()
-    assert wait_until(lambda: not workers_of(process.pid))
+    with ExitStack() as stack:
+        for worker in workers:
+            stack.enter_context(not_orphaned(worker.pid))
+        kill(process)
+        check_completion(tmp_path, undisturbed, 0)
+        for worker in workers:
+            assert worker.status() == psutil.STATUS_STOPPED
+            worker.resume()
+        assert wait_until(lambda: not workers_of(process.pid))
     (directory,) = published(tmp_path)
     assert files_of(directory) == undisturbed
     assert names(tmp_path) == [directory.name]
