@@ -461,7 +461,8 @@ class TestForms:
 
 
 def test_every_form_of_the_registry_is_tested() -> None:
-    assert {name for name, _, _ in FORMS.values()} == set(form_names())
+    with_files = {"triviaqa-files"}  # tested below
+    assert {name for name, _, _ in FORMS.values()} | with_files == set(form_names())
 
 
 def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) -> None:
@@ -709,6 +710,89 @@ def test_the_test_set_of_triviaqa_is_unlabelled(value: str) -> None:
     record = {"question_id": "q", "question": "Q?", "entity_pages": pages, "answer": {"value": value, "aliases": []}}
     (found,) = open_source([record], "train").rows()
     assert not parse_example(0, found, "f").labelled
+
+
+PAGES = {"EntityPages": [{"Filename": "a.txt"}], "SearchResults": [{"Filename": "1/b.txt"}]}
+TRIVIA = {"QuestionId": "t", "Question": "Q?", "Answer": {"Value": "Tiber", "Aliases": ["ROME"]}, **PAGES}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """The file of questions in a directory laid out as the archive of TriviaQA is."""
+    for name, text in (("wikipedia/a.txt", CONTEXT), ("web/1/b.txt", "None of it.")):
+        page = tmp_path / "evidence" / name
+        page.parent.mkdir(parents=True)
+        page.write_text(text)
+    (tmp_path / "qa").mkdir()
+    path = tmp_path / "qa" / "web-dev.json"
+    path.write_text(json.dumps({"Data": [TRIVIA], "Domain": "Web", "Version": 1.0}))
+    return path
+
+
+def test_the_pages_of_triviaqa_are_read_from_the_files_of_its_archive(archive: Path) -> None:
+    assert list(open_source(archive, "train").rows()) == [
+        row("t--a.txt", "Q?", CONTEXT, ("Tiber", 21), ("Rome", 0)),
+        row("t--1/b.txt", "Q?", "None of it.", ("Tiber", -1), ("ROME", -1), kind="absent"),
+    ]
+
+
+@pytest.mark.parametrize("named", [None, "triviaqa-files"])
+def test_another_page_is_another_source(archive: Path, named: str | None) -> None:
+    before = open_source(archive, "train", form=named).identity()
+    assert open_source(archive, "train", form=named).identity() == before
+    source = open_source(archive, "train", form=named)
+    source.identity()
+    (archive.parent.parent / "evidence" / "wikipedia" / "a.txt").write_text("Another page.")
+    assert open_source(archive, "train", form=named).identity() != before
+    list(source.rows())
+    with pytest.raises(SourceError, match="the same rows"):
+        source.check_unchanged()
+
+
+@pytest.mark.parametrize(
+    ("pages", "expected"),
+    [
+        ({"EntityPages": [{"Filename": "none.txt"}]}, "missing; keep the directories"),
+        ({"EntityPages": [{"Filename": "../../qa/web-dev.json"}]}, "path out of it"),
+        ({"EntityPages": [{"Filename": "/etc/passwd"}]}, "path out of it"),
+        ({"EntityPages": [{"Filename": "link.txt"}]}, "path out of it"),
+        ({"EntityPages": [{"Filename": "latin.txt"}]}, "cannot be read"),
+        ({"EntityPages": [{"Filename": "."}]}, "cannot be read"),
+        ({"EntityPages": [{"Filename": "a\0b"}]}, "null"),
+        ({"EntityPages": [{"Filename": 7}]}, "expected a question of this form"),
+        ({"EntityPages": [{}]}, "'Filename' is missing"),
+    ],
+)
+def test_a_page_of_triviaqa_that_cannot_be_read_is_one_bad_example(
+    archive: Path, pages: dict[str, Any], expected: str
+) -> None:
+    wikipedia = archive.parent.parent / "evidence" / "wikipedia"
+    (wikipedia / "link.txt").symlink_to("/etc/passwd")
+    (wikipedia / "latin.txt").write_bytes(b"\xe9")
+    archive.write_text(json.dumps({"Data": [{**TRIVIA, **pages}]}))
+    bad, good = open_source(archive, "train").rows()
+    assert isinstance(bad, ExampleError)
+    assert expected in str(bad)
+    assert good["id"] == "t--1/b.txt"
+
+
+def test_pages_of_triviaqa_take_a_local_file() -> None:
+    bad, _ = open_source([TRIVIA], "train").rows()
+    assert "local file" in str(bad)
+
+
+def test_the_test_set_of_triviaqa_in_files_is_unlabelled(archive: Path) -> None:
+    archive.write_text(json.dumps({"Data": [{name: TRIVIA[name] for name in TRIVIA if name != "Answer"}]}))
+    for found in open_source(archive, "train").rows():
+        assert not parse_example(0, found, "f").labelled
+
+
+def test_counting_first_leaves_the_identity_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(json.dumps({"id": "a", "question": "Q?", "context": "c", "answers": None}))
+    counted = open_source(path, "train")
+    assert counted.count() == 1
+    assert counted.identity() == open_source(path, "train").identity()
 
 
 # Forms of the user's own

@@ -152,6 +152,12 @@ def test_no_file_is_an_error(named: str, tmp_path: Path) -> None:
         open_source(str(tmp_path / named), "train")
 
 
+def test_a_pattern_that_fits_a_directory_is_refused(folder: Path) -> None:
+    (folder / "more").mkdir()
+    with pytest.raises(SourceError, match=r"expected a pattern of files, found the directory .*more; name '.*/\*/\*'"):
+        open_source(f"{folder}/*", "train")
+
+
 def test_partitions_are_fields(tmp_path: Path) -> None:
     for language in ("de", "en"):
         write(tmp_path / "data" / f"lang={language}" / "part-0.parquet", [{**ROWS[0], "id": language}])

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from memxlnet.encode.sources.formats import FORMATS, file_stem, format_of
 from memxlnet.encode.sources.origin import Part
-from memxlnet.encode.sources.source_files import SourceFile
+from memxlnet.encode.sources.source_files import HashedFile, SourceFile
 from memxlnet.errors import MemxlnetError, SourceError
 
 
@@ -83,7 +83,8 @@ class Files:
         names = _names(self._files)
         for file, name, partition in zip(self._files, names, self._partitions, strict=True):
             records = _guarded(file, read(file, columns))
-            yield Part(name, _with_fields(records, partition) if partition else records)
+            folder = file.path.parent if isinstance(file, HashedFile) else None
+            yield Part(name, _with_fields(records, partition) if partition else records, folder)
 
     def check_unchanged(self) -> None:
         """Raise where a file is no longer what it was."""

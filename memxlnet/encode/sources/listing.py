@@ -89,7 +89,11 @@ def find_paths(path: Path) -> Listing:
             raise SourceNotFoundError(f"{path}: expected files of data in the directory, found none")
         return Listing(directory_name(path), found, [_partition(file.relative_to(path)) for file in found])
     if is_glob(str(path)) and not path.exists():
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True)) if Path(name).is_file()]  # noqa: PTH207
+        fitting = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+        found = [one for one in fitting if one.is_file()]
+        folders = [one for one in fitting if one.is_dir() and path.name != "**" and is_data_file(one.name)]
+        if folders:
+            raise SourceError(f"{path}: expected a pattern of files, found the directory {folders[0]}; name '{path}/*'")
         if not found:
             raise SourceNotFoundError(f"{path}: no file fits this pattern")
         return Listing(several_name(file_stem(found[0]), len(found)), found, [{} for _ in found])

@@ -1,14 +1,22 @@
 """Where records come from."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 
 class Part(NamedTuple):
-    """Records that lie together: the name of their place for messages, and they."""
+    """Records that lie together.
+
+    Attributes:
+        name: The name of their place, for messages.
+        records: The records.
+        folder: The directory of their file; None where they are in no local file.
+    """
 
     name: str
     records: Iterator[Any]
+    folder: Path | None = None
 
 
 class Origin(Protocol):

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from memxlnet.encode.examples import FIELDS
@@ -79,6 +80,12 @@ class Reading:
         _check_offsets(form, self.options)
         logger.info("%s: read as %s", name, form.name)
         return Reading(form, None, self.transform, self.options)
+
+    def beside(self, folder: Path | None) -> "Reading":
+        """The reading of records of a file in this directory."""
+        if self.form is None or not self.form.reads_files:
+            return self
+        return replace(self, options=replace(self.options, folder=folder))
 
     @property
     def is_flat(self) -> bool:

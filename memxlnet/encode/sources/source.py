@@ -38,6 +38,7 @@ class Source:
         identity: str | None = None,
     ):
         self._origin = origin
+        self._asked = reading
         self._reading = reading
         self._ranges = ranges
         self._most = most
@@ -84,18 +85,20 @@ class Source:
     def identity(self) -> dict[str, Any]:
         """What the content is, as JSON values; equal content has an equal identity, wherever it lies."""
         found = self._origin.identity()
-        form = self._recognised().form if found is not None and self._reading.needs_record else None
+        if found is not None and (self._origin.kind == "file" or self._reading.needs_record):
+            self._reading = self._recognised()
+        form = self._reading.form
         if self._given_identity is not None:
             given = {"kind": self._origin.kind, "identity": self._given_identity}
             found = given if found is None else {**found, "transform": self._given_identity}
-        elif found is None or self._reading.transform is not None:
+        elif found is None or self._reading.transform is not None or (form is not None and form.reads_files):
             if self._digest is None:
                 digest = _Digest(self.name)
                 for row in self._rows():
                     digest.update(row)
                 self._digest = digest
             return {"kind": self._origin.kind, "sha256": self._digest.hexdigest()}
-        return {**found, **self._reading.identity(form)}
+        return {**found, **self._asked.identity(form)}
 
     def provenance(self) -> dict[str, Any]:
         """Where the content was found, as JSON values: recorded for people, no part of any identity."""
@@ -173,6 +176,7 @@ class Source:
             if tells_form(ahead[-1]):
                 self._reading = reading
             records = chain(ahead, records)
+        reading = reading.beside(part.folder)
         if reading.is_flat:
             for record in records:
                 if isinstance(record, Mapping) and "answers" not in record:

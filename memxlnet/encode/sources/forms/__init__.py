@@ -26,7 +26,7 @@ from memxlnet.encode.sources.forms.newsqa import NEWSQA, NEWSQA_CSV
 from memxlnet.encode.sources.forms.qasper import QASPER
 from memxlnet.encode.sources.forms.records import RECORDS
 from memxlnet.encode.sources.forms.squad import SQUAD, TYDIQA
-from memxlnet.encode.sources.forms.triviaqa import TRIVIAQA
+from memxlnet.encode.sources.forms.triviaqa import TRIVIAQA, TRIVIAQA_FILES
 
 # The last one is asked first: the special forms before those whose fields they share.
 register_built_in(
@@ -39,6 +39,7 @@ register_built_in(
     NEWSQA,
     NEWSQA_CSV,
     TRIVIAQA,
+    TRIVIAQA_FILES,
     HOTPOTQA,
     MUSIQUE,
     NATURAL_QUESTIONS,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import ExampleError, SettingsError, SourceError
@@ -23,10 +24,13 @@ class FormOptions:
             or the ``"nearest"`` to where the form says that it should be (its supporting passage), else the first.
         offsets: What the offsets of answers count: ``"characters"`` (Unicode code points), ``"bytes"`` of UTF-8, or
             ``"utf-16"`` code units.
+        folder: The directory of the file that a record is from, for forms that read files beside it; None where there
+            is none. The source sets it.
     """
 
     locate: str = "first"
     offsets: str = "characters"
+    folder: Path | None = None
 
     def __post_init__(self) -> None:
         one_of("locate", self.locate, LOCATE)
@@ -47,6 +51,8 @@ class Form:
         version: Goes up when the same record gives other examples: a cache is made for one version.
         keyed: Fields of the values of an object whose keys are ids, for JSON files that are such an object.
         heeds_offsets: Whether `examples` reads offsets in the unit that is asked for; else another unit is refused.
+        reads_files: Whether `examples` reads files beside that of the record. The identity of a source is then a digest
+            of its examples.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Form:
     version: int = 1
     keyed: frozenset[str] = frozenset()
     heeds_offsets: bool = False
+    reads_files: bool = False
 
     def read(self, record: Any, options: FormOptions) -> Iterator[Any]:
         """The examples of a record, or the `ExampleError` that stands for it."""
@@ -87,7 +94,7 @@ def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
 def _malformed(expected: str, found: Any, error: Exception) -> ExampleError:
     missing = f"the field {error} is missing" if isinstance(error, KeyError) else str(error)
     fields = f"the fields {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
-    return ExampleError(f"expected {expected}, found {fields}: {missing}")
+    return ExampleError(f"expected {expected}, found {fields}: {missing}; form='...' names another form")
 
 
 _forms: dict[str, Form] = {}
