@@ -13,13 +13,13 @@ from torch import Tensor
 
 from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_file, work
 from memxlnet import configure_memory_tokens
+from memxlnet.builder.chunk_files import ChunkReceipt
+from memxlnet.builder.publish import Publisher
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
 from memxlnet.encode.layout import TokenizerContent, read_tokenizer
+from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.settings import EncodeSettings
-from memxlnet.store.chunk_files import ChunkReceipt
-from memxlnet.store.identity import CacheSettings
-from memxlnet.store.publish import Publisher
 
 MAX_SEQ_LENGTH, DOC_STRIDE = 384, 128
 

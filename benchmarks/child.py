@@ -52,7 +52,7 @@ class Child(NamedTuple):
         return [(round(moment, 3), found.anonymous, found.file) for moment, found in highest]
 
 
-_PRELOADED = ["torch", "transformers.models.xlnet.modeling_xlnet", "datasets", "memxlnet.load.qa_datasets"]
+_PRELOADED = ["torch", "transformers.models.xlnet.modeling_xlnet", "datasets", "memxlnet.data.qa_datasets"]
 
 _warm: Any = None
 

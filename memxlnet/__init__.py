@@ -11,76 +11,76 @@ from memxlnet._lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from memxlnet.build.process import StreamingSquadProcessor as StreamingSquadProcessor
-    from memxlnet.build.process import process_and_cache_dataset as process_and_cache_dataset
+    from memxlnet.data.cache_manager import ChunkedCacheManager as ChunkedCacheManager
     from memxlnet.data.dataset import create_dataloader as create_dataloader
     from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
     from memxlnet.data.dataset import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
+    from memxlnet.data.hub import load_dataset_from_hub as load_dataset_from_hub
+    from memxlnet.data.process import StreamingSquadProcessor as StreamingSquadProcessor
+    from memxlnet.data.process import process_and_cache_dataset as process_and_cache_dataset
+    from memxlnet.data.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
+    from memxlnet.data.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
+    from memxlnet.data.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
-    from memxlnet.encode.sources import Form as Form
-    from memxlnet.encode.sources import FormOptions as FormOptions
-    from memxlnet.encode.sources import form_names as form_names
-    from memxlnet.encode.sources import register_form as register_form
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
-    from memxlnet.load.batches import model_inputs as model_inputs
-    from memxlnet.load.cache_manager import ChunkedCacheManager as ChunkedCacheManager
     from memxlnet.load.collate import Collate as Collate
-    from memxlnet.load.hub import load_dataset_from_hub as load_dataset_from_hub
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
-    from memxlnet.load.qa_datasets import LazySquadLikeQADataset as LazySquadLikeQADataset
-    from memxlnet.load.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
-    from memxlnet.load.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.load.recurrent import CarriedState as CarriedState
     from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
+    from memxlnet.load.row_batch import model_inputs as model_inputs
     from memxlnet.load.samplers import GroupedRows as GroupedRows
     from memxlnet.load.samplers import ShuffledRows as ShuffledRows
+    from memxlnet.maintain.old_caches import find_old_caches as find_old_caches
+    from memxlnet.maintain.old_caches import remove_old_caches as remove_old_caches
+    from memxlnet.maintain.removal import find_leftovers as find_leftovers
+    from memxlnet.maintain.removal import remove_cache as remove_cache
+    from memxlnet.maintain.removal import remove_leftovers as remove_leftovers
+    from memxlnet.maintain.verify import verify as verify
     from memxlnet.remote.pull import pull as pull
     from memxlnet.remote.push import push as push
-    from memxlnet.store.old_caches import find_old_caches as find_old_caches
-    from memxlnet.store.old_caches import remove_old_caches as remove_old_caches
-    from memxlnet.store.removal import find_leftovers as find_leftovers
-    from memxlnet.store.removal import remove_cache as remove_cache
-    from memxlnet.store.removal import remove_leftovers as remove_leftovers
-    from memxlnet.store.verify import verify as verify
+    from memxlnet.sources import Form as Form
+    from memxlnet.sources import FormOptions as FormOptions
+    from memxlnet.sources import form_names as form_names
+    from memxlnet.sources import register_form as register_form
 
 _NAMES = {
     "AnswerCollector": "memxlnet.evaluate.collector",
     "CarriedState": "memxlnet.load.recurrent",
-    "ChunkedCacheManager": "memxlnet.load.cache_manager",
+    "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "Collate": "memxlnet.load.collate",
-    "Form": "memxlnet.encode.sources",
-    "FormOptions": "memxlnet.encode.sources",
+    "Form": "memxlnet.sources",
+    "FormOptions": "memxlnet.sources",
     "GroupedRows": "memxlnet.load.samplers",
-    "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "LazySquadLikeQADataset": "memxlnet.data.qa_datasets",
     "ShuffledRows": "memxlnet.load.samplers",
-    "SquadLikeQADataset": "memxlnet.load.qa_datasets",
-    "StreamingSquadProcessor": "memxlnet.build.process",
+    "SquadLikeQADataset": "memxlnet.data.qa_datasets",
+    "StreamingSquadProcessor": "memxlnet.data.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
-    "create_dataset_from_cache": "memxlnet.load.qa_datasets",
+    "create_dataset_from_cache": "memxlnet.data.qa_datasets",
     "create_evaluation_dataloader": "memxlnet.data.dataset",
-    "find_leftovers": "memxlnet.store.removal",
-    "find_old_caches": "memxlnet.store.old_caches",
-    "form_names": "memxlnet.encode.sources",
-    "load_dataset_from_hub": "memxlnet.load.hub",
+    "find_leftovers": "memxlnet.maintain.removal",
+    "find_old_caches": "memxlnet.maintain.old_caches",
+    "form_names": "memxlnet.sources",
+    "load_dataset_from_hub": "memxlnet.data.hub",
     "loss_or_zero": "memxlnet.load.recurrent",
-    "model_inputs": "memxlnet.load.batches",
+    "model_inputs": "memxlnet.load.row_batch",
     "normalize_answer": "memxlnet.evaluate.metrics",
-    "process_and_cache_dataset": "memxlnet.build.process",
+    "process_and_cache_dataset": "memxlnet.data.process",
     "pull": "memxlnet.remote.pull",
     "push": "memxlnet.remote.push",
-    "register_form": "memxlnet.encode.sources",
-    "remove_cache": "memxlnet.store.removal",
-    "remove_leftovers": "memxlnet.store.removal",
-    "remove_old_caches": "memxlnet.store.old_caches",
+    "register_form": "memxlnet.sources",
+    "remove_cache": "memxlnet.maintain.removal",
+    "remove_leftovers": "memxlnet.maintain.removal",
+    "remove_old_caches": "memxlnet.maintain.old_caches",
     "squad_metrics": "memxlnet.evaluate.metrics",
     "upload_processed_dataset_to_hub": "memxlnet.data.dataset",
-    "verify": "memxlnet.store.verify",
+    "verify": "memxlnet.maintain.verify",
 }
 
 __all__ = [*_NAMES, "__version__"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from memxlnet.build.process import process_and_cache_dataset
-from memxlnet.load.cache_manager import find_cache
+from memxlnet.data.cache_manager import find_cache
+from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import EncodeSettings
 

@@ -21,7 +21,7 @@ FLOORS = {
     "memxlnet.settings": 1,
     "memxlnet.encode": 2,
     "memxlnet.store": 3,
-    "memxlnet.build": 4,
+    "memxlnet.builder": 4,
     "memxlnet.evaluate": 4,
     "memxlnet.remote": 4,
     "memxlnet.load": 5,
@@ -92,7 +92,7 @@ def room(module: str) -> str:
 
 
 def test_the_modules_are_found() -> None:
-    assert {"arrow_schemas.tables", "memxlnet", "memxlnet.store.publish", "memxlnet.load.loader"} <= set(PATHS)
+    assert {"arrow_schemas.tables", "memxlnet", "memxlnet.builder.publish", "memxlnet.load.loader"} <= set(PATHS)
     assert len(OWN) > 100
 
 
@@ -225,7 +225,7 @@ def test_the_faces_load_nothing_heavy(code: str) -> None:
 
 
 def test_encoding_loads_neither_torch_nor_transformers_nor_datasets() -> None:
-    loaded = loaded_after("import memxlnet.encode.encoder, memxlnet.encode.sources, memxlnet.store.writer")
+    loaded = loaded_after("import memxlnet.encode.encoder, memxlnet.sources, memxlnet.builder.cache_writer")
     assert "pyarrow" in loaded
     assert loaded & {"torch", "transformers", "datasets"} == set()
 

@@ -166,7 +166,7 @@ print(json.dumps([before, vars(memxlnet)["configure_memory_tokens"] is first,
 
 def test_builds_need_no_torch() -> None:
     """Workers that encode must start light."""
-    code = "import json, sys, memxlnet.encode.encoder, memxlnet.store.writer\nprint(json.dumps('torch' in sys.modules))"
+    code = "import json, sys, memxlnet.encode.encoder, memxlnet.builder.cache_writer\nprint(json.dumps('torch' in sys.modules))"
     assert _run(code) is False
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from memxlnet.earlier_names import GONE
-from memxlnet.encode.sources.forms import form
 from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.sources.forms import form
 from tests.remote.hub_server import OWNER, running_hub
 from tests.remote.s3 import make_client, server
 from tests.support import ROOT
@@ -70,7 +70,7 @@ def test_blocks_run_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_blocks_of_a_room_run(room: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("memxlnet.encode.sources.forms.form._forms", dict(form._forms))
+    monkeypatch.setattr("memxlnet.sources.forms.form._forms", dict(form._forms))
     namespace: dict[str, object] = {"__name__": "readme"}
     for number, (_, block) in enumerate(blocks("python", text=ROOMS[room])):
         exec(compile(block, f"{room}, block {number}", "exec"), namespace)

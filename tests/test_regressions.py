@@ -11,12 +11,12 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.data.dataset import ChunkedCacheManager, LazySquadLikeQADataset, create_dataloader
 from memxlnet.encode import units
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, SettingsError
-from memxlnet.store.verify import verify
-from memxlnet.store.writer import CacheWriter
+from memxlnet.maintain.verify import verify
 from tests.support import build, example, long_examples, write_json_lines
 
 
@@ -142,7 +142,7 @@ def test_what_a_killed_builder_left_behind_its_last_step_is_removed(
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.store.placing.sync", killed)
+        patched.setattr("memxlnet.maintain.placing.sync", killed)
         with pytest.raises(KilledError):
             build(long_examples(3), tokenizer, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
@@ -165,7 +165,7 @@ def test_a_reader_that_meets_a_rebuild_opens_the_new_cache(
             aside.rename(directory)
         moved.append(seconds)
 
-    monkeypatch.setattr("memxlnet.store.cache.time.sleep", come_back)
+    monkeypatch.setattr("memxlnet.format.published.time.sleep", come_back)
     assert len(LazySquadLikeQADataset.open(directory)) == len(dataset)
     assert len(moved) == 1
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from memxlnet.data.qa_datasets import create_dataset_from_cache
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.load.qa_datasets import create_dataset_from_cache
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.sample.train_tokenizer import SPECIAL_TOKENS, TOKENIZER_CONFIG, read_texts, train
 

@@ -147,9 +147,9 @@ def run(name: str, file: str, batch: int = 1000) -> dict[str, Any]:
     import datasets
     import transformers
 
-    import memxlnet.load.qa_datasets
+    import memxlnet.data.qa_datasets
 
-    _ = datasets.Dataset, transformers.AutoTokenizer, transformers.XLNetTokenizerFast, memxlnet.load.qa_datasets
+    _ = datasets.Dataset, transformers.AutoTokenizer, transformers.XLNetTokenizerFast, memxlnet.data.qa_datasets
     folder = _fresh_folder(name.replace(" ", "-"))
     begun = time.perf_counter()
     built = BUILDERS[name](Path(file), folder, batch)

@@ -18,9 +18,9 @@ from benchmarks.measure import evict
 from benchmarks.settings import Settings
 from memxlnet import LazySquadLikeQADataset, create_dataloader
 from memxlnet.encode.tokens import Ints
+from memxlnet.format.files import column_width, values_buffer
 from memxlnet.load import page_advice
 from memxlnet.load.tensors import TOKEN_COLUMNS
-from memxlnet.store.files import column_width, values_buffer
 
 LIMIT, QUICK_LIMIT = 400 * 2**20, 320 * 2**20
 

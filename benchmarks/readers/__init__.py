@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from benchmarks.readers.base import Reader
-from memxlnet.store.manifest import read_manifest
+from memxlnet.format.manifest import read_manifest
 
 __all__ = ["CONTESTANTS", "Reader", "installed", "load", "open_reader", "prepare"]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import click
 
-from memxlnet.build.builder import Build, build_cache
-from memxlnet.build.estimate import SizeEstimate, check_space, estimate_size, free_bytes
+from memxlnet.builder.builder import Build, build_cache
+from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
+from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
 from memxlnet.cli.tokenizers import load_tokenizer
@@ -23,7 +24,6 @@ from memxlnet.settings import (
     BuildSettings,
     EncodeSettings,
 )
-from memxlnet.store.writer import BuildSummary, CacheWriter
 
 
 @click.command("build")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from memxlnet.cli.parameters import CACHE_DIR_VARIABLE
 from memxlnet.errors import CacheNotFoundError
+from memxlnet.format.manifest import Manifest, find_caches, read_manifest
+from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.settings import DEFAULT_CACHE_DIR
-from memxlnet.store.manifest import Manifest, find_caches, read_manifest
-from memxlnet.store.paths import MANIFEST, as_directory
 
 
 def find_directory(cache: Path) -> Path:

@@ -8,7 +8,7 @@ import click
 from memxlnet.cli.caches import read_cache
 from memxlnet.cli.output import json_option, print_json, print_table
 from memxlnet.cli.parameters import FilledPath, shared
-from memxlnet.store.manifest import Manifest
+from memxlnet.format.manifest import Manifest
 
 EXIT_DIFFERENT = 1
 

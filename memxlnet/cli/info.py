@@ -16,7 +16,7 @@ from memxlnet.cli.output import (
     shown_bytes,
 )
 from memxlnet.cli.parameters import cache_argument, shared
-from memxlnet.store.manifest import Manifest, ShardRecord
+from memxlnet.format.manifest import Manifest, ShardRecord
 
 
 @click.command("info")

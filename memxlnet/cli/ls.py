@@ -8,8 +8,8 @@ import click
 from memxlnet.cli.caches import directory_of_caches
 from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, shown_bytes
 from memxlnet.cli.parameters import CACHE_DIR_VARIABLE, FilledPath, shared
+from memxlnet.format.manifest import find_caches
 from memxlnet.settings import DEFAULT_CACHE_DIR
-from memxlnet.store.manifest import find_caches
 
 _COLUMNS = ("cache", "split", "segments", "documents", "length", "overlap", "memory", "bytes")
 

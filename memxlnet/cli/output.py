@@ -14,8 +14,8 @@ from rich.text import Text
 from arrow_schemas import ALIGNMENTS
 
 if TYPE_CHECKING:
-    from memxlnet.store.manifest import Manifest
-    from memxlnet.store.writer import BuildSummary
+    from memxlnet.builder.cache_writer import BuildSummary
+    from memxlnet.format.manifest import Manifest
 
 _LEAST_WIDTH = 9
 

@@ -9,8 +9,8 @@ from memxlnet.cli.caches import directory_of_caches, find_directory
 from memxlnet.cli.output import is_terminal, printable, shown_bytes
 from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.store.old_caches import find_old_caches, remove_old_caches
-from memxlnet.store.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
+from memxlnet.maintain.old_caches import find_old_caches, remove_old_caches
+from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
 
 
 @click.command("rm")

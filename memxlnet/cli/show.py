@@ -12,9 +12,9 @@ from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.errors import CacheDamagedError, RowIndexError
+from memxlnet.format.published import Cache
 from memxlnet.load.document_map import DocumentMap
-from memxlnet.load.segments import SegmentReader
-from memxlnet.store.cache import Cache
+from memxlnet.load.segment_metadata import SegmentReader
 
 _LABEL_COLUMNS = ("alignment", "alignment_detail", "contradiction")
 _TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "role")

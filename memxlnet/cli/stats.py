@@ -12,8 +12,8 @@ from memxlnet.cli.output import is_terminal, json_option, print_fields, print_js
 from memxlnet.cli.parameters import FilledPath, cache_argument, shared
 from memxlnet.cli.plots import draw_statistics
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
+from memxlnet.format.published import Cache
 from memxlnet.load.statistics import MULTIPLE, CacheStatistics, UsefulShares, read_statistics
-from memxlnet.store.cache import Cache
 
 _BAR = 40
 _OTHER_COLUMNS = 36

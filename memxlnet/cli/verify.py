@@ -8,8 +8,8 @@ import click
 from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import json_option, print_json
 from memxlnet.cli.parameters import cache_argument, reading_options, shared
-from memxlnet.encode.sources import shown_name
-from memxlnet.store.verify import DEFAULT_SAMPLE, verify
+from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
+from memxlnet.sources import shown_name
 
 
 @click.command("verify")

@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from memxlnet.data.text_utils import normalize_unicode as normalize_unicode
 
 _NAMES = {
-    "ChunkedCacheManager": "memxlnet.load.cache_manager",
+    "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "ChunkedDataset": "memxlnet.data.chunked_dataset",
-    "LazySquadLikeQADataset": "memxlnet.load.qa_datasets",
+    "LazySquadLikeQADataset": "memxlnet.data.qa_datasets",
     "MemoryCollateConfig": "memxlnet.data.dataset",
-    "SquadLikeQADataset": "memxlnet.load.qa_datasets",
-    "StreamingSquadProcessor": "memxlnet.build.process",
+    "SquadLikeQADataset": "memxlnet.data.qa_datasets",
+    "StreamingSquadProcessor": "memxlnet.data.process",
     "TimeStepMajorDataLoader": "memxlnet.load.loader",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
-    "create_dataset_from_cache": "memxlnet.load.qa_datasets",
+    "create_dataset_from_cache": "memxlnet.data.qa_datasets",
     "create_evaluation_dataloader": "memxlnet.data.dataset",
     "create_streaming_processor": "memxlnet.data.streaming",
     "load_chunked_dataset": "memxlnet.data.chunked_dataset",
-    "load_dataset_from_hub": "memxlnet.load.hub",
+    "load_dataset_from_hub": "memxlnet.data.hub",
     "normalize_unicode": "memxlnet.data.text_utils",
-    "process_and_cache_dataset": "memxlnet.build.process",
+    "process_and_cache_dataset": "memxlnet.data.process",
     "upload_processed_dataset_to_hub": "memxlnet.data.dataset",
 }
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from memxlnet.data.cache_manager import cache_differences
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset
 from memxlnet.earlier_names import missing
 from memxlnet.errors import AmbiguousCacheError, CacheNotFoundError, SettingsError
-from memxlnet.load.cache_manager import cache_differences
+from memxlnet.format.manifest import find_caches, read_manifest
+from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset
 from memxlnet.settings import one_of
-from memxlnet.store.manifest import find_caches, read_manifest
-from memxlnet.store.paths import MANIFEST, as_directory
 
 MODES = ("streaming", "full", "first_n")
 

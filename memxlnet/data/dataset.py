@@ -4,19 +4,20 @@ import os
 from dataclasses import dataclass
 from typing import Any, Unpack, overload
 
-from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.data import hub
+from memxlnet.data.cache_manager import ChunkedCacheManager
+from memxlnet.data.hub import load_dataset_from_hub
+from memxlnet.data.process import process_and_cache_dataset
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset, create_dataset_from_cache
 from memxlnet.earlier_names import missing
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheMismatchError, SettingsError
-from memxlnet.load import create, evaluation, hub
-from memxlnet.load.cache_manager import ChunkedCacheManager
+from memxlnet.load import create, evaluation
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import Loader
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.hub import load_dataset_from_hub
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import LoaderOptions, check_batch_size, check_dataset
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset, create_dataset_from_cache
 from memxlnet.remote.hub_errors import check_hub_id, check_token
 from memxlnet.settings import DEFAULT_CACHE_DIR, DEFAULT_MAX_SEQ_LENGTH, EARLIER_DOC_STRIDE, check_bool, one_of
 
@@ -233,7 +234,7 @@ def upload_processed_dataset_to_hub(*arguments: Any, **options: Any) -> str:
     """Send a cache to a dataset repository on the Hub, whose card then describes it.
 
     ``upload_processed_dataset_to_hub(cache_dir, *, hub_dataset_id, dataset_name, split, ...)`` sends a published cache;
-    see `memxlnet.load.hub.upload_processed_dataset_to_hub`.
+    see `memxlnet.data.hub.upload_processed_dataset_to_hub`.
 
     ``upload_processed_dataset_to_hub(dataset_name, split, hub_dataset_id, tokenizer, max_seq_length=384, doc_stride=64,
     max_examples=None, max_n_segs=None, cache_dir="./memxlnet-cache", hub_token=None, private=False)`` first finds or

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memxlnet.build.process import StreamingSquadProcessor
+from memxlnet.data.process import StreamingSquadProcessor
 from memxlnet.earlier_names import missing
 from memxlnet.settings import (
     DEFAULT_MAX_MEMORY_GB,

@@ -9,7 +9,7 @@ from memxlnet.encode.answers import DROPPED, NUMBER, UNLABELLED, YES_NO
 from memxlnet.evaluate.metrics import exact_match, scored_golds
 from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.evaluate.predictions import SpanCutter
-from memxlnet.store.cache import Cache
+from memxlnet.format.published import Cache
 
 _COLUMNS = (
     "context",

@@ -23,9 +23,9 @@ from memxlnet.evaluate.predictions import (
     no_answer_entry,
 )
 from memxlnet.evaluate.scoring import LogitReader
+from memxlnet.format.published import Cache
+from memxlnet.maintain.rules import read_dropped
 from memxlnet.settings import check_bool, positive_int
-from memxlnet.store.cache import Cache
-from memxlnet.store.rules import read_dropped
 
 _SETTINGS = ("n_best", "max_answer_length", "null_threshold")
 

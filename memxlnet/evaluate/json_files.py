@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from memxlnet.errors import SettingsError
-from memxlnet.store.paths import as_path
+from memxlnet.format.paths import as_path
 
 
 def as_file(value: object) -> Path:

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from memxlnet.encode.answers import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.opened import CacheLike, open_cache
+from memxlnet.format.published import Cache
 from memxlnet.settings import check_bool
-from memxlnet.store.cache import Cache
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

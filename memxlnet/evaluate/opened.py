@@ -4,8 +4,8 @@ import os
 from typing import Protocol
 
 from memxlnet.errors import SettingsError
-from memxlnet.store.cache import Cache
-from memxlnet.store.paths import as_directory
+from memxlnet.format.paths import as_directory
+from memxlnet.format.published import Cache
 
 
 class HasCache(Protocol):

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.tokens import Ints
 from memxlnet.errors import CacheDamagedError
-from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import REBUILD
+from memxlnet.format.manifest import REBUILD
+from memxlnet.format.published import Cache
 
 
 class RowPlaces(NamedTuple):

@@ -12,8 +12,8 @@ from memxlnet.encode.tokens import Ints
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import Floats
-from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import REBUILD
+from memxlnet.format.manifest import REBUILD
+from memxlnet.format.published import Cache
 
 
 @dataclass(frozen=True)

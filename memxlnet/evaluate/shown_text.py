@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from memxlnet.encode.blanks import non_blank_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.places import RowPlaces
-from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import REBUILD
+from memxlnet.format.manifest import REBUILD
+from memxlnet.format.published import Cache
 
 HELD_TOKENS = 1 << 20
 """Tokens of contexts that are held at most, unless one context has more: 8 MiB."""

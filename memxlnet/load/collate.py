@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memxlnet.encode.widths import CONTEXT_PLACES, POSITIONS, RowWidths
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, RowWidths
 from memxlnet.load.compat import check_whole_rows
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.segments import CONTEXT_MASK, OFFSETS
+from memxlnet.load.row_batch import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.segment_metadata import CONTEXT_MASK, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.settings import one_of
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.segments import SEGMENT_FIELDS, SegmentReader
+from memxlnet.load.segment_metadata import SEGMENT_FIELDS, SegmentReader
 from memxlnet.settings import one_of
 
 Compat = Literal["memxlnet-0"]

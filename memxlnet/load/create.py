@@ -6,7 +6,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import LoaderOptions
-from memxlnet.load.regular import RegularDataLoader, regular_loader
+from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.settings import check_bool
 
 Loader = TimeStepMajorDataLoader | RegularDataLoader

@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.batches import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.format.manifest import Manifest
+from memxlnet.format.paths import as_directory
+from memxlnet.format.published import Cache
+from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
-from memxlnet.load.segments import SegmentReader
+from memxlnet.load.row_batch import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.segment_metadata import SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
 from memxlnet.settings import check_bool, one_of, positive_int
-from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import Manifest
-from memxlnet.store.paths import as_directory
 
 BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
 """The columns of `__getitems__`."""

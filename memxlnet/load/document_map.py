@@ -9,9 +9,9 @@ import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
+from memxlnet.format.published import Cache
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.row_lengths import last_row_lengths
-from memxlnet.store.cache import Cache
 
 
 class DocumentIds(Sequence[str]):

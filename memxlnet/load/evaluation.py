@@ -6,7 +6,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.create import Loader, create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.options import LoaderOptions
-from memxlnet.load.segments import METADATA
+from memxlnet.load.segment_metadata import METADATA
 from memxlnet.settings import check_bool
 
 

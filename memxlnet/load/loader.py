@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import CacheMismatchError, SettingsError
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.compat import Compat, check_whole_rows
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is

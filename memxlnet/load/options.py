@@ -12,16 +12,16 @@ import torch.distributed
 from torch.utils.data import ConcatDataset, Subset
 
 from memxlnet.encode.answers import UNLABELLED
-from memxlnet.encode.widths import Padding
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import DTYPES
+from memxlnet.format.row_widths import Padding
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
 from memxlnet.load.plan import Ranks
-from memxlnet.load.segments import CONTEXT_MASK, METADATA
+from memxlnet.load.row_batch import DTYPES
+from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA
 from memxlnet.load.steps import ENDED_LABELS
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.widths import RowWidths
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.order import Ints, Order
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memxlnet.encode.widths import RowWidths
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.grouping import Deal
 from memxlnet.load.order import Ints, Order

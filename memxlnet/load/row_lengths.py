@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.published import Cache
+from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
 from memxlnet.load.order import Ints, Order
 from memxlnet.load.plan import EpochSize
-from memxlnet.store.cache import Cache
 
 _ROWS_AT_ONCE = 1 << 16
 

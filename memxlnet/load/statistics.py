@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.widths import RowWidths
+from memxlnet.format.published import Cache
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.document_windows import Documents, DocumentWindows
 from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
@@ -14,7 +15,6 @@ from memxlnet.load.order import Order, shuffled
 from memxlnet.load.plan import AlignedPlan, EpochSize, Ranks
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.row_lengths import batches_size, row_lengths
-from memxlnet.store.cache import Cache
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Sizes of groups and batches for which shares are computed."""

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memxlnet.encode.widths import CONTEXT_PLACES, POSITIONS, RowWidths
-from memxlnet.load.batches import DTYPES, as_dtype, context_mask
+from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, RowWidths
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Arrival, Transfer
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints
 from memxlnet.load.plan import Bools, StepRows
-from memxlnet.load.segments import CONTEXT_MASK, METADATA, OFFSETS
+from memxlnet.load.row_batch import DTYPES, as_dtype, context_mask
+from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.settings import one_of
 

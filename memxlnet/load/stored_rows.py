@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
+from memxlnet.format.published import FeatureShard
 from memxlnet.load.order import Ints
-from memxlnet.store.cache import FeatureShard
 
 MANY_VALUES = 32768
 """Torch's `index_select` works with several threads above so many values (`GRAIN_SIZE` of ATen)."""

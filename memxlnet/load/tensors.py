@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.format.published import Cache, FeatureShard
 from memxlnet.load.stored_rows import stored_rows
-from memxlnet.store.cache import Cache, FeatureShard
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
 """What a model takes, in the order of a model's arguments."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memxlnet.errors import TransferError, TransferPermissionError
 from memxlnet.redaction import Redactor, safe_cause
-from memxlnet.store.system_errors import OUT_OF_FILES, system_hint
+from memxlnet.system_errors import OUT_OF_FILES, system_hint
 
 _LONGEST_TEXT = 600
 _ABSENT = 404

@@ -15,11 +15,11 @@ from typing import Any
 import huggingface_hub
 
 from memxlnet.errors import CacheError, CacheMismatchError, SettingsError, TransferError
+from memxlnet.format.manifest import Manifest, decode_manifest
+from memxlnet.format.paths import MANIFEST
+from memxlnet.maintain.incoming_cache import SEND_ANEW, Arrival
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from memxlnet.settings import EncodeSettings, check_text
-from memxlnet.store.arrival import SEND_ANEW, Arrival
-from memxlnet.store.manifest import Manifest, decode_manifest
-from memxlnet.store.paths import MANIFEST
 
 logger = logging.getLogger(__name__)
 

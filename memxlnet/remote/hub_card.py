@@ -7,8 +7,8 @@ from typing import Any
 import huggingface_hub
 
 from arrow_schemas import SCHEMA_VERSION
-from memxlnet.encode.sources import is_file_name
-from memxlnet.store.manifest import Manifest
+from memxlnet.format.manifest import Manifest
+from memxlnet.sources import is_file_name
 
 _BEGIN = "<!-- memxlnet: begin "
 

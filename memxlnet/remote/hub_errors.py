@@ -11,7 +11,7 @@ from memxlnet.errors import MemxlnetError, SettingsError, TransferError, Transfe
 from memxlnet.redaction import Redactor, safe_cause
 from memxlnet.remote.failures import chain, shown
 from memxlnet.settings import check_text
-from memxlnet.store.system_errors import system_hint
+from memxlnet.system_errors import system_hint
 
 
 def check_hub_id(name: str, value: object) -> str:

@@ -13,14 +13,14 @@ from typing import Any
 import huggingface_hub
 
 from memxlnet.errors import CacheError, SettingsError, TransferError
+from memxlnet.format.files import file_identity
+from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
+from memxlnet.format.paths import MANIFEST, directory_name
+from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.maintain.incoming_cache import SEND_ANEW
+from memxlnet.maintain.verify import check_stayed, read_manifest_bytes, verify_bytes
 from memxlnet.remote.hub import REPO_TYPE, HubRepository
 from memxlnet.remote.hub_card import described
-from memxlnet.store.arrival import SEND_ANEW
-from memxlnet.store.cache import Cache, while_it_stays
-from memxlnet.store.files import file_identity
-from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
-from memxlnet.store.paths import MANIFEST, directory_name
-from memxlnet.store.verify import check_stayed, read_manifest_bytes, verify_bytes
 
 logger = logging.getLogger(__name__)
 

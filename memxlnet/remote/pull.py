@@ -9,12 +9,12 @@ from typing import Any
 import xxhash
 
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, TransferError
+from memxlnet.format.manifest import FileRecord
+from memxlnet.format.paths import MANIFEST, as_directory
+from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.remote.stores import BLOCK_BYTES, MAX_MANIFEST_BYTES, Store, open_store
 from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
-from memxlnet.store.arrival import Arrival
-from memxlnet.store.manifest import FileRecord
-from memxlnet.store.paths import MANIFEST, as_directory
 
 logger = logging.getLogger(__name__)
 

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memxlnet.errors import CacheError, CacheMismatchError, TransferError
+from memxlnet.format.files import file_identity
+from memxlnet.format.fingerprint import differing_fields
+from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
+from memxlnet.format.paths import MANIFEST, as_directory
+from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.maintain.incoming_cache import SEND_ANEW
+from memxlnet.maintain.verify import check_file, check_stayed, read_manifest_bytes
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import check_bool
-from memxlnet.store.arrival import SEND_ANEW
-from memxlnet.store.cache import Cache, while_it_stays
-from memxlnet.store.files import file_identity
-from memxlnet.store.identity import differing_fields
-from memxlnet.store.manifest import FileRecord, Manifest, decode_manifest
-from memxlnet.store.paths import MANIFEST, as_directory
-from memxlnet.store.verify import check_file, check_stayed, read_manifest_bytes
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.baseline import usual_preprocessing
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.sources import open_source
+from memxlnet.sources import open_source
 from tests.encode.oracle import encode, features
 from tests.styles import shared
 from tests.support import SQUAD, example, need_real_data

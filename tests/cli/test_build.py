@@ -12,15 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.build.builder import Build
+from memxlnet.builder.builder import Build
+from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.cli.build import command
 from memxlnet.errors import SettingsError
+from memxlnet.format.manifest import read_manifest
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.maintain.removal import find_leftovers
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.settings import BuildSettings, EncodeSettings
-from memxlnet.store.manifest import read_manifest
-from memxlnet.store.removal import find_leftovers
-from memxlnet.store.writer import CacheWriter
 from tests.cli.helpers import Caches, Told, change_manifest, error, files_of, usage_error
 from tests.load.helpers import oracle_rows, sample_tokenizer, varied_examples
 from tests.support import example, long_examples, write_json_lines
@@ -54,7 +54,7 @@ class Disk(NamedTuple):
 
 def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """What is free to the eyes of the estimate; publishing looks again by itself."""
-    monkeypatch.setattr("memxlnet.build.estimate.free_bytes", lambda _: free)
+    monkeypatch.setattr("memxlnet.builder.estimate.free_bytes", lambda _: free)
 
 
 def only_cache(cache_dir: Path) -> Path:
@@ -373,7 +373,7 @@ def test_the_estimate_builds_nothing(run: Run, source: Path, cache_dir: Path) ->
 def test_an_estimate_from_a_part_says_so(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
 ) -> None:
-    monkeypatch.setattr("memxlnet.build.estimate.SAMPLE_EXAMPLES", 3)
+    monkeypatch.setattr("memxlnet.builder.estimate.SAMPLE_EXAMPLES", 3)
     told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
     assert told.code == 0
     assert told.err.startswith("estimate: 9 examples, about ")
@@ -383,8 +383,8 @@ def test_an_estimate_from_a_part_says_so(
 def test_an_unknown_size_is_told_and_builds_all_the_same(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
 ) -> None:
-    monkeypatch.setattr("memxlnet.build.estimate.SAMPLE_EXAMPLES", 3)
-    monkeypatch.setattr("memxlnet.encode.sources.files.Files.count", lambda _: None)
+    monkeypatch.setattr("memxlnet.builder.estimate.SAMPLE_EXAMPLES", 3)
+    monkeypatch.setattr("memxlnet.sources.file_origin.Files.count", lambda _: None)
     set_free(monkeypatch, 0)
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     told = run(*arguments, "--estimate")

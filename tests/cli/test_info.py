@@ -9,7 +9,7 @@ import click
 import pytest
 
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION
-from memxlnet.store.manifest import read_manifest
+from memxlnet.format.manifest import read_manifest
 from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told, change_manifest, copy_of, error
 
 Run = Callable[..., Told]

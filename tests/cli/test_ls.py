@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from memxlnet.store.manifest import read_manifest
+from memxlnet.format.manifest import read_manifest
 from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told, change_manifest, copy_of, error
 from tests.support import ROOT
 

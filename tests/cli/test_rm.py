@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from memxlnet.cli.output import shown_bytes
-from memxlnet.store.builder_lock import builder_lock, lock_path
-from memxlnet.store.manifest import read_manifest
-from memxlnet.store.removal import num_bytes
+from memxlnet.format.manifest import read_manifest
+from memxlnet.maintain.lock import builder_lock, lock_path
+from memxlnet.maintain.removal import num_bytes
 from tests.cli.helpers import LENGTH, OVERLAP, Caches, Told, change_manifest, copy_of, error, usage_error
 from tests.load.helpers import sample_tokenizer
 from tests.support import ROOT, build, example, write_json_lines
@@ -172,7 +172,7 @@ def test_a_damaged_cache_and_one_of_another_version_may_go(run: Run, both: list[
 
 
 def test_one_that_a_build_is_at_work_on_stays(run: Run, both: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memxlnet.store.builder_lock.WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("memxlnet.maintain.lock.WAIT_SECONDS", 0.05)
     with builder_lock(lock_path(both[0].parent, both[0].name), lambda: None):
         told = run("rm", "-y", both[0])
     assert told.code == 1

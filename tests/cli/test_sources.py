@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from memxlnet.sample import sample_tokenizer_directory
-from tests.build.test_sources import tables
 from tests.cli.helpers import Told
-from tests.encode.test_forms import FORMS
-from tests.encode.test_forms import write as write_form
-from tests.encode.test_places import ROWS, write
+from tests.sources.test_builds import tables
+from tests.sources.test_forms import FORMS
+from tests.sources.test_forms import write as write_form
+from tests.sources.test_places import ROWS, write
 
 Run = Callable[..., Told]
 

@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 
 from memxlnet.data import create_dataloader, create_evaluation_dataloader, load_chunked_dataset
 from memxlnet.data.chunked_dataset import ChunkedDataset
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import AmbiguousCacheError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.load.compat import ENDED
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS
 from tests.load.helpers import LENGTH, OVERLAP, bert_tokenizer, sample_tokenizer, varied_examples
 from tests.support import build, example

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.earlier_names import GONE, missing
-from memxlnet.load.cache_manager import ChunkedCacheManager
 
 _ROOMS = ("chunked_dataset", "dataset", "streaming", "text_utils")
 MODULES = ["memxlnet", "memxlnet.data", *(f"memxlnet.data.{n}" for n in _ROOMS)]

@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast, RobertaTokenizerFast, XLNetTokenizerFast
 
-from memxlnet.encode.sources import open_source
+from memxlnet.sources import open_source
 from tests.styles import BERT_SPECIAL, ROBERTA_SPECIAL
 from tests.support import XLNET, xquad
 

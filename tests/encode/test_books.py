@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.build import chunking, run
+from memxlnet.builder import chunking, run
 from memxlnet.encode import answers, encoder
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.layout import read_tokenizer

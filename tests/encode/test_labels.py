@@ -15,9 +15,9 @@ from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
 from memxlnet.encode.labels import AnswerTokens
 from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.sources import open_source
 from memxlnet.encode.tokens import TokenPool, bounds_of
 from memxlnet.settings import EncodeSettings
+from memxlnet.sources import open_source
 from tests.encode.families import FAMILIES, LANGUAGES, family
 from tests.encode.label_oracle import Token, compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, make_example

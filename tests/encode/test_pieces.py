@@ -12,8 +12,8 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from memxlnet.encode import pieces, units
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
-from memxlnet.encode.sources import open_source
 from memxlnet.encode.tokens import TokenPool, from_encodings
+from memxlnet.sources import open_source
 from tests.styles import SPLIT_PATTERNS, make, roberta_style
 from tests.support import SQUAD, need_real_data, slow_but, xquad
 

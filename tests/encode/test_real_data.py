@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.build.check import COLUMNS, _offsets
+from memxlnet.builder.check import COLUMNS, _offsets
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example, parse_example
 from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.encode.sources import open_source
+from memxlnet.format.files import column_values
 from memxlnet.settings import EncodeSettings
-from memxlnet.store.files import column_values
+from memxlnet.sources import open_source
 from tests.encode.oracle import Tables, expected_rows, found_rows, pair_call
 from tests.styles import STYLES
 from tests.support import SQUAD, need_real_data, slow, xquad

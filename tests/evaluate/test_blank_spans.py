@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memxlnet.encode.sources import open_source
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate import shown_text
 from memxlnet.evaluate.collector import AnswerCollector
 from memxlnet.evaluate.places import PlaceReader
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.sources import open_source
 from tests.encode.families import family
 from tests.evaluate.helpers import Logits, assert_predicted, collected, expected_of, places, random_logits
 from tests.styles import make

@@ -12,8 +12,8 @@ from memxlnet.errors import SettingsError
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.evaluate.metrics import squad_metrics
 from memxlnet.load.datasets import CacheDataset
+from memxlnet.maintain.rules import read_dropped
 from memxlnet.sample import sample_file
-from memxlnet.store.rules import read_dropped
 from tests.evaluate.helpers import perfectly_collected, read_json
 from tests.evaluate.official_squad import as_articles, evaluate, questions, read_articles
 from tests.styles import shared

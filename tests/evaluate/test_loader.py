@@ -9,7 +9,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.evaluation import create_evaluation_dataloader
 from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.segments import METADATA
+from memxlnet.load.segment_metadata import METADATA
 from tests.evaluate.helpers import random_logits
 from tests.load.helpers import assert_same_steps, readings, steps_of
 

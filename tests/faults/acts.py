@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.data.cache_manager import find_cache
+from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.load.cache_manager import find_cache
+from memxlnet.format.published import Cache
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store.cache import Cache
-from memxlnet.store.old_caches import find_old_caches
-from memxlnet.store.removal import find_leftovers
-from memxlnet.store.verify import verify
+from memxlnet.maintain.old_caches import find_old_caches
+from memxlnet.maintain.removal import find_leftovers
+from memxlnet.maintain.verify import verify
 from tests.faults.processes import SETTINGS, be_user, build, build_and_tell, counted, names, rows
 from tests.golden.make_golden import golden_tokenizer
 

@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.build.processes import kill_started, published, server
+from tests.builder.processes import kill_started, published, server
 from tests.faults.acts import build_from_file
 from tests.faults.processes import build, rows
-from tests.store.content import files_of
+from tests.format.content import files_of
 from tests.support import write_json_lines
 
 
 @pytest.fixture(scope="session", autouse=True)
 def loaded_server() -> None:
     """Start the fork server with all that these tests need, unless tests of another folder have started it."""
-    server().set_forkserver_preload(["tests.build.processes", "tests.faults.acts"])
+    server().set_forkserver_preload(["tests.builder.processes", "tests.faults.acts"])
     forkserver.ensure_running()
 
 

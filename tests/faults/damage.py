@@ -14,11 +14,11 @@ from typing import Any
 import pyarrow as pa
 
 from memxlnet import errors
-from memxlnet.store import cache as cache_module
-from memxlnet.store.verify import verify
-from tests.store.content import files_of
-from tests.store.forging import seal
-from tests.store.read_damaged import opening, reading, verifying
+from memxlnet.format import published as cache_module
+from memxlnet.maintain.verify import verify
+from tests.format.content import files_of
+from tests.format.forging import seal
+from tests.format.read_damaged import opening, reading, verifying
 
 Files = dict[str, bytes]
 Damaged = tuple[str, Files]

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from memxlnet.store.cache import Cache
-from memxlnet.store.paths import BUILD_PREFIX
-from memxlnet.store.removal import remove_leftovers
-from memxlnet.store.verify import verify
+from memxlnet.format.paths import BUILD_PREFIX
+from memxlnet.format.published import Cache
+from memxlnet.maintain.removal import remove_leftovers
+from memxlnet.maintain.verify import verify
 from tests.faults.processes import build, chunk_files, counted, names, outcome_of
-from tests.store.content import files_of
+from tests.format.content import files_of
 
 PAGE = 4096
 ROOMY = 64 * 2**20

@@ -17,19 +17,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from memxlnet.data.cache_manager import find_cache
 from memxlnet.errors import MemxlnetError
-from memxlnet.load.cache_manager import find_cache
+from memxlnet.format import published as cache_module
+from memxlnet.format.checksums import digest
+from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
+from memxlnet.format.manifest import find_caches, known_files, read_manifest
+from memxlnet.format.published import Cache
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store import cache as cache_module
-from memxlnet.store.cache import Cache
-from memxlnet.store.checksums import digest
-from memxlnet.store.identity import canonical_json, differing_fields, fingerprint_of
-from memxlnet.store.manifest import find_caches, known_files, read_manifest
-from memxlnet.store.old_caches import find_old_caches
-from memxlnet.store.removal import find_leftovers
-from memxlnet.store.verify import verify, verify_bytes
+from memxlnet.maintain.old_caches import find_old_caches
+from memxlnet.maintain.removal import find_leftovers
+from memxlnet.maintain.verify import verify, verify_bytes
 from tests.faults.damage import Files, replace, tell
-from tests.store.content import files_of, read_texts
+from tests.format.content import files_of, read_texts
 
 MANIFEST = "manifest.json"
 

@@ -10,11 +10,11 @@ import resource
 import sys
 from pathlib import Path
 
-from memxlnet.build.chunking import read_chunks
-from memxlnet.encode.sources import open_source
+from memxlnet.builder.chunking import read_chunks
+from memxlnet.format.published import Cache
 from memxlnet.settings import BuildSettings, EncodeSettings
-from memxlnet.store.cache import Cache
-from memxlnet.store.system_errors import source_errors
+from memxlnet.sources import open_source
+from memxlnet.system_errors import source_errors
 
 
 def limit(kind: str, amount: int) -> None:

@@ -1,6 +1,6 @@
 """A build of many small chunks in processes of their own: long enough to be hit anywhere, by any user.
 
-Light on purpose: the fork server of `tests.build.processes` or each forked process imports it.
+Light on purpose: the fork server of `tests.builder.processes` or each forked process imports it.
 """
 
 import codecs
@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 
-from memxlnet.build.pool import WorkerPool
-from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.builder.cache_writer import CacheWriter
+from memxlnet.builder.worker_pool import WorkerPool
+from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import MemxlnetError
-from memxlnet.store.writer import CacheWriter
-from tests.build.processes import start
+from tests.builder.processes import start
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import WAIT_SECONDS, long_examples, write_json_lines
 
@@ -105,7 +105,7 @@ def workers_of(builder: int) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             line = process.cmdline()
-            if "memxlnet.build.worker" in line and line[-1] == str(builder) and process.status() != "zombie":
+            if "memxlnet.builder.worker" in line and line[-1] == str(builder) and process.status() != "zombie":
                 found.append(process)
         except psutil.Error:
             continue

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.build.processes import published
+from tests.builder.processes import published
 from tests.faults.acts import build_from_file
 from tests.faults.processes import rows
 from tests.support import told_by, write_json_lines

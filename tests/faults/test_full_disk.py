@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from tests.build.processes import published, server
+from tests.builder.processes import published, server
 from tests.faults.processes import CHUNKS, acting, build, chunk_files, counted, names, outcome_of
-from tests.store.content import files_of
+from tests.format.content import files_of
 from tests.support import ROOT, slow
 
 WAYS_OUT = ("make room", "choose another cache_dir")

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from memxlnet.store.removal import remove_leftovers
-from tests.build.processes import published, server, start, stop
+from memxlnet.maintain.removal import remove_leftovers
+from tests.builder.processes import published, server, start, stop
 from tests.faults.processes import (
     CHUNKS,
     build,
@@ -25,7 +25,7 @@ from tests.faults.processes import (
     wait_until,
     workers_of,
 )
-from tests.store.content import files_of
+from tests.format.content import files_of
 from tests.support import WAIT_SECONDS
 
 VICTIMS = ("builder", "worker", "workers", "worker, then builder")

@@ -12,8 +12,8 @@ import pyarrow.feather
 import pytest
 
 from memxlnet.errors import CacheOSError, MemoryLimitError, SourceError
-from memxlnet.store.cache import Cache
-from memxlnet.store.system_errors import read_from, source_errors
+from memxlnet.format.published import Cache
+from memxlnet.system_errors import read_from, source_errors
 from tests.golden.make_golden import CACHE, golden_tokenizer
 from tests.support import build, long_examples, told_by, write_json_lines
 

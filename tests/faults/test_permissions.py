@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store.removal import find_leftovers, remove_cache
-from memxlnet.store.verify import verify
-from tests.build.processes import published, server, start
+from memxlnet.maintain.removal import find_leftovers, remove_cache
+from memxlnet.maintain.verify import verify
+from tests.builder.processes import published, server, start
 from tests.faults.acts import (
     build_as,
     build_counted,
@@ -28,7 +28,7 @@ from tests.faults.acts import (
     read_everything,
 )
 from tests.faults.processes import NOBODY, acting, build, chunk_files, kill, names, outcome_of, rows, wait_until
-from tests.store.content import files_of
+from tests.format.content import files_of
 from tests.support import slow, write_json_lines
 
 IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0

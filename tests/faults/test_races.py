@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store.writer import CacheWriter
-from tests.build.processes import published, server, start
+from tests.builder.processes import published, server, start
 from tests.faults.processes import CHUNKS, build, chunk_files, counted, names, wait_until, workers_of
-from tests.store.content import files_of
+from tests.format.content import files_of
 from tests.support import WAIT_SECONDS, slow
 
 RACERS = 8

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store.removal import remove_cache
-from tests.build.processes import published, server, start
+from memxlnet.maintain.removal import remove_cache
+from tests.builder.processes import published, server, start
 from tests.faults.acts import (
     digest_of,
     keep_asking,

@@ -15,15 +15,15 @@ import pyarrow as pa
 import pytest
 
 from memxlnet.errors import CacheNotFoundError, MemxlnetError
+from memxlnet.format.manifest import find_caches
+from memxlnet.format.published import Cache
+from memxlnet.maintain.old_caches import find_old_caches
+from memxlnet.maintain.removal import find_leftovers, remove_cache, remove_leftovers
+from memxlnet.maintain.verify import verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
-from memxlnet.store.cache import Cache
-from memxlnet.store.manifest import find_caches
-from memxlnet.store.old_caches import find_old_caches
-from memxlnet.store.removal import find_leftovers, remove_cache, remove_leftovers
-from memxlnet.store.verify import verify
 from tests.faults.processes import build, names
-from tests.store.content import files_of
+from tests.format.content import files_of
 
 OPENING = (errno.EMFILE, errno.EACCES, errno.EIO, errno.ENFILE)
 READING = (errno.EIO, errno.EACCES)
@@ -152,7 +152,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (name,) = names(root / "caches")
     push(root / "caches" / name, f"file://{root / 'store'}", progress=False)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("memxlnet.store.identity.ALGORITHM_VERSION", 0)
+        patched.setattr("memxlnet.format.fingerprint.ALGORITHM_VERSION", 0)
         build(root / "caches", **SETTINGS)
     (superseded,) = set(names(root / "caches")) - {name}
     os.utime(root / "caches" / superseded / "manifest.json", (1, 1))

@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from memxlnet.build.process import process_and_cache_dataset
+from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 
 HERE = Path(__file__).parent

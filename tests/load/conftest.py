@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from tests.load.helpers import LENGTH, MEMORY, OVERLAP, Built, sample_tokenizer, varied_examples
 from tests.support import build
 
@@ -52,7 +52,7 @@ def refuse_private_maps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
                 raise OSError(12, "Cannot allocate memory")
             return real(descriptor, length, flags=flags, prot=prot)
 
-        monkeypatch.setattr("memxlnet.store.mapping.mmap.mmap", limited)
+        monkeypatch.setattr("memxlnet.format.mapping.mmap.mmap", limited)
 
     return refuse
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheNotFoundError, RowIndexError, SettingsError
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS
 from tests.load.helpers import (
     DTYPES,

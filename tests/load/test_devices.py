@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from memxlnet.data.qa_datasets import SquadLikeQADataset, create_dataset_from_cache
 from memxlnet.errors import SettingsError
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Transfer
 from memxlnet.load.evaluation import create_evaluation_dataloader
-from memxlnet.load.qa_datasets import SquadLikeQADataset, create_dataset_from_cache
 from tests.load.helpers import Built, assert_same_steps, assert_same_tensors, sample_tokenizer, steps_of
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -7,8 +7,8 @@ import pytest
 from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
 from memxlnet.load import document_map
 from memxlnet.load.datasets import CacheDataset
+from tests.format.forging import set_value
 from tests.load.helpers import Built, sample_tokenizer
-from tests.store.forging import set_value
 from tests.support import build, example
 
 

@@ -22,12 +22,12 @@ from transformers import (
 )
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import model_inputs
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.order import shuffled
 from memxlnet.load.recurrent import loss_or_zero
+from memxlnet.load.row_batch import model_inputs
 from memxlnet.load.samplers import GroupedRows, ShuffledRows
 from tests.load.helpers import assert_same_tensors
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from memxlnet.encode.widths import RowWidths
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load import step_stream
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Group

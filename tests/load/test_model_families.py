@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
-from memxlnet.load.batches import TYPES_AS_WORDS, model_inputs
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.store.verify import verify
+from memxlnet.load.row_batch import TYPES_AS_WORDS, model_inputs
+from memxlnet.maintain.verify import verify
 from tests.evaluate.helpers import (
     assert_predicted,
     collected,

@@ -14,7 +14,7 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import MAX_SCHEDULE, METADATA_NAMES, LoaderOptions, StreamSettings, metadata_names
 from memxlnet.load.plan import Ranks
-from memxlnet.load.regular import regular_loader
+from memxlnet.load.segment_loader import regular_loader
 from tests.load.helpers import assert_same_steps, steps_of, time_major
 
 BOTH: list[tuple[dict[str, Any], str]] = [

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
+from memxlnet.data.qa_datasets import SquadLikeQADataset
+from memxlnet.format.mapping import MappedFile
 from memxlnet.load import page_advice
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.page_advice import available_memory
-from memxlnet.load.qa_datasets import SquadLikeQADataset
-from memxlnet.store.mapping import MappedFile
 from tests.load.helpers import assert_same_steps, steps_of, time_major
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from memxlnet.encode.layout import RowLayout
-from memxlnet.encode.widths import RowWidths
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_windows import WINDOWS, DocumentWindows
 from memxlnet.load.grouping import Lengths, grouped
 from memxlnet.load.plan import AlignedPlan, EpochPlan, EpochSize, Ranks, StepRows, cut_block

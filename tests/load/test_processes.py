@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from tests.load.helpers import Built, plain_row
 from tests.load.workers import read_rows
 

@@ -12,11 +12,11 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_structure
 from transformers import XLNetConfig, XLNetForQuestionAnsweringSimple
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.batches import model_inputs
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.recurrent import CarriedState, loss_or_zero
+from memxlnet.load.row_batch import model_inputs
 from tests.load.helpers import made_step
 
 

@@ -12,12 +12,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from memxlnet.data.qa_datasets import SquadLikeQADataset
 from memxlnet.load import step_stream
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.groups import Group
 from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.qa_datasets import SquadLikeQADataset
 from memxlnet.load.steps import Step, StepMaker
 from tests.load.helpers import (
     LENGTH,

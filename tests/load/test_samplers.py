@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memxlnet.encode.widths import RowWidths
 from memxlnet.errors import CacheDamagedError, SettingsError
+from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.plan import EpochSize
-from memxlnet.load.regular import RegularDataLoader
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
+from memxlnet.load.segment_loader import RegularDataLoader
 from tests.load.helpers import LENGTH, Built, Gathers
 
 LENGTHS = [3, 9, 2, 2, 9, 5, 40, 41, 1, 7, 7]

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memxlnet.encode.widths import CONTEXT_PLACES, RowWidths
 from memxlnet.errors import SettingsError
+from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
 from memxlnet.load.datasets import CacheDataset
 
 

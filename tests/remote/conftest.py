@@ -7,15 +7,15 @@ import pytest
 import s3fs
 from transformers import AutoTokenizer
 
-from memxlnet.load.hub import upload_processed_dataset_to_hub
+from memxlnet.data.hub import upload_processed_dataset_to_hub
 from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.sample import sample_tokenizer_directory
+from tests.format.content import make_content, publish
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, running_hub
 from tests.remote.s3 import Bucket, make_bucket, make_client, server
-from tests.store.content import make_content, publish
 from tests.support import build, write_json_lines
 
 Transfer = Callable[..., object]

@@ -9,9 +9,9 @@ import pytest
 from memxlnet.errors import CacheNotFoundError, TransferError, TransferPermissionError
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from tests.format.content import files_of
 from tests.remote.conftest import Transfer
 from tests.remote.hub_server import OWNER, READER, HubServer, Repo, no_waiting, running_hub
-from tests.store.content import files_of
 
 URL = "hf://datasets/owner/caches/some/cache"
 

@@ -11,8 +11,8 @@ import pytest
 
 from memxlnet.errors import CacheNotFoundError, TransferError
 from memxlnet.remote.pull import pull
-from tests.store.content import files_of
-from tests.store.forging import seal
+from tests.format.content import files_of
+from tests.format.forging import seal
 
 
 class Handler(BaseHTTPRequestHandler):

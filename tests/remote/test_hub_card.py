@@ -13,11 +13,11 @@ import pytest
 from transformers import AutoTokenizer
 
 from memxlnet import configure_memory_tokens, verify
+from memxlnet.data.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.errors import TransferError
-from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.remote.hub_card import described
 from memxlnet.sample import sample_tokenizer_directory
-from memxlnet.store.manifest import Manifest, read_manifest
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo
 from tests.support import build, short
 

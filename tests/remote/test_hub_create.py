@@ -9,7 +9,9 @@ import pytest
 from huggingface_hub import constants
 
 from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, configure_memory_tokens, create_dataset_from_cache
-from memxlnet.build.builder import Build
+from memxlnet.builder.builder import Build
+from memxlnet.data.hub import upload_processed_dataset_to_hub
+from memxlnet.data.hub_caches import Wanted
 from memxlnet.errors import (
     AmbiguousCacheError,
     CacheDamagedError,
@@ -21,10 +23,8 @@ from memxlnet.errors import (
     TransferError,
     TransferPermissionError,
 )
-from memxlnet.load.hub import upload_processed_dataset_to_hub
-from memxlnet.load.hub_caches import Wanted
+from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.settings import EncodeSettings
-from memxlnet.store.manifest import Manifest, read_manifest
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
 from tests.support import build, short, slow, write_json_lines
 
@@ -143,7 +143,7 @@ class TestMismatch:
             create_dataset_from_cache(source, **options)
 
     def test_encoder(self, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("memxlnet.load.hub_caches.ALGORITHM_VERSION", 99)
+        monkeypatch.setattr("memxlnet.data.hub_caches.ALGORITHM_VERSION", 99)
         with pytest.raises(CacheMismatchError, match="algorithm_version: expected 99"):
             create_dataset_from_cache(source, **options)
 

@@ -10,8 +10,8 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
+from memxlnet.data.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
-from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from tests.remote.hub_server import OWNER, READER, REPO, Handler, HubServer, Repo, no_waiting, running_hub
 from tests.support import build, long_examples

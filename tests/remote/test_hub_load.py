@@ -12,6 +12,7 @@ from huggingface_hub import constants
 
 from arrow_schemas import SCHEMA_VERSION
 from memxlnet import configure_memory_tokens, verify
+from memxlnet.data.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.errors import (
     AmbiguousCacheError,
     CacheDamagedError,
@@ -23,10 +24,9 @@ from memxlnet.errors import (
     SourceNotFoundError,
     TransferError,
 )
-from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
+from memxlnet.format.checksums import digest
+from memxlnet.format.fingerprint import canonical_json, fingerprint_of
 from memxlnet.remote.hub import HubRepository
-from memxlnet.store.checksums import digest
-from memxlnet.store.identity import canonical_json, fingerprint_of
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
 from tests.support import build, short, slow, slow_but, write_json_lines
 

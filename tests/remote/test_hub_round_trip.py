@@ -10,6 +10,7 @@ import torch
 from huggingface_hub import constants
 
 from memxlnet import LazySquadLikeQADataset, SquadLikeQADataset, process_and_cache_dataset, verify
+from memxlnet.data.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
 from memxlnet.errors import (
     CacheDamagedError,
     CacheMismatchError,
@@ -18,9 +19,8 @@ from memxlnet.errors import (
     TransferError,
     TransferPermissionError,
 )
-from memxlnet.load.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
-from memxlnet.store.checksums import digest
-from memxlnet.store.manifest import decode_manifest
+from memxlnet.format.checksums import digest
+from memxlnet.format.manifest import decode_manifest
 from tests.remote.hub_server import OWNER, READER, REPO, ROWS, HubServer, Repo, api, no_waiting
 from tests.support import build, short
 

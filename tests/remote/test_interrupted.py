@@ -10,9 +10,9 @@ from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.stores import Store
+from tests.format.content import files_of
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket, calls
-from tests.store.content import files_of
 from tests.support import slow
 
 pytestmark = pytest.mark.usefixtures("small_blocks")

@@ -13,9 +13,9 @@ import pytest
 
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from tests.format.content import files_of
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket, calls
-from tests.store.content import files_of
 from tests.support import ROOT
 
 

@@ -16,12 +16,12 @@ from memxlnet.errors import (
     CacheNotFoundError,
     TransferError,
 )
+from memxlnet.format.checksums import digest
+from memxlnet.format.fingerprint import canonical_json
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
-from memxlnet.store.checksums import digest
-from memxlnet.store.identity import canonical_json
-from tests.store.content import files_of
-from tests.store.forging import seal
+from tests.format.content import files_of
+from tests.format.forging import seal
 
 
 @pytest.fixture

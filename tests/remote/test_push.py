@@ -16,9 +16,9 @@ from memxlnet.errors import (
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.stores import Store
+from tests.format.content import files_of
+from tests.format.forging import seal
 from tests.remote.s3 import Bucket, calls
-from tests.store.content import files_of
-from tests.store.forging import seal
 from tests.support import slow
 
 WRITES = ("put_object", "delete_object", "create_multipart_upload")

@@ -21,10 +21,10 @@ from memxlnet.errors import (
 )
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from tests.format.content import files_of
 from tests.remote.conftest import Transfer
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import SECRET, Bucket
-from tests.store.content import files_of
 
 
 def test_credentials_that_are_refused_are_no_missing_cache(

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from memxlnet.errors import CacheNotFoundError
+from memxlnet.maintain.verify import verify, verify_bytes
 from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.sample import sample_file
-from memxlnet.store.verify import verify, verify_bytes
+from tests.format.content import files_of
 from tests.remote.s3 import Bucket, calls
-from tests.store.content import files_of
 from tests.support import build
 
 

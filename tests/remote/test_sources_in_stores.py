@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from memxlnet.encode.sources import open_source
 from memxlnet.errors import SourceError, SourceNotFoundError
-from tests.encode.test_files import FORMATS
-from tests.encode.test_places import ROWS
+from memxlnet.sources import open_source
 from tests.remote.hub_server import READER, HubServer, Repo
 from tests.remote.s3 import SECRET, Bucket
+from tests.sources.test_files import FORMATS
+from tests.sources.test_places import ROWS
 
 PARTS = {f"qa/part-{number}.jsonl": FORMATS[".jsonl"](ROWS[number * 5 : number * 5 + 5]) for number in range(2)}
 

@@ -1,0 +1,108 @@
+"""The directory of a build at work: what its workers need to encode, and the chunks that are finished."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.layout import RowLayout
+from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, with_fields_of
+from memxlnet.format.fingerprint import CacheSettings
+from memxlnet.format.paths import TOKENIZER, sync, write_durably
+from memxlnet.settings import EncodeSettings
+from memxlnet.system_errors import described, hint_for
+
+_STATE = "build.json"
+
+
+class BuildDirectory:
+    """The directory of a build.
+
+    Args:
+        path: The directory; it need not exist.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.chunks = path / "chunks"
+        self.staging = path / "cache"
+
+    def prepare(self, settings: CacheSettings) -> None:
+        """Create the directory and write what workers read, durably.
+
+        Raises:
+            OSError: The disk is full or cannot be written.
+        """
+        self.chunks.mkdir(parents=True, exist_ok=True)
+        write_durably(self.path / TOKENIZER, settings.tokenizer.backend_json.encode())
+        state = {
+            "fingerprint": settings.fingerprint,
+            "settings": asdict(settings.encode),
+            "layout": settings.tokenizer.layout.to_json(),
+        }
+        write_durably(self.path / _STATE, json.dumps(state).encode())
+        sync(self.path)
+
+    @contextlib.contextmanager
+    def errors(self, what: str = "written") -> Iterator[None]:
+        """Turn an error of the system that comes up within into one of this directory; errors of ours pass.
+
+        Args:
+            what: What is done with the directory.
+
+        Raises:
+            BuildOSError: The disk is full or failing, or the directory cannot be read or written.
+        """
+        try:
+            yield
+        except MemxlnetError:
+            raise
+        except OSError as error:
+            message = (
+                f"{self.path}: cannot be {what}: {described(error, self.path)}; what is finished is kept: "
+                f"{hint_for(error)} and build again to go on"
+            )
+            raise with_fields_of(BuildOSError(message), error) from error
+
+    def state(self) -> dict[str, Any]:
+        """What `prepare` wrote; empty where there is none, or it is damaged.
+
+        Raises:
+            BuildOSError: It is there and cannot be read.
+        """
+        found = None
+        with self.errors("read"), contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
+            found = json.loads((self.path / _STATE).read_bytes())
+        return found if isinstance(found, dict) else {}
+
+    def num_finished(self) -> int:
+        """Number of finished chunks, by their names alone."""
+        try:
+            return sum(path.suffix == ".chunk" for path in self.chunks.iterdir())
+        except OSError:
+            return 0
+
+    def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
+        """The encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
+
+        Raises:
+            BuildError: The directory cannot be read: on another machine it must lie on a shared file system.
+        """
+        state = self.state()
+        if not state:
+            raise BuildError(
+                f"{self.path}: expected the directory of a build with {_STATE}, found none that can be read; workers "
+                "on other machines need the cache directory on a shared file system"
+            )
+        settings, layout = EncodeSettings(**state["settings"]), RowLayout.from_json(state["layout"])
+        try:
+            backend = Tokenizer.from_file(str(self.path / TOKENIZER))
+        except Exception as error:
+            raise BuildError(f"{self.path / TOKENIZER}: cannot be read: {error}") from error
+        backend.encode_special_tokens = layout.split_special_tokens
+        return Encoder(backend, layout, settings), settings

@@ -1,0 +1,217 @@
+"""One build, from a source to a published cache."""
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
+from memxlnet.builder.run import Run
+from memxlnet.encode.layout import read_tokenizer
+from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
+from memxlnet.format.fingerprint import CacheSettings, differing_fields
+from memxlnet.format.manifest import find_caches, known_files, read_manifest
+from memxlnet.format.published import Cache
+from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.sources import Source, open_source, shown_name
+from memxlnet.system_errors import source_errors
+
+logger = logging.getLogger(__name__)
+
+
+class Build:
+    """What is to be built: a source, a tokenizer and settings, all checked before any work.
+
+    Args:
+        dataset_name: File, Hub name, `datasets` object or iterable; see `open_source`.
+        split: Split of the source.
+        tokenizer: A transformers fast tokenizer.
+        encode: What the rows look like.
+        cache_dir: Directory of the caches that may know the source already.
+        source_options: Further arguments of `open_source`.
+
+    Raises:
+        SettingsError: A setting is wrong.
+        TokenizerError: The tokenizer cannot be used.
+        SourceError: The source is missing or has no such split.
+    """
+
+    def __init__(
+        self,
+        dataset_name: Any,
+        split: str,
+        tokenizer: Any,
+        encode: EncodeSettings,
+        cache_dir: Path | None,
+        source_options: Mapping[str, Any] | None = None,
+    ):
+        self.tokenizer = tokenizer
+        content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
+        content.layout.check(encode)
+
+        options = dict(
+            source_options or {},
+            find_known=known_files(cache_dir) if cache_dir else None,
+            max_examples=encode.max_examples,
+        )
+        with source_errors(shown_name(dataset_name)):
+            self.source: Source = open_source(dataset_name, split, **options)
+            identity = self.source.identity()
+        self.settings = CacheSettings(
+            name=self.source.name,
+            split=split,
+            encode=encode,
+            source=identity,
+            tokenizer=content,
+            provenance=self.source.provenance(),
+        )
+
+    def find(self, cache_dir: Path) -> Path | None:
+        """The published cache of these settings, or None.
+
+        Raises:
+            CacheError: The cache is there but damaged, or may not be read.
+        """
+        directory = cache_dir / self.settings.directory_name
+        try:
+            with _rebuild_noted():
+                manifest = read_manifest(directory)
+        except CacheNotFoundError:
+            return None
+        return directory if manifest.fingerprint == self.settings.fingerprint else None
+
+    def log_others(self, cache_dir: Path) -> None:
+        """Log in which fields the published caches of the same name and split differ."""
+        for other, manifest in find_caches(cache_dir):
+            if (manifest.name, manifest.split) == (self.settings.name, self.settings.split):
+                differences = differing_fields(self.settings.fields, manifest.fields)
+                logger.info("%s: not used, it differs in %s", other, "; ".join(differences) or "its name")
+
+    def run(self, manager: CacheManager, build: BuildSettings, executor: Executor | None = None) -> tuple[int, Any]:
+        """Encode every chunk that is not finished yet, then publish.
+
+        Args:
+            manager: Where the chunks go.
+            build: How the work is done.
+            executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+
+        Returns:
+            The number of features of the whole result, and the manager's summary.
+
+        Raises:
+            ExampleError: An example is bad, and bad examples are errors.
+            SourceError: The source is empty, cannot be read, or changed meanwhile.
+            TokenizerError: The tokenizer does not allow the encoder's strategy.
+            MemoryLimitError: The work does not fit within ``max_memory_gb``.
+            BuildError: A worker ended or failed, or the disk is full.
+        """
+        return Run(self.source, self.tokenizer, self.settings, build, executor, manager).run()
+
+
+@contextmanager
+def _rebuild_noted() -> Iterator[None]:
+    try:
+        yield
+    except CacheError as error:
+        error.add_note("or pass rebuild=True to build it anew")
+        raise
+
+
+def refuse_unguarded_main() -> None:
+    """Refuse to build in a process that `multiprocessing` is just starting: its parent waits for it, or holds the lock.
+
+    Raises:
+        BuildError: The script that started this process has no main guard.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise BuildError(
+            "a build began while a worker process was importing the main script; expected the script's calls below "
+            "`if __name__ == '__main__':`, which the processes of an executor need"
+        )
+
+
+def check_executor(executor: object, build: BuildSettings) -> None:
+    """Check what the user gave as an executor.
+
+    Raises:
+        SettingsError: It is none, or shall have no chunks.
+    """
+    if executor is not None and not isinstance(executor, Executor):
+        raise SettingsError(
+            f"executor: expected a concurrent.futures.Executor (of a Dask client: client.get_executor()), found "
+            f"{type(executor).__name__}"
+        )
+    if executor is not None and build.num_workers == 0:
+        raise SettingsError("num_workers: expected None or the number of chunks in work with an executor, found 0")
+
+
+def build_cache(
+    job: Build, build: BuildSettings, writer: CacheWriter, executor: Executor | None = None
+) -> BuildSummary:
+    """Give the published cache of a build, building it unless it is there.
+
+    Any number of processes may ask at once: one builds, the others wait for it.
+
+    Args:
+        job: What is to be built.
+        build: How the work is done.
+        writer: Where the cache is published.
+        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+
+    Raises:
+        CacheError: The cache is there but damaged, or the directory cannot be written.
+        MemxlnetError: Whatever `Build.run` raises.
+    """
+    if not build.rebuild:
+        found = job.find(writer.cache_dir)
+        # It may be gone again for the moment in which another process puts a rebuilt one into its place.
+        with suppress(CacheNotFoundError):
+            if found is not None:
+                summary = _opened(found)
+                writer.discard_leftovers(job.settings)
+                return summary
+    started = time.monotonic()
+    with writer.lock(job.settings, build.progress):
+        if build.rebuild:
+            writer.discard(job.settings)
+        else:
+            found = job.find(writer.cache_dir)
+            if found is not None:
+                return _opened(found)
+        job.log_others(writer.cache_dir)
+        built: BuildSummary = job.run(writer, build, executor)[1]
+        _log_summary(built, time.monotonic() - started)
+        return built
+
+
+def _opened(found: Path) -> BuildSummary:
+    """Open a published cache once, so that a count is never handed out for files that are not there."""
+    with _rebuild_noted():
+        manifest = Cache(found).manifest
+    logger.info("%s: found, nothing to build", found)
+    return BuildSummary.of(found, manifest)
+
+
+def _log_summary(summary: BuildSummary, seconds: float) -> None:
+    outcomes = ", ".join(f"{count} {status}" for status, count in _outcomes(summary))
+    logger.info(
+        "%s: %d features of %d documents over %d contexts, %d bytes, in %.1f s; answers: %s",
+        summary.directory,
+        summary.features,
+        summary.documents,
+        summary.contexts,
+        summary.num_bytes,
+        seconds,
+        outcomes,
+    )
+
+
+def _outcomes(summary: BuildSummary) -> Iterator[tuple[str, int]]:
+    yield from summary.alignment.items()
+    yield "in no segment", summary.documents_without_answer_segment
+    yield "contradictions", summary.contradictions
+    yield "examples dropped", summary.dropped_examples

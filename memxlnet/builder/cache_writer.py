@@ -1,0 +1,271 @@
+"""From encoded chunks to a published cache: the cache manager that builds use unless they are given another."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from memxlnet.builder.build_directory import BuildDirectory
+from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_chunk
+from memxlnet.builder.publish import Publisher
+from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
+from memxlnet.format.fingerprint import CacheSettings
+from memxlnet.format.manifest import REBUILD, Manifest
+from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
+from memxlnet.maintain.lock import clear_leftovers, sole_builder
+from memxlnet.maintain.placing import put_in_place, take_away
+from memxlnet.settings import positive_int
+
+logger = logging.getLogger(__name__)
+
+
+class CacheManager(Protocol):
+    """What a build asks of the place where its chunks go.
+
+    A build calls `begin` once, then `write_chunk` for every chunk that is not finished yet, in ascending order of
+    index and from one thread, then `finish` once. Nothing is called after an error.
+    """
+
+    def begin(self, settings: CacheSettings) -> Collection[int]:
+        """Take up a build and name the chunks that are finished already, from an interrupted one.
+
+        Args:
+            settings: Everything that decides the bytes of the result.
+
+        Returns:
+            The indices of finished chunks; they are not handed over again. A mapping from them to their
+            `ChunkReceipt`s lets a chunk be made again whose examples changed; those receipts that still hold are then
+            handed to `finish` like any other.
+        """
+
+    def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> Any:
+        """Take one chunk; when this returns, it must survive a crash.
+
+        Args:
+            index: Number of the chunk, from 0.
+            tables: One record batch for each of ``features``, ``documents``, ``contexts`` and ``dropped``, in the
+                schemas of `arrow_schemas`. Row numbers in them count from the chunk's start.
+
+        Returns:
+            A receipt; whatever `finish` needs to know of the chunk.
+        """
+
+    def finish(self, receipts: Sequence[Any]) -> Any:
+        """Complete the build.
+
+        Args:
+            receipts: The receipts of the chunks in order of index. Chunks that `begin` named without a receipt have
+                none.
+
+        Returns:
+            A summary. Where `begin` named finished chunks it must have the attribute (or key) ``features``, the
+            number of features of the whole result.
+        """
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What a build made.
+
+    Attributes:
+        directory: The published cache.
+        features: Number of segments.
+        documents: Number of documents.
+        contexts: Number of distinct contexts.
+        num_bytes: Size of the cache in bytes, manifest aside.
+        alignment: Documents by the outcome of their answer.
+        documents_without_answer_segment: Documents with a span that no segment holds whole.
+        contradictions: Documents whose labels contradicted each other in the source.
+        dropped_examples: Examples that gave no document.
+    """
+
+    directory: Path
+    features: int
+    documents: int
+    contexts: int
+    num_bytes: int
+    alignment: Mapping[str, int]
+    documents_without_answer_segment: int
+    contradictions: int
+    dropped_examples: int
+
+    @classmethod
+    def of(cls, directory: Path, manifest: Manifest) -> "BuildSummary":
+        """The summary of a published cache."""
+        tables = manifest.tables
+        return cls(
+            directory=directory,
+            features=tables["features"].rows,
+            documents=tables["documents"].rows,
+            contexts=tables["contexts"].rows,
+            num_bytes=manifest.num_bytes,
+            alignment=manifest.alignment,
+            documents_without_answer_segment=manifest.documents_without_answer_segment,
+            contradictions=manifest.contradictions,
+            dropped_examples=manifest.dropped_examples,
+        )
+
+
+class CacheWriter:
+    """Keeps the chunks of a build and publishes them into a cache directory.
+
+    Args:
+        cache_dir: The directory of all caches; created when the first build begins.
+        max_shard_rows: Rows of a features shard at most; None for what an Arrow array may hold.
+    """
+
+    def __init__(self, cache_dir: str | os.PathLike[str], *, max_shard_rows: int | None = None):
+        self.cache_dir = as_directory("cache_dir", cache_dir)
+        if max_shard_rows is not None:
+            positive_int("max_shard_rows", max_shard_rows, " (or None for the limit of Arrow)")
+        self._max_shard_rows = max_shard_rows
+        self._settings: CacheSettings | None = None
+
+    def directory(self, settings: CacheSettings) -> Path:
+        """Where the cache of these settings is published."""
+        return self.cache_dir / settings.directory_name
+
+    def build_directory(self, settings: CacheSettings) -> BuildDirectory:
+        """Where the cache of these settings is built."""
+        return BuildDirectory(self.cache_dir / f"{BUILD_PREFIX}{settings.directory_name}")
+
+    @contextlib.contextmanager
+    def lock(self, settings: CacheSettings, progress: bool | None = None) -> Iterator[None]:
+        """Be the only builder of this cache; waits, and shows so, while another process is.
+
+        The lock is the system's, on a file beside the build directory: it ends with the process that holds it.
+
+        Args:
+            settings: What is built.
+            progress: Show a line while waiting; None shows it where standard error is a terminal.
+
+        Raises:
+            CacheDirectoryError: The cache directory cannot be created or written.
+        """
+        line = _WaitingLine(self.directory(settings), self.build_directory(settings), settings, progress)
+        with contextlib.closing(line), sole_builder(self.cache_dir, settings.directory_name, line.show):
+            line.close()
+            yield
+
+    def discard(self, settings: CacheSettings) -> None:
+        """Remove what an interrupted build of this cache left; the published cache stays. Needs the lock.
+
+        Raises:
+            BuildOSError: The system failed.
+        """
+        build = self.build_directory(settings)
+        with build.errors():
+            take_away(build.path)
+
+    def discard_leftovers(self, settings: CacheSettings) -> None:
+        """Remove what a builder left that was killed after its last step, unless another one is at work."""
+        clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
+
+    def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
+        """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
+        make_directory(self.cache_dir)
+        build = self.build_directory(settings)
+        with build.errors():
+            if build.path.exists() and build.state().get("fingerprint") != settings.fingerprint:
+                logger.info("%s: an interrupted build of other settings is removed", build.path)
+                self.discard(settings)
+            build.prepare(settings)
+            finished = finished_chunks(build.chunks)
+        self._settings = settings
+        if finished:
+            logger.info("%s: going on with %d finished chunks", build.path, len(finished))
+        return finished
+
+    def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
+        """Write one chunk durably.
+
+        Raises:
+            BuildOSError: The disk is full or failing, or cannot be written.
+        """
+        build = self.build_directory(self._begun())
+        with build.errors():
+            return write_chunk(build.chunks, index, tables)
+
+    def finish(self, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
+        """Publish all chunks, then remove them.
+
+        Args:
+            receipts: The receipts of all chunks of the cache, also of those that `begin` gave.
+
+        Raises:
+            BuildError: A chunk is missing, or the chunks hold no document.
+            BuildOSError: The disk is full or failing, or cannot be written.
+        """
+        settings = self._begun()
+        with self.build_directory(settings).errors():
+            return self._publish(settings, receipts)
+
+    def _publish(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
+        chunks = {receipt.index: receipt for receipt in receipts}
+        missing = sorted(set(range(len(chunks))) - chunks.keys())
+        if missing or not chunks:
+            raise BuildError(f"{self.directory(settings)}: expected chunks without a gap, found none of {missing}")
+        build = self.build_directory(settings)
+        shutil.rmtree(build.staging, ignore_errors=True)
+        ordered = [chunks[index] for index in range(len(chunks))]
+        self._check_space(ordered)
+        build.staging.mkdir()
+        manifest = Publisher(build.chunks, ordered, settings, self._max_shard_rows).publish(build.staging)
+        final = self.directory(settings)
+        try:
+            put_in_place(build.staging, final)
+        except CacheDamagedError as error:
+            found = str(error).removesuffix(f"; {REBUILD}")
+            raise BuildOSError(
+                f"{found}: the system did not write what it was given; check the disk, and build again to go on after "
+                "the finished chunks"
+            ) from error
+        self.discard(settings)
+        self._settings = None
+        return BuildSummary.of(final, manifest)
+
+    def _check_space(self, receipts: Sequence[ChunkReceipt]) -> None:
+        """Check that what is published fits beside the chunks: it takes about as many bytes as they do."""
+        needed = sum(receipt.bytes for receipt in receipts)
+        free = shutil.disk_usage(self.cache_dir).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC, f"publishing takes about {needed:,} bytes beside the chunks, and {free:,} are free"
+            )
+
+    def _begun(self) -> CacheSettings:
+        if self._settings is None:
+            raise BuildError(f"{self.cache_dir}: expected begin(settings) before chunks are written or finished")
+        return self._settings
+
+
+class _WaitingLine:
+    """The progress line of a process that waits for another builder: how many chunks that one has finished."""
+
+    def __init__(self, cache: Path, build: BuildDirectory, settings: CacheSettings, progress: bool | None):
+        self._cache = cache
+        self._build = build
+        self._name = f"{settings.name}/{settings.split}"
+        self._disable = None if progress is None else not progress
+        self._bar: Any = None
+
+    def show(self) -> None:
+        """Say so once in the log, and bring the line up to date."""
+        if self._bar is None:
+            logger.warning("%s: waiting for another process that builds it", self._cache)
+            self._bar = tqdm(desc=f"waiting for {self._name}", unit="chunk", disable=self._disable)
+        self._bar.update(self._build.num_finished() - self._bar.n)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take the line away."""
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,195 @@
+"""The work on one chunk, wherever it is done: raw examples in, a chunk file and its receipt out.
+
+A worker loads neither transformers nor torch: the encoder comes from the files of the build's directory.
+"""
+
+import contextlib
+import os
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import xxhash
+
+from memxlnet.builder.build_directory import BuildDirectory
+from memxlnet.builder.chunk_files import CHUNK_TABLES, with_examples_digest, write_chunk
+from memxlnet.builder.cost import CostModel
+from memxlnet.builder.numbering import number_contexts
+from memxlnet.encode.encoder import Encoder
+from memxlnet.encode.examples import BadExample, Example
+from memxlnet.encode.tokens import Ints
+from memxlnet.format.files import column_values
+from memxlnet.settings import EncodeSettings
+
+Examples = Sequence[Example | BadExample]
+Tables = Mapping[str, pa.RecordBatch]
+
+_PARALLELISM = "TOKENIZERS_PARALLELISM"
+_encoders = threading.local()
+
+
+def pack(examples: Examples) -> bytes:
+    """The examples of a chunk as JSON, column by column; a context that several share is held once."""
+    good = [example for example in examples if isinstance(example, Example)]
+    bad = [list(example) for example in examples if isinstance(example, BadExample)]
+    numbers: dict[str, int] = {}
+    columns = [
+        [example.row for example in good],
+        [example.id for example in good],
+        [example.question for example in good],
+        [numbers.setdefault(example.context, len(numbers)) for example in good],
+        [example.answer_texts for example in good],
+        [example.answer_starts for example in good],
+        [example.labelled for example in good],
+        [example.answer_kind for example in good],
+        [example.contradiction for example in good],
+    ]
+    return orjson.dumps([list(numbers), columns, bad])
+
+
+def unpack(packed: bytes) -> list[Example | BadExample]:
+    """What `pack` packed, in order of rows: a chunk that is split must lose its examples in that order."""
+    contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad = orjson.loads(packed)
+    shared = map(contexts.__getitem__, numbers)
+    good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts), *labels)
+    if not bad:
+        return list(good)
+    return sorted([*good, *(BadExample(*entry) for entry in bad)], key=itemgetter(0))
+
+
+def examples_digest(packed: bytes) -> str:
+    """A digest of the raw examples of a chunk as `pack` packs them, in hexadecimal: equal examples, equal bytes."""
+    return xxhash.xxh3_128_hexdigest(packed)
+
+
+def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, builder: int) -> dict[str, Any]:
+    """Encode one chunk and write its file. Runs in a worker.
+
+    Args:
+        directory: The build's directory.
+        index: Number of the chunk.
+        packed: Its examples.
+        part_cost: Bytes that encoding may take at once; the chunk is split where it would take more.
+        builder: Process that builds; any other one is a worker.
+
+    Returns:
+        ``receipt``, the fields of a `ChunkReceipt`; or ``error``, ``message``, ``errno`` and ``traceback`` of whatever
+        was raised: no exception crosses processes, so none can fail to.
+    """
+    try:
+        with _one_thread if os.getpid() != builder else contextlib.nullcontext():
+            encoder, settings = _encoder(directory)
+            examples = unpack(packed)
+            tables = encode_in_parts(encoder, settings, examples, part_cost)
+            marked = with_examples_digest(tables, examples_digest(packed))
+            build = BuildDirectory(Path(directory))
+            with build.errors():
+                return {"receipt": asdict(write_chunk(build.chunks, index, marked))}
+    except BaseException as error:
+        return {
+            "error": type(error).__name__,
+            "message": _message(error),
+            "errno": error.errno if isinstance(error, OSError) else None,
+            "traceback": traceback.format_exc(),
+        }
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:
+        return "(its text cannot be shown)"
+
+
+def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
+    """The encoder of a build, one for each thread: it is not thread-safe. Only the last build's is kept."""
+    if getattr(_encoders, "directory", None) != directory:
+        _encoders.found = BuildDirectory(Path(directory)).read_encoder()
+        _encoders.directory = directory
+    found: tuple[Encoder, EncodeSettings] = _encoders.found
+    return found
+
+
+class _OneThread:
+    """Keeps the tokenizer of a worker process to one thread while any of its threads encodes.
+
+    It is told by the environment, which is put back. A forked worker would otherwise print a warning, and workers would
+    get in each other's way.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: str | None = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._before = os.environ.get(_PARALLELISM)
+                os.environ[_PARALLELISM] = "false"
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users:
+                return
+            if self._before is None:
+                os.environ.pop(_PARALLELISM, None)
+            else:
+                os.environ[_PARALLELISM] = self._before
+
+
+_one_thread = _OneThread()
+
+
+def encode_in_parts(encoder: Encoder, settings: EncodeSettings, examples: Examples, part_cost: int) -> Tables:
+    """Encode a chunk in parts that each take at most `part_cost` bytes (or are one example)."""
+    parts = list(CostModel(settings).cut(examples, len(examples), part_cost))
+    return merge([encoder.encode(part) for part, _ in parts])
+
+
+def merge(parts: Sequence[Tables]) -> Tables:
+    """The tables of a chunk from those of its parts.
+
+    Row numbers count from the chunk's start again, and a context that several parts share is held once.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    merged = {name: _joined([tables[name] for tables in parts]) for name in CHUNK_TABLES}
+    contexts = number_contexts((tables["contexts"]["text"] for tables in parts), merged["contexts"].num_rows)
+    firsts = np.unique(contexts, return_index=True)[1]
+    if len(firsts) < len(contexts):
+        merged["contexts"] = merged["contexts"].take(pa.array(firsts))
+    documents = merged["documents"]
+    used = contexts[column_values(documents["context"]) + _bases(parts, "documents", "contexts")]
+    first_segments = column_values(documents["first_segment"]) + _bases(parts, "documents", "features")
+    merged["documents"] = _replace(_replace(documents, "context", used), "first_segment", first_segments)
+    of_segments = column_values(merged["features"]["document"]) + _bases(parts, "features", "documents")
+    merged["features"] = _replace(merged["features"], "document", of_segments)
+    return merged
+
+
+def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    joined = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    # A table without rows has no batch.
+    return joined[0] if joined else batches[0]
+
+
+def _bases(parts: Sequence[Tables], table: str, counted: str) -> Ints:
+    """int64[rows of `table`]: the rows of `counted` in the parts before."""
+    counts = np.array([tables[counted].num_rows for tables in parts], np.int64)
+    bases: Ints = np.repeat(np.cumsum(counts) - counts, [tables[table].num_rows for tables in parts])
+    return bases
+
+
+def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:
+    index = batch.schema.get_field_index(name)
+    return batch.set_column(index, batch.schema.field(index), pa.array(values, pa.int64()))

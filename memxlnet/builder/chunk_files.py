@@ -1,0 +1,167 @@
+"""Chunk files: one encoded chunk each, there whole or not at all.
+
+A chunk file holds one Arrow IPC stream per table, end to end. Its name holds its number and the checksum of its bytes,
+so that a restarted build knows without any other record which chunks are whole. Its first schema holds the digest of
+the examples that it was made from, so that a chunk whose examples changed is not taken for finished.
+"""
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import xxhash
+
+from arrow_schemas import DROPPED, TABLES
+from memxlnet.errors import BuildError, BuildOSError, with_fields_of
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.files import FileSink, created
+from memxlnet.format.paths import sync
+
+logger = logging.getLogger(__name__)
+
+CHUNK_TABLES = (*TABLES, DROPPED)
+_EXAMPLES_KEY = b"memxlnet.examples"
+_NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
+
+
+@dataclass(frozen=True)
+class ChunkReceipt:
+    """What is known of a finished chunk without reading it.
+
+    Attributes:
+        index: Number of the chunk, from 0.
+        file: Name of its file.
+        bytes: Size of its file.
+        rows: Rows by table, the dropped examples included.
+        examples: Digest of the raw examples that it was made from; empty where none was given.
+    """
+
+    index: int
+    file: str
+    bytes: int
+    rows: Mapping[str, int]
+    examples: str = ""
+
+
+def with_examples_digest(tables: Mapping[str, pa.RecordBatch], digest: str) -> dict[str, pa.RecordBatch]:
+    """The tables of a chunk, marked with the digest of the raw examples that they were made from."""
+    first = CHUNK_TABLES[0]
+    return {**tables, first: tables[first].replace_schema_metadata({_EXAMPLES_KEY: digest.encode()})}
+
+
+def _examples_digest(tables: Mapping[str, pa.RecordBatch]) -> str:
+    return ((tables[CHUNK_TABLES[0]].schema.metadata or {}).get(_EXAMPLES_KEY) or b"").decode()
+
+
+class _DigestingSink(FileSink):
+    """A file that keeps the checksum of what is written to it."""
+
+    def __init__(self, descriptor: int):
+        super().__init__(descriptor)
+        self.state = xxhash.xxh3_128()
+
+    def _put(self, view: memoryview) -> None:
+        self.state.update(view)
+        super()._put(view)
+
+
+def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
+    """Write one chunk: temporary file, sync, rename.
+
+    Args:
+        directory: Where the chunks of a build lie.
+        index: Number of the chunk.
+        tables: One record batch for each of `CHUNK_TABLES`.
+
+    Raises:
+        BuildError: A table is missing.
+        OSError: The disk is full or cannot be written; nothing is left behind.
+    """
+    missing = [table for table in CHUNK_TABLES if table not in tables]
+    if missing:
+        raise BuildError(f"chunk {index}: expected the tables {', '.join(CHUNK_TABLES)}, found none of {missing}")
+    # Two processes may write the same chunk at once: one whose builder died, and the one that took its place.
+    temporary = directory / f"{index:08d}.{secrets.token_hex(8)}.tmp"
+    try:
+        with created(temporary) as descriptor:
+            sink = _DigestingSink(descriptor)
+            for table in CHUNK_TABLES:
+                with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
+                    writer.write_batch(tables[table])
+            os.fsync(descriptor)
+        name = f"{index:08d}.{sink.state.hexdigest()}.chunk"
+        temporary.replace(directory / name)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(directory)
+    rows = {table: tables[table].num_rows for table in CHUNK_TABLES}
+    return ChunkReceipt(index, name, sink.position, rows, _examples_digest(tables))
+
+
+def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBatch]:
+    """Map one chunk; the batches are views of the map.
+
+    Raises:
+        BuildError: The file is damaged.
+        BuildOSError: It is gone or cannot be read.
+    """
+    path = directory / receipt.file
+    try:
+        return _read_streams(path)
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        message = f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again"
+        if isinstance(error, OSError):
+            raise with_fields_of(BuildOSError(message), error) from error
+        raise BuildError(message) from error
+
+
+def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
+    tables = {}
+    with pa.memory_map(str(path)) as mapped:
+        for table in CHUNK_TABLES:
+            with pa.ipc.open_stream(mapped) as reader:
+                tables[table] = reader.read_next_batch()
+                for _ in reader:
+                    raise pa.ArrowInvalid(f"table {table}: expected one record batch, found more")
+    return tables
+
+
+def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
+    """The whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
+
+    Every file is read and compared with the checksum in its name. Where a chunk was made again from other examples,
+    the latest file counts.
+    """
+    receipts: dict[int, ChunkReceipt] = {}
+    for path in sorted(directory.iterdir(), key=_age):
+        match = _NAME.fullmatch(path.name)
+        index = int(match[1]) if match else -1
+        if match is None or index in receipts or not _holds(path, match[2]):
+            logger.info("%s: removed, no whole chunk of this build", path)
+            path.unlink(missing_ok=True)
+            continue
+        tables = _read_streams(path)
+        rows = {table: batch.num_rows for table, batch in tables.items()}
+        receipts[index] = ChunkReceipt(index, path.name, path.stat().st_size, rows, _examples_digest(tables))
+    return dict(sorted(receipts.items()))
+
+
+def _age(path: Path) -> tuple[int, str]:
+    try:
+        return -path.stat().st_mtime_ns, path.name
+    except FileNotFoundError:
+        return 0, path.name
+
+
+def _holds(path: Path, digest: str) -> bool:
+    try:
+        return file_digest(path) == digest
+    except FileNotFoundError:
+        # Of a worker that outlived its builder: it is gone, or has its name by now.
+        return False

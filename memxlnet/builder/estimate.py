@@ -1,0 +1,108 @@
+"""How large a cache will be, told from its first examples before any work is done."""
+
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from arrow_schemas import TABLES
+from memxlnet.builder.builder import Build
+from memxlnet.builder.chunking import read_chunks
+from memxlnet.encode.encoder import Encoder
+from memxlnet.errors import BuildError, SourceError
+from memxlnet.format.paths import BUILD_PREFIX
+from memxlnet.maintain.removal import num_bytes
+from memxlnet.settings import BuildSettings
+
+SAMPLE_EXAMPLES = 2000
+
+PEAK_DISK = 2.1
+"""Peak disk of a build, in sizes of its result: the chunks stay until the manifest is durable."""
+
+
+@dataclass(frozen=True)
+class SizeEstimate:
+    """What a cache will hold, as far as its first examples tell.
+
+    Attributes:
+        sampled: Examples that were encoded for it.
+        examples: Examples of the whole source; None where the source does not tell.
+        features: Segments of the cache; None where the examples are not known.
+        num_bytes: Bytes of the published cache; None likewise.
+        is_whole: Whether the sample is the whole source.
+    """
+
+    sampled: int
+    examples: int | None
+    features: int | None
+    num_bytes: int | None
+    is_whole: bool
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """Bytes on disk while it is published: `PEAK_DISK` times the result."""
+        return None if self.num_bytes is None else int(self.num_bytes * PEAK_DISK)
+
+
+def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
+    """Encode the first examples of a source and scale their size up to all of it.
+
+    They are what one chunk may hold, so that the RAM stays within ``max_memory_gb``. A file is counted first, without
+    parsing it; its `total` is known from then on.
+
+    Args:
+        job: What is to be built.
+        build: How the work will be done.
+
+    Raises:
+        ExampleError: One of the first examples is bad, and bad examples are errors.
+        MemoryLimitError: One of them alone does not fit within ``max_memory_gb``.
+        SourceError: The source cannot be read, or is empty.
+    """
+    source, settings = job.source, job.settings.encode
+    sample_settings = replace(settings, max_examples=min(settings.max_examples or SAMPLE_EXAMPLES, SAMPLE_EXAMPLES))
+    chunks = read_chunks(source, sample_settings, build, SAMPLE_EXAMPLES)
+    first = next(chunks, None)
+    if first is None:
+        raise SourceError(f"{source.name}/{job.settings.split}: expected at least one example, found none")
+    sample = first.examples
+    ended = next(chunks, None) is None and len(sample) < SAMPLE_EXAMPLES
+    content = job.settings.tokenizer
+    tables = Encoder(content.backend, content.layout, settings).encode(sample)
+    sampled = len(sample)
+    total = source.count()
+    if ended:
+        examples = sampled
+    elif total is None:  # max_examples alone may be far more than there is
+        return SizeEstimate(sampled, None, None, None, False)
+    else:
+        examples = max(min(settings.max_examples or total, total), sampled)
+    scale = examples / sampled
+    size = sum(tables[name].nbytes for name in TABLES) * scale + len(content.backend_json.encode())
+    return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)
+
+
+def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
+    """Check that the disk will hold what a build writes; what it has written already counts.
+
+    Raises:
+        BuildError: It will not.
+    """
+    if estimate.peak_bytes is None:
+        return
+    free = free_bytes(cache_dir)
+    done = num_bytes(cache_dir / f"{BUILD_PREFIX}{job.settings.directory_name}")
+    needed = estimate.peak_bytes - done
+    if needed > free:
+        raise BuildError(
+            f"{cache_dir}: expected room for about {needed:,} bytes (a cache of about {estimate.num_bytes:,} bytes "
+            f"and its chunks until it is published), found {free:,} free; make room, choose another cache_dir, or set "
+            "max_examples"
+        )
+
+
+def free_bytes(directory: Path) -> int:
+    """Free bytes where a directory is or will be."""
+    while not os.path.isdir(directory) and directory != directory.parent:  # noqa: PTH112 - a name may be too long
+        directory = directory.parent
+    return shutil.disk_usage(directory).free

@@ -1,0 +1,293 @@
+"""Chunks handed to workers within a bound of RAM, and their receipts taken back."""
+
+import logging
+import os
+import secrets
+from collections import deque
+from collections.abc import Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from typing import Any, NamedTuple, Protocol
+
+from memxlnet import errors
+from memxlnet.builder.chunk_encoding import encode_chunk, pack
+from memxlnet.builder.chunk_files import ChunkReceipt
+from memxlnet.builder.chunking import Chunk
+from memxlnet.builder.memory import MemoryGuard
+from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
+from memxlnet.errors import BuildError, MemoryLimitError, MemxlnetError
+
+logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.1
+
+_LAG_WINDOWS = 4
+"""Windows of chunks that may be done and wait for an older one, where chunks are used in their order."""
+
+WORKER_BYTES = 64 * 2**20
+"""Private memory of a worker that has loaded everything and encodes nothing."""
+
+
+class Workers(Protocol):
+    """Who encodes chunks."""
+
+    @property
+    def window(self) -> int:
+        """Chunks that are handed over at once."""
+
+    @property
+    def idle_bytes(self) -> int:
+        """Bytes that they take without work, and may not have taken yet."""
+
+    def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
+        """Hand one chunk over; see `encode_chunk`."""
+
+    def restart(self, window: int) -> bool:
+        """End the work in flight and start anew with room for `window` chunks; False where that is not ours to do."""
+
+    def close(self) -> None:
+        """End the work in flight."""
+
+
+class OwnWorkers:
+    """The worker processes of a pool; one chunk each, and one more that waits."""
+
+    def __init__(self, pool: WorkerPool):
+        self._pool = pool
+        self.window = pool.num_workers + 1
+        self.idle_bytes = pool.num_workers * WORKER_BYTES
+        self.submit = pool.submit
+
+    def restart(self, window: int) -> bool:
+        """Kill the processes and start others, no more than needed."""
+        self._pool.restart(min(window, self._pool.num_workers))
+        return True
+
+    def close(self) -> None:
+        """Kill the processes."""
+        self._pool.close()
+
+
+class ExecutorWorkers:
+    """An executor that the user brought: it stays the user's, also after errors."""
+
+    def __init__(self, executor: Executor, window: int):
+        self._executor = executor
+        self.window = window
+        self.idle_bytes = 0
+        self._pending: set[Future[dict[str, Any]]] = set()
+
+    def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
+        """Submit `encode_chunk`."""
+        arguments = (directory, index, packed, part_cost, os.getpid())
+        future = self._executor.submit(_encode_anew, secrets.token_hex(8), *arguments)
+        if not isinstance(future, Future):
+            raise TypeError(f"submit gave no concurrent.futures.Future, but {type(future).__name__}")
+        self._pending.add(future)
+        future.add_done_callback(self._pending.discard)
+        return future
+
+    def restart(self, window: int) -> bool:
+        """Not ours."""
+        return False
+
+    def close(self) -> None:
+        """Cancel what has not begun."""
+        for future in list(self._pending):
+            future.cancel()
+
+
+def _encode_anew(submission: str, *arguments: Any) -> dict[str, Any]:
+    """`encode_chunk`, with an argument that no other call has.
+
+    Dask takes calls with equal arguments for one call, and answers with what an earlier build was told as long as
+    anything holds that: an error whose cause has gone, or the receipt of a chunk that was removed since.
+    """
+    return encode_chunk(*arguments)
+
+
+class Done(NamedTuple):
+    """A chunk that is encoded and written."""
+
+    chunk: Chunk
+    receipt: ChunkReceipt
+
+
+class Dispatcher:
+    """Hands chunks to workers.
+
+    Work in flight is bounded three times: in chunks, in estimated bytes, and by what is measured. Near the bound no
+    chunk is handed over before another has come back; beyond it the work in flight is ended where that is possible,
+    taken up again with half as many chunks at once, and then in ever smaller parts of a chunk.
+
+    Args:
+        workers: Who encodes.
+        directory: The build's directory.
+        guard: Watches the RAM.
+        in_order: The chunks are used in their order: none is begun long before the oldest one is done.
+    """
+
+    def __init__(self, workers: Workers, directory: str, guard: MemoryGuard, in_order: bool = False):
+        self._workers = workers
+        self._directory = directory
+        self._guard = guard
+        self._window = workers.window
+        self._lag = _LAG_WINDOWS * workers.window if in_order else None
+        self._idle_use = guard.measure() + workers.idle_bytes
+        self._part_cost = guard.bound
+        self._pending: dict[Future[dict[str, Any]], Chunk] = {}
+        self._again: deque[Chunk] = deque()
+        self._reduced: list[Chunk] = []
+        self._has_more = True
+
+    def run(self, chunks: Iterator[Chunk]) -> Generator[Done, None, None]:
+        """Have all chunks encoded; they come back in the order in which they are done.
+
+        Raises:
+            ExampleError: An example is bad, and bad examples are errors.
+            MemoryLimitError: Not even one chunk at a time, split, fits.
+            BuildError: A worker ended or failed.
+        """
+        held: Chunk | None = None
+        try:
+            while True:
+                held = held or self._next(chunks)
+                if held is None and not self._pending:
+                    return
+                if held is not None and self._admits(held):
+                    self._submit(held)
+                    held = None
+                yield from self._collect(0 if held is None and self._has_more else _POLL_SECONDS)
+        except BaseException:
+            self._workers.close()
+            raise
+
+    def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
+        """The next chunk: one whose work was ended before, or one from the source."""
+        if self._again:
+            return self._again.popleft()
+        found = next(chunks, None)
+        self._has_more = found is not None
+        return found
+
+    def _submit(self, chunk: Chunk) -> None:
+        try:
+            future = self._workers.submit(self._directory, chunk.index, pack(chunk.examples), self._part_cost)
+        except Exception as error:
+            # Executors raise what they like: RuntimeError after shutdown, Dask an error of its own, a fork server that
+            # cannot load the main script EOFError.
+            raise self._failed(chunk, error) from error
+        self._pending[future] = chunk
+
+    def _admits(self, chunk: Chunk) -> bool:
+        """Whether one more chunk may be handed over now."""
+        if not self._pending:
+            self._make_room(chunk)
+            return True
+        planned = sum(chunk.cost for chunk in self._pending.values()) + chunk.cost
+        if self._lag is not None and chunk.index - min(c.index for c in self._pending.values()) > self._lag:
+            return False
+        return (
+            len(self._pending) < self._window
+            and planned <= self._guard.bound - self._idle_use
+            and not self._guard.is_near
+        )
+
+    def _make_room(self, chunk: Chunk) -> None:
+        """See to it that a chunk may be encoded alone, splitting it where it would take too much."""
+        guard = self._guard
+        # Workers keep memory of earlier work. New ones do not, but are worth their start only where much comes back.
+        if guard.is_near and guard.release() > self._idle_use + guard.bound // 20 and guard.is_near:
+            self._workers.restart(self._window)
+            guard.measure()
+        guard.check("what is held between two chunks")
+        if min(chunk.cost, self._part_cost) > guard.room:
+            self._part_cost = max(guard.room, 1)
+            logger.info("%s is split: it may take %d bytes, and %d are left", chunk.shown(), chunk.cost, guard.room)
+
+    def _collect(self, timeout: float) -> Iterator[Done]:
+        """What is done by now, waiting for it no longer than `timeout` seconds."""
+        done, running = wait(self._pending, timeout, FIRST_COMPLETED)
+        # An executor that is shut down may cancel what it holds without telling anyone who waits.
+        for future in [*done, *(future for future in running if future.cancelled())]:
+            yield Done(self._pending[future], self._receipt(future))
+            del self._pending[future]
+        if self._guard.used > self._guard.bound and self._pending:
+            self._reduce()
+
+    def _reduce(self) -> None:
+        """The bound is passed: take the work in flight back and go on with less of it."""
+        in_flight = sorted(self._pending.values(), key=lambda chunk: chunk.index)
+        alone = len(in_flight) == 1
+        if alone and (len(in_flight[0].examples) == 1 or self._part_cost == 1):
+            raise MemoryLimitError(
+                f"max_memory_gb: {in_flight[0].shown()} alone takes {self._guard.used / 2**30:.2f} GiB with all that "
+                f"the process holds; expected at most {self._guard.bound / 2**30:g}; raise max_memory_gb"
+            )
+        if in_flight == self._reduced:
+            return  # nothing more can be done until one of them is
+        self._reduced = in_flight
+        self._window = max(len(in_flight) // 2, 1)
+        if alone:
+            self._part_cost = max(min(self._part_cost, in_flight[0].cost) // 4, 1)
+        if not self._workers.restart(self._window):
+            return
+        self._reduced = []
+        self._pending.clear()
+        self._again.extendleft(reversed(in_flight))
+        logger.warning(
+            "max_memory_gb was passed (%.2f GiB): going on with %d chunks at once, in parts of %d bytes",
+            self._guard.used / 2**30,
+            self._window,
+            self._part_cost,
+        )
+        self._guard.measure()
+
+    def _receipt(self, future: "Future[dict[str, Any]]") -> ChunkReceipt:
+        chunk = self._pending[future]
+        try:
+            result = future.result()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise self._failed(chunk, error) from error
+        if not isinstance(result, dict) or not {"receipt", "error"} & result.keys():
+            raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
+        if "receipt" in result:
+            return ChunkReceipt(**result["receipt"])
+        raise _told(chunk, result)
+
+    def _failed(self, chunk: Chunk, error: BaseException) -> BuildError:
+        """The error for workers that ended or could not be reached."""
+        others = [other.shown() for other in self._pending.values() if other is not chunk]
+        if isinstance(error, WorkerDiedError):
+            found = str(error)
+        else:
+            found = f"{type(error).__name__}: {error}".rstrip(": ")
+            if isinstance(error, BrokenExecutor | EOFError | ConnectionError):
+                found += (
+                    " (a process of the executor was killed, likely out of memory, or could not start: a script needs "
+                    "`if __name__ == '__main__':` around its calls)"
+                )
+        also = f"; in work besides: {', '.join(others)}" if others else ""
+        return BuildError(
+            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to go on (with fewer workers or "
+            "smaller chunks where memory ran out)"
+        )
+
+
+def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
+    """The error that a worker reports, of its own class where that is one of ours."""
+    name, message = result["error"], result["message"]
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, MemxlnetError):
+        error: MemxlnetError = kind(message)
+        if isinstance(error, OSError):
+            error.errno = result.get("errno")
+    elif name.endswith("MemoryError"):  # NumPy and Arrow have their own
+        error = MemoryLimitError(
+            f"{chunk.shown()}: the worker ran out of memory; lower num_workers or streaming_chunk_size, or free memory"
+        )
+    else:
+        error = BuildError(f"{chunk.shown()}: failed in a worker with {name}: {message}; finished chunks are kept")
+    error.add_note(f"in a worker, {chunk.shown()}:\n{result['traceback']}")
+    return error

@@ -1,0 +1,306 @@
+"""The calls that build a cache."""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.builder.cache_writer import CacheManager, CacheWriter
+from memxlnet.encode.layout import read_tokenizer
+from memxlnet.errors import SettingsError
+from memxlnet.settings import (
+    DEFAULT_CACHE_DIR,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
+    DEFAULT_MAX_SEQ_LENGTH,
+    DEFAULT_STREAMING_CHUNK_SIZE,
+    EARLIER_DOC_STRIDE,
+    BuildSettings,
+    EncodeSettings,
+)
+from memxlnet.sources import Form, Transform
+
+
+def process_and_cache_dataset(
+    dataset_name: Any = "squad_v2",
+    split: str = "train",
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    max_examples: int | None = None,
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+    doc_stride: int = DEFAULT_DOC_STRIDE,
+    streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
+    tokenizer: Any = None,
+    max_n_segs: int | None = None,
+    use_streaming: bool = True,
+    max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+    *,
+    rebuild: bool = False,
+    cache_manager: CacheManager | None = None,
+    on_bad_example: str = "error",
+    on_contradiction: str = "error",
+    on_repeated_id: str = "error",
+    insert_memory_tokens: bool = True,
+    max_shard_rows: int | None = None,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
+    progress: bool | None = None,
+    num_workers: int | None = None,
+    executor: Executor | None = None,
+) -> int:
+    """Build the cache of a dataset, or find it built.
+
+    Args:
+        dataset_name: A Hub name; a local ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow``, ``.feather``,
+            ``.csv`` or ``.tsv`` file, also compressed as ``.gz``, ``.bz2``, ``.xz`` or ``.zst``; a list of files, a
+            glob, a directory, or a URL; a `datasets` object; a table (pyarrow, pandas, polars); or an iterable of
+            mappings with ``question``, ``context``, ``answers`` and ``id``. See `memxlnet.sources.open_source`.
+        split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
+            applies to every source.
+        cache_dir: Directory of all caches.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_seq_length: Tokens in a row, special and memory tokens and padding included.
+        doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
+        streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
+        tokenizer: A transformers fast tokenizer.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        use_streaming: False encodes up to 1,000 examples at once; above, streaming switches on by itself.
+        max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
+            Work in flight is reduced and chunks are split to stay below it; where that does not help, an error says
+            what is needed.
+        rebuild: Build anew even where the cache exists.
+        cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
+            ``write_chunk`` and ``finish``; see `memxlnet.builder.cache_writer.CacheManager`.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
+        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
+            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
+        identity: For an iterable or a transform: a text that changes whenever what it gives does.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        token: Credentials for the Hub; never stored.
+        form: How records become examples: the name of a form of public data (``memxlnet.form_names()``), or a `Form`;
+            None recognises it by the first record, and the log says as what.
+        columns: Names of the fields of other records: ``{"question": "query", "context": "doc.text", ...}``.
+        transform: A function of an example that gives none, one or several mappings; with `identity`, or its results
+            are digested in a first pass.
+        locate: Which occurrences of answers without offsets are golds: ``"first"``, ``"all"`` or ``"nearest"``.
+        offsets: What offsets of answers count: ``"characters"`` (code points), ``"bytes"`` or ``"utf-16"``.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+        num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
+            Workers are light (no torch, no transformers), need no main guard, and change no byte of the result.
+        executor: Any `concurrent.futures.Executor` that encodes the chunks instead, as of a Dask client
+            (``client.get_executor()``); its workers must see the cache directory. `num_workers` is then the number of
+            chunks that it is given at once. It is not shut down.
+
+    Returns:
+        The number of features (segments) of the cache.
+
+    Raises:
+        SettingsError: An argument is wrong; told before any work.
+        TokenizerError: The tokenizer cannot be used.
+        SourceError: The source is missing, malformed, empty, or has no such split.
+        ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
+        CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+        MemoryLimitError: The work does not fit within `max_memory_gb`.
+        BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
+    """
+    encode = EncodeSettings(
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        max_n_segs=max_n_segs,
+        max_examples=max_examples,
+        insert_memory_tokens=insert_memory_tokens,
+        on_bad_example=on_bad_example,
+        on_contradiction=on_contradiction,
+        on_repeated_id=on_repeated_id,
+    )
+    build = BuildSettings(
+        streaming_chunk_size=streaming_chunk_size,
+        max_memory_gb=max_memory_gb,
+        use_streaming=use_streaming,
+        max_shard_rows=max_shard_rows,
+        progress=progress,
+        rebuild=rebuild,
+        num_workers=num_workers,
+    )
+    options = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": token,
+        "form": form,
+        "columns": columns,
+        "transform": transform,
+        "locate": locate,
+        "offsets": offsets,
+    }
+    return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options, executor)
+
+
+def run_build(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    encode: EncodeSettings,
+    build: BuildSettings,
+    cache_dir: str | os.PathLike[str],
+    cache_manager: CacheManager | None,
+    source_options: Mapping[str, Any] | None = None,
+    executor: Executor | None = None,
+) -> int:
+    """Build with checked settings; see `process_and_cache_dataset`.
+
+    Returns:
+        The number of features.
+    """
+    refuse_unguarded_main()
+    check_executor(executor, build)
+    if cache_manager is not None and build.max_shard_rows is not None:
+        raise SettingsError("max_shard_rows: applies where no cache_manager is given; set it on the cache manager")
+    if cache_manager is None:
+        cache_manager = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    missing = [name for name in ("begin", "write_chunk", "finish") if not callable(getattr(cache_manager, name, None))]
+    if missing:
+        raise SettingsError(
+            f"cache_manager: expected the methods begin, write_chunk and finish, found no {', '.join(missing)} on "
+            f"{type(cache_manager).__name__}"
+        )
+    known_dir: Path | None = cache_manager.cache_dir if isinstance(cache_manager, CacheWriter) else None
+    job = Build(dataset_name, split, tokenizer, encode, known_dir, source_options)
+    if isinstance(cache_manager, CacheWriter):
+        return build_cache(job, build, cache_manager, executor).features
+    return job.run(cache_manager, build, executor)[0]
+
+
+class StreamingSquadProcessor:
+    """Builds caches chunk by chunk with one tokenizer and one set of row settings.
+
+    Args:
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens; less by default than that of the other calls.
+        streaming_chunk_size: Examples in a chunk of work.
+        max_memory_gb: Bound on the RAM of the build, in GiB.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
+        on_repeated_id: ``"error"``, or ``"number"`` to make repeated ids distinct; see `process_and_cache_dataset`.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+        num_workers: Worker processes; see `process_and_cache_dataset`.
+        executor: Encodes the chunks instead; see `process_and_cache_dataset`.
+
+    Raises:
+        SettingsError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+        doc_stride: int = EARLIER_DOC_STRIDE,
+        streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
+        max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+        *,
+        on_bad_example: str = "error",
+        on_contradiction: str = "error",
+        on_repeated_id: str = "error",
+        insert_memory_tokens: bool = True,
+        progress: bool | None = None,
+        num_workers: int | None = None,
+        executor: Executor | None = None,
+    ):
+        self._executor = executor
+        self.tokenizer = tokenizer
+        self.max_seq_length, self.doc_stride = max_seq_length, doc_stride
+        self.streaming_chunk_size, self.max_memory_gb = streaming_chunk_size, max_memory_gb
+        self._encode: dict[str, Any] = {
+            "max_seq_length": max_seq_length,
+            "doc_stride": doc_stride,
+            "on_bad_example": on_bad_example,
+            "on_contradiction": on_contradiction,
+            "on_repeated_id": on_repeated_id,
+            "insert_memory_tokens": insert_memory_tokens,
+        }
+        EncodeSettings(**self._encode)
+        self._build = BuildSettings(
+            streaming_chunk_size=streaming_chunk_size,
+            max_memory_gb=max_memory_gb,
+            progress=progress,
+            num_workers=num_workers,
+        )
+
+    @property
+    def has_memory_tokens(self) -> bool:
+        """Whether rows hold memory tokens."""
+        return read_tokenizer(self.tokenizer, self._encode["insert_memory_tokens"]).layout.num_memory_tokens > 0
+
+    def process_dataset_streaming(
+        self,
+        dataset_name: Any = "squad_v2",
+        split: str = "train",
+        max_examples: int | None = None,
+        cache_manager: CacheManager | None = None,
+        max_n_segs: int | None = None,
+        *,
+        identity: str | None = None,
+        form: Form | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        transform: Transform | None = None,
+        locate: str = "first",
+        offsets: str = "characters",
+    ) -> int:
+        """Encode a dataset chunk by chunk and hand the chunks to a cache manager.
+
+        Args:
+            dataset_name: See `process_and_cache_dataset`.
+            split: Split of a Hub dataset; a label for everything else.
+            max_examples: Read exactly so many examples, or all there are; None reads all.
+            cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
+                publishes into the default cache directory.
+            max_n_segs: Keep the first so many segments of a document; None keeps all.
+            identity: For an iterable or a transform: a text that changes whenever what it gives does.
+            form: How records become examples; see `process_and_cache_dataset`, as for all that follow.
+            columns: Names of the fields of other records.
+            transform: A function of an example that gives none, one or several mappings.
+            locate: Which occurrences of answers without offsets are golds.
+            offsets: What offsets of answers count.
+
+        Returns:
+            The number of features.
+
+        Raises:
+            MemxlnetError: As `process_and_cache_dataset`.
+        """
+        encode = EncodeSettings(**self._encode, max_examples=max_examples, max_n_segs=max_n_segs)
+        options = {
+            "identity": identity,
+            "form": form,
+            "columns": columns,
+            "transform": transform,
+            "locate": locate,
+            "offsets": offsets,
+        }
+        return run_build(
+            dataset_name,
+            split,
+            self.tokenizer,
+            encode,
+            self._build,
+            DEFAULT_CACHE_DIR,
+            cache_manager,
+            options,
+            self._executor,
+        )

@@ -1,0 +1,300 @@
+"""The datasets of the earlier code base, and the call that makes one from a cache."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Literal
+
+from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.builder.cache_writer import CacheWriter
+from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
+from memxlnet.data.hub_caches import Wanted, fetch_wanted
+from memxlnet.errors import SettingsError
+from memxlnet.format.paths import as_directory
+from memxlnet.load.compat import Compat, check_compat
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device, check_device
+from memxlnet.settings import (
+    DEFAULT_CACHE_DIR,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
+    DEFAULT_MAX_SEQ_LENGTH,
+    BuildSettings,
+    EncodeSettings,
+    check_bool,
+)
+from memxlnet.sources import Form, Transform
+
+
+class LazySquadLikeQADataset(CacheDataset):
+    """A dataset whose tensors are the page cache: opening reads no row, RAM does not grow with the data.
+
+    Args:
+        cache_manager: A `ChunkedCacheManager`, or the directory of the caches.
+        dataset_name: What the cache was built from.
+        split: Its split.
+        cache_params: Settings that the cache must have, such as ``{"max_seq_length": 384}``; ``tokenizer`` compares the
+            tokenizer's content. None takes the one cache there is.
+        copies: Hand out copies in ``dataset[i]``.
+        dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``; see `CacheDataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+
+    Raises:
+        CacheNotFoundError: There is no cache of this name and split.
+        CacheMismatchError: The caches that are there have other settings.
+        AmbiguousCacheError: Several caches fit.
+    """
+
+    def __init__(
+        self,
+        cache_manager: CacheWriter | str | os.PathLike[str],
+        dataset_name: Any,
+        split: str,
+        cache_params: Mapping[str, Any] | None = None,
+        *,
+        copies: bool = False,
+        dtype: Literal["int64", "stored"] = "int64",
+        compat: Compat | None = None,
+    ):
+        check_compat(compat)
+        if isinstance(cache_manager, CacheWriter):
+            cache_dir = cache_manager.cache_dir
+        else:
+            cache_dir = as_directory("cache_manager", cache_manager)
+        if cache_params is not None and not isinstance(cache_params, Mapping):
+            raise SettingsError(f"cache_params: expected a mapping of settings, found {type(cache_params).__name__}")
+        directory, _ = find_cache(cache_dir, dataset_name, split, cache_params)
+        super().__init__(directory, copies=copies, dtype=dtype, compat=compat)
+
+    @property
+    def cache_manager(self) -> ChunkedCacheManager:
+        """A manager of the directory in which the cache lies."""
+        return ChunkedCacheManager(self.directory.parent)
+
+
+class SquadLikeQADataset(CacheDataset):
+    """A dataset whose columns are read into RAM whole; the same interface as the lazy one.
+
+    Constructed directly it builds what it needs: in a directory of its own that goes with the object, or in
+    `cache_dir`.
+
+    Args:
+        split: Split of the source.
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        cache_dir: Directory of the caches; None for a temporary one.
+        identity: For an iterable: a text that changes whenever its content does.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+        device: Copy all columns there instead of into RAM, and gather there.
+
+    Raises:
+        MemxlnetError: As `process_and_cache_dataset`.
+    """
+
+    _in_memory = True
+
+    def __init__(
+        self,
+        split: str = "train",
+        tokenizer: Any = None,
+        max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+        doc_stride: int = DEFAULT_DOC_STRIDE,
+        max_examples: int | None = None,
+        dataset_name: Any = "squad_v2",
+        max_n_segs: int | None = None,
+        *,
+        cache_dir: str | os.PathLike[str] | None = None,
+        identity: str | None = None,
+        compat: Compat | None = None,
+        device: Device = None,
+    ):
+        check_compat(compat, check_device(device))
+        encode = EncodeSettings(
+            max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
+        )
+        if cache_dir is None:
+            # It lives as long as the dataset: workers that unpickle it open the files again.
+            cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
+            weakref.finalize(self, _remove, cache_dir, os.getpid())
+        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
+        super().__init__(directory, in_memory=True, compat=compat, device=device)
+
+
+def _remove(directory: str, owner: int) -> None:
+    # A forked worker ends with a copy of the dataset, which is not the one that the directory goes with.
+    if os.getpid() == owner:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _built(
+    dataset_name: Any,
+    split: str,
+    cache_dir: str | os.PathLike[str],
+    tokenizer: Any,
+    encode: EncodeSettings,
+    build: BuildSettings,
+    source_options: Mapping[str, Any],
+    executor: Executor | None = None,
+) -> Path:
+    refuse_unguarded_main()
+    check_executor(executor, build)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, source_options)
+    return build_cache(job, build, writer, executor).directory
+
+
+def _asks_hub(hub_dataset_id: str | None, use_hub_dataset: bool | None, rebuild: bool) -> bool:
+    if use_hub_dataset is not None:
+        check_bool("use_hub_dataset", use_hub_dataset)
+    asks = hub_dataset_id is not None and use_hub_dataset is not False
+    if asks and rebuild:
+        raise SettingsError(
+            "rebuild: expected False where a cache of the Hub is asked for, found True; pass use_hub_dataset=False to "
+            "build, and upload_processed_dataset_to_hub to replace the one on the Hub"
+        )
+    return asks
+
+
+def create_dataset_from_cache(
+    dataset_name: Any = "squad_v2",
+    split: str = "train",
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    max_examples: int | None = None,
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+    doc_stride: int = DEFAULT_DOC_STRIDE,
+    max_n_segs: int | None = None,
+    tokenizer: Any = None,
+    hub_dataset_id: str | None = None,
+    use_hub_dataset: bool | None = None,
+    hub_token: str | None = None,
+    use_lazy_loading: bool = True,
+    *,
+    on_bad_example: str = "error",
+    on_contradiction: str = "error",
+    on_repeated_id: str = "error",
+    insert_memory_tokens: bool = True,
+    max_shard_rows: int | None = None,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
+    rebuild: bool = False,
+    progress: bool | None = None,
+    max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+    num_workers: int | None = None,
+    executor: Executor | None = None,
+    compat: Compat | None = None,
+    device: Device = None,
+) -> CacheDataset:
+    """Open the cache of a dataset: the one on the Hub where a repository is named, else the local one, else a new one.
+
+    A cache is used only for the settings, source content and tokenizer content that it was made from. Where only others
+    of the same source and split exist locally, the log names the fields that differ.
+
+    A repository on the Hub is asked first. What fits is fetched into `cache_dir`, or found there; where its caches of
+    the split all differ that is an error, and so is a Hub that cannot be reached or refuses: nothing is built instead
+    in silence. Only a repository without any cache of the split, which is logged as a warning, leaves the rest to the
+    local cache and the build.
+
+    Args:
+        dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
+        split: Split of a Hub dataset; a label for everything else.
+        cache_dir: Directory of all caches.
+        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens, not their distance.
+        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
+            without one, a cache on the Hub fits whatever its tokenizer.
+        hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
+            or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
+            of the Hub; `load_dataset_from_hub` opens any cache by its name.
+        use_hub_dataset: False does not ask the Hub even where a repository is named; True and None ask it where one is.
+        hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
+        use_lazy_loading: False reads all columns into RAM.
+        on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
+        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
+            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+        insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+        max_shard_rows: Rows of a features file at most, where one is built.
+        identity: For an iterable or a transform: a text that changes whenever what it gives does.
+        config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
+            tells (at INFO) what the one that is taken was made of.
+        revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
+            repository that holds the caches.
+        form: How records become examples; see `process_and_cache_dataset`, as for the four that follow.
+        columns: Names of the fields of other records.
+        transform: A function of an example that gives none, one or several mappings.
+        locate: Which occurrences of answers without offsets are golds.
+        offsets: What offsets of answers count.
+        rebuild: Build anew even where the cache exists; not together with the Hub.
+        progress: Show a progress bar; None shows it where standard error is a terminal.
+        max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
+        num_workers: Worker processes of a build; see `process_and_cache_dataset`.
+        executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+        device: With ``use_lazy_loading=False``, copy all columns to this device instead of into RAM, and gather there.
+
+    Returns:
+        A `LazySquadLikeQADataset`, or a `SquadLikeQADataset` without lazy loading.
+
+    Raises:
+        CacheMismatchError: The repository has caches of the split, and all differ; the message names the fields.
+        AmbiguousCacheError: Several of its caches fit.
+        TransferPermissionError: The Hub refuses these credentials.
+        TransferError: The Hub cannot be reached, or what arrived is wrong.
+        MemxlnetError: As `process_and_cache_dataset`.
+    """
+    check_bool("use_lazy_loading", use_lazy_loading)
+    check_compat(compat, check_device(device))
+    if device is not None and use_lazy_loading:
+        raise SettingsError(
+            f"device: expected use_lazy_loading=False, which copies all columns there, found True with {device!r}; a "
+            "lazy dataset stays in its files, and a loader takes device= for its steps"
+        )
+    encode = EncodeSettings(
+        max_seq_length=max_seq_length,
+        doc_stride=doc_stride,
+        max_n_segs=max_n_segs,
+        max_examples=max_examples,
+        insert_memory_tokens=insert_memory_tokens,
+        on_bad_example=on_bad_example,
+        on_contradiction=on_contradiction,
+        on_repeated_id=on_repeated_id,
+    )
+    build = BuildSettings(
+        max_shard_rows=max_shard_rows,
+        rebuild=rebuild,
+        progress=progress,
+        max_memory_gb=max_memory_gb,
+        num_workers=num_workers,
+    )
+    options: dict[str, Any] = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": hub_token,
+    }
+    options |= {"form": form, "columns": columns, "transform": transform, "locate": locate, "offsets": offsets}
+    directory = None
+    if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
+        wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)
+        directory = fetch_wanted(hub_dataset_id, wanted, progress)
+    if directory is None:
+        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
+    kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
+    return kind.open(directory, compat=compat, device=device)

@@ -1,0 +1,358 @@
+"""The manifest: what a cache holds. Written last, it is the commit point; no manifest, no cache."""
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
+from memxlnet.encode.layout import RowLayout
+from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
+from memxlnet.format.checksums import digest
+from memxlnet.format.fingerprint import canonical_json, fingerprint_of
+from memxlnet.format.known_file import FindKnown, KnownFile
+from memxlnet.format.paths import MANIFEST, write_durably
+from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
+from memxlnet.system_errors import OUT_OF_FILES, cache_errors
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "memxlnet-cache"
+REBUILD = "delete the cache directory to rebuild it"
+
+_MAX_DEPTH = 20
+_CHECKSUM = re.compile(r"[0-9a-f]{32}")
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of a cache.
+
+    Attributes:
+        file: Its name in the cache's directory.
+        bytes: Its size.
+        xxh3_128: Checksum of its bytes, in hexadecimal.
+    """
+
+    file: str
+    bytes: int
+    xxh3_128: str
+
+
+@dataclass(frozen=True)
+class ShardRecord(FileRecord):
+    """One shard: the rows ``row_start`` to ``row_stop`` of its table."""
+
+    row_start: int
+    row_stop: int
+
+
+@dataclass(frozen=True)
+class TableRecord:
+    """One table: its rows, the rows of each record batch but the last, and its shards."""
+
+    rows: int
+    batch_rows: int
+    shards: tuple[ShardRecord, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds.
+
+    Attributes:
+        name: Short name of the source.
+        split: Split of the source.
+        fingerprint: SHA-256 over `fields`, in hexadecimal.
+        fields: What the cache was made from: versions, split, settings, source and tokenizer identity.
+        tables: The three tables by name.
+        files: All files that are no shards.
+        alignment: Documents by the outcome of their answer.
+        documents_without_answer_segment: Documents with a span that no segment holds whole.
+        contradictions: Documents whose labels contradicted each other in the source.
+        dropped_examples: Examples that gave no document; ``dropped.jsonl`` lists them where there are any.
+        vocabulary_size: Rows that a model's embedding must have.
+        provenance: Where the source was found.
+    """
+
+    name: str
+    split: str
+    fingerprint: str
+    fields: dict[str, Any]
+    tables: dict[str, TableRecord]
+    files: tuple[FileRecord, ...]
+    alignment: dict[str, int]
+    documents_without_answer_segment: int
+    contradictions: int
+    dropped_examples: int
+    vocabulary_size: int
+    provenance: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the values, by name."""
+        return dict(self.fields["settings"])
+
+    @property
+    def max_seq_length(self) -> int:
+        """Tokens in a row."""
+        return int(self.fields["settings"]["max_seq_length"])
+
+    @property
+    def layout(self) -> RowLayout:
+        """How rows are laid out."""
+        return RowLayout.from_json(self.fields["tokenizer"]["layout"])
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(record.bytes for record in self.all_files())
+
+    def all_files(self) -> Iterator[FileRecord]:
+        """Every file of the cache but the manifest."""
+        for table in self.tables.values():
+            yield from table.shards
+        yield from self.files
+
+    def encode(self) -> bytes:
+        """The manifest's bytes: canonical JSON that holds the checksum of all other fields."""
+        content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        content["checksum"] = digest(canonical_json(content))
+        return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn errors of the system at a file that a manifest names into errors of the cache.
+
+    Raises:
+        CacheDamagedError: The file is missing, or is no file.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
+    """
+    with cache_errors(path, "read"):
+        try:
+            yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            if isinstance(error, CacheError):
+                raise
+            found = "none" if isinstance(error, FileNotFoundError) else error.strerror
+            raise CacheDamagedError(f"{path}: expected a file of the cache, found {found}; {REBUILD}") from error
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write the manifest whole or not at all."""
+    write_durably(directory / MANIFEST, manifest.encode())
+
+
+def manifest_bytes(directory: Path) -> bytes:
+    """Read the manifest of a cache, whatever it holds.
+
+    Raises:
+        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
+    """
+    path = directory / MANIFEST
+    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
+    with cache_errors(path, "read"):
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+                raise
+            if os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
+                raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
+            raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read and check the manifest of a cache.
+
+    Raises:
+        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
+        CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
+    """
+    return decode_manifest(manifest_bytes(directory), str(directory / MANIFEST))
+
+
+def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
+    """Check the bytes of a manifest.
+
+    Args:
+        raw: The bytes.
+        path: Where they were found, for messages.
+        way_out: What to do where they are damaged, for messages.
+
+    Raises:
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: They are no JSON, lack a field, or fail their checksum.
+    """
+    try:
+        content = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {way_out}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {way_out}")
+    version = content.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        is_newer = isinstance(version, int) and version > SCHEMA_VERSION
+        raise CacheMismatchError(
+            f"{path}: expected schema_version {SCHEMA_VERSION}, found {version!r}; "
+            + ("upgrade memxlnet to read it" if is_newer else "read it with the memxlnet that wrote it")
+            + ", or delete it to rebuild"
+        )
+    checksum = content.pop("checksum", None)
+    try:
+        found = digest(canonical_json({**content, "schema_version": version}))
+    except (ValueError, RecursionError) as error:
+        # JSON can name half of a surrogate pair, which is no text.
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {way_out}") from None
+    if checksum != found:
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {way_out}")
+    content.pop("format")
+    try:
+        return _decode(content)
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {way_out}") from error
+
+
+def _decode(content: dict[str, Any]) -> Manifest:
+    tables = {
+        name: TableRecord(
+            rows=_count(table["rows"]),
+            batch_rows=_count(table["batch_rows"]),
+            shards=tuple(ShardRecord(**_checked(record)) for record in table["shards"]),
+        )
+        for name, table in content.pop("tables").items()
+    }
+    if set(tables) != set(TABLES):
+        raise ValueError(f"tables: expected {TABLES}, found {sorted(tables)}")
+    files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
+    manifest = Manifest(tables=tables, files=files, **content)
+    names = [MANIFEST, *(record.file for record in manifest.all_files())]
+    if len(set(names)) != len(names):
+        raise ValueError(f"files: expected each name once and no {MANIFEST} among them, found {sorted(names)[:20]}")
+    _check_kinds(manifest)
+    if not 1 <= manifest.max_seq_length <= MAX_SEQ_LENGTH_LIMIT or not isinstance(manifest.layout, RowLayout):
+        length = manifest.max_seq_length
+        raise ValueError(f"max_seq_length: expected a length from 1 to {MAX_SEQ_LENGTH_LIMIT}, found {length}")
+    return manifest
+
+
+def _check_kinds(manifest: Manifest) -> None:
+    """Check that each field is what its name says and that the fingerprint is that of the fields."""
+    kinds = {"name": str, "split": str, "fields": dict, "alignment": dict, "provenance": dict}
+    for name, kind in kinds.items():
+        if not isinstance(getattr(manifest, name), kind):
+            raise ValueError(f"{name}: expected a {kind.__name__}, found {getattr(manifest, name)!r:.80}")
+    _check_depth([manifest.fields, manifest.provenance], _MAX_DEPTH)
+    for name in ("settings", "source", "tokenizer"):
+        if not isinstance(manifest.fields.get(name), dict):
+            raise ValueError(f"fields.{name}: expected a dict, found {manifest.fields.get(name)!r:.80}")
+    if manifest.split != manifest.fields.get("split"):
+        raise ValueError(f"split: expected that of the fields, found {manifest.split!r:.80}")
+    if manifest.fingerprint != fingerprint_of(manifest.fields):
+        raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
+    if set(manifest.alignment) != set(ALIGNMENTS):
+        raise ValueError(f"alignment: expected {ALIGNMENTS}, found {sorted(manifest.alignment)}")
+    for name in ("documents_without_answer_segment", "contradictions", "dropped_examples", "vocabulary_size"):
+        _count(getattr(manifest, name))
+    for count in (*manifest.alignment.values(), manifest.fields["settings"]["max_seq_length"]):
+        _count(count)
+
+
+def _check_depth(value: Any, most: int) -> None:
+    if not most:
+        raise ValueError(f"expected at most {_MAX_DEPTH} levels, found more")
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_depth(part, most - 1)
+
+
+def _checked(record: dict[str, Any]) -> dict[str, Any]:
+    """A file record whose numbers are numbers and whose name stays in the directory."""
+    name = record["file"]
+    if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
+        raise ValueError(f"file: expected a plain file name, found {name!r}")
+    checksum = record["xxh3_128"]
+    if not isinstance(checksum, str) or not _CHECKSUM.fullmatch(checksum):
+        raise ValueError(f"xxh3_128: expected 32 hexadecimal digits, found {checksum!r:.80}")
+    for key in ("bytes", "row_start", "row_stop"):
+        if key in record:
+            _count(record[key])
+    return record
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"expected a count, found {value!r}")
+    return value
+
+
+def known_files(cache_dir: Path) -> FindKnown:
+    """What the caches of a directory recorded of source files, last; the caller compares size and times.
+
+    Where a file changed between builds, several caches recorded it: only the last state can be that of today. The
+    manifests are read once, when the first file is looked up.
+    """
+    recorded: dict[str, KnownFile] | None = None
+
+    def find(path: str) -> KnownFile | None:
+        nonlocal recorded
+        if recorded is None:
+            found = [file for _, manifest in find_caches(cache_dir) for file in _recorded(manifest)]
+            recorded = {file.path: file for file in sorted(found, key=lambda file: file.ctime_ns)}
+        return recorded.get(path)
+
+    return find
+
+
+def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
+    """The source files that a manifest names with all that is needed to know them again."""
+    provenance, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
+    several = isinstance(digests, list)
+    files = provenance.get("files") if several else [provenance]
+    for file, sha256 in zip(files if isinstance(files, list) else [], digests if several else [digests], strict=False):
+        names = ("path", "size", "mtime_ns", "ctime_ns")
+        known = [*(file.get(name) if isinstance(file, dict) else None for name in names), sha256]
+        if [*map(type, known)] == [str, int, int, int, str]:
+            yield KnownFile(*known)
+
+
+@contextlib.contextmanager
+def passing_over() -> Iterator[None]:
+    """Pass over what is no cache, and with a warning one that is damaged or cannot be read."""
+    try:
+        yield
+    except CacheNotFoundError:
+        pass
+    except CacheError as error:
+        if isinstance(error, OSError) and error.errno in OUT_OF_FILES:
+            raise  # it is not about this cache
+        logger.warning("passed over: %s", error)
+
+
+def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
+
+    Raises:
+        CacheOSError: The directory cannot be read, or too many files are open.
+    """
+    with cache_errors(cache_dir, "read", "choose another cache_dir"):
+        try:
+            found = sorted(cache_dir.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return
+    for directory in found:
+        if directory.name.startswith("."):
+            continue
+        with passing_over():
+            yield directory, read_manifest(directory)

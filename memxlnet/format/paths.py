@@ -1,0 +1,170 @@
+"""Names on disk. No name that a user gives reaches the file system: a directory is a slug plus the fingerprint."""
+
+import errno
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any, Literal
+
+from memxlnet.errors import CacheDirectoryError, SettingsError
+from memxlnet.settings import check_text
+from memxlnet.system_errors import cache_error, described, hint_for
+
+MANIFEST = "manifest.json"
+TOKENIZER = "tokenizer.json"
+DROPPED_REPORT = "dropped.jsonl"
+
+BUILD_PREFIX = ".build-"
+RETIRED_PREFIX = ".retired-"
+ARRIVAL_PREFIX = ".arriving-"
+
+LeftoverKind = Literal["build", "arrival", "retired", "lock"]
+
+_FINGERPRINT_DIGITS = 16
+_SLUG_LENGTH = 64
+_MOST_BYTES = 1 << 30  # of one write: macOS refuses 2 GiB and more, Linux writes less than it was asked to
+
+_CACHE = r"([A-Za-z0-9][A-Za-z0-9._-]*--[A-Za-z0-9][A-Za-z0-9._-]*--[0-9a-f]{16})"
+_SUFFIX = r"\.(?:[0-9]+-[0-9a-f]{8}|[0-9a-f]{16})"
+_WORK = f"(?:{re.escape(BUILD_PREFIX)}|{re.escape(ARRIVAL_PREFIX)})"
+_NAMES: dict[LeftoverKind | None, str] = {
+    None: _CACHE,
+    "build": rf"{re.escape(BUILD_PREFIX)}{_CACHE}",
+    "arrival": rf"{re.escape(ARRIVAL_PREFIX)}{_CACHE}",
+    "lock": rf"{re.escape(BUILD_PREFIX)}{_CACHE}\.lock",
+    # A cache that was renamed by hand is retired under that name, always with a suffix.
+    "retired": rf"{re.escape(RETIRED_PREFIX)}(?:{_WORK}?{_CACHE}(?:{_SUFFIX})?|.+{_SUFFIX})",
+}
+
+
+def slug(text: str) -> str:
+    """Text as a part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden, never empty."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    plain = re.sub(r"\.{2,}", ".", plain).strip(".-_")
+    return plain[:_SLUG_LENGTH].rstrip(".-_") or "dataset"
+
+
+def directory_name(name: str, split: str, fingerprint: str) -> str:
+    """Name of the cache of one set of settings within a cache directory."""
+    return f"{slug(name)}--{slug(split)}--{fingerprint[:_FINGERPRINT_DIGITS]}"
+
+
+def shard_name(table: str, shard: int) -> str:
+    """Name of one published file."""
+    return f"{table}-{shard:05d}.arrow"
+
+
+def retired_path(cache_dir: Path, name: str) -> Path:
+    """A hidden name that nothing else has, for what is taken out of sight before it is deleted."""
+    return cache_dir / f"{RETIRED_PREFIX}{name}.{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
+    """What a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
+    matches = ((kind, re.fullmatch(pattern, path.name)) for kind, pattern in _NAMES.items())
+    return next(((kind, match[1]) for kind, match in matches if match), (None, None))
+
+
+def as_directory(name: str, value: object) -> Path:
+    """A directory argument as a path.
+
+    Raises:
+        SettingsError: It is no path.
+    """
+    return as_path(name, value, "a directory")
+
+
+def as_path(name: str, value: object, expected: str) -> Path:
+    """An argument as an absolute path, ``~`` made whole.
+
+    Args:
+        name: The argument.
+        value: What was given.
+        expected: What the path is of, for messages.
+
+    Raises:
+        SettingsError: It is no path.
+    """
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+        raise SettingsError(f"{name}: expected {expected}, found {value!r}")
+    check_text(name, os.fspath(value))
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise SettingsError(f"{name}: expected {expected}, found {value!r}: {error}") from None
+
+
+def make_directory(path: Path) -> Path:
+    """Create a directory that must be writable.
+
+    Raises:
+        CacheDirectoryError: It cannot be created, is no directory, or cannot be written.
+        CacheOSError: The system failed, as where the disk is full.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cache_error(
+            error,
+            f"{path}: expected a directory that can be created: {described(error, path)}; {hint_for(error)} or choose "
+            "another cache_dir",
+        ) from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise CacheDirectoryError(
+            f"{path}: expected a writable directory, found no permission to write; choose another cache_dir"
+        )
+    return path
+
+
+def sync(path: Path) -> None:
+    """Make a file's content durable, or the names in a directory: a rename is durable only after that (POSIX)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: Any, offset: int) -> None:
+    """Write bytes at a place of a file, all of them; the system may take less at once than it is given.
+
+    Args:
+        descriptor: The file.
+        content: Anything with the buffer protocol, contiguous.
+        offset: Where its first byte goes.
+
+    Raises:
+        OSError: The system took nothing, or failed.
+    """
+    view = memoryview(content).cast("B")
+    while view.nbytes:
+        written = os.pwrite(descriptor, view[:_MOST_BYTES], offset)
+        if not written:
+            raise OSError(errno.EIO, f"expected {view.nbytes} bytes to be written, found none")
+        view, offset = view[written:], offset + written
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a small file and make it durable; what stood there is lost where this fails.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a small file whole or not at all: temporary sibling, sync, rename.
+
+    Raises:
+        OSError: The disk is full or cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    write_file(temporary, content)
+    temporary.replace(path)

@@ -1,0 +1,261 @@
+"""An opened cache: its structure checked against the manifest, its tables as NumPy views."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
+from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError, with_fields_of
+from memxlnet.format.files import column_width, file_identity, values_buffer
+from memxlnet.format.ipc_messages import READ_ERRORS, check_messages, check_start, damaged
+from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
+from memxlnet.format.mapping import MappedFile
+from memxlnet.format.paths import MANIFEST, TOKENIZER
+from memxlnet.format.text_table import TextTable
+from memxlnet.number_types import numpy_type
+from memxlnet.system_errors import LIMITS
+
+logger = logging.getLogger(__name__)
+
+Read = TypeVar("Read")
+
+
+class FeatureShard:
+    """One features file: every column contiguous, as a view of the map.
+
+    Attributes:
+        row_start: First row of the table that the shard holds.
+        row_stop: One behind the last row.
+        writable: Whether the views can be written (privately).
+        columns: Views by name; token columns are [rows, max_seq_length], all others [rows].
+    """
+
+    def __init__(self, mapped: MappedFile, reader: Any, record: ShardRecord, max_seq_length: int):
+        self.row_start, self.row_stop = record.row_start, record.row_stop
+        self.writable = mapped.writable
+        rows = record.row_stop - record.row_start
+        schema = features_schema(max_seq_length)
+        if reader.num_record_batches != 1:
+            raise damaged(mapped.path, "one record batch", reader.num_record_batches)
+        batch = reader.get_batch(0)
+        if batch.num_rows != rows:
+            raise damaged(mapped.path, f"{rows} rows (manifest)", batch.num_rows)
+        self._mapped = mapped
+        self._offsets: dict[str, int] = {}
+        self.columns: dict[str, NDArray[Any]] = {}
+        for index, field in enumerate(schema):
+            column = batch.column(index)
+            buffer = values_buffer(column)
+            wanted = column_width(field.type) * rows
+            offset = buffer.address - mapped.buffer.address if buffer is not None else -1
+            if buffer is None or buffer.size != wanted or not 0 <= offset <= mapped.size - wanted:
+                found = "none" if buffer is None else f"{buffer.size} at {offset}"
+                raise damaged(mapped.path, f"a buffer of {wanted} bytes for column {field.name}", found)
+            if any(part is not None for part in column.buffers()[:-1]):
+                raise damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
+            self.columns[field.name] = _view(mapped, field.type, rows, offset)
+            self._offsets[field.name] = offset
+
+    def advise(self, option: int, name: str, start: int, stop: int) -> None:
+        """Tell the system how the pages of some rows of a column will be read (madvise).
+
+        Args:
+            option: Such as `mmap.MADV_WILLNEED`.
+            name: The column.
+            start: The first row, counted from the first of the shard.
+            stop: The one behind the last.
+        """
+        width = self.columns[name][:1].nbytes
+        self._mapped.advise(option, self._offsets[name] + start * width, (stop - start) * width)
+
+
+def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDArray[Any]:
+    if pa.types.is_fixed_size_list(kind):
+        values = mapped.array(numpy_type(kind.value_type), rows * kind.list_size, offset)
+        return values.reshape(rows, kind.list_size)
+    return mapped.array(numpy_type(kind), rows, offset)
+
+
+class Cache:
+    """A published cache, opened for reading.
+
+    Opening checks manifest, file sizes, schemas, fingerprints, row ranges and buffers; it costs the number of shards,
+    not the number of rows. It takes no lock, creates no file and needs no write permission.
+
+    Args:
+        directory: The published directory.
+        in_memory: Read the files into RAM instead of mapping them.
+
+    Raises:
+        CacheNotFoundError: There is no cache.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: A file is missing, swapped, truncated or structurally damaged.
+        CacheOSError: A file cannot be opened, mapped or read; a `CacheDirectoryError` where access stops it.
+    """
+
+    def __init__(self, directory: Path, in_memory: bool = False):
+        self.directory = directory
+        self.in_memory = in_memory
+        while_it_stays(directory, self._open)
+
+    def _open(self) -> None:
+        directory = self.directory
+        self._files: list[tuple[MappedFile, Any]] = []
+        self.manifest: Manifest = read_manifest(directory)
+        for record in self.manifest.files:
+            _check_size(directory / record.file, record.bytes)
+        self.features = self._open_features()
+        if not all(shard.writable for shard in self.features):
+            logger.warning("%s: the system refuses private maps; using read-only ones, tensors are copies", directory)
+        self.documents = self._open_texts("documents")
+        self.contexts = self._open_texts("contexts")
+
+    def check_messages(self) -> None:
+        """Check that whoever reads the files from their start finds the same as whoever starts at their footers.
+
+        Raises:
+            CacheDamagedError: A file was not written whole.
+        """
+        for mapped, reader in self._files:
+            check_messages(mapped.path, mapped.buffer, reader)
+
+    @property
+    def num_rows(self) -> int:
+        """Number of segments."""
+        return self.manifest.tables["features"].rows
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return self.manifest.tables["documents"].rows
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer that made the cache, as the Rust tokenizer reads it."""
+        return self.directory / TOKENIZER
+
+    def _open_features(self) -> list[FeatureShard]:
+        table = self.manifest.tables["features"]
+        self._check_ranges("features")
+        shards = []
+        for number, record in enumerate(table.shards):
+            mapped, reader = self._open_shard("features", number, record)
+            shards.append(FeatureShard(mapped, reader, record, self.manifest.max_seq_length))
+        return shards
+
+    def _open_texts(self, name: str) -> TextTable:
+        table = self.manifest.tables[name]
+        self._check_ranges(name)
+        if len(table.shards) != 1 or not table.batch_rows:
+            raise damaged(self.directory, f"one shard of {name} in batches of a row count", f"{len(table.shards)}")
+        mapped, reader = self._open_shard(name, 0, table.shards[0])
+        batches = -(-table.rows // table.batch_rows)
+        if reader.num_record_batches != batches:
+            raise damaged(mapped.path, f"{batches} record batches (manifest)", reader.num_record_batches)
+        return TextTable(mapped, reader, table)
+
+    def _check_ranges(self, name: str) -> None:
+        table = self.manifest.tables[name]
+        row = 0
+        for record in table.shards:
+            if record.row_start != row or record.row_stop <= row:
+                raise damaged(self.directory, f"{record.file} to hold rows from {row}", f"from {record.row_start}")
+            row = record.row_stop
+        if row != table.rows or not row:
+            raise damaged(self.directory, f"{table.rows} rows of {name} in its shards, at least one", row)
+
+    def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
+        path = self.directory / record.file
+        _check_size(path, record.bytes)
+        with self._limits_told():
+            mapped = MappedFile(path, self.in_memory)
+        if mapped.size != record.bytes:
+            raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
+        metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
+        expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
+        try:
+            reader = pa.ipc.open_file(mapped.buffer)
+            # A name that is no UTF-8 is told only here, when it is read.
+            differences = diff(expected, reader.schema)
+        except READ_ERRORS as error:
+            raise damaged(path, "an Arrow IPC file", error) from error
+        if differences:
+            shown = "; ".join(map(str, differences[:5]))
+            raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}; {REBUILD}")
+        check_start(path, mapped.buffer, reader.schema)
+        self._files.append((mapped, reader))
+        return mapped, _GuardedReader(path, reader)
+
+    @contextlib.contextmanager
+    def _limits_told(self) -> Iterator[None]:
+        """Say of a limit of the system how many files a cache takes, and how it takes fewer."""
+        try:
+            yield
+        except CacheOSError as error:
+            if error.errno not in LIMITS:
+                raise
+            shards = [record for table in self.manifest.tables.values() for record in table.shards]
+            message = (
+                f"{error}, or build the cache in fewer shards (a larger max_shard_rows): {len(self._files)} of its "
+                f"{len(shards)} are open, which take a file each and {sum(record.bytes for record in shards):,} bytes "
+                f"of {'memory' if self.in_memory else 'address space'} together"
+            )
+            raise with_fields_of(type(error)(message), error) from error.__cause__
+
+
+class _GuardedReader:
+    """A reader whose damage is told as such."""
+
+    def __init__(self, path: Path, reader: Any):
+        self._path = path
+        self._reader = reader
+
+    @property
+    def num_record_batches(self) -> int:
+        return int(self._reader.num_record_batches)
+
+    def get_batch(self, index: int) -> pa.RecordBatch:
+        try:
+            return self._reader.get_batch(index)
+        except READ_ERRORS as error:
+            raise damaged(self._path, f"record batch {index}", error) from error
+
+
+_OPEN_ATTEMPTS = 10
+_OPEN_PAUSE = 0.005
+
+
+def while_it_stays(directory: Path, read: Callable[[], Read]) -> Read:
+    """Read a cache, and again where a rebuild put another one into its place; a damaged one stays as it is.
+
+    What is read is of one cache, even where files of both fit the same manifest.
+    """
+    for _ in range(_OPEN_ATTEMPTS):
+        before = file_identity(directory / MANIFEST)
+        try:
+            found = read()
+        except (CacheNotFoundError, CacheDamagedError):
+            time.sleep(_OPEN_PAUSE)
+            if file_identity(directory / MANIFEST) == before:
+                raise
+        else:
+            # Where it was removed meanwhile, what was read is whole.
+            if file_identity(directory / MANIFEST) in (before, None):
+                return found
+    return read()
+
+
+def _check_size(path: Path, size: int) -> None:
+    with reading(path):
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            raise damaged(path, f"a file of {size} bytes (manifest)", "none") from None
+    if found != size:
+        raise damaged(path, f"{size} bytes (manifest)", found)

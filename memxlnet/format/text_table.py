@@ -1,0 +1,134 @@
+"""Documents and contexts: tables with text, read row by row without pyarrow objects in between."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from memxlnet.errors import CacheDamagedError
+from memxlnet.format.manifest import REBUILD, TableRecord
+from memxlnet.format.mapping import MappedFile
+from memxlnet.number_types import numpy_type
+
+_Part = tuple[Any, ...]
+
+
+class TextTable:
+    """One table in record batches of a fixed row count.
+
+    A batch is validated in full before its first value is read, because damaged offsets could otherwise lead anywhere.
+    Rows are not checked for their range: that is the caller's part.
+
+    Args:
+        mapped: The file.
+        reader: Its reader.
+        table: What the manifest says of it.
+    """
+
+    def __init__(self, mapped: MappedFile, reader: Any, table: TableRecord):
+        self._mapped = mapped
+        self._reader = reader
+        self._rows = table.rows
+        self._batch_rows = table.batch_rows
+        self._batches: dict[int, dict[str, _Part]] = {}
+
+    def text(self, name: str, row: int) -> str:
+        """A value of a text column."""
+        (offsets, data), index = self._find(name, row)
+        return str(data[offsets[index] : offsets[index + 1]], "utf-8")
+
+    def texts(self, name: str, row: int) -> list[str]:
+        """A value of a column of text lists."""
+        (bounds, offsets, data), index = self._find(name, row)
+        edges = offsets[bounds[index] : bounds[index + 1] + 1].tolist()
+        return [str(data[start:stop], "utf-8") for start, stop in pairwise(edges)]
+
+    def numbers(self, name: str, row: int) -> NDArray[np.int32]:
+        """A value of a column of number lists: int32[items], a read-only view."""
+        (bounds, values), index = self._find(name, row)
+        found: NDArray[np.int32] = values[bounds[index] : bounds[index + 1]]
+        return found
+
+    def number(self, name: str, row: int) -> int:
+        """A value of a number column."""
+        (values,), index = self._find(name, row)
+        return int(values[index])
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A whole number column: a copy, of the column's own type."""
+        return np.concatenate([self._batch(batch)[name][0] for batch in range(self._reader.num_record_batches)])
+
+    def validate(self) -> None:
+        """Check every record batch in full.
+
+        Raises:
+            CacheDamagedError: One is damaged.
+        """
+        for _ in self.batches():
+            pass
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The record batches in order, each checked in full and none kept: RAM for one, whatever the table holds.
+
+        Raises:
+            CacheDamagedError: One is damaged.
+        """
+        for number in range(self._reader.num_record_batches):
+            yield self.batch(number)
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """One record batch, checked in full: views of the map.
+
+        Raises:
+            CacheDamagedError: It is damaged.
+        """
+        batch = self._reader.get_batch(number)
+        rows = min(self._batch_rows, self._rows - number * self._batch_rows)
+        place = f"{self._mapped.path}, record batch {number}"
+        if batch.num_rows != rows:
+            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}; {REBUILD}")
+        try:
+            batch.validate(full=True)
+        except pa.ArrowException as error:
+            raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if column.null_count or (pa.types.is_large_list(column.type) and column.values.null_count):
+                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some; {REBUILD}")
+        return batch
+
+    def _find(self, name: str, row: int) -> tuple[_Part, int]:
+        batch, index = divmod(row, self._batch_rows)
+        return (self._batches.get(batch) or self._batch(batch))[name], index
+
+    def _batch(self, number: int) -> dict[str, _Part]:
+        if number not in self._batches:
+            batch = self.batch(number)
+            try:
+                self._batches[number] = {
+                    name: _parts(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)
+                }
+            except ValueError as error:
+                place = f"{self._mapped.path}, record batch {number}"
+                raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
+        return self._batches[number]
+
+
+def _parts(column: pa.Array) -> _Part:
+    """The buffers of a column as NumPy views: bounds of lists, offsets and bytes of text, numbers."""
+    buffers = column.buffers()
+    kind = column.type
+    if pa.types.is_large_string(kind):
+        return _array(buffers[1], np.int64), memoryview(buffers[2] or b"")
+    if pa.types.is_large_list(kind):
+        bounds = _array(buffers[1], np.int64)
+        if pa.types.is_large_string(kind.value_type):
+            return bounds, _array(buffers[3], np.int64), memoryview(buffers[4] or b"")
+        return bounds, _array(buffers[3], numpy_type(kind.value_type))
+    return (_array(buffers[1], numpy_type(kind)),)
+
+
+def _array(buffer: pa.Buffer | None, dtype: Any) -> NDArray[Any]:
+    return np.frombuffer(buffer if buffer is not None else b"", dtype)

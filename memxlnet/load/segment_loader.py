@@ -1,0 +1,154 @@
+"""The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
+
+from collections.abc import Iterable
+from numbers import Real
+from typing import Any, cast
+
+import torch
+from torch.utils.data import DataLoader
+
+from memxlnet.errors import SettingsError
+from memxlnet.format.row_widths import RowWidths
+from memxlnet.load.collate import Collate
+from memxlnet.load.compat import Compat
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device, Transfer, check_device
+from memxlnet.load.options import (
+    can_pin,
+    check_batch_size,
+    check_dataset,
+    check_labelled,
+    check_seed,
+    check_workers,
+    metadata_names,
+)
+from memxlnet.load.plan import EpochSize
+from memxlnet.load.row_lengths import batches_size, row_lengths
+from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
+from memxlnet.load.steps import ENDED_LABELS
+from memxlnet.settings import check_bool, one_of, positive_int, whole_number
+
+
+class RegularDataLoader(DataLoader[Any]):
+    """A torch `DataLoader` over segments that knows what an epoch costs."""
+
+    # What it needs beside torch's own lies in the collate function, which a loader that others make of it keeps.
+
+    def __iter__(self) -> Any:
+        """The batches of an epoch."""
+        batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
+        return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
+        epoch = whole_number("epoch", epoch, 0)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, EpochSampler):
+                sampler.set_epoch(epoch)
+
+    def epoch_size(self, epoch: int | None = None) -> EpochSize:
+        """What an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
+
+        Args:
+            epoch: Number of the epoch; None for the one that is read or comes next.
+        """
+        dataset, order = cast(CacheDataset, self.dataset), None
+        if epoch is not None:
+            whole_number("epoch", epoch, 0)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, ShuffledRows | GroupedRows):
+                order = sampler.order(sampler.epoch if epoch is None else epoch)
+        size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
+        lengths = row_lengths(dataset.cache)
+        widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
+        if widths is None:
+            raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
+        return batches_size(lengths, order, size, len(self), widths, dataset.documents.first_segment)
+
+
+def regular_loader(
+    dataset: CacheDataset,
+    batch_size: int,
+    shuffle: bool,
+    num_workers: int,
+    *,
+    seed: int = 0,
+    drop_last: bool = False,
+    group_by_length: bool = False,
+    dtype: str = "int64",
+    ended_label: str = "ignore",
+    metadata: bool | Iterable[str] = False,
+    padding: str = "max_length",
+    pad_to_multiple_of: int | None = None,
+    pin_memory: bool = False,
+    device: Device = None,
+    compat: Compat | None = None,
+    evaluation: bool = False,
+    persistent_workers: bool = False,
+    prefetch_factor: int | None = None,
+    multiprocessing_context: Any = None,
+    timeout: float = 0,
+    worker_init_fn: Any = None,
+) -> RegularDataLoader:
+    """Make a torch `DataLoader` over segments; see `create_dataloader` for the arguments.
+
+    Raises:
+        SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
+    """
+    one_of("ended_label", ended_label, ENDED_LABELS)
+    dataset = check_dataset(dataset).with_compat(compat)
+    shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
+    if not check_bool("evaluation", evaluation):
+        check_labelled(dataset)
+    elif drop_last:
+        raise SettingsError(
+            "drop_last: expected False for evaluation, which reads every segment, found True; the last batch may be "
+            "smaller"
+        )
+    rows = len(dataset)
+    size, workers = check_batch_size(batch_size), check_workers(num_workers)
+    target = check_device(device) or dataset.device
+    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of, target)
+    pinned = check_bool("pin_memory", pin_memory) and can_pin()
+    if workers and dataset.device is not None and dataset.device.type != "cpu":
+        raise SettingsError(
+            f"num_workers: expected 0 for a dataset on {dataset.device}, which worker processes cannot share, found "
+            f"{workers}; a lazy dataset takes them, with device= for the loader"
+        )
+    persistent_workers = check_bool("persistent_workers", persistent_workers)
+    _check_worker_options(prefetch_factor, timeout, worker_init_fn)
+    # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
+    generator = torch.Generator().manual_seed(check_seed(seed) >> 1)
+    batches: dict[str, Any]
+    if check_bool("group_by_length", group_by_length):
+        batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
+    else:
+        sampler = ShuffledRows(rows, seed) if shuffle else None
+        batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
+    try:
+        loader = RegularDataLoader(
+            dataset,
+            **batches,
+            num_workers=workers,
+            generator=generator,
+            collate_fn=collate,
+            pin_memory=pinned,
+            persistent_workers=persistent_workers,
+            prefetch_factor=prefetch_factor,
+            multiprocessing_context=multiprocessing_context,
+            timeout=timeout,
+            worker_init_fn=worker_init_fn,
+        )
+    except (ValueError, TypeError) as error:
+        raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
+    return loader
+
+
+def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:
+    """Torch finds out when the first worker starts."""
+    if prefetch_factor is not None:
+        positive_int("prefetch_factor", prefetch_factor, " (or None for torch's choice)")
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 <= float(timeout) < float("inf"):
+        raise SettingsError(f"timeout: expected seconds, 0 for no end, found {timeout!r}")
+    if worker_init_fn is not None and not callable(worker_init_fn):
+        raise SettingsError(f"worker_init_fn: expected a function or None, found {type(worker_init_fn).__name__}")

@@ -1,0 +1,1 @@
+"""What is done to published caches: verifying, replacing, removing."""

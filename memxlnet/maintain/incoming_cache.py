@@ -1,0 +1,267 @@
+"""A cache on its way into a cache directory: its files arrive one by one, are checked, and are published together."""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheDirectoryError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    MemxlnetError,
+    TransferError,
+    with_fields_of,
+)
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.manifest import REBUILD, FileRecord, decode_manifest
+from memxlnet.format.paths import (
+    ARRIVAL_PREFIX,
+    MANIFEST,
+    directory_name,
+    sync,
+    write_durably,
+)
+from memxlnet.format.published import Cache
+from memxlnet.maintain.lock import clear_leftovers, sole_builder
+from memxlnet.maintain.placing import put_in_place, take_away
+from memxlnet.system_errors import (
+    NO_ACCESS,
+    OUT_OF_FILES,
+    cache_error,
+    cache_errors,
+    described,
+    hint_for,
+)
+
+logger = logging.getLogger(__name__)
+
+SEND_ANEW = "send the cache anew"
+"""The way out where it is the cache at the other end that is damaged."""
+
+
+class Arrival:
+    """A cache that is being fetched.
+
+    What has arrived and is right stays in ``.arriving-<cache>`` when the transfer ends early, and is not fetched again.
+    The manifest is written last: until then there is no cache.
+
+    Args:
+        cache_dir: Directory of the caches.
+        manifest: The bytes of the manifest, as they were found.
+        origin: Where they were found, for messages.
+
+    Raises:
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: The manifest is damaged.
+    """
+
+    def __init__(self, cache_dir: Path, manifest: bytes, origin: str):
+        self._raw = manifest
+        self._origin = origin
+        self.manifest = decode_manifest(manifest, f"{origin}/{MANIFEST}", SEND_ANEW)
+        self._cache_dir = cache_dir
+        self._name = directory_name(self.manifest.name, self.manifest.split, self.manifest.fingerprint)
+        self.directory = cache_dir / self._name
+        self.staging = cache_dir / f"{ARRIVAL_PREFIX}{self._name}"
+        self._accepted: set[FileRecord] = set()
+
+    def obtain(self, fetch: Callable[[], None], replace: bool = False, way_out: str = "") -> Path:
+        """Give the published directory; of several processes that ask at once, one fetches and the others wait.
+
+        Args:
+            fetch: Makes all files of the cache arrive; called where it is not there, under the lock.
+            replace: Fetch it although it is there, and put it in the place of whatever is there.
+            way_out: What else can be done about what is there, for messages.
+
+        Raises:
+            CacheError: What is there is damaged or no such cache, or the cache directory cannot be written.
+            TransferError: The disk failed or is full; what `fetch` raises passes.
+        """
+        with self._errors():
+            found = self._find(replace, way_out)
+            if found is not None:
+                # Killed right after a replacement: what is with a manifest there is what was replaced.
+                is_whole = (self.staging / MANIFEST).exists()
+                clear_leftovers(self._cache_dir, self._name, self.staging if is_whole else None)
+                return found
+            with self.lock():
+                found = self._find(replace, way_out)
+                if found is not None:
+                    return found
+                fetch()
+                return self.publish()
+
+    def find(self) -> Path | None:
+        """The published cache of this fingerprint where it is there already; None where nothing is in its place.
+
+        Raises:
+            CacheError: It is damaged, or something else is in its place.
+        """
+        try:
+            found = Cache(self.directory).manifest.fingerprint
+        except CacheNotFoundError:
+            self._check_free()
+            return None
+        if found != self.manifest.fingerprint:
+            raise CacheMismatchError(
+                f"{self.directory}: expected the cache of {self._origin} (fingerprint {self.manifest.fingerprint}) or "
+                f"nothing, found one with the fingerprint {found}; choose another cache_dir"
+            )
+        return self.directory
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only process that builds or fetches this cache; waits while another one is.
+
+        Raises:
+            CacheDirectoryError: The cache directory cannot be created or written.
+        """
+        is_told = False
+
+        def wait() -> None:
+            nonlocal is_told
+            if not is_told:
+                logger.warning("%s: waiting for another process that builds or fetches it", self.directory)
+            is_told = True
+
+        with sole_builder(self._cache_dir, self._name, wait):
+            yield
+
+    def missing(self) -> list[FileRecord]:
+        """The files that are still to be fetched; what an earlier transfer left is checked, byte by byte.
+
+        Raises:
+            TransferError: The disk has no room for them.
+        """
+        self.staging.mkdir(exist_ok=True)
+        missing = [record for record in self.manifest.all_files() if not self._is_right(record)]
+        needed = sum(record.bytes - self._begun(record) for record in missing)
+        free = shutil.disk_usage(self.staging).free
+        if needed > free:
+            raise TransferError(
+                f"{self._cache_dir}: expected room for {needed:,} bytes of {self._origin}, found {free:,} free; make "
+                "room or choose another cache_dir"
+            )
+        return missing
+
+    def part(self, record: FileRecord) -> Path:
+        """Where a file is written until it is whole."""
+        return self.staging / f"{record.file}.part"
+
+    def accept(self, record: FileRecord, part: Path, digest: str | None = None) -> None:
+        """Take a file that has arrived, if it is right; else it is removed.
+
+        Args:
+            record: What the manifest says of it.
+            part: The file, on the file system of the cache directory; it is renamed.
+            digest: Its checksum where the caller took it while it came in; None reads the file.
+
+        Raises:
+            TransferError: Its size or checksum is another one.
+        """
+        found = part.stat().st_size, digest or file_digest(part)
+        if found != (record.bytes, record.xxh3_128):
+            part.unlink()
+            raise TransferError(
+                f"{self._origin}/{record.file}: expected {record.bytes} bytes with the checksum {record.xxh3_128} "
+                f"(manifest), found {found[0]} bytes with {found[1]}; try again, and where it stays so send the cache "
+                "anew"
+            )
+        sync(part)
+        part.rename(self.staging / record.file)
+        self._accepted.add(record)
+
+    def publish(self) -> Path:
+        """Put the cache into its place: the manifest last, then one rename.
+
+        Raises:
+            CacheDamagedError: The files do not make up a cache: it was sent so.
+        """
+        for path in self.staging.iterdir():
+            if path.name not in {record.file for record in self.manifest.all_files()}:
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        write_durably(self.staging / MANIFEST, self._raw)
+        sync(self.staging)
+        try:
+            put_in_place(self.staging, self.directory)
+        except CacheDamagedError as error:
+            if REBUILD not in str(error):
+                raise
+            message = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_ANEW)
+            raise CacheDamagedError(message) from error
+        logger.info("%s: fetched from %s", self.directory, self._origin)
+        return self.directory
+
+    def discard(self) -> None:
+        """Remove what has arrived so far."""
+        take_away(self.staging)
+
+    def _find(self, replace: bool, way_out: str) -> Path | None:
+        """The cache where it is there already and shall stay."""
+        if replace:
+            return None
+        try:
+            found = self.find()
+        except (CacheDamagedError, CacheMismatchError, CacheDirectoryError) as error:
+            if not way_out:
+                raise
+            ours = type(error)(f"{error}; {way_out}")
+            raise (with_fields_of(ours, error) if isinstance(error, OSError) else ours) from error
+        if found is not None:
+            logger.info("%s: is there already", found)
+        return found
+
+    def _check_free(self) -> None:
+        """Check that what is no cache is nothing: putting one into its place would remove it."""
+        try:
+            found = "a directory without manifest" if any(self.directory.iterdir()) else None
+        except (FileNotFoundError, NotADirectoryError):
+            found = "what is no directory" if os.path.lexists(self.directory) else None
+        except OSError:
+            with cache_errors(self.directory, "read"):
+                raise
+        if found is not None:
+            raise CacheDirectoryError(
+                f"{self.directory}: expected a cache or nothing, found {found}; move it away or choose another "
+                "cache_dir"
+            )
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Turn errors of the disk into errors of ours; those of the other end are ours already."""
+        try:
+            yield
+        except MemxlnetError:
+            raise
+        except OSError as error:
+            found = f"{self.directory}: cannot be written: {described(error, self.directory)}; what has arrived is kept"
+            if error.errno in NO_ACCESS:
+                raise cache_error(error, f"{found}: restore access, or choose another cache_dir") from error
+            told = TransferError(f"{found}: {hint_for(error)} and fetch it again")
+            raise with_fields_of(told, error) from error
+
+    def _begun(self, record: FileRecord) -> int:
+        """Bytes of a file that an earlier transfer left and the next one goes on after: their room is taken already."""
+        try:
+            return min(self.part(record).stat().st_size, record.bytes)
+        except OSError:
+            return 0
+
+    def _is_right(self, record: FileRecord) -> bool:
+        path = self.staging / record.file
+        try:
+            if path.stat().st_size != record.bytes:
+                return False
+            # What was accepted was read then.
+            return record in self._accepted or file_digest(path) == record.xxh3_128
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            hint = "close files" if error.errno in OUT_OF_FILES else "remove it"
+            raise with_fields_of(
+                TransferError(f"{path}: cannot be read: {error.strerror}; {hint} and fetch it again"), error
+            ) from error

@@ -1,0 +1,101 @@
+"""Caches that a newer one supersedes: of a source that has changed, or of an older version."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memxlnet.format.fingerprint import differing_fields, fingerprint_of
+from memxlnet.format.manifest import passing_over
+from memxlnet.format.paths import MANIFEST, as_directory, directory_name
+from memxlnet.maintain.removal import entries, is_real, num_bytes, own_manifest, remove_directory, remove_each
+from memxlnet.system_errors import cache_errors
+
+
+@dataclass(frozen=True)
+class OldCache:
+    """A published cache, the newest one that supersedes it, and how they differ: ``field: expected (newer), found``."""
+
+    path: Path
+    superseded_by: Path
+    differences: tuple[str, ...]
+    num_bytes: int
+
+
+def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool = True) -> list[OldCache]:
+    """Find the published caches that a newer one supersedes, the oldest first.
+
+    A newer cache supersedes one of the same name, split and encode settings and of no later version of format and
+    algorithm, if both were made from the same source content or from the same place (path of a file; name and
+    configuration on the Hub). Data in memory has no place: other content is another data set. The manifest's time tells
+    what is newer. Only a cache that this version can read supersedes. One behind a symbolic link, renamed by hand, with
+    other things in it or without an intact identity is neither old nor new.
+
+    Args:
+        cache_dir: Directory of the caches.
+        same_tokenizer: Keep caches of another tokenizer content. Without it, of two models or memory sizes that share
+            a directory only the one that was built last is current.
+
+    Raises:
+        CacheOSError: The directory cannot be read, or too many files are open.
+    """
+    published = sorted(_published(as_directory("cache_dir", cache_dir)), key=lambda cache: cache[:2])
+    found = []
+    for index, cache in enumerate(published):
+        newer = [other for other in published[index + 1 :] if _supersedes(other, cache, same_tokenizer)]
+        if newer:
+            told = tuple(differing_fields(newer[-1].fields, cache.fields))
+            found.append(OldCache(cache.path, newer[-1].path, told, num_bytes(cache.path)))
+    return found
+
+
+def remove_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool = True) -> list[OldCache]:
+    """Remove what `find_old_caches` finds and give what this call removed; one that a builder is at work on stays.
+
+    Raises:
+        CacheDirectoryError: The directory cannot be read, or some of the caches cannot be removed; the others are.
+    """
+    find = partial(find_old_caches, cache_dir, same_tokenizer=same_tokenizer)
+    # Looked up again under the lock: it may have been built anew, or the newer one removed.
+    return remove_each(find(), lambda path: remove_directory(path, lambda: path in (old.path for old in find())))
+
+
+class _Published(NamedTuple):
+    modified_ns: int
+    path: Path
+    readable: bool
+    kind: tuple[str, str, dict[str, Any]]
+    versions: list[int]
+    place: tuple[str | None, str | None]
+    fields: dict[str, Any]
+
+
+def _published(cache_dir: Path) -> Iterator[_Published]:
+    """The caches that stand under the names that their manifests give them."""
+    # Of another version any field may be missing, and the directory may go at any moment.
+    nothing = (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+    for path in entries(cache_dir):
+        if path.name.startswith(".") or not is_real(path, stat.S_ISDIR):
+            continue
+        with passing_over(), cache_errors(path, "read"), contextlib.suppress(*nothing):
+            content, readable = own_manifest(path)
+            name, split, fields, found = (content[key] for key in ("name", "split", "fields", "provenance"))
+            place = found.get("path") or found.get("name"), fields["source"].get("config")
+            kind, versions = (name, split, fields["settings"]), [content["schema_version"], fields["algorithm_version"]]
+            if path.name == directory_name(name, split, fingerprint_of(fields)) and set(map(type, versions)) == {int}:
+                modified_ns = (path / MANIFEST).stat().st_mtime_ns
+                yield _Published(modified_ns, path, readable, kind, versions, place, fields)
+
+
+def _supersedes(newer: _Published, older: _Published, same_tokenizer: bool) -> bool:
+    return bool(
+        newer.readable
+        and newer.kind == older.kind
+        and ((newer.place[0] and newer.place == older.place) or newer.fields["source"] == older.fields["source"])
+        and all(theirs <= ours for ours, theirs in zip(newer.versions, older.versions, strict=True))
+        and not (same_tokenizer and newer.fields.get("tokenizer") != older.fields.get("tokenizer"))
+    )

@@ -1,0 +1,98 @@
+"""A finished directory put into its place: by renames, so that what a reader has mapped stays."""
+
+import contextlib
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+
+from memxlnet.format.paths import kind_and_cache, retired_path, sync
+from memxlnet.format.published import Cache
+from memxlnet.maintain.exchange import exchange
+
+logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 100
+
+
+def put_in_place(staging: Path, final: Path) -> None:
+    """Rename a finished cache to its name, durably; one that stood there is unlinked.
+
+    Both lie in the same cache directory, and the caller holds the builder lock. Where the system can exchange two names
+    in one step, there is no moment without a cache.
+
+    Raises:
+        CacheDamagedError: The files were not written whole; what stood there stays.
+        OSError: The system refuses a rename.
+    """
+    Cache(staging).check_messages()
+    if not os.path.lexists(final):
+        staging.rename(final)
+        sync(final.parent)
+        return
+    retired = retired_path(final.parent, final.name)
+    is_beside = staging.parent == final.parent
+    # Beside the other: exchanging names across directories takes the right to write into either cache.
+    source = staging if is_beside else staging.rename(retired)
+    if not exchange(source, final):
+        retired = _replace(source, final)
+    elif is_beside:
+        source.rename(retired)
+    sync(final.parent)
+    _remove(retired)
+
+
+def _replace(source: Path, final: Path) -> Path:
+    """Give a name to another directory, in two steps; returns where the former one is now."""
+    former = retired_path(final.parent, final.name)
+    final.rename(former)
+    try:
+        source.rename(final)
+    except OSError:
+        former.rename(final)
+        raise
+    return former
+
+
+def take_away(directory: Path) -> None:
+    """Remove a directory of work, if it is there; another process may still put a file into it."""
+    retired = retired_path(directory.parent, directory.name)
+    with contextlib.suppress(FileNotFoundError):
+        directory.rename(retired)
+        _remove(retired)
+
+
+def remove_retired(cache_dir: Path, cache: str) -> None:
+    """Remove what is out of sight of one cache: a killed process left it. The caller holds the builder lock."""
+    for path in cache_dir.iterdir():
+        if kind_and_cache(path) == ("retired", cache):
+            _remove(path)
+
+
+def delete(path: Path) -> None:
+    """Delete a directory that is out of sight, or what else it is; other processes may delete or write in it.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:  # what was in the way was no directory
+                path.unlink()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                raise
+        if not os.path.lexists(path):
+            return
+    raise OSError(errno.ENOTEMPTY, f"still there after it was deleted {_ATTEMPTS} times", str(path))
+
+
+def _remove(retired: Path) -> None:
+    """Delete what is out of sight. What cannot be deleted keeps nobody from the cache, and stays to be found."""
+    try:
+        delete(retired)
+    except OSError as error:
+        logger.warning("%s: cannot be removed: %s; remove it with 'memxlnet rm --leftovers'", retired, error)

@@ -1,0 +1,185 @@
+"""Reading everything: a changed byte anywhere in a cache is told, and values that cannot be, whatever the checksums."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.files import file_identity
+from memxlnet.format.manifest import REBUILD, FileRecord, manifest_bytes, reading
+from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
+from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.maintain.reencode import check_against
+from memxlnet.maintain.relations import check_relations
+from memxlnet.maintain.rules import Rules, read_dropped, read_rules
+from memxlnet.settings import positive_int
+from memxlnet.sources import Form, Source, Transform, open_source
+
+DEFAULT_SAMPLE = 100
+"""Examples that are encoded again: little beside reading the source, and enough to meet damage that repeats."""
+
+
+def verify(
+    directory: str | Path,
+    *,
+    against: Any = None,
+    sample: int | None = DEFAULT_SAMPLE,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
+) -> None:
+    """Check every byte of a cache against its manifest, and every value against the values that it must fit.
+
+    Checksums first, then the tables row by row: ranges, spans, the relations between features, documents and contexts,
+    all counts of the manifest, the tokenizer and the report of dropped examples. With a source, also that encoding it
+    gives these values. RAM is that of a block of rows, and at most 16 bytes a document.
+
+    Args:
+        directory: The published directory.
+        against: The source that the cache was made from, as `process_and_cache_dataset` takes it: its identity is
+            compared with the one in the manifest, then examples are encoded again with the cache's own tokenizer, and
+            every column is compared. It is read once, as a stream. None leaves that out.
+        sample: Examples that are encoded again, spread evenly from the first to the last; None encodes all of them.
+        identity: For an iterable: the text that stood for its content when the cache was built.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        token: Credentials for the Hub; never stored.
+        form: How records become examples, as when the cache was built; so are the four that follow.
+        columns: Names of the fields of other records.
+        transform: A function of an example that gives none, one or several mappings.
+        locate: Which occurrences of answers without offsets are golds.
+        offsets: What offsets of answers count.
+
+    Raises:
+        SettingsError: An argument is wrong; told before any file is read through.
+        SourceError: The source is missing or cannot be read.
+        CacheMismatchError: The cache was made from another source, or by another version of the encoder.
+        CacheError: The cache is missing, of another version, or damaged; the message names file, row and column.
+    """
+    path = as_directory("directory", directory)
+    options: dict[str, Any] = {
+        "identity": identity,
+        "config_name": config_name,
+        "revision": revision,
+        "token": token,
+        "form": form,
+        "columns": columns,
+        "transform": transform,
+    }
+    sample = _checked(against, sample, options)
+    manifest = Cache(path).manifest
+    options |= {"locate": locate, "offsets": offsets, "max_examples": manifest.settings["max_examples"]}
+    source = None if against is None else _open(against, manifest.split, options)
+    cache, rules = while_it_stays(path, lambda: _check_files(path))
+    check_relations(cache, rules)
+    if source is not None:
+        check_against(cache, rules, source, sample)
+
+
+def verify_bytes(directory: str | Path) -> None:
+    """Check every byte of a cache against its manifest, and its structure; not what the values mean.
+
+    Args:
+        directory: The published directory.
+
+    Raises:
+        CacheError: The cache is missing, of another version, or damaged; the message names the file.
+    """
+    path = as_directory("directory", directory)
+    while_it_stays(path, lambda: _check_bytes(Cache(path)))
+
+
+def read_manifest_bytes(cache: Cache) -> bytes:
+    """The bytes of a cache's manifest, which must be those that its content gives.
+
+    Raises:
+        CacheDamagedError: They are others.
+        CacheNotFoundError: They are gone.
+        CacheOSError: They cannot be read.
+    """
+    path = cache.directory / MANIFEST
+    raw = manifest_bytes(cache.directory)
+    if raw != cache.manifest.encode():
+        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
+    return raw
+
+
+def check_file(directory: Path, record: FileRecord) -> None:
+    """Check every byte of one file of a cache.
+
+    Raises:
+        CacheDamagedError: It has another checksum, or is missing.
+        CacheOSError: It cannot be read.
+    """
+    path = directory / record.file
+    with reading(path):
+        found = file_digest(path)
+    if found != record.xxh3_128:
+        raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
+
+
+def check_stayed(path: Path, identity: tuple[int, int, int] | None) -> None:
+    """Check that a file that was checked and sent is still the same.
+
+    Raises:
+        TransferError: It is another one now.
+    """
+    if file_identity(path) != identity:
+        raise TransferError(f"{path}: expected it to stay while it is sent, found another file there; send it again")
+
+
+def _check_files(directory: Path) -> tuple[Cache, Rules]:
+    cache = Cache(directory)
+    _check_bytes(cache)
+    rules = read_rules(cache)
+    _check_examples(cache, rules)
+    return cache, rules
+
+
+def _checked(against: Any, sample: int | None, options: dict[str, Any]) -> int | None:
+    for name, value in options.items():
+        if value is not None and against is None:
+            raise SettingsError(f"{name}: belongs to a source, found it without one; pass against=... as well")
+    return None if sample is None else positive_int("sample", sample, " (or None for all examples)")
+
+
+def _open(against: Any, split: str, options: dict[str, Any]) -> Source:
+    try:
+        return open_source(against, split, **options)
+    except SettingsError as error:
+        raise SettingsError(f"against: {error}") from error
+
+
+def _check_bytes(cache: Cache) -> None:
+    read_manifest_bytes(cache)
+    for record in cache.manifest.all_files():
+        check_file(cache.directory, record)
+    cache.check_messages()
+    for table in (cache.documents, cache.contexts):
+        table.validate()
+
+
+def _check_examples(cache: Cache, rules: Rules) -> None:
+    """Check the report of dropped examples, and the number of examples against the settings."""
+    manifest = cache.manifest
+    path = cache.directory / MANIFEST
+    if TOKENIZER not in {record.file for record in manifest.files}:
+        raise CacheDamagedError(f"{path}, files: expected {TOKENIZER} among them, found it missing; {REBUILD}")
+    dropped = sum(1 for _ in read_dropped(cache))
+    if dropped and rules.encode.on_bad_example == "error":
+        raise CacheDamagedError(
+            f"{path}, dropped_examples: expected 0 where bad examples are errors, found {dropped}; {REBUILD}"
+        )
+    most = rules.encode.max_examples
+    if most is not None and cache.num_documents + dropped > most:
+        raise CacheDamagedError(
+            f"{path}, max_examples: expected at most {most} examples, found {cache.num_documents} documents and "
+            f"{dropped} dropped examples; {REBUILD}"
+        )

@@ -1,0 +1,25 @@
+"""Where raw examples come from: files, directories, stores, the Hub, tables and objects in memory.
+
+Every source is read as a stream: nothing holds the whole of it.
+"""
+
+from memxlnet.format.known_file import KnownFile
+from memxlnet.sources.forms import Form, FormOptions, form_names, register_form
+from memxlnet.sources.listing import is_file_name
+from memxlnet.sources.opening import open_source, shown_name, source_name
+from memxlnet.sources.reading import Transform
+from memxlnet.sources.source import Source
+
+__all__ = [
+    "Form",
+    "FormOptions",
+    "KnownFile",
+    "Source",
+    "Transform",
+    "form_names",
+    "is_file_name",
+    "open_source",
+    "register_form",
+    "shown_name",
+    "source_name",
+]

@@ -1,0 +1,80 @@
+"""TriviaQA: one example for each page of evidence, with the aliases of the answer looked up in it.
+
+https://nlp.cs.washington.edu/triviaqa: as `datasets` has it (``rc``), with the text of the pages in ``entity_pages``
+and ``search_results``; and as its archive has it, with the pages in files. The id of an example is that of the question
+and the name of the page.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memxlnet.errors import ExampleError
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.pieces import example, locate, unlabelled
+
+_PAGES = (("entity_pages", "wiki_context"), ("search_results", "search_context"))
+_FOLDERS = (("EntityPages", "wikipedia"), ("SearchResults", "web"))
+
+
+def _example(
+    identity: str, name: str, question: Any, context: str, texts: Sequence[str], options: FormOptions
+) -> Record:
+    if texts in ([], [""], ["<unk>"]):  # as the test set has it
+        return unlabelled(f"{identity}--{name}", question, context)
+    return example(f"{identity}--{name}", question, context, locate(context, texts, options))
+
+
+def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
+    texts = [record["answer"]["value"], *record["answer"]["aliases"]]
+    for pages, text_field in _PAGES:
+        found = record.get(pages) or {}
+        for name, context in zip(found.get("filename", ()), found.get(text_field, ()), strict=True):
+            yield _example(record["question_id"], name, record["question"], context, texts, options)
+
+
+def _examples_of_files(record: Record, options: FormOptions) -> Iterator[Record]:
+    answer = record.get("Answer") or {}
+    texts = [answer["Value"], *answer["Aliases"]] if answer else []
+    for pages, folder in _FOLDERS:
+
+        def read(page: Mapping[str, Any], folder: str = folder) -> Record:
+            name = page["Filename"]
+            context = _page(options.folder, folder, name)
+            return _example(record["QuestionId"], name, record["Question"], context, texts, options)
+
+        yield from each(record.get(pages) or (), read)
+
+
+def _page(folder: Path | None, kind: str, name: str) -> str:
+    """The text of a page, in the directory ``evidence`` beside that of the questions.
+
+    Raises:
+        ExampleError: It is missing, lies elsewhere, or is no UTF-8.
+    """
+    if folder is None:
+        raise ExampleError("expected questions in a local file, as their pages are files beside it")
+    root = (folder.parent / "evidence" / kind).resolve()
+    path = (root / name).resolve()
+    if not path.is_relative_to(root):
+        raise ExampleError(f"page {name!r}: expected a file in {root}, found a path out of it")
+    try:
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ExampleError(
+            f"page {path}: missing; keep the directories 'qa' and 'evidence' side by side, as in the archive"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ExampleError(f"page {path}: cannot be read: {error}") from error
+
+
+TRIVIAQA = Form("triviaqa", lambda record: {"question_id", "entity_pages", "answer"} <= record.keys(), _examples)
+"""``question_id``, ``question``, ``answer`` with ``value`` and ``aliases``, ``entity_pages``, ``search_results``."""
+
+TRIVIAQA_FILES = Form(
+    "triviaqa-files",
+    lambda record: {"QuestionId", "EntityPages"} <= record.keys(),
+    _examples_of_files,
+    reads_files=True,
+)
+"""``QuestionId``, ``Question``, ``Answer`` with ``Value`` and ``Aliases``, ``EntityPages``, ``SearchResults``."""

@@ -1,0 +1,278 @@
+"""From what the user named to a source."""
+
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
+from memxlnet.format.known_file import FindKnown
+from memxlnet.settings import check_text, positive_int
+from memxlnet.sources.file_origin import Files
+from memxlnet.sources.formats import file_stem
+from memxlnet.sources.forms import Form
+from memxlnet.sources.hub_origin import HubOrigin
+from memxlnet.sources.listing import (
+    Listing,
+    at_home,
+    directory_name,
+    find_paths,
+    is_file_name,
+    several_name,
+    split_words,
+)
+from memxlnet.sources.object_origins import (
+    DatasetOrigin,
+    IterableOrigin,
+    TableOrigin,
+    is_datasets_object,
+    is_one_shot,
+)
+from memxlnet.sources.origin import Origin
+from memxlnet.sources.reading import Reading, Transform
+from memxlnet.sources.source import Source
+from memxlnet.sources.source_files import HashedFile, SourceFile
+from memxlnet.sources.split import split_name
+from memxlnet.sources.urls import find_urls, is_url, shown_url
+
+IN_MEMORY = "in-memory"
+
+
+def source_name(dataset_name: object) -> str:
+    """The short name under which a cache of this source is kept.
+
+    Raises:
+        SettingsError: The name is empty or no valid text.
+    """
+    if _is_several(dataset_name):
+        names = [source_name(one) for one in dataset_name]  # type: ignore[attr-defined]
+        return several_name(names[0], len(names))
+    if is_url(dataset_name):
+        return file_stem(Path(str(dataset_name).partition("?")[0].rstrip("/*"))) or IN_MEMORY
+    if is_file_name(dataset_name):
+        path = Path(check_text("dataset_name", os.fspath(dataset_name)))  # type: ignore[call-overload]
+        try:
+            return directory_name(path) if path.is_dir() else find_paths(path).name
+        except SourceNotFoundError:
+            return file_stem(path)
+    if isinstance(dataset_name, str):
+        return check_text("dataset_name", dataset_name)
+    if is_datasets_object(dataset_name, "Dataset"):
+        named = getattr(getattr(dataset_name, "info", None), "dataset_name", None)
+        return str(named) if named else IN_MEMORY
+    return IN_MEMORY
+
+
+def shown_name(dataset_name: object) -> str:
+    """What the user named, for messages: without the credentials of a URL."""
+    if _is_several(dataset_name):
+        return ", ".join(map(shown_name, dataset_name))  # type: ignore[call-overload]
+    if is_url(dataset_name):
+        return shown_url(str(dataset_name))
+    return f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"
+
+
+def open_source(
+    dataset_name: Any,
+    split: str,
+    *,
+    identity: str | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+    form: Form | str | None = None,
+    columns: Mapping[str, str] | None = None,
+    transform: Transform | None = None,
+    locate: str = "first",
+    offsets: str = "characters",
+    max_examples: int | None = None,
+    find_known: FindKnown | None = None,
+) -> Source:
+    """Open what the user named, without reading all of it.
+
+    Args:
+        dataset_name: What is read:
+
+            - a `PathLike`, or a string that names a file or looks like a path: local. Its suffix or its first bytes say
+              how it is read: ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow``, ``.feather``, ``.csv``,
+              ``.tsv``, each also compressed as ``.gz``, ``.bz2``, ``.xz`` or ``.zst``;
+            - a glob, a directory or a list of paths: files of one format, a directory's sorted by name, without hidden
+              and temporary ones, ``key=value`` in the names of directories as fields. A directory that
+              `Dataset.save_to_disk` wrote is read as that, one with a dataset card or script as `datasets` reads it;
+              where its files are named after splits, `datasets` chooses those of `split`;
+            - a URL that `fsspec` serves (``s3://``, ``gs://``, ``https://``, ``hf://datasets/...``): a file, a glob or
+              a directory, streamed;
+            - any other string: a Hub name;
+            - a `datasets` object, a table (anything with ``__arrow_c_stream__``), or an iterable of mappings.
+        split: Split of a Hub dataset, a directory of one or a `datasets.DatasetDict`; a label for everything else. A
+            slice in the syntax of `datasets` (``train[:10%]``) applies to every kind of source.
+        identity: For an iterable, a stream or a `transform`: a text that changes whenever what it gives does. Without
+            one, the rows are read once before the build and digested.
+        config_name: Configuration of a Hub dataset.
+        revision: Branch, tag or commit of a Hub dataset.
+        token: Credentials for the Hub.
+        form: How records become examples: the name of a form, or a `Form`. None recognises it by the first record.
+        columns: Names of the fields of records that have no known form; see `Columns`.
+        transform: A function of an example, as a mapping, that gives none, one or several mappings.
+        locate: For answers without offsets: ``"first"``, ``"all"`` or ``"nearest"``; see `FormOptions`.
+        offsets: What offsets of answers count: ``"characters"``, ``"bytes"`` or ``"utf-16"``.
+        max_examples: Rows that any reading takes at most.
+        find_known: Looks up what an earlier build recorded of a file, so that it need not be hashed again.
+
+    Raises:
+        SettingsError: An argument is of the wrong kind, or does not apply to this source.
+        SourceError: The source is missing, cannot be read, or has no such split.
+    """
+    check_text("split", split)
+    if identity is not None:
+        check_text("identity", identity)
+    most = None if max_examples is None else min(positive_int("max_examples", max_examples), sys.maxsize)
+    reading = Reading.of(form, columns, transform, locate, offsets)
+    if isinstance(dataset_name, str) and not re.search(r"\w", check_text("dataset_name", dataset_name)):
+        raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
+    is_named = isinstance(dataset_name, str | os.PathLike) or _is_several(dataset_name)
+    if is_named and identity is not None and transform is None:
+        raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
+    is_local = is_file_name(dataset_name)
+    for name, value in (("config_name", config_name), ("revision", revision)):
+        if value is not None and (is_local or not isinstance(dataset_name, str) or is_url(dataset_name)):
+            raise SettingsError(f"{name}: applies to Hub datasets only, found {value!r} with another source")
+    base, ranges = split_name(split)
+
+    def hashed(path: Path) -> HashedFile:
+        return HashedFile(path, find_known)
+
+    if _is_several(dataset_name):
+        origin = _open_several(dataset_name, token, hashed)
+    elif is_local:
+        origin = _open_path(Path(check_text("dataset_name", os.fspath(dataset_name))), base, hashed)
+    elif is_url(dataset_name):
+        origin = Files(find_urls(dataset_name, token), source_name(dataset_name))
+    elif isinstance(dataset_name, str):
+        origin = HubOrigin(dataset_name, base, config_name, revision, token, hashed)
+    else:
+        origin = _open_object(dataset_name, base, identity)
+    if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
+        raise SettingsError(
+            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not tell; "
+            "pass a list, or a slice without percent and counted from the beginning"
+        )
+    return Source(origin, reading, ranges, most, identity)
+
+
+def _is_several(value: object) -> bool:
+    """Whether a value is a list of paths and URLs, and no list of records."""
+    return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], str | os.PathLike)
+
+
+def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Path], HashedFile]) -> Origin:
+    files: list[SourceFile] = []
+    partitions: list[dict[str, str | None]] = []
+    for named in names:
+        if not isinstance(named, str | os.PathLike):
+            raise SettingsError(f"dataset_name: expected paths or URLs in the list, found a {type(named).__name__}")
+        if is_url(named):
+            found: Sequence[SourceFile] = find_urls(str(named), token)
+            fields: list[dict[str, str | None]] = [{} for _ in found]
+        else:
+            listing = find_paths(Path(check_text("dataset_name", os.fspath(named))))
+            found, fields = [hashed(path) for path in listing.paths], listing.partitions
+        files += found
+        partitions += fields
+    counts = Counter(file.place for file in files)
+    repeated = sorted({str(file) for file in files if counts[file.place] > 1})
+    if repeated:
+        raise SettingsError(f"dataset_name: expected each file once, found {', '.join(repeated)} several times")
+    return Files(files, source_name(list(names)), partitions)
+
+
+def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> Origin:
+    path = at_home(path)
+    if not path.is_dir():
+        listing = find_paths(path)
+    elif is_saved_dataset(path):
+        return _open_saved(path, split)
+    elif _has_card(path):
+        return HubOrigin(str(path), split, None, None, None, hashed, directory_name(path))
+    else:
+        listing = find_paths(path)
+        if split_words(str(one.relative_to(path)) for one in listing.paths) != {""}:
+            listing = _files_of_split(listing, path, HubOrigin(str(path), split, None, None, None, hashed))
+    return Files([hashed(one) for one in listing.paths], listing.name, listing.partitions)
+
+
+def _files_of_split(listing: Listing, directory: Path, origin: HubOrigin) -> Listing:
+    """The files of a directory that `datasets` chooses for a split.
+
+    Raises:
+        SourceError: It would read some of the files for no split.
+    """
+    fields = {os.path.realpath(path): one for path, one in zip(listing.paths, listing.partitions, strict=True)}
+    left_out = sorted(fields.keys() - {os.path.realpath(path) for path in origin.all_local_files})
+    if left_out:
+        raise SourceError(
+            f"{directory}: expected every file to belong to a split, as others are named after splits, found "
+            f"{left_out[0]}; name the files to read, as a list or a glob"
+        )
+    chosen = origin.local_files
+    return Listing(listing.name, chosen, [fields.get(os.path.realpath(path), {}) for path in chosen])
+
+
+def is_saved_dataset(directory: Path) -> bool:
+    """Whether `datasets` wrote a directory with ``save_to_disk``."""
+    return any((directory / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def _open_saved(directory: Path, split: str) -> Origin:
+    import datasets
+
+    try:
+        saved = datasets.load_from_disk(str(directory))
+    except Exception as error:  # whatever a damaged directory raises there
+        raise SourceError(f"{directory}: cannot be read as a saved dataset: {type(error).__name__}: {error}") from error
+    return _open_object(saved, split, None, directory_name(directory))
+
+
+def _has_card(directory: Path) -> bool:
+    """Whether a directory is a dataset repository: with a card that has a header, or a script of its name."""
+    card = directory / "README.md"
+    try:
+        has_header = card.is_file() and card.read_bytes()[:3] == b"---"
+    except OSError as error:
+        raise SourceError(f"{card}: cannot be read: {error}") from error
+    return has_header or (directory / f"{directory.resolve().name}.py").is_file()
+
+
+def _open_object(value: Any, split: str, identity: str | None, name: str = "") -> Origin:
+    if is_datasets_object(value, "DatasetDict") or is_datasets_object(value, "IterableDatasetDict"):
+        if split not in value:
+            raise SourceError(f"unknown split {split!r}; expected one of {', '.join(map(repr, value))}")
+        value = value[split]
+    name = name or source_name(value)
+    if is_datasets_object(value, "Dataset"):
+        return DatasetOrigin(value, name) if identity is None else IterableOrigin(value, name)
+    if hasattr(value, "__arrow_c_stream__"):
+        _check_read_twice(value, identity, name)
+        return TableOrigin(value, name, is_one_shot(value) or identity is not None)
+    if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
+        raise SettingsError(
+            "dataset_name: expected a file, a Hub name, a datasets object, a table or an iterable of mappings, found "
+            f"{type(value).__name__}"
+        )
+    if type(value).__name__ == "DataFrame":
+        raise SettingsError(
+            "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1.3), found none"
+        )
+    _check_read_twice(value, identity, name)
+    return IterableOrigin(value, name)
+
+
+def _check_read_twice(value: object, identity: str | None, name: str) -> None:
+    if identity is None and is_one_shot(value):
+        raise SourceError(
+            f"{name}: a one-shot iterator ({type(value).__name__}) cannot be read twice, so its content cannot be "
+            "known beforehand; pass identity='...', a text that changes whenever the content does, or a list"
+        )

@@ -1,0 +1,25 @@
+"""A script as users write it, without a main guard.
+
+Usage: unguarded.py CACHE_DIR HOW START_METHOD [MODULES]. HOW is ``workers`` or ``executor``; START_METHOD is set as the
+default unless it is ``default``; MODULES, separated by commas, are imported first.
+"""
+
+import importlib
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+for name in filter(None, "".join(sys.argv[4:]).split(",")):
+    importlib.import_module(name)
+
+from tests.builder.processes import build  # noqa: E402
+
+cache_dir, how, method = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+if method != "default":
+    multiprocessing.set_start_method(method, force=True)
+if how == "workers":
+    sys.stdout.write(f"{build(cache_dir, num_workers=2)}\n")
+else:
+    with ProcessPoolExecutor(1) as executor:
+        sys.stdout.write(f"{build(cache_dir, executor=executor)}\n")
