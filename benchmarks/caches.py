@@ -15,10 +15,10 @@ from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_fil
 from memxlnet import configure_memory_tokens
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.publish import Publisher
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.layout import TokenizerContent, read_tokenizer
-from memxlnet.format.fingerprint import CacheSettings
+from memxlnet.encode.tokenizer_content import TokenizerContent, read_tokenizer
 from memxlnet.settings import EncodeSettings
 
 MAX_SEQ_LENGTH, DOC_STRIDE = 384, 128

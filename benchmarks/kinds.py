@@ -30,7 +30,7 @@ from benchmarks.report.quantities import table
 from memxlnet import process_and_cache_dataset
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example, parse_example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.settings import EncodeSettings
 
 _LETTERS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"

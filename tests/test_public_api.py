@@ -166,8 +166,8 @@ print(json.dumps([before, vars(memxlnet)["configure_memory_tokens"] is first,
 
 def test_builds_need_no_torch() -> None:
     """Workers that encode must start light."""
-    code = "import json, sys, memxlnet.encode.encoder, memxlnet.builder.cache_writer\nprint(json.dumps('torch' in sys.modules))"
-    assert _run(code) is False
+    modules = "memxlnet.encode.encoder, memxlnet.builder.cache_writer"
+    assert _run(f"import json, sys, {modules}\nprint(json.dumps('torch' in sys.modules))") is False
 
 
 @pytest.mark.parametrize("package", ["memxlnet", "arrow_schemas"])

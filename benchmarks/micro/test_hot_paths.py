@@ -17,7 +17,7 @@ from benchmarks.data import FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE, ro
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader, configure_memory_tokens
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.sample.train_tokenizer import SPECIAL_TOKENS

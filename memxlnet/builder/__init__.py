@@ -1,1 +1,1 @@
-"""The build: a source becomes chunks, chunks are encoded and handed to a cache manager, which publishes them."""
+"""The build: a source becomes chunks, chunks are encoded, and the chunks are published as a cache."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.layout import RowLayout
 from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, with_fields_of
-from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.format.paths import TOKENIZER, sync, write_durably
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 from memxlnet.system_errors import described, hint_for
 

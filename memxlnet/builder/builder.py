@@ -11,9 +11,10 @@ from typing import Any
 
 from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
 from memxlnet.builder.run import Run
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.cache_settings import CacheSettings
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
-from memxlnet.format.fingerprint import CacheSettings, differing_fields
+from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
 from memxlnet.format.published import Cache
 from memxlnet.settings import BuildSettings, EncodeSettings

@@ -16,8 +16,8 @@ from tqdm import tqdm
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_chunk
 from memxlnet.builder.publish import Publisher
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
-from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.format.manifest import REBUILD, Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.lock import clear_leftovers, sole_builder

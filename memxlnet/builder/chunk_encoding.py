@@ -24,8 +24,8 @@ from memxlnet.builder.cost import CostModel
 from memxlnet.builder.numbering import number_contexts
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.encode.tokens import Ints
 from memxlnet.format.files import column_values
+from memxlnet.format.ragged import Ints
 from memxlnet.settings import EncodeSettings
 
 Examples = Sequence[Example | BadExample]

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
+from memxlnet.format.ragged import Ints
 
 
 def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:

@@ -23,13 +23,12 @@ from arrow_schemas import (
 )
 from memxlnet.builder.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.builder.numbering import batch_rows, number_contexts, row_bytes
-from memxlnet.encode.tokens import Ints
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError
-from memxlnet.format.checksums import file_digest
-from memxlnet.format.files import FileSink, column_values, column_width, created, lay_out, write_values
-from memxlnet.format.fingerprint import CacheSettings
+from memxlnet.format.files import FileSink, column_values, column_width, created, file_digest, lay_out, write_values
 from memxlnet.format.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.format.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync, write_file
+from memxlnet.format.ragged import Ints
 
 DOCUMENTS_BATCH_ROWS = 1024
 """Rows of a record batch of documents at most: some 400 KB."""

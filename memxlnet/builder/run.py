@@ -26,10 +26,10 @@ from memxlnet.builder.label_counts import LabelCounts
 from memxlnet.builder.memory import MemoryGuard
 from memxlnet.builder.progress import Progress
 from memxlnet.builder.worker_pool import WorkerPool
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, BuildOSError, SourceError, with_fields_of
-from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.settings import MAX_EAGER_EXAMPLES, BuildSettings
 from memxlnet.sources import Source
 from memxlnet.system_errors import hint_for

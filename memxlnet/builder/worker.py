@@ -1,7 +1,8 @@
-"""A worker process: ``python -m memxlnet.builder.worker BUILDER``. Reads chunks from a socket and writes receipts to it.
+"""A worker process, which reads chunks from a socket and writes receipts to it.
 
-It is no fork and no `multiprocessing` child: it loads what encoding needs and nothing else, above all not the script
-that builds. It ends when its socket ends, which is when the builder ends in whatever way.
+It is started as ``python -m memxlnet.builder.worker BUILDER``: no fork and no `multiprocessing` child. It loads what
+encoding needs and nothing else, above all not the script that builds. It ends when its socket ends, which is when the
+builder ends in whatever way.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""The calls that users of the earlier code base know; loaded when they are first used."""
+"""The calls of the earlier code base, over everything below; loaded when they are first used."""
 
 from typing import TYPE_CHECKING, Any
 

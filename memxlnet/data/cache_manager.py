@@ -8,7 +8,8 @@ from typing import Any
 
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.earlier_names import missing_attribute
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.cache_settings import tokenizer_fields
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import (
     AmbiguousCacheError,
     CacheMismatchError,
@@ -17,7 +18,7 @@ from memxlnet.errors import (
     SettingsError,
     SourceNotFoundError,
 )
-from memxlnet.format.fingerprint import differing_fields, tokenizer_fields
+from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, find_caches, known_files
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.data.cache_manager import cache_differences, shown_settings
-from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.version import ALGORITHM_VERSION
+from memxlnet.encode.cache_settings import ALGORITHM_VERSION
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, known_files

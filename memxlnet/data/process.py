@@ -8,7 +8,7 @@ from typing import Any
 
 from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheManager, CacheWriter
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,

@@ -1,5 +1,1 @@
-"""Raw examples in, record batches out: sources, answers, memory tokens, tokenizer layout, windows, encoder.
-
-Needs tokenizers, NumPy and pyarrow only; transformers and datasets are imported where a source or a check asks for
-them, so that a worker starts light.
-"""
+"""Examples to record batches: tokenizers, NumPy and pyarrow only, so that workers start light."""

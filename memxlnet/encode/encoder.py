@@ -19,13 +19,14 @@ from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_sc
 from memxlnet.encode import answers
 from memxlnet.encode.examples import ABSENT, BadExample, Example
 from memxlnet.encode.labels import AnswerTokens, Labels
-from memxlnet.encode.layout import RowLayout
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, concatenate, from_encodings
+from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError, TokenizerError
-from memxlnet.number_types import numpy_type
+from memxlnet.format.files import numpy_type
+from memxlnet.format.ragged import Ints, bounds_of
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 
 LONG_TEXT = 1 << 16

@@ -16,8 +16,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.encode.examples import BadExample, Example, Place
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import ExampleError
+from memxlnet.format.ragged import Ints
 from memxlnet.settings import EncodeSettings
 
 RUN_ROWS = 1 << 20

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import BPE
 
-from memxlnet.encode.tokens import TokenPool, bounds_of
+from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.units import Units, UnitTokenizer, parts, runs_of
 from memxlnet.errors import TokenizerError
+from memxlnet.format.ragged import bounds_of
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 _LLAMA3 = (

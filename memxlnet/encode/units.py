@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import AddedToken, Tokenizer
 
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, concatenate, from_encodings, ragged_arange
+from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings
+from memxlnet.format.ragged import Ints, bounds_of, ragged_arange
 
 MAX_UNITS = 200_000
 """Distinct units that are remembered, some 30 MB; beyond, they are forgotten and learned again."""

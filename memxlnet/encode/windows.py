@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.layout import RowLayout
-from memxlnet.encode.tokens import Ints, TokenPool, ragged_arange
+from memxlnet.encode.token_pool import TokenPool
+from memxlnet.format.ragged import Ints, ragged_arange
+from memxlnet.format.row_layout import RowLayout
 
 
 class Windows(NamedTuple):

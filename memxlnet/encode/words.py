@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of, from_encodings
+from memxlnet.encode.token_pool import TokenPool, from_encodings
 from memxlnet.encode.units import UNITS_PER_TEXT, Units, UnitTokenizer, code_points, parts, runs_of
+from memxlnet.format.ragged import Ints, bounds_of
 
 _SEPARATORS = " \t\n\r"
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.evaluate.inputs import Floats
+from memxlnet.format.ragged import Ints
 
 COMPACT_ABOVE = 1 << 16
 """Candidates that may wait at least (2 MiB) before they are compacted."""

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.format.ragged import Ints
 
 Floats = NDArray[np.float64]
 

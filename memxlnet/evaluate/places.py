@@ -5,10 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints
 
 
 class RowPlaces(NamedTuple):

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import Floats
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
@@ -14,6 +13,7 @@ from memxlnet.evaluate.places import PlaceReader, RowPlaces
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints
 from memxlnet.format.row_widths import RowWidths
 
 _CHECKED_AT_ONCE = 1 << 20

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.blanks import non_blank_counts
+from memxlnet.encode.labels import non_blank_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.places import RowPlaces
 from memxlnet.format.manifest import REBUILD

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.evaluate.inputs import Floats
 from memxlnet.evaluate.shown_text import Shown
+from memxlnet.format.ragged import Ints
 
 BLOCK_BYTES = 1 << 24
 """About what the search works in, 16 MiB; a single row may need more where very many spans are wanted of long ones."""

@@ -1,1 +1,1 @@
-"""Everything on disk: names, identity, manifest, chunk files, publishing, mapping, reading, verifying. No torch."""
+"""A published cache on disk: names, fingerprint, manifest, layout of rows and files, mapping, reading. No torch."""

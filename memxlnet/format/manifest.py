@@ -6,18 +6,17 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
-from memxlnet.encode.layout import RowLayout
 from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
-from memxlnet.format.checksums import digest
+from memxlnet.format.files import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
-from memxlnet.format.known_file import FindKnown, KnownFile
 from memxlnet.format.paths import MANIFEST, write_durably
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
 from memxlnet.system_errors import OUT_OF_FILES, cache_errors
 
@@ -29,6 +28,21 @@ REBUILD = "delete the cache directory to rebuild it"
 _MAX_DEPTH = 20
 _CHECKSUM = re.compile(r"[0-9a-f]{32}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class KnownFile:
+    """A file as an earlier build recorded it: while size and times are the same, so is its digest."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+
+
+FindKnown = Callable[[str], KnownFile | None]
+"""Looks up a file by its absolute path among those that earlier builds recorded."""
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from typing import Any, Final, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.layout import RowLayout
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import SettingsError
+from memxlnet.format.ragged import Ints
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import one_of, positive_int
 
 Padding = Literal["max_length", "longest"]

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.files import numpy_type
 from memxlnet.format.manifest import REBUILD, TableRecord
 from memxlnet.format.mapping import MappedFile
-from memxlnet.number_types import numpy_type
 
 _Part = tuple[Any, ...]
 

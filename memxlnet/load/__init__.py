@@ -1,1 +1,1 @@
-"""From an opened cache to batches: plan, tensors, datasets, loader."""
+"""From an opened cache to batches: order, plan, tensors, datasets, loaders."""

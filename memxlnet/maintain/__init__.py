@@ -1,1 +1,1 @@
-"""What is done to published caches: verifying, replacing, removing."""
+"""Published caches checked, received, replaced and removed."""

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memxlnet.encode.tokens import Ints
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.files import column_values
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints
 from memxlnet.format.text_table import TextTable
 
 Flags = NDArray[np.bool_]

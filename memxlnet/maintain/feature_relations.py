@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.encode.labels import AnswerTokens
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of
+from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.windows import Windows, assemble
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.maintain.blocks import ANY_ID, FeatureBlock, TextBlock
 from memxlnet.maintain.rules import Rules
 

@@ -1,15 +1,16 @@
 """A finished directory put into its place: by renames, so that what a reader has mapped stays."""
 
 import contextlib
+import ctypes
 import errno
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 from memxlnet.format.paths import kind_and_cache, retired_path, sync
 from memxlnet.format.published import Cache
-from memxlnet.maintain.exchange import exchange
 
 logger = logging.getLogger(__name__)
 
@@ -96,3 +97,40 @@ def _remove(retired: Path) -> None:
         delete(retired)
     except OSError as error:
         logger.warning("%s: cannot be removed: %s; remove it with 'memxlnet rm --leftovers'", retired, error)
+
+
+_AT_FDCWD = -100  # Linux: paths are relative to the working directory
+
+
+_EXCHANGE = 2  # RENAME_EXCHANGE of Linux and RENAME_SWAP of macOS
+
+
+_UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
+"""What a kernel, a file system or a sandbox answers that has no such call."""
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two names of one file system change places, whatever they name.
+
+    Returns:
+        False where the system cannot: nothing has changed then.
+
+    Raises:
+        OSError: One of them is missing, or they cannot be renamed.
+    """
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        call, arguments = getattr(library, "renamex_np", None), (*map(ctypes.c_char_p, names),)
+    else:
+        call = getattr(library, "renameat2", None)  # glibc since 2.28, musl since 1.2.6
+        at = ctypes.c_int(_AT_FDCWD)
+        arguments = (at, ctypes.c_char_p(names[0]), at, ctypes.c_char_p(names[1]))
+    if call is None:
+        return False
+    if call(*arguments, ctypes.c_uint(_EXCHANGE)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _UNABLE:
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))

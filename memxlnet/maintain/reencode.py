@@ -13,12 +13,12 @@ from arrow_schemas import DROPPED
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
 from memxlnet.encode.ids import Ids
-from memxlnet.encode.tokens import Ints, ragged_arange
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
 from memxlnet.format.files import column_values
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints, ragged_arange
 from memxlnet.maintain.blocks import FeatureBlock, TextBlock, file_of, take_rows
 from memxlnet.maintain.rules import Rules, read_dropped
 from memxlnet.settings import EncodeSettings

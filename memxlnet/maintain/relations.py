@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from arrow_schemas import ALIGNMENTS
 from memxlnet.encode.answers import DROPPED, EXACT, NUMBER, REPAIRED, UNANSWERABLE, UNLABELLED, YES_NO
 from memxlnet.encode.labels import AnswerTokens
-from memxlnet.encode.tokens import Ints, TokenPool, bounds_of
+from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.windows import window_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import Cache
+from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.maintain.blocks import Flags, TextBlock, read_blocks, take_rows
 from memxlnet.maintain.feature_relations import Segments, check_features
 from memxlnet.maintain.rules import Rules

@@ -5,13 +5,14 @@ import json
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from memxlnet.encode.cache_settings import ALGORITHM_VERSION
 from memxlnet.encode.examples import BadExample
-from memxlnet.encode.layout import RowLayout, TokenizerContent
-from memxlnet.encode.version import ALGORITHM_VERSION
+from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.format.manifest import REBUILD, reading
 from memxlnet.format.paths import DROPPED_REPORT, MANIFEST, TOKENIZER
 from memxlnet.format.published import Cache
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 
 

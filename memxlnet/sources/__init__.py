@@ -3,7 +3,7 @@
 Every source is read as a stream: nothing holds the whole of it.
 """
 
-from memxlnet.format.known_file import KnownFile
+from memxlnet.format.manifest import KnownFile
 from memxlnet.sources.forms import Form, FormOptions, form_names, register_form
 from memxlnet.sources.listing import is_file_name
 from memxlnet.sources.opening import open_source, shown_name, source_name

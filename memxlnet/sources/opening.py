@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
-from memxlnet.format.known_file import FindKnown
+from memxlnet.format.manifest import FindKnown
 from memxlnet.settings import check_text, positive_int
 from memxlnet.sources.file_origin import Files
 from memxlnet.sources.formats import file_stem

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from memxlnet.errors import SourceError, SourceNotFoundError
-from memxlnet.format.known_file import FindKnown, KnownFile
+from memxlnet.format.manifest import FindKnown, KnownFile
 
 _READ_BYTES = 1 << 20
 

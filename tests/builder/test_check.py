@@ -9,12 +9,17 @@ import numpy as np
 import pytest
 
 from memxlnet.builder import check
-from memxlnet.builder.check import check_against_transformers
-from memxlnet.builder.hard_texts import HARD_TEXTS, PLAIN_CONTEXT, PLAIN_QUESTION, added_token_texts
+from memxlnet.builder.check import (
+    HARD_TEXTS,
+    PLAIN_CONTEXT,
+    PLAIN_QUESTION,
+    added_token_texts,
+    check_against_transformers,
+)
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode import words
 from memxlnet.encode.examples import Example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import TokenizerError
 from memxlnet.settings import EncodeSettings
 from tests.encode.families import FAMILIES, family

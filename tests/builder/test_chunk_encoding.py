@@ -28,9 +28,9 @@ from memxlnet.builder.chunk_encoding import (
     unpack,
 )
 from memxlnet.builder.chunk_files import CHUNK_TABLES, ChunkReceipt, read_chunk
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.settings import EncodeSettings
 from tests.builder.processes import published
 from tests.format.content import files_of

@@ -20,7 +20,7 @@ from memxlnet.builder.memory import MemoryGuard
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import ExampleError, MemoryLimitError, SourceError
 from memxlnet.settings import EncodeSettings
 from tests.builder.processes import build, published

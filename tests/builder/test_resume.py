@@ -15,9 +15,9 @@ from memxlnet.builder.chunking import Chunk
 from memxlnet.builder.in_process import LocalEncoder
 from memxlnet.builder.in_workers import Dispatcher, Done
 from memxlnet.data.process import process_and_cache_dataset
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError
-from memxlnet.format.fingerprint import CacheSettings
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer

@@ -22,6 +22,7 @@ from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.publish import Publisher
 from memxlnet.data.process import StreamingSquadProcessor, process_and_cache_dataset
+from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import (
     BuildError,
     CacheDamagedError,
@@ -33,7 +34,6 @@ from memxlnet.errors import (
     SourceNotFoundError,
     TokenizerError,
 )
-from memxlnet.format.fingerprint import CacheSettings
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.published import Cache
 from memxlnet.maintain.rules import read_dropped

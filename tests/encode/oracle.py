@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.settings import EncodeSettings
 from tests.styles import WORDS, Style
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from memxlnet.builder import chunking, run
 from memxlnet.encode import answers, encoder
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.normal_form import normal_form
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.settings import EncodeSettings
 from tests.encode.oracle import make_example
 from tests.styles import make, shared

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from arrow_schemas import DROPPED, TABLES, diff, table_schema
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.encode.layout import read_tokenizer
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import ExampleError, MemxlnetError, TokenizerError
 from memxlnet.settings import EncodeSettings
 from tests.encode.oracle import documents, encode, features, make_example, texts

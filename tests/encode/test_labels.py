@@ -10,12 +10,12 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from memxlnet.encode import labels
-from memxlnet.encode.blanks import non_blank_counts
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
-from memxlnet.encode.labels import AnswerTokens
-from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.tokens import TokenPool, bounds_of
+from memxlnet.encode.labels import AnswerTokens, non_blank_counts
+from memxlnet.encode.token_pool import TokenPool
+from memxlnet.encode.tokenizer_content import read_tokenizer
+from memxlnet.format.ragged import bounds_of
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import open_source
 from tests.encode.families import FAMILIES, LANGUAGES, family

@@ -10,11 +10,12 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
-from memxlnet.encode import layout as layout_module
+from memxlnet.encode import tokenizer_content as layout_module
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.layout import RowLayout, read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError, TokenizerError
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 from tests.encode.oracle import encode, features, make_example
 from tests.styles import STYLES, make, roberta_style

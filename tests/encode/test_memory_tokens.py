@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertTokenizerFast
 
-from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens, find_memory_tokens, read_token, write_token
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError, TokenizerError
 from tests.styles import STYLES, make
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
 from memxlnet.encode import pieces, units
-from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
-from memxlnet.encode.tokens import TokenPool, from_encodings
+from memxlnet.encode.token_pool import TokenPool, from_encodings
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.sources import open_source
 from tests.styles import SPLIT_PATTERNS, make, roberta_style
 from tests.support import SQUAD, need_real_data, slow_but, xquad

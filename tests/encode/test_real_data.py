@@ -12,8 +12,8 @@ from arrow_schemas import ALIGNMENTS
 from memxlnet.builder.check import COLUMNS, _offsets
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example, parse_example
-from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.format.files import column_values
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import open_source

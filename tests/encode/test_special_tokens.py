@@ -13,9 +13,10 @@ from transformers import PreTrainedTokenizerFast
 
 from memxlnet.builder.check import check_against_transformers
 from memxlnet.cli.tokenizers import load_tokenizer
-from memxlnet.encode.layout import RowLayout, read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import TokenizerError
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 from tests.encode.oracle import encode, features, make_example
 from tests.styles import STYLES, TEXT_MODELS, make

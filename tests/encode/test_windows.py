@@ -11,9 +11,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from memxlnet.encode.layout import read_tokenizer
-from memxlnet.encode.tokens import TokenPool, ragged_arange
+from memxlnet.encode.token_pool import TokenPool
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.encode.windows import Windows, assemble, cut_windows, window_counts
+from memxlnet.format.ragged import ragged_arange
 from tests.encode.oracle import encode, features, make_example
 from tests.styles import make
 

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 
 from memxlnet.encode import units
-from memxlnet.encode.tokens import TokenPool, concatenate, from_encodings
+from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from tests.encode.oracle import fragments
 from tests.styles import WORDS, make

@@ -10,9 +10,9 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
 from memxlnet.encode import units, words
-from memxlnet.encode.layout import read_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.encode.tokens import TokenPool, from_encodings
+from memxlnet.encode.token_pool import TokenPool, from_encodings
+from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.encode.words import WordTokenizer, splits_into_words
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import SQUAD, XLNET, need_real_data

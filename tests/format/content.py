@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from arrow_schemas import ALIGNMENTS, DROPPED, TABLES, documents_schema, features_schema, table_schema
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
-from memxlnet.encode.layout import RowLayout, TokenizerContent
-from memxlnet.format.fingerprint import CacheSettings
+from memxlnet.encode.cache_settings import CacheSettings
+from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.format.published import Cache
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.format.text_table import TextTable
 from memxlnet.settings import EncodeSettings
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.encode.layout import TokenizerContent
+from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.format import fingerprint as identity
 from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
 from memxlnet.settings import EncodeSettings

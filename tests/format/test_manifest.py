@@ -19,11 +19,11 @@ from memxlnet.errors import (
     CacheMismatchError,
     CacheNotFoundError,
 )
-from memxlnet.format.checksums import digest
+from memxlnet.format.files import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
-from memxlnet.format.known_file import KnownFile
 from memxlnet.format.manifest import (
     FileRecord,
+    KnownFile,
     find_caches,
     known_files,
     read_manifest,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from memxlnet.encode.layout import RowLayout
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_windows import WINDOWS, DocumentWindows
 from memxlnet.load.grouping import Lengths, grouped

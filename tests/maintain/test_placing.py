@@ -15,9 +15,9 @@ from memxlnet.errors import BuildOSError, CacheNotFoundError
 from memxlnet.format.paths import directory_name
 from memxlnet.format.published import Cache, while_it_stays
 from memxlnet.maintain import placing
-from memxlnet.maintain.exchange import exchange
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.lock import lock_path
+from memxlnet.maintain.placing import exchange
 from tests.format.content import chunks, files_of, make_content, publish, read_tables, settings, tables_of
 
 OLD = make_content(1, 4, ["a", "b"], [(0, 3), (1, 2)])

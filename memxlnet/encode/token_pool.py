@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-Ints = NDArray[np.int64]
+from memxlnet.format.ragged import Ints, bounds_of, ragged_arange
 
 
 class TokenPool(NamedTuple):
@@ -43,17 +43,6 @@ class TokenPool(NamedTuple):
         counts = self.counts[texts]
         source = ragged_arange(counts) + np.repeat(self.bounds[texts], counts)
         return TokenPool(self.ids[source], self.starts[source], self.stops[source], bounds_of(counts))
-
-
-def ragged_arange(counts: Ints) -> Ints:
-    """``0 .. counts[0] - 1, 0 .. counts[1] - 1, ...`` as one int64 array."""
-    total = int(counts.sum())
-    return np.arange(total, dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
-
-
-def bounds_of(counts: Ints) -> Ints:
-    """int64[lists + 1]: where lists of these lengths begin and end when they lie end to end."""
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
 
 
 def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
