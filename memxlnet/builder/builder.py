@@ -16,7 +16,7 @@ from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.sources import Source, open_source, shown_name
 from memxlnet.system_errors import source_errors
@@ -192,7 +192,7 @@ def build_cache(
 def _opened(found: Path) -> BuildSummary:
     """Open a published cache once, so that a count is never handed out for files that are not there."""
     with _rebuild_noted():
-        manifest = Cache(found).manifest
+        manifest = PublishedCache(found).manifest
     logger.info("%s: found, nothing to build", found)
     return BuildSummary.of(found, manifest)
 

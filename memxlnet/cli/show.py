@@ -12,7 +12,7 @@ from memxlnet.cli.caches import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.errors import CacheDamagedError, RowIndexError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.segment_metadata import SegmentReader
 
@@ -49,7 +49,7 @@ def command(
         raise click.UsageError("expected one of ROW, --id ID and --contradictions")
     if segment is not None and example_id is None:
         raise click.UsageError("--segment belongs to --id ID")
-    opened = Cache(find_directory(cache))
+    opened = PublishedCache(find_directory(cache))
     if contradictions:
         _show_contradictions(opened, as_json)
         return
@@ -65,7 +65,7 @@ def command(
         print_table(_TOKEN_COLUMNS, rows, ("position", "id", "type", "start", "stop"))
 
 
-def _show_contradictions(cache: Cache, as_json: bool) -> None:
+def _show_contradictions(cache: PublishedCache, as_json: bool) -> None:
     """Print id, contradiction and outcome of the documents whose labels contradict each other, in their order."""
     names = ("id", "contradiction", "alignment")
     found: list[dict[str, str]] = []
@@ -77,13 +77,13 @@ def _show_contradictions(cache: Cache, as_json: bool) -> None:
         print_table(names, [tuple(entry.values()) for entry in found])
 
 
-def _row(cache: Cache, row: int) -> int:
+def _row(cache: PublishedCache, row: int) -> int:
     if not -cache.num_rows <= row < cache.num_rows:
         raise RowIndexError(f"ROW: expected one from {-cache.num_rows} to {cache.num_rows - 1}, found {row}")
     return row % cache.num_rows
 
 
-def _row_of(cache: Cache, example_id: str, segment: int | None) -> int:
+def _row_of(cache: PublishedCache, example_id: str, segment: int | None) -> int:
     rows = DocumentMap(cache)[example_id]
     if segment is None:
         return next((row for row in rows if _value(cache, "has_answer_in_segment", row)), rows[0])
@@ -92,13 +92,13 @@ def _row_of(cache: Cache, example_id: str, segment: int | None) -> int:
     return rows[segment]
 
 
-def _value(cache: Cache, name: str, row: int) -> Any:
+def _value(cache: PublishedCache, name: str, row: int) -> Any:
     """A value of the features table, a view."""
     shard = next(shard for shard in cache.features if row < shard.row_stop)
     return shard.columns[name][row - shard.row_start]
 
 
-def _read(cache: Cache, row: int) -> dict[str, Any]:
+def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
     """Everything about a segment, as JSON values."""
     segment = SegmentReader(cache).metadata(row)
     offsets = segment.pop("offset_mapping")
@@ -125,7 +125,7 @@ def _read(cache: Cache, row: int) -> dict[str, Any]:
     }
 
 
-def _tokens(cache: Cache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
+def _tokens(cache: PublishedCache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
     """The tokens of a row that are no padding."""
     try:
         tokenizer = Tokenizer.from_file(os.fspath(cache.tokenizer_file))

@@ -12,7 +12,7 @@ from memxlnet.cli.output import is_terminal, json_option, print_fields, print_js
 from memxlnet.cli.parameters import FilledPath, cache_argument, shared
 from memxlnet.cli.plots import draw_statistics
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.load.statistics import MULTIPLE, CacheStatistics, UsefulShares, read_statistics
 
 _BAR = 40
@@ -38,7 +38,7 @@ _SETTINGS = {
 @shared()
 def command(cache: Path, plot: Path | None, as_json: bool) -> None:
     """Tell what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
-    opened = Cache(find_directory(cache))
+    opened = PublishedCache(find_directory(cache))
     statistics, ceiling = read_statistics(opened), answer_ceiling(opened)
     if plot is not None:
         draw_statistics(statistics, opened.directory.name, plot)

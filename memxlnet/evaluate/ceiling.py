@@ -9,7 +9,7 @@ from memxlnet.encode.answers import DROPPED, NUMBER, UNLABELLED, YES_NO
 from memxlnet.evaluate.metrics import exact_match, scored_golds
 from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.evaluate.predictions import SpanCutter
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 
 _COLUMNS = (
     "context",
@@ -88,7 +88,7 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
     )
 
 
-def _read_documents(cache: Cache) -> Iterator[dict[str, Any]]:
+def _read_documents(cache: PublishedCache) -> Iterator[dict[str, Any]]:
     for batch in cache.documents.batches():
         columns = [batch[name].to_pylist() for name in _COLUMNS]
         for values in zip(*columns, strict=True):

@@ -23,7 +23,7 @@ from memxlnet.evaluate.predictions import (
     no_answer_entry,
 )
 from memxlnet.evaluate.scoring import LogitReader
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.rules import read_dropped
 from memxlnet.settings import check_bool, positive_int
 
@@ -75,7 +75,7 @@ class AnswerCollector:
         self._null_scores: Floats = np.full(self.cache.num_documents, np.inf)
         self._buffer = CandidateBuffer(self.n_best)
 
-    def _open(self, cache: Cache) -> None:
+    def _open(self, cache: PublishedCache) -> None:
         self.cache = cache
         self._reader = LogitReader(cache)
 
@@ -93,7 +93,7 @@ class AnswerCollector:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in _SETTINGS:
             setattr(self, name, state[name])
-        self._open(Cache(Path(state["directory"]), state["in_memory"]))
+        self._open(PublishedCache(Path(state["directory"]), state["in_memory"]))
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
         # Copies: what crossed a process border may be read-only, and what did not belongs to somebody else.
         self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])

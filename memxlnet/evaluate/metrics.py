@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from memxlnet.encode.answers import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.opened import CacheLike, open_cache
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.settings import check_bool
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -112,7 +112,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
     return figures | {"unlabelled_total": unlabelled} if unlabelled else figures
 
 
-def _read_golds(cache: Cache) -> Iterator[tuple[str, list[str]]]:
+def _read_golds(cache: PublishedCache) -> Iterator[tuple[str, list[str]]]:
     """Id and gold answers of each labelled document; RAM for one record batch."""
     for batch in cache.documents.batches():
         labelled = batch.filter(pc.not_equal(batch["alignment"], UNLABELLED))

@@ -5,22 +5,22 @@ from typing import Protocol
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.paths import as_directory
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 
 
 class HasCache(Protocol):
     """Anything that reads a cache, such as a dataset."""
 
     @property
-    def cache(self) -> Cache:
+    def cache(self) -> PublishedCache:
         """The cache."""
 
 
-CacheLike = Cache | HasCache | str | os.PathLike[str]
+CacheLike = PublishedCache | HasCache | str | os.PathLike[str]
 """An opened cache, a dataset over one, or the directory of a published one."""
 
 
-def open_cache(value: CacheLike) -> Cache:
+def open_cache(value: CacheLike) -> PublishedCache:
     """The cache that a caller means.
 
     Args:
@@ -30,13 +30,13 @@ def open_cache(value: CacheLike) -> Cache:
         SettingsError: It is none of these.
         CacheError: The directory holds no cache, a damaged one, or one of another format version.
     """
-    if isinstance(value, Cache):
+    if isinstance(value, PublishedCache):
         return value
     found = getattr(value, "cache", None)
-    if isinstance(found, Cache):
+    if isinstance(found, PublishedCache):
         return found
     if isinstance(value, str | os.PathLike):
-        return Cache(as_directory("cache", value))
+        return PublishedCache(as_directory("cache", value))
     raise SettingsError(
         f"cache: expected a cache, a dataset over one or the directory of one, found {type(value).__name__}"
     )

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 
 
@@ -40,7 +40,7 @@ class PlaceReader:
         cache: The cache.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self._later_starts = np.array([shard.row_start for shard in cache.features[1:]], np.int64)
 

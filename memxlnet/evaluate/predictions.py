@@ -12,7 +12,7 @@ from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.inputs import Floats
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 
 
@@ -75,7 +75,7 @@ class SpanCutter:
         cache: Where the contexts lie.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self._context = -1
         self._text = ""
@@ -120,7 +120,7 @@ class Judgement:
         null_threshold: There is no answer where `null_scores` exceeds the best score by more.
     """
 
-    def __init__(self, cache: Cache, candidates: Candidates, null_scores: Floats, null_threshold: float):
+    def __init__(self, cache: PublishedCache, candidates: Candidates, null_scores: Floats, null_threshold: float):
         self._cache = cache
         self._candidates = candidates
         self._null_scores = null_scores

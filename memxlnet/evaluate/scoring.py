@@ -12,7 +12,7 @@ from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_log
 from memxlnet.evaluate.places import PlaceReader, RowPlaces
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.format.row_widths import RowWidths
 
@@ -27,7 +27,7 @@ class LogitReader:
         cache: The cache.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self._places = PlaceReader(cache)
         self._widths = RowWidths(cache.manifest.layout, cache.manifest.max_seq_length)

@@ -10,7 +10,7 @@ from memxlnet.encode.labels import non_blank_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.places import RowPlaces
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 
 HELD_TOKENS = 1 << 20
 """Tokens of contexts that are held at most, unless one context has more: 8 MiB."""
@@ -45,7 +45,7 @@ class ShownText:
         cache: The cache.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self._always = np.zeros(cache.num_documents, np.bool_)
         self._held: OrderedDict[int, Shown] = OrderedDict()

@@ -81,7 +81,7 @@ def _view(mapped: MappedFile, kind: pa.DataType, rows: int, offset: int) -> NDAr
     return mapped.array(numpy_type(kind), rows, offset)
 
 
-class Cache:
+class PublishedCache:
     """A published cache, opened for reading.
 
     Opening checks manifest, file sizes, schemas, fingerprints, row ranges and buffers; it costs the number of shards,

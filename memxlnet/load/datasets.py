@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from memxlnet.errors import RowIndexError, SettingsError
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.paths import as_directory
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
@@ -87,7 +87,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         self._dtype = one_of("dtype", dtype, DTYPES)
         self.device = check_device(device)
         check_compat(compat, self.device)
-        self.cache = Cache(directory.absolute(), in_memory and self.device is None)
+        self.cache = PublishedCache(directory.absolute(), in_memory and self.device is None)
         self.tensors = FeatureTensors(self.cache)
         self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
         self._num_rows = self.cache.num_rows

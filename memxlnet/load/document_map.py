@@ -9,7 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.load.document_windows import Documents
 from memxlnet.load.row_lengths import last_row_lengths
 
@@ -26,7 +26,7 @@ class DocumentIds(Sequence[str]):
         """The list itself where one is given: torch and Lightning, when they move a batch, make sequences anew so."""
         return cache if isinstance(cache, list) else super().__new__(cls)
 
-    def __init__(self, cache: Cache, documents: NDArray[np.int64] | None = None):
+    def __init__(self, cache: PublishedCache, documents: NDArray[np.int64] | None = None):
         self._cache = cache
         self._documents = documents
 
@@ -76,7 +76,7 @@ class DocumentMap(Mapping[str, range]):
     The first look-up by id reads all ids once and keeps 16 bytes of each.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self.ids = DocumentIds(cache)
 

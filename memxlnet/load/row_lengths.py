@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
 from memxlnet.load.order import Ints, Order
 from memxlnet.load.plan import EpochSize
@@ -16,7 +16,7 @@ _ROWS_AT_ONCE = 1 << 16
 _BATCHES_AT_ONCE = 1 << 12
 
 
-def row_lengths(cache: Cache) -> NDArray[np.int32]:
+def row_lengths(cache: PublishedCache) -> NDArray[np.int32]:
     """int32[rows], the real tokens of all rows, special and memory tokens included.
 
     Raises:
@@ -29,7 +29,7 @@ def row_lengths(cache: Cache) -> NDArray[np.int32]:
     return found
 
 
-def last_row_lengths(cache: Cache, first_segment: Ints, num_segments: NDArray[np.int32]) -> NDArray[np.int32]:
+def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: NDArray[np.int32]) -> NDArray[np.int32]:
     """int32[documents], the real tokens of the last row of each document; nothing is read of other rows.
 
     Args:
@@ -75,7 +75,7 @@ def batches_size(
     return EpochSize(begun, rows, 0, batches, tokens, real)
 
 
-def _lengths(cache: Cache, rows: Ints) -> Ints:
+def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
     """int64[rows], the lengths of some rows, ascending."""
     manifest = cache.manifest
     widths = RowWidths(manifest.layout, manifest.max_seq_length)
@@ -89,7 +89,7 @@ def _lengths(cache: Cache, rows: Ints) -> Ints:
     return lengths
 
 
-def _places(cache: Cache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
+def _places(cache: PublishedCache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
     """The columns that give the lengths, shard after shard."""
     for shard in cache.features:
         begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])

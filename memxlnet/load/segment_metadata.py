@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 
 _PLACES = (
     "document",
@@ -49,7 +49,7 @@ class SegmentReader:
 
     fields: tuple[str, ...] = SEGMENT_FIELDS
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self._cache = cache
         self._length = cache.manifest.max_seq_length
         self._memory = cache.manifest.layout.num_memory_tokens

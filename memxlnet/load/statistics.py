@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.document_map import DocumentMap
 from memxlnet.load.document_windows import Documents, DocumentWindows
@@ -112,7 +112,7 @@ class CacheStatistics:
         return later / max(sum(self.answer_time_steps.values()), 1)
 
 
-def read_statistics(cache: Cache, group_sizes: Sequence[int] = GROUP_SIZES) -> CacheStatistics:
+def read_statistics(cache: PublishedCache, group_sizes: Sequence[int] = GROUP_SIZES) -> CacheStatistics:
     """Read the statistics of a cache, in blocks: RAM is some 30 bytes a document.
 
     Args:
@@ -150,7 +150,7 @@ def _counted(values: NDArray[np.integer]) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _question_tokens(cache: Cache, documents: Documents) -> int:
+def _question_tokens(cache: PublishedCache, documents: Documents) -> int:
     """Tokens of questions in all rows: every segment of a document holds its question."""
     total = row = 0
     for batch in cache.documents.batches():
@@ -160,7 +160,7 @@ def _question_tokens(cache: Cache, documents: Documents) -> int:
     return total
 
 
-def _answer_time_steps(cache: Cache) -> dict[int, int]:
+def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
     """Documents by the time step of the first segment that holds the whole answer."""
     found: dict[int, int] = {}
     before = -1

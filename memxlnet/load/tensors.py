@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.format.published import Cache, FeatureShard
+from memxlnet.format.published import FeatureShard, PublishedCache
 from memxlnet.load.stored_rows import stored_rows
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
@@ -31,7 +31,7 @@ class FeatureTensors:
         pad_left: Whether rows are padded, and cut, on the left.
     """
 
-    def __init__(self, cache: Cache):
+    def __init__(self, cache: PublishedCache):
         self.num_rows = cache.num_rows
         self._shards = cache.features
         self._starts = np.array([shard.row_start for shard in cache.features], np.int64)

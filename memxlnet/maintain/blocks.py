@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.files import column_values
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.format.text_table import TextTable
 
@@ -68,7 +68,7 @@ class TextBlock(NamedTuple):
         )
 
 
-def read_blocks(cache: Cache, name: str) -> Iterator[TextBlock]:
+def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
     """The rows of documents or contexts, batch by batch; none is kept.
 
     Raises:
@@ -79,7 +79,7 @@ def read_blocks(cache: Cache, name: str) -> Iterator[TextBlock]:
         yield TextBlock(file_of(cache, name, 0), number * record.batch_rows, batch)
 
 
-def take_rows(cache: Cache, name: str, rows: Ints) -> pa.RecordBatch:
+def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
     """Some rows of documents or contexts, in the order that is asked for: copies.
 
     Raises:
@@ -97,7 +97,7 @@ def take_rows(cache: Cache, name: str, rows: Ints) -> pa.RecordBatch:
     return taken.take(pa.array(back))
 
 
-def file_of(cache: Cache, name: str, row: int) -> Path:
+def file_of(cache: PublishedCache, name: str, row: int) -> Path:
     """The file that holds a row of a table."""
     shards = cache.manifest.tables[name].shards
     (file,) = (shard.file for shard in shards if shard.row_start <= row < shard.row_stop)
@@ -113,7 +113,7 @@ class FeatureBlock(NamedTuple):
         identify: Tells the id of a row's document by its place in `rows`.
     """
 
-    cache: Cache
+    cache: PublishedCache
     rows: Ints
     identify: Callable[[int], str]
 
@@ -144,5 +144,5 @@ class FeatureBlock(NamedTuple):
         )
 
 
-def _text_table(cache: Cache, name: str) -> TextTable:
+def _text_table(cache: PublishedCache, name: str) -> TextTable:
     return {"documents": cache.documents, "contexts": cache.contexts}[name]

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from memxlnet.encode.labels import AnswerTokens
 from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.windows import Windows, assemble
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.maintain.blocks import ANY_ID, FeatureBlock, TextBlock
 from memxlnet.maintain.rules import Rules
@@ -38,7 +38,7 @@ class Segments(NamedTuple):
     answers: AnswerTokens
 
 
-def check_features(cache: Cache, rules: Rules, block: TextBlock, segments: Segments) -> Ints:
+def check_features(cache: PublishedCache, rules: Rules, block: TextBlock, segments: Segments) -> Ints:
     """Check the features of a block of documents; int64[documents], how many segments hold the answer."""
     holding = np.zeros(len(segments.first), np.int64)
     stop = int(segments.first[-1] + segments.number[-1])

@@ -25,7 +25,7 @@ from memxlnet.format.paths import (
     sync,
     write_durably,
 )
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
 from memxlnet.maintain.placing import put_in_place, take_away
 from memxlnet.system_errors import (
@@ -102,7 +102,7 @@ class Arrival:
             CacheError: It is damaged, or something else is in its place.
         """
         try:
-            found = Cache(self.directory).manifest.fingerprint
+            found = PublishedCache(self.directory).manifest.fingerprint
         except CacheNotFoundError:
             self._check_free()
             return None

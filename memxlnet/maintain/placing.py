@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from memxlnet.format.paths import kind_and_cache, retired_path, sync
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def put_in_place(staging: Path, final: Path) -> None:
         CacheDamagedError: The files were not written whole; what stood there stays.
         OSError: The system refuses a rename.
     """
-    Cache(staging).check_messages()
+    PublishedCache(staging).check_messages()
     if not os.path.lexists(final):
         staging.rename(final)
         sync(final.parent)

@@ -17,7 +17,7 @@ from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
 from memxlnet.format.files import column_values
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, ragged_arange
 from memxlnet.maintain.blocks import FeatureBlock, TextBlock, file_of, take_rows
 from memxlnet.maintain.rules import Rules, read_dropped
@@ -46,7 +46,7 @@ class Picked(NamedTuple):
     reported: BadExample | None
 
 
-def check_against(cache: Cache, rules: Rules, source: Source, sample: int | None) -> None:
+def check_against(cache: PublishedCache, rules: Rules, source: Source, sample: int | None) -> None:
     """Compare a cache with its source.
 
     Args:
@@ -85,7 +85,7 @@ def sample_rows(total: int, sample: int | None) -> Iterator[int]:
         yield from (number * (total - 1) // (sample - 1) for number in range(sample))
 
 
-def _pick(cache: Cache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
+def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
     """Read the source to its end, as far as the build did, and give the examples of the sample."""
     total = cache.num_documents + cache.manifest.dropped_examples
     wanted = sample_rows(total, sample)
@@ -147,7 +147,7 @@ def _parse(row: int, raw: Any, is_labelled: bool, source: Source, settings: Enco
         return bad_example(row, raw, error)
 
 
-def _chunks(cache: Cache, examples: Iterator[Picked]) -> Iterator[list[Picked]]:
+def _chunks(cache: PublishedCache, examples: Iterator[Picked]) -> Iterator[list[Picked]]:
     """Cut the sample into chunks by their number of examples and of segments."""
     length = cache.manifest.max_seq_length
     batch_rows = cache.manifest.tables["documents"].batch_rows
@@ -168,7 +168,7 @@ def _chunks(cache: Cache, examples: Iterator[Picked]) -> Iterator[list[Picked]]:
         yield chunk
 
 
-def _compare(cache: Cache, chunk: list[Picked], tables: dict[str, pa.RecordBatch]) -> None:
+def _compare(cache: PublishedCache, chunk: list[Picked], tables: dict[str, pa.RecordBatch]) -> None:
     _compare_dropped(cache, chunk, {entry["row"]: BadExample(**entry) for entry in tables[DROPPED].to_pylist()})
     kept = [picked for picked in chunk if picked.document >= 0]
     if not kept:
@@ -186,7 +186,7 @@ def _compare(cache: Cache, chunk: list[Picked], tables: dict[str, pa.RecordBatch
     _compare_features(cache, rows, [picked.example.id for picked in kept], owner, documents, tables["features"])
 
 
-def _compare_dropped(cache: Cache, chunk: list[Picked], bad: dict[int, BadExample]) -> None:
+def _compare_dropped(cache: PublishedCache, chunk: list[Picked], bad: dict[int, BadExample]) -> None:
     """Check that the same examples were dropped, under the same ids; reasons are for people, and not compared."""
     for picked in chunk:
         found, expected = picked.reported, bad.get(picked.example.row)
@@ -201,7 +201,7 @@ def _compare_dropped(cache: Cache, chunk: list[Picked], bad: dict[int, BadExampl
 
 
 def _compare_contexts(
-    cache: Cache, documents: Ints, numbers: Ints, found: pa.RecordBatch, expected: pa.RecordBatch
+    cache: PublishedCache, documents: Ints, numbers: Ints, found: pa.RecordBatch, expected: pa.RecordBatch
 ) -> None:
     """Compare contexts, and that documents of one context share its row.
 
@@ -221,7 +221,9 @@ def _compare_contexts(
         _compare_texts(cache, "contexts", rows, name, expected[name], contexts)
 
 
-def _compare_texts(cache: Cache, table: str, rows: Ints, name: str, expected: pa.Array, found: pa.RecordBatch) -> None:
+def _compare_texts(
+    cache: PublishedCache, table: str, rows: Ints, name: str, expected: pa.Array, found: pa.RecordBatch
+) -> None:
     if expected.equals(found[name]):
         return
     right = np.array([expected[at].equals(found[name][at]) for at in range(len(rows))], bool)
@@ -231,7 +233,7 @@ def _compare_texts(cache: Cache, table: str, rows: Ints, name: str, expected: pa
 
 
 def _compare_features(
-    cache: Cache, rows: Ints, ids: list[str], owner: Ints, documents: Ints, expected: pa.RecordBatch
+    cache: PublishedCache, rows: Ints, ids: list[str], owner: Ints, documents: Ints, expected: pa.RecordBatch
 ) -> None:
     """Compare all columns of some rows, shard by shard."""
     for shard in cache.features:

@@ -26,7 +26,7 @@ from memxlnet.encode.windows import window_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.paths import MANIFEST
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.maintain.blocks import Flags, TextBlock, read_blocks, take_rows
 from memxlnet.maintain.feature_relations import Segments, check_features
@@ -39,7 +39,7 @@ PART_TOKENS = 1 << 20
 """Tokens of contexts that are held at once, some 50 MB with their texts."""
 
 
-def check_relations(cache: Cache, rules: Rules) -> None:
+def check_relations(cache: PublishedCache, rules: Rules) -> None:
     """Check every value of a cache against the values that it must fit.
 
     Args:
@@ -59,7 +59,7 @@ def check_relations(cache: Cache, rules: Rules) -> None:
     documents.finish()
 
 
-def _check_distinct(cache: Cache, table: str, name: str) -> None:
+def _check_distinct(cache: PublishedCache, table: str, name: str) -> None:
     """Check that no text of a column repeats; 8 bytes a row are held."""
     hashes = np.empty(cache.manifest.tables[table].rows, np.uint64)
     for block in read_blocks(cache, table):
@@ -92,7 +92,7 @@ class _Texts(NamedTuple):
     tokens: NDArray[np.int32]
 
 
-def _check_contexts(cache: Cache) -> _Texts:
+def _check_contexts(cache: PublishedCache) -> _Texts:
     rows = cache.manifest.tables["contexts"].rows
     texts = _Texts(np.empty(rows, np.int32), np.empty(rows, np.int32))
     for block in read_blocks(cache, "contexts"):
@@ -136,7 +136,7 @@ def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str
 class _Documents:
     """The check of documents and, along with each block of them, of their features."""
 
-    def __init__(self, cache: Cache, rules: Rules, contexts: _Texts):
+    def __init__(self, cache: PublishedCache, rules: Rules, contexts: _Texts):
         self._cache = cache
         self._rules = rules
         self._contexts = contexts
@@ -284,7 +284,7 @@ def _check_characters(block: TextBlock, spanned: Flags, limit: NDArray[np.int32]
     )
 
 
-def _check_answer_tokens(cache: Cache, block: TextBlock, context: Ints) -> AnswerTokens:
+def _check_answer_tokens(cache: PublishedCache, block: TextBlock, context: Ints) -> AnswerTokens:
     """Find the tokens of the answers again, from their characters, and compare."""
     start, stop = block.integers("answer_char_start"), block.integers("answer_char_stop")
     asked = np.unique(context[start >= 0])
@@ -296,7 +296,7 @@ def _check_answer_tokens(cache: Cache, block: TextBlock, context: Ints) -> Answe
     return answers
 
 
-def _take_contexts(cache: Cache, rows: Ints) -> tuple[list[str], TokenPool]:
+def _take_contexts(cache: PublishedCache, rows: Ints) -> tuple[list[str], TokenPool]:
     """Some contexts and their tokens, without the ids."""
     if not rows.size:
         nothing = np.empty(0, np.int32)

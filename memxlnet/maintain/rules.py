@@ -11,7 +11,7 @@ from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.format.manifest import REBUILD, reading
 from memxlnet.format.paths import DROPPED_REPORT, MANIFEST, TOKENIZER
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 
@@ -38,7 +38,7 @@ class Rules(NamedTuple):
         return self.tokenizer.vocabulary_size
 
 
-def read_rules(cache: Cache) -> Rules:
+def read_rules(cache: PublishedCache) -> Rules:
     """Read the settings, the layout and the tokenizer of a cache.
 
     Raises:
@@ -88,7 +88,7 @@ def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
             raise ValueError(f"layout: {name} {getattr(layout, name)!r:.80}")
 
 
-def _read_tokenizer(cache: Cache, layout: RowLayout) -> TokenizerContent:
+def _read_tokenizer(cache: PublishedCache, layout: RowLayout) -> TokenizerContent:
     manifest = cache.manifest
     path = cache.directory / TOKENIZER
     with reading(path):
@@ -115,7 +115,7 @@ def _read_tokenizer(cache: Cache, layout: RowLayout) -> TokenizerContent:
     return content
 
 
-def read_dropped(cache: Cache) -> Iterator[BadExample]:
+def read_dropped(cache: PublishedCache) -> Iterator[BadExample]:
     """The examples that gave no document, in order of their rows, read line by line.
 
     Raises:

@@ -8,7 +8,7 @@ from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.format.files import file_digest, file_identity
 from memxlnet.format.manifest import REBUILD, FileRecord, manifest_bytes, reading
 from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
-from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.reencode import check_against
 from memxlnet.maintain.relations import check_relations
 from memxlnet.maintain.rules import Rules, read_dropped, read_rules
@@ -73,7 +73,7 @@ def verify(
         "transform": transform,
     }
     sample = _checked(against, sample, options)
-    manifest = Cache(path).manifest
+    manifest = PublishedCache(path).manifest
     options |= {"locate": locate, "offsets": offsets, "max_examples": manifest.settings["max_examples"]}
     source = None if against is None else _open(against, manifest.split, options)
     cache, rules = while_it_stays(path, lambda: _check_files(path))
@@ -92,10 +92,10 @@ def verify_bytes(directory: str | Path) -> None:
         CacheError: The cache is missing, of another version, or damaged; the message names the file.
     """
     path = as_directory("directory", directory)
-    while_it_stays(path, lambda: _check_bytes(Cache(path)))
+    while_it_stays(path, lambda: _check_bytes(PublishedCache(path)))
 
 
-def read_manifest_bytes(cache: Cache) -> bytes:
+def read_manifest_bytes(cache: PublishedCache) -> bytes:
     """The bytes of a cache's manifest, which must be those that its content gives.
 
     Raises:
@@ -134,8 +134,8 @@ def check_stayed(path: Path, identity: tuple[int, int, int] | None) -> None:
         raise TransferError(f"{path}: expected it to stay while it is sent, found another file there; send it again")
 
 
-def _check_files(directory: Path) -> tuple[Cache, Rules]:
-    cache = Cache(directory)
+def _check_files(directory: Path) -> tuple[PublishedCache, Rules]:
+    cache = PublishedCache(directory)
     _check_bytes(cache)
     rules = read_rules(cache)
     _check_examples(cache, rules)
@@ -156,7 +156,7 @@ def _open(against: Any, split: str, options: dict[str, Any]) -> Source:
         raise SettingsError(f"against: {error}") from error
 
 
-def _check_bytes(cache: Cache) -> None:
+def _check_bytes(cache: PublishedCache) -> None:
     read_manifest_bytes(cache)
     for record in cache.manifest.all_files():
         check_file(cache.directory, record)
@@ -165,7 +165,7 @@ def _check_bytes(cache: Cache) -> None:
         table.validate()
 
 
-def _check_examples(cache: Cache, rules: Rules) -> None:
+def _check_examples(cache: PublishedCache, rules: Rules) -> None:
     """Check the report of dropped examples, and the number of examples against the settings."""
     manifest = cache.manifest
     path = cache.directory / MANIFEST

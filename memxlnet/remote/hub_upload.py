@@ -16,7 +16,7 @@ from memxlnet.errors import CacheError, SettingsError, TransferError
 from memxlnet.format.files import file_identity
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, directory_name
-from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.incoming_cache import SEND_ANEW
 from memxlnet.maintain.verify import check_stayed, read_manifest_bytes, verify_bytes
 from memxlnet.remote.hub import REPO_TYPE, HubRepository
@@ -83,7 +83,7 @@ def upload_cache(
 
 def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, int, int] | None]]:
     """Check every byte of a cache; gives its manifest, the bytes of that, and the identity of each file."""
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     files = [*(record.file for record in cache.manifest.all_files()), MANIFEST]
     identities = {directory / file: file_identity(directory / file) for file in files}
     verify_bytes(directory)

@@ -11,7 +11,7 @@ from memxlnet.format.files import file_identity
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
-from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.incoming_cache import SEND_ANEW
 from memxlnet.maintain.verify import check_file, check_stayed, read_manifest_bytes
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
@@ -92,7 +92,7 @@ class _Former(NamedTuple):
 
 
 def _open(directory: Path) -> tuple[Manifest, bytes]:
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     return cache.manifest, read_manifest_bytes(cache)
 
 

@@ -15,7 +15,7 @@ from memxlnet.builder import publish as publish_module
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (
     Content,
@@ -194,7 +194,7 @@ def test_a_directory_without_a_manifest_in_the_way_is_replaced(tmp_path: Path) -
     directory = publish(CONTENT, tmp_path, [2]).directory
     (directory / "manifest.json").unlink()
     (directory / "features-00000.arrow").write_bytes(b"half")
-    assert read_tables(Cache(publish(CONTENT, tmp_path, [2]).directory)) == tables_of(CONTENT)
+    assert read_tables(PublishedCache(publish(CONTENT, tmp_path, [2]).directory)) == tables_of(CONTENT)
     assert names(tmp_path) == [directory.name]
 
 

@@ -10,7 +10,7 @@ import pytest
 from memxlnet.errors import BuildOSError, CacheDamagedError
 from memxlnet.format import paths
 from memxlnet.format.files import lay_out
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import files_of, make_content, publish
@@ -166,7 +166,7 @@ def test_every_part_of_the_structure_is_looked_at_before_publishing(
     assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
     # One that was published before there was this check is damaged for opening or for `verify`.
     with monkeypatch.context() as patched:
-        patched.setattr(Cache, "check_messages", lambda _: None)
+        patched.setattr(PublishedCache, "check_messages", lambda _: None)
         try:
             directory = publish(CONTENT, tmp_path / "unchecked", [2]).directory
         except BuildOSError:
@@ -190,12 +190,12 @@ def test_a_rebuild_that_writes_too_little_leaves_the_cache(
     directory = publish(CONTENT, tmp_path, [2]).directory
     with monkeypatch.context() as patched:
         patched.setattr("memxlnet.builder.publish.write_values", lambda *_: paths.write_all(-1, b"", 0))
-        patched.setattr(Cache, "check_messages", fail)
+        patched.setattr(PublishedCache, "check_messages", fail)
         with pytest.raises(BuildOSError, match="did not write what it was given"):
             publish(CONTENT, tmp_path, [2])
     assert files_of(directory) == expected
-    Cache(directory).check_messages()
+    PublishedCache(directory).check_messages()
 
 
-def fail(_: Cache) -> None:
+def fail(_: PublishedCache) -> None:
     raise CacheDamagedError("damaged")

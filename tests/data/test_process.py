@@ -35,7 +35,7 @@ from memxlnet.errors import (
     TokenizerError,
 )
 from memxlnet.format.manifest import read_manifest
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.rules import read_dropped
 from memxlnet.maintain.verify import verify
 from tests.builder.processes import published
@@ -65,7 +65,7 @@ def names(directory: Path) -> set[str]:
 def test_the_number_of_features_is_returned(tmp_path: Path) -> None:
     features = build(long_examples(7, words=50), tmp_path)
     (directory,) = published(tmp_path)
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     assert features == cache.num_rows == read_manifest(directory).tables["features"].rows > 7
     assert build(long_examples(7, words=50), tmp_path) == features  # found
     assert build(long_examples(7, words=50), tmp_path, rebuild=True) == features
@@ -77,7 +77,7 @@ def test_max_examples_is_exact(tmp_path: Path, wanted: int | None, expected: int
     rows = [example("the lamp", id=str(number)) for number in range(7)]
     assert build(rows, tmp_path, max_examples=wanted, streaming_chunk_size=chunk) == expected
     (directory,) = published(tmp_path)
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     assert [cache.documents.text("id", row) for row in range(cache.num_documents)] == list("0123456")[:expected]
 
 
@@ -447,7 +447,7 @@ def test_repeated_ids_are_numbered_or_dropped(
     rows = [example("the lamp", id=name) for name in REPEATED]
     build(rows, tmp_path, **policy, **work)
     (directory,) = published(tmp_path)
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     assert [cache.documents.text("id", row) for row in range(cache.num_documents)] == ids
     reasons = [
         (row, name, f"in-memory, example {name!r} (row {row}): its id is that of row {first}")
@@ -468,7 +468,7 @@ def test_an_interrupted_build_knows_the_ids_of_its_finished_chunks(
             build(rows[:4], tmp_path, identity="v1", **work)
     build(rows, tmp_path, identity="v1", **work)
     (directory,) = published(tmp_path)
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     assert [cache.documents.text("id", row) for row in range(6)] == ["0", "1", "2", "3", "0#2", "1#2"]
 
 
@@ -478,7 +478,7 @@ def test_an_id_may_clash_with_that_of_a_row_without_one(tmp_path: Path) -> None:
         build(rows, tmp_path)
     build(rows[1:], tmp_path)
     (directory,) = published(tmp_path)
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     assert [cache.documents.text("id", row) for row in range(2)] == ["doc_0", "doc_1"]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from memxlnet.data.cache_manager import find_cache
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
@@ -70,7 +70,7 @@ def keep_opening(directory: Path, expected: str, report: Any, stop: Any) -> None
         assert digest_of(CacheDataset(directory)) == expected
 
     def open_in_every_way() -> None:
-        for call in (lambda: Cache(directory), open_and_read, lambda: CacheDataset(directory, in_memory=True)):
+        for call in (lambda: PublishedCache(directory), open_and_read, lambda: CacheDataset(directory, in_memory=True)):
             count(kinds, call)
 
     open_in_every_way()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.format.paths import BUILD_PREFIX
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.removal import remove_leftovers
 from memxlnet.maintain.verify import verify
 from tests.faults.processes import build, chunk_files, counted, names, outcome_of
@@ -164,7 +164,7 @@ def rebuild(place: Path, step: int) -> None:
             if kind == "done":
                 return
             verify(cache_dir / name)
-            Cache(cache_dir / name).documents.validate()
+            PublishedCache(cache_dir / name).documents.validate()
             # With an interrupted build beside it and not a byte of room, the cache is found and handed out.
             found = outcome_of(partial(build, cache_dir, **CHUNKED))
             ballast.unlink()

@@ -23,7 +23,7 @@ from memxlnet.format import published as cache_module
 from memxlnet.format.files import digest
 from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
@@ -317,7 +317,7 @@ def changed(source: random.Random, files: Files) -> tuple[str, Files]:
 
 
 def _read_texts(directory: Path) -> None:
-    cache = Cache(directory)
+    cache = PublishedCache(directory)
     read_texts(cache.documents, "documents", min(cache.num_documents, 1000))
     read_texts(cache.contexts, "contexts", min(cache.manifest.tables["contexts"].rows, 1000))
 
@@ -358,7 +358,7 @@ def _steps(directory: Path, original: dict[str, Any]) -> dict[str, Callable[[], 
         "find_leftovers": lambda: find_leftovers(cache_dir),
         "find_old_caches": lambda: find_old_caches(cache_dir),
         "differing_fields": lambda: _compare(directory, fields),
-        "open": lambda: Cache(directory),
+        "open": lambda: PublishedCache(directory),
         "texts": lambda: _read_texts(directory),
         "rows": lambda: _read_rows(directory, in_memory=False),
         "rows in memory": lambda: _read_rows(directory, in_memory=True),

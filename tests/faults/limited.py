@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from memxlnet.builder.chunking import read_chunks
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.sources import open_source
 from memxlnet.system_errors import source_errors
@@ -29,7 +29,7 @@ def limit(kind: str, amount: int) -> None:
 
 def run(what: str, path: str) -> None:
     if what == "cache":
-        Cache(Path(path))
+        PublishedCache(Path(path))
     else:
         with source_errors(path):
             source = open_source(path, "train")

@@ -12,7 +12,7 @@ import pyarrow.feather
 import pytest
 
 from memxlnet.errors import CacheOSError, MemoryLimitError, SourceError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.system_errors import read_from, source_errors
 from tests.golden.make_golden import CACHE, golden_tokenizer
 from tests.support import build, long_examples, told_by, write_json_lines
@@ -100,12 +100,12 @@ def test_a_cache_that_does_not_fit_into_memory_is_not_called_damaged(monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(np, "fromfile", fail)
         with pytest.raises(CacheOSError, match=r"cannot be read: .*free memory") as caught:
-            Cache(CACHE, in_memory=True)
+            PublishedCache(CACHE, in_memory=True)
         assert caught.value.errno == errno.ENOMEM
         assert "bytes of memory together" in str(caught.value)
     monkeypatch.setattr(pa.ipc, "open_file", lambda _: (_ for _ in ()).throw(pa.ArrowMemoryError("malloc of size 9")))
     with pytest.raises(CacheOSError, match=r"\.arrow: cannot be read: .*free memory"):
-        Cache(CACHE)
+        PublishedCache(CACHE)
 
 
 @pytest.mark.parametrize(

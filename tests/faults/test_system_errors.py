@@ -16,7 +16,7 @@ import pytest
 
 from memxlnet.errors import CacheNotFoundError, MemxlnetError
 from memxlnet.format.manifest import find_caches
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers, remove_cache, remove_leftovers
 from memxlnet.maintain.verify import verify
@@ -130,8 +130,8 @@ BORDERS: dict[str, Callable[[Place], Any]] = {
     "building": build_first,
     "building what is there": lambda place: build(place.cache_dir, **SETTINGS),
     "rebuilding": lambda place: build(place.cache_dir, **SETTINGS, rebuild=True),
-    "opening": lambda place: Cache(place.directory),
-    "opening in memory": lambda place: Cache(place.directory, in_memory=True),
+    "opening": lambda place: PublishedCache(place.directory),
+    "opening in memory": lambda place: PublishedCache(place.directory, in_memory=True),
     "verifying": lambda place: verify(place.directory),
     "sending": send,
     "fetching": fetch,

@@ -14,7 +14,7 @@ from arrow_schemas import ALIGNMENTS, DROPPED, TABLES, documents_schema, feature
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.tokenizer_content import TokenizerContent
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.row_layout import RowLayout
 from memxlnet.format.text_table import TextTable
 from memxlnet.settings import EncodeSettings
@@ -208,7 +208,7 @@ def publish(
     return writer.finish([writer.write_chunk(index, tables) for index, tables in enumerate(chunks(content, sizes))])
 
 
-def read_features(cache: Cache) -> list[dict[str, Any]]:
+def read_features(cache: PublishedCache) -> list[dict[str, Any]]:
     """All rows of features, by the views of the map."""
     rows: list[dict[str, Any]] = []
     for shard in cache.features:
@@ -233,7 +233,7 @@ def _reader(table: TextTable, kind: pa.DataType) -> Callable[[str, int], Any]:
     return lambda name, row: table.numbers(name, row).tolist()
 
 
-def read_tables(cache: Cache) -> dict[str, list[dict[str, Any]]]:
+def read_tables(cache: PublishedCache) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables through the library's own readers."""
     return {
         "features": read_features(cache),
@@ -242,7 +242,7 @@ def read_tables(cache: Cache) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def read_with_pyarrow(cache: Cache) -> dict[str, list[dict[str, Any]]]:
+def read_with_pyarrow(cache: PublishedCache) -> dict[str, list[dict[str, Any]]]:
     """All rows of all tables as pyarrow alone reads the files, with every buffer checked."""
     tables: dict[str, list[dict[str, Any]]] = {}
     for name, table in cache.manifest.tables.items():

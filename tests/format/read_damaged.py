@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from memxlnet.errors import CacheError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.text_table import TextTable
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.maintain.verify import verify
@@ -36,7 +36,7 @@ def damage(content: bytes, source: random.Random) -> bytes:
 def opening(directory: Path) -> str:
     """Open the cache; every error of it must be a `CacheError`."""
     try:
-        Cache(directory)
+        PublishedCache(directory)
     except CacheError as error:
         return f"{type(error).__name__}: {error}"
     return "opened"
@@ -46,7 +46,7 @@ def reading(directory: Path) -> list[str]:
     """Read every value in every way; errors are told, and only signals count."""
     told = []
     try:
-        cache = Cache(directory)
+        cache = PublishedCache(directory)
         told += _tried(cache.documents, "documents", cache.num_documents)
         told += _tried(cache.contexts, "contexts", cache.manifest.tables["contexts"].rows)
         dataset = CacheDataset(directory)

@@ -9,7 +9,7 @@ from typing import Any
 
 from arrow_schemas import ALIGNMENTS
 from memxlnet.format.manifest import read_manifest
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify
 from tests.format.content import files_of, read_tables, read_with_pyarrow
 from tests.golden.make_golden import CACHE, build_golden
@@ -117,7 +117,7 @@ EXPECTED = {"features": rows(FEATURES), "documents": rows(DOCUMENTS), "contexts"
 
 def test_every_value_is_the_one_that_was_written() -> None:
     verify(CACHE)
-    cache = Cache(CACHE)
+    cache = PublishedCache(CACHE)
     assert read_tables(cache) == EXPECTED
     assert read_with_pyarrow(cache) == EXPECTED
 

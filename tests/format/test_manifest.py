@@ -29,7 +29,7 @@ from memxlnet.format.manifest import (
     read_manifest,
     write_manifest,
 )
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import files_of, make_content, publish, settings, tables_of
 
@@ -154,7 +154,7 @@ def test_every_field_that_a_forger_removes_is_missed(cache: Path) -> None:
         if place[0] == "files" and len(place) == 2:
             continue
         with pytest.raises(CacheDamagedError):
-            Cache(cache)
+            PublishedCache(cache)
 
 
 anything = st.recursive(
@@ -200,7 +200,7 @@ def canonical_json_or_none(content: Any) -> bytes | None:
 def outcome_of(directory: Path) -> CacheError | None:
     """Open, verify and read; anything but a `CacheError` comes out of here as it is."""
     try:
-        Cache(directory)
+        PublishedCache(directory)
         verify_bytes(directory)
     except CacheError as error:
         return error
@@ -265,7 +265,7 @@ def test_another_version_is_a_mismatch_and_says_so(cache: Path, version: Any) ->
     content = {**content_of(cache), "schema_version": version}
     (cache / "manifest.json").write_bytes(sealed(content))
     with pytest.raises(CacheMismatchError, match="expected schema_version 2, found"):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ def test_without_a_manifest_there_is_no_cache(cache: Path, tmp_path: Path) -> No
     with pytest.raises(CacheNotFoundError, match=r"found no manifest\.json"):
         read_manifest(cache)
     with pytest.raises(CacheNotFoundError, match=r"found no manifest\.json"):
-        Cache(cache)
+        PublishedCache(cache)
     with pytest.raises(CacheNotFoundError, match="found none"):
-        Cache(tmp_path / "nowhere")
+        PublishedCache(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheNotFoundError):
-        Cache(tmp_path / "file")
+        PublishedCache(tmp_path / "file")
 
 
 def test_what_cannot_be_read_is_not_taken_for_nothing(cache: Path) -> None:

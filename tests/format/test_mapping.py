@@ -19,7 +19,7 @@ from arrow_schemas import features_schema
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.mapping import MappedFile
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from tests.format.content import chunks, make_content, publish, settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,8 +34,8 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
-    return Cache(publish(make_content(1, 4, ["a"], [(0, 5)] * 4), tmp_path / "caches", [2]).directory)
+def cache(tmp_path: Path) -> PublishedCache:
+    return PublishedCache(publish(make_content(1, 4, ["a"], [(0, 5)] * 4), tmp_path / "caches", [2]).directory)
 
 
 def test_arrays_are_views_of_the_map(file: Path) -> None:
@@ -71,11 +71,11 @@ def test_a_write_reaches_neither_the_file_nor_another_map(file: Path) -> None:
     assert file.read_bytes() == content
 
 
-def test_a_write_to_a_column_stays_in_the_cache_object(cache: Cache) -> None:
-    expected = Cache(cache.directory).features[0].columns["input_ids"].copy()
+def test_a_write_to_a_column_stays_in_the_cache_object(cache: PublishedCache) -> None:
+    expected = PublishedCache(cache.directory).features[0].columns["input_ids"].copy()
     cache.features[0].columns["input_ids"][:] = 7
     assert (cache.features[0].columns["input_ids"] == 7).all()
-    assert np.array_equal(Cache(cache.directory).features[0].columns["input_ids"], expected)
+    assert np.array_equal(PublishedCache(cache.directory).features[0].columns["input_ids"], expected)
 
 
 def test_the_map_lives_as_long_as_an_array_over_it(file: Path) -> None:
@@ -91,7 +91,7 @@ def test_an_unlinked_file_is_still_read(file: Path) -> None:
 
 def test_a_replaced_cache_is_still_read(tmp_path: Path) -> None:
     content = make_content(1, 4, ["a", "b"], [(0, 5), (1, 3)])
-    cache = Cache(publish(content, tmp_path, [2]).directory)
+    cache = PublishedCache(publish(content, tmp_path, [2]).directory)
     expected = cache.features[0].columns["input_ids"].tolist()
     again = publish(content, tmp_path, [1])
     assert again.directory == cache.directory
@@ -166,7 +166,7 @@ import numpy as np
 import torch
 
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 
 directory, limit = Path(sys.argv[1]), sys.argv[2]

@@ -16,7 +16,7 @@ from memxlnet.format import published as cache_module
 from memxlnet.format.files import lay_out
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.mapping import MappedFile
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.text_table import TextTable
 from tests.format.content import make_content, publish, read_tables, settings, tables_of
 
@@ -40,7 +40,7 @@ def cache(published: Path, tmp_path: Path) -> Path:
 def test_a_missing_file_is_named(cache: Path, name: str) -> None:
     (cache / name).unlink()
     with pytest.raises(CacheDamagedError, match=rf"{name}: expected a file of \d+ bytes \(manifest\), found none"):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
@@ -52,7 +52,7 @@ def test_a_truncated_file_is_named_wherever_it_ends(cache: Path, name: str) -> N
         with pytest.raises(
             CacheDamagedError, match=rf"{name}: expected {len(content)} bytes \(manifest\), found {size}"
         ):
-            Cache(cache)
+            PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
@@ -60,7 +60,7 @@ def test_an_extended_file_is_named(cache: Path, name: str) -> None:
     with (cache / name).open("ab") as file:
         file.write(b"\0")
     with pytest.raises(CacheDamagedError, match=name):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 def test_two_swapped_shards_are_told(cache: Path) -> None:
@@ -70,7 +70,7 @@ def test_two_swapped_shards_are_told(cache: Path) -> None:
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
     with pytest.raises(CacheDamagedError, match=r"features-00000.arrow: not the file .*memxlnet\.row_start.*'0'.*'3'"):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
@@ -79,7 +79,7 @@ def test_a_file_of_another_cache_is_told(cache: Path, tmp_path: Path, name: str)
     assert (other / name).stat().st_size == (cache / name).stat().st_size
     shutil.copy(other / name, cache / name)
     with pytest.raises(CacheDamagedError, match=rf"{name}: not the file .*memxlnet\.fingerprint"):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
@@ -88,7 +88,7 @@ def test_a_foreign_file_of_the_same_size_is_told(cache: Path, name: str) -> None
     for content in (bytes(size), b"ARROW1\0\0" + bytes(size - 14) + b"ARROW1", b"\xff" * size):
         (cache / name).write_bytes(content)
         with pytest.raises(CacheDamagedError, match=f"{name}: expected an Arrow IPC file"):
-            Cache(cache)
+            PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
@@ -96,7 +96,7 @@ def test_a_directory_in_place_of_a_file_is_told(cache: Path, name: str) -> None:
     (cache / name).unlink()
     (cache / name).mkdir()
     with pytest.raises(CacheDamagedError, match=name):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 @given(st.sampled_from(SHARDS), st.data())
@@ -110,7 +110,7 @@ def test_a_hole_in_the_structure_is_never_another_error(
     (cache / name).write_bytes(content)
     outcome = None
     try:
-        opened = Cache(cache)
+        opened = PublishedCache(cache)
         opened.documents.validate()
         opened.contexts.validate()
     except CacheDamagedError as error:
@@ -177,7 +177,7 @@ def test_a_file_of_another_structure_is_told(
     monkeypatch.setattr(cache_module, "_check_size", lambda path, size: None)
     monkeypatch.setattr(MappedFile, "__init__", pretending_size(cache, MappedFile.__init__))
     with pytest.raises(CacheDamagedError, match=message):
-        Cache(cache)
+        PublishedCache(cache)
 
 
 def pretending_size(cache: Path, plain: Any) -> Any:
@@ -196,7 +196,7 @@ def test_opening_reads_no_rows(cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError("a row was read")
 
     monkeypatch.setattr(TextTable, "_batch", refuse)
-    opened = Cache(cache)
+    opened = PublishedCache(cache)
     with pytest.raises(AssertionError, match="a row was read"):
         opened.documents.text("id", 0)
 
@@ -214,7 +214,7 @@ def test_opening_maps_each_shard_once_whatever_its_rows(tmp_path: Path, monkeypa
         content = make_content(1, 2, ["a"], [(0, 5)] * documents)
         directory = publish(content, tmp_path / str(documents), [100]).directory
         mapped.clear()
-        Cache(directory)
+        PublishedCache(directory)
         assert mapped == ["features-00000.arrow", "documents-00000.arrow", "contexts-00000.arrow"]
 
 
@@ -246,7 +246,7 @@ def test_a_cache_can_be_read_without_permission_to_write(cache: Path) -> None:
     for path in (*cache.iterdir(), cache):
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
-        assert read_tables(Cache(cache)) == tables_of(CONTENT)
+        assert read_tables(PublishedCache(cache)) == tables_of(CONTENT)
         assert sorted(path.name for path in cache.parent.iterdir()) == [cache.name]
     finally:
         cache.chmod(0o755)
@@ -254,18 +254,18 @@ def test_a_cache_can_be_read_without_permission_to_write(cache: Path) -> None:
 
 def test_a_cache_may_be_moved_and_renamed(cache: Path, tmp_path: Path) -> None:
     moved = cache.rename(tmp_path / "any name")
-    assert read_tables(Cache(moved)) == tables_of(CONTENT)
+    assert read_tables(PublishedCache(moved)) == tables_of(CONTENT)
 
 
 def test_it_says_what_it_holds(published: Path) -> None:
-    opened = Cache(published)
+    opened = PublishedCache(published)
     assert (opened.num_rows, opened.num_documents) == (6, 3)
     assert opened.tokenizer_file == published / "tokenizer.json"
     assert opened.tokenizer_file.read_text() == '{"model":null}'
 
 
 def test_a_row_that_a_damaged_value_points_to_is_never_read(published: Path) -> None:
-    contexts = Cache(published).contexts
+    contexts = PublishedCache(published).contexts
     for row in (-(10**9), 10**9, 2**62):
         with pytest.raises(CacheDamagedError, match="record batch"):
             contexts.text("text", row)
@@ -273,4 +273,4 @@ def test_a_row_that_a_damaged_value_points_to_is_never_read(published: Path) -> 
 
 def test_no_cache_is_told(tmp_path: Path) -> None:
     with pytest.raises(CacheNotFoundError, match="expected the directory of a cache, found none"):
-        Cache(tmp_path / "none")
+        PublishedCache(tmp_path / "none")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from arrow_schemas import ALIGNMENTS, FileMetadata
 from memxlnet.builder import publish as publish_module
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (
     Content,
@@ -44,8 +44,8 @@ def test_what_is_written_is_what_is_read(
         expected = tables_of(content)
         verify_bytes(summary.directory)
         for in_memory in (False, True):
-            assert read_tables(Cache(summary.directory, in_memory)) == expected
-        cache = Cache(summary.directory)
+            assert read_tables(PublishedCache(summary.directory, in_memory)) == expected
+        cache = PublishedCache(summary.directory)
         assert read_with_pyarrow(cache) == expected
         assert cache.documents.column("first_segment").tolist() == [
             row["first_segment"] for row in expected["documents"]
@@ -77,7 +77,7 @@ def test_other_chunks_give_the_same_bytes(
 def test_counts_and_reports_follow_the_content(content: Content, sizes: list[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         summary = publish(content, Path(folder), sizes)
-        cache = Cache(summary.directory)
+        cache = PublishedCache(summary.directory)
         counts = Counter(document.columns["alignment"] for document in content.documents)
         assert cache.manifest.alignment == {name: counts[name] for name in ALIGNMENTS}
         without = sum(
@@ -98,7 +98,7 @@ def test_a_table_beyond_what_one_arrow_array_may_hold_gets_more_shards(
 ) -> None:
     content = make_content(1, 4, ["a", "b"], [(0, 3), (1, 3), (0, 4)])
     monkeypatch.setattr(publish_module, "MAX_LIST_VALUES", 15)  # three rows of four values
-    cache = Cache(publish(content, tmp_path, [2]).directory)
+    cache = PublishedCache(publish(content, tmp_path, [2]).directory)
     assert [(shard.row_start, shard.row_stop) for shard in cache.features] == [(0, 3), (3, 6), (6, 9), (9, 10)]
     assert [record.file for record in cache.manifest.tables["features"].shards] == [
         "features-00000.arrow",
@@ -114,7 +114,7 @@ def test_a_table_beyond_what_one_arrow_array_may_hold_gets_more_shards(
 
 def test_every_file_says_what_it_is(tmp_path: Path) -> None:
     content = make_content(2, 4, ["a", "b"], [(0, 3), (1, 2)])
-    cache = Cache(publish(content, tmp_path, [1], max_shard_rows=3).directory)
+    cache = PublishedCache(publish(content, tmp_path, [1], max_shard_rows=3).directory)
     fingerprint = settings(4).fingerprint
     assert cache.manifest.fingerprint == fingerprint
     expected = {
@@ -132,7 +132,7 @@ def test_every_file_says_what_it_is(tmp_path: Path) -> None:
 
 def test_features_are_one_record_batch_of_contiguous_columns(tmp_path: Path) -> None:
     content = make_content(3, 5, ["a"], [(0, 5)] * 4)
-    cache = Cache(publish(content, tmp_path, [1]).directory)
+    cache = PublishedCache(publish(content, tmp_path, [1]).directory)
     reader = pa.ipc.open_file(cache.directory / "features-00000.arrow")
     assert reader.num_record_batches == 1
     assert cache.features[0].columns["input_ids"].shape == (20, 5)
@@ -147,7 +147,7 @@ def test_features_are_one_record_batch_of_contiguous_columns(tmp_path: Path) -> 
 def test_documents_are_in_batches_of_a_fixed_row_count(tmp_path: Path) -> None:
     contexts_of = [f"context {number}" for number in range(130)]
     content = make_content(4, 1, contexts_of, [(number % 130, 1) for number in range(1030)])
-    cache = Cache(publish(content, tmp_path, [700]).directory)
+    cache = PublishedCache(publish(content, tmp_path, [700]).directory)
     documents = pa.ipc.open_file(cache.directory / "documents-00000.arrow")
     assert [documents.get_batch(n).num_rows for n in range(documents.num_record_batches)] == [1024, 6]
     contexts = pa.ipc.open_file(cache.directory / "contexts-00000.arrow")

@@ -10,7 +10,7 @@ import pytest
 from memxlnet.builder import publish as publish_module
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format import published as cache_module
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from tests.format.content import make_content, publish
 
 CONTENT = make_content(3, 1, [f"context {number}" for number in range(9)], [(number, 1) for number in range(9)])
@@ -30,7 +30,7 @@ def test_only_the_batches_that_are_asked_are_read(directory: Path, monkeypatch: 
         read.append(index)
         return plain(self, index)
 
-    contexts = Cache(directory).contexts
+    contexts = PublishedCache(directory).contexts
     monkeypatch.setattr(cache_module._GuardedReader, "get_batch", count)
     assert contexts.text("text", 4) == "context 4"
     assert contexts.text("text", 5) == "context 5"
@@ -44,7 +44,7 @@ def test_damaged_text_is_told_before_it_is_read(directory: Path) -> None:
     content = path.read_bytes()
     at = content.index(b"context 4")
     path.write_bytes(content[:at] + b"\xff" + content[at + 1 :])  # no UTF-8
-    contexts = Cache(directory).contexts
+    contexts = PublishedCache(directory).contexts
     assert contexts.text("text", 0) == "context 0"
     for row in (3, 4, 5):
         with pytest.raises(CacheDamagedError, match=r"contexts-00000\.arrow, record batch 1: damaged"):
@@ -63,7 +63,7 @@ def test_offsets_that_lead_anywhere_are_told(directory: Path, offset: int) -> No
     damaged = content[: at + 8] + offset.to_bytes(8, "little", signed=True) + content[at + 16 :]
     path.write_bytes(damaged)
     with pytest.raises(CacheDamagedError, match="record batch 0: damaged"):
-        Cache(directory).contexts.text("text", 0)
+        PublishedCache(directory).contexts.text("text", 0)
 
 
 def test_batches_of_other_sizes_are_told(directory: Path, tmp_path: Path) -> None:
@@ -72,11 +72,11 @@ def test_batches_of_other_sizes_are_told(directory: Path, tmp_path: Path) -> Non
     name = "contexts-00000.arrow"
     shutil.copy(other / name, directory / name)
     with mock.patch.object(cache_module, "_check_size"), pytest.raises(CacheDamagedError, match=name):
-        Cache(directory).contexts.text("text", 0)
+        PublishedCache(directory).contexts.text("text", 0)
 
 
 def test_numbers_are_views_and_texts_are_copies(directory: Path) -> None:
-    documents = Cache(directory).documents
+    documents = PublishedCache(directory).documents
     expected = [document.columns["question_token_starts"] for document in CONTENT.documents]
     assert [documents.numbers("question_token_starts", row).tolist() for row in range(9)] == expected
     row = next(row for row, values in enumerate(expected) if values)

@@ -23,7 +23,7 @@ from memxlnet.errors import (
 )
 from memxlnet.format.files import file_digest
 from memxlnet.format.manifest import FileRecord, find_caches
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.lock import is_held, lock_path
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
@@ -68,7 +68,7 @@ def fetch(near: Path, far: Path) -> Path:
 
 
 def records(far: Path) -> dict[str, FileRecord]:
-    return {record.file: record for record in Cache(far).manifest.all_files()}
+    return {record.file: record for record in PublishedCache(far).manifest.all_files()}
 
 
 def names(directory: Path) -> list[str]:
@@ -83,7 +83,7 @@ def test_a_cache_arrives_byte_for_byte(near: Path, far: Path) -> None:
     assert arrival.find() is None
     assert fetch(near, far) == arrival.directory == near / NAME
     assert files_of(near / NAME) == files_of(far)
-    assert read_tables(Cache(near / NAME)) == tables_of(CONTENT)
+    assert read_tables(PublishedCache(near / NAME)) == tables_of(CONTENT)
     assert arrival.find() == near / NAME
     assert names(near) == [NAME]
 
@@ -291,7 +291,7 @@ def test_files_that_do_not_make_up_a_cache_are_not_published(near: Path, far: Pa
     other = publish(OTHER, tmp_path / "other", [1]).directory
     name = "features-00000.arrow"
     shutil.copy(other / name, swapped / name)
-    manifest = Cache(far).manifest
+    manifest = PublishedCache(far).manifest
     table = manifest.tables["features"]
     shard = table.shards[0]
     record = type(shard)(name, (swapped / name).stat().st_size, file_digest(swapped / name), 0, shard.row_stop)
@@ -535,11 +535,11 @@ def test_what_a_reader_has_mapped_stays(near: Path, far: Path, tmp_path: Path) -
     """The same cache of other bytes: cut into several shards."""
     other = publish(CONTENT, tmp_path / "other", [2], max_shard_rows=2).directory
     assert other.name == far.name
-    reader = Cache(fetch(near, far))
+    reader = PublishedCache(fetch(near, far))
     expected = read_tables(reader)
     assert fetch(near, other) == reader.directory
-    assert len(Cache(near / NAME).features) > len(reader.features)
-    assert read_tables(reader) == expected == read_tables(Cache(near / NAME))
+    assert len(PublishedCache(near / NAME).features) > len(reader.features)
+    assert read_tables(reader) == expected == read_tables(PublishedCache(near / NAME))
     assert names(near) == [NAME]
     shutil.rmtree(near / NAME)
     assert read_tables(reader) == expected

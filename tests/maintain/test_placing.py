@@ -13,7 +13,7 @@ import pytest
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.errors import BuildOSError, CacheNotFoundError
 from memxlnet.format.paths import directory_name
-from memxlnet.format.published import Cache, while_it_stays
+from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain import placing
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.lock import lock_path
@@ -126,7 +126,7 @@ class Steps:
     def look(self) -> None:
         """Open and read the cache, as a reader does at this moment."""
         try:
-            found = read_tables(Cache(self._final))
+            found = read_tables(PublishedCache(self._final))
         except CacheNotFoundError:
             self.seen.append("none")
             return
@@ -211,9 +211,9 @@ def test_a_failed_second_rename_puts_the_old_cache_back(tmp_path: Path, monkeypa
             BuildOSError, match=r"cannot be written: Input/output error at .*; what is finished is kept"
         ):
             publish(NEW, tmp_path, [2])
-    assert read_tables(Cache(directory)) == tables_of(OLD)
+    assert read_tables(PublishedCache(directory)) == tables_of(OLD)
     rebuild(tmp_path, tmp_path)
-    assert read_tables(Cache(directory)) == tables_of(NEW)
+    assert read_tables(PublishedCache(directory)) == tables_of(NEW)
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_deleted_stays_and_keeps_nobody_from_building(
         patched.setattr(shutil, "rmtree", lambda path, **_: None)  # a deletion that changes nothing must not be endless
         directory = publish(NEW, tmp_path, [2]).directory
     assert "cannot be removed" in caplog.text
-    assert read_tables(Cache(directory)) == tables_of(NEW)
+    assert read_tables(PublishedCache(directory)) == tables_of(NEW)
     assert len(list(tmp_path.glob(".retired-*"))) == 2
     discard(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [directory_name("made up", "test", settings(4).fingerprint)]
@@ -310,8 +310,8 @@ def test_what_is_read_is_of_one_cache(tmp_path: Path) -> None:
 def test_what_was_read_before_a_removal_is_given(tmp_path: Path) -> None:
     directory = publish(OLD, tmp_path, [2]).directory
 
-    def reading() -> Cache:
-        cache = Cache(directory)
+    def reading() -> PublishedCache:
+        cache = PublishedCache(directory)
         directory.rename(tmp_path / "elsewhere")
         return cache
 

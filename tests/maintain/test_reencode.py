@@ -17,7 +17,7 @@ from arrow_schemas import table_schema
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, SettingsError, SourceError
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain import reencode
 from memxlnet.maintain import verify as verify_module
 from memxlnet.maintain.reencode import sample_rows
@@ -76,7 +76,7 @@ def test_any_other_value_anywhere_is_told(cell: tuple[str, str, int], data: st.D
     kind = table_schema(table, 16).field(column).type
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(shutil.copytree(CACHE, Path(folder, "golden")))
-        value = read_tables(Cache(directory))[table][row][column]
+        value = read_tables(PublishedCache(directory))[table][row][column]
         set_value(directory, table, row, column, another(value, kind, data))
         with pytest.raises(CacheDamagedError) as caught:
             verify(directory, **GOLDEN)

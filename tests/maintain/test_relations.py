@@ -23,7 +23,7 @@ from memxlnet.builder import publish as publish_module
 from memxlnet.encode import windows
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.format import text_table
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain import feature_relations, relations
 from memxlnet.maintain.verify import verify, verify_bytes
 from tests.format.forging import Rows, forge, seal, set_value, write_report
@@ -86,7 +86,7 @@ def test_any_other_value_in_features_is_told(cell: tuple[str, int], data: st.Dat
     limit = LIMITS[str(kind.value_type if listed else kind)]
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(shutil.copytree(CACHE, Path(folder, "golden")))
-        values = Cache(directory).features[0].columns[name][row].tolist()
+        values = PublishedCache(directory).features[0].columns[name][row].tolist()
         position = data.draw(st.integers(0, 15))
         old = values[position] if listed else values
         near = st.integers(max(old - 20, -limit), min(old + 20, limit - 1)) | st.integers(-limit, limit - 1)
@@ -209,7 +209,7 @@ def _swap(one: int, two: int) -> Callable[[Rows], None]:
 
 
 def test_contexts_in_another_order_are_told(large: Path) -> None:
-    assert Cache(large).documents.column("context").tolist() == [0, 1, 2, 0, 3, 4, 0, 5]
+    assert PublishedCache(large).documents.column("context").tolist() == [0, 1, 2, 0, 3, 4, 0, 5]
     set_value(large, "documents", 4, "context", 4)
     refused(large, r"documents-00000\.arrow, row 4 .*, context: expected a row of contexts from 0 to 3 .*, found 4")
 
@@ -240,7 +240,7 @@ def test_a_row_too_much_or_too_few_is_told(golden: Path, large: Path, tmp_path: 
 def test_every_shard_and_block_is_read(large: Path, row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_relations, "BLOCK_VALUES", 64 * 3)
     verify(large)
-    shards = Cache(large).features
+    shards = PublishedCache(large).features
     assert [shard.row_stop - shard.row_start for shard in shards[:2]] == [11, 11]
     row %= shards[-1].row_stop
     set_value(large, "features", row, "segment_index", 99)
@@ -259,7 +259,7 @@ def test_no_more_than_a_block_is_worked_out_at_once(large: Path, monkeypatch: py
     monkeypatch.setattr(feature_relations, "BLOCK_VALUES", 64 * 2)
     verify(large)
     assert max(sizes) == 2
-    assert sum(sizes) == Cache(large).num_rows
+    assert sum(sizes) == PublishedCache(large).num_rows
 
 
 def test_no_batch_is_kept(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -460,7 +460,7 @@ def test_no_more_contexts_than_a_part_has_are_held(large: Path, monkeypatch: pyt
     sizes: list[int] = []
     plain = relations._take_contexts
 
-    def count(cache: Cache, rows: Any) -> Any:
+    def count(cache: PublishedCache, rows: Any) -> Any:
         sizes.append(len(rows))
         return plain(cache, rows)
 

@@ -21,7 +21,7 @@ from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheNotFoundError, SettingsError
 from memxlnet.format.files import file_digest
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain import lock as builder_lock
 from memxlnet.maintain import removal
 from memxlnet.maintain.lock import is_held, lock_path
@@ -52,7 +52,7 @@ def publish(cache_dir: Path, content: Any = CONTENT, **changes: Any) -> Path:
 
 def check_whole(directory: Path) -> None:
     """Every file is there and has its checksum."""
-    for record in Cache(directory).manifest.all_files():
+    for record in PublishedCache(directory).manifest.all_files():
         assert file_digest(directory / record.file) == record.xxh3_128, record
 
 
@@ -623,16 +623,16 @@ publish(Path(sys.argv[1]), OTHER)
         deadline = time.monotonic() + 20
         while not (directory / "manifest.json").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert read_tables(Cache(directory)) == tables_of(OTHER)
+    assert read_tables(PublishedCache(directory)) == tables_of(OTHER)
 
 
 READER = """
 import sys
 from pathlib import Path
-from memxlnet.format.published import Cache
+from memxlnet.format.published import PublishedCache
 from tests.format.content import read_tables, tables_of
 from tests.maintain.test_removal import CONTENT
-cache = Cache(Path(sys.argv[1]))
+cache = PublishedCache(Path(sys.argv[1]))
 expected = tables_of(CONTENT)
 assert read_tables(cache) == expected
 print("ready", flush=True)
@@ -649,13 +649,13 @@ print("same")
 @pytest.mark.slow
 def test_a_reader_keeps_its_values_while_the_cache_is_removed_and_rebuilt(tmp_path: Path) -> None:
     directory = publish(tmp_path)
-    here = Cache(directory)
+    here = PublishedCache(directory)
     with running(READER, directory) as reader:
         for content in (OTHER, CONTENT, OTHER):
             assert remove_cache(directory)
             assert reader.poll() is None
             assert publish(tmp_path, content) == directory
-            assert read_tables(Cache(directory)) == tables_of(content)
+            assert read_tables(PublishedCache(directory)) == tables_of(content)
         remove_cache(directory)
         assert read_tables(here) == tables_of(CONTENT)
         assert reader.communicate("\n", timeout=30)[0] == "same\n"
