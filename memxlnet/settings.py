@@ -4,9 +4,10 @@
 work is done, which never changes a byte of the result (but for ``max_shard_rows``, which cuts the files elsewhere).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
+from typing import Any, Literal, TypeVar, get_args
 
 from memxlnet.errors import SettingsError
 
@@ -34,9 +35,12 @@ MAX_EAGER_EXAMPLES = 1000
 MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 """Values below one Arrow array."""
 
-BAD_EXAMPLE_POLICIES = ("error", "drop")
-CONTRADICTION_POLICIES = ("error", "unanswerable", "answers")
-REPEATED_ID_POLICIES = ("error", "number")
+OnBadExample = Literal["error", "drop"]
+OnContradiction = Literal["error", "unanswerable", "answers"]
+OnRepeatedId = Literal["error", "number"]
+
+
+Word = TypeVar("Word", bound=str)
 
 
 def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
@@ -60,15 +64,16 @@ def positive_int(name: str, value: object, hint: str = "") -> int:
     return whole_number(name, value, 1, hint)
 
 
-def one_of(name: str, value: str, choices: Sequence[str]) -> str:
+def one_of(name: str, value: str, choices: Sequence[Word]) -> Word:
     """Check that a setting is one of several words and hand it back.
 
     Raises:
         SettingsError: It is not.
     """
-    if not isinstance(value, str) or value not in choices:
+    found = [choice for choice in choices if isinstance(value, str) and choice == value]
+    if not found:
         raise SettingsError(f"{name}: expected {' or '.join(map(repr, choices))}, found {value!r}")
-    return choices[choices.index(value)]  # a plain string, where the value is of an enumeration or of NumPy
+    return found[0]  # a plain string, where the value is of an enumeration or of NumPy
 
 
 def check_bool(name: str, value: object) -> bool:
@@ -97,6 +102,23 @@ def check_text(name: str, value: object) -> str:
     except UnicodeEncodeError:
         raise SettingsError(f"{name}: expected valid Unicode, found {value!r} (half of a surrogate pair)") from None
     return value
+
+
+Settings = TypeVar("Settings")
+
+
+def settings_of(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
+    """Settings of a kind, from the arguments that have the names of its fields.
+
+    Args:
+        kind: A dataclass.
+        arguments: All arguments of a call by name; others are left out.
+
+    Raises:
+        SettingsError: One of them is wrong.
+    """
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: arguments[name] for name in names if name in arguments})
 
 
 def set_field(settings: object, name: str, value: object) -> None:
@@ -129,9 +151,9 @@ class EncodeSettings:
     max_n_segs: int | None = None
     max_examples: int | None = None
     insert_memory_tokens: bool = True
-    on_bad_example: str = "error"
-    on_contradiction: str = "error"
-    on_repeated_id: str = "error"
+    on_bad_example: OnBadExample = "error"
+    on_contradiction: OnContradiction = "error"
+    on_repeated_id: OnRepeatedId = "error"
 
     def __post_init__(self) -> None:
         length = positive_int("max_seq_length", self.max_seq_length)
@@ -143,9 +165,12 @@ class EncodeSettings:
             if getattr(self, name) is not None:
                 set_field(self, name, positive_int(name, getattr(self, name), f" (or None for all {what})"))
         check_bool("insert_memory_tokens", self.insert_memory_tokens)
-        set_field(self, "on_bad_example", one_of("on_bad_example", self.on_bad_example, BAD_EXAMPLE_POLICIES))
-        set_field(self, "on_contradiction", one_of("on_contradiction", self.on_contradiction, CONTRADICTION_POLICIES))
-        set_field(self, "on_repeated_id", one_of("on_repeated_id", self.on_repeated_id, REPEATED_ID_POLICIES))
+        for name, words in (
+            ("on_bad_example", OnBadExample),
+            ("on_contradiction", OnContradiction),
+            ("on_repeated_id", OnRepeatedId),
+        ):
+            set_field(self, name, one_of(name, getattr(self, name), get_args(words)))
 
 
 @dataclass(frozen=True, kw_only=True)

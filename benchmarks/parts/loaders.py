@@ -19,6 +19,7 @@ from memxlnet import Collate, LazySquadLikeQADataset, TimeStepMajorDataLoader, c
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.row_batch import RowBatch, as_dtype
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
+from memxlnet.load.words import Dtype
 
 SEGMENTS, QUICK_SEGMENTS = 127_180, 6_359
 
@@ -60,7 +61,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _in_ram(dataset: CacheDataset, names: tuple[str, ...], dtype: str) -> dict[str, torch.Tensor]:
+def _in_ram(dataset: CacheDataset, names: tuple[str, ...], dtype: Dtype) -> dict[str, torch.Tensor]:
     return as_dtype(dataset.gather(range(len(dataset)), names), dtype)
 
 

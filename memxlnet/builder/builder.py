@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -17,8 +18,8 @@ from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, Settings
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
 from memxlnet.format.published import PublishedCache
-from memxlnet.settings import BuildSettings, EncodeSettings
-from memxlnet.sources import Source, open_source, shown_name
+from memxlnet.settings import BuildSettings, EncodeSettings, settings_of
+from memxlnet.sources import Source, SourceOptions, open_source, shown_name
 from memxlnet.system_errors import source_errors
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Build:
         tokenizer: A transformers fast tokenizer.
         encode: What the rows look like.
         cache_dir: Directory of the caches that may know the source already.
-        source_options: Further arguments of `open_source`.
+        options: How the source is read.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -48,19 +49,20 @@ class Build:
         tokenizer: Any,
         encode: EncodeSettings,
         cache_dir: Path | None,
-        source_options: Mapping[str, Any] | None = None,
+        options: SourceOptions | None = None,
     ):
         self.tokenizer = tokenizer
         content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
         content.layout.check(encode)
 
-        options = dict(
-            source_options or {},
-            find_known=known_files(cache_dir) if cache_dir else None,
-            max_examples=encode.max_examples,
-        )
         with source_errors(shown_name(dataset_name)):
-            self.source: Source = open_source(dataset_name, split, **options)
+            self.source: Source = open_source(
+                dataset_name,
+                split,
+                **vars(options or SourceOptions()),
+                max_examples=encode.max_examples,
+                find_known=known_files(cache_dir) if cache_dir else None,
+            )
             identity = self.source.identity()
         self.settings = CacheSettings(
             name=self.source.name,
@@ -148,6 +150,36 @@ def check_executor(executor: object, build: BuildSettings) -> None:
         )
     if executor is not None and build.num_workers == 0:
         raise SettingsError("num_workers: expected None or the number of chunks in work with an executor, found 0")
+
+
+def find_or_build(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    arguments: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str],
+    executor: Executor | None = None,
+) -> BuildSummary:
+    """Give the published cache of a source, building it unless it is there.
+
+    Args:
+        dataset_name: File, Hub name, `datasets` object or iterable; see `open_source`.
+        split: Split of the source.
+        tokenizer: A transformers fast tokenizer.
+        arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
+        cache_dir: Directory of all caches.
+        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+
+    Raises:
+        SettingsError: An argument is wrong; raised before any work.
+        MemxlnetError: Whatever `build_cache` raises.
+    """
+    encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
+    refuse_unguarded_main()
+    check_executor(executor, build)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, settings_of(SourceOptions, arguments))
+    return build_cache(job, build, writer, executor)
 
 
 def build_cache(

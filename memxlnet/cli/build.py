@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
@@ -14,16 +14,18 @@ from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
 from memxlnet.settings import (
-    BAD_EXAMPLE_POLICIES,
-    CONTRADICTION_POLICIES,
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     DEFAULT_STREAMING_CHUNK_SIZE,
-    REPEATED_ID_POLICIES,
     BuildSettings,
     EncodeSettings,
+    OnBadExample,
+    OnContradiction,
+    OnRepeatedId,
+    settings_of,
 )
+from memxlnet.sources import SourceOptions
 
 
 @click.command("build")
@@ -45,21 +47,21 @@ from memxlnet.settings import (
 @click.option("--memory-tokens", type=int, default=0, show_default=True, help="Memory slots to add to the tokenizer.")
 @click.option(
     "--on-bad-example",
-    type=click.Choice(BAD_EXAMPLE_POLICIES),
+    type=click.Choice(get_args(OnBadExample)),
     default="error",
     show_default=True,
     help="Stop at a bad example, or count it with its id and reason.",
 )
 @click.option(
     "--on-contradiction",
-    type=click.Choice(CONTRADICTION_POLICIES),
+    type=click.Choice(get_args(OnContradiction)),
     default="error",
     show_default=True,
     help="An example whose labels contradict each other is bad, or counted: unanswerable, or with its answers.",
 )
 @click.option(
     "--on-repeated-id",
-    type=click.Choice(REPEATED_ID_POLICIES),
+    type=click.Choice(get_args(OnRepeatedId)),
     default="error",
     show_default=True,
     help="Take an example whose id repeats for a bad one, or number it (ID#2, ID#3, ...).",
@@ -95,12 +97,6 @@ def command(
     only_estimate: bool,
     no_space_check: bool,
     as_json: bool,
-    config_name: str | None,
-    revision: str | None,
-    form: str | None,
-    columns: dict[str, str] | None,
-    locate: str,
-    offsets: str,
     **settings: Any,
 ) -> None:
     """Build the cache of SOURCE, or find it built.
@@ -109,12 +105,17 @@ def command(
     .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build goes on
     with its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
     """
-    encode, build = _settings(settings)
+    encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
-    options = {"config_name": config_name, "revision": revision, "form": form, "columns": columns}
-    options |= {"locate": locate, "offsets": offsets}
     named = source[0] if len(source) == 1 else list(source)
-    job = Build(named, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options)
+    job = Build(
+        named,
+        split,
+        load_tokenizer(tokenizer, memory_tokens),
+        encode,
+        writer.cache_dir,
+        settings_of(SourceOptions, settings),
+    )
     builds = build.rebuild or job.find(writer.cache_dir) is None
     if only_estimate or builds:
         estimate = estimate_size(job, build)
@@ -128,12 +129,6 @@ def command(
     started = time.perf_counter()
     summary = build_cache(job, build, writer)
     _tell_summary(summary, builds, time.perf_counter() - started, as_json)
-
-
-def _settings(settings: dict[str, Any]) -> tuple[EncodeSettings, BuildSettings]:
-    """The two kinds of settings, from the options that carry their names."""
-    encode = {name: settings.pop(name) for name in tuple(settings) if name in EncodeSettings.__dataclass_fields__}
-    return EncodeSettings(**encode), BuildSettings(**settings)
 
 
 def _check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:

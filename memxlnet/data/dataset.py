@@ -18,10 +18,11 @@ from memxlnet.load.create import Loader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.options import LoaderOptions, check_batch_size, check_dataset
+from memxlnet.load.words import Window
 from memxlnet.remote.hub_errors import check_hub_id, check_token
 from memxlnet.settings import DEFAULT_CACHE_DIR, DEFAULT_MAX_SEQ_LENGTH, EARLIER_DOC_STRIDE, check_bool, one_of
 
-_WINDOWS = {"first_n": "first", "random_continuous": "random", "answer_centered": "answer"}
+_WINDOWS: dict[str, Window] = {"first_n": "first", "random_continuous": "random", "answer_centered": "answer"}
 """The windows of the loader, by the names of the earlier strategies."""
 
 

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from memxlnet.format.manifest import Manifest, known_files
 from memxlnet.remote.hub import HubCache, HubListing, HubRepository
 from memxlnet.remote.hub_errors import check_hub_id
 from memxlnet.settings import EncodeSettings, check_text
-from memxlnet.sources import is_file_name, open_source, source_name
+from memxlnet.sources import SourceOptions, is_file_name, open_source, source_name
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Wanted:
         cache_dir: Directory of the caches.
         encode: The settings, all of which must be those of the cache.
         tokenizer: The tokenizer; None compares none.
-        options: Further arguments of `open_source`, and the ``token`` for the Hub.
+        options: How the source is read, with the token for the Hub.
     """
 
     dataset_name: Any
@@ -121,7 +121,7 @@ class Wanted:
     cache_dir: Path
     encode: EncodeSettings
     tokenizer: Any
-    options: Mapping[str, Any] = field(repr=False)
+    options: SourceOptions
 
     def differences(self) -> Callable[[Manifest], list[str]]:
         """In which fields a cache is not what was asked for.
@@ -135,7 +135,7 @@ class Wanted:
         check_text("split", self.split)
         if self.tokenizer is not None:
             read_tokenizer(self.tokenizer, self.encode.insert_memory_tokens).layout.check(self.encode)
-        reading = {name: value for name, value in self.options.items() if name not in _OF_HUB}
+        reading = {name: value for name, value in vars(self.options).items() if name not in _OF_HUB}
         of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, reading)
         origin = self._origin()
         params = {**asdict(self.encode), "tokenizer": self.tokenizer}
@@ -153,8 +153,9 @@ class Wanted:
 
     def _origin(self) -> dict[str, Any]:
         """What is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
-        name, revision = self.dataset_name, self.options["revision"]
-        asked = {key: self.options[key] for key in ("config_name", "revision") if self.options[key] is not None}
+        name, revision = self.dataset_name, self.options.revision
+        named = {"config_name": self.options.config_name, "revision": revision}
+        asked = {key: value for key, value in named.items() if value is not None}
         if not is_hub_name(name):
             for key, value in asked.items():
                 raise SettingsError(f"{key}: applies to Hub datasets only, found {value!r} with another source")
@@ -166,7 +167,7 @@ class Wanted:
             return origin
         if not re.fullmatch(r"[0-9a-f]{40}", check_text("revision", revision)):
             check_hub_id("dataset_name", name)
-            revision = HubRepository(name, self.options["token"], revision, WITHOUT_HUB).commit()
+            revision = HubRepository(name, self.options.token, revision, WITHOUT_HUB).commit()
         return {**origin, "commits": [revision]}
 
 
@@ -198,7 +199,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
         CacheError: None could be read, or the one that is there already is damaged.
         TransferError: The Hub cannot be reached or refuses, or what arrived is wrong.
     """
-    repository = HubRepository(repo_id, wanted.options["token"], way_out=WITHOUT_HUB)
+    repository = HubRepository(repo_id, wanted.options.token, way_out=WITHOUT_HUB)
     differences = wanted.differences()
     listing = repository.listing()
     cache = choose(listing, repository.subject, wanted.split, differences, WITHOUT_HUB)

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.builder.builder import Build, build_cache, check_executor, find_or_build, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheManager, CacheWriter
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError
@@ -19,8 +19,13 @@ from memxlnet.settings import (
     EARLIER_DOC_STRIDE,
     BuildSettings,
     EncodeSettings,
+    OnBadExample,
+    OnContradiction,
+    OnRepeatedId,
+    settings_of,
 )
-from memxlnet.sources import Form, Transform
+from memxlnet.sources import Form, SourceOptions, Transform
+from memxlnet.sources.forms.form import Locate, Offsets
 
 
 def process_and_cache_dataset(
@@ -38,9 +43,9 @@ def process_and_cache_dataset(
     *,
     rebuild: bool = False,
     cache_manager: CacheManager | None = None,
-    on_bad_example: str = "error",
-    on_contradiction: str = "error",
-    on_repeated_id: str = "error",
+    on_bad_example: OnBadExample = "error",
+    on_contradiction: OnContradiction = "error",
+    on_repeated_id: OnRepeatedId = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -50,8 +55,8 @@ def process_and_cache_dataset(
     form: Form | str | None = None,
     columns: Mapping[str, str] | None = None,
     transform: Transform | None = None,
-    locate: str = "first",
-    offsets: str = "characters",
+    locate: Locate = "first",
+    offsets: Offsets = "characters",
     progress: bool | None = None,
     num_workers: int | None = None,
     executor: Executor | None = None,
@@ -116,61 +121,26 @@ def process_and_cache_dataset(
         MemoryLimitError: The work does not fit within `max_memory_gb`.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
     """
-    encode = EncodeSettings(
-        max_seq_length=max_seq_length,
-        doc_stride=doc_stride,
-        max_n_segs=max_n_segs,
-        max_examples=max_examples,
-        insert_memory_tokens=insert_memory_tokens,
-        on_bad_example=on_bad_example,
-        on_contradiction=on_contradiction,
-        on_repeated_id=on_repeated_id,
-    )
-    build = BuildSettings(
-        streaming_chunk_size=streaming_chunk_size,
-        max_memory_gb=max_memory_gb,
-        use_streaming=use_streaming,
-        max_shard_rows=max_shard_rows,
-        progress=progress,
-        rebuild=rebuild,
-        num_workers=num_workers,
-    )
-    options = {
-        "identity": identity,
-        "config_name": config_name,
-        "revision": revision,
-        "token": token,
-        "form": form,
-        "columns": columns,
-        "transform": transform,
-        "locate": locate,
-        "offsets": offsets,
-    }
-    return run_build(dataset_name, split, tokenizer, encode, build, cache_dir, cache_manager, options, executor)
+    return _run(dataset_name, split, tokenizer, locals(), cache_dir, cache_manager, executor)
 
 
-def run_build(
+def _run(
     dataset_name: Any,
     split: str,
     tokenizer: Any,
-    encode: EncodeSettings,
-    build: BuildSettings,
+    arguments: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
     cache_manager: CacheManager | None,
-    source_options: Mapping[str, Any] | None = None,
-    executor: Executor | None = None,
+    executor: Executor | None,
 ) -> int:
-    """Build with checked settings; see `process_and_cache_dataset`.
-
-    Returns:
-        The number of features.
-    """
+    """The number of features of a build, which a cache manager keeps where one is given."""
+    if cache_manager is None:
+        return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).features
+    encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
     check_executor(executor, build)
-    if cache_manager is not None and build.max_shard_rows is not None:
+    if build.max_shard_rows is not None:
         raise SettingsError("max_shard_rows: applies where no cache_manager is given; set it on the cache manager")
-    if cache_manager is None:
-        cache_manager = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     missing = [name for name in ("begin", "write_chunk", "finish") if not callable(getattr(cache_manager, name, None))]
     if missing:
         raise SettingsError(
@@ -178,7 +148,7 @@ def run_build(
             f"{type(cache_manager).__name__}"
         )
     known_dir: Path | None = cache_manager.cache_dir if isinstance(cache_manager, CacheWriter) else None
-    job = Build(dataset_name, split, tokenizer, encode, known_dir, source_options)
+    job = Build(dataset_name, split, tokenizer, encode, known_dir, settings_of(SourceOptions, arguments))
     if isinstance(cache_manager, CacheWriter):
         return build_cache(job, build, cache_manager, executor).features
     return job.run(cache_manager, build, executor)[0]
@@ -214,9 +184,9 @@ class StreamingSquadProcessor:
         streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         *,
-        on_bad_example: str = "error",
-        on_contradiction: str = "error",
-        on_repeated_id: str = "error",
+        on_bad_example: OnBadExample = "error",
+        on_contradiction: OnContradiction = "error",
+        on_repeated_id: OnRepeatedId = "error",
         insert_memory_tokens: bool = True,
         progress: bool | None = None,
         num_workers: int | None = None,
@@ -226,26 +196,14 @@ class StreamingSquadProcessor:
         self.tokenizer = tokenizer
         self.max_seq_length, self.doc_stride = max_seq_length, doc_stride
         self.streaming_chunk_size, self.max_memory_gb = streaming_chunk_size, max_memory_gb
-        self._encode: dict[str, Any] = {
-            "max_seq_length": max_seq_length,
-            "doc_stride": doc_stride,
-            "on_bad_example": on_bad_example,
-            "on_contradiction": on_contradiction,
-            "on_repeated_id": on_repeated_id,
-            "insert_memory_tokens": insert_memory_tokens,
-        }
-        EncodeSettings(**self._encode)
-        self._build = BuildSettings(
-            streaming_chunk_size=streaming_chunk_size,
-            max_memory_gb=max_memory_gb,
-            progress=progress,
-            num_workers=num_workers,
-        )
+        self._settings = {name: value for name, value in locals().items() if name not in ("self", "tokenizer")}
+        settings_of(EncodeSettings, self._settings)
+        settings_of(BuildSettings, self._settings)
 
     @property
     def has_memory_tokens(self) -> bool:
         """Whether rows hold memory tokens."""
-        return read_tokenizer(self.tokenizer, self._encode["insert_memory_tokens"]).layout.num_memory_tokens > 0
+        return read_tokenizer(self.tokenizer, self._settings["insert_memory_tokens"]).layout.num_memory_tokens > 0
 
     def process_dataset_streaming(
         self,
@@ -259,8 +217,8 @@ class StreamingSquadProcessor:
         form: Form | str | None = None,
         columns: Mapping[str, str] | None = None,
         transform: Transform | None = None,
-        locate: str = "first",
-        offsets: str = "characters",
+        locate: Locate = "first",
+        offsets: Offsets = "characters",
     ) -> int:
         """Encode a dataset chunk by chunk and hand the chunks to a cache manager.
 
@@ -284,23 +242,6 @@ class StreamingSquadProcessor:
         Raises:
             MemxlnetError: As `process_and_cache_dataset`.
         """
-        encode = EncodeSettings(**self._encode, max_examples=max_examples, max_n_segs=max_n_segs)
-        options = {
-            "identity": identity,
-            "form": form,
-            "columns": columns,
-            "transform": transform,
-            "locate": locate,
-            "offsets": offsets,
-        }
-        return run_build(
-            dataset_name,
-            split,
-            self.tokenizer,
-            encode,
-            self._build,
-            DEFAULT_CACHE_DIR,
-            cache_manager,
-            options,
-            self._executor,
-        )
+        arguments = {**self._settings, **locals()}
+        cache_dir = DEFAULT_CACHE_DIR
+        return _run(dataset_name, split, self.tokenizer, arguments, cache_dir, cache_manager, self._executor)

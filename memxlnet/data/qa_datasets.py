@@ -6,10 +6,9 @@ import tempfile
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from pathlib import Path
 from typing import Any, Literal
 
-from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
+from memxlnet.builder.builder import find_or_build
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.data.hub_caches import Wanted, fetch_wanted
@@ -25,9 +24,14 @@ from memxlnet.settings import (
     DEFAULT_MAX_SEQ_LENGTH,
     BuildSettings,
     EncodeSettings,
+    OnBadExample,
+    OnContradiction,
+    OnRepeatedId,
     check_bool,
+    settings_of,
 )
-from memxlnet.sources import Form, Transform
+from memxlnet.sources import Form, SourceOptions, Transform
+from memxlnet.sources.forms.form import Locate, Offsets
 
 
 class LazySquadLikeQADataset(CacheDataset):
@@ -117,14 +121,13 @@ class SquadLikeQADataset(CacheDataset):
         device: Device = None,
     ):
         check_compat(compat, check_device(device))
-        encode = EncodeSettings(
-            max_seq_length=max_seq_length, doc_stride=doc_stride, max_n_segs=max_n_segs, max_examples=max_examples
-        )
+        arguments = locals()
+        settings_of(EncodeSettings, arguments)
         if cache_dir is None:
             # It lives as long as the dataset: workers that unpickle it open the files again.
             cache_dir = tempfile.mkdtemp(prefix="memxlnet-")
             weakref.finalize(self, _remove, cache_dir, os.getpid())
-        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, BuildSettings(), {"identity": identity})
+        directory = find_or_build(dataset_name, split, tokenizer, arguments, cache_dir).directory
         super().__init__(directory, in_memory=True, compat=compat, device=device)
 
 
@@ -132,23 +135,6 @@ def _remove(directory: str, owner: int) -> None:
     # A forked worker ends with a copy of the dataset, which is not the one that the directory goes with.
     if os.getpid() == owner:
         shutil.rmtree(directory, ignore_errors=True)
-
-
-def _built(
-    dataset_name: Any,
-    split: str,
-    cache_dir: str | os.PathLike[str],
-    tokenizer: Any,
-    encode: EncodeSettings,
-    build: BuildSettings,
-    source_options: Mapping[str, Any],
-    executor: Executor | None = None,
-) -> Path:
-    refuse_unguarded_main()
-    check_executor(executor, build)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
-    job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, source_options)
-    return build_cache(job, build, writer, executor).directory
 
 
 def _asks_hub(hub_dataset_id: str | None, use_hub_dataset: bool | None, rebuild: bool) -> bool:
@@ -177,9 +163,9 @@ def create_dataset_from_cache(
     hub_token: str | None = None,
     use_lazy_loading: bool = True,
     *,
-    on_bad_example: str = "error",
-    on_contradiction: str = "error",
-    on_repeated_id: str = "error",
+    on_bad_example: OnBadExample = "error",
+    on_contradiction: OnContradiction = "error",
+    on_repeated_id: OnRepeatedId = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     identity: str | None = None,
@@ -188,8 +174,8 @@ def create_dataset_from_cache(
     form: Form | str | None = None,
     columns: Mapping[str, str] | None = None,
     transform: Transform | None = None,
-    locate: str = "first",
-    offsets: str = "characters",
+    locate: Locate = "first",
+    offsets: Offsets = "characters",
     rebuild: bool = False,
     progress: bool | None = None,
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
@@ -259,6 +245,7 @@ def create_dataset_from_cache(
         TransferError: The Hub cannot be reached, or what arrived is wrong.
         MemxlnetError: As `process_and_cache_dataset`.
     """
+    arguments = {**locals(), "token": hub_token}
     check_bool("use_lazy_loading", use_lazy_loading)
     check_compat(compat, check_device(device))
     if device is not None and use_lazy_loading:
@@ -266,35 +253,14 @@ def create_dataset_from_cache(
             f"device: expected use_lazy_loading=False, which copies all columns there, found True with {device!r}; a "
             "lazy dataset stays in its files, and a loader takes device= for its steps"
         )
-    encode = EncodeSettings(
-        max_seq_length=max_seq_length,
-        doc_stride=doc_stride,
-        max_n_segs=max_n_segs,
-        max_examples=max_examples,
-        insert_memory_tokens=insert_memory_tokens,
-        on_bad_example=on_bad_example,
-        on_contradiction=on_contradiction,
-        on_repeated_id=on_repeated_id,
-    )
-    build = BuildSettings(
-        max_shard_rows=max_shard_rows,
-        rebuild=rebuild,
-        progress=progress,
-        max_memory_gb=max_memory_gb,
-        num_workers=num_workers,
-    )
-    options: dict[str, Any] = {
-        "identity": identity,
-        "config_name": config_name,
-        "revision": revision,
-        "token": hub_token,
-    }
-    options |= {"form": form, "columns": columns, "transform": transform, "locate": locate, "offsets": offsets}
+    encode = settings_of(EncodeSettings, arguments)
+    settings_of(BuildSettings, arguments)
     directory = None
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
+        options = settings_of(SourceOptions, arguments)
         wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)
         directory = fetch_wanted(hub_dataset_id, wanted, progress)
     if directory is None:
-        directory = _built(dataset_name, split, cache_dir, tokenizer, encode, build, options, executor)
+        directory = find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).directory
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
     return kind.open(directory, compat=compat, device=device)

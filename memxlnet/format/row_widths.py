@@ -1,7 +1,7 @@
 """How many tokens a row really has, and how wide the rows of a step are: padding is cut off where it is asked for."""
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, overload
+from typing import Any, Final, Literal, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,6 @@ from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import one_of, positive_int
 
 Padding = Literal["max_length", "longest"]
-
-PADDINGS: Final = ("max_length", "longest")
 
 CONTEXT_PLACES: Final = ("context_row_start", "context_token_count")
 """The number columns that say where the context stands in a row; the length of the row follows from them."""
@@ -52,7 +50,7 @@ class RowWidths:
     ):
         self.max_seq_length = max_seq_length
         self.pad_left = layout.pad_left
-        self.cuts = one_of("padding", padding, PADDINGS) == "longest"
+        self.cuts = one_of("padding", padding, get_args(Padding)) == "longest"
         self._multiple = 1
         if pad_to_multiple_of is not None:
             if not self.cuts:

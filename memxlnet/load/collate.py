@@ -1,18 +1,19 @@
 """From gathered rows to one batch, for torch's `DataLoader`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, RowWidths
+from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, Padding, RowWidths
 from memxlnet.load.compat import check_whole_rows
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.row_batch import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.row_batch import RowBatch, as_dtype, context_mask
 from memxlnet.load.segment_metadata import CONTEXT_MASK, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
+from memxlnet.load.words import Dtype
 from memxlnet.settings import one_of
 
 _NUMBERS = tuple(name for name in BATCH_COLUMNS if name not in TOKEN_COLUMNS)
@@ -44,16 +45,16 @@ class Collate:
 
     def __init__(
         self,
-        dtype: str = "int64",
+        dtype: Dtype = "int64",
         dataset: CacheDataset | None = None,
         metadata: Iterable[str] = (),
-        padding: str = "max_length",
+        padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
         device: torch.device | None = None,
     ):
         self.device = device
         self.widths: RowWidths | None = None
-        self.dtype = one_of("dtype", dtype, DTYPES)
+        self.dtype = one_of("dtype", dtype, get_args(Dtype))
         self._names = tuple(metadata)
         self._dataset = dataset
         if dataset is None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Self, get_args, overload
 
 import numpy as np
 import torch
@@ -23,9 +23,10 @@ from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
 from memxlnet.load.document_map import DocumentIds, DocumentMap
 from memxlnet.load.document_windows import Documents
-from memxlnet.load.row_batch import DTYPES, RowBatch, as_dtype, context_mask
+from memxlnet.load.row_batch import RowBatch, as_dtype, context_mask
 from memxlnet.load.segment_metadata import SegmentReader
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_rows
+from memxlnet.load.words import Dtype
 from memxlnet.settings import check_bool, one_of, positive_int
 
 BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
@@ -74,7 +75,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         *,
         in_memory: bool = False,
         copies: bool = False,
-        dtype: Literal["int64", "stored"] = "int64",
+        dtype: Dtype = "int64",
         compat: Compat | None = None,
         device: Device = None,
     ):
@@ -84,7 +85,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None, device: Device
     ) -> None:
         self._copies = check_bool("copies", copies)
-        self._dtype = one_of("dtype", dtype, DTYPES)
+        self._dtype = one_of("dtype", dtype, get_args(Dtype))
         self.device = check_device(device)
         check_compat(compat, self.device)
         self.cache = PublishedCache(directory.absolute(), in_memory and self.device is None)
@@ -103,7 +104,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         directory: str | os.PathLike[str],
         *,
         copies: bool = False,
-        dtype: Literal["int64", "stored"] = "int64",
+        dtype: Dtype = "int64",
         compat: Compat | None = None,
         device: Device = None,
     ) -> Self:

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from memxlnet.load.order import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
 
-WINDOWS = ("first", "random", "answer")
-
 _FLAGS_AT_ONCE = 1 << 16
 """Segments that are looked through for answers at once."""
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError, SettingsError
-from memxlnet.format.row_widths import RowWidths
+from memxlnet.format.row_widths import Padding, RowWidths
 from memxlnet.load.compat import Compat, check_whole_rows
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.deferred import DeferredBatches, as_it_is
@@ -39,6 +39,7 @@ from memxlnet.load.plan import AlignedPlan, EpochSize
 from memxlnet.load.refilled import RefilledPlan
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import StepMaker
+from memxlnet.load.words import Align, Dtype, EndedLabel, Lanes, Window
 from memxlnet.settings import check_bool, whole_number
 
 STATE_VERSION = 2
@@ -124,15 +125,15 @@ class TimeStepMajorDataLoader:
         num_workers: int = 0,
         seed: int = 0,
         drop_last: bool = False,
-        lanes: str = "aligned",
-        align: str = "start",
+        lanes: Lanes = "aligned",
+        align: Align = "start",
         group_by_length: bool = False,
-        window: str = "first",
+        window: Window = "first",
         evaluation: bool = False,
-        dtype: str = "int64",
-        ended_label: str = "ignore",
+        dtype: Dtype = "int64",
+        ended_label: EndedLabel = "ignore",
         metadata: bool | Iterable[str] = False,
-        padding: str = "max_length",
+        padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
         pin_memory: bool = False,
         device: Device = None,

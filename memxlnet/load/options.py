@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
 import torch
 import torch.distributed
@@ -17,19 +17,13 @@ from memxlnet.format.row_widths import Padding
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device
-from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.order import SEED_MASK
 from memxlnet.load.plan import Ranks
-from memxlnet.load.row_batch import DTYPES
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA
-from memxlnet.load.steps import ENDED_LABELS
+from memxlnet.load.words import Align, Dtype, EndedLabel, Lanes, Window
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
 logger = logging.getLogger(__name__)
-
-LANES = ("aligned", "refilled")
-
-ALIGNS = ("start", "end")
 
 MAX_LANES = 2**20
 """Lanes over all ranks, or rows of a batch."""
@@ -50,8 +44,8 @@ class LoaderOptions(TypedDict, total=False):
 
     seed: int
     drop_last: bool
-    dtype: str
-    ended_label: str
+    dtype: Dtype
+    ended_label: EndedLabel
     metadata: bool | Iterable[str]
     padding: Padding
     pad_to_multiple_of: int | None
@@ -61,10 +55,10 @@ class LoaderOptions(TypedDict, total=False):
     compat: Compat | None
     evaluation: bool
     # Time-step-major.
-    lanes: str
-    align: str
+    lanes: Lanes
+    align: Align
     max_segments: int | Sequence[int] | None
-    window: str
+    window: Window
     rank: int | None
     world_size: int | None
     # Regular: torch's own.
@@ -98,20 +92,20 @@ class StreamSettings:
     shuffle: bool
     seed: int
     drop_last: bool
-    lanes: str
-    align: str
+    lanes: Lanes
+    align: Align
     group_by_length: bool
     max_segments: list[int]
-    window: str
+    window: Window
     evaluation: bool
-    dtype: str
-    ended_label: str
+    dtype: Dtype
+    ended_label: EndedLabel
 
     def __post_init__(self) -> None:
         check_batch_size(self.global_batch_size)
-        words = {"lanes": LANES, "align": ALIGNS, "window": WINDOWS, "dtype": DTYPES, "ended_label": ENDED_LABELS}
+        words = {"lanes": Lanes, "align": Align, "window": Window, "dtype": Dtype, "ended_label": EndedLabel}
         for name, choices in words.items():
-            set_field(self, name, one_of(name, getattr(self, name), choices))
+            set_field(self, name, one_of(name, getattr(self, name), get_args(choices)))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
             check_bool(name, getattr(self, name))
         if self.align == "end" and self.lanes == "refilled":

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from memxlnet.format.row_widths import CONTEXT_PLACES
-
-DTYPES = ("int64", "stored")
+from memxlnet.load.words import Dtype
 
 TYPES_AS_WORDS = frozenset(
     {"codegen", "ctrl", "flaubert", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "openai-gpt", "xlm"}
@@ -17,7 +16,7 @@ TYPES_AS_WORDS = frozenset(
 """Kinds of models (`model_type`) that look ``token_type_ids`` up among their words, and whose tokenizers give none."""
 
 
-def as_dtype(columns: dict[str, Tensor], dtype: str) -> dict[str, Tensor]:
+def as_dtype(columns: dict[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
     """The columns as int64, or as they are stored; gathered columns are never shared, so stored ones pass through."""
     if dtype == "stored":
         return columns
@@ -38,7 +37,7 @@ class RowBatch(list[dict[str, Tensor]]):
     """
 
     def __init__(
-        self, columns: dict[str, Tensor] | Callable[[], dict[str, Tensor]], rows: Tensor, dtype: str = "int64"
+        self, columns: dict[str, Tensor] | Callable[[], dict[str, Tensor]], rows: Tensor, dtype: Dtype = "int64"
     ):
         super().__init__()
         self._columns = columns

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 from numbers import Real
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch.utils.data import DataLoader
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.row_widths import RowWidths
+from memxlnet.format.row_widths import Padding, RowWidths
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
@@ -25,7 +25,7 @@ from memxlnet.load.options import (
 from memxlnet.load.plan import EpochSize
 from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
-from memxlnet.load.steps import ENDED_LABELS
+from memxlnet.load.words import Dtype, EndedLabel
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
@@ -75,10 +75,10 @@ def regular_loader(
     seed: int = 0,
     drop_last: bool = False,
     group_by_length: bool = False,
-    dtype: str = "int64",
-    ended_label: str = "ignore",
+    dtype: Dtype = "int64",
+    ended_label: EndedLabel = "ignore",
     metadata: bool | Iterable[str] = False,
-    padding: str = "max_length",
+    padding: Padding = "max_length",
     pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
     device: Device = None,
@@ -95,7 +95,7 @@ def regular_loader(
     Raises:
         SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
     """
-    one_of("ended_label", ended_label, ENDED_LABELS)
+    one_of("ended_label", ended_label, get_args(EndedLabel))
     dataset = check_dataset(dataset).with_compat(compat)
     shuffle, drop_last = check_bool("shuffle", shuffle), check_bool("drop_last", drop_last)
     if not check_bool("evaluation", evaluation):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ from memxlnet.load.devices import Arrival, Transfer
 from memxlnet.load.document_map import DocumentIds
 from memxlnet.load.order import Ints
 from memxlnet.load.plan import Bools, StepRows
-from memxlnet.load.row_batch import DTYPES, as_dtype, context_mask
+from memxlnet.load.row_batch import as_dtype, context_mask
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS
+from memxlnet.load.words import Dtype, EndedLabel
 from memxlnet.settings import one_of
 
 Step = dict[str, Any]
@@ -26,8 +27,6 @@ Step = dict[str, Any]
 BLOCK_BYTES = 3 << 19
 """Bytes of the token columns that are gathered at once, 1.5 MiB: enough to make the cost of a gather small, and about
 what the cache of a core holds. A document of 1,000 segments is never gathered whole."""
-
-ENDED_LABELS = ("ignore", "cls")
 
 _MEMORY_PLACES = ("mem_read_start", "mem_write_start")
 
@@ -59,10 +58,10 @@ class StepMaker:
         layout = manifest.layout
         self._dataset = dataset
         self._widths = widths
-        self._dtype = one_of("dtype", dtype, DTYPES)
+        self._dtype = one_of("dtype", dtype, get_args(Dtype))
         self._memory = layout.num_memory_tokens
         self._cls_index = layout.padded_cls_index(manifest.max_seq_length)
-        self._ignore = one_of("ended_label", ended_label, ENDED_LABELS) == "ignore"
+        self._ignore = one_of("ended_label", ended_label, get_args(EndedLabel)) == "ignore"
         padding = self._padding_rows(
             {"input_ids": layout.pad_id, "attention_mask": 0, "token_type_ids": layout.pad_type}
         )

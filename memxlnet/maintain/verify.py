@@ -1,19 +1,21 @@
 """Reading everything: a changed byte anywhere in a cache is told, and values that cannot be, whatever the checksums."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.format.files import file_digest, file_identity
-from memxlnet.format.manifest import REBUILD, FileRecord, manifest_bytes, reading
+from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
 from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.reencode import check_against
 from memxlnet.maintain.relations import check_relations
 from memxlnet.maintain.rules import Rules, read_dropped, read_rules
-from memxlnet.settings import positive_int
-from memxlnet.sources import Form, Source, Transform, open_source
+from memxlnet.settings import positive_int, settings_of
+from memxlnet.sources import Form, Source, SourceOptions, Transform, open_source
+from memxlnet.sources.forms.form import Locate, Offsets
 
 DEFAULT_SAMPLE = 100
 """Examples that are encoded again: little beside reading the source, and enough to meet damage that repeats."""
@@ -31,8 +33,8 @@ def verify(
     form: Form | str | None = None,
     columns: Mapping[str, str] | None = None,
     transform: Transform | None = None,
-    locate: str = "first",
-    offsets: str = "characters",
+    locate: Locate = "first",
+    offsets: Offsets = "characters",
 ) -> None:
     """Check every byte of a cache against its manifest, and every value against the values that it must fit.
 
@@ -62,20 +64,11 @@ def verify(
         CacheMismatchError: The cache was made from another source, or by another version of the encoder.
         CacheError: The cache is missing, of another version, or damaged; the message names file, row and column.
     """
+    options = settings_of(SourceOptions, locals())
     path = as_directory("directory", directory)
-    options: dict[str, Any] = {
-        "identity": identity,
-        "config_name": config_name,
-        "revision": revision,
-        "token": token,
-        "form": form,
-        "columns": columns,
-        "transform": transform,
-    }
     sample = _checked(against, sample, options)
     manifest = PublishedCache(path).manifest
-    options |= {"locate": locate, "offsets": offsets, "max_examples": manifest.settings["max_examples"]}
-    source = None if against is None else _open(against, manifest.split, options)
+    source = None if against is None else _open(against, manifest, options)
     cache, rules = while_it_stays(path, lambda: _check_files(path))
     check_relations(cache, rules)
     if source is not None:
@@ -142,16 +135,19 @@ def _check_files(directory: Path) -> tuple[PublishedCache, Rules]:
     return cache, rules
 
 
-def _checked(against: Any, sample: int | None, options: dict[str, Any]) -> int | None:
-    for name, value in options.items():
-        if value is not None and against is None:
-            raise SettingsError(f"{name}: belongs to a source, found it without one; pass against=... as well")
+def _checked(against: Any, sample: int | None, options: SourceOptions) -> int | None:
+    if against is None:
+        for field in fields(options):
+            if getattr(options, field.name) != field.default:
+                raise SettingsError(
+                    f"{field.name}: belongs to a source, found it without one; pass against=... as well"
+                )
     return None if sample is None else positive_int("sample", sample, " (or None for all examples)")
 
 
-def _open(against: Any, split: str, options: dict[str, Any]) -> Source:
+def _open(against: Any, manifest: Manifest, options: SourceOptions) -> Source:
     try:
-        return open_source(against, split, **options)
+        return open_source(against, manifest.split, **vars(options), max_examples=manifest.settings["max_examples"])
     except SettingsError as error:
         raise SettingsError(f"against: {error}") from error
 

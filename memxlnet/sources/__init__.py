@@ -7,6 +7,7 @@ from memxlnet.format.manifest import KnownFile
 from memxlnet.sources.forms import Form, FormOptions, form_names, register_form
 from memxlnet.sources.listing import is_file_name
 from memxlnet.sources.opening import open_source, shown_name, source_name
+from memxlnet.sources.options import SourceOptions
 from memxlnet.sources.reading import Transform
 from memxlnet.sources.source import Source
 
@@ -15,6 +16,7 @@ __all__ = [
     "FormOptions",
     "KnownFile",
     "Source",
+    "SourceOptions",
     "Transform",
     "form_names",
     "is_file_name",

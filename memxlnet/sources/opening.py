@@ -14,6 +14,7 @@ from memxlnet.settings import check_text, positive_int
 from memxlnet.sources.file_origin import Files
 from memxlnet.sources.formats import file_stem
 from memxlnet.sources.forms import Form
+from memxlnet.sources.forms.form import Locate, Offsets
 from memxlnet.sources.hub_origin import HubOrigin
 from memxlnet.sources.listing import (
     Listing,
@@ -86,8 +87,8 @@ def open_source(
     form: Form | str | None = None,
     columns: Mapping[str, str] | None = None,
     transform: Transform | None = None,
-    locate: str = "first",
-    offsets: str = "characters",
+    locate: Locate = "first",
+    offsets: Offsets = "characters",
     max_examples: int | None = None,
     find_known: FindKnown | None = None,
 ) -> Source:

@@ -19,6 +19,7 @@ from memxlnet.sources.forms import (
     is_built_in,
     recognise,
 )
+from memxlnet.sources.forms.form import Locate, Offsets
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Reading:
     options: FormOptions = field(default_factory=FormOptions)
 
     @classmethod
-    def of(cls, form: object, columns: object, transform: object, locate: str, offsets: str) -> "Reading":
+    def of(cls, form: object, columns: object, transform: object, locate: Locate, offsets: Offsets) -> "Reading":
         """Check what the user asked for.
 
         Raises:

@@ -32,6 +32,7 @@ from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.settings import EncodeSettings
+from memxlnet.sources import SourceOptions
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
@@ -181,7 +182,7 @@ words = st.lists(st.sampled_from(["the", "lamp", "harbour", "of", "\u4e2d", "."]
 
 def prepared(folder: Path, encode: EncodeSettings = SETTINGS) -> tuple[CacheSettings, BuildDirectory]:
     """The directory of a build that is about to begin."""
-    job = Build([], "test", golden_tokenizer(), encode, None, {"identity": "made up"})
+    job = Build([], "test", golden_tokenizer(), encode, None, SourceOptions(identity="made up"))
     directory = BuildDirectory(folder / "build")
     directory.prepare(job.settings)
     return job.settings, directory

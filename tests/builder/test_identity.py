@@ -17,6 +17,7 @@ from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.sample import sample_tokenizer_directory
 from memxlnet.settings import EncodeSettings
+from memxlnet.sources import SourceOptions
 from memxlnet.sources.source_files import HashedFile
 from tests.builder.processes import published
 from tests.golden.make_golden import golden_tokenizer
@@ -37,7 +38,7 @@ def source(tmp_path: Path) -> Path:
 def fingerprint(
     source: Any, tokenizer: Any, encode: EncodeSettings = ENCODE, split: str = "test", **options: Any
 ) -> str:
-    return Build(source, split, tokenizer, encode, None, options).settings.fingerprint
+    return Build(source, split, tokenizer, encode, None, SourceOptions(**options)).settings.fingerprint
 
 
 def build(source: Any, cache_dir: Path, tokenizer: Any = None, split: str = "test", **changes: Any) -> int:

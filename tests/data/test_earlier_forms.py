@@ -20,6 +20,7 @@ from memxlnet.data import (
 from memxlnet.errors import CacheMismatchError, SettingsError, TransferError
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.words import Window
 from memxlnet.sample import sample_file
 from tests.load.helpers import assert_same_steps, sample_tokenizer, steps_of
 from tests.remote.hub_server import OWNER, running_hub
@@ -39,7 +40,7 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("strategy", "window"), [("first_n", "first"), ("random_continuous", "random"), ("answer_centered", "answer")]
     )
-    def test_a_strategy_is_a_window(self, dataset: CacheDataset, strategy: str, window: str) -> None:
+    def test_a_strategy_is_a_window(self, dataset: CacheDataset, strategy: str, window: Window) -> None:
         options: Any = {"max_segments": 2, "shuffle": True}
         named = create_dataloader(dataset, 3, segment_selection_strategy=strategy, epoch_seed=42, **options)
         expected = create_dataloader(dataset, 3, window=window, seed=42, **options)

@@ -1,13 +1,13 @@
 """What a row says of its answer: labels, contradictions between them, and what becomes of these."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from memxlnet.encode.examples import Example, parse_example
 from memxlnet.errors import ExampleError
-from memxlnet.settings import CONTRADICTION_POLICIES
+from memxlnet.settings import OnContradiction
 
 REAL, OTHER, EMPTY, BLANK = ("lamp", 4), ("the", 0), ("", -1), (" \u3000", 3)
 ABSENT, NULL = "absent", None
@@ -60,7 +60,7 @@ TABLE: list[tuple[Golds, Any, str, Golds, Golds]] = [
 
 
 @pytest.mark.parametrize("form", [listed, columns, arrays])
-@pytest.mark.parametrize("policy", CONTRADICTION_POLICIES)
+@pytest.mark.parametrize("policy", get_args(OnContradiction))
 @pytest.mark.parametrize(("golds", "flag", "contradiction", "unanswerable", "answers"), TABLE)
 def test_the_rules(
     golds: Golds, flag: Any, contradiction: str, unanswerable: Golds, answers: Golds, policy: str, form: Any
@@ -80,7 +80,7 @@ def test_the_rules(
     assert parse_example(7, raw, "file", policy) == expected
 
 
-@pytest.mark.parametrize("policy", CONTRADICTION_POLICIES)
+@pytest.mark.parametrize("policy", get_args(OnContradiction))
 @pytest.mark.parametrize("answers", [ABSENT, NULL])
 @pytest.mark.parametrize(("flag", "labelled"), [(ABSENT, False), (NULL, False), (False, False), (True, True)])
 def test_a_row_without_answers_is_unlabelled(answers: Any, flag: Any, labelled: bool, policy: str) -> None:

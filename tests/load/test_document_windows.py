@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Sequence
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -7,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from memxlnet.load.document_windows import WINDOWS, Documents, DocumentWindows
+from memxlnet.load.document_windows import Documents, DocumentWindows
 from memxlnet.load.order import Ints
+from memxlnet.load.words import Window
 
 SEEDS = st.integers(-(2**70), 2**70)
 EPOCHS = st.integers(0, 2**40)
@@ -85,7 +87,7 @@ def corpora(draw: st.DrawFn) -> Corpus:
 
 
 MOST = st.none() | st.integers(1, 16)
-KINDS = st.sampled_from(WINDOWS)
+KINDS = st.sampled_from(get_args(Window))
 
 
 @given(corpora(), MOST, KINDS, SEEDS, EPOCHS)
@@ -143,7 +145,7 @@ def test_documents_without_the_answer_have_random_windows(
             assert answer[document] == random[document]
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", get_args(Window))
 @pytest.mark.parametrize("most", [5, 6, 2**31 - 1, 2**31, 2**40, None])
 def test_short_documents_are_read_whole(window: str, most: int | None) -> None:
     corpus = Corpus([5, 1, 3, 5], [[4], [0], [], [0, 2]])
@@ -152,13 +154,13 @@ def test_short_documents_are_read_whole(window: str, most: int | None) -> None:
     assert not corpus.asked
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", get_args(Window))
 def test_no_document_has_no_window(window: str) -> None:
     assert Corpus([]).starts(3, window) == []
     assert Corpus([9]).starts(3, window, chosen=[]) == []
 
 
-@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("window", get_args(Window))
 def test_windows_stay_what_they_were(window: str) -> None:
     corpus = Corpus(GOLDEN_LENGTHS, GOLDEN_HOLDERS)
     assert [corpus.starts(3, window, 11, epoch) for epoch in range(3)] == GOLDEN[window]

@@ -29,6 +29,7 @@ from memxlnet.load.order import shuffled
 from memxlnet.load.recurrent import loss_or_zero
 from memxlnet.load.row_batch import model_inputs
 from memxlnet.load.samplers import GroupedRows, ShuffledRows
+from memxlnet.load.words import Lanes
 from tests.load.helpers import assert_same_tensors
 
 SEED = 5
@@ -129,7 +130,7 @@ class TestSkippedBatches:
     @pytest.mark.parametrize("workers", [0, 1])
     @pytest.mark.parametrize("skipped", [0, 1, 3, 10**6])
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-    def test_the_rest_of_the_epoch_comes(self, lazy: CacheDataset, lanes: str, skipped: int, workers: int) -> None:
+    def test_the_rest_of_the_epoch_comes(self, lazy: CacheDataset, lanes: Lanes, skipped: int, workers: int) -> None:
         def made() -> Any:
             return create_dataloader(lazy, 4, shuffle=True, seed=SEED, lanes=lanes, num_workers=workers)
 
@@ -417,7 +418,7 @@ def test_the_trainer_of_transformers_trains_and_predicts(
 class Recurrent(Trainer):  # type: ignore[misc]
     """Trains over the steps of a time-step-major loader, and keeps the rows of each."""
 
-    def __init__(self, lanes: str, **options: Any):
+    def __init__(self, lanes: Lanes, **options: Any):
         super().__init__(**options)
         self.lanes = lanes
         self.seen: list[list[int]] = []
@@ -440,7 +441,7 @@ class Recurrent(Trainer):  # type: ignore[misc]
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
 @pytest.mark.parametrize("stop", [2, 5])
 def test_the_trainer_resumes_over_a_time_step_major_loader(
-    lazy: CacheDataset, tmp_path: Path, lanes: str, stop: int
+    lazy: CacheDataset, tmp_path: Path, lanes: Lanes, stop: int
 ) -> None:
     def trainer(directory: str, model: Any, **options: Any) -> Recurrent:
         arguments = TrainingArguments(
@@ -500,12 +501,12 @@ def lightning() -> Any:
     return importlib.import_module("tests.load.ecosystem_lightning")
 
 
-def streamed(dataset: CacheDataset, lanes: str) -> Any:
+def streamed(dataset: CacheDataset, lanes: Lanes) -> Any:
     size = 40 if lanes == "refilled" else 4
     return create_dataloader(dataset, size, shuffle=True, seed=SEED, lanes=lanes, max_segments=4, num_workers=1)
 
 
-def steps_of(dataset: CacheDataset, lanes: str, epochs: int) -> list[tuple[int, list[int]]]:
+def steps_of(dataset: CacheDataset, lanes: Lanes, epochs: int) -> list[tuple[int, list[int]]]:
     """The rows of all steps of some epochs, and the epoch of each."""
     found = []
     loader = streamed(dataset, lanes)
@@ -533,7 +534,7 @@ class TestLightning:
 
     @pytest.mark.parametrize(("lanes", "moves"), [("refilled", True), ("refilled", False), ("aligned", False)])
     def test_reads_the_epochs_of_a_time_step_major_loader(
-        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str, moves: bool
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: Lanes, moves: bool
     ) -> None:
         loader = streamed(lazy, lanes)
         module = lightning.Recurrent(lazy, loader, moves)
@@ -543,7 +544,7 @@ class TestLightning:
 
     @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
     def test_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(
-        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: Lanes
     ) -> None:
         """Lightning saves the state of the loader of its own accord."""
         loader = streamed(lazy, lanes)
@@ -558,7 +559,7 @@ class TestLightning:
 
     @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
     def test_moves_on_to_the_next_epoch_without_being_told(
-        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: str
+        self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: Lanes
     ) -> None:
         module = lightning.Recurrent(lazy, moves=False)
         lightning.trainer(tmp_path, 2).fit(module, streamed(lazy, lanes))

@@ -1,7 +1,7 @@
 """What epochs read of the documents and cost: windows, schedules, groups by length, ranks."""
 
 import itertools
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from memxlnet.format.row_widths import RowWidths
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.plan import EpochSize
+from memxlnet.load.words import Window
 from tests.load.helpers import (
     LENGTH,
     Built,
@@ -30,7 +30,7 @@ def options_of_epochs(draw: st.DrawFn) -> dict[str, Any]:
     """Options that choose what is read, all that may stand together."""
     most = draw(st.none() | st.integers(1, 12) | st.lists(st.integers(1, 12), min_size=1, max_size=3))
     lanes = draw(st.sampled_from(["aligned", "refilled"]))
-    window = "first" if most is None else draw(st.sampled_from(WINDOWS))
+    window = "first" if most is None else draw(st.sampled_from(get_args(Window)))
     drop_last = draw(st.booleans())
     return {
         "lanes": lanes,
@@ -174,7 +174,7 @@ class TestSchedule:
 
     def test_more_than_there_are_reads_all(self, lazy: CacheDataset) -> None:
         expected = steps_of(time_major(lazy, 4))
-        for window in WINDOWS:
+        for window in get_args(Window):
             assert_same_steps(steps_of(time_major(lazy, 4, max_segments=10**12, window=window)), expected)
 
 
@@ -186,7 +186,7 @@ class TestWindows:
     @settings(max_examples=30)
     @given(
         lanes=st.sampled_from(["aligned", "refilled"]),
-        window=st.sampled_from(WINDOWS),
+        window=st.sampled_from(get_args(Window)),
         most=st.integers(1, 20),
         seed=st.integers(0, 2**64 - 1),
         epoch=st.integers(0, 9),

@@ -14,6 +14,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.recurrent import CarriedState, loss_or_zero
+from memxlnet.load.words import Dtype
 from tests.load.helpers import made_step, time_major
 
 
@@ -121,7 +122,7 @@ def test_words_of_other_types_are_stored_as_plain_ones(lazy: CacheDataset, lanes
 
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
 @pytest.mark.parametrize("dtype", ["stored", "int64"])
-def test_a_default_device_moves_nothing(lazy: CacheDataset, lanes: str, dtype: str) -> None:
+def test_a_default_device_moves_nothing(lazy: CacheDataset, lanes: str, dtype: Dtype) -> None:
     with torch.device("meta"):
         loader = time_major(lazy, 3, shuffle=True, lanes=lanes, dtype=dtype, metadata=True)
         steps = [step for found in loader for step in ([found] if isinstance(found, dict) else found)]

@@ -11,6 +11,7 @@ import transformers
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.row_batch import TYPES_AS_WORDS, model_inputs
+from memxlnet.load.words import Lanes
 from memxlnet.maintain.verify import verify
 from tests.evaluate.helpers import (
     assert_predicted,
@@ -101,7 +102,9 @@ def test_a_cache_is_verified_with_the_layout_that_it_keeps(name: str, built: Cal
 
 
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-def test_a_model_of_the_family_trains_on_the_steps(name: str, lanes: str, built: Callable[[str], CacheDataset]) -> None:
+def test_a_model_of_the_family_trains_on_the_steps(
+    name: str, lanes: Lanes, built: Callable[[str], CacheDataset]
+) -> None:
     dataset = built(name)
     model = _model(name, dataset)
     loader: Any = create_dataloader(dataset, 3, lanes=lanes)

@@ -1,6 +1,6 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from memxlnet.format.row_layout import RowLayout
 from memxlnet.format.row_widths import RowWidths
-from memxlnet.load.document_windows import WINDOWS, DocumentWindows
+from memxlnet.load.document_windows import DocumentWindows
 from memxlnet.load.grouping import Lengths, grouped
 from memxlnet.load.plan import AlignedPlan, EpochPlan, EpochSize, Ranks, StepRows, cut_block
+from memxlnet.load.words import Window
 from tests.load.test_document_windows import ROW_TOKENS, Corpus
 
 LAYOUT = RowLayout(True, (), (4,), (4, 3), (), (0,), (1, 2), 0, 1, True, 5, 3, 3)
@@ -85,7 +86,7 @@ def cases(draw: st.DrawFn, longest: int = 7) -> Case:
         draw(st.integers(1, 4)),
         draw(st.booleans()),
         draw(st.none() | st.integers(1, longest + 1)),
-        draw(st.sampled_from(WINDOWS)),
+        draw(st.sampled_from(get_args(Window))),
         draw(st.booleans()),
     )
 

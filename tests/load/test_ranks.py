@@ -16,6 +16,7 @@ import torch
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.words import Lanes
 from tests.load.helpers import Built
 from tests.load.rank_scripts import memory
 from tests.load.rank_scripts.train import made, seen, steps_of
@@ -176,7 +177,7 @@ def test_the_stream_of_all_ranks_does_not_depend_on_their_number(built: Built, k
 
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
 @pytest.mark.parametrize("world_size", [3, 16])
-def test_more_ranks_than_documents_share_them_out(built: Built, lanes: str, world_size: int) -> None:
+def test_more_ranks_than_documents_share_them_out(built: Built, lanes: Lanes, world_size: int) -> None:
     dataset = CacheDataset(built.plain)
     loaders = [
         create_dataloader(dataset, 1, rank=rank, world_size=world_size, lanes=lanes, evaluation=True)

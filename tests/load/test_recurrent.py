@@ -17,6 +17,7 @@ from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.recurrent import CarriedState, loss_or_zero
 from memxlnet.load.row_batch import model_inputs
+from memxlnet.load.words import Align, Lanes
 from tests.load.helpers import made_step
 
 
@@ -34,7 +35,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def steps_of(dataset: CacheDataset, lanes: str, epochs: int = 1, **options: Any) -> list[list[dict[str, Any]]]:
+def steps_of(dataset: CacheDataset, lanes: Lanes, epochs: int = 1, **options: Any) -> list[list[dict[str, Any]]]:
     """The steps of each epoch."""
     loader = create_dataloader(dataset, 4, shuffle=True, seed=3, lanes=lanes, **options)
     assert isinstance(loader, TimeStepMajorDataLoader)
@@ -239,7 +240,7 @@ def plain_states(dataset: CacheDataset) -> dict[str, float]:
 @pytest.mark.parametrize("in_a_dictionary", [False, True])
 @pytest.mark.parametrize(("lanes", "options"), WAYS)
 def test_each_document_ends_as_in_a_plain_loop(
-    lazy: CacheDataset, lanes: str, in_a_dictionary: bool, options: dict[str, Any]
+    lazy: CacheDataset, lanes: Lanes, in_a_dictionary: bool, options: dict[str, Any]
 ) -> None:
     expected = plain_states(lazy)
     assert len(expected) % 4, "the last group must be smaller"
@@ -262,7 +263,7 @@ def test_each_document_ends_as_in_a_plain_loop(
 class TestGradients:
     @pytest.mark.parametrize(("lanes", "options"), WAYS)
     def test_reach_the_earlier_steps_of_the_same_document_and_lane_only(
-        self, lazy: CacheDataset, lanes: str, options: dict[str, Any]
+        self, lazy: CacheDataset, lanes: Lanes, options: dict[str, Any]
     ) -> None:
         (steps,) = steps_of(lazy, lanes, **options)
         inputs = [torch.zeros(len(step["rows"]), 1, requires_grad=True) for step in steps]
@@ -281,7 +282,7 @@ class TestGradients:
                 assert gradient[:, 0].tolist() == wanted
 
     @pytest.mark.parametrize("align", ["start", "end"])
-    def test_of_a_group_are_cut_at_its_begin(self, lazy: CacheDataset, align: str) -> None:
+    def test_of_a_group_are_cut_at_its_begin(self, lazy: CacheDataset, align: Align) -> None:
         loader = create_dataloader(lazy, 4, shuffle=True, align=align)
         carried = CarriedState(torch.zeros(1, 1))
         first = [group[0]["reset"] for group in create_dataloader(lazy, 4, shuffle=True, align=align)]
@@ -293,7 +294,7 @@ class TestGradients:
                 carried.after(step, state + torch.zeros(len(state), 1, requires_grad=True))
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-    def test_flow_into_a_learned_initial_state(self, lazy: CacheDataset, lanes: str) -> None:
+    def test_flow_into_a_learned_initial_state(self, lazy: CacheDataset, lanes: Lanes) -> None:
         initial = nn.Parameter(torch.ones(1, 1))
         carried = CarriedState(initial)
         (steps,) = steps_of(lazy, lanes)
@@ -358,7 +359,7 @@ def xlnet(dataset: CacheDataset, mem_len: int, layers: int) -> Any:
 
 
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-def test_xlnet_trains_with_its_mems(lazy: CacheDataset, lanes: str) -> None:
+def test_xlnet_trains_with_its_mems(lazy: CacheDataset, lanes: Lanes) -> None:
     mem_len, layers = 12, 2
     model = xlnet(lazy, mem_len, layers)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

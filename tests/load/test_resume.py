@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from memxlnet.data.qa_datasets import SquadLikeQADataset
 from memxlnet.load import step_stream
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.document_windows import WINDOWS
 from memxlnet.load.groups import Group
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.steps import Step, StepMaker
+from memxlnet.load.words import Window
 from tests.load.helpers import (
     LENGTH,
     OVERLAP,
@@ -59,7 +59,7 @@ def stream_options(draw: st.DrawFn) -> dict[str, Any]:
         "align": draw(st.sampled_from(["start", "end"])) if lanes == "aligned" else "start",
         "group_by_length": draw(st.booleans()),
         "max_segments": most,
-        "window": "first" if most is None else draw(st.sampled_from(WINDOWS)),
+        "window": "first" if most is None else draw(st.sampled_from(get_args(Window))),
         "dtype": draw(st.sampled_from(["int64", "stored"])),
         "ended_label": draw(st.sampled_from(["ignore", "cls"])),
     }

@@ -14,6 +14,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.order import shuffled
 from memxlnet.load.row_batch import RowBatch, model_inputs
+from memxlnet.load.words import Dtype
 from tests.load.helpers import DTYPES, MODEL_KEYS, Built, assert_same_steps, sample_tokenizer
 
 ROWS = [4, 0, 4, -1, 40]
@@ -103,8 +104,8 @@ class TestCollate:
         assert batch["rows"].tolist() == [row % len(any_dataset) for row in ROWS]
 
     @pytest.mark.parametrize("dtype", ["int64", "stored"])
-    def test_takes_rows_one_by_one_too(self, lazy: CacheDataset, dtype: str) -> None:
-        rows = CacheDataset(lazy.directory, dtype=dtype).__getitems__(ROWS)  # type: ignore[arg-type]
+    def test_takes_rows_one_by_one_too(self, lazy: CacheDataset, dtype: Dtype) -> None:
+        rows = CacheDataset(lazy.directory, dtype=dtype).__getitems__(ROWS)
         whole, single = Collate(dtype)(rows), Collate(dtype)(list(rows))
         assert list(whole) == list(single)
         for name, column in whole.items():

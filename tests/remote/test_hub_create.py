@@ -25,6 +25,7 @@ from memxlnet.errors import (
 )
 from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.settings import EncodeSettings
+from memxlnet.sources import SourceOptions
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
 from tests.support import build, short, slow, write_json_lines
 
@@ -173,10 +174,9 @@ class TestOfTheHub:
         source = {"kind": "hub", "builder": "Parquet", "config": "en", "files": files}
         return dataclasses.replace(manifest, fields={**manifest.fields, "source": source})
 
-    def wanted(self, options: Any, name: str = "questions", **named: str) -> Wanted:
-        full = {"identity": None, "config_name": None, "revision": None, "token": None, **named}
+    def wanted(self, options: Any, name: str = "questions", **named: Any) -> Wanted:
         encode = EncodeSettings(max_seq_length=64, doc_stride=16)
-        return Wanted(name, "test", options["cache_dir"], encode, options["tokenizer"], full)
+        return Wanted(name, "test", options["cache_dir"], encode, options["tokenizer"], SourceOptions(**named))
 
     def differences(self, manifest: Manifest, options: Any, name: str = "questions", **named: str) -> list[str]:
         return self.wanted(options, name, **named).differences()(manifest)

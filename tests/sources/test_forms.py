@@ -14,6 +14,7 @@ from memxlnet.encode.examples import parse_example
 from memxlnet.errors import ExampleError, SettingsError, SourceError
 from memxlnet.sources import Form, FormOptions, form_names, open_source, register_form
 from memxlnet.sources.forms import form as registry
+from memxlnet.sources.forms.form import Locate
 from memxlnet.sources.forms.pieces import code_points, join, locate, occurrences, with_history
 
 CONTEXT = "Rome fell. The river Tiber é flows through Rome, and 42 bridges cross it."
@@ -552,7 +553,7 @@ def test_a_first_record_of_any_kind_is_an_error_of_its_row(record: Any, tmp_path
 @pytest.mark.parametrize(
     ("how", "expected"), [("first", [("Rome", 6)]), ("all", [("Rome", 6), ("Rome", 32)]), ("nearest", [("Rome", 32)])]
 )
-def test_answers_without_offsets_are_looked_up_as_asked(how: str, expected: Any, tmp_path: Path) -> None:
+def test_answers_without_offsets_are_looked_up_as_asked(how: Locate, expected: Any, tmp_path: Path) -> None:
     source = open_source(write(tmp_path, [{**HOTPOT, "answer": "Rome"}]), "train", locate=how)
     (found,) = source.rows()
     assert found["answers"] == golds(*expected)
@@ -623,7 +624,7 @@ DROP_ANSWER = {"number": "", "spans": ["a"], "date": {}}
 
 QASPER_ANSWERS: list[list[Any]] = [[], [{}], []]
 
-BESIDE: dict[str, tuple[Any, str]] = {
+BESIDE: dict[str, tuple[Any, Any]] = {
     "squad": ({"paragraphs": [{"context": "a b", "qas": [{**QA, "answers": []}, 3, {**QA, "id": "c"}]}]}, ""),
     "paragraph": ({"paragraphs": [{"context": "a", "qas": [QA]}, {"context": "a"}, {"context": "a", "qas": [QA]}]}, ""),
     "offset": (

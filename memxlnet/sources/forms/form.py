@@ -4,15 +4,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from memxlnet.errors import ExampleError, SettingsError, SourceError
 from memxlnet.settings import check_text, one_of
 
 Record = Mapping[str, Any]
 
-LOCATE = ("first", "all", "nearest")
-OFFSETS = ("characters", "bytes", "utf-16")
+Locate = Literal["first", "all", "nearest"]
+Offsets = Literal["characters", "bytes", "utf-16"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class FormOptions:
             is none. The source sets it.
     """
 
-    locate: str = "first"
-    offsets: str = "characters"
+    locate: Locate = "first"
+    offsets: Offsets = "characters"
     folder: Path | None = None
 
     def __post_init__(self) -> None:
-        one_of("locate", self.locate, LOCATE)
-        one_of("offsets", self.offsets, OFFSETS)
+        one_of("locate", self.locate, get_args(Locate))
+        one_of("offsets", self.offsets, get_args(Offsets))
 
 
 @dataclass(frozen=True)

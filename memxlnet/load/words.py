@@ -1,0 +1,18 @@
+"""The words that options of loaders take."""
+
+from typing import Literal
+
+Lanes = Literal["aligned", "refilled"]
+"""Documents side by side, or lanes that go on with another document where one ends."""
+
+Align = Literal["start", "end"]
+"""Where the documents of a group stand side by side."""
+
+Window = Literal["first", "random", "answer"]
+"""Which segments of a document are read where not all are."""
+
+Dtype = Literal["int64", "stored"]
+"""The type of the model's tensors: int64 for any model, or the types of the file."""
+
+EndedLabel = Literal["ignore", "cls"]
+"""Answer positions of lanes without a segment."""
