@@ -11,6 +11,7 @@ from memxlnet._lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from memxlnet.cache import Cache as Cache
     from memxlnet.data.cache_manager import ChunkedCacheManager as ChunkedCacheManager
     from memxlnet.data.dataset import create_dataloader as create_dataloader
     from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
     from memxlnet.data.qa_datasets import SquadLikeQADataset as SquadLikeQADataset
     from memxlnet.data.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
+    from memxlnet.errors import MemxlnetError as MemxlnetError
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
     from memxlnet.load.collate import Collate as Collate
+    from memxlnet.load.datasets import CacheDataset as CacheDataset
     from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
     from memxlnet.load.recurrent import CarriedState as CarriedState
     from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
@@ -48,12 +51,15 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "AnswerCollector": "memxlnet.evaluate.collector",
+    "Cache": "memxlnet.cache",
+    "CacheDataset": "memxlnet.load.datasets",
     "CarriedState": "memxlnet.load.recurrent",
     "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "Collate": "memxlnet.load.collate",
     "Form": "memxlnet.sources",
     "FormOptions": "memxlnet.sources",
     "GroupedRows": "memxlnet.load.samplers",
+    "MemxlnetError": "memxlnet.errors",
     "LazySquadLikeQADataset": "memxlnet.data.qa_datasets",
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
@@ -91,4 +97,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_NAMES})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

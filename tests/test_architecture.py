@@ -27,6 +27,7 @@ FLOORS = {
     "memxlnet.evaluate": 8,
     "memxlnet.load": 8,
     "memxlnet.remote": 8,
+    "memxlnet.cache": 9,
     "memxlnet.__main__": 10,
     "memxlnet._lazy": 10,
     "memxlnet.cli": 10,
@@ -188,15 +189,22 @@ def test_no_name_is_evaluated_or_executed() -> None:
                 assert node.func.id not in {"eval", "exec", "__import__"}, (module, node.lineno)
 
 
+def lines_of_code(node: ast.AST) -> int:
+    """Lines that hold code: no blank ones, comments or docstrings."""
+    lines = {child.lineno for child in ast.walk(node) if isinstance(child, ast.expr | ast.stmt | ast.arg | ast.keyword)}
+    for child in ast.walk(node):
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant) and isinstance(child.value.value, str):
+            lines -= {*range(child.lineno, (child.end_lineno or child.lineno) + 1)}
+    return len(lines)
+
+
 def test_functions_and_modules_stay_short() -> None:
-    """The figures of the design, with some room: docstrings count here."""
-    for module, path in PATHS.items():
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, module
+    """The figures of the design, with some room."""
+    for module in PATHS:
+        assert lines_of_code(tree(module)) <= 400, module
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno is not None
-                body = node.end_lineno - node.body[0].lineno + 1
-                assert body <= 100, (module, node.name)
+                assert lines_of_code(node) <= 75, (module, node.name)
 
 
 def loaded_after(code: str) -> set[str]:

@@ -13,6 +13,9 @@ from tests.support import ROOT
 NAMES: dict[str, set[str]] = {
     "memxlnet": {
         "AnswerCollector",
+        "Cache",
+        "CacheDataset",
+        "MemxlnetError",
         "CarriedState",
         "ChunkedCacheManager",
         "Collate",

@@ -43,6 +43,25 @@ class TokenizerContent:
         return backend
 
 
+def to_transformers(content: TokenizerContent) -> Any:
+    """The `transformers.PreTrainedTokenizerFast` of a content: what `read_tokenizer` read, in another object."""
+    import transformers  # takes a second, which no build needs
+
+    layout = content.layout
+    backend = Tokenizer.from_str(content.backend_json)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=backend.id_to_token(layout.pad_id),
+        cls_token=backend.id_to_token(layout.cls_id),
+        padding_side="left" if layout.pad_left else "right",
+        truncation_side="right",
+        split_special_tokens=layout.split_special_tokens,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    tokenizer._pad_token_type_id = layout.pad_type  # as the classes of transformers set it, which has no argument
+    return tokenizer
+
+
 def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> TokenizerContent:
     """Read content and row layout off a transformers fast tokenizer, which stays as it is.
 

@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
     def step(self, step: int) -> Step:
         """One of the steps; a dictionary of its own."""
-        found = dict(self.made[step - self.steps.start])
+        found = self.made[step - self.steps.start].copy()
         if self.arrival is not None:
             self.arrival.tensors(found.values())
         return found

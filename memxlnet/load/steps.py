@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, get_args
+from typing import Any, TypedDict, cast, get_args
 
 import numpy as np
 import torch
@@ -21,8 +21,47 @@ from memxlnet.load.tensors import TOKEN_COLUMNS
 from memxlnet.load.words import Dtype, EndedLabel
 from memxlnet.settings import one_of
 
-Step = dict[str, Any]
-"""The tensors of one time index of a group, and the ids of its lanes."""
+
+class _Always(TypedDict):
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    start_positions: Tensor
+    end_positions: Tensor
+    cls_index: Tensor
+    mem_read_start: Tensor
+    mem_write_start: Tensor
+    segment_index: Tensor
+    rows: Tensor
+    document_mask: Tensor
+    reset: Tensor
+    is_last: Tensor
+    num_active: int
+    example_ids: DocumentIds
+
+
+class Step(_Always, total=False):
+    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that are nobody else's.
+
+    ``input_ids``, ``attention_mask`` and ``token_type_ids`` are [B, L]; ``document_mask``, ``reset`` and ``is_last``
+    bool[B]; all other tensors int64[B]. Lanes without a segment hold padding, -1 in ``rows`` and False in
+    ``document_mask``; ``num_active`` counts the others. ``example_ids`` is a sequence that reads ids when it is asked,
+    empty for such lanes. ``mem_read_start`` and ``mem_write_start`` are -1 where rows hold no memory tokens. What
+    follows is there where ``metadata`` names it: ``context_mask`` bool[B, L], ``offset_mapping`` int32[B, L, 2], and
+    lists with one entry a lane. With ``compat="memxlnet-0"`` there are the keys of the earlier code base as well.
+    """
+
+    context_mask: Tensor
+    offset_mapping: Tensor
+    example_id: list[str]
+    question: list[str]
+    context: list[str]
+    total_segments: list[int]
+    has_answer: list[bool]
+    has_answer_in_segment: list[bool]
+    chosen_answer_text: list[str]
+    chosen_answer_char_span: list[tuple[int, int]]
+
 
 BLOCK_BYTES = 3 << 19
 """Bytes of the token columns that are gathered at once, 1.5 MiB: enough to make the cost of a gather small, and about
@@ -185,7 +224,7 @@ class StepMaker:
 
     def finished(self, step: Step) -> Step:
         """A step as it is handed out."""
-        return self._dataset.finished(step)
+        return cast(Step, self._dataset.finished(cast(dict[str, Any], step)))
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
         """For each token column the row of an ended lane as it would be stored."""
@@ -262,4 +301,4 @@ class StepRun:
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
                 step |= self._maker.texts(rows, width)
-        return [self._maker.finished(step) for step in made]
+        return [self._maker.finished(cast(Step, step)) for step in made]

@@ -62,7 +62,7 @@ def read_rules(cache: PublishedCache) -> Rules:
         raise CacheDamagedError(
             f"{path}, fields: expected settings and a layout that a build can have, found {error}; {REBUILD}"
         ) from error
-    return Rules(encode, _read_tokenizer(cache, layout))
+    return Rules(encode, read_content(cache))
 
 
 def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
@@ -88,7 +88,12 @@ def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
             raise ValueError(f"layout: {name} {getattr(layout, name)!r:.80}")
 
 
-def _read_tokenizer(cache: PublishedCache, layout: RowLayout) -> TokenizerContent:
+def read_content(cache: PublishedCache) -> TokenizerContent:
+    """Read the tokenizer of a cache.
+
+    Raises:
+        CacheDamagedError: Its file is not what the manifest says, or no tokenizer.
+    """
     manifest = cache.manifest
     path = cache.directory / TOKENIZER
     with reading(path):
@@ -97,7 +102,7 @@ def _read_tokenizer(cache: PublishedCache, layout: RowLayout) -> TokenizerConten
     if sha256 != found:
         raise CacheDamagedError(f"{path}: expected the sha256 {sha256!r:.80} (fingerprint), found {found}; {REBUILD}")
     try:
-        content = TokenizerContent(raw.decode(), layout, manifest.vocabulary_size)
+        content = TokenizerContent(raw.decode(), manifest.layout, manifest.vocabulary_size)
         backend = content.backend
         if backend.padding is not None or backend.truncation is not None:
             raise ValueError("one that pads or truncates")

@@ -208,7 +208,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 def values(found: Asked) -> dict[str, Any]:
-    return {"split": found.split, **vars(found.encode), **found.options, **vars(found.build)}
+    return {"split": found.split, **vars(found.encode), **vars(found.options), **vars(found.build)}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

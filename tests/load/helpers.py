@@ -15,7 +15,6 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.groups import Group
 from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.steps import Step
 from memxlnet.load.tensors import FeatureTensors
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import example
@@ -227,7 +226,7 @@ def time_major(dataset: CacheDataset, *arguments: Any, **options: Any) -> TimeSt
     return loader
 
 
-def steps_of(loader: Iterable[Any]) -> list[Step]:
+def steps_of(loader: Iterable[Any]) -> list[Any]:
     """The steps of one epoch, those of groups one after the other."""
     return [step for found in loader for step in (found if isinstance(found, Group) else [found])]
 
@@ -237,7 +236,7 @@ def has_answers(dataset: CacheDataset) -> list[bool]:
     return [bool(flag) for flag in dataset.gather(slice(None), ["has_answer_in_segment"])["has_answer_in_segment"]]
 
 
-def assert_rows_of_dataset(dataset: CacheDataset, steps: Iterable[Step]) -> None:
+def assert_rows_of_dataset(dataset: CacheDataset, steps: Iterable[Any]) -> None:
     """Lanes with a segment hold the row that they name."""
     columns = (*MODEL_KEYS, "cls_index", "segment_index")
     whole = dataset.gather(slice(None), columns)
@@ -258,7 +257,7 @@ class Reading(NamedTuple):
     whole: bool
 
 
-def readings(steps: Iterable[Step]) -> list[Reading]:
+def readings(steps: Iterable[Any]) -> list[Reading]:
     """Which documents the lanes read, and that every lane reads them as the masks and flags say."""
     found: list[Reading] = []
     lanes: list[Reading | None] = []

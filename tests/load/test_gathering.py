@@ -175,7 +175,7 @@ class TestThread:
     ) -> None:
         expected = steps_of(time_major(lazy, 4, lanes=lanes))
         loader = time_major(lazy, 4, num_workers=num_workers, lanes=lanes)
-        seen: list[dict[str, Any]] = []
+        seen: list[Any] = []
 
         def read() -> None:
             for found in loader:

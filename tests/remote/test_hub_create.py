@@ -240,7 +240,7 @@ class TestWithoutCacheOfTheSplit:
         with caplog.at_level(logging.WARNING, "memxlnet"):
             dataset = create_dataset_from_cache(source, **options)
         assert dataset.manifest.split == "train"
-        [told] = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet.load")]
+        [told] = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet.data")]
         found = "no cache at all" if is_empty else f"{sent.name} (split 'test')"
         assert f"hub {REPO}: expected a cache of split 'train', found {found}; looking in" in told
 

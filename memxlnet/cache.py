@@ -1,0 +1,481 @@
+"""One handle on a published cache: built, opened, fetched, read, checked, sent and removed."""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any, Self
+
+from memxlnet.builder.builder import find_or_build
+from memxlnet.encode.tokenizer_content import to_transformers
+from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.format.paths import as_directory
+from memxlnet.format.published import PublishedCache
+from memxlnet.format.row_widths import Padding
+from memxlnet.load.compat import Compat
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.devices import Device
+from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
+from memxlnet.load.segment_metadata import METADATA
+from memxlnet.load.statistics import CacheStatistics, read_statistics
+from memxlnet.load.words import Align, Dtype, EndedLabel, Lanes, Window
+from memxlnet.maintain.removal import remove_cache
+from memxlnet.maintain.rules import read_content
+from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
+from memxlnet.remote.pull import pull
+from memxlnet.remote.push import push
+from memxlnet.settings import (
+    DEFAULT_CACHE_DIR,
+    DEFAULT_DOC_STRIDE,
+    DEFAULT_MAX_MEMORY_GB,
+    DEFAULT_MAX_SEQ_LENGTH,
+    DEFAULT_STREAMING_CHUNK_SIZE,
+    OnBadExample,
+    OnContradiction,
+    OnRepeatedId,
+)
+from memxlnet.sources import Form, Transform
+from memxlnet.sources.forms.form import Locate, Offsets
+
+
+class Cache(PublishedCache):
+    """A published cache, opened for reading.
+
+    ``Cache(directory)`` opens one, as `open` does; `build` and `pull` give one as well. Pickling carries the path and
+    opens the cache again.
+
+    Args:
+        directory: The published directory.
+        in_memory: Read the files into RAM instead of mapping them.
+
+    Attributes:
+        directory: Where the cache lies.
+        manifest: What the cache holds and was made from.
+
+    Raises:
+        CacheNotFoundError: There is no cache.
+        CacheMismatchError: The cache has another format version.
+        CacheDamagedError: A file is missing, swapped, truncated or structurally damaged.
+        CacheOSError: A file cannot be opened, mapped or read; a `CacheDirectoryError` where access stops it.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], in_memory: bool = False):
+        super().__init__(as_directory("directory", directory).absolute(), in_memory)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self.directory), self.in_memory)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.directory)!r}, {self.num_rows} rows, {self.num_documents} documents)"
+
+    @classmethod
+    def build(
+        cls,
+        source: Any,
+        tokenizer: Any,
+        *,
+        split: str = "train",
+        cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+        max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+        doc_stride: int = DEFAULT_DOC_STRIDE,
+        max_n_segs: int | None = None,
+        max_examples: int | None = None,
+        insert_memory_tokens: bool = True,
+        on_bad_example: OnBadExample = "error",
+        on_contradiction: OnContradiction = "error",
+        on_repeated_id: OnRepeatedId = "error",
+        form: Form | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        transform: Transform | None = None,
+        locate: Locate = "first",
+        offsets: Offsets = "characters",
+        identity: str | None = None,
+        config_name: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        rebuild: bool = False,
+        max_shard_rows: int | None = None,
+        streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
+        max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
+        num_workers: int | None = None,
+        executor: Executor | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """Build the cache of a source, or find it built, and open it.
+
+        A cache is used only for the settings, source content and tokenizer content that it was made from. Of several
+        processes that ask at once, one builds and the others wait.
+
+        Args:
+            source: A file, a list of files, a glob, a directory or a URL; a Hub name; a `datasets` object; a table
+                (pyarrow, pandas, polars); or an iterable of mappings with ``question``, ``context``, ``answers`` and
+                ``id``. See `memxlnet.sources.open_source`.
+            tokenizer: A transformers fast tokenizer.
+            split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
+                applies to every source.
+            cache_dir: Directory of all caches.
+            max_seq_length: Tokens in a row, special and memory tokens and padding included.
+            doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
+            max_n_segs: Keep the first so many segments of a document; None keeps all.
+            max_examples: Read exactly so many examples, or all there are; None reads all.
+            insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
+            on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
+            on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+                ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
+            on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` makes
+                it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+            form: How records become examples: the name of a form of public data (``memxlnet.form_names()``), or a
+                `Form`; None recognises it by the first record, and the log names it.
+            columns: Names of the fields of other records: ``{"question": "query", "context": "doc.text", ...}``.
+            transform: A function of an example that gives none, one or several mappings; with `identity`, or its
+                results are digested in a first pass.
+            locate: Which occurrences of answers without offsets are golds.
+            offsets: What offsets of answers count; ``"characters"`` are code points.
+            identity: For an iterable or a transform: a text that changes whenever what it gives does.
+            config_name: Configuration of a Hub dataset.
+            revision: Branch, tag or commit of a Hub dataset.
+            token: Credentials for the Hub; never stored.
+            rebuild: Build even where the cache exists.
+            max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
+            streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
+            max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
+            num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the
+                cores. They change no byte of the result.
+            executor: Any `concurrent.futures.Executor` that encodes the chunks instead; its workers must see the cache
+                directory. It is not shut down.
+            progress: Show a progress bar; None shows it where standard error is a terminal.
+
+        Raises:
+            SettingsError: An argument is wrong; raised before any work.
+            TokenizerError: The tokenizer cannot be used.
+            SourceError: The source is missing, malformed, empty, or has no such split.
+            ExampleError: An example is bad, or its id repeats, and that is an error.
+            CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+            MemoryLimitError: The work does not fit within `max_memory_gb`.
+            BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
+        """
+        return cls(find_or_build(source, split, tokenizer, locals(), cache_dir, executor).directory)
+
+    @classmethod
+    def open(cls, directory: str | os.PathLike[str], *, in_memory: bool = False) -> Self:
+        """Open a published cache by its directory; needs no tokenizer.
+
+        Args:
+            directory: The published directory.
+            in_memory: Read the files into RAM instead of mapping them.
+
+        Raises:
+            CacheError: The cache is missing, damaged, or of another format version.
+        """
+        return cls(directory, in_memory)
+
+    @classmethod
+    def pull(
+        cls,
+        url: str,
+        cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+        *,
+        replace: bool = False,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+    ) -> Self:
+        """Fetch a cache from a store, unless it is in the cache directory already, and open it.
+
+        Args:
+            url: The place of the cache, as `push` took it.
+            cache_dir: Directory of all caches.
+            replace: Fetch the cache although it is there, and put it in the place of what is there.
+            storage_options: Options of the file system, such as credentials; never stored or shown.
+            progress: Show a progress bar; None shows it where standard error is a terminal.
+
+        Raises:
+            MemxlnetError: As `memxlnet.pull`.
+        """
+        return cls(pull(url, cache_dir, replace=replace, storage_options=storage_options, progress=progress))
+
+    def dataset(
+        self,
+        *,
+        in_memory: bool = False,
+        copies: bool = False,
+        dtype: Dtype = "int64",
+        compat: Compat | None = None,
+        device: Device = None,
+    ) -> CacheDataset:
+        """The segments as a dataset of torch, over maps of its own.
+
+        Args:
+            in_memory: Read all columns into RAM instead of mapping them.
+            copies: Hand out copies in ``dataset[i]``; else its tensors are views of the map.
+            dtype: Type of rows that are copies.
+            compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+            device: Copy all columns there, and gather there.
+
+        Raises:
+            SettingsError: There is no such type, or no such device.
+        """
+        return CacheDataset(
+            self.directory, in_memory=in_memory, copies=copies, dtype=dtype, compat=compat, device=device
+        )
+
+    def loader(
+        self,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        *,
+        dataset: CacheDataset | None = None,
+        max_segments: int | Sequence[int] | None = None,
+        window: Window = "first",
+        lanes: Lanes = "aligned",
+        align: Align = "start",
+        group_by_length: bool = False,
+        padding: Padding = "max_length",
+        pad_to_multiple_of: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        evaluation: bool = False,
+        dtype: Dtype = "int64",
+        ended_label: EndedLabel = "ignore",
+        metadata: bool | Iterable[str] = False,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        device: Device = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> TimeStepMajorDataLoader:
+        """Make a loader that feeds documents segment by segment.
+
+        Args:
+            batch_size: Lanes of a step.
+            shuffle: Permute the documents; a pure function of (seed, epoch).
+            dataset: The dataset to read, such as one in memory; None opens one.
+            max_segments: Segments of a document at most; several numbers are one an epoch, the last for all later ones.
+            window: Which of them.
+            lanes: ``"aligned"`` steps through groups of documents side by side; in ``"refilled"`` lanes the next
+                document begins where one ends.
+            align: Where the documents of a group stand side by side.
+            group_by_length: Documents of similar length are read side by side.
+            padding: ``"longest"`` cuts the rows of a step to the longest of them.
+            pad_to_multiple_of: With it, round the width up to a multiple.
+            seed: Seed of every random choice.
+            drop_last: Leave out the last, smaller group; with refilled lanes, the end where lanes are done.
+            evaluation: Every document is read exactly once over all ranks, unlabelled ones too.
+            dtype: Type of the model's tensors.
+            ended_label: Answer positions of lanes without a segment.
+            metadata: Names of what a step holds beside its tensors; True for all.
+            num_workers: 0 gathers in the caller, 1 or more work ahead in one thread.
+            pin_memory: Put the tensors into page-locked memory.
+            device: Copy the steps there, one ahead.
+            rank: Number of this process; by default that of `torch.distributed`, or of the environment.
+            world_size: Number of processes.
+
+        Raises:
+            SettingsError: An argument is wrong, or documents are unlabelled without `evaluation`.
+        """
+        options = _options(locals())
+        return TimeStepMajorDataLoader(self.dataset() if dataset is None else dataset, **options)
+
+    def segment_loader(
+        self,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        *,
+        dataset: CacheDataset | None = None,
+        group_by_length: bool = False,
+        padding: Padding = "max_length",
+        pad_to_multiple_of: int | None = None,
+        seed: int = 0,
+        drop_last: bool = False,
+        evaluation: bool = False,
+        dtype: Dtype = "int64",
+        metadata: bool | Iterable[str] = False,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        device: Device = None,
+        persistent_workers: bool = False,
+        prefetch_factor: int | None = None,
+        multiprocessing_context: Any = None,
+        timeout: float = 0,
+        worker_init_fn: Any = None,
+    ) -> RegularDataLoader:
+        """Make a torch `DataLoader` over single segments, whatever document they are of.
+
+        Args:
+            batch_size: Segments in a batch.
+            shuffle: Permute the segments; a pure function of (seed, epoch).
+            dataset: The dataset to read, such as one in memory; None opens one.
+            group_by_length: Segments of similar length share a batch.
+            padding: ``"longest"`` cuts the rows of a batch to the longest of them.
+            pad_to_multiple_of: With it, round the width up to a multiple.
+            seed: Seed of every random choice.
+            drop_last: Leave out the last, smaller batch.
+            evaluation: Read unlabelled documents, too.
+            dtype: Type of the model's tensors.
+            metadata: Names of what a batch holds beside its tensors; True for all.
+            num_workers: Worker processes of torch, which cost more than the gather; 0 is fastest.
+            pin_memory: Put the tensors into page-locked memory.
+            device: Copy the batches there.
+            persistent_workers: As in torch's `DataLoader`, as all that follow.
+            prefetch_factor: Batches that a worker makes ahead.
+            multiprocessing_context: How workers are started.
+            timeout: Seconds that a batch may take.
+            worker_init_fn: A function that a worker calls first.
+
+        Raises:
+            SettingsError: An argument is wrong, or documents are unlabelled without `evaluation`.
+        """
+        options = _options(locals())
+        return regular_loader(self.dataset() if dataset is None else dataset, **options)
+
+    def evaluation_loader(
+        self,
+        batch_size: int = 8,
+        *,
+        dataset: CacheDataset | None = None,
+        lanes: Lanes = "aligned",
+        align: Align = "start",
+        group_by_length: bool = False,
+        padding: Padding = "max_length",
+        pad_to_multiple_of: int | None = None,
+        dtype: Dtype = "int64",
+        ended_label: EndedLabel = "ignore",
+        metadata: bool | Iterable[str] = METADATA,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        device: Device = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> TimeStepMajorDataLoader:
+        """Make a loader that reads every document exactly once, segment by segment, unlabelled ones too.
+
+        The ``rows`` of its steps are what `AnswerCollector.add` takes. The arguments are those of `loader`.
+
+        Args:
+            batch_size: Lanes of a step.
+            dataset: The dataset to read; None opens one.
+            lanes: As in `loader`.
+            align: As in `loader`.
+            group_by_length: As in `loader`.
+            padding: As in `loader`.
+            pad_to_multiple_of: As in `loader`.
+            dtype: As in `loader`.
+            ended_label: As in `loader`.
+            metadata: As in `loader`; by default the texts, offsets and spans of segments, False spares reading them.
+            num_workers: As in `loader`.
+            pin_memory: As in `loader`.
+            device: As in `loader`.
+            rank: As in `loader`.
+            world_size: As in `loader`.
+
+        Raises:
+            SettingsError: An argument is wrong.
+        """
+        options = _options(locals())
+        return TimeStepMajorDataLoader(self.dataset() if dataset is None else dataset, evaluation=True, **options)
+
+    def collector(
+        self, *, n_best: int = 20, max_answer_length: int | None = 30, null_threshold: float = 0.0
+    ) -> AnswerCollector:
+        """Make a collector that joins the logits of a document's segments to its answer.
+
+        Args:
+            n_best: Spans kept of a document.
+            max_answer_length: Tokens of a span at most; None for any number.
+            null_threshold: There is no answer where the score of no answer exceeds that of the best span by more.
+
+        Raises:
+            SettingsError: An argument is wrong.
+        """
+        return AnswerCollector(self, n_best=n_best, max_answer_length=max_answer_length, null_threshold=null_threshold)
+
+    def stats(self) -> CacheStatistics:
+        """What recurrence finds here: segments of documents, time steps of answers, padding. Reads number columns."""
+        return read_statistics(self)
+
+    def tokenizer(self) -> Any:
+        """The transformers fast tokenizer that made the cache, with its memory tokens, padding side and ``cls``.
+
+        Returns:
+            A `transformers.PreTrainedTokenizerFast`; building with it and the same settings gives the same cache.
+
+        Raises:
+            CacheDamagedError: The file of the tokenizer is damaged.
+        """
+        return to_transformers(read_content(self))
+
+    def verify(
+        self,
+        *,
+        against: Any = None,
+        sample: int | None = DEFAULT_SAMPLE,
+        identity: str | None = None,
+        config_name: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        form: Form | str | None = None,
+        columns: Mapping[str, str] | None = None,
+        transform: Transform | None = None,
+        locate: Locate = "first",
+        offsets: Offsets = "characters",
+    ) -> None:
+        """Check every byte of the cache against its manifest, and every value against those that it must fit.
+
+        Args:
+            against: The source that the cache was made from: examples of it are encoded again and compared.
+            sample: Examples that are encoded again; None encodes all of them.
+            identity: As in `build`, as all that follow.
+            config_name: Configuration of a Hub dataset.
+            revision: Branch, tag or commit of a Hub dataset.
+            token: Credentials for the Hub; never stored.
+            form: How records become examples.
+            columns: Names of the fields of other records.
+            transform: A function of an example.
+            locate: Which occurrences of answers without offsets are golds.
+            offsets: What offsets of answers count.
+
+        Raises:
+            MemxlnetError: As `memxlnet.verify`.
+        """
+        verify(self.directory, **_options(locals()))
+
+    def push(
+        self,
+        url: str,
+        *,
+        replace: bool = False,
+        verify: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
+        progress: bool | None = None,
+    ) -> None:
+        """Send the cache to a store: the files first, each checked where it arrived, the manifest last.
+
+        Args:
+            url: The place of this one cache, such as ``s3://bucket/caches/squad``, ``hf://datasets/...`` or
+                ``file://`` and an absolute path.
+            replace: Put it in the place of one of other settings, or of a damaged one.
+            verify: Read back what lies in the store and compare its checksum; False compares sizes.
+            storage_options: Options of the file system, such as credentials; never stored or shown.
+            progress: Show a progress bar; None shows it where standard error is a terminal.
+
+        Raises:
+            MemxlnetError: As `memxlnet.push`.
+        """
+        push(self.directory, **_options(locals()))
+
+    def remove(self) -> int:
+        """Remove the cache from the disk, under its builder lock; what is mapped keeps its values.
+
+        Returns:
+            The bytes that it took; they are free once no process maps them.
+
+        Raises:
+            CacheNotFoundError: It is gone, or other things lie beside its files.
+            CacheDirectoryError: There is no permission to remove it.
+            BuildError: A builder is at work on it.
+        """
+        return remove_cache(self.directory)
+
+
+def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a method that are passed on by their names."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "dataset")}

@@ -1,0 +1,186 @@
+"""The handle on a cache: every method gives what the calls below it give, with every option."""
+
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from memxlnet import AnswerCollector, Cache, create_dataset_from_cache, process_and_cache_dataset
+from memxlnet.encode.tokenizer_content import read_tokenizer
+from memxlnet.errors import CacheNotFoundError, SettingsError
+from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.segment_loader import regular_loader
+from memxlnet.load.statistics import read_statistics
+from memxlnet.maintain.verify import verify
+from memxlnet.remote.pull import pull
+from memxlnet.remote.push import push
+from tests.styles import STYLES, make
+from tests.support import long_examples
+
+EXAMPLES = [{**example, "id": f"e{number}"} for number, example in enumerate(long_examples(12, words=60))]
+SIZES: dict[str, Any] = {"max_seq_length": 32, "doc_stride": 8}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path_factory.mktemp("caches"), **SIZES)
+
+
+def parameters(call: Callable[..., Any]) -> dict[str, Any]:
+    return {
+        name: (found.annotation, found.default)
+        for name, found in inspect.signature(call).parameters.items()
+        if name not in ("self", "cls", "directory", "cache", "dataset")
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "call", "without"),
+    [
+        (Cache.loader, TimeStepMajorDataLoader, {"compat"}),
+        (Cache.evaluation_loader, TimeStepMajorDataLoader, {"compat", "shuffle", "evaluation"}),
+        (Cache.segment_loader, regular_loader, {"compat", "ended_label"}),
+        (Cache.dataset, CacheDataset, set()),
+        (Cache.collector, AnswerCollector, set()),
+        (Cache.verify, verify, set()),
+        (Cache.push, push, set()),
+        (Cache.pull, pull, set()),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_method_has_the_options_of_the_call_below(method: Any, call: Any, without: set[str]) -> None:
+    ours, theirs = parameters(method), parameters(call)
+    cut = {"drop_last", "max_segments", "seed", "window"} if method is Cache.evaluation_loader else set()
+    assert ours.keys() == theirs.keys() - without - cut
+    for name, (annotation, default) in ours.items():
+        assert annotation == theirs[name][0], name
+        if theirs[name][1] is not inspect.Parameter.empty and name != "metadata":
+            assert default == theirs[name][1], name
+
+
+@pytest.mark.parametrize("call", [process_and_cache_dataset, create_dataset_from_cache])
+def test_earlier_calls_have_its_options_under_the_same_names_and_defaults(call: Any) -> None:
+    ours, theirs = parameters(Cache.build), parameters(call)
+    renamed = {"source": "dataset_name", "token": "hub_token" if call is create_dataset_from_cache else "token"}
+    missing = {"streaming_chunk_size"} if call is create_dataset_from_cache else set()
+    for name, (annotation, default) in ours.items():
+        if name not in missing:
+            assert annotation == theirs[renamed.get(name, name)][0], name
+            if name not in ("source", "tokenizer"):
+                assert default == theirs[renamed.get(name, name)][1], name
+
+
+def test_every_option_has_a_type_and_a_line_of_its_own() -> None:
+    for name, method in vars(Cache).items():
+        call = getattr(method, "__func__", method)
+        if name.startswith("_") or not inspect.isfunction(call):
+            continue
+        for option, found in inspect.signature(call).parameters.items():
+            assert found.kind not in (found.VAR_KEYWORD, found.VAR_POSITIONAL), (name, option)
+            if option not in ("self", "cls"):
+                assert found.annotation is not found.empty, (name, option)
+                assert f"            {option}: " in (call.__doc__ or ""), (name, option)
+
+
+def test_it_is_built_once_and_then_found(cache: Cache) -> None:
+    again = Cache.build(EXAMPLES, make("xlnet"), cache_dir=cache.directory.parent, **SIZES)
+    assert again.directory == cache.directory
+    assert (again.num_documents, again.manifest) == (12, cache.manifest)
+    assert repr(again) == f"Cache({str(cache.directory)!r}, {cache.num_rows} rows, 12 documents)"
+
+
+def test_another_setting_is_another_cache(cache: Cache, tmp_path: Path) -> None:
+    plain = Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path, **SIZES)
+    other = Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path, split="other", on_bad_example="drop", **SIZES)
+    assert plain.directory != other.directory
+    assert (other.manifest.split, other.manifest.settings["on_bad_example"]) == ("other", "drop")
+
+
+def test_bad_arguments_are_errors_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="max_seq_length"):
+        Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path / "none", max_seq_length=0)
+    with pytest.raises(CacheNotFoundError):
+        Cache.open(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_opens_and_travels_between_processes(cache: Cache) -> None:
+    for found in (Cache.open(cache.directory), Cache(str(cache.directory)), pickle.loads(pickle.dumps(cache))):
+        assert (found.directory, found.in_memory) == (cache.directory, False)
+    assert pickle.loads(pickle.dumps(Cache.open(cache.directory, in_memory=True))).in_memory
+
+
+def steps(loader: Any) -> list[dict[str, Any]]:
+    return [step for found in loader for step in ([found] if isinstance(found, dict) else found)]
+
+
+LOADERS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "loader": (
+        lambda cache: cache.loader(4, True, lanes="refilled", padding="longest", seed=3),
+        lambda data: TimeStepMajorDataLoader(data, 4, True, lanes="refilled", padding="longest", seed=3),
+    ),
+    "segment_loader": (
+        lambda cache: cache.segment_loader(4, True, seed=3, group_by_length=True),
+        lambda data: regular_loader(data, 4, True, 0, seed=3, group_by_length=True),
+    ),
+    "evaluation_loader": (
+        lambda cache: cache.evaluation_loader(4, metadata=False),
+        lambda data: TimeStepMajorDataLoader(data, 4, evaluation=True),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_loader_gives_the_same_steps(cache: Cache, name: str) -> None:
+    ours, theirs = LOADERS[name]
+    found, expected = steps(ours(cache)), steps(theirs(cache.dataset()))
+    assert len(found) == len(expected) > 4
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys()
+        assert torch.equal(one["input_ids"], other["input_ids"])
+
+
+def test_a_loader_reads_the_dataset_that_it_is_given(cache: Cache) -> None:
+    dataset = cache.dataset(in_memory=True)
+    assert dataset.cache.in_memory
+    assert cache.loader(dataset=dataset).dataset is dataset
+    assert cache.segment_loader(dataset=dataset).dataset is dataset
+    assert cache.evaluation_loader(dataset=dataset).dataset is dataset
+
+
+def test_statistics_and_collector_are_over_it(cache: Cache) -> None:
+    assert cache.stats() == read_statistics(cache)
+    assert cache.collector(n_best=3).cache is cache
+
+
+def test_it_is_verified(cache: Cache, tmp_path: Path) -> None:
+    cache.verify()
+    cache.verify(against=EXAMPLES, sample=None)
+
+
+def test_it_is_pushed_pulled_and_removed(cache: Cache, tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/store"
+    cache.push(url, progress=False)
+    fetched = Cache.pull(url, tmp_path / "caches", progress=False)
+    assert (fetched.manifest, fetched.directory.parent) == (cache.manifest, tmp_path / "caches")
+    assert fetched.remove() > 0
+    with pytest.raises(CacheNotFoundError):
+        fetched.remove()
+
+
+@pytest.mark.parametrize("slots", [0, 2])
+@pytest.mark.parametrize("style", STYLES)
+def test_its_tokenizer_makes_the_same_cache(style: str, slots: int, tmp_path: Path) -> None:
+    tokenizer = make(style, slots)
+    cache = Cache.build(EXAMPLES, tokenizer, cache_dir=tmp_path, max_seq_length=48, doc_stride=8)
+    found = cache.tokenizer()
+    assert read_tokenizer(found).sha256 == read_tokenizer(tokenizer).sha256
+    again = Cache.build(EXAMPLES, found, cache_dir=tmp_path, max_seq_length=48, doc_stride=8)
+    assert again.directory == cache.directory
+    pair = ("What is it?", EXAMPLES[0]["context"])
+    assert found(*pair)["input_ids"] == tokenizer(*pair)["input_ids"]
