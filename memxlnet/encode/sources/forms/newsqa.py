@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.encode.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.encode.sources.forms.pieces import Gold, example, span
 from memxlnet.errors import ExampleError
 
@@ -25,7 +25,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         golds = [] if consensus.get("noAnswer") else [span(story, consensus["s"], consensus["e"])]
         return example(identity, question["q"], story, golds)
 
-    return each(range(len(record["questions"])), read)
+    return each(range(len(listed(record["questions"], "questions"))), read)
 
 
 def _csv_examples(record: Record, options: FormOptions) -> Iterator[Any]:
