@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 HIDDEN = "***"
 
@@ -59,8 +59,9 @@ def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """How other libraries write a text into theirs: as it is, in an address, and quoted."""
-    return text, quote(text, safe="", errors="replace"), quote_plus(text, errors="replace"), repr(text)[1:-1]
+    """How other libraries write a text into theirs: as it is, in and out of an address, and quoted."""
+    quoted = quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")
+    return text, *quoted, unquote(text), repr(text)[1:-1]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
+from memxlnet.encode.token_pool import tokenizer_errors
 from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.errors import TokenizerError
 from memxlnet.format.files import column_values
@@ -75,7 +76,8 @@ def check_against_transformers(
 def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]]) -> int:
     """Tokens of the longest question."""
     questions = list({question for question, _ in pairs})
-    return max(map(len, content.backend.encode_batch(questions, add_special_tokens=False)))
+    with tokenizer_errors("tokenizer: it failed on texts of the check"):
+        return max(map(len, content.backend.encode_batch(questions, add_special_tokens=False)))
 
 
 @contextmanager
@@ -104,18 +106,19 @@ def _compare(
     if not kept:
         return
     questions, contexts = (list(texts) for texts in zip(*kept, strict=True))
-    expected = tokenizer(
-        *((contexts, questions) if content.layout.context_first else (questions, contexts)),
-        truncation="only_first" if content.layout.context_first else "only_second",
-        max_length=settings.max_seq_length,
-        stride=settings.doc_stride,
-        padding="max_length",
-        return_overflowing_tokens=True,
-        return_offsets_mapping=True,
-        return_token_type_ids=True,
-        return_attention_mask=True,
-        verbose=False,
-    )
+    with tokenizer_errors(f"tokenizer {type(tokenizer).__name__}: a call with pairs of texts failed"):
+        expected = tokenizer(
+            *((contexts, questions) if content.layout.context_first else (questions, contexts)),
+            truncation="only_first" if content.layout.context_first else "only_second",
+            max_length=settings.max_seq_length,
+            stride=settings.doc_stride,
+            padding="max_length",
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+            return_token_type_ids=True,
+            return_attention_mask=True,
+            verbose=False,
+        )
     features = tables["features"]
     found = {"overflow_to_sample_mapping": column_values(features["document"])}
     found |= {name: column_values(features[name]).reshape(features.num_rows, -1) for name in COLUMNS}

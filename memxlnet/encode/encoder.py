@@ -20,10 +20,10 @@ from memxlnet.encode import answers
 from memxlnet.encode.examples import ABSENT, BadExample, Example
 from memxlnet.encode.labels import AnswerTokens, Labels
 from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
-from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings
+from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings, tokenizer_errors
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
 from memxlnet.encode.words import WordTokenizer, splits_into_words
-from memxlnet.errors import ExampleError, TokenizerError
+from memxlnet.errors import ExampleError
 from memxlnet.format.files import numpy_type
 from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.format.row_layout import RowLayout
@@ -195,15 +195,10 @@ class Encoder:
         return found
 
     def _tokenize(self, texts: list[str], examples: list[Example]) -> TokenPool:
-        try:
+        ids = [example.id for example in examples[:3]]
+        more = f" and {len(examples) - 3} more" if len(examples) > 3 else ""
+        with tokenizer_errors(f"the tokenizer failed on a chunk with the examples {', '.join(map(repr, ids))}{more}"):
             return self._tokenize_texts(texts)
-        except BaseException as error:
-            # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
-            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-                raise
-            ids = [example.id for example in examples]
-            shown = ", ".join(map(repr, ids[:3])) + (f" and {len(ids) - 3} more" if len(ids) > 3 else "")
-            raise TokenizerError(f"the tokenizer failed on a chunk with the examples {shown}: {error}") from error
 
 
 def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:

@@ -1,5 +1,7 @@
 """The tokens of many texts in arrays, end to end."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from typing import NamedTuple
 
@@ -7,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from memxlnet.errors import TokenizerError
 from memxlnet.format.ragged import Ints, bounds_of, ragged_arange
 
 
@@ -55,6 +58,20 @@ def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
         np.concatenate([first.stops, second.stops]),
         np.concatenate([first.bounds, second.bounds[1:] + first.bounds[-1]]),
     )
+
+
+@contextmanager
+def tokenizer_errors(subject: str) -> Iterator[None]:
+    """Turn whatever a tokenizer raises into a `TokenizerError` that begins with a subject."""
+    try:
+        yield
+    except TokenizerError:
+        raise
+    except BaseException as error:
+        # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerError(f"{subject}: {error}") from error
 
 
 def from_encodings(backend: Tokenizer, texts: list[str]) -> TokenPool:

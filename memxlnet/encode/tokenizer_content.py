@@ -12,6 +12,7 @@ from tokenizers.models import Unigram
 
 from memxlnet.encode.memory_tokens import check_fast, find_memory_tokens
 from memxlnet.encode.special_tokens import read_cls, read_pad
+from memxlnet.encode.token_pool import tokenizer_errors
 from memxlnet.errors import TokenizerError
 from memxlnet.format.row_layout import RowLayout
 
@@ -167,8 +168,17 @@ def _refuse_window_dependent_offsets(processor: Any) -> None:
     if processor.get("trim_offsets") and processor.get("add_prefix_space"):
         raise TokenizerError(
             f"tokenizer: expected offsets that do not depend on the window, found a {processor.get('type')} "
-            "post-processor with trim_offsets and add_prefix_space; load the tokenizer with add_prefix_space=False"
+            "post-processor with trim_offsets and add_prefix_space; set tokenizer.backend_tokenizer.post_processor to "
+            "one without the second, such as tokenizers.processors.RobertaProcessing(sep, cls, add_prefix_space=False)"
         )
+
+
+_LARGEST_TYPE = 127
+"""Segment ids are int8."""
+
+
+def _has(backend: Tokenizer, token_id: int) -> bool:
+    return backend.id_to_token(token_id) is not None
 
 
 _PROBES = ("a", "the", "0", ".", "\u4e2d")
@@ -177,10 +187,8 @@ _PROBES = ("a", "the", "0", ".", "\u4e2d")
 def _template(backend: Tokenizer) -> dict[str, Any]:
     """Read the template of a pair off an encoded one: the special tokens around the texts, and all segment ids."""
     for probe in _PROBES:
-        try:
+        with tokenizer_errors(f"tokenizer: it failed on the pair of texts {probe!r}, {probe!r}"):
             encoding = backend.encode(probe, probe)
-        except Exception as error:
-            raise TokenizerError(f"tokenizer: failed on the pair of texts {probe!r}, {probe!r}: {error}") from error
         sides: list[int | None] = encoding.sequence_ids
         if any(side is not None and side > 1 for side in sides):
             raise TokenizerError(
@@ -199,6 +207,20 @@ def _template(backend: Tokenizer) -> dict[str, Any]:
     ) + [None] * (len(sides) - second_stop):
         raise TokenizerError(f"tokenizer: expected a pair as first text, then second text, found the order {sides}")
     ids, types = tuple(encoding.ids), tuple(encoding.type_ids)
+    beyond = [kind for kind in types if kind > _LARGEST_TYPE]
+    if beyond:
+        raise TokenizerError(
+            f"tokenizer: expected segment ids of at most {_LARGEST_TYPE} in the template of a pair, found {beyond[0]}; "
+            "set tokenizer.backend_tokenizer.post_processor to a template with smaller ones"
+        )
+    unknown = [
+        token_id for token_id, side in zip(ids, sides, strict=True) if side is None and not _has(backend, token_id)
+    ]
+    if unknown:
+        raise TokenizerError(
+            f"tokenizer: expected tokens of the vocabulary in the template of a pair, found the id {unknown[0]}, "
+            "which no token has; set tokenizer.backend_tokenizer.post_processor to a template with the right ids"
+        )
     return {
         "prefix": ids[:first],
         "middle": ids[first_stop:second],

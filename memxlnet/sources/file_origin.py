@@ -1,12 +1,13 @@
 """Files as the origin of records: one, or several of one format in the order of their names."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from memxlnet.errors import MemxlnetError, SourceError
+from memxlnet.errors import MemxlnetError, SettingsError, SourceError
 from memxlnet.sources.formats import FORMATS, file_stem, format_of
 from memxlnet.sources.origin import Part
 from memxlnet.sources.source_files import HashedFile, SourceFile
@@ -21,6 +22,7 @@ class Files:
         partitions: For each file the fields that its directory names stand for (``key=value``), or nothing.
 
     Raises:
+        SettingsError: Two names are of one file.
         SourceNotFoundError: One of them is missing.
         SourceError: One cannot be read, is of no known format, or of another one than the first.
     """
@@ -35,6 +37,13 @@ class Files:
         self._files = list(files)
         self.name = name or file_stem(self._files[0].path)
         self._partitions = list(partitions or [{}] * len(self._files))
+        counts = Counter(file.place for file in self._files)
+        repeated = sorted({str(file) for file in self._files if counts[file.place] > 1})
+        if repeated:
+            raise SettingsError(
+                f"dataset_name: expected each file once, found several names of one: {', '.join(repeated[:5])}; name "
+                "the files to read"
+            )
         self._marks = [file.mark() for file in self._files]
         formats = [format_of(file) for file in self._files]
         for file, found in zip(self._files, formats, strict=True):

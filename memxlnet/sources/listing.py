@@ -83,7 +83,7 @@ def find_paths(path: Path) -> Listing:
         SourceNotFoundError: There are none.
     """
     path = at_home(path)
-    if path.is_dir():
+    if is_directory(path):
         found = sorted(_below(path))
         if not found:
             raise SourceNotFoundError(f"{path}: expected files of data in the directory, found none")
@@ -103,6 +103,18 @@ def find_paths(path: Path) -> Listing:
 def directory_name(directory: Path) -> str:
     """Short name of a directory as a source."""
     return at_home(directory).resolve().name
+
+
+def is_directory(path: Path) -> bool:
+    """Whether a path is a directory.
+
+    Raises:
+        SourceNotFoundError: It is longer than the system allows, or may not be looked at.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise SourceNotFoundError(f"{str(path)!r:.200}: cannot be opened: {error.strerror}") from error
 
 
 def at_home(path: Path) -> Path:

@@ -3,7 +3,6 @@
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from memxlnet.sources.listing import (
     at_home,
     directory_name,
     find_paths,
+    is_directory,
     is_file_name,
     several_name,
     split_words,
@@ -52,11 +52,11 @@ def source_name(dataset_name: object) -> str:
         names = [source_name(one) for one in dataset_name]  # type: ignore[attr-defined]
         return several_name(names[0], len(names))
     if is_url(dataset_name):
-        return file_stem(Path(str(dataset_name).partition("?")[0].rstrip("/*"))) or IN_MEMORY
+        return file_stem(Path(shown_url(str(dataset_name)).rstrip("/*"))) or IN_MEMORY
     if is_file_name(dataset_name):
         path = Path(check_text("dataset_name", os.fspath(dataset_name)))  # type: ignore[call-overload]
         try:
-            return directory_name(path) if path.is_dir() else find_paths(path).name
+            return directory_name(path) if is_directory(path) else find_paths(path).name
         except SourceNotFoundError:
             return file_stem(path)
     if isinstance(dataset_name, str):
@@ -183,16 +183,12 @@ def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Pat
             found, fields = [hashed(path) for path in listing.paths], listing.partitions
         files += found
         partitions += fields
-    counts = Counter(file.place for file in files)
-    repeated = sorted({str(file) for file in files if counts[file.place] > 1})
-    if repeated:
-        raise SettingsError(f"dataset_name: expected each file once, found {', '.join(repeated)} several times")
     return Files(files, source_name(list(names)), partitions)
 
 
 def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> Origin:
     path = at_home(path)
-    if not path.is_dir():
+    if not is_directory(path):
         listing = find_paths(path)
     elif is_saved_dataset(path):
         return _open_saved(path, split)

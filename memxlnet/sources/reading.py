@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from memxlnet.encode.examples import FIELDS
-from memxlnet.errors import ExampleError, SettingsError, SourceError
+from memxlnet.errors import ExampleError, SettingsError
 from memxlnet.sources.columns import Columns
 from memxlnet.sources.forms import (
     RECORDS,
@@ -135,11 +136,7 @@ class Reading:
         return not self.resolved and has_own_forms()
 
     def examples(self, record: Any) -> Iterator[Any]:
-        """The raw examples of a record; an `ExampleError` stands for one that cannot be made.
-
-        Raises:
-            SourceError: The transform raised, or gave what is no mapping.
-        """
+        """The raw examples of a record; an `ExampleError` stands for one that cannot be made."""
         found = self.columns.read(record) if self.columns is not None else self._form.read(record, self.options)
         return found if self.transform is None else _transformed(found, self.transform)
 
@@ -158,9 +155,9 @@ def _transformed(examples: Iterator[Any], transform: Transform) -> Iterator[Any]
             continue
         try:
             # A copy: what the transform does to it must not show at the next reading.
-            yield from _several(transform(dict(example) if isinstance(example, dict) else example))
-        except SourceError:
-            raise
+            yield from _several(transform(deepcopy(example) if isinstance(example, dict) else example))
+        except ExampleError as error:
+            yield error
         except Exception as error:
             message = f"transform: raised {type(error).__name__}: {error}; expected none, one or several mappings"
             yield ExampleError(message).with_traceback(error.__traceback__)
@@ -170,7 +167,7 @@ def _several(found: Any) -> Iterator[Any]:
     """The mappings that a transform gave for an example.
 
     Raises:
-        SourceError: It gave something else.
+        ExampleError: It gave something else.
     """
     if found is None:
         return
@@ -178,8 +175,8 @@ def _several(found: Any) -> Iterator[Any]:
         yield found
         return
     if isinstance(found, str | bytes) or not hasattr(found, "__iter__"):
-        raise SourceError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
+        raise ExampleError(f"transform: expected none, one or several mappings, found {type(found).__name__}")
     for one in found:
         if not isinstance(one, Mapping):
-            raise SourceError(f"transform: expected mappings, found {type(one).__name__} among them")
+            raise ExampleError(f"transform: expected mappings, found {type(one).__name__} among them")
         yield one

@@ -9,7 +9,7 @@ from typing import Any
 
 from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.errors import ExampleError, SourceError
-from memxlnet.sources.forms import tells_form
+from memxlnet.sources.forms import recognise, tells_form
 from memxlnet.sources.origin import Origin, Part
 from memxlnet.sources.reading import Reading
 from memxlnet.sources.split import Ranges
@@ -185,6 +185,8 @@ class Source:
                     yield record
             return
         for record in records:
+            if not self._asked.resolved:
+                _check_form(part.name, record, reading)
             yield from reading.examples(record)
 
     def _recognised(self) -> Reading:
@@ -212,6 +214,21 @@ def _with_bases(ranges: Sequence[tuple[int, int | None]]) -> Iterator[tuple[int,
     for start, stop in ranges:
         yield base, start, stop
         base += (stop or 0) - start
+
+
+def _check_form(name: str, record: Any, reading: Reading) -> None:
+    """Check that a record is of the form of the first one, where it shows its form.
+
+    Raises:
+        SourceError: It is of another one.
+    """
+    found = recognise(record) if tells_form(record) else None
+    if found is not None and reading.form is not None and found is not reading.form:
+        raise SourceError(
+            f"{name}: expected records of the form {reading.form.name!r}, as the first one is, found one of the form "
+            f"{found.name!r} with the fields {', '.join(map(str, record))}; build the two apart, or name the form of "
+            "all with form='...'"
+        )
 
 
 def _until_form(records: Iterator[Any]) -> list[Any]:

@@ -184,23 +184,28 @@ def _check_one_split(shown: str, names: list[str]) -> None:
 
 
 def shown_url(url: str) -> str:
-    """A URL without user and query, which may hold credentials."""
+    """A URL without user, query and fragment, which may hold credentials."""
     scheme, _, rest = url.partition("://")
-    place = rest if scheme in _LOCAL else rest.partition("?")[0]
-    if scheme == "hf" or scheme in _LOCAL:
-        return f"{scheme}://{place}"
+    is_chained = "://" in rest
+    if scheme in _LOCAL and not is_chained:
+        return url
+    if scheme == "hf" and not is_chained:
+        return f"{scheme}://{_QUERY.split(rest)[0]}"
     # A URL may be chained to another one: zip://file::https://user@host/archive.
-    return f"{scheme}://" + "://".join(_USER.sub("", part) for part in place.split("://"))
+    return f"{scheme}://" + "://".join(_QUERY.split(_USER.sub("", part))[0] for part in rest.split("://"))
 
 
 _LOCAL = ("file", "memory", "local")
 
-_USER = re.compile(r"^[^/]*@")
+# Up to the last @ of a host without a path, or of a user and a password, which may hold any character.
+_USER = re.compile(r"^(?:[^/]*|[^/@:]*:(?!\d+/)[^@]*)@")
+
+_QUERY = re.compile("[?#;]")
 
 
 def _secrets(url: str) -> list[str]:
     """The user, its parts, and the values of the query of a URL."""
-    users = [found.group()[:-1] for part in url.split("://")[1:] if (found := _USER.match(part.partition("?")[0]))]
+    users = [found.group()[:-1] for part in url.split("://")[1:] if (found := _USER.match(part))]
     query = url.partition("?")[2] if not url.startswith(tuple(f"{scheme}://" for scheme in _LOCAL)) else ""
     values = [pair.partition("=")[2] for pair in re.split("[&;]", query)]
     return [text for text in (*users, *(part for user in users for part in user.split(":")), query, *values) if text]

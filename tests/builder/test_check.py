@@ -7,6 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from memxlnet.builder import check
 from memxlnet.builder.check import (
@@ -245,3 +250,26 @@ def test_a_build_of_long_texts_alone_is_checked(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(check, "_offsets", lambda tables, length: np.zeros((1, 1, 2), np.int32))
     with pytest.raises(TokenizerError, match="found another offset_mapping"):
         process_and_cache_dataset(rows, "test", tmp_path / "wrong", **settings)
+
+
+def test_a_tokenizer_that_fails_on_a_text_of_the_check_is_refused() -> None:
+    backend = Tokenizer(WordLevel({"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "a": 3, "the": 4}, unk_token="[UNK]"))
+    backend.pre_tokenizer = Whitespace()
+    special = [("[CLS]", 1), ("[SEP]", 2)]
+    backend.post_processor = TemplateProcessing(pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", cls_token="[CLS]")
+    content = read_tokenizer(tokenizer)
+    with pytest.raises(TokenizerError, match=r"it failed on texts of the check: .*Missing \[UNK\]"):
+        check_against_transformers(tokenizer, content, EncodeSettings(max_seq_length=32), [])
+
+
+def test_a_tokenizer_whose_pair_call_fails_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = make("bert-cased")
+
+    def fail(self: Any, *_: Any, **__: Any) -> Any:
+        raise ValueError("You must provide boxes")
+
+    content = read_tokenizer(tokenizer)
+    monkeypatch.setattr(type(tokenizer), "__call__", fail)
+    with pytest.raises(TokenizerError, match="a call with pairs of texts failed: You must provide boxes"):
+        check_against_transformers(tokenizer, content, EncodeSettings(max_seq_length=32, doc_stride=8), [])

@@ -10,6 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
+from memxlnet.builder.check import check_against_transformers
 from memxlnet.encode import tokenizer_content as layout_module
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.memory_tokens import configure_memory_tokens
@@ -149,15 +150,53 @@ def test_a_tokenizer_that_gives_no_tokens_is_refused() -> None:
 
 def test_a_tokenizer_that_fails_is_refused_with_the_cause() -> None:
     tokenizer = _of_words({"[PAD]": 0, "[CLS]": 1})
-    with pytest.raises(TokenizerError, match=r"tokenizer: failed on the pair of texts 'a', 'a': .*Missing \[UNK\]"):
+    with pytest.raises(TokenizerError, match=r"tokenizer: it failed on the pair of texts 'a', 'a': .*Missing \[UNK\]"):
         read_tokenizer(tokenizer)
 
 
 def test_a_prefix_space_with_trimmed_offsets_is_refused() -> None:
     """tokenizers gives the first token of each window other offsets than the same token elsewhere."""
-    message = "found a RobertaProcessing post-processor with trim_offsets and add_prefix_space; load the tokenizer with"
+    message = "found a RobertaProcessing post-processor with trim_offsets and add_prefix_space; set "
     with pytest.raises(TokenizerError, match=message):
         read_tokenizer(roberta_style(add_prefix_space=True))
+
+
+def test_the_advice_for_a_prefix_space_with_trimmed_offsets_works() -> None:
+    tokenizer = roberta_style(add_prefix_space=True)
+    sep, cls = (("</s>", tokenizer.sep_token_id), ("<s>", tokenizer.cls_token_id))
+    processor = processors.RobertaProcessing(sep, cls, add_prefix_space=False)
+    tokenizer.backend_tokenizer.post_processor = processor
+    check_against_transformers(
+        tokenizer, read_tokenizer(tokenizer), EncodeSettings(max_seq_length=64, doc_stride=8), []
+    )
+
+
+def _with_template(pair: str, ids: dict[str, int]) -> Any:
+    tokenizer = make("bert-cased")
+    single = "[CLS] $A [SEP]"
+    special = [(token, ids.get(token, tokenizer.convert_tokens_to_ids(token))) for token in ("[CLS]", "[SEP]")]
+    template = processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)
+    tokenizer.backend_tokenizer.post_processor = template
+    return tokenizer
+
+
+@pytest.mark.parametrize("pair", ["[CLS]:128 $A [SEP] $B [SEP]", "[CLS] $A [SEP] $B:200 [SEP]:200"])
+def test_segment_ids_that_their_column_cannot_hold_are_refused(pair: str) -> None:
+    with pytest.raises(TokenizerError, match="expected segment ids of at most 127"):
+        read_tokenizer(_with_template(pair, {}))
+
+
+def test_a_template_of_ids_that_no_token_has_is_refused() -> None:
+    with pytest.raises(TokenizerError, match=r"expected tokens of the vocabulary .*found the id 99999"):
+        read_tokenizer(_with_template("[CLS] $A [SEP] $B [SEP]", {"[CLS]": 99_999}))
+
+
+def test_a_panic_of_the_tokenizer_is_an_error() -> None:
+    tokenizer = make("bert-cased")
+    template = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = processors.Sequence([template, template])
+    with pytest.raises(TokenizerError):
+        read_tokenizer(tokenizer)
 
 
 def test_a_prefix_space_within_a_sequence_of_processors_is_refused() -> None:

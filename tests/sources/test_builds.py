@@ -102,7 +102,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
         r"part-0\.jsonl, row 0: columns: expected a field 'query', found 'id'|'question'",
     ),
     "a transform that raises": ({}, {"transform": lambda row: 1 / 0}, ExampleError, "row 0: transform: raised ZeroDiv"),
-    "a transform that gives no mapping": ({}, {"transform": lambda row: 3}, SourceError, "transform: expected"),
+    "a transform that gives no mapping": ({}, {"transform": lambda row: 3}, ExampleError, "row 0: transform: expected"),
     "a repeated id": ({"part-1.jsonl": ROWS[:1]}, {}, ExampleError, r"part-1\.jsonl, example '0' \(row 0\): its id is"),
 }
 

@@ -609,9 +609,11 @@ def test_foundthat_stand_nowhere_follow_those_that_do() -> None:
 
 
 def test_the_history_of_a_turn() -> None:
-    turns = [("A?", "a"), ("B?", "b"), ("C?", "c")]
-    assert with_history(turns, "D?") == "B? b C? c D?"
-    assert with_history([], "D?") == "D?"
+    turns = [("A?", "a"), ("B?", ""), ("C?", "c")]
+    assert with_history(turns.__getitem__, 3, "D?") == "B? C? c D?"
+    assert with_history(turns.__getitem__, 0, "D?") == "D?"
+    with pytest.raises(ExampleError, match="turns before it that can be read, found turn 3 malformed"):
+        with_history(turns.__getitem__, 4, "E?")
 
 
 # Questions that are malformed
@@ -698,6 +700,57 @@ def test_a_malformed_question_leaves_those_beside_it(kind: str) -> None:
     first, second, third = open_source([record], "train", offsets=offsets or "characters").rows()
     assert isinstance(second, ExampleError)
     assert [parse_example(0, found, "f").id for found in (first, third)]
+
+
+CONVERSATIONS: dict[str, tuple[Any, list[str]]] = {
+    "coqa, an answer more than questions": (
+        {**COQA, "questions": COQA["questions"][:2]},
+        ["each of 2 turns, found 3"] * 2,
+    ),
+    "coqa, a turn that is malformed": (
+        {**COQA, "answers": [{}, *COQA["answers"][1:]]},
+        ["'input_text'", "turn 0 malformed", "turn 0 malformed"],
+    ),
+    "quac, a turn without answers": (
+        {"paragraphs": [{"context": "a b", "qas": [{**QUAC_TURN, "answers": [], "orig_answer": None}, QUAC_TURN]}]},
+        ["", ""],
+    ),
+    "quac, a turn that is malformed": (
+        {"paragraphs": [{"context": "a b", "qas": [QUAC_TURN, 7, QUAC_TURN, QUAC_TURN, QUAC_TURN]}]},
+        ["", "subscriptable", "turn 1 malformed", "turn 1 malformed", ""],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CONVERSATIONS)
+def test_each_turn_that_cannot_be_read_is_one_bad_example(kind: str) -> None:
+    record, expected = CONVERSATIONS[kind]
+    found = list(open_source([record], "train", form=kind.partition(",")[0]).rows())
+    assert len(found) == len(expected)
+    for one, reason in zip(found, expected, strict=True):
+        assert isinstance(one, ExampleError) == bool(reason)
+        assert reason in str(one)
+
+
+TRIVIA_QUESTION = {"question_id": "t", "question": "Q?", "answer": {"value": "a", "aliases": []}}
+EMPTY: list[Any] = ["", {}]
+NO_LISTS: dict[str, list[Any]] = {
+    "squad": [{"paragraphs": value} for value in [*EMPTY, 0, None]],
+    "mrqa": [{"context": "c", "qas": value} for value in EMPTY],
+    "newsqa": [{"storyId": "s", "text": "t", "questions": value} for value in EMPTY],
+    "drop": [{"passage": "p", "qa_pairs": value} for value in EMPTY],
+    "korquad2": [{"context": "c", "qas": value} for value in EMPTY],
+    "coqa": [{"id": "c", "story": "s", "questions": {}, "answers": {}}],
+    "qasper": [{"full_text": [], "qas": ""}],
+    "triviaqa": [TRIVIA_QUESTION, *({**TRIVIA_QUESTION, "entity_pages": value} for value in [*EMPTY, [], 0, None])],
+    "triviaqa-files": [{"QuestionId": "t", "Question": "Q?", "EntityPages": value} for value in [*EMPTY, [], 0, None]],
+}
+
+
+@pytest.mark.parametrize(("form", "record"), [(form, record) for form, found in NO_LISTS.items() for record in found])
+def test_an_empty_value_of_another_kind_is_no_list_without_questions(form: str, record: Any) -> None:
+    (found,) = open_source([record], "train", form=form).rows()
+    assert isinstance(found, ExampleError)
 
 
 def test_the_history_of_a_turn_holds_turns_that_are_bad_examples() -> None:
@@ -794,6 +847,34 @@ def test_counting_first_leaves_the_identity_as_it_is(tmp_path: Path) -> None:
     counted = open_source(path, "train")
     assert counted.count() == 1
     assert counted.identity() == open_source(path, "train").identity()
+
+
+# Forms that share fields
+
+ARTICLES: dict[str, Any] = {
+    "squad": {"paragraphs": [{"context": CONTEXT, "qas": [QA]}]},
+    "quac": {"paragraphs": [{"context": CONTEXT, "qas": [{**QUAC_TURN, "id": "C#0", "answers": QA["answers"]}]}]},
+    "tydiqa": {"paragraphs": [{"context": CONTEXT, "qas": [{**QA, "id": "finnish-12-3"}]}]},
+}
+
+
+@pytest.mark.parametrize("where", ["list", "file", "files"])
+@pytest.mark.parametrize(("first", "second"), [("squad", "quac"), ("quac", "squad"), ("squad", "tydiqa")])
+def test_records_of_two_forms_are_refused_unless_one_is_named(
+    first: str, second: str, where: str, tmp_path: Path
+) -> None:
+    source: Any = [ARTICLES[first], ARTICLES[second]]
+    if where == "file":
+        source = tmp_path / "f.json"
+        source.write_text(json.dumps({"data": [ARTICLES[first], ARTICLES[second]]}))
+    if where == "files":
+        source = [tmp_path / "a.json", tmp_path / "b.json"]
+        for path, name in zip(source, (first, second), strict=True):
+            path.write_text(json.dumps({"data": [ARTICLES[name]]}))
+    message = f"expected records of the form '{first}', as the first one is, found one of the form '{second}'"
+    with pytest.raises(SourceError, match=message):
+        list(open_source(source, "train").rows())
+    assert len(list(open_source(source, "train", form=first).rows())) == 2
 
 
 # Forms of the user's own
@@ -969,8 +1050,24 @@ def test_a_transform_is_told_by_what_it_gives_or_by_an_identity(tmp_path: Path) 
 
 @pytest.mark.parametrize("bad", [3, "text", ["text"], [None]])
 def test_a_transform_that_gives_no_mapping_is_an_error(bad: Any) -> None:
-    with pytest.raises(SourceError, match="transform: expected"):
-        list(open_source([SQUAD_ROW], "train", transform=lambda one: bad, identity="x").rows())
+    source = open_source([SQUAD_ROW], "train", transform=lambda one: bad, identity="x")
+    with pytest.raises(ExampleError, match="in-memory, row 0: transform: expected"):
+        parse_example(0, next(source.rows()), source.place)
+
+
+def test_a_transform_may_change_what_lies_within_what_it_is_given() -> None:
+    def add(example: Any) -> Any:
+        example["answers"]["text"].append("Rome")
+        example["answers"]["answer_start"].append(0)
+        return example
+
+    rows = [row("q", "Q?", CONTEXT, ("Tiber", 21))]
+    source = open_source(rows, "train", transform=add)
+    source.identity()
+    (found,) = source.rows()
+    source.check_unchanged()
+    assert found["answers"] == golds(("Tiber", 21), ("Rome", 0))
+    assert rows == [row("q", "Q?", CONTEXT, ("Tiber", 21))]
 
 
 def test_a_transform_that_raises_is_an_error_of_its_row() -> None:

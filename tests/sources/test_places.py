@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from memxlnet.encode.examples import parse_example
 from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotFoundError
+from memxlnet.redaction import Redactor
 from memxlnet.sources import Source, open_source, shown_name, source_name
 from tests.sources.test_files import COMPRESSIONS, FORMATS
 from tests.support import example
@@ -137,6 +138,25 @@ def test_files_of_two_formats_are_refused(folder: Path) -> None:
         SourceError, match=r"expected files of one format, found .*part-0\.jsonl .* and .*part-3\.parquet"
     ):
         open_source(folder, "train")
+
+
+@pytest.mark.parametrize("named", ["*.jsonl", "**/*.jsonl", ""], ids=["glob", "recursive glob", "directory"])
+def test_a_file_that_a_link_leads_to_as_well_is_refused(folder: Path, named: str) -> None:
+    (folder / "part-9.jsonl").symlink_to(folder / "part-0.jsonl")
+    with pytest.raises(SettingsError, match=r"expected each file once, found several names of one: .*part-0\.jsonl"):
+        open_source(f"{folder}/{named}", "train")
+
+
+def test_a_recursive_glob_that_a_link_leads_round_is_refused(folder: Path) -> None:
+    (folder / "round").symlink_to(folder)
+    with pytest.raises(SettingsError, match="expected each file once"):
+        open_source(f"{folder}/**/*.jsonl", "train")
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".jsonl", "/tmp/" + "a/" * 3000 + "f.jsonl"])
+def test_a_path_that_is_too_long_is_not_found(name: str) -> None:
+    with pytest.raises(SourceNotFoundError, match="cannot be opened: File name too long"):
+        open_source(name, "train")
 
 
 def test_a_file_named_twice_is_refused(folder: Path) -> None:
@@ -605,6 +625,12 @@ def test_no_error_shows_credentials(url: str, kind: type[Exception]) -> None:
         ("https://user:SECRET@host/f.json?token=SECRET", "https://host/f.json"),
         ("zip://f.json::https://user:SECRET@host/f.zip?SECRET", "zip://f.json::https://host/f.zip"),
         ("hf://datasets/a/b@main/f.json", "hf://datasets/a/b@main/f.json"),
+        ("https://user:SEC/RET@host/f.json", "https://host/f.json"),
+        ("https://user:SEC?RET@host/f.json", "https://host/f.json"),
+        ("https://host:8080/a@b/f.json", "https://host:8080/a@b/f.json"),
+        ("https://host/f.json;token=SECRET", "https://host/f.json"),
+        ("https://host/f.json#token=SECRET", "https://host/f.json"),
+        ("file:///x.zip::https://user:SECRET@host/f.json", "file:///x.zip::https://host/f.json"),
         ("file:///a b/f?.json", "file:///a b/f?.json"),
         (["s3://KEY:SECRET@bucket/f.json", Path("g@h.json")], "s3://bucket/f.json, g@h.json"),
         ([{}], "the source"),
@@ -614,12 +640,32 @@ def test_what_is_shown_of_a_name(named: Any, shown: str) -> None:
     assert shown_name(named) == shown
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("s3://KEY:SECRET@bucket/*", "bucket"),
+        ("ftp://user:SECRET@example/", "example"),
+        ("zip://*.json::ftp://user:SECRET@example", "example"),
+        ("https://user:SECRET@host/train.jsonl.gz?token=SECRET", "train"),
+    ],
+)
+def test_the_name_of_a_cache_holds_no_credentials(url: str, name: str) -> None:
+    assert source_name(url) == name
+
+
+def test_a_secret_is_hidden_in_and_out_of_its_quotes() -> None:
+    redact = Redactor({"secrets": ["p%40ssw0rd"]})
+    assert redact("p%40ssw0rd, p@ssw0rd") == "***, ***"
+
+
 def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:
     files = [f"{server}/part-{number}.jsonl?id={number}" for number in (0, 1)]
     assert read(files) == ROWS[:4]
     same = [f"{server}/part-0.jsonl?id={number}" for number in (0, 1)]
     assert read(same) == ROWS[:3] * 2
-    with pytest.raises(SettingsError, match=r"expected each file once, found http://[^?]*part-0\.jsonl several times"):
+    with pytest.raises(
+        SettingsError, match=r"expected each file once, found several names of one: http://[^?]*part-0\.jsonl"
+    ):
         open_source(same[:1] * 2, "train")
 
 

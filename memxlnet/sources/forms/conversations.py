@@ -7,7 +7,8 @@ before it, each as question and answer (`pieces.with_history`).
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.errors import ExampleError
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import YES_NO, Gold, example, occurrences, span, with_history, yes_no
 from memxlnet.sources.forms.squad import each_question, first_question
 
@@ -21,16 +22,20 @@ def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
     """
     story, questions, answers = record["story"], record["questions"], record["answers"]
     others = (record.get("additional_answers") or {}).values()
-    said = [(one["input_text"], given["input_text"]) for one, given in zip(questions, answers, strict=True)]
+
+    def said(turn: int) -> tuple[str, str]:
+        return questions[turn]["input_text"], answers[turn]["input_text"]
 
     def read(turn: int) -> Record:
+        if len(questions) != len(answers):  # which answer is whose?
+            raise ExampleError(f"expected an answer for each of {len(questions)} turns, found {len(answers)}")
         question, given = questions[turn], [answers[turn], *(other[turn] for other in others)]
         golds = [gold for answer in given for gold in _coqa_gold(story, answer)]
         kind = YES_NO if golds and yes_no(given[0]["input_text"]) else ""
         identity = f"{record['id']}#{question['turn_id']}"
-        return example(identity, with_history(said[:turn], question["input_text"]), story, golds, kind)
+        return example(identity, with_history(said, turn, question["input_text"]), story, golds, kind)
 
-    return each(range(len(questions)), read)
+    return each(range(len(listed(questions, "turns"))), read)
 
 
 def _coqa_gold(story: str, answer: Record) -> list[Gold]:
@@ -46,14 +51,15 @@ def _coqa_gold(story: str, answer: Record) -> list[Gold]:
 
 def _quac_examples(record: Record, options: FormOptions) -> Iterator[Any]:
     def read_paragraph(paragraph: Mapping[str, Any], questions: list[Any]) -> Iterator[Any]:
-        given = [one.get("orig_answer") or one["answers"][0] for one in questions]
-        said = [(one["question"], answer["text"]) for one, answer in zip(questions, given, strict=True)]
+        def said(turn: int) -> tuple[str, str]:
+            answer = questions[turn].get("orig_answer") or next(iter(questions[turn]["answers"]), {"text": ""})
+            return questions[turn]["question"], answer["text"]
 
         def read(turn: int) -> Record:
             question = questions[turn]
             golds = [Gold(gold["text"], gold["answer_start"]) for gold in question["answers"]]
             golds = [gold for gold in golds if gold.text != _CANNOT]
-            asked = with_history(said[:turn], question["question"])
+            asked = with_history(said, turn, question["question"])
             return example(question["id"], asked, paragraph["context"], golds)
 
         return each(range(len(questions)), read)

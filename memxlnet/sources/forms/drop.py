@@ -7,7 +7,7 @@ looked up: the spans or the date. A number that stands nowhere in the passage is
 from collections.abc import Iterator
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import NUMBER, example, locate, unlabelled
 
 
@@ -27,7 +27,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         is_number = str(answers[0]["number"]) != ""
         return _example(question["query_id"], question["question"], passage, texts, is_number, options)
 
-    yield from each(record["qa_pairs"], read)
+    yield from each(listed(record["qa_pairs"], "questions"), read)
 
 
 def _texts(answer: Record) -> list[str]:

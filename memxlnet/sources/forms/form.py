@@ -1,7 +1,7 @@
 """What a form of public data is: how its records become examples; and the registry of all forms."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -71,6 +71,18 @@ class Form:
             yield error
         except Exception as error:
             yield _malformed(f"a record of the form {self.name!r}", record, error)
+
+
+def listed(value: Any, what: str) -> Sequence[Any]:
+    """A field that must be a list, such as that of the questions: an empty value of another kind is no empty list.
+
+    Raises:
+        ExampleError: It is none.
+    """
+    if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
+        raise ExampleError(f"expected a list of {what}, found {type(value).__name__}")
+    found: Sequence[Any] = value
+    return found
 
 
 def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:

@@ -6,7 +6,7 @@ https://korquad.github.io. Offsets count characters of ``context``, markup inclu
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import Gold, example, unlabelled
 
 
@@ -18,7 +18,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         golds = [Gold(answer["text"], answer["answer_start"])]
         return example(question["id"], question["question"], record["context"], golds)
 
-    return each(record["qas"], read)
+    return each(listed(record["qas"], "questions"), read)
 
 
 def _is_korquad(record: Record) -> bool:

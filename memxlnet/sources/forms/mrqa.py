@@ -7,7 +7,7 @@ row, with the spans in columns.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import Gold, example, span
 
 
@@ -19,7 +19,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         context = record["context"]
         return example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
 
-    yield from each(record.get("qas", [record]), read)
+    yield from each(listed(record.get("qas", [record]), "questions"), read)
 
 
 def _golds(context: str, detected: Any) -> Iterator[Gold]:

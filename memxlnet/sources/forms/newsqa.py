@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import Gold, example, span
 
 
@@ -25,7 +25,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         golds = [] if consensus.get("noAnswer") else [span(story, consensus["s"], consensus["e"])]
         return example(identity, question["q"], story, golds)
 
-    return each(range(len(record["questions"])), read)
+    return each(range(len(listed(record["questions"], "questions"))), read)
 
 
 def _csv_examples(record: Record, options: FormOptions) -> Iterator[Any]:

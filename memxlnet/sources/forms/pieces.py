@@ -1,7 +1,7 @@
 """What the readers of forms share: golds, offsets in other units, passages joined, answers looked up in a text."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -178,13 +178,28 @@ def yes_no(text: str) -> bool:
     return text.strip().strip(".").casefold() in ("yes", "no")
 
 
-def with_history(turns: Sequence[tuple[str, str]], question: str, most: int = 2) -> str:
+def with_history(said: Callable[[int], tuple[str, str]], turn: int, question: str, most: int = 2) -> str:
     """A question with the turns of its conversation before it, the last `most`: question and answer, then the question.
 
-    Each is separated by one blank, which is the rule of the published baselines for one turn and more.
+    Each is separated by one blank, which is the rule of the published baselines for one turn and more; an answer that
+    is empty is left out.
+
+    Args:
+        said: Question and answer of a turn by its number.
+        turn: The number of the turn that is asked.
+        question: Its question.
+        most: Turns before it at most.
+
+    Raises:
+        ExampleError: A turn before it is malformed.
     """
-    said = [text for turn in turns[max(len(turns) - most, 0) :] for text in turn]
-    return " ".join([*said, question])
+    texts = []
+    for before in range(max(turn - most, 0), turn):
+        try:
+            texts += [text for text in said(before) if text]
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ExampleError(f"expected turns before it that can be read, found turn {before} malformed") from error
+    return " ".join([*texts, question])
 
 
 def unlabelled(identity: Any, question: Any, context: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ own; a free answer is looked up, and dropped where it stands nowhere.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled
 
 
@@ -33,7 +33,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
             return example(question["question_id"], question["question"], context, words, YES_NO)
         return example(question["question_id"], question["question"], context, locate(context, texts, options))
 
-    return each(_rows(questions) if isinstance(questions, Mapping) else questions, read)
+    return each(_rows(questions) if isinstance(questions, Mapping) else listed(questions, "questions"), read)
 
 
 def _rows(columns: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import in_code_points
 
 _TYDI_ID = re.compile(
@@ -25,7 +25,7 @@ def each_question(record: Record, read: Callable[[Mapping[str, Any], list[Any]],
         record: The article.
         read: The examples of a paragraph and its questions.
     """
-    for paragraph in record["paragraphs"]:
+    for paragraph in listed(record["paragraphs"], "paragraphs"):
         if not isinstance(paragraph, Mapping) or not isinstance(paragraph.get("qas"), list):
             found = sorted(map(str, paragraph)) if isinstance(paragraph, Mapping) else type(paragraph).__name__
             yield ExampleError(f"expected paragraphs that are a mapping with the list 'qas', found {found}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
 from memxlnet.sources.forms.pieces import example, locate, unlabelled
 
 _PAGES = (("entity_pages", "wiki_context"), ("search_results", "search_context"))
@@ -27,23 +27,36 @@ def _example(
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     texts = [record["answer"]["value"], *record["answer"]["aliases"]]
-    for pages, text_field in _PAGES:
-        found = record.get(pages) or {}
-        for name, context in zip(found.get("filename", ()), found.get(text_field, ()), strict=True):
-            yield _example(record["question_id"], name, record["question"], context, texts, options)
+    given = [(record[pages], text_field) for pages, text_field in _PAGES if record.get(pages) is not None]
+    named = [page for found, field in given for page in zip(found["filename"], found[field], strict=True)]
+    _check_pages(named)
+    for name, context in named:
+        yield _example(record["question_id"], name, record["question"], context, texts, options)
 
 
 def _examples_of_files(record: Record, options: FormOptions) -> Iterator[Record]:
     answer = record.get("Answer") or {}
     texts = [answer["Value"], *answer["Aliases"]] if answer else []
-    for pages, folder in _FOLDERS:
+    given = [(listed(record[pages], "pages"), folder) for pages, folder in _FOLDERS if record.get(pages) is not None]
+    _check_pages([page for found, _ in given for page in found])
+    for found, folder in given:
 
         def read(page: Mapping[str, Any], folder: str = folder) -> Record:
             name = page["Filename"]
             context = _page(options.folder, folder, name)
             return _example(record["QuestionId"], name, record["Question"], context, texts, options)
 
-        yield from each(record.get(pages) or (), read)
+        yield from each(found, read)
+
+
+def _check_pages(pages: Sequence[Any]) -> None:
+    """Check that a question has a page, as it gives no example without one.
+
+    Raises:
+        ExampleError: It has none.
+    """
+    if not pages:
+        raise ExampleError("expected a page of evidence at least, found none")
 
 
 def _page(folder: Path | None, kind: str, name: str) -> str:
