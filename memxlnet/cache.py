@@ -406,6 +406,7 @@ class Cache(PublishedCache):
     def verify(
         self,
         *,
+        deep: bool = False,
         against: Any = None,
         sample: int | None = DEFAULT_SAMPLE,
         identity: str | None = None,
@@ -421,6 +422,7 @@ class Cache(PublishedCache):
         """Check every byte of the cache against its manifest, and every value against those that it must fit.
 
         Args:
+            deep: Encode all documents again, as the cache holds them, and compare every column.
             against: The source that the cache was made from: examples of it are encoded again and compared.
             sample: Examples that are encoded again; None encodes all of them.
             identity: As in `build`, as all that follow.

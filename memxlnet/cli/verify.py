@@ -14,6 +14,7 @@ from memxlnet.sources import shown_name
 
 @click.command("verify")
 @cache_argument
+@click.option("--deep", is_flag=True, help="Encode all documents again, as CACHE holds them, and compare.")
 @click.option(
     "--against", metavar="SOURCE", multiple=True, help="Also encode examples of this source again and compare."
 )
@@ -25,7 +26,13 @@ from memxlnet.sources import shown_name
 @json_option
 @shared(dataset_name="SOURCE")
 def command(
-    cache: Path, against: tuple[str, ...], sample: int | None, all_examples: bool, as_json: bool, **options: Any
+    cache: Path,
+    deep: bool,
+    against: tuple[str, ...],
+    sample: int | None,
+    all_examples: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Check every byte of CACHE against its manifest, and every value against those that it must fit.
 
@@ -39,11 +46,16 @@ def command(
     directory = find_directory(cache)
     number = None if all_examples else DEFAULT_SAMPLE if sample is None else sample
     source = (against[0] if len(against) == 1 else list(against)) if against else None
-    verify(directory, against=source, sample=number, **options)
+    verify(directory, deep=deep, against=source, sample=number, **options)
     names = [shown_name(name) for name in against]
     if as_json:
         print_json(
-            {"cache": str(directory), "verified": True, "against": names[0] if len(names) == 1 else names or None}
+            {
+                "cache": str(directory),
+                "verified": True,
+                "deep": deep,
+                "against": names[0] if len(names) == 1 else names or None,
+            }
         )
     else:
         shown = f", as {', '.join(names)} gives them" if names else ""

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 
 from arrow_schemas import DROPPED
+from memxlnet.encode.answers import DROPPED as DROPPED_ANSWER
+from memxlnet.encode.answers import NUMBER, UNLABELLED, YES_NO, absent
 from memxlnet.encode.encoder import Encoder
-from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
+from memxlnet.encode.examples import ABSENT, BadExample, Example, bad_example, has_answers, parse_example
 from memxlnet.encode.ids import Ids
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
 from memxlnet.format.files import column_values
@@ -67,12 +69,55 @@ def check_against(cache: PublishedCache, rules: Rules, source: Source, sample: i
             f"{cache.directory}: made from another source than {source.name}: {'; '.join(differences)}; verify it "
             "against the source that it was made from, or build a cache of this one"
         )
-    # Every example was either kept or dropped when the cache was built: none is an error here.
-    settings = replace(rules.encode, on_bad_example="drop")
-    encoder = Encoder(rules.tokenizer.backend, rules.layout, settings)
-    for chunk in _chunks(cache, _pick(cache, source, sample, rules.encode)):
-        _compare(cache, chunk, encoder.encode([picked.example for picked in chunk]))
+    _encode_again(cache, rules, _pick(cache, source, sample, rules.encode))
     source.check_unchanged()
+
+
+def check_own(cache: PublishedCache, rules: Rules) -> None:
+    """Encode the documents of a cache again, as it holds them, and compare every column.
+
+    A document that was dropped because its answer does not occur is taken as such: only the source shows whether the
+    answer was looked up as whole words.
+
+    Args:
+        cache: A cache whose tables fit each other.
+        rules: What decides its rows.
+
+    Raises:
+        CacheDamagedError: A value is another one than encoding gives.
+    """
+    _encode_again(cache, rules, _own(cache))
+
+
+def _encode_again(cache: PublishedCache, rules: Rules, examples: Iterator[Picked]) -> None:
+    # Every example was either kept or dropped when the cache was built, so none is an error here.
+    encoder = Encoder(rules.tokenizer.backend, rules.layout, replace(rules.encode, on_bad_example="drop"))
+    for chunk in _chunks(cache, examples):
+        _compare(cache, chunk, encoder.encode([picked.example for picked in chunk]))
+
+
+def _own(cache: PublishedCache) -> Iterator[Picked]:
+    """The documents of a cache as the examples that they were."""
+    document = 0
+    for batch in cache.documents.batches():
+        for held in batch.to_pylist():
+            texts, status = tuple(held["answer_texts"]), held["alignment"]
+            kind = status if status in (YES_NO, NUMBER) else ""
+            if status == DROPPED_ANSWER and held["alignment_detail"] == absent(texts).detail:
+                kind = ABSENT
+            example = Example(
+                document,
+                held["id"],
+                held["question"],
+                cache.contexts.text("text", held["context"]),
+                texts,
+                tuple(held["answer_starts"]),
+                status != UNLABELLED,
+                kind,
+                held["contradiction"],
+            )
+            yield Picked(example, document, None)
+            document += 1
 
 
 def sample_rows(total: int, sample: int | None) -> Iterator[int]:

@@ -10,10 +10,10 @@ from memxlnet.format.files import file_digest, file_identity
 from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
 from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
-from memxlnet.maintain.reencode import check_against
+from memxlnet.maintain.reencode import check_against, check_own
 from memxlnet.maintain.relations import check_relations
 from memxlnet.maintain.rules import Rules, read_dropped, read_rules
-from memxlnet.settings import positive_int, settings_of
+from memxlnet.settings import check_bool, positive_int, settings_of
 from memxlnet.sources import Form, Source, SourceOptions, Transform, open_source
 from memxlnet.sources.forms.form import Locate, Offsets
 
@@ -24,6 +24,7 @@ DEFAULT_SAMPLE = 100
 def verify(
     directory: str | Path,
     *,
+    deep: bool = False,
     against: Any = None,
     sample: int | None = DEFAULT_SAMPLE,
     identity: str | None = None,
@@ -44,6 +45,8 @@ def verify(
 
     Args:
         directory: The published directory.
+        deep: Encode all documents again, as the cache holds them, with its own tokenizer, and compare every column. It
+            takes about as long as a build in one process.
         against: The source that the cache was made from, as `process_and_cache_dataset` takes it: its identity is
             compared with the one in the manifest, then examples are encoded again with the cache's own tokenizer, and
             every column is compared. It is read once, as a stream. None leaves that out.
@@ -67,10 +70,13 @@ def verify(
     options = settings_of(SourceOptions, locals())
     path = as_directory("directory", directory)
     sample = _checked(against, sample, options)
+    check_bool("deep", deep)
     manifest = PublishedCache(path).manifest
     source = None if against is None else _open(against, manifest, options)
     cache, rules = while_it_stays(path, lambda: _check_files(path))
     check_relations(cache, rules)
+    if deep:
+        check_own(cache, rules)
     if source is not None:
         check_against(cache, rules, source, sample)
 

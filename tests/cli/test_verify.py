@@ -21,9 +21,17 @@ def test_a_cache_that_is_right(run: Run, caches: Caches, kind: str) -> None:
     assert told == (0, f"{directory}: all bytes and values are right, as {caches.source} gives them\n", "")
 
 
+def test_deep(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("verify", caches.plain, "--deep").code == 0
+    asked = {}
+    monkeypatch.setattr("memxlnet.cli.verify.verify", lambda directory, **options: asked.update(options))
+    assert run("verify", caches.plain, "--deep").code == 0
+    assert asked["deep"]
+
+
 def test_json(run: Run, caches: Caches) -> None:
     told = run("verify", caches.plain, "--json")
-    assert told.json == {"cache": str(caches.plain), "verified": True, "against": None}
+    assert told.json == {"cache": str(caches.plain), "verified": True, "deep": False, "against": None}
     told = run("verify", caches.plain, "--json", "--against", caches.source)
     assert told.json["against"] == str(caches.source)
 

@@ -1,5 +1,6 @@
 """`verify` against the source: another source is named, and any other value is told."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from memxlnet.maintain import reencode
 from memxlnet.maintain import verify as verify_module
 from memxlnet.maintain.reencode import sample_rows
 from memxlnet.maintain.verify import verify
+from memxlnet.sources import form_names
 from tests.format.content import read_tables
 from tests.format.forging import forge, seal, set_value, write_report
-from tests.golden.make_golden import CACHE, EXAMPLES
+from tests.golden.make_golden import CACHE, EXAMPLES, golden_tokenizer
+from tests.sources.test_forms import FORMS
 from tests.support import SQUAD, build, example, long_examples, write_json_lines
 
 GOLDEN: dict[str, Any] = {"against": EXAMPLES, "identity": "golden 1", "sample": None}
@@ -267,7 +270,7 @@ def test_wrong_arguments_are_told_before_any_work(
 
 def test_a_source_is_not_given_by_position() -> None:
     with pytest.raises(TypeError):
-        verify(CACHE, EXAMPLES)  # type: ignore[call-arg]
+        verify(CACHE, EXAMPLES)  # type: ignore[call-arg, arg-type]
 
 
 def test_damage_is_told_before_a_mismatch(golden: Path) -> None:
@@ -285,3 +288,58 @@ def test_real_data(tmp_path: Path, xlnet: Any) -> None:
     verify(directory)
     with pytest.raises(CacheDamagedError, match=r"documents-00000\.arrow, row 17 .*, question: expected"):
         verify(directory, against=SQUAD, sample=None)
+
+
+# Deep: the documents of the cache itself
+
+
+def test_the_golden_cache_is_what_its_own_documents_give() -> None:
+    verify(CACHE, deep=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "column", "value", "message"),
+    [
+        (
+            "features",
+            5,
+            "input_ids",
+            [5, 5, 5, 5, 15, 19, 1, 14, 7, 10, 23, 4, 22, 17, 4, 3],
+            r"features-.*, row 5 \(id '.*'\), input_ids, position 6: expected 0, found 1",
+        ),
+        ("documents", 2, "question_token_stops", [1, 6], r"expected \[2, 6\] \(encoded again\), found \[1, 6\]"),
+        ("documents", 1, "answer_starts", [1], "alignment_detail: expected 'answer 0 found at 2 as its NFKD equal, given at 1'"),
+        ("contexts", 2, "token_starts", [1, 4], r"expected \[0, 4\] \(encoded again\), found \[1, 4\]"),
+    ],
+)
+def test_a_value_that_its_own_texts_do_not_give_is_reported(
+    golden: Path, table: str, row: int, column: str, value: Any, message: str
+) -> None:
+    set_value(golden, table, row, column, value)
+    with pytest.raises(CacheDamagedError, match=message):
+        verify(golden, deep=True)
+
+
+@pytest.mark.parametrize("form", [name for name in FORMS if FORMS[name][0] in form_names()])
+def test_documents_of_every_outcome_are_encoded_again(form: str, tmp_path: Path) -> None:
+    kind, content, _ = FORMS[form]
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(content))
+    tokenizer = golden_tokenizer()
+    process_and_cache_dataset(
+        path,
+        cache_dir=tmp_path / "caches",
+        tokenizer=tokenizer,
+        form=kind,
+        max_seq_length=256,
+        doc_stride=16,
+        on_bad_example="drop",
+        on_contradiction="answers",
+    )
+    (directory,) = (found for found in (tmp_path / "caches").iterdir() if not found.name.startswith("."))
+    verify(directory, deep=True)
+
+
+def test_it_takes_a_bool() -> None:
+    with pytest.raises(SettingsError, match="deep: expected True or False, found 1"):
+        verify(CACHE, deep=1)  # type: ignore[arg-type]
