@@ -89,6 +89,7 @@ class Cache(PublishedCache):
         transform: Transform | None = None,
         locate: Locate = "first",
         offsets: Offsets = "characters",
+        name: str | None = None,
         identity: str | None = None,
         config_name: str | None = None,
         revision: str | None = None,
@@ -131,6 +132,8 @@ class Cache(PublishedCache):
                 results are digested in a first pass.
             locate: Which occurrences of answers without offsets are golds.
             offsets: What offsets of answers count; ``"characters"`` are code points.
+            name: Short name of an object in memory, which the directory of its cache begins with; by default
+                ``in-memory``.
             identity: For an iterable or a transform: a text that changes whenever what it gives does.
             config_name: Configuration of a Hub dataset.
             revision: Branch, tag or commit of a Hub dataset.

@@ -101,6 +101,21 @@ def test_another_setting_is_another_cache(cache: Cache, tmp_path: Path) -> None:
     assert (other.manifest.split, other.manifest.settings["on_bad_example"]) == ("other", "drop")
 
 
+def test_an_object_in_memory_takes_a_name(cache: Cache, tmp_path: Path) -> None:
+    named = Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path, name="My data", **SIZES)
+    assert named.manifest.name == "My data"
+    assert named.directory.name.startswith("My-data--train--")
+    assert named.manifest.fingerprint == cache.manifest.fingerprint
+    assert create_dataset_from_cache(EXAMPLES, tokenizer=make("xlnet"), cache_dir=tmp_path, name="My data", **SIZES)
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == [named.directory.name]
+
+
+@pytest.mark.parametrize("named", ["f.json", "owner/name", "s3://bucket/f.json", ["f.json"]])
+def test_a_source_with_a_name_takes_no_other(named: Any) -> None:
+    with pytest.raises(SettingsError, match="name: applies to objects in memory only, found 'x' with"):
+        Cache.build(named, make("xlnet"), name="x")
+
+
 def test_bad_arguments_are_errors_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="max_seq_length"):
         Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path / "none", max_seq_length=0)

@@ -42,7 +42,7 @@ from memxlnet.sources import SourceOptions
 @click.option(
     "--doc-stride", type=int, default=DEFAULT_DOC_STRIDE, show_default=True, help="Overlap of two segments in tokens."
 )
-@click.option("--max-segments", "max_n_segs", type=int, help="Keep the first so many segments of a document.")
+@click.option("--max-n-segs", type=int, help="Keep the first so many segments of a document.")
 @click.option("--max-examples", type=int, help="Read exactly so many examples, or all there are.")
 @click.option("--memory-tokens", type=int, default=0, show_default=True, help="Memory slots to add to the tokenizer.")
 @click.option(

@@ -48,6 +48,7 @@ def process_and_cache_dataset(
     on_repeated_id: OnRepeatedId = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
+    name: str | None = None,
     identity: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
@@ -91,6 +92,7 @@ def process_and_cache_dataset(
             it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
+        name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
@@ -213,6 +215,7 @@ class StreamingSquadProcessor:
         cache_manager: CacheManager | None = None,
         max_n_segs: int | None = None,
         *,
+        name: str | None = None,
         identity: str | None = None,
         form: Form | str | None = None,
         columns: Mapping[str, str] | None = None,
@@ -229,6 +232,7 @@ class StreamingSquadProcessor:
             cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
                 publishes into the default cache directory.
             max_n_segs: Keep the first so many segments of a document; None keeps all.
+            name: Short name of an object in memory.
             identity: For an iterable or a transform: a text that changes whenever what it gives does.
             form: How records become examples; see `process_and_cache_dataset`, as for all that follow.
             columns: Names of the fields of other records.

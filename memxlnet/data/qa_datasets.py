@@ -168,6 +168,7 @@ def create_dataset_from_cache(
     on_repeated_id: OnRepeatedId = "error",
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
+    name: str | None = None,
     identity: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
@@ -217,6 +218,7 @@ def create_dataset_from_cache(
             it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
+        name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
             tells (at INFO) what the one that is taken was made of.

@@ -10,6 +10,9 @@ from memxlnet.format.ragged import Ints
 
 Floats = NDArray[np.float64]
 
+_SHORT_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
+"""Types that ml_dtypes adds to NumPy, in which it cannot compare and sum as is."""
+
 LARGEST_LOGIT = 1e300
 """Above it, infinity included, a sum of two logits would be no number that can be compared."""
 
@@ -19,15 +22,16 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
     Args:
         name: What it is called in an error.
-        value: A tensor of any device and floating type may need gradients; NumPy knows no bfloat16, so that becomes
-            float32.
+        value: A tensor of any device and floating type may need gradients. NumPy knows no bfloat16, so that becomes
+            float32, in arrays of JAX and ml_dtypes too.
 
     Raises:
         SettingsError: It is no array of numbers.
     """
     try:
         if not hasattr(value, "detach"):
-            return np.asarray(value)
+            array = np.asarray(value)
+            return array.astype(np.float32) if array.dtype.name in _SHORT_FLOATS else array
         tensor = value.detach().cpu()
         try:
             return np.asarray(tensor.numpy())

@@ -73,6 +73,32 @@ class CarriedState:
         self._rows: Tensor | None = None
         self._loaded: tuple[CarriedLanes, dict[str, Any]] | None = None
 
+    @classmethod
+    def for_model(cls, model: torch.nn.Module, batch_size: int) -> "CarriedState":
+        """Carry the ``mems`` of an XLNet model: a list of zeros, [mem_len, 1, d_model] for each layer.
+
+        Args:
+            model: A transformers model whose config has ``mem_len``, ``d_model`` and ``n_layer``.
+            batch_size: Lanes of this rank in a full step, as the loader has them.
+
+        Returns:
+            A state of the type and on the device of the model's parameters.
+
+        Raises:
+            SettingsError: The config has no such fields, or ``mem_len`` is not set.
+        """
+        config = getattr(model, "config", None)
+        sizes = [getattr(config, name, None) for name in ("n_layer", "mem_len", "d_model")]
+        if not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise SettingsError(
+                "model: expected a config with n_layer, mem_len and d_model above 0, as XLNet has them, found "
+                f"{sizes} on {type(model).__name__}; set mem_len, or pass an initial state to CarriedState"
+            )
+        layers, length, width = sizes
+        like = next(model.parameters())
+        zeros = torch.zeros(length, 1, width, dtype=like.dtype, device=like.device)  # type: ignore[arg-type]
+        return cls([zeros] * layers, batch_dim=1, batch_size=batch_size)  # type: ignore[operator]
+
     @property
     def state(self) -> State:
         """What is carried, the lanes of this rank; None before the first step. It can be set before a resumed loop."""

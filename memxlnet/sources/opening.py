@@ -80,6 +80,7 @@ def open_source(
     dataset_name: Any,
     split: str,
     *,
+    name: str | None = None,
     identity: str | None = None,
     config_name: str | None = None,
     revision: str | None = None,
@@ -110,6 +111,7 @@ def open_source(
             - a `datasets` object, a table (anything with ``__arrow_c_stream__``), or an iterable of mappings.
         split: Split of a Hub dataset, a directory of one or a `datasets.DatasetDict`; a label for everything else. A
             slice in the syntax of `datasets` (``train[:10%]``) applies to every kind of source.
+        name: Short name of a `datasets` object, a table or an iterable, in the place of its own one or ``in-memory``.
         identity: For an iterable, a stream or a `transform`: a text that changes whenever what it gives does. Without
             one, the rows are read once before the build and digested.
         config_name: Configuration of a Hub dataset.
@@ -137,10 +139,12 @@ def open_source(
     is_named = isinstance(dataset_name, str | os.PathLike) or _is_several(dataset_name)
     if is_named and identity is not None and transform is None:
         raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
+    if name is not None and is_named:
+        raise SettingsError(f"name: applies to objects in memory only, found {name!r} with {shown_name(dataset_name)}")
     is_local = is_file_name(dataset_name)
-    for name, value in (("config_name", config_name), ("revision", revision)):
+    for option, value in (("config_name", config_name), ("revision", revision)):
         if value is not None and (is_local or not isinstance(dataset_name, str) or is_url(dataset_name)):
-            raise SettingsError(f"{name}: applies to Hub datasets only, found {value!r} with another source")
+            raise SettingsError(f"{option}: applies to Hub datasets only, found {value!r} with another source")
     base, ranges = split_name(split)
 
     def hashed(path: Path) -> HashedFile:
@@ -155,7 +159,7 @@ def open_source(
     elif isinstance(dataset_name, str):
         origin = HubOrigin(dataset_name, base, config_name, revision, token, hashed)
     else:
-        origin = _open_object(dataset_name, base, identity)
+        origin = _open_object(dataset_name, base, identity, "" if name is None else check_text("name", name))
     if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
         raise SettingsError(
             f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not tell; "

@@ -13,6 +13,7 @@ class SourceOptions:
     """What a user may say of a source; `open_source` checks it.
 
     Attributes:
+        name: Short name of an object in memory, which the directory of its cache begins with.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
@@ -24,6 +25,7 @@ class SourceOptions:
         offsets: What offsets of answers count.
     """
 
+    name: str | None = None
     identity: str | None = None
     config_name: str | None = None
     revision: str | None = None

@@ -119,7 +119,7 @@ def test_the_counts_as_json(run: Run, source: Path, cache_dir: Path) -> None:
 
 
 def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, cache_dir: Path) -> None:
-    options = ["--split", "dev", "--max-seq-length", 60, "--doc-stride", 10, "--max-segments", 3, "--max-examples", 7]
+    options = ["--split", "dev", "--max-seq-length", 60, "--doc-stride", 10, "--max-n-segs", 3, "--max-examples", 7]
     options += ["--memory-tokens", 2, "--on-bad-example", "drop", "--max-shard-rows", 5]
     options += ["--on-contradiction", "answers"]
     assert run("build", source, *TOKENIZER, "--cache-dir", cache_dir, *options).code == 0
@@ -186,7 +186,7 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--split": ("dev", {"split": "dev"}),
     "--max-seq-length": (99, {"max_seq_length": 99}),
     "--doc-stride": (9, {"doc_stride": 9}),
-    "--max-segments": (3, {"max_n_segs": 3}),
+    "--max-n-segs": (3, {"max_n_segs": 3}),
     "--max-examples": (8, {"max_examples": 8}),
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
     "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
@@ -509,7 +509,7 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
         ),
         (["--doc-stride", -1], "--doc-stride: expected an integer of at least 0, found -1"),
         (["--doc-stride", 400], "--doc-stride: expected an overlap below 381 (--max-seq-length 384 less 3"),
-        (["--max-segments", 0], "--max-segments: expected an integer above 0, found 0"),
+        (["--max-n-segs", 0], "--max-n-segs: expected an integer above 0, found 0"),
         (["--max-examples", 0], "--max-examples: expected an integer above 0, found 0"),
         (["--memory-tokens", -1], "--memory-tokens: expected an integer of at least 0, found -1"),
         (["--memory-tokens", 500], "--max-seq-length: expected at least 1005"),

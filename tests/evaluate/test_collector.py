@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -37,9 +38,22 @@ Tensor = torch.Tensor
         lambda values: values.t().contiguous().t(),
         lambda values: values.numpy().astype(np.float16),
         lambda values: values.numpy().astype(np.longdouble),
+        lambda values: values.numpy().astype(ml_dtypes.bfloat16),
         lambda values: values.tolist(),
     ],
-    ids=["float64", "grad", "output", "float32", "float16", "bfloat16", "strided", "numpy16", "longdouble", "lists"],
+    ids=[
+        "float64",
+        "grad",
+        "output",
+        "float32",
+        "float16",
+        "bfloat16",
+        "strided",
+        "numpy16",
+        "longdouble",
+        "ml_dtypes",
+        "lists",
+    ],
 )
 def test_every_kind_of_logits(dataset: CacheDataset, convert: Callable[[Tensor], Any]) -> None:
     # Multiples of a quarter below 8 are exact in every floating type here.

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map, tree_structure
-from transformers import XLNetConfig, XLNetForQuestionAnsweringSimple
+from transformers import XLNetConfig, XLNetForQuestionAnsweringSimple, XLNetModel
 
 from memxlnet.errors import SettingsError
 from memxlnet.load.create import create_dataloader
@@ -398,3 +398,37 @@ def test_mems_make_a_difference_to_the_second_segment_only(lazy: CacheDataset) -
     alive = second["document_mask"]
     assert not torch.allclose(with_memory[alive], without[alive])
     assert torch.equal(with_memory[~alive], without[~alive])
+
+
+def test_the_mems_of_xlnet_are_carried_without_a_shape_by_hand() -> None:
+    config = XLNetConfig(vocab_size=50, d_model=16, n_layer=3, n_head=2, d_inner=32, mem_len=5)
+    model = XLNetForQuestionAnsweringSimple(config).to(torch.bfloat16)
+    carried = CarriedState.for_model(model, 4)
+    state = carried.fresh(4)
+    assert [tuple(leaf.shape) for leaf in state] == [(5, 4, 16)] * 3
+    assert {leaf.dtype for leaf in state} == {torch.bfloat16}
+    assert carried.state_dict()["rows"].tolist() == [-1] * 4
+    ids = torch.ones(4, 7, dtype=torch.long)
+    assert [tuple(leaf.shape) for leaf in model(ids, mems=state, use_mems=True).mems] == [(5, 4, 16)] * 3
+
+
+SMALL: dict[str, Any] = {"vocab_size": 5, "d_model": 4, "n_layer": 1, "n_head": 1, "d_inner": 4, "mem_len": None}
+
+
+@pytest.mark.parametrize("model", [torch.nn.Linear(1, 1), XLNetModel(XLNetConfig(**SMALL))])
+def test_a_model_without_mems_is_refused(model: Any) -> None:
+    with pytest.raises(SettingsError, match="model: expected a config with n_layer, mem_len and d_model above 0"):
+        CarriedState.for_model(model, 2)
+
+
+TWO_LANES = torch.zeros(2, 1)
+
+
+@pytest.mark.parametrize("given", [[], [TWO_LANES], [TWO_LANES] * 3, TWO_LANES, None, {"a": TWO_LANES}])
+def test_another_number_of_tensors_is_an_error(given: Any) -> None:
+    both = torch.tensor([True, True])
+    step = {"reset": both, "document_mask": both, "rows": torch.tensor([0, 1])}
+    carried = CarriedState([torch.zeros(1, 1)] * 2)
+    carried.before(step)
+    with pytest.raises(SettingsError, match="state: expected"):
+        carried.after(step, given)

@@ -308,7 +308,13 @@ def test_the_golden_cache_is_what_its_own_documents_give() -> None:
             r"features-.*, row 5 \(id '.*'\), input_ids, position 6: expected 0, found 1",
         ),
         ("documents", 2, "question_token_stops", [1, 6], r"expected \[2, 6\] \(encoded again\), found \[1, 6\]"),
-        ("documents", 1, "answer_starts", [1], "alignment_detail: expected 'answer 0 found at 2 as its NFKD equal, given at 1'"),
+        (
+            "documents",
+            1,
+            "answer_starts",
+            [1],
+            "alignment_detail: expected 'answer 0 found at 2 as its NFKD equal, given at 1'",
+        ),
         ("contexts", 2, "token_starts", [1, 4], r"expected \[0, 4\] \(encoded again\), found \[1, 4\]"),
     ],
 )
