@@ -102,6 +102,7 @@ def test_reading_stops_at_the_clock_and_then_at_the_same_row() -> None:
     assert reading._read(iter(batches), 60.0, 0) == 90
 
 
+@pytest.mark.slow
 def test_own_ways_are_timed_and_told(sample: Path) -> None:
     one, many = str(long_cache(300)), str(long_cache(300, shards=reading.SHARDS))
     assert len(LazySquadLikeQADataset.open(many).cache.features) == reading.SHARDS
@@ -202,6 +203,7 @@ def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path
             assert torch.equal(step[name][step["document_mask"]], values.to(torch.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", slow_but(["lazy"], training.LOADERS))
 def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARM_UP_STEPS", 4)
@@ -234,6 +236,7 @@ def test_loaders_are_timed(sample: Path) -> None:
     assert MAX_SEQ_LENGTH == 384
 
 
+@pytest.mark.slow
 def test_every_way_trains_on_the_same_segments(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(padding.MODELS, "XLNet", partial(small_xlnet, seed=0, width=8, layers=1))
     useful = padding.shares(str(sample))["useful"]
@@ -251,6 +254,7 @@ def test_every_way_trains_on_the_same_segments(sample: Path, monkeypatch: pytest
     assert sorted(itertools.chain.from_iterable(real)) == sorted(expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", slow_but(["XLNet"], ["XLNet", *kinds.KINDS]))
 def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
     sample: Path, name: str, monkeypatch: pytest.MonkeyPatch
@@ -262,6 +266,7 @@ def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
     assert splits_into_pieces(tokenizer.backend_tokenizer) == (name != "XLNet")
 
 
+@pytest.mark.slow
 def test_every_kind_of_source_makes_the_same_rows(sample: Path) -> None:
     found = sources.kinds(sample)
     seconds = sources.measure(found, rounds=1)

@@ -132,6 +132,7 @@ def test_an_epoch_in_order_holds_every_row_in_order(name: str, reader: Reader, e
     assert {len(batch["input_ids"]) for batch in batches[:-1]} == {BATCH}
 
 
+@pytest.mark.slow
 def test_a_shuffled_epoch_holds_every_row_once(name: str, reader: Reader, expected: Reader) -> None:
     everything = contents([expected.batch(torch.arange(len(expected)))])
     for _ in range(2):

@@ -15,7 +15,7 @@ from benchmarks.report.quantities import rate, seconds, share, size, spread, tab
 from benchmarks.report.readme import measured_block, with_measured_block
 from benchmarks.report.targets import targets
 from benchmarks.report.write import markdown, write_report
-from tests.support import ROOT
+from tests.support import ROOT, slow_but
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -134,7 +134,7 @@ def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) ->
         assert told in text
 
 
-@pytest.mark.parametrize("part", command.PARTS)
+@pytest.mark.parametrize("part", slow_but(["build"], command.PARTS))
 def test_a_report_of_one_part_is_written(report: dict[str, Any], tmp_path: Path, part: str) -> None:
     write_report({**report, "parts": {part: report["parts"][part]}}, tmp_path)
     text = (tmp_path / "report.md").read_text()
@@ -142,6 +142,7 @@ def test_a_report_of_one_part_is_written(report: dict[str, Any], tmp_path: Path,
     assert sorted(f"({path.name})" in text for path in tmp_path.glob("*.png")) == [True] * text.count("![")
 
 
+@pytest.mark.slow
 def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_path: Path) -> None:
     parts = report["parts"]
     build, reading = parts["build"]["figures"], parts["reading"]["figures"]

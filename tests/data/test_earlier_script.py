@@ -193,6 +193,7 @@ def test_without_the_earlier_meaning_the_decoder_fails_aloud(tokenizer: Any, tmp
         evaluate(loader)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_on_squad(xlnet: Any, tmp_path: Path) -> None:
     answers, dataset = run(xlnet, str(SQUAD), "validation", str(tmp_path), 300)

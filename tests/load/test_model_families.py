@@ -24,7 +24,7 @@ from tests.evaluate.helpers import (
 )
 from tests.load.helpers import steps_of
 from tests.styles import make
-from tests.support import build
+from tests.support import build, slow
 
 LENGTH = 72
 
@@ -101,7 +101,7 @@ def test_a_cache_is_verified_with_the_layout_that_it_keeps(name: str, built: Cal
     verify(built(name).directory, against=EXAMPLES)
 
 
-@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
+@pytest.mark.parametrize("lanes", ["aligned", slow("refilled")])
 def test_a_model_of_the_family_trains_on_the_steps(
     name: str, lanes: Lanes, built: Callable[[str], CacheDataset]
 ) -> None:

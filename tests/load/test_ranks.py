@@ -209,6 +209,7 @@ def saved(request: pytest.FixtureRequest, built: Built, tmp_path_factory: pytest
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:torch.distributed is:UserWarning")
 @pytest.mark.parametrize(
     "world_size", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
