@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_chunk
@@ -22,6 +21,7 @@ from memxlnet.format.manifest import REBUILD, Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
 from memxlnet.maintain.placing import put_in_place, take_away
+from memxlnet.progress import progress_bar
 from memxlnet.settings import positive_int
 
 logger = logging.getLogger(__name__)
@@ -254,14 +254,14 @@ class _WaitingLine:
         self._cache = cache
         self._build = build
         self._name = f"{settings.name}/{settings.split}"
-        self._disable = None if progress is None else not progress
+        self._shown = progress
         self._bar: Any = None
 
     def show(self) -> None:
         """Say so once in the log, and bring the line up to date."""
         if self._bar is None:
             logger.warning("%s: waiting for another process that builds it", self._cache)
-            self._bar = tqdm(desc=f"waiting for {self._name}", unit="chunk", disable=self._disable)
+            self._bar = progress_bar(f"waiting for {self._name}", self._shown, "chunk")
         self._bar.update(self._build.num_finished() - self._bar.n)
         self._bar.refresh()
 

@@ -1,11 +1,9 @@
 """The progress bar of a build."""
 
 import threading
-from typing import Any
-
-from tqdm import tqdm
 
 from memxlnet.builder.memory import MemoryGuard
+from memxlnet.progress import progress_bar
 
 
 class Progress:
@@ -22,9 +20,7 @@ class Progress:
         self.examples = self.documents = 0
         self._lock = threading.Lock()  # chunks that were finished before are counted where the source is read
         self._guard = guard
-        # None lets tqdm decide.
-        disable = None if shown is None else not shown
-        self._bar: Any = tqdm(desc=name, total=total, unit="example", disable=disable)
+        self._bar = progress_bar(name, shown, "example", total)
 
     def add(self, examples: int, documents: int) -> None:
         """Count a chunk that is finished."""

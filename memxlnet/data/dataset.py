@@ -12,7 +12,7 @@ from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.earlier_names import missing
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheMismatchError, SettingsError
-from memxlnet.load import create, evaluation
+from memxlnet.load import create
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import Loader
 from memxlnet.load.datasets import CacheDataset
@@ -160,7 +160,7 @@ def create_evaluation_dataloader(*arguments: Any, **options: Any) -> Any:
     """Make a loader that reads every document exactly once, in order, with what belongs to its segments.
 
     ``create_evaluation_dataloader(dataset, batch_size=8, num_workers=0, use_time_step_major=True, **options)`` gives
-    the loader; see `memxlnet.load.evaluation.create_evaluation_dataloader`.
+    the loader; see `memxlnet.load.create.create_evaluation_dataloader`.
 
     ``create_evaluation_dataloader(dataset_name, split, tokenizer, max_seq_length=384, doc_stride=64, batch_size=8,
     max_examples=None, max_n_segs=None, cache_dir="./memxlnet-cache", use_time_step_major=True, *, compat=None)``
@@ -171,7 +171,7 @@ def create_evaluation_dataloader(*arguments: Any, **options: Any) -> Any:
         MemxlnetError: As `create_dataset_from_cache`.
     """
     by_name = "dataset_name" in options or "split" in options or isinstance(_second(arguments), str)
-    return (_built_for_evaluation if by_name else evaluation.create_evaluation_dataloader)(*arguments, **options)
+    return (_built_for_evaluation if by_name else create.create_evaluation_dataloader)(*arguments, **options)
 
 
 def _second(arguments: tuple[Any, ...]) -> Any:
@@ -196,7 +196,7 @@ def _built_for_evaluation(
     check_bool("use_time_step_major", use_time_step_major)
     settings = (max_examples, max_seq_length, doc_stride, max_n_segs, tokenizer)
     dataset = create_dataset_from_cache(dataset_name, split, cache_dir, *settings, compat=compat)
-    loader = evaluation.create_evaluation_dataloader(dataset, batch_size, use_time_step_major=use_time_step_major)
+    loader = create.create_evaluation_dataloader(dataset, batch_size, use_time_step_major=use_time_step_major)
     return dataset, loader
 
 

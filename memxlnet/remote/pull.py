@@ -12,8 +12,8 @@ from memxlnet.errors import CacheMismatchError, CacheNotFoundError, TransferErro
 from memxlnet.format.manifest import FileRecord
 from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.maintain.incoming_cache import Arrival
+from memxlnet.progress import progress_bar
 from memxlnet.remote.stores import BLOCK_BYTES, MAX_MANIFEST_BYTES, Store, open_store
-from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ def pull(
 def _fetch(store: Store, arrival: Arrival, progress: bool | None) -> None:
     missing = arrival.missing()
     total = arrival.manifest.num_bytes
-    with transfer_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", total, progress) as bar:
+    with progress_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", progress, "B", total) as bar:
         bar.update(total - sum(record.bytes for record in missing))
         for record in missing:
             _fetch_file(store, arrival, record, bar)

@@ -14,8 +14,8 @@ from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.incoming_cache import SEND_ANEW
 from memxlnet.maintain.verify import check_file, check_stayed, read_manifest_bytes
+from memxlnet.progress import progress_bar
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
-from memxlnet.remote.transfer_bar import transfer_bar
 from memxlnet.settings import check_bool
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def push(
     store = open_store(url, storage_options)
     local, raw = while_it_stays(directory, lambda: _open(directory))
     former = _find_former(store, local, replace)
-    with transfer_bar(f"sending {local.name}/{local.split}", local.num_bytes, progress) as bar:
+    with progress_bar(f"sending {local.name}/{local.split}", progress, "B", local.num_bytes) as bar:
         wrong = []
         for record in local.all_files():
             if _is_right(store, record, former.checksums, verify):

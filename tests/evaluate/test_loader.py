@@ -5,9 +5,8 @@ import pytest
 
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
-from memxlnet.load.create import create_dataloader
+from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
 from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.evaluation import create_evaluation_dataloader
 from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.segment_metadata import METADATA
 from tests.evaluate.helpers import random_logits

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from memxlnet.data.qa_datasets import SquadLikeQADataset, create_dataset_from_cache
 from memxlnet.errors import SettingsError
-from memxlnet.load.create import create_dataloader
+from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Transfer
-from memxlnet.load.evaluation import create_evaluation_dataloader
 from tests.load.helpers import Built, assert_same_steps, assert_same_tensors, sample_tokenizer, steps_of
 
 WAYS: dict[str, dict[str, Any]] = {
