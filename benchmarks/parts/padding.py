@@ -46,14 +46,11 @@ TRAINER = "Trainer's way"
 
 TRAINED = ("aligned, by default", "refilled, grouped, cut", "regular, grouped, cut", TRAINER)
 
-DOCUMENTS, QUICK_DOCUMENTS = {"XLNet": 500, "BERT": 250}, 64
+DOCUMENTS, QUICK_DOCUMENTS = 2000, 64
 """Questions of an epoch of training."""
 
 QUESTIONS = 30
 """Of each long document, an article of the file: some 480 documents of some 30 segments of SQuAD's development set."""
-
-ROUNDS = {"XLNet": 2, "BERT": 1}
-"""Epochs of each way; one of BERT takes minutes."""
 
 SEGMENT_TYPES = 4
 """Kinds of segments that XLNet's tokenizer tells apart, padding included; BERT is given the same features."""
@@ -72,8 +69,8 @@ def measure(settings: Settings) -> dict[str, Any]:
         found["shares"][name] = in_process(shares, file=str(file)).value
     for model in ("XLNet",) if settings.quick else MODELS:
         settings.tell(f"epochs of {model}")
-        documents, rounds = (QUICK_DOCUMENTS, 1) if settings.quick else (DOCUMENTS[model], ROUNDS[model])
-        child = in_process(epochs, file=str(files["questions"]), model=model, documents=documents, rounds=rounds)
+        documents = QUICK_DOCUMENTS if settings.quick else DOCUMENTS
+        child = in_process(epochs, file=str(files["questions"]), model=model, documents=documents)
         found["epochs"][model] = child.value
     return found
 
@@ -101,8 +98,8 @@ def shares(file: str) -> dict[str, Any]:
     }
 
 
-def epochs(file: str, model: str, documents: int, rounds: int) -> dict[str, Any]:
-    """Seconds and tokens of whole epochs of training over the first documents, all ways in turns."""
+def epochs(file: str, model: str, documents: int) -> dict[str, Any]:
+    """Seconds and tokens of one whole epoch of training over the first documents, way after way: it takes minutes."""
     dataset = _dataset(file, documents)
     made = partial(MODELS[model], dataset.manifest.vocabulary_size)
     makers: dict[str, Callable[[], Iterable[Any]]] = {
@@ -112,10 +109,9 @@ def epochs(file: str, model: str, documents: int, rounds: int) -> dict[str, Any]
     for steps in makers.values():  # torch's threads
         train(made(), islice(steps(), 2))
     found: dict[str, Any] = {"documents": documents, "segments": len(dataset), "seconds": {}, "tokens": {}}
-    for _ in range(rounds):
-        for way, steps in makers.items():
-            seconds, found["tokens"][way] = train(made(), steps())
-            found["seconds"].setdefault(way, []).append(seconds)
+    for way, steps in makers.items():
+        seconds, found["tokens"][way] = train(made(), steps())
+        found["seconds"][way] = [seconds]
     return found
 
 

@@ -243,7 +243,7 @@ def test_every_way_trains_on_the_same_segments(sample: Path, monkeypatch: pytest
     assert list(useful) == list(padding.WAYS)
     for lanes in ("aligned", "refilled", "regular"):
         assert useful[f"{lanes}, grouped, cut"] > useful[f"{lanes}, by default"]
-    found = padding.epochs(str(sample), "XLNet", documents=3, rounds=1)
+    found = padding.epochs(str(sample), "XLNet", documents=3)
     assert {way: len(samples) for way, samples in found["seconds"].items()} == dict.fromkeys(padding.TRAINED, 1)
     dataset = padding._dataset(str(sample), 3)
     batches = list(padding._trainer(padding._features(dataset)))
