@@ -25,7 +25,8 @@ from memxlnet.builder.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.builder.numbering import batch_rows, number_contexts, row_bytes
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError
-from memxlnet.format.files import FileSink, column_values, column_width, created, file_digest, lay_out, write_values
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.files import FileSink, column_values, column_width, created, lay_out, write_values
 from memxlnet.format.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.format.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync, write_file
 from memxlnet.format.ragged import Ints

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.format.paths import write_all
@@ -161,27 +160,6 @@ def column_values(column: pa.Array) -> NDArray[Any]:
 def write_values(descriptor: int, values: NDArray[Any], offset: int) -> None:
     """Write values at a place of a file, all of them."""
     write_all(descriptor, np.ascontiguousarray(values).data, offset)
-
-
-_READ_BYTES = 1 << 22
-
-
-def digest(content: bytes) -> str:
-    """The checksum of bytes in memory."""
-    return xxhash.xxh3_128_hexdigest(content)
-
-
-def file_digest(path: Path) -> str:
-    """The checksum of a file, read in blocks.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    state = xxhash.xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(_READ_BYTES):
-            state.update(block)
-    return state.hexdigest()
 
 
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:

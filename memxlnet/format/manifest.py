@@ -13,7 +13,7 @@ from typing import Any
 
 from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
 from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
 from memxlnet.format.paths import MANIFEST, write_durably
 from memxlnet.format.row_layout import RowLayout

@@ -16,7 +16,7 @@ from memxlnet.errors import (
     TransferError,
     with_fields_of,
 )
-from memxlnet.format.files import file_digest
+from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import REBUILD, FileRecord, decode_manifest
 from memxlnet.format.paths import (
     ARRIVAL_PREFIX,

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
-from memxlnet.format.files import file_digest, file_identity
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.files import file_identity
 from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
 from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays

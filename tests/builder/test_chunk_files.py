@@ -15,7 +15,7 @@ from arrow_schemas import DROPPED, table_schema
 from memxlnet.builder import chunk_files
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, with_examples_digest, write_chunk
 from memxlnet.errors import BuildError
-from memxlnet.format.files import file_digest
+from memxlnet.format.checksums import file_digest
 from tests.format.content import Content, chunks, contents, make_content
 
 TABLES = next(chunks(make_content(1, 4, ["a", "b"], [(0, 2), None, (1, 3)]), [3]))

@@ -20,7 +20,7 @@ from typing import Any
 from memxlnet.data.cache_manager import find_cache
 from memxlnet.errors import MemxlnetError
 from memxlnet.format import published as cache_module
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
 from memxlnet.format.published import PublishedCache

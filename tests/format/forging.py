@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from arrow_schemas import FileMetadata, table_schema, with_metadata
 from memxlnet.errors import CacheError
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
 from memxlnet.maintain.verify import verify
 from tests.format.read_damaged import damage

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrow_schemas import FileMetadata, features_schema, with_metadata
-from memxlnet.format.files import column_values, column_width, digest, file_digest, lay_out, write_values
+from memxlnet.format.checksums import digest, file_digest
+from memxlnet.format.files import column_values, column_width, lay_out, write_values
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -145,7 +146,7 @@ def test_the_values_of_a_slice_are_those_of_the_slice(length: int, start: int, c
 
 
 def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memxlnet.format.files._READ_BYTES", 7)
+    monkeypatch.setattr("memxlnet.format.checksums._READ_BYTES", 7)
     for content in (b"", b"a", b"1234567", bytes(range(256))):
         (tmp_path / "file").write_bytes(content)
         assert file_digest(tmp_path / "file") == digest(content)

@@ -19,7 +19,7 @@ from memxlnet.errors import (
     CacheMismatchError,
     CacheNotFoundError,
 )
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
 from memxlnet.format.manifest import (
     FileRecord,

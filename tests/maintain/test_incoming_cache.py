@@ -21,7 +21,7 @@ from memxlnet.errors import (
     CacheMismatchError,
     TransferError,
 )
-from memxlnet.format.files import file_digest
+from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import FileRecord, find_caches
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival

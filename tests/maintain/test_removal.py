@@ -20,7 +20,7 @@ from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.tokenizer_content import TokenizerContent
 from memxlnet.errors import BuildError, CacheDirectoryError, CacheNotFoundError, SettingsError
-from memxlnet.format.files import file_digest
+from memxlnet.format.checksums import file_digest
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain import lock as builder_lock
 from memxlnet.maintain import removal

@@ -24,7 +24,7 @@ from memxlnet.errors import (
     SourceNotFoundError,
     TransferError,
 )
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, fingerprint_of
 from memxlnet.remote.hub import HubRepository
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting

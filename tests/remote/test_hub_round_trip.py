@@ -19,7 +19,7 @@ from memxlnet.errors import (
     TransferError,
     TransferPermissionError,
 )
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.manifest import decode_manifest
 from tests.remote.hub_server import OWNER, READER, REPO, ROWS, HubServer, Repo, api, no_waiting
 from tests.support import build, short

@@ -16,7 +16,7 @@ from memxlnet.errors import (
     CacheNotFoundError,
     TransferError,
 )
-from memxlnet.format.files import digest
+from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
