@@ -31,7 +31,7 @@ class FileMetadata:
     schema_version: int = SCHEMA_VERSION
 
     def encode(self) -> dict[bytes, bytes]:
-        """The metadata as Arrow keeps it: every value as text."""
+        """Return the metadata as Arrow keeps it: every value as text."""
         return {
             f"{_PREFIX}{name}".encode(): str(getattr(self, name)).encode()
             for name in ("schema_version", "table", "shard", "row_start", "row_stop", "fingerprint")
@@ -69,5 +69,5 @@ class FileMetadata:
 
 
 def with_metadata(schema: pa.Schema, metadata: FileMetadata) -> pa.Schema:
-    """A copy of `schema` that carries `metadata` and nothing else."""
+    """Return a copy of `schema` that carries `metadata` and nothing else."""
     return schema.with_metadata(metadata.encode())

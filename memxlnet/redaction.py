@@ -38,14 +38,14 @@ class Redactor:
         self._forms = sorted(forms, key=len, reverse=True)  # one may hold another
 
     def __call__(self, text: str) -> str:
-        """The text without credentials."""
+        """Return the text without credentials."""
         for form in self._forms:
             text = text.replace(form, HIDDEN)
         return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
 
 
 def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
-    """The cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
+    """Return the cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
     behind: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -59,7 +59,7 @@ def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """How other libraries write a text into theirs: as it is, in and out of an address, and quoted."""
+    """Return how other libraries write a text into theirs: as it is, in and out of an address, and quoted."""
     quoted = quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")
     return text, *quoted, unquote(text), repr(text)[1:-1]
 

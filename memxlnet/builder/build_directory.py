@@ -70,7 +70,7 @@ class BuildDirectory:
             raise with_fields_of(BuildOSError(message), error) from error
 
     def state(self) -> dict[str, Any]:
-        """What `prepare` wrote; empty where there is none, or it is damaged.
+        """Return what `prepare` wrote; empty where there is none, or it is damaged.
 
         Raises:
             BuildOSError: It is there and cannot be read.
@@ -81,14 +81,14 @@ class BuildDirectory:
         return found if isinstance(found, dict) else {}
 
     def num_finished(self) -> int:
-        """Number of finished chunks, by their names alone."""
+        """Return the number of finished chunks, by their names alone."""
         try:
             return sum(path.suffix == ".chunk" for path in self.chunks.iterdir())
         except OSError:
             return 0
 
     def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
-        """The encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
+        """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
 
         Raises:
             BuildError: The directory cannot be read: on another machine it must lie on a shared file system.

@@ -74,7 +74,7 @@ class Build:
         )
 
     def find(self, cache_dir: Path) -> Path | None:
-        """The published cache of these settings, or None.
+        """Return the published cache of these settings, or None.
 
         Raises:
             CacheError: The cache is there but damaged, or may not be read.

@@ -99,7 +99,7 @@ class BuildSummary:
 
     @classmethod
     def of(cls, directory: Path, manifest: Manifest) -> "BuildSummary":
-        """The summary of a published cache."""
+        """Return the summary of a published cache."""
         tables = manifest.tables
         return cls(
             directory=directory,
@@ -130,11 +130,11 @@ class CacheWriter:
         self._settings: CacheSettings | None = None
 
     def directory(self, settings: CacheSettings) -> Path:
-        """Where the cache of these settings is published."""
+        """Return where the cache of these settings is published."""
         return self.cache_dir / settings.directory_name
 
     def build_directory(self, settings: CacheSettings) -> BuildDirectory:
-        """Where the cache of these settings is built."""
+        """Return where the cache of these settings is built."""
         return BuildDirectory(self.cache_dir / f"{BUILD_PREFIX}{settings.directory_name}")
 
     @contextlib.contextmanager

@@ -141,7 +141,7 @@ def _compare(
 
 
 def _has_types_in_every_window(tokenizer: Any, layout: RowLayout) -> bool:
-    """Whether all segment ids are compared, or those of the first windows alone.
+    """Return whether all segment ids are compared, or those of the first windows alone.
 
     transformers gives the texts of later windows 0 and 1 whatever the template has. That matters where the model takes
     segment ids, and can only be compared where the two are the same.
@@ -163,7 +163,7 @@ def _advice(name: str, layout: RowLayout) -> str:
 
 
 def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int, str] | None:
-    """The row of the first value that differs, and what it is."""
+    """Return the row of the first value that differs, and what it is."""
     if expected.shape[1:] != found.shape[1:]:
         return 0, f"transformers gives the shape {expected.shape}, found {found.shape}"
     rows = min(len(expected), len(found))

@@ -48,7 +48,7 @@ class ChunkReceipt:
 
 
 def with_examples_digest(tables: Mapping[str, pa.RecordBatch], digest: str) -> dict[str, pa.RecordBatch]:
-    """The tables of a chunk, marked with the digest of the raw examples that they were made from."""
+    """Return the tables of a chunk, marked with the digest of the raw examples that they were made from."""
     first = CHUNK_TABLES[0]
     return {**tables, first: tables[first].replace_schema_metadata({_EXAMPLES_KEY: digest.encode()})}
 
@@ -132,7 +132,7 @@ def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
 
 
 def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
-    """The whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
+    """Return the whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
 
     Every file is read and compared with the checksum in its name. Where a chunk was made again from other examples,
     the latest file counts.

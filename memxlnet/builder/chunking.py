@@ -36,7 +36,7 @@ def text_budget(build: BuildSettings) -> int:
 
 
 def shown_cut(chunk_size: int, build: BuildSettings) -> str:
-    """What decides where chunks are cut."""
+    """Return what decides where chunks are cut."""
     return f"{chunk_size} examples, {chunk_budget(build)} bytes, {text_budget(build)} on one text"
 
 
@@ -55,7 +55,7 @@ class Chunk:
     cost: int
 
     def shown(self) -> str:
-        """The chunk in a message: its number and the ids of its first examples."""
+        """Return the chunk in a message: its number and the ids of its first examples."""
         ids = [repr(example.id) for example in self.examples[:3]]
         more = f" and {len(self.examples) - 3} more" if len(self.examples) > 3 else ""
         return f"chunk {self.index} (examples {', '.join(ids)}{more})"
@@ -98,7 +98,7 @@ def read_chunks(
 def read_examples(
     source: Source, settings: EncodeSettings, labels: LabelCounts | None = None
 ) -> Iterator[Example | BadExample]:
-    """The examples of a source in order, as many as the settings ask for.
+    """Yield the examples of a source in order, as many as the settings ask for.
 
     Raises:
         ExampleError: A row is malformed, or has no field ``answers`` after one that has it, and bad examples are

@@ -52,7 +52,7 @@ class LocalEncoder:
             ahead.close()
 
     def _tokenized(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, TokenizedChunk | Tables, str]]:
-        """The tokens of each chunk, or its tables where RAM is so short that it is encoded in parts."""
+        """Yield the tokens of each chunk, or its tables where RAM is so short that it is encoded in parts."""
         for chunk in chunks:
             limit = self._make_room(chunk)
             self._taken += 1

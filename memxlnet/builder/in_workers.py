@@ -162,7 +162,7 @@ class Dispatcher:
             raise
 
     def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
-        """The next chunk: one whose work was ended before, or one from the source."""
+        """Return the next chunk: one whose work was ended before, or one from the source."""
         if self._again:
             return self._again.popleft()
         found = next(chunks, None)
@@ -179,7 +179,7 @@ class Dispatcher:
         self._pending[future] = chunk
 
     def _admits(self, chunk: Chunk) -> bool:
-        """Whether one more chunk may be handed over now."""
+        """Return whether one more chunk may be handed over now."""
         if not self._pending:
             self._make_room(chunk)
             return True
@@ -205,7 +205,7 @@ class Dispatcher:
             logger.info("%s is split: it may take %d bytes, and %d are left", chunk.shown(), chunk.cost, guard.room)
 
     def _collect(self, timeout: float) -> Iterator[Done]:
-        """What is done by now, waiting for it no longer than `timeout` seconds."""
+        """Yield what is done by now, waiting for it no longer than `timeout` seconds."""
         done, running = wait(self._pending, timeout, FIRST_COMPLETED)
         # An executor that is shut down may cancel what it holds without telling anyone who waits.
         for future in [*done, *(future for future in running if future.cancelled())]:
@@ -215,7 +215,7 @@ class Dispatcher:
             self._reduce()
 
     def _reduce(self) -> None:
-        """The bound is passed: take the work in flight back and go on with less of it."""
+        """Return the bound is passed: take the work in flight back and go on with less of it."""
         in_flight = sorted(self._pending.values(), key=lambda chunk: chunk.index)
         alone = len(in_flight) == 1
         if alone and (len(in_flight[0].examples) == 1 or self._part_cost == 1):
@@ -257,7 +257,7 @@ class Dispatcher:
         raise _told(chunk, result)
 
     def _failed(self, chunk: Chunk, error: BaseException) -> BuildError:
-        """The error for workers that ended or could not be reached."""
+        """Return the error for workers that ended or could not be reached."""
         others = [other.shown() for other in self._pending.values() if other is not chunk]
         if isinstance(error, WorkerDiedError):
             found = str(error)
@@ -276,7 +276,7 @@ class Dispatcher:
 
 
 def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
-    """The error that a worker reports, of its own class where that is one of ours."""
+    """Return the error that a worker reports, of its own class where that is one of ours."""
     name, message = result["error"], result["message"]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):

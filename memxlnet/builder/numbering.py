@@ -15,7 +15,7 @@ from memxlnet.format.ragged import Ints
 
 
 def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
-    """Number the distinct texts of all chunks in order of first use.
+    """Return the number the distinct texts of all chunks in order of first use.
 
     Texts are told apart by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
 
@@ -60,7 +60,7 @@ def _differ(values: NDArray[np.uint64], order: Ints) -> NDArray[np.bool_]:
 
 
 def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:
-    """The rows of a record batch: as many as no batch gets too large with, a function of the content alone.
+    """Return the rows of a record batch: as many as no batch gets too large with, a function of the content alone.
 
     Args:
         sizes: int64[rows], the bytes of each row of the table.

@@ -115,7 +115,7 @@ class Run:
         return min(known, default=None)
 
     def _eager_chunk_size(self) -> int:
-        """The size of one chunk that holds everything, where that is little enough; else the streaming size."""
+        """Return the size of one chunk that holds everything, where that is little enough; else the streaming size."""
         return self._build.streaming_chunk_size if (self._total or 0) > MAX_EAGER_EXAMPLES else MAX_EAGER_EXAMPLES
 
     def _encode(self) -> None:
@@ -167,7 +167,7 @@ class Run:
         return OwnWorkers(pool)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
-        """The chunks that are not finished yet. The first chunk is checked against transformers before."""
+        """Yield the chunks that are not finished yet. The first chunk is checked against transformers before."""
         settings = self._settings
         for chunk in read_chunks(self._source, settings.encode, self._build, self._chunk_size, self._labels):
             if not chunk.index:
@@ -246,7 +246,7 @@ def _scratch_directory() -> Iterator[Path]:
 
 
 def _until(chunks: Iterator[Chunk], most_cost: int) -> Iterator[Chunk]:
-    """The first chunks, until they cost so much together."""
+    """Yield the first chunks, until they cost so much together."""
     cost = 0
     while cost < most_cost and (chunk := next(chunks, None)) is not None:
         yield chunk

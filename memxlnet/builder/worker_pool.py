@@ -143,7 +143,7 @@ class WorkerPool:
 
 
 def _module_path() -> Iterator[str]:
-    """Where this process finds modules, without what imports pass over: entries that are no text, a directory gone."""
+    """Yield where this process finds modules, without what imports pass over: entries that are no text, a directory gone."""
     for entry in sys.path:
         if entry == "":
             with contextlib.suppress(FileNotFoundError):
@@ -153,7 +153,7 @@ def _module_path() -> Iterator[str]:
 
 
 def _told_end(process: "subprocess.Popen[bytes]") -> str:
-    """How a process ended, in words."""
+    """Return how a process ended, in words."""
     try:
         code = process.wait(timeout=3)
     except subprocess.TimeoutExpired:

@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def in_options(message: str, names: Mapping[str, str]) -> str:
-    """An error text of the library in terms of the command's options: ``max_seq_length`` is ``--max-seq-length``.
+    """Return an error text of the library in terms of the command's options: ``max_seq_length`` is ``--max-seq-length``.
 
     Args:
         message: The text.

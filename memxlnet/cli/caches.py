@@ -11,7 +11,7 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 
 
 def find_directory(cache: Path) -> Path:
-    """The directory that a person named as a cache: a path, or the mere name of a cache of the usual directory.
+    """Return the directory that a person named as a cache: a path, or the mere name of a cache of the usual directory.
 
     Whether it is a cache is seen when it is opened; only a directory of caches is told here, with what is in it.
 
@@ -33,7 +33,7 @@ def find_directory(cache: Path) -> Path:
 
 
 def directory_of_caches(path: Path) -> Path:
-    """A directory of caches that a person named.
+    """Return a directory of caches that a person named.
 
     Raises:
         CacheNotFoundError: It is none.
@@ -50,7 +50,7 @@ def directory_of_caches(path: Path) -> Path:
 
 
 def read_cache(cache: Path) -> tuple[Path, Manifest]:
-    """The directory and the manifest of a cache that a person named.
+    """Return the directory and the manifest of a cache that a person named.
 
     Raises:
         CacheError: It is no cache, of another format version, or damaged.

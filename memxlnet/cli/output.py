@@ -23,7 +23,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def is_terminal() -> bool:
-    """Whether the output is read by a person."""
+    """Return whether the output is read by a person."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -91,7 +91,7 @@ def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
 
 
 def shown_bytes(size: int | float) -> str:
-    """A number of bytes in decimal units."""
+    """Return a number of bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
@@ -100,7 +100,7 @@ def shown_bytes(size: int | float) -> str:
 
 
 def _one_line(value: object) -> str:
-    """A value on one line: a name from a source may hold anything, escape sequences of a terminal included."""
+    """Return a value on one line: a name from a source may hold anything, escape sequences of a terminal included."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and is_terminal() else str(value)
     return printable(text).replace("\n", "\\n")
 

@@ -72,7 +72,7 @@ def find_cache(
 
 
 def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Callable[[Manifest], dict[str, Any] | None]:
-    """The identity that a source has for a cache; None for a name of the Hub, or where it is gone.
+    """Return the identity that a source has for a cache; None for a name of the Hub, or where it is gone.
 
     Rows are digested as far as the cache was to read them.
     """
@@ -91,7 +91,7 @@ def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Call
 
 
 def shown_settings(manifest: Manifest) -> str:
-    """The settings of a cache in a message."""
+    """Return the settings of a cache in a message."""
     return ", ".join(f"{name}={value!r}" for name, value in manifest.settings.items())
 
 
@@ -141,7 +141,7 @@ class ChunkedCacheManager(CacheWriter):
         self._opened: CacheDataset | None = None
 
     def cache_exists(self, dataset_name: object, split: str) -> bool:
-        """Whether there is at least one cache of this source and split."""
+        """Return whether there is at least one cache of this source and split."""
         try:
             find_cache(self.cache_dir, dataset_name, split)
         except (CacheNotFoundError, CacheMismatchError):
@@ -151,7 +151,7 @@ class ChunkedCacheManager(CacheWriter):
         return True
 
     def get_total_chunks(self, dataset_name: object, split: str) -> int:
-        """The number of chunks of the one cache of this name and split.
+        """Return the number of chunks of the one cache of this name and split.
 
         Raises:
             CacheError: There is none, or several.
@@ -160,7 +160,7 @@ class ChunkedCacheManager(CacheWriter):
         return -(-manifest.tables["features"].rows // self.chunk_size)
 
     def load_chunk(self, dataset_name: object, split: str, chunk_id: int) -> list[dict[str, Any]]:
-        """The rows of one chunk, each as ``dataset[i]`` gives it: views of the map.
+        """Return the rows of one chunk, each as ``dataset[i]`` gives it: views of the map.
 
         Args:
             dataset_name: What the cache was built from.
@@ -178,7 +178,7 @@ class ChunkedCacheManager(CacheWriter):
         return opened[chunk_id * self.chunk_size : (chunk_id + 1) * self.chunk_size]
 
     def get_cache_path(self, dataset_name: object, split: str, chunk_id: int) -> str:
-        """The features file in which a chunk begins.
+        """Return the features file in which a chunk begins.
 
         Args:
             dataset_name: What the cache was built from.

@@ -27,7 +27,7 @@ WITHOUT_HUB = "or pass use_hub_dataset=False to go on without the Hub"
 def choose(
     listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], way_out: str = ""
 ) -> HubCache | None:
-    """The one cache of a split that fits; None where there is no cache of that split.
+    """Return the one cache of a split that fits; None where there is no cache of that split.
 
     Args:
         listing: What the repository holds.
@@ -96,7 +96,7 @@ def fields_of_source(
 
 
 def is_hub_name(dataset_name: Any) -> bool:
-    """Whether a source is named by a mere name of the Hub, so that there is no content to compare."""
+    """Return whether a source is named by a mere name of the Hub, so that there is no content to compare."""
     return isinstance(dataset_name, str) and not is_file_name(dataset_name) and "://" not in dataset_name
 
 
@@ -152,7 +152,7 @@ class Wanted:
         return differences
 
     def _origin(self) -> dict[str, Any]:
-        """What is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
+        """Return what is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
         name, revision = self.dataset_name, self.options.revision
         named = {"config_name": self.options.config_name, "revision": revision}
         asked = {key: value for key, value in named.items() if value is not None}
@@ -221,7 +221,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
 
 
 def splits_of(listing: HubListing) -> str:
-    """What there is in a repository, in words."""
+    """Return what there is in a repository, in words."""
     found = [f"{cache.folder} (split {cache.manifest.split!r})" for cache in listing.caches]
     found += ["manifests that cannot be read"] if listing.unreadable else []
     return ", ".join(found) or "no cache at all"

@@ -133,7 +133,7 @@ def _run(
     cache_manager: CacheManager | None,
     executor: Executor | None,
 ) -> int:
-    """The number of features of a build, which a cache manager keeps where one is given."""
+    """Return the number of features of a build, which a cache manager keeps where one is given."""
     if cache_manager is None:
         return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).features
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)

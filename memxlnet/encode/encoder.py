@@ -175,7 +175,7 @@ class Encoder:
         }
 
     def _find_bad(self, examples: list[Example], context_tokens: Ints, room: Ints) -> list[BadExample]:
-        """The examples whose rows cannot be made; raises for the first one where bad examples are errors."""
+        """Return the examples whose rows cannot be made; raises for the first one where bad examples are errors."""
         settings = self._settings
         # A context that fits needs no window, so that neither room nor overlap matter, as in transformers.
         bad = np.flatnonzero((context_tokens > room) & (room <= settings.doc_stride))
@@ -202,7 +202,7 @@ class Encoder:
 
 
 def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
-    """The fastest way to the tokens of texts that a tokenizer allows."""
+    """Return the fastest way to the tokens of texts that a tokenizer allows."""
     if splits_into_words(backend):
         return WordTokenizer(backend).tokenize
     if splits_into_pieces(backend):
@@ -211,19 +211,19 @@ def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
 
 
 def _inserted(one: TokenPool, place: int, others: TokenPool) -> TokenPool:
-    """The pool of many texts with that of one more at its place among them."""
+    """Return the pool of many texts with that of one more at its place among them."""
     before, after = others.split(place)
     return concatenate(concatenate(before, one), after) if place else concatenate(one, others)
 
 
 def _numbers(texts: Iterable[str]) -> Ints:
-    """The number of each text among the distinct ones, in order of first use."""
+    """Return the number of each text among the distinct ones, in order of first use."""
     seen: dict[str, int] = {}
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 
 def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
-    """The numbers that are in use in order of first use, and `numbers` counted among them.
+    """Return the numbers that are in use in order of first use, and `numbers` counted among them.
 
     The order must not depend on dropped examples before: another chunk size would part them from these.
     """
@@ -278,7 +278,7 @@ def _align_one(example: Example, context: answers.Context) -> answers.Alignment:
 def _features_batch(
     max_seq_length: int, windows: Windows, rows: Rows, tokens: AnswerTokens
 ) -> tuple[pa.RecordBatch, Ints]:
-    """The features table, and int64[segments]: 1 where the segment holds the answer."""
+    """Return the features table, and int64[segments]: 1 where the segment holds the answer."""
     labels = tokens.in_windows(windows.document, windows.token_start, windows.token_count)
     holds = labels.start >= 0
     shift = rows.context_row_start - windows.token_start
@@ -365,7 +365,7 @@ def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tupl
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    """An array of `kind` from a list, a NumPy array, or the bounds and values of a list column."""
+    """Return an array of `kind` from a list, a NumPy array, or the bounds and values of a list column."""
     if isinstance(values, tuple):
         bounds, items = values
         return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(items, kind.value_type), type=kind)

@@ -65,7 +65,7 @@ Place = Callable[[int], tuple[str, int]]
 
 
 def has_answers(raw: object) -> bool:
-    """Whether a raw row has the field ``answers``, null or not."""
+    """Return whether a raw row has the field ``answers``, null or not."""
     return isinstance(raw, _MAPPINGS) and "answers" in raw
 
 
@@ -110,7 +110,7 @@ def parse_example(
 
 
 def _plain(row: int, raw: Any) -> Example | None:
-    """The example where it is beyond doubt at a first look, as most are; None asks for the closer one."""
+    """Return the example where it is beyond doubt at a first look, as most are; None asks for the closer one."""
     try:
         if type(raw) is not dict:
             return None
@@ -200,7 +200,7 @@ class _Labels(NamedTuple):
 
 
 def _labels(raw: Mapping[str, Any], subject: str, on_contradiction: str, needs_answers: bool) -> _Labels:
-    """What a row says of its answer, by the rules of `parse_example`."""
+    """Return what a row says of its answer, by the rules of `parse_example`."""
     impossible, kind = _optional(raw, subject)
     if needs_answers and "answers" not in raw:
         fields = ", ".join(repr(name) for name in raw)
@@ -229,7 +229,7 @@ def _labels(raw: Mapping[str, Any], subject: str, on_contradiction: str, needs_a
 
 
 def _contradiction(impossible: bool | None, golds: int, answers: int) -> str:
-    """What contradicts itself in the labels of a row, if anything.
+    """Return what contradicts itself in the labels of a row, if anything.
 
     Args:
         impossible: Its ``is_impossible``.

@@ -65,7 +65,7 @@ class Ids:
         return checked
 
     def _checked(self, example: Example, here: dict[str, int]) -> Example | BadExample:
-        """One of some examples among which an id repeats; `here` holds the rows of those that are not taken in yet."""
+        """Return one of some examples among which an id repeats; `here` holds the rows of those that are not taken in yet."""
         first = self._row_of(example.id, here)
         if first == _NOWHERE:
             here[example.id] = example.row

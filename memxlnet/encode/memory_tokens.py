@@ -14,12 +14,12 @@ _NAME = re.compile(r"\[MEM_(READ|WRITE)_(\d+)\]")
 
 
 def read_token(index: int) -> str:
-    """The text of the memory token that reads slot `index`."""
+    """Return the text of the memory token that reads slot `index`."""
     return f"[MEM_READ_{index}]"
 
 
 def write_token(index: int) -> str:
-    """The text of the memory token that writes slot `index`."""
+    """Return the text of the memory token that writes slot `index`."""
     return f"[MEM_WRITE_{index}]"
 
 
@@ -76,7 +76,7 @@ def check_fast(tokenizer: Any) -> None:
 
 
 def find_memory_tokens(added: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids of the memory tokens among a tokenizer's added tokens.
+    """Return the ids of the memory tokens among a tokenizer's added tokens.
 
     Args:
         added: Text to id of the added tokens.

@@ -48,7 +48,7 @@ def normal_form(text: str) -> NormalForm:
 
 
 def _clusters(text: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """What the map is made from.
+    """Return what the map is made from.
 
     Returns:
         bool[characters], whether a cluster begins with each; and int64[characters], how many characters its normal

@@ -34,7 +34,7 @@ class TokenPool(NamedTuple):
         return np.diff(self.bounds)
 
     def split(self, texts: int) -> "tuple[TokenPool, TokenPool]":
-        """The pool of the first `texts` texts, and that of all others: views."""
+        """Return the pool of the first `texts` texts, and that of all others: views."""
         cut = self.bounds[texts]
         return (
             TokenPool(self.ids[:cut], self.starts[:cut], self.stops[:cut], self.bounds[: texts + 1]),
@@ -42,14 +42,14 @@ class TokenPool(NamedTuple):
         )
 
     def take(self, texts: Ints) -> "TokenPool":
-        """The pool of some of the texts, in the order that is asked for."""
+        """Return the pool of some of the texts, in the order that is asked for."""
         counts = self.counts[texts]
         source = ragged_arange(counts) + np.repeat(self.bounds[texts], counts)
         return TokenPool(self.ids[source], self.starts[source], self.stops[source], bounds_of(counts))
 
 
 def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
-    """The texts of one pool, then those of another."""
+    """Return the texts of one pool, then those of another."""
     if not len(second.counts):
         return first
     return TokenPool(

@@ -73,7 +73,7 @@ class UnitTokenizer(ABC):
 
     @abstractmethod
     def _learn(self, units: list[str]) -> TokenPool:
-        """The tokens of new units."""
+        """Return the tokens of new units."""
 
     def _are_safe(self, texts: list[str]) -> NDArray[np.bool_]:
         """bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
@@ -96,7 +96,7 @@ class UnitTokenizer(ABC):
         self._known = TokenPool(empty, empty, empty, np.zeros(1, np.int64))
 
     def tokenize(self, texts: list[str]) -> TokenPool:
-        """The tokens of texts, exactly as the tokenizer gives them."""
+        """Return the tokens of texts, exactly as the tokenizer gives them."""
         by_units = self._are_safe(texts)
         if by_units.all():
             return self._by_units(texts)
@@ -156,7 +156,7 @@ class _AddedTokens:
 
 
 def parts(part: Any, key: str) -> list[dict[str, Any]]:
-    """The state of a tokenizer's part, or of the parts that its sequence holds under `key`; empty for None."""
+    """Return the state of a tokenizer's part, or of the parts that its sequence holds under `key`; empty for None."""
     return [] if part is None else _leaves(json.loads(part.__getstate__()), key)
 
 

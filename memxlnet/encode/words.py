@@ -49,7 +49,7 @@ _WITHIN_WORDS = {"Punctuation", "Digits"}
 
 
 def splits_into_words(backend: Tokenizer) -> bool:
-    """Whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
+    """Return whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
     splits = parts(backend.pre_tokenizer, "pretokenizers")
     added = backend.get_added_tokens_decoder().values()
     if not splits or any(token.normalized or any(map(str.isspace, token.content)) for token in added):

@@ -30,7 +30,7 @@ class Candidates(NamedTuple):
     row: Ints
 
     def take(self, which: NDArray[np.bool_] | Ints) -> "Candidates":
-        """Some of them: copies."""
+        """Return some of them: copies."""
         return Candidates._make(values[which] for values in self)
 
 
@@ -64,7 +64,7 @@ class CandidateBuffer:
             self.best()
 
     def best(self) -> Candidates:
-        """The best of each document, document by document, best first; arrays that no later call writes to."""
+        """Return the best of each document, document by document, best first; arrays that no later call writes to."""
         if self._waiting:
             parts = zip(self._best, *self._waiting, strict=True)
             self._best = compacted(Candidates._make(map(np.concatenate, parts)), self._n_best)

@@ -164,7 +164,7 @@ class AnswerCollector:
             )
 
     def predictions(self, *, allow_missing: bool = False) -> Iterator[DocumentPrediction]:
-        """What is predicted of each document, in the order of the source.
+        """Return what is predicted of each document, in the order of the source.
 
         Args:
             allow_missing: Go on where rows are missing: documents of which no segment was seen are passed over, of
@@ -267,7 +267,7 @@ class AnswerCollector:
         )
 
     def _with_dropped(self, entries: Iterator[tuple[str, Any]], value: Any) -> Iterator[tuple[str, Any]]:
-        """The entries, then those of dropped examples; a document with the id of one stands for both."""
+        """Yield the entries, then those of dropped examples; a document with the id of one stands for both."""
         dropped = dict.fromkeys(example.id for example in read_dropped(self.cache))
         for example_id, found in entries:
             dropped.pop(example_id, None)

@@ -15,7 +15,7 @@ LARGEST_LOGIT = 1e300
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """A tensor, array or sequence as an array; a view where that is possible, never to be written.
+    """Return a tensor, array or sequence as an array; a view where that is possible, never to be written.
 
     Args:
         name: What it is called in an error.
@@ -38,7 +38,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_lane_rows(value: Any, num_rows: int) -> Ints:
-    """The rows of lanes.
+    """Return the rows of lanes.
 
     Args:
         value: Integers in one dimension; -1 is a lane without a segment.
@@ -66,7 +66,7 @@ def as_lane_rows(value: Any, num_rows: int) -> Ints:
 
 
 def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
-    """The logits of lanes, in their own floating type.
+    """Return the logits of lanes, in their own floating type.
 
     Args:
         name: What they are called in an error.

@@ -12,7 +12,7 @@ from memxlnet.format.paths import as_path
 
 
 def as_file(value: object) -> Path:
-    """The path of a file to write.
+    """Return the path of a file to write.
 
     Raises:
         SettingsError: It is no path.

@@ -25,7 +25,7 @@ _Scores = list[tuple[float, float]]
 
 
 def normalize_answer(text: str) -> str:
-    """The normal form under which the official script compares answers.
+    """Return the normal form under which the official script compares answers.
 
     Lower case, without ASCII punctuation, without the articles a, an and the, runs of white space as one blank.
 
@@ -37,7 +37,7 @@ def normalize_answer(text: str) -> str:
 
 
 def scored_golds(texts: Iterable[str]) -> list[str]:
-    """The gold answers that count: those with a normal form, or one empty text where there is none."""
+    """Return the gold answers that count: those with a normal form, or one empty text where there is none."""
     return [text for text in texts if normalize_answer(text)] or [""]
 
 

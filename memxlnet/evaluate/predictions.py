@@ -136,11 +136,11 @@ class Judgement:
         self._answered = some & (self.differences <= null_threshold)
 
     def seen(self) -> Iterator[int]:
-        """The documents of which a segment was seen, in order."""
+        """Return the documents of which a segment was seen, in order."""
         return iter(np.flatnonzero(self._null_scores < np.inf).tolist())
 
     def example_id(self, document: int) -> str:
-        """The id of a document."""
+        """Return the id of a document."""
         return self._cache.documents.text("id", document)
 
     def answers(self) -> Iterator[tuple[str, str]]:
@@ -184,7 +184,7 @@ class Judgement:
 
 
 def _shares(scores: list[float]) -> list[float]:
-    """A softmax; a lone score has all, also where it is -inf."""
+    """Return a softmax; a lone score has all, also where it is -inf."""
     if len(scores) == 1:
         return [1.0]
     top = max(scores)
@@ -194,7 +194,7 @@ def _shares(scores: list[float]) -> list[float]:
 
 
 def logistic(difference: float) -> float:
-    """The probability whose log-odds are `difference`, from 0 to 1; infinities are allowed."""
+    """Return the probability whose log-odds are `difference`, from 0 to 1; infinities are allowed."""
     if difference >= 0:
         return 1 / (1 + math.exp(-difference))
     odds = math.exp(difference)
@@ -202,7 +202,7 @@ def logistic(difference: float) -> float:
 
 
 def n_best_entries(prediction: DocumentPrediction) -> list[dict[str, Any]]:
-    """The n-best list of a document as JSON holds it: its spans and no answer, best first.
+    """Return the n-best list of a document as JSON holds it: its spans and no answer, best first.
 
     Returns:
         ``text``, ``char_start``, ``char_stop``, ``score`` and ``probability`` of each; no answer has an empty text,

@@ -67,7 +67,7 @@ class LogitReader:
         return checked
 
     def _cut(self, rows: Ints, places: RowPlaces, width: int) -> RowPlaces:
-        """The places in rows that are cut to a width."""
+        """Return the places in rows that are cut to a width."""
         lengths = self._widths.lengths(places._asdict())
         short = np.flatnonzero(lengths > width)
         if len(short):

@@ -31,7 +31,7 @@ class FoundSpans(NamedTuple):
 
 
 def rows_at_once(width: int, n_best: int, max_answer_length: int | None) -> int:
-    """Rows of a block, at least one.
+    """Return rows of a block, at least one.
 
     Args:
         width: Tokens of a window at most.
@@ -46,7 +46,7 @@ def rows_at_once(width: int, n_best: int, max_answer_length: int | None) -> int:
 def best_spans(
     starts: Floats, ends: Floats, n_best: int, max_answer_length: int | None, shown: Shown | None = None
 ) -> FoundSpans:
-    """The best spans of each row: the true best over all pairs of a start and an end that is not before it.
+    """Return the best spans of each row: the true best over all pairs of a start and an end that is not before it.
 
     Of equal scores the earlier start wins, then the earlier end. Only the `n_best` starts with the best span each
     can be among the best spans: any other has `n_best` spans before it. That leaves a band of at most
@@ -91,7 +91,7 @@ def best_spans(
 
 
 def _windows_from(values: NDArray[Any], reach: int, after: float) -> NDArray[Any]:
-    """A view [rows, width, reach] of the `reach` values from each place on, `after` behind the last one."""
+    """Return a view [rows, width, reach] of the `reach` values from each place on, `after` behind the last one."""
     rows, width = values.shape
     padded = np.full((rows, width + reach - 1), after, values.dtype)
     padded[:, :width] = values

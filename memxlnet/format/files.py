@@ -21,7 +21,7 @@ MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith
 
 
 def file_identity(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from another one that is put in its place or written into it; None where there is none."""
+    """Return what tells a file from another one that is put in its place or written into it; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -46,14 +46,14 @@ class FileSink:
         return view.nbytes
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """Return how many bytes were written."""
         return self.position
 
     def flush(self) -> None:
         """Nothing is held back."""
 
     def close(self) -> None:
-        """The file is closed by its owner."""
+        """Return the file is closed by its owner."""
 
     def _put(self, view: memoryview) -> None:
         write_all(self._descriptor, view, self.position)
@@ -143,12 +143,12 @@ def column_width(kind: pa.DataType) -> int:
 
 
 def values_buffer(column: pa.Array) -> pa.Buffer:
-    """The buffer of a fixed-width column's values."""
+    """Return the buffer of a fixed-width column's values."""
     return column.buffers()[-1]
 
 
 def column_values(column: pa.Array) -> NDArray[Any]:
-    """The values of a fixed-width column as a flat NumPy view, slices respected.
+    """Return the values of a fixed-width column as a flat NumPy view, slices respected.
 
     `FixedSizeListArray.values` ignores the offset of a slice and `to_numpy` refuses lists: `flatten` does neither.
     """
@@ -167,12 +167,12 @@ _READ_BYTES = 1 << 22
 
 
 def digest(content: bytes) -> str:
-    """The checksum of bytes in memory."""
+    """Return the checksum of bytes in memory."""
     return xxhash.xxh3_128_hexdigest(content)
 
 
 def file_digest(path: Path) -> str:
-    """The checksum of a file, read in blocks.
+    """Return the checksum of a file, read in blocks.
 
     Raises:
         OSError: It cannot be read.
@@ -185,5 +185,5 @@ def file_digest(path: Path) -> str:
 
 
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
-    """What a number type of Arrow is in NumPy; pyarrow's own answer loads pandas in older releases."""
+    """Return what a number type of Arrow is in NumPy; pyarrow's own answer loads pandas in older releases."""
     return np.dtype(str(kind))

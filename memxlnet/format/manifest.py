@@ -130,13 +130,13 @@ class Manifest:
         return sum(record.bytes for record in self.all_files())
 
     def all_files(self) -> Iterator[FileRecord]:
-        """Every file of the cache but the manifest."""
+        """Yield every file of the cache but the manifest."""
         for table in self.tables.values():
             yield from table.shards
         yield from self.files
 
     def encode(self) -> bytes:
-        """The manifest's bytes: canonical JSON that holds the checksum of all other fields."""
+        """Return the manifest's bytes: canonical JSON that holds the checksum of all other fields."""
         content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
         content["checksum"] = digest(canonical_json(content))
         return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -292,7 +292,7 @@ def _check_depth(value: Any, most: int) -> None:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """A file record whose numbers are numbers and whose name stays in the directory."""
+    """Return a file record whose numbers are numbers and whose name stays in the directory."""
     name = record["file"]
     if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
         raise ValueError(f"file: expected a plain file name, found {name!r}")
@@ -312,7 +312,7 @@ def _count(value: Any) -> int:
 
 
 def known_files(cache_dir: Path) -> FindKnown:
-    """What the caches of a directory recorded of source files, last; the caller compares size and times.
+    """Return what the caches of a directory recorded of source files, last; the caller compares size and times.
 
     Where a file changed between builds, several caches recorded it: only the last state can be that of today. The
     manifests are read once, when the first file is looked up.
@@ -330,7 +330,7 @@ def known_files(cache_dir: Path) -> FindKnown:
 
 
 def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
-    """The source files that a manifest names with all that is needed to know them again."""
+    """Yield the source files that a manifest names with all that is needed to know them again."""
     provenance, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
     several = isinstance(digests, list)
     files = provenance.get("files") if several else [provenance]
@@ -355,7 +355,7 @@ def passing_over() -> Iterator[None]:
 
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
-    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
+    """Yield the published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
 
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.

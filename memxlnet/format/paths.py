@@ -56,18 +56,18 @@ def shard_name(table: str, shard: int) -> str:
 
 
 def retired_path(cache_dir: Path, name: str) -> Path:
-    """A hidden name that nothing else has, for what is taken out of sight before it is deleted."""
+    """Return a hidden name that nothing else has, for what is taken out of sight before it is deleted."""
     return cache_dir / f"{RETIRED_PREFIX}{name}.{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
-    """What a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
+    """Return what a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
     matches = ((kind, re.fullmatch(pattern, path.name)) for kind, pattern in _NAMES.items())
     return next(((kind, match[1]) for kind, match in matches if match), (None, None))
 
 
 def as_directory(name: str, value: object) -> Path:
-    """A directory argument as a path.
+    """Return a directory argument as a path.
 
     Raises:
         SettingsError: It is no path.
@@ -76,7 +76,7 @@ def as_directory(name: str, value: object) -> Path:
 
 
 def as_path(name: str, value: object, expected: str) -> Path:
-    """An argument as an absolute path, ``~`` made whole.
+    """Return an argument as an absolute path, ``~`` made whole.
 
     Args:
         name: The argument.

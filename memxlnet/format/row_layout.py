@@ -99,7 +99,7 @@ class RowLayout:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The layout as JSON values; `cls_last` where it is true, so that other layouts are written as before."""
+        """Return the layout as JSON values; `cls_last` where it is true, so that other layouts are written as before."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return values if self.cls_last else {name: value for name, value in values.items() if name != "cls_last"}
 

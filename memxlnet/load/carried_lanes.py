@@ -56,7 +56,7 @@ class CarriedLanes(NamedTuple):
 
 
 def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, ranks: Ranks) -> dict[str, Any]:
-    """A state that can be saved: its shapes and types are those of the initial one, whatever the step.
+    """Return a state that can be saved: its shapes and types are those of the initial one, whatever the step.
 
     Args:
         carried: The lanes of this rank, or of the initial state.
@@ -86,7 +86,7 @@ def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, r
 
 
 def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Ranks) -> CarriedLanes:
-    """The lanes of a saved state that this rank may need.
+    """Return the lanes of a saved state that this rank may need.
 
     Args:
         state: The state.
@@ -141,7 +141,7 @@ def _check_shape(name: str, found: Any, initial: Tensor, dim: int, lanes: int) -
 
 
 def _over_ranks(lanes: Tensor, dim: int, ranks: Ranks) -> Tensor:
-    """The lanes of all ranks, sharded over them; those of this rank where there is no process group."""
+    """Return the lanes of all ranks, sharded over them; those of this rank where there is no process group."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         if ranks.world_size > 1:
             raise SettingsError(
@@ -158,7 +158,7 @@ def _over_ranks(lanes: Tensor, dim: int, ranks: Ranks) -> Tensor:
 
 
 def _own(found: Tensor, dim: int, ranks: Ranks) -> Tensor:
-    """The lanes of this rank: nothing is sent where the tensor is sharded as `_over_ranks` does it."""
+    """Return the lanes of this rank: nothing is sent where the tensor is sharded as `_over_ranks` does it."""
     mesh = getattr(found, "device_mesh", None)
     is_ours = mesh is not None and mesh.ndim == 1 and (mesh.get_local_rank(), mesh.size()) == ranks
     if is_ours and found.placements[0].is_shard(dim):  # type: ignore[attr-defined]
@@ -168,5 +168,5 @@ def _own(found: Tensor, dim: int, ranks: Ranks) -> Tensor:
 
 
 def _whole(found: Tensor) -> Tensor:
-    """A tensor itself, or all of one that is sharded, gathered by its ranks together."""
+    """Return a tensor itself, or all of one that is sharded, gathered by its ranks together."""
     return found.full_tensor() if hasattr(found, "full_tensor") else found

@@ -199,7 +199,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return item
 
     def model_tensors(self, index: int) -> dict[str, Tensor]:
-        """The model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
+        """Return the model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
 
         Args:
             index: The row; a negative one counts from the end.
@@ -248,7 +248,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return columns | {"rows": rows}
 
     def column(self, name: str) -> Tensor | list[Tensor]:
-        """A whole column of features as one zero-copy tensor, or one per shard where there are several.
+        """Return a whole column of features as one zero-copy tensor, or one per shard where there are several.
 
         Args:
             name: Any column of the features table.
@@ -344,7 +344,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return [one and {name: one[name] for name in fields} for one in found]
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+        """Return a step or batch as the loaders hand it out: with the meaning that `compat` asks for.
 
         Args:
             batch: One with ``rows``, int64[B], -1 in ended lanes.
@@ -384,7 +384,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return DocumentMap(self.cache)
 
     def get_document_segments(self, example_id: str) -> list[int]:
-        """The rows of a document's segments, in order.
+        """Return the rows of a document's segments, in order.
 
         Raises:
             DocumentNotFoundError: No document has this id.
@@ -392,7 +392,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return list(self.document_map[example_id])
 
     def get_all_documents(self) -> DocumentIds:
-        """The ids of all documents, in the order of the source: a sequence that reads them when asked."""
+        """Return the ids of all documents, in the order of the source: a sequence that reads them when asked."""
         return self.document_map.ids
 
     @property

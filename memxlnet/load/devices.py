@@ -49,7 +49,7 @@ class Transfer:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def on_stream(self) -> AbstractContextManager[Any]:
-        """Where the copies run; what is computed of them there is done when they are."""
+        """Return where the copies run; what is computed of them there is done when they are."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def send(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -136,12 +136,12 @@ class DeviceColumns:
             torch.cuda.synchronize(device)  # they are read on other streams
 
     def column(self, name: str) -> list[Tensor]:
-        """A whole column itself, in a list."""
+        """Return a whole column itself, in a list."""
         self._tensors.check_name(name)
         return [self._columns[name]]
 
     def row(self, row: int) -> dict[str, Tensor]:
-        """The model's columns of one row, `row` in range: views."""
+        """Return the model's columns of one row, `row` in range: views."""
         return {name: self._columns[name][row] for name in MODEL_COLUMNS}
 
     def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:

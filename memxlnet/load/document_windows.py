@@ -79,7 +79,7 @@ class DocumentWindows:
         return found
 
     def starts(self, chosen: Ints) -> Ints:
-        """The segment with which the window of each document begins.
+        """Return the segment with which the window of each document begins.
 
         Args:
             chosen: int64[n], documents.

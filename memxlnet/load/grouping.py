@@ -53,7 +53,7 @@ class Lengths(NamedTuple):
 
     @classmethod
     def of_rows(cls, lengths: NDArray[np.int32]) -> "Lengths":
-        """The lengths of single rows, which count as documents of one segment."""
+        """Return the lengths of single rows, which count as documents of one segment."""
         return cls(np.broadcast_to(np.int32(1), len(lengths)), lengths, int(lengths.max(initial=1)))
 
 
@@ -72,7 +72,7 @@ class Deal(NamedTuple):
 
 
 def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -> Order:
-    """An order in which groups of `size` documents are of similar length.
+    """Return an order in which groups of `size` documents are of similar length.
 
     Shuffled, lengths have some noise, and the order of the groups is random; the documents of the last, smaller group
     are neighbours by length from anywhere, each as likely as any other. Else the longest documents come first.
@@ -134,7 +134,7 @@ def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) ->
 
 
 def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segments: bool) -> Order:
-    """The documents by their number of segments, and those of as many by the tokens of their last row.
+    """Return the documents by their number of segments, and those of as many by the tokens of their last row.
 
     Shuffled, the shortest come first, last rows have noise (numbers of segments, too, if they are to mix), and equals
     stand in a random order. Else the longest come first, and equals in their own order.
@@ -200,13 +200,13 @@ def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:
 
 
 def _places(begins: Ints, lengths: Ints) -> Ints:
-    """The places of runs."""
+    """Return the places of runs."""
     found: Ints = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
     return found
 
 
 def _least_loaded(counts: list[int], lanes: int) -> tuple[Ints, Ints]:
-    """The lane of each document, which goes to the least loaded one, and its turn there."""
+    """Return the lane of each document, which goes to the least loaded one, and its turn there."""
     loads = [(0, lane, 0) for lane in range(lanes)]
     found: Ints = np.empty((len(counts), 2), np.int64)
     for place, count in enumerate(counts):

@@ -215,12 +215,12 @@ class TimeStepMajorDataLoader:
             self._position = None
 
     def __len__(self) -> int:
-        """Number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
+        """Return the number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
         plan = self._plan(self.epoch)
         return plan.num_groups if isinstance(plan, AlignedPlan) else plan.num_steps
 
     def epoch_size(self, epoch: int | None = None) -> EpochSize:
-        """What an epoch costs in rows, steps and tokens, and what is padding: from number columns alone.
+        """Return what an epoch costs in rows, steps and tokens, and what is padding: from number columns alone.
 
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.
@@ -228,7 +228,7 @@ class TimeStepMajorDataLoader:
         return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size(self._widths)
 
     def __iter__(self) -> Iterator[Any]:
-        """The groups of an epoch, or its steps with refilled lanes."""
+        """Yield the groups of an epoch, or its steps with refilled lanes."""
         if self._position is not None and self._position.is_done and self._position.epoch == self.epoch:
             self.epoch += 1  # the last iteration gave all steps, but was not asked for one more
         epoch = self.epoch
@@ -265,7 +265,7 @@ class TimeStepMajorDataLoader:
             yield from self
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training loop is: the epoch, the step in it that comes next, and what both hold for.
+        """Return where the training loop is: the epoch, the step in it that comes next, and what both hold for.
 
         It counts what was handed out, not what was prefetched. At most 1 KiB as JSON.
         """
@@ -310,7 +310,7 @@ class TimeStepMajorDataLoader:
         self._resume = self._position = Position(epoch, steps, step) if step else None
 
     def _start_at(self, number: int) -> Iterator[Any]:
-        """The groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
+        """Return the groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
         plan = self._plan(self.epoch)
         step = int(plan.group_starts[number]) if isinstance(plan, AlignedPlan) else number
         self._resume = self._position = Position(self.epoch, plan.num_steps, step)

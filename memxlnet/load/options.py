@@ -125,7 +125,7 @@ class StreamSettings:
 
 
 def schedule(value: object) -> list[int]:
-    """The entries of ``max_segments``: a number, one for each epoch, or None.
+    """Return the entries of ``max_segments``: a number, one for each epoch, or None.
 
     Raises:
         SettingsError: They are no numbers above 0, or too many.
@@ -140,7 +140,7 @@ def schedule(value: object) -> list[int]:
 
 
 def metadata_names(value: object) -> tuple[str, ...]:
-    """The names of ``metadata``: True for all, False for none.
+    """Return the names of ``metadata``: True for all, False for none.
 
     Raises:
         SettingsError: There is no such name.
@@ -192,7 +192,7 @@ def check_workers(value: object) -> int:
 
 
 def find_ranks(rank: Any, world_size: Any) -> Ranks:
-    """The place of this process: as given, of `torch.distributed`, of the environment that torchrun sets, or alone.
+    """Return the place of this process: as given, of `torch.distributed`, of the environment that torchrun sets, or alone.
 
     Raises:
         SettingsError: Only one of both is given, or they are no rank and number of ranks.
@@ -274,7 +274,7 @@ _told_of_pinning = False
 
 
 def can_pin() -> bool:
-    """Whether memory can be page-locked; says so once where it cannot."""
+    """Return whether memory can be page-locked; says so once where it cannot."""
     global _told_of_pinning
     if torch.cuda.is_available():
         return True

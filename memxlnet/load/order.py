@@ -39,7 +39,7 @@ def _mixed(value: int) -> int:
 
 
 def drawn(counters: NDArray[np.integer], seed: int, epoch: int, purpose: int) -> NDArray[np.uint64]:
-    """One random number for each counter: a pure function of (counter, seed, epoch, purpose).
+    """Return one random number for each counter: a pure function of (counter, seed, epoch, purpose).
 
     Args:
         counters: Integers of any shape, at least 0; different counters give different numbers.
@@ -76,7 +76,7 @@ def below(numbers: NDArray[np.uint64], bounds: NDArray[np.integer]) -> Ints:
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
-    """A permutation that is a pure function of (seed, epoch, count).
+    """Return a permutation that is a pure function of (seed, epoch, count).
 
     Args:
         count: Number of things.
@@ -106,7 +106,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
 
 
 def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
-    """The places whose upper half is that of the next one."""
+    """Return the places whose upper half is that of the next one."""
     found = [np.zeros(0, np.int64)]
     for part in parts(len(packed) - 1):
         here = packed[part.start : part.stop + 1]
@@ -115,7 +115,7 @@ def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
 
 
 def _lowers(packed: NDArray[np.uint64]) -> Order:
-    """The lower halves, in the memory of `packed`, which is used up."""
+    """Return the lower halves, in the memory of `packed`, which is used up."""
     count = len(packed)
     halves = packed.view(np.uint32)
     for part in parts(count):

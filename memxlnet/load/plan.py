@@ -85,13 +85,13 @@ class EpochPlan(Protocol):
         """Steps of the epoch, the same on every rank."""
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps with equal lanes."""
+        """Return the rows of a run of steps with equal lanes."""
 
 
 class AlignedPlan:
@@ -142,7 +142,7 @@ class AlignedPlan:
         return int(self.group_starts[-1])
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
         before, steps = self._last_begins(), self.num_steps
         rows = before * self._group + (steps - before) * self._last_lanes * self._ranks.world_size
         last_tokens = self._windows.last_tokens[slice(None) if self._order is None else self._order][: self._used]
@@ -181,15 +181,15 @@ class AlignedPlan:
         return lanes * int((np.where(own_steps > 0, reads, 0) + idle * widths.width(0)).sum())
 
     def _last_begins(self) -> int:
-        """The step with which the smaller last group begins, or would."""
+        """Return the step with which the smaller last group begins, or would."""
         return int(self.group_starts[min(self._full_groups, self.num_groups)])
 
     def group_of(self, step: int) -> int:
-        """The group of a step."""
+        """Return the group of a step."""
         return int(np.searchsorted(self.group_starts, step, side="right")) - 1
 
     def groups(self, first: int) -> Iterator[tuple[int, range]]:
-        """Each group from one on, and its steps."""
+        """Yield each group from one on, and its steps."""
         for begin in range(first, self.num_groups, _GROUPS_AT_ONCE):
             starts = self.group_starts[begin : begin + _GROUPS_AT_ONCE + 1].tolist()
             yield from enumerate(map(range, starts, starts[1:]), begin)
@@ -202,7 +202,7 @@ class AlignedPlan:
         return self._batch_size if group < self._full_groups else self._last_lanes
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
         border = self._last_begins()
         begin, end = (0, border) if step < border else (border, int(self.group_starts[-1]))
         return cut_block(step, begin, end, max(max_rows // max(self._lanes(self.group_of(step)), 1), 1))
@@ -218,7 +218,7 @@ class AlignedPlan:
         return np.where(there, documents, -1)
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps with equal lanes."""
+        """Return the rows of a run of steps with equal lanes."""
         numbers = np.arange(steps.start, steps.stop)
         group = np.searchsorted(self.group_starts, numbers, side="right") - 1
         groups = np.arange(group[0], group[-1] + 1)
@@ -236,7 +236,7 @@ class AlignedPlan:
 
 
 def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints) -> StepRows:
-    """The rows at some places of some windows.
+    """Return the rows at some places of some windows.
 
     Args:
         documents: Documents, -1 for none.
@@ -256,6 +256,6 @@ def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints
 
 
 def cut_block(step: int, begin: int, end: int, length: int) -> range:
-    """The run of `length` steps, counted from `begin`, that holds `step`."""
+    """Return the run of `length` steps, counted from `begin`, that holds `step`."""
     start = begin + (step - begin) // length * length
     return range(start, min(start + length, end))

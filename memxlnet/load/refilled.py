@@ -60,7 +60,7 @@ class RefilledPlan:
         self._read = np.minimum(lengths, self._stretch_steps)
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
         begins = self._stretches[:-1]
         begun = np.searchsorted(self._ends, self._ends[begins] + self._read) - begins
         even = int(self._stretches[0])
@@ -85,7 +85,7 @@ class RefilledPlan:
         return missing
 
     def _width_of_groups(self, widths: RowWidths) -> int:
-        """The widths of all steps of even groups, summed over the ranks."""
+        """Return the widths of all steps of even groups, summed over the ranks."""
         total, groups = 0, len(self._even_starts) - 1
         at_once = max(_DOCUMENTS_AT_ONCE // self._lanes, 1)
         for begin in range(0, groups, at_once):
@@ -97,7 +97,7 @@ class RefilledPlan:
         return total
 
     def _width_of_stretches(self, widths: RowWidths) -> int:
-        """The same of the stretches: 8 bytes a step and rank."""
+        """Return the same of the stretches: 8 bytes a step and rank."""
         # For each step and rank, by how much the number of full rows changes, and the longest last row.
         steps = self._stretch_steps + 1
         full, longest = (np.zeros(self._ranks.world_size * steps, np.int32) for _ in range(2))
@@ -117,7 +117,7 @@ class RefilledPlan:
         return total
 
     def _in_lane(self, places: Ints) -> tuple[Ints, Ints, Ints]:
-        """The lanes of documents of stretches, and the first and last step there, counted from the begin of stretches.
+        """Return the lanes of documents of stretches, and the first and last step there, counted from the begin of stretches.
 
         Args:
             places: Places in the order.
@@ -155,11 +155,11 @@ class RefilledPlan:
         return np.array(borders)
 
     def _farthest(self, place: int, length: int) -> int:
-        """How far a stretch of at most `length` segments reaches that begins at a place in the order."""
+        """Return how far a stretch of at most `length` segments reaches that begins at a place in the order."""
         return int(self._ends.searchsorted(self._ends[place] + length, side="right")) - 1
 
     def _reaches(self, length: int, lanes: int) -> bool:
-        """Whether stretches of at most `length` segments hold all documents."""
+        """Return whether stretches of at most `length` segments hold all documents."""
         place = 0
         for _ in range(lanes):
             place = self._farthest(place, length)
@@ -173,11 +173,11 @@ class RefilledPlan:
         return places[::-1]
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps that holds `step`, of at most `max_rows` rows or one step."""
         return cut_block(step, 0, self.num_steps, max(max_rows // self._batch_size, 1))
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps."""
+        """Return the rows of a run of steps."""
         time = np.arange(steps.start, steps.stop)[:, None]
         border = int(self._even_starts[-1])
         parts = self._in_groups(time[time < border, None]), self._in_stretches(time[time >= border, None] - border)
@@ -197,7 +197,7 @@ class RefilledPlan:
         return number, place, np.ones(number.shape, np.bool_)
 
     def _in_stretches(self, time: Ints) -> tuple[Ints, Ints, Bools]:
-        """The same of some steps of stretches."""
+        """Return the same of some steps of stretches."""
         begins = self._ends[self._stretches[:-1][self._mine]]
         there = time < self._lengths[self._mine]
         position = np.where(there, begins + time, 0)

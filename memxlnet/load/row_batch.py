@@ -17,7 +17,7 @@ TYPES_AS_WORDS = frozenset(
 
 
 def as_dtype(columns: dict[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
-    """The columns as int64, or as they are stored; gathered columns are never shared, so stored ones pass through."""
+    """Return the columns as int64, or as they are stored; gathered columns are never shared, so stored ones pass through."""
     if dtype == "stored":
         return columns
     return {name: column.to(torch.int64) for name, column in columns.items()}

@@ -50,7 +50,7 @@ def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: N
 def batches_size(
     lengths: NDArray[np.int32], order: Order | None, size: int, batches: int, widths: RowWidths, first_segment: Ints
 ) -> EpochSize:
-    """What an epoch of batches of rows costs.
+    """Return what an epoch of batches of rows costs.
 
     Args:
         lengths: int32[rows], the real tokens of all rows.
@@ -90,7 +90,7 @@ def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
 
 
 def _places(cache: PublishedCache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
-    """The columns that give the lengths, shard after shard."""
+    """Yield the columns that give the lengths, shard after shard."""
     for shard in cache.features:
         begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])
         local = rows[begin:end] - shard.row_start

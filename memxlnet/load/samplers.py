@@ -52,7 +52,7 @@ class EpochSampler(Sampler[T], ABC):
 
     @abstractmethod
     def items(self, epoch: int, start: int = 0) -> Iterator[T]:
-        """The items of an epoch from one of them on."""
+        """Return the items of an epoch from one of them on."""
 
 
 class EpochItems(Iterator[T], Generic[T]):
@@ -77,7 +77,7 @@ class EpochItems(Iterator[T], Generic[T]):
         return item
 
     def state_dict(self) -> dict[str, Any]:
-        """How many items of which epoch have been handed out, and what the order is a function of besides."""
+        """Return how many items of which epoch have been handed out, and what the order is a function of besides."""
         epoch = self._sampler.epoch if self._epoch is None else self._epoch
         return {"epoch": epoch, "handed_out": self._handed_out, **self._sampler.bound}
 
@@ -133,7 +133,7 @@ class ShuffledRows(EpochSampler[int]):
         return shuffled(self.num_rows, self.seed, epoch)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[int]:
-        """The rows of an epoch from one of them on."""
+        """Yield the rows of an epoch from one of them on."""
         order = self.order(epoch)
         for begin in range(start, self.num_rows, _ROWS_AT_ONCE):
             yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
@@ -197,7 +197,7 @@ class GroupedRows(EpochSampler[list[int]]):
         return grouped(Lengths.of_rows(self.lengths), self.batch_size, self.seed, epoch, self.shuffle)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
-        """The batches of an epoch from one of them on."""
+        """Yield the batches of an epoch from one of them on."""
         order = self.order(epoch)
         for begin in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield order[begin : begin + self.batch_size].tolist()

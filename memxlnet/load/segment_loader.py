@@ -35,7 +35,7 @@ class RegularDataLoader(DataLoader[Any]):
     # What it needs beside torch's own lies in the collate function, which a loader that others make of it keeps.
 
     def __iter__(self) -> Any:
-        """The batches of an epoch."""
+        """Return the batches of an epoch."""
         batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
         return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
 
@@ -47,7 +47,7 @@ class RegularDataLoader(DataLoader[Any]):
                 sampler.set_epoch(epoch)
 
     def epoch_size(self, epoch: int | None = None) -> EpochSize:
-        """What an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
+        """Return what an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
 
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.

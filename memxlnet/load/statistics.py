@@ -63,7 +63,7 @@ class UsefulShares:
     regular_grouped: float
 
     def best(self, recurrent: bool) -> str:
-        """The way with the largest share, among those that feed documents segment by segment or among all others."""
+        """Return the way with the largest share, among those that feed documents segment by segment or among all others."""
         names = [name for name in vars(self) if name.startswith("regular") != recurrent]
         return max(names, key=lambda name: float(getattr(self, name)))
 
@@ -181,7 +181,7 @@ def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
 def _epoch_sizes(
     document_map: DocumentMap, lengths: NDArray[np.int32], widths: RowWidths, sizes: Sequence[int]
 ) -> dict[int, dict[str, EpochSize]]:
-    """What a shuffled epoch costs, by the size of a group and the names of `UsefulShares`."""
+    """Return what a shuffled epoch costs, by the size of a group and the names of `UsefulShares`."""
     documents, row_tokens = document_map.documents, widths.max_seq_length
     windows = DocumentWindows(
         documents,

@@ -129,11 +129,11 @@ class StepMaker:
         return bool(self._texts)
 
     def example_ids(self, documents: Ints) -> DocumentIds:
-        """The ids of documents, read when they are asked for; empty for -1."""
+        """Return the ids of documents, read when they are asked for; empty for -1."""
         return DocumentIds(self._dataset.cache, documents)
 
     def run(self, plan: StepRows) -> "StepRun":
-        """A run of steps, with everything made that is small.
+        """Return a run of steps, with everything made that is small.
 
         Args:
             plan: The rows.
@@ -182,7 +182,7 @@ class StepMaker:
             columns[name].numpy()[ended] = value
 
     def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-        """The token columns of some rows: one gather for each.
+        """Return the token columns of some rows: one gather for each.
 
         Args:
             rows: int64[rows], padding included.
@@ -206,7 +206,7 @@ class StepMaker:
         return self._placed(as_dtype(columns, self._dtype) | mask)
 
     def texts(self, rows: Ints, width: int) -> dict[str, list[Any]]:
-        """What the metadata names of the lanes of one step, None where a lane has no segment."""
+        """Return what the metadata names of the lanes of one step, None where a lane has no segment."""
         found = self._dataset.metadata(rows, self._texts)
         texts: dict[str, list[Any]] = {name: [one and one[name] for one in found] for name in self._texts}
         if OFFSETS in texts and self._widths.cuts:
@@ -223,7 +223,7 @@ class StepMaker:
         return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:
-        """A step as it is handed out."""
+        """Return a step as it is handed out."""
         return cast(Step, self._dataset.finished(cast(dict[str, Any], step)))
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
@@ -272,7 +272,7 @@ class StepRun:
         self._by_step = by_step
 
     def steps(self, start: int, stop: int) -> list[Step]:
-        """Some of the steps: one gather per token column for all neighbours of one width.
+        """Return some of the steps: one gather per token column for all neighbours of one width.
 
         Args:
             start: The first of them, counted from the first step of the run.

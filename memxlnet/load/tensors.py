@@ -64,7 +64,7 @@ class FeatureTensors:
                 self._shards[shard].advise(option, name, local, local + 1)
 
     def column(self, name: str) -> list[Tensor]:
-        """A whole column, one tensor per shard: views of the map (copies where the map is read-only)."""
+        """Return a whole column, one tensor per shard: views of the map (copies where the map is read-only)."""
         self.check_name(name)
         views = self._columns[name]
         return [
@@ -73,7 +73,7 @@ class FeatureTensors:
         ]
 
     def row(self, row: int) -> dict[str, Tensor]:
-        """The model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
+        """Return the model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
         shard, local = self._place(row)
         columns = self._model_columns[shard]
         if self._shards[shard].writable:
@@ -81,7 +81,7 @@ class FeatureTensors:
         return {name: torch.from_numpy(np.array(column[local])) for name, column in columns}
 
     def number(self, name: str, row: int) -> int:
-        """One value of a number column, `row` in range."""
+        """Return one value of a number column, `row` in range."""
         shard, local = self._place(row)
         return int(self._shards[shard].columns[name][local])
 

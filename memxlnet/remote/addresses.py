@@ -81,7 +81,7 @@ def _check_rest(scheme: str, rest: str, shown: str) -> None:
 
 
 def file_system_class(scheme: str) -> Any:
-    """The class of a known scheme's file system, loaded with its library.
+    """Return the class of a known scheme's file system, loaded with its library.
 
     Raises:
         MissingLibraryError: The library is not installed.
@@ -93,7 +93,7 @@ def file_system_class(scheme: str) -> Any:
 
 
 def missing_library(scheme: str, error: ImportError) -> MissingLibraryError:
-    """What to say where a scheme's library cannot be loaded."""
+    """Return what to say where a scheme's library cannot be loaded."""
     way = _WAYS.get(scheme)
     found = str(error) or str(error.__cause__)
     return MissingLibraryError(

@@ -29,7 +29,7 @@ _REFUSED_CODES = {"InvalidToken"}  # S3 answers a wrong session token with statu
 
 
 def chain(error: BaseException, outer: BaseException | None) -> list[BaseException]:
-    """An error and what led to it, the error first.
+    """Return an error and what led to it, the error first.
 
     Args:
         error: The error.
@@ -44,7 +44,7 @@ def chain(error: BaseException, outer: BaseException | None) -> list[BaseExcepti
 
 
 def shown(error: BaseException, redact: Redactor) -> str:
-    """An error in one line: its kind and what it says, without credentials."""
+    """Return an error in one line: its kind and what it says, without credentials."""
     text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
     return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")
 
@@ -52,7 +52,7 @@ def shown(error: BaseException, redact: Redactor) -> str:
 def transfer_error(
     subject: str, what: str, errors: list[BaseException], redact: Redactor
 ) -> tuple[TransferError, BaseException]:
-    """An error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
+    """Return an error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
 
     Args:
         subject: What it is about, without credentials.
@@ -83,7 +83,7 @@ def transfer_error(
 
 
 def is_absent(errors: Sequence[BaseException]) -> bool:
-    """Whether the store says that there is no such thing.
+    """Return whether the store says that there is no such thing.
 
     Some file systems make "not found" of whatever went wrong, so all that led to it must say the same.
     """
@@ -91,12 +91,12 @@ def is_absent(errors: Sequence[BaseException]) -> bool:
 
 
 def is_refused(errors: Sequence[BaseException]) -> bool:
-    """Whether the store refuses these credentials, or there are none."""
+    """Return whether the store refuses these credentials, or there are none."""
     return any(map(_says_refused, errors))
 
 
 def lacks_container(errors: Sequence[BaseException]) -> bool:
-    """Whether it is the bucket, repository or revision that is not there, as far as the store tells."""
+    """Return whether it is the bucket, repository or revision that is not there, as far as the store tells."""
     return any(_code(error) in _NO_CONTAINER_CODES or _names(error) & _NO_CONTAINER for error in errors)
 
 
@@ -117,7 +117,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _code(error: BaseException) -> str | None:
-    """The error code in words, as botocore and Azure's library keep it."""
+    """Return the error code in words, as botocore and Azure's library keep it."""
     response = getattr(error, "response", None)
     details = response.get("Error") if isinstance(response, dict) else None
     code = details.get("Code") if isinstance(details, dict) else getattr(error, "error_code", None)
@@ -125,7 +125,7 @@ def _code(error: BaseException) -> str | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
+    """Return the HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

@@ -86,11 +86,11 @@ class HubRepository:
         return f"hub {self.repo_id}" + ("" if self.revision is None else f" at {self.revision!r}")
 
     def errors(self) -> Any:
-        """A context in which the client's errors become ours; see `hub_errors`."""
+        """Return a context in which the client's errors become ours; see `hub_errors`."""
         return hub_errors(self.subject, self._way_out, self._token)
 
     def commit(self) -> str:
-        """The commit that the revision names now.
+        """Return the commit that the revision names now.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -102,7 +102,7 @@ class HubRepository:
         return commit
 
     def files(self, commit: str) -> list[str]:
-        """The paths of all files at a commit.
+        """Return the paths of all files at a commit.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -111,7 +111,7 @@ class HubRepository:
             return list(self.api.list_repo_files(self.repo_id, revision=commit, repo_type=REPO_TYPE))
 
     def listing(self) -> HubListing:
-        """The caches of the repository; only manifests are fetched, and kept in the cache of `huggingface_hub`.
+        """Return the caches of the repository; only manifests are fetched, and kept in the cache of `huggingface_hub`.
 
         A manifest that cannot be read is logged and passed over.
 
@@ -209,7 +209,7 @@ class HubRepository:
         return Path(root)
 
     def content(self, file: str, commit: str, force: bool = False) -> bytes:
-        """The bytes of a small file, which is kept in the cache of `huggingface_hub`; `force` fetches it even so.
+        """Return the bytes of a small file, which is kept in the cache of `huggingface_hub`; `force` fetches it even so.
 
         Raises:
             TransferError: It could not be fetched.
@@ -246,7 +246,7 @@ def _decoded(raw: bytes, origin: str) -> Manifest:
 
 
 def _folders(files: Iterable[str], subject: str) -> list[str]:
-    """The folders that hold a manifest, but for those whose names no upload gives."""
+    """Return the folders that hold a manifest, but for those whose names no upload gives."""
     folders = []
     for path in sorted(files):
         folder, slash, name = path.rpartition("/")
@@ -276,7 +276,7 @@ def _remove_parts(inbox: Path) -> None:
 
 
 def _bar(progress: bool | None) -> type[Any]:
-    """The client's progress bar, shown as we show ours."""
+    """Return the client's progress bar, shown as we show ours."""
     from huggingface_hub.utils import tqdm
 
     # None lets tqdm decide.

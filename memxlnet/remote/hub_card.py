@@ -54,7 +54,7 @@ rows = datasets.load_dataset(
 
 
 def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -> str:
-    """The text of a card in which a cache is described; everything else in it stays, but for comments in its metadata.
+    """Return the text of a card in which a cache is described; everything else in it stays, but for comments in its metadata.
 
     Args:
         card: The card as it is; None where there is none.
@@ -91,12 +91,12 @@ def _add_metadata(data: Any, folder: str, manifest: Manifest) -> None:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """What people write where a list belongs: nothing, one value, or a list."""
+    """Return what people write where a list belongs: nothing, one value, or a list."""
     return value if isinstance(value, list) else [value] if value else []
 
 
 def _with_section(text: str, folder: str, section: str) -> str:
-    """The text with the section of a cache in its place, or behind the last section, or at the end."""
+    """Return the text with the section of a cache in its place, or behind the last section, or at the end."""
     begin, end = _markers(re.escape(folder))
     # Where somebody removed an end, what follows the begin is theirs.
     inner = f"(?:(?!{_BEGIN}).)*?"
@@ -122,7 +122,7 @@ def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
 
 
 def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
-    """How the cache is opened: by a name where that is enough, with the file where it is the file that counts."""
+    """Return how the cache is opened: by a name where that is enough, with the file where it is the file that counts."""
     settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
     kind, config = (manifest.fields["source"].get(field) for field in ("kind", "config"))
     common = {"repo_id": repo_id, "folder": folder, "split": _literal(manifest.split)}
@@ -173,5 +173,5 @@ def _cell(value: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    """A value in Python, in which no marker of a section can stand."""
+    """Return a value in Python, in which no marker of a section can stand."""
     return repr(value).replace("<", "\\x3c").replace("`", "\\x60")

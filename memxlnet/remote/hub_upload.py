@@ -126,7 +126,7 @@ def _records_at(repository: HubRepository, head: str, path: str) -> set[FileReco
 
 
 def _last_operations(repository: HubRepository, head: str, folder: str, manifest: Manifest, raw: bytes) -> list[Any]:
-    """What makes the cache whole: its manifest, what the card says of it, and nothing else in its folder."""
+    """Return what makes the cache whole: its manifest, what the card says of it, and nothing else in its folder."""
     there = repository.files(head)
     wanted = {f"{folder}/{record.file}" for record in manifest.all_files()}
     absent = sorted(wanted.difference(there))
@@ -145,7 +145,7 @@ def _last_operations(repository: HubRepository, head: str, folder: str, manifest
 
 
 def _card(repository: HubRepository, head: str, there: Collection[str], folder: str, manifest: Manifest) -> str:
-    """The card of the repository in which the cache is described."""
+    """Return the card of the repository in which the cache is described."""
     card = repository.content(_CARD, head) if _CARD in there else None
     try:
         return described(None if card is None else card.decode("utf-8-sig"), repository.repo_id, folder, manifest)

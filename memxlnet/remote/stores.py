@@ -54,7 +54,7 @@ class Store:
         self._are_options_unused = has_options
 
     def size(self, name: str) -> int | None:
-        """The size of a file as the store knows it now; None where there is none.
+        """Return the size of a file as the store knows it now; None where there is none.
 
         Raises:
             TransferError: The store cannot be asked, or has no such bucket or repository.
@@ -73,7 +73,7 @@ class Store:
         return size
 
     def read(self, name: str, most: int) -> bytes | None:
-        """A small file as a whole; None where there is none.
+        """Return a small file as a whole; None where there is none.
 
         Raises:
             TransferError: It cannot be read or is larger than `most` bytes.
@@ -86,7 +86,7 @@ class Store:
         return b"".join(self.blocks(name, 0, size))
 
     def blocks(self, name: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of a file from `start` to `stop`, in order, with bounded RAM.
+        """Yield the bytes of a file from `start` to `stop`, in order, with bounded RAM.
 
         Raises:
             TransferError: It cannot be read, or fewer bytes came than were asked for.
@@ -104,7 +104,7 @@ class Store:
                 yield self._whole(name, at, end, found.pop(0))
 
     def digest(self, name: str, size: int) -> str:
-        """The checksum of the first `size` bytes of a file, read back.
+        """Return the checksum of the first `size` bytes of a file, read back.
 
         Raises:
             TransferError: It cannot be read.

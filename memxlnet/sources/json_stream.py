@@ -44,7 +44,7 @@ class JsonStream:
         self._line, self._column = 1, 1
 
     def peek(self) -> str:
-        """The next character that is no blank, which stays; empty at the end."""
+        """Return the next character that is no blank, which stays; empty at the end."""
         while True:
             text, at = self._text, self._at
             while at < len(text) and text[at] in " \t\n\r":
@@ -56,7 +56,7 @@ class JsonStream:
                 return ""
 
     def value(self) -> Any:
-        """The next value, whole.
+        """Return the next value, whole.
 
         Raises:
             SourceError: It is malformed, with the place, or nested too deeply.
@@ -92,7 +92,7 @@ class JsonStream:
                 return
 
     def members(self) -> Iterator[str]:
-        """The keys of an object; the value of each is to be read before the next one."""
+        """Yield the keys of an object; the value of each is to be read before the next one."""
         self._take("{")
         if self.peek() == "}":
             self._take("}")
@@ -107,7 +107,7 @@ class JsonStream:
                 return
 
     def malformed(self, reason: str, at: int | None = None) -> SourceError:
-        """The error of a place: where the stream is, or a place in its text."""
+        """Return the error of a place: where the stream is, or a place in its text."""
         before = self._text[: self._at if at is None else at]
         line, column = self._moved(before)
         return SourceError(f"{self._name}, line {line}, column {column}: malformed JSON: {reason}")

@@ -50,7 +50,7 @@ class Ranges:
         return self._absolute(count() if self.needs_total else _UNKNOWN)
 
     def count(self, total: int) -> int:
-        """The number of rows in the ranges of so many rows."""
+        """Return the number of rows in the ranges of so many rows."""
         return sum(stop - start for start, stop in self._absolute(total))
 
     def _absolute(self, total: int) -> list[tuple[int, int]]:
@@ -66,7 +66,7 @@ def _is_absolute(bounds: str) -> bool:
 
 
 def split_name(spec: str) -> tuple[str, Ranges | None]:
-    """The name of a split, and the ranges of its rows that are asked for; None for all.
+    """Return the name of a split, and the ranges of its rows that are asked for; None for all.
 
     Raises:
         SettingsError: The specification cannot be read, or names several splits.

@@ -54,7 +54,7 @@ class RemoteFile:
             return io.BufferedReader(_Guarded(self._file_system.open(self._name, "rb"), self._redact), _READ_BYTES)
 
     def mark(self) -> str:
-        """What the store tells of its bytes, or their digest."""
+        """Return what the store tells of its bytes, or their digest."""
         if self._mark is None:
             self._info = self._asked()
             self._mark = _told(self._info) or self._digest()
@@ -132,12 +132,12 @@ class _Guarded(io.RawIOBase):
 
 
 def is_url(name: object) -> bool:
-    """Whether a name is the URL of a file in a store."""
+    """Return whether a name is the URL of a file in a store."""
     return isinstance(name, str) and "://" in name
 
 
 def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
-    """The file of a URL, all that a glob in it fits, or all below a directory, sorted by their names.
+    """Return the file of a URL, all that a glob in it fits, or all below a directory, sorted by their names.
 
     Args:
         url: The URL.
@@ -184,7 +184,7 @@ def _check_one_split(shown: str, names: list[str]) -> None:
 
 
 def shown_url(url: str) -> str:
-    """A URL without user, query and fragment, which may hold credentials."""
+    """Return a URL without user, query and fragment, which may hold credentials."""
     scheme, _, rest = url.partition("://")
     is_chained = "://" in rest
     if scheme in _LOCAL and not is_chained:
@@ -204,7 +204,7 @@ _QUERY = re.compile("[?#;]")
 
 
 def _secrets(url: str) -> list[str]:
-    """The user, its parts, and the values of the query of a URL."""
+    """Return the user, its parts, and the values of the query of a URL."""
     users = [found.group()[:-1] for part in url.split("://")[1:] if (found := _USER.match(part))]
     query = url.partition("?")[2] if not url.startswith(tuple(f"{scheme}://" for scheme in _LOCAL)) else ""
     values = [pair.partition("=")[2] for pair in re.split("[&;]", query)]
@@ -212,7 +212,7 @@ def _secrets(url: str) -> list[str]:
 
 
 def _told(info: Mapping[str, Any]) -> str:
-    """What a store tells of the bytes of a file, as one text."""
+    """Return what a store tells of the bytes of a file, as one text."""
     return ", ".join(f"{key}={info[key]}" for key in _MARKS if isinstance(info.get(key), str))
 
 

@@ -16,7 +16,7 @@ _CANNOT = "CANNOTANSWER"
 
 
 def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
-    """The gold of a turn is its free answer where that stands in the rationale, else the rationale.
+    """Return the gold of a turn is its free answer where that stands in the rationale, else the rationale.
 
     Yes and no are of a kind of their own, "unknown" is no answer. The golds of the other annotators follow.
     """

@@ -64,7 +64,7 @@ class Form:
     reads_files: bool = False
 
     def read(self, record: Any, options: FormOptions) -> Iterator[Any]:
-        """The examples of a record, or the `ExampleError` that stands for it."""
+        """Yield the examples of a record, or the `ExampleError` that stands for it."""
         try:
             yield from self.examples(record, options)
         except ExampleError as error:
@@ -74,7 +74,7 @@ class Form:
 
 
 def listed(value: Any, what: str) -> Sequence[Any]:
-    """A field that must be a list, such as that of the questions: an empty value of another kind is no empty list.
+    """Return a field that must be a list, such as that of the questions: an empty value of another kind is no empty list.
 
     Raises:
         ExampleError: It is none.
@@ -86,7 +86,7 @@ def listed(value: Any, what: str) -> Sequence[Any]:
 
 
 def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
-    """What each question of a record gives: the error of one leaves the others as they are.
+    """Yield what each question of a record gives: the error of one leaves the others as they are.
 
     Args:
         items: The questions.
@@ -142,12 +142,12 @@ def register_built_in(*forms: Form) -> None:
 
 
 def form_names() -> list[str]:
-    """The names of all forms, sorted."""
+    """Return the names of all forms, sorted."""
     return sorted(_forms)
 
 
 def find_form(name: object) -> Form:
-    """A form by its name, or a `Form` itself.
+    """Return a form by its name, or a `Form` itself.
 
     Raises:
         SettingsError: There is none of that name.
@@ -160,7 +160,7 @@ def find_form(name: object) -> Form:
 
 
 def recognise(record: Any) -> Form | None:
-    """The form of a record, None where no form knows it."""
+    """Return the form of a record, None where no form knows it."""
     if not isinstance(record, Mapping):
         return None
     return next((form for form in reversed(_forms.values()) if _recognises(form, record)), None)
@@ -179,7 +179,7 @@ def _recognises(form: Form, record: Record) -> bool:
 
 
 def tells_form(record: Any) -> bool:
-    """Whether a record shows its form: one that could hold questions and holds none may be of several."""
+    """Return whether a record shows its form: one that could hold questions and holds none may be of several."""
     if not isinstance(record, Mapping):
         return True
     paragraphs = record.get("paragraphs")
@@ -193,15 +193,15 @@ def _is_empty_list(value: Any) -> bool:
 
 
 def is_built_in(form: Form) -> bool:
-    """Whether a form is one of this library, whose version is part of the algorithm's."""
+    """Return whether a form is one of this library, whose version is part of the algorithm's."""
     return form.name in _built_in and _forms.get(form.name) is form
 
 
 def has_own_forms() -> bool:
-    """Whether a user registered a form, so that recognition is no function of the content alone."""
+    """Return whether a user registered a form, so that recognition is no function of the content alone."""
     return len(_built_in) < len(_forms)
 
 
 def is_keyed(value: Any) -> bool:
-    """Whether a value of a JSON object is a record whose id is its key."""
+    """Return whether a value of a JSON object is a record whose id is its key."""
     return isinstance(value, Mapping) and any(form.keyed and form.keyed <= value.keys() for form in _forms.values())
