@@ -65,7 +65,7 @@ class BuildDirectory:
         except OSError as error:
             message = (
                 f"{self.path}: cannot be {what}: {described(error, self.path)}; what is finished is kept: "
-                f"{hint_for(error)} and build again to go on"
+                f"{hint_for(error)} and build again to resume"
             )
             raise with_fields_of(BuildOSError(message), error) from error
 

@@ -120,7 +120,7 @@ def _rebuild_noted() -> Iterator[None]:
     try:
         yield
     except CacheError as error:
-        error.add_note("or pass rebuild=True to build it anew")
+        error.add_note("or pass rebuild=True to build it again")
         raise
 
 

@@ -181,7 +181,7 @@ class CacheWriter:
             finished = finished_chunks(build.chunks)
         self._settings = settings
         if finished:
-            logger.info("%s: going on with %d finished chunks", build.path, len(finished))
+            logger.info("%s: resuming with %d finished chunks", build.path, len(finished))
         return finished
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
@@ -225,7 +225,7 @@ class CacheWriter:
         except CacheDamagedError as error:
             found = str(error).removesuffix(f"; {REBUILD}")
             raise BuildOSError(
-                f"{found}: the system did not write what it was given; check the disk, and build again to go on after "
+                f"{found}: the system did not write what it was given; check the disk, and build again to resume after "
                 "the finished chunks"
             ) from error
         self.discard(settings)

@@ -79,7 +79,7 @@ class ExecutorWorkers:
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
         """Submit `encode_chunk`."""
         arguments = (directory, index, packed, part_cost, os.getpid())
-        future = self._executor.submit(_encode_anew, secrets.token_hex(8), *arguments)
+        future = self._executor.submit(_encode_uncached, secrets.token_hex(8), *arguments)
         if not isinstance(future, Future):
             raise TypeError(f"submit gave no concurrent.futures.Future, but {type(future).__name__}")
         self._pending.add(future)
@@ -96,7 +96,7 @@ class ExecutorWorkers:
             future.cancel()
 
 
-def _encode_anew(submission: str, *arguments: Any) -> dict[str, Any]:
+def _encode_uncached(submission: str, *arguments: Any) -> dict[str, Any]:
     """`encode_chunk`, with an argument that no other call has.
 
     Dask takes calls with equal arguments for one call, and answers with what an earlier build was told as long as
@@ -235,7 +235,7 @@ class Dispatcher:
         self._pending.clear()
         self._again.extendleft(reversed(in_flight))
         logger.warning(
-            "max_memory_gb was passed (%.2f GiB): going on with %d chunks at once, in parts of %d bytes",
+            "max_memory_gb was passed (%.2f GiB): continuing with %d chunks at once, in parts of %d bytes",
             self._guard.used / 2**30,
             self._window,
             self._part_cost,
@@ -254,7 +254,7 @@ class Dispatcher:
             raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
         if "receipt" in result:
             return ChunkReceipt(**result["receipt"])
-        raise _told(chunk, result)
+        raise _reported(chunk, result)
 
     def _failed(self, chunk: Chunk, error: BaseException) -> BuildError:
         """Return the error for workers that ended or could not be reached."""
@@ -270,12 +270,12 @@ class Dispatcher:
                 )
         also = f"; in work besides: {', '.join(others)}" if others else ""
         return BuildError(
-            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to go on (with fewer workers or "
+            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to resume (with fewer workers or "
             "smaller chunks where memory ran out)"
         )
 
 
-def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
+def _reported(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
     """Return the error that a worker reports, of its own class where that is one of ours."""
     name, message = result["error"], result["message"]
     kind = getattr(errors, name, None)

@@ -72,7 +72,7 @@ class _Worker:
             send(self._pipe, fields, packed)
             result: dict[str, Any] = receive(self._pipe)[0]
         except (EOFError, OSError, ValueError) as error:
-            raise WorkerDiedError(_told_end(self.process)) from error
+            raise WorkerDiedError(_describe_end(self.process)) from error
         return result
 
     def close(self) -> None:
@@ -152,7 +152,7 @@ def _module_path() -> Iterator[str]:
             yield entry
 
 
-def _told_end(process: "subprocess.Popen[bytes]") -> str:
+def _describe_end(process: "subprocess.Popen[bytes]") -> str:
     """Return how a process ended, in words."""
     try:
         code = process.wait(timeout=3)

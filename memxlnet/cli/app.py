@@ -1,4 +1,4 @@
-"""The group of all commands: loading them, and telling errors."""
+"""The group of all commands: loading them, and reporting errors."""
 
 import contextlib
 import importlib
@@ -18,8 +18,8 @@ COMMANDS = {
     "quickstart": "Build, load and iterate a cache of the bundled sample, offline.",
     "build": "Build the cache of a dataset.",
     "ls": "List the caches of a directory.",
-    "info": "Tell what a cache holds and was made from.",
-    "stats": "Tell what recurrence will find in a cache.",
+    "info": "Show what a cache holds and was made from.",
+    "stats": "Show what recurrence will find in a cache.",
     "show": "Show one segment with its tokens and its answer.",
     "verify": "Check every byte and every value of a cache.",
     "diff": "Compare the settings and counts of two caches.",
@@ -60,7 +60,7 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error that is told on standard error, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error that is reported on standard error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, message="memxlnet %(version)s")
 def commands() -> None:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0; 1 where an error was told on standard error; 2 for wrong usage; 130 when interrupted.
+        The exit code: 0; 1 where an error was reported on standard error; 2 for wrong usage; 130 when interrupted.
     """
     names: dict[str, str] = {}
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("memxlnet: interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has enough, such as head; nothing is left to tell.
+        # Whoever read the output has enough, such as head; nothing is left to print.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
@@ -140,6 +140,6 @@ def _outside_quotes(pattern: str, replacement: str, message: str) -> str:
     def replaced(found: re.Match[str]) -> str:
         return found[0] if found["quoted"] else found.expand(replacement)
 
-    # An apostrophe within a word begins no quote, and one behind a backslash ends none.
+    # An apostrophe within a word begins no quote, and one after a backslash ends none.
     quoted = r"""(?<!\w)(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
     return re.sub(rf"{pattern}|{quoted}", replaced, message)

@@ -43,7 +43,7 @@ def directory_of_caches(path: Path) -> Path:
     if not directory.is_dir():
         found = "a file" if directory.exists() else "none"
     elif os.path.exists(directory / MANIFEST):  # noqa: PTH110 - Path.exists raises where it may not be entered
-        found = "a cache; memxlnet info tells of it"
+        found = "a cache; memxlnet info shows it"
     if found is not None:
         raise CacheNotFoundError(f"{directory}: expected a directory of caches, found {found}")
     return directory

@@ -17,7 +17,7 @@ from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, r
 @click.argument("paths", type=FilledPath(), nargs=-1, required=True, metavar="PATH...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @shared()
 def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:

@@ -37,7 +37,7 @@ _SETTINGS = {
 @json_option
 @shared()
 def command(cache: Path, plot: Path | None, as_json: bool) -> None:
-    """Tell what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
+    """Show what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
     opened = PublishedCache(find_directory(cache))
     statistics, ceiling = read_statistics(opened), answer_ceiling(opened)
     if plot is not None:

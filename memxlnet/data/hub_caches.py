@@ -21,11 +21,11 @@ from memxlnet.sources import SourceOptions, is_file_name, open_source, source_na
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_HUB = "or pass use_hub_dataset=False to go on without the Hub"
+WITHOUT_HUB = "or pass use_hub_dataset=False to continue without the Hub"
 
 
 def choose(
-    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], way_out: str = ""
+    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], hint: str = ""
 ) -> HubCache | None:
     """Return the one cache of a split that fits; None where there is no cache of that split.
 
@@ -34,7 +34,7 @@ def choose(
         subject: The repository in messages.
         split: The split.
         differences: In which fields a cache is not what was asked for.
-        way_out: How to go on otherwise, for messages.
+        hint: How to go on otherwise, for messages.
 
     Raises:
         CacheMismatchError: There are some of that split, and all differ; the message names the fields of the closest.
@@ -58,7 +58,7 @@ def choose(
         others = f" (and {len(of_split) - 1} more that differ)" if of_split[1:] else ""
         raise CacheMismatchError(
             f"{subject}: split {split!r}: expected a cache of what was asked for, found {closest.folder}{others}, "
-            f"which differs in {'; '.join(fields)}; ask for what is there{f', {way_out}' if way_out else ''}"
+            f"which differs in {'; '.join(fields)}; ask for what is there{f', {hint}' if hint else ''}"
         )
     manifest = fitting[0].manifest
     source = ", ".join(f"{key}={value!r:.80}" for key, value in manifest.fields["source"].items())
@@ -177,8 +177,8 @@ def _differing_origin(manifest: Manifest, asked: dict[str, Any]) -> list[str]:
     commits = sorted({commit for file in files for commit in re.findall(r"@([0-9a-f]{40})/", file)})
     found = {"kind": source.get("kind"), "config": source.get("config"), "commits": commits}
     differing = differing_fields(asked, {key: found[key] for key in asked}, "source.")
-    way_out = " (pass the file or object itself, or open it with load_dataset_from_hub)"
-    return [f"{each}{way_out}" if each.startswith("source.kind:") else each for each in differing]
+    hint = " (pass the file or object itself, or open it with load_dataset_from_hub)"
+    return [f"{each}{hint}" if each.startswith("source.kind:") else each for each in differing]
 
 
 def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | None:
@@ -199,19 +199,19 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
         CacheError: None could be read, or the one that is there already is damaged.
         TransferError: The Hub cannot be reached or refuses, or what arrived is wrong.
     """
-    repository = HubRepository(repo_id, wanted.options.token, way_out=WITHOUT_HUB)
+    repository = HubRepository(repo_id, wanted.options.token, hint=WITHOUT_HUB)
     differences = wanted.differences()
     listing = repository.listing()
     cache = choose(listing, repository.subject, wanted.split, differences, WITHOUT_HUB)
     if cache is not None:
         return _fetched(repository, cache, wanted.cache_dir, progress)
     if listing.unreadable:
-        # The one that was asked for may be among them: not a reason to build it anew in silence.
+        # The one that was asked for may be among them: not a reason to build it again in silence.
         error = listing.unreadable[0]
-        error.add_note(f"pass use_hub_dataset=False to go on without the Hub ({repository.subject})")
+        error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
         raise error
     logger.warning(
-        "%s: expected a cache of split %r, found %s; looking in %s, and building where there is none",
+        "%s: expected a cache of split %r, found %s; looking in %s, and building where one is missing",
         repository.subject,
         wanted.split,
         splits_of(listing),
@@ -232,5 +232,5 @@ def _fetched(repository: HubRepository, cache: HubCache, cache_dir: Path, progre
         return repository.fetch(cache, cache_dir, progress)
     except TransferError as error:
         if WITHOUT_HUB not in str(error):
-            error.add_note(f"pass use_hub_dataset=False to go on without the Hub ({repository.subject})")
+            error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
         raise

@@ -51,7 +51,7 @@ def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict
     if len(read_ids) != memory_num_tokens:
         raise TokenizerError(
             f"memory_num_tokens: expected {len(read_ids)}, which the tokenizer already has, found "
-            f"{memory_num_tokens}; load the tokenizer anew to give it another number of memory tokens"
+            f"{memory_num_tokens}; load the tokenizer again to give it another number of memory tokens"
         )
     return {"mem_read_ids": list(read_ids), "mem_write_ids": list(write_ids)}
 
@@ -97,6 +97,6 @@ def find_memory_tokens(added: dict[str, int]) -> tuple[tuple[int, ...], tuple[in
     if set(reads) != set(range(count)) or set(writes) != set(range(count)):
         raise TokenizerError(
             f"tokenizer: expected memory tokens [MEM_READ_i] and [MEM_WRITE_i] for every i from 0, found reads "
-            f"{sorted(reads)} and writes {sorted(writes)}; load the tokenizer anew and call configure_memory_tokens"
+            f"{sorted(reads)} and writes {sorted(writes)}; load the tokenizer again and call configure_memory_tokens"
         )
     return tuple(reads[i] for i in range(count)), tuple(writes[i] for i in range(count))

@@ -197,13 +197,13 @@ def read_manifest(directory: Path) -> Manifest:
     return decode_manifest(manifest_bytes(directory), str(directory / MANIFEST))
 
 
-def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
+def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
     """Check the bytes of a manifest.
 
     Args:
         raw: The bytes.
         path: Where they were found, for messages.
-        way_out: What to do where they are damaged, for messages.
+        hint: What to do where they are damaged, for messages.
 
     Raises:
         CacheMismatchError: The cache has another format version.
@@ -212,9 +212,9 @@ def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {way_out}") from None
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {hint}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {way_out}")
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {hint}")
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         is_newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -228,14 +228,14 @@ def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
         found = digest(canonical_json({**content, "schema_version": version}))
     except (ValueError, RecursionError) as error:
         # JSON can name half of a surrogate pair, which is no text.
-        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {way_out}") from None
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {hint}") from None
     if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {way_out}")
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {hint}")
     content.pop("format")
     try:
         return _decode(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {way_out}") from error
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {hint}") from error
 
 
 def _decode(content: dict[str, Any]) -> Manifest:

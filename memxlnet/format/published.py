@@ -172,7 +172,7 @@ class PublishedCache:
     def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
         path = self.directory / record.file
         _check_size(path, record.bytes)
-        with self._limits_told():
+        with self._with_limits():
             mapped = MappedFile(path, self.in_memory)
         if mapped.size != record.bytes:
             raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
@@ -192,7 +192,7 @@ class PublishedCache:
         return mapped, _GuardedReader(path, reader)
 
     @contextlib.contextmanager
-    def _limits_told(self) -> Iterator[None]:
+    def _with_limits(self) -> Iterator[None]:
         """Say of a limit of the system how many files a cache takes, and how it takes fewer."""
         try:
             yield

@@ -49,7 +49,7 @@ class CarriedLanes(NamedTuple):
         missing = rows[(self.rows[found] != rows) & (rows >= 0)].tolist()
         if missing:
             raise SettingsError(
-                f"state: {len(missing)} of {len(rows)} lanes go on with a document, and their memory was not saved: "
+                f"state: {len(missing)} of {len(rows)} lanes continue a document, and their memory was not saved: "
                 f"expected a lane that had read row {missing[0]}; load the loader's state that was saved with this one"
             )
         return {name: leaf.index_select(dim, found.to(leaf.device)) for name, leaf in self.tensors.items()}

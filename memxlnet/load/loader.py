@@ -300,7 +300,7 @@ class TimeStepMajorDataLoader:
             if repr(state[name]) != repr(own[name]):  # 1, 1.0 and True are three things
                 raise SettingsError(
                     f"state: {name}: expected {own[name]!r} as in this loader, found {state[name]!r}; make the loader "
-                    "with the settings of the state, or begin anew"
+                    "with the settings of the state, or start over"
                 )
         epoch, step = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "step"))
         steps = self._plan(epoch).num_steps

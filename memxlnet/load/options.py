@@ -270,15 +270,15 @@ def check_labelled(dataset: CacheDataset) -> None:
         )
 
 
-_told_of_pinning = False
+_is_pinning_logged = False
 
 
 def can_pin() -> bool:
     """Return whether memory can be page-locked; says so once where it cannot."""
-    global _told_of_pinning
+    global _is_pinning_logged
     if torch.cuda.is_available():
         return True
-    if not _told_of_pinning:
-        logger.warning("pin_memory: expected CUDA, found none; going on with ordinary memory")
-        _told_of_pinning = True
+    if not _is_pinning_logged:
+        logger.warning("pin_memory: expected CUDA, found none; using ordinary memory")
+        _is_pinning_logged = True
     return False

@@ -66,9 +66,9 @@ def check_url(value: object, redact: Redactor) -> tuple[str, str]:
 
 def _check_rest(scheme: str, rest: str, shown: str) -> None:
     if not rest.strip("/"):
-        raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory behind it")
+        raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory after it")
     if scheme in LOCAL and not rest.startswith("/"):
-        raise SettingsError(f"url: expected an absolute path behind {scheme}://, found {shown!r}")
+        raise SettingsError(f"url: expected an absolute path after {scheme}://, found {shown!r}")
     if scheme in _PATHS:
         return
     user, mark, _ = rest.partition("/")[0].rpartition("@")

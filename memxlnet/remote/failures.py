@@ -71,7 +71,7 @@ def transfer_error(
             "allow, and the address: some stores refuse also what is not there"
         )
     elif is_absent(errors) and what != "written":
-        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
+        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache again"
     else:
         is_ours = what == "written" or getattr(errors[0], "errno", None) in OUT_OF_FILES
         way = (system_hint(errors[0]) if is_ours else None) or "check address and connection"

@@ -16,7 +16,7 @@ _INTRODUCTION = """
 # {title}
 
 Feature caches for question answering over long documents, made with memxlnet: each folder is one cache of Apache Arrow
-files, for exactly one set of settings. Text outside the marked sections is yours; the sections are written anew by each
+files, for exactly one set of settings. Text outside the marked sections is yours; the sections are written again by each
 upload of their cache.
 """
 

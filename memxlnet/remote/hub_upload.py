@@ -152,7 +152,7 @@ def _card(repository: HubRepository, head: str, there: Collection[str], folder: 
     except ValueError as error:
         raise TransferError(
             f"{repository.subject}/{_CARD}: expected UTF-8 text whose metadata is a mapping in YAML, found "
-            f"{' '.join(str(error).split())}; mend it, and send the cache again"
+            f"{' '.join(str(error).split())}; correct it, and send the cache again"
         ) from error
 
 

@@ -61,14 +61,14 @@ def pull(
     raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
     if raw is None:
         raise CacheNotFoundError(
-            f"{store.url}: expected a cache, found no {MANIFEST}: there is none, or it is only half sent; check the "
+            f"{store.url}: expected a cache, found no {MANIFEST}: it is missing, or only half sent; check the "
             "address, or send the cache again"
         )
     try:
         arrival = Arrival(directory, raw, store.url)
     except CacheMismatchError as error:
         raise CacheMismatchError(
-            f"{error}; that is the one in the store: send the cache anew with replace=True"
+            f"{error}; that is the one in the store: send the cache again with replace=True"
         ) from error
     return arrival.obtain(
         lambda: _fetch(store, arrival, progress), replace, "or put this one in its place with replace=True"
@@ -90,7 +90,7 @@ def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) ->
     if found != record.bytes:
         raise TransferError(
             f"{store.url}/{record.file}: expected {record.bytes:,} bytes (manifest), found "
-            f"{'no file' if found is None else f'{found:,}'}; send the cache anew"
+            f"{'no file' if found is None else f'{found:,}'}; send the cache again"
         )
     part = arrival.part(record)
     start = part.stat().st_size if part.exists() else 0

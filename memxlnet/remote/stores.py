@@ -82,7 +82,7 @@ class Store:
         if size is None:
             return None
         if size > most:
-            raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it anew")
+            raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it again")
         return b"".join(self.blocks(name, 0, size))
 
     def blocks(self, name: str, start: int, stop: int) -> Iterator[bytes]:
@@ -114,13 +114,13 @@ class Store:
             state.update(block)
         return state.hexdigest()
 
-    def send(self, local: Path, name: str, told: Callable[[int], Any]) -> None:
+    def send(self, local: Path, name: str, report: Callable[[int], Any]) -> None:
         """Send a file.
 
         Args:
             local: The file.
             name: Its name at the place.
-            told: Called with the number of bytes that have gone so far, from any thread.
+            report: Called with the number of bytes that have gone so far, from any thread.
 
         Raises:
             CacheOSError: It cannot be read.
@@ -128,7 +128,7 @@ class Store:
         """
         with cache_errors(local, "read"):
             size = local.stat().st_size
-        options: dict[str, Any] = {"callback": Callback(hooks={"told": lambda size, value, **_: told(value)})}
+        options: dict[str, Any] = {"callback": Callback(hooks={"report": lambda size, value, **_: report(value)})}
         if self._scheme in ("s3", "s3a"):
             options["chunksize"] = max(S3_PART_BYTES, math.ceil(size / _S3_PARTS))
         self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
@@ -198,7 +198,7 @@ class Store:
         if len(block) != stop - start:
             raise TransferError(
                 f"{self.url}/{name}: expected {stop - start:,} bytes from byte {start:,} on, found {len(block):,}; try "
-                "again, and where it stays so send the cache anew"
+                "again, and where it stays so send the cache again"
             )
         return block
 

@@ -158,7 +158,7 @@ def open_source(
         origin = _open_object(dataset_name, base, identity)
     if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
         raise SettingsError(
-            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not tell; "
+            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not report; "
             "pass a list, or a slice without percent and counted from the beginning"
         )
     return Source(origin, reading, ranges, most, identity)

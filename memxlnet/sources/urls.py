@@ -57,7 +57,7 @@ class RemoteFile:
         """Return what the store tells of its bytes, or their digest."""
         if self._mark is None:
             self._info = self._asked()
-            self._mark = _told(self._info) or self._digest()
+            self._mark = _mark_of(self._info) or self._digest()
         return self._mark
 
     def provenance(self) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _secrets(url: str) -> list[str]:
     return [text for text in (*users, *(part for user in users for part in user.split(":")), query, *values) if text]
 
 
-def _told(info: Mapping[str, Any]) -> str:
+def _mark_of(info: Mapping[str, Any]) -> str:
     """Return what a store tells of the bytes of a file, as one text."""
     return ", ".join(f"{key}={info[key]}" for key in _MARKS if isinstance(info.get(key), str))
 

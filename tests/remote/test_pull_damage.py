@@ -70,7 +70,7 @@ def test_a_missing_file_is_told(place: Path) -> None:
 
 def test_no_manifest_is_no_cache(place: Path) -> None:
     (place / "manifest.json").unlink()
-    with pytest.raises(CacheNotFoundError, match=r"found no manifest.json: there is none, or it is only half sent"):
+    with pytest.raises(CacheNotFoundError, match=r"found no manifest.json: it is missing, or only half sent"):
         fetch(place)
     (place / "manifest.json").mkdir()
     with pytest.raises(CacheNotFoundError):
