@@ -18,7 +18,7 @@ class FileMetadata:
         table: Name of the table.
         shard: Number of the file within its table, from 0.
         row_start: First row of the table that the file holds.
-        row_stop: One behind the last row.
+        row_stop: One after the last row.
         fingerprint: Full fingerprint of the cache, in hexadecimal.
         schema_version: Version of the tables.
     """

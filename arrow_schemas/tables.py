@@ -54,7 +54,7 @@ def features_schema(max_seq_length: int) -> pa.Schema:
 def documents_schema() -> pa.Schema:
     """Return the documents table: one row per example, with the golds as given and the span that was chosen.
 
-    Character and token spans are half-open and -1 where there is none; characters are Unicode code points of the
+    Character and token spans are half-open and -1 where there is no span; characters are Unicode code points of the
     context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `arrow_schemas.ALIGNMENTS`;
     ``contradiction`` says what contradicts itself in the labels of the source, and is empty where nothing does.
     """

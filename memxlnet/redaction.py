@@ -45,7 +45,7 @@ class Redactor:
 
 
 def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
-    """Return the cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
+    """Return the cause to give: the error, or where a text in its chain holds credentials a copy without them."""
     behind: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:

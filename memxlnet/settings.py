@@ -108,7 +108,7 @@ Settings = TypeVar("Settings")
 
 
 def settings_of(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
-    """Settings of a kind, from the arguments that have the names of its fields.
+    """Make settings of a kind from the arguments that have the names of its fields.
 
     Args:
         kind: A dataclass.
@@ -184,7 +184,7 @@ class BuildSettings:
         use_streaming: False encodes up to `MAX_EAGER_EXAMPLES` examples at once; above, streaming switches on.
         max_shard_rows: Rows of a features shard at most; None allows what one Arrow array may hold.
         progress: Show a progress bar; None shows it where standard error is a terminal.
-        rebuild: Build anew even where a cache exists.
+        rebuild: Build again even where a cache exists.
         num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
             With an executor: chunks that it is given at once.
     """

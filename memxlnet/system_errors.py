@@ -1,4 +1,4 @@
-"""Errors of the operating system at files of ours, as errors that name the file and say what to do."""
+"""Errors of the operating system at the package's files, as errors that name the file and say what to do."""
 
 import contextlib
 import errno
@@ -56,7 +56,7 @@ def _memory_hint() -> str:
 
 
 def _now(limit: int) -> str:
-    """Return a limit of this process in a message; empty where there is none."""
+    """Return a limit of this process in a message; empty where there is no limit."""
     found, _ = resource.getrlimit(limit)
     if found == resource.RLIM_INFINITY:
         return ""
@@ -91,7 +91,7 @@ def cache_error(error: OSError, message: str) -> CacheOSError:
 
 @contextlib.contextmanager
 def cache_errors(path: Path, what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn errors of the system into `cache_error`; errors of ours pass.
+    """Turn errors of the system into `cache_error`; each `MemxlnetError` passes.
 
     Args:
         path: The subject of the message.
@@ -114,7 +114,7 @@ def cache_errors(path: Path, what: str, hint: str | None = None) -> Iterator[Non
 
 @contextlib.contextmanager
 def source_errors(name: str) -> Iterator[None]:
-    """Say what to do where a limit of the system stops the reading of a source; errors of other kinds pass.
+    """Add what to do where a limit of the system stops the reading of a source; errors of other kinds pass.
 
     Args:
         name: The source.

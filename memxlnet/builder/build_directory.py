@@ -1,4 +1,4 @@
-"""The directory of a build at work: what its workers need to encode, and the chunks that are finished."""
+"""The directory of a running build: what its workers need to encode, and the chunks that are finished."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ class BuildDirectory:
 
     @contextlib.contextmanager
     def errors(self, what: str = "written") -> Iterator[None]:
-        """Turn an error of the system that comes up within into one of this directory; errors of ours pass.
+        """Turn an error of the system that comes up within into one of this directory; each `MemxlnetError` passes.
 
         Args:
             what: What is done with the directory.
@@ -70,7 +70,7 @@ class BuildDirectory:
             raise with_fields_of(BuildOSError(message), error) from error
 
     def state(self) -> dict[str, Any]:
-        """Return what `prepare` wrote; empty where there is none, or it is damaged.
+        """Return what `prepare` wrote; empty where it is missing or damaged.
 
         Raises:
             BuildOSError: It is there and cannot be read.

@@ -80,7 +80,7 @@ class BuildSummary:
         features: Number of segments.
         documents: Number of documents.
         contexts: Number of distinct contexts.
-        num_bytes: Size of the cache in bytes, manifest aside.
+        num_bytes: Size of the cache in bytes, without the manifest.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
         contradictions: Documents whose labels contradicted each other in the source.
@@ -166,7 +166,7 @@ class CacheWriter:
             take_away(build.path)
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
-        """Remove what a builder left that was killed after its last step, unless another one is at work."""
+        """Remove what a builder left that was killed after its last step, unless another one is running."""
         clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
@@ -258,7 +258,7 @@ class _WaitingLine:
         self._bar: Any = None
 
     def show(self) -> None:
-        """Say so once in the log, and bring the line up to date."""
+        """Log once that it waits, and bring the line up to date."""
         if self._bar is None:
             logger.warning("%s: waiting for another process that builds it", self._cache)
             self._bar = tqdm(desc=f"waiting for {self._name}", unit="chunk", disable=self._disable)

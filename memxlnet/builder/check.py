@@ -74,7 +74,7 @@ def check_against_transformers(
 
 
 def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]]) -> int:
-    """Tokens of the longest question."""
+    """Return the number of tokens of the longest question."""
     questions = list({question for question, _ in pairs})
     with tokenizer_errors("tokenizer: it failed on texts of the check"):
         return max(map(len, content.backend.encode_batch(questions, add_special_tokens=False)))
@@ -82,7 +82,7 @@ def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]
 
 @contextmanager
 def _state_kept(tokenizer: Any) -> Iterator[None]:
-    """Put padding and truncation of the backend back, which a call sets and leaves behind."""
+    """Put padding and truncation of the backend back, which a call sets and leaves set."""
     backend = tokenizer.backend_tokenizer
     padding, truncation = backend.padding, backend.truncation
     try:
@@ -179,7 +179,7 @@ def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int,
 
 
 def _offsets(tables: dict[str, Any], length: int) -> NDArray[np.int32]:
-    """int32[rows, length, 2]: the offset mapping of all rows of a chunk, from its columns."""
+    """Return int32[rows, length, 2]: the offset mapping of all rows of a chunk, from its columns."""
     features, documents, contexts = tables["features"], tables["documents"], tables["contexts"]
     offsets = np.zeros((features.num_rows, length, 2), np.int32)
     document = column_values(features["document"])
@@ -254,7 +254,7 @@ _ADDED_TOKENS = 12
 
 
 def added_token_texts(backend: Tokenizer) -> list[str]:
-    """Texts in which the first and the last added tokens of a tokenizer stand, also within words."""
+    """Make texts in which the first and the last added tokens of a tokenizer stand, also within words."""
     contents = [token.content for token in backend.get_added_tokens_decoder().values()]
     some = list(dict.fromkeys([*contents[:_ADDED_TOKENS], *contents[-_ADDED_TOKENS:]]))
     if not some:

@@ -65,7 +65,7 @@ def unpack(packed: bytes) -> list[Example | BadExample]:
 
 
 def examples_digest(packed: bytes) -> str:
-    """Return a digest of the raw examples of a chunk as `pack` packs them, in hexadecimal: equal examples, equal bytes."""
+    """Return a digest of a chunk's raw examples as `pack` packs them, in hexadecimal: equal examples, equal bytes."""
     return xxhash.xxh3_128_hexdigest(packed)
 
 
@@ -120,7 +120,7 @@ def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
 class _OneThread:
     """Keeps the tokenizer of a worker process to one thread while any of its threads encodes.
 
-    It is told by the environment, which is put back. A forked worker would otherwise print a warning, and workers would
+    The environment sets it, and is put back. A forked worker would otherwise print a warning, and workers would
     get in each other's way.
     """
 
@@ -184,7 +184,7 @@ def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _bases(parts: Sequence[Tables], table: str, counted: str) -> Ints:
-    """int64[rows of `table`]: the rows of `counted` in the parts before."""
+    """Return int64[rows of `table`]: the rows of `counted` in the parts before."""
     counts = np.array([tables[counted].num_rows for tables in parts], np.int64)
     bases: Ints = np.repeat(np.cumsum(counts) - counts, [tables[table].num_rows for tables in parts])
     return bases

@@ -79,7 +79,7 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
 
     Raises:
         BuildError: A table is missing.
-        OSError: The disk is full or cannot be written; nothing is left behind.
+        OSError: The disk is full or cannot be written; no part is left.
     """
     missing = [table for table in CHUNK_TABLES if table not in tables]
     if missing:

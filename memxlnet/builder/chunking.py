@@ -26,12 +26,12 @@ TEXT_SHARE = 0.25
 
 
 def chunk_budget(build: BuildSettings) -> int:
-    """Bytes that a chunk of several examples may take."""
+    """Return the bytes that a chunk of several examples may take."""
     return min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
 
 
 def text_budget(build: BuildSettings) -> int:
-    """Bytes that a chunk of several examples on one long text may take."""
+    """Return the bytes that a chunk of several examples on one long text may take."""
     return int(build.max_memory_bytes * TEXT_SHARE)
 
 

@@ -42,7 +42,7 @@ class Workers(Protocol):
         """Hand one chunk over; see `encode_chunk`."""
 
     def restart(self, window: int) -> bool:
-        """End the work in flight and start anew with room for `window` chunks; False where that is not ours to do."""
+        """End the work in flight and restart with room for `window` chunks; False for the caller's executor."""
 
     def close(self) -> None:
         """End the work in flight."""
@@ -87,7 +87,7 @@ class ExecutorWorkers:
         return future
 
     def restart(self, window: int) -> bool:
-        """Not ours."""
+        """Return False: the executor belongs to the caller."""
         return False
 
     def close(self) -> None:
@@ -97,9 +97,9 @@ class ExecutorWorkers:
 
 
 def _encode_uncached(submission: str, *arguments: Any) -> dict[str, Any]:
-    """`encode_chunk`, with an argument that no other call has.
+    """Call `encode_chunk` with an argument that no other call has.
 
-    Dask takes calls with equal arguments for one call, and answers with what an earlier build was told as long as
+    Dask takes calls with equal arguments for one call, and answers with what an earlier build received as long as
     anything holds that: an error whose cause has gone, or the receipt of a chunk that was removed since.
     """
     return encode_chunk(*arguments)
@@ -193,7 +193,7 @@ class Dispatcher:
         )
 
     def _make_room(self, chunk: Chunk) -> None:
-        """See to it that a chunk may be encoded alone, splitting it where it would take too much."""
+        """Make a chunk small enough to be encoded alone: split it where it would take too much."""
         guard = self._guard
         # Workers keep memory of earlier work. New ones do not, but are worth their start only where much comes back.
         if guard.is_near and guard.release() > self._idle_use + guard.bound // 20 and guard.is_near:
@@ -207,7 +207,7 @@ class Dispatcher:
     def _collect(self, timeout: float) -> Iterator[Done]:
         """Yield what is done by now, waiting for it no longer than `timeout` seconds."""
         done, running = wait(self._pending, timeout, FIRST_COMPLETED)
-        # An executor that is shut down may cancel what it holds without telling anyone who waits.
+        # An executor that is shut down may cancel what it holds without notice to anyone who waits.
         for future in [*done, *(future for future in running if future.cancelled())]:
             yield Done(self._pending[future], self._receipt(future))
             del self._pending[future]
@@ -215,7 +215,7 @@ class Dispatcher:
             self._reduce()
 
     def _reduce(self) -> None:
-        """Return the bound is passed: take the work in flight back and go on with less of it."""
+        """Take the work in flight back, as the bound is passed, and continue with less of it."""
         in_flight = sorted(self._pending.values(), key=lambda chunk: chunk.index)
         alone = len(in_flight) == 1
         if alone and (len(in_flight[0].examples) == 1 or self._part_cost == 1):
@@ -276,7 +276,7 @@ class Dispatcher:
 
 
 def _reported(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
-    """Return the error that a worker reports, of its own class where that is one of ours."""
+    """Return the error that a worker reports, of its own class where that is a `MemxlnetError`."""
     name, message = result["error"], result["message"]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):

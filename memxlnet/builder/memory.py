@@ -21,7 +21,7 @@ class MemoryGuard:
     """Watches the RAM of this process and its children.
 
     Pages of mapped files do not count: they are the system's to take back. On Linux that is the resident set less its
-    shared part; on macOS, where psutil does not tell them apart, the whole resident set.
+    shared part; on macOS, where psutil does not separate them, the whole resident set.
 
     Args:
         bound: The bound in bytes.
@@ -57,7 +57,7 @@ class MemoryGuard:
         return max(self.bound - self.used, 0)
 
     def measure(self) -> int:
-        """Bytes in use right now, children looked for anew."""
+        """Return the bytes in use right now; looks for child processes again."""
         self._sampled = self._looked = -_LOOK_FOR_CHILDREN_SECONDS
         return self.used
 

@@ -15,9 +15,9 @@ from memxlnet.format.ragged import Ints
 
 
 def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
-    """Return the number the distinct texts of all chunks in order of first use.
+    """Assign numbers to the distinct texts of all chunks in order of first use.
 
-    Texts are told apart by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
+    Texts are distinguished by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
 
     Args:
         contexts: The texts of the contexts, chunk by chunk.
@@ -74,7 +74,7 @@ def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:
 
 
 def row_bytes(batch: pa.RecordBatch) -> Ints:
-    """int64[rows]: the bytes of each row in the columns of text and lists."""
+    """Return int64[rows]: the bytes of each row in the columns of text and lists."""
     sizes = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
         if pa.types.is_large_string(column.type):
@@ -91,7 +91,7 @@ def row_bytes(batch: pa.RecordBatch) -> Ints:
 
 
 def _offsets(column: pa.Array) -> Ints:
-    """int64[rows + 1]: the offsets of a text or list column; a slice's begin where it does."""
+    """Return int64[rows + 1]: the offsets of a text or list column; a slice's begin where it does."""
     if not len(column):
         return np.zeros(1, np.int64)
     offsets = np.frombuffer(column.buffers()[1], np.int64)

@@ -15,7 +15,7 @@ class Progress:
         name: What is built.
         total: Number of examples where it is known.
         shown: Whether it is shown; None shows it on a terminal.
-        guard: Tells the RAM in use.
+        guard: Measures the RAM in use.
     """
 
     def __init__(self, name: str, total: int | None, shown: bool | None, guard: MemoryGuard):

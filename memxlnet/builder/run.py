@@ -1,4 +1,4 @@
-"""One build at work: chunks read, encoded here or by workers, and handed to a cache manager."""
+"""One running build: chunks read, encoded here or by workers, and handed to a cache manager."""
 
 import logging
 import os
@@ -145,7 +145,7 @@ class Run:
         return isinstance(size, int) and size >= LARGE_FILE
 
     def _most_workers(self) -> int:
-        """Worker processes that make sense: as many as cores, chunks and RAM allow; 0 to encode here."""
+        """Return how many worker processes make sense: as many as cores, chunks and RAM allow; 0 to encode here."""
         chosen = self._build.num_workers
         if self._executor is not None:
             return chosen or 2 * (os.cpu_count() or 1)
@@ -231,7 +231,7 @@ class Run:
 
 @contextmanager
 def _scratch_directory() -> Iterator[Path]:
-    """A directory that is gone at the end, also where an executor still has a chunk in work that goes there."""
+    """Make a directory that is gone at the end, even where an executor still encodes a chunk into it."""
     try:
         path = Path(mkdtemp(prefix="memxlnet-"))
     except OSError as error:

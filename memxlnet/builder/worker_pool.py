@@ -1,7 +1,7 @@
 """Worker processes of our own: light, each with one thread here that hands it chunks and waits for its receipts.
 
 `ProcessPoolExecutor` would import the user's script in every worker (torch and all, and without a main guard it would
-build again), cannot say which task a dead process had, and leaves workers behind when the builder is killed. An
+build again), cannot say which task a dead process had, and leaves workers running when the builder is killed. An
 executor that the user brings is served as it is; see `memxlnet.builder.in_workers`.
 """
 
@@ -117,7 +117,7 @@ class WorkerPool:
         with self._lock:
             worker = self._idle.pop() if self._idle and not self._ended.is_set() else None
         if worker is None:
-            # A worker died, whose chunk tells how. This one is as good as in work until all of them are ended.
+            # A worker died, whose chunk reports how. This one is as good as in work until all of them are ended.
             self._ended.wait()
             raise WorkerDiedError("the workers were ended")
         result = worker.ask(fields, packed)
@@ -143,7 +143,7 @@ class WorkerPool:
 
 
 def _module_path() -> Iterator[str]:
-    """Yield where this process finds modules, without what imports pass over: entries that are no text, a directory gone."""
+    """Yield where this process finds modules, except what imports skip: non-text entries, missing directories."""
     for entry in sys.path:
         if entry == "":
             with contextlib.suppress(FileNotFoundError):

@@ -59,12 +59,13 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    help="A memory-mapped feature cache on Apache Arrow for recurrent-memory models on long documents.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 an error that is reported on standard error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, message="memxlnet %(version)s")
 def commands() -> None:
-    """A memory-mapped feature cache on Apache Arrow for recurrent-memory models on long documents."""
+    """Run one of the commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def in_options(message: str, names: Mapping[str, str]) -> str:
-    """Return an error text of the library in terms of the command's options: ``max_seq_length`` is ``--max-seq-length``.
+    """Return an error text of the library with the names of the options: ``max_seq_length`` is ``--max-seq-length``.
 
     Args:
         message: The text.

@@ -11,9 +11,9 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 
 
 def find_directory(cache: Path) -> Path:
-    """Return the directory that a person named as a cache: a path, or the mere name of a cache of the usual directory.
+    """Return the directory that a person named as a cache: a path, or only the name of a cache of the usual directory.
 
-    Whether it is a cache is seen when it is opened; only a directory of caches is told here, with what is in it.
+    Whether it is a cache is seen when it is opened; only a directory of caches is refused here, with what is in it.
 
     Raises:
         CacheNotFoundError: It is a directory of caches.
@@ -36,7 +36,7 @@ def directory_of_caches(path: Path) -> Path:
     """Return a directory of caches that a person named.
 
     Raises:
-        CacheNotFoundError: It is none.
+        CacheNotFoundError: It is not one.
     """
     directory = as_directory("CACHE_DIR", path)
     found = None

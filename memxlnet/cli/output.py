@@ -75,13 +75,13 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def print_title(title: str) -> None:
-    """Print the title of what follows, behind an empty line."""
+    """Print the title of what follows, after an empty line."""
     click.echo()
     click.echo(click.style(title, bold=True) if is_terminal() else f"# {title}")
 
 
 def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
-    """Documents by the outcome of their answer, under the names that all commands use."""
+    """Return the documents by the outcome of their answer, under the names that all commands use."""
     return {
         **{f"answers {status}": found.alignment[status] for status in ALIGNMENTS},
         "answers in no segment": found.documents_without_answer_segment,
@@ -106,7 +106,7 @@ def _one_line(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """Text whose control characters, but for line ends, are shown as escapes: none of them reaches a terminal."""
+    """Return text whose control characters, except line ends, are shown as escapes: none of them reaches a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

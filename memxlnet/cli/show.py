@@ -99,7 +99,7 @@ def _value(cache: PublishedCache, name: str, row: int) -> Any:
 
 
 def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
-    """Everything about a segment, as JSON values."""
+    """Return everything about a segment, as JSON values."""
     segment = SegmentReader(cache).metadata(row)
     offsets = segment.pop("offset_mapping")
     tokens = _tokens(cache, row, segment, offsets)

@@ -41,7 +41,7 @@ def find_cache(
         params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
 
     Raises:
-        CacheNotFoundError: There is none.
+        CacheNotFoundError: It is missing.
         CacheMismatchError: There are some, with another source or other settings; the message names the fields.
         AmbiguousCacheError: Several fit; the message lists them.
     """
@@ -96,7 +96,7 @@ def shown_settings(manifest: Manifest) -> str:
 
 
 def cache_differences(manifest: Manifest, source: dict[str, Any] | None, params: Mapping[str, Any]) -> list[str]:
-    """In which fields a cache differs from a source, where one is given, and from the settings that are named.
+    """Name the fields in which a cache differs from a source, where one is given, and from the named settings.
 
     Raises:
         SettingsError: A name is that of no setting.
@@ -154,7 +154,7 @@ class ChunkedCacheManager(CacheWriter):
         """Return the number of chunks of the one cache of this name and split.
 
         Raises:
-            CacheError: There is none, or several.
+            CacheError: It is missing, or there are several.
         """
         _, manifest = find_cache(self.cache_dir, dataset_name, split)
         return -(-manifest.tables["features"].rows // self.chunk_size)

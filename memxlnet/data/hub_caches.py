@@ -34,7 +34,7 @@ def choose(
         subject: The repository in messages.
         split: The split.
         differences: In which fields a cache is not what was asked for.
-        hint: How to go on otherwise, for messages.
+        hint: How to continue otherwise, for messages.
 
     Raises:
         CacheMismatchError: There are some of that split, and all differ; the message names the fields of the closest.
@@ -69,10 +69,10 @@ def choose(
 def fields_of_source(
     dataset_name: Any, split: str, cache_dir: Path, options: Mapping[str, Any] | None = None
 ) -> Callable[[Manifest], list[str]]:
-    """In which fields a cache is of another source: by the content of a file or object, by name for a mere Hub name.
+    """Name the fields in which a cache is of another source: by content, or by name for a plain Hub name.
 
     Raises:
-        SettingsError: The name is none, or an identity is given for what is identified by its content.
+        SettingsError: The name is not valid, or an identity is given for what is identified by its content.
         SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
@@ -96,7 +96,7 @@ def fields_of_source(
 
 
 def is_hub_name(dataset_name: Any) -> bool:
-    """Return whether a source is named by a mere name of the Hub, so that there is no content to compare."""
+    """Return whether a source is given only as a name of the Hub, so that there is no content to compare."""
     return isinstance(dataset_name, str) and not is_file_name(dataset_name) and "://" not in dataset_name
 
 
@@ -124,7 +124,7 @@ class Wanted:
     options: SourceOptions
 
     def differences(self) -> Callable[[Manifest], list[str]]:
-        """In which fields a cache is not what was asked for.
+        """Name the fields in which a cache is not what was asked for.
 
         Raises:
             SettingsError: An argument is wrong.
@@ -152,7 +152,7 @@ class Wanted:
         return differences
 
     def _origin(self) -> dict[str, Any]:
-        """Return what is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
+        """Return what a plain Hub name must match besides: a dataset of the Hub, its configuration and commit."""
         name, revision = self.dataset_name, self.options.revision
         named = {"config_name": self.options.config_name, "revision": revision}
         asked = {key: value for key, value in named.items() if value is not None}

@@ -81,7 +81,7 @@ def process_and_cache_dataset(
         max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
             Work in flight is reduced and chunks are split to stay below it; where that does not help, an error says
             what is needed.
-        rebuild: Build anew even where the cache exists.
+        rebuild: Build again even where the cache exists.
         cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
             ``write_chunk`` and ``finish``; see `memxlnet.builder.cache_writer.CacheManager`.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
@@ -113,7 +113,7 @@ def process_and_cache_dataset(
         The number of features (segments) of the cache.
 
     Raises:
-        SettingsError: An argument is wrong; told before any work.
+        SettingsError: An argument is wrong; raised before any work.
         TokenizerError: The tokenizer cannot be used.
         SourceError: The source is missing, malformed, empty, or has no such split.
         ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.

@@ -205,7 +205,7 @@ def create_dataset_from_cache(
         tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
             without one, a cache on the Hub fits whatever its tokenizer.
         hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
-            or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
+            or object. A plain Hub name is compared by name, and fits no cache that was made of anything but a dataset
             of the Hub; `load_dataset_from_hub` opens any cache by its name.
         use_hub_dataset: False does not ask the Hub even where a repository is named; True and None ask it where one is.
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
@@ -219,7 +219,7 @@ def create_dataset_from_cache(
         max_shard_rows: Rows of a features file at most, where one is built.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
-            tells (at INFO) what the one that is taken was made of.
+            says (at INFO) what the one that is taken was made of.
         revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
             repository that holds the caches.
         form: How records become examples; see `process_and_cache_dataset`, as for the four that follow.
@@ -227,7 +227,7 @@ def create_dataset_from_cache(
         transform: A function of an example that gives none, one or several mappings.
         locate: Which occurrences of answers without offsets are golds.
         offsets: What offsets of answers count.
-        rebuild: Build anew even where the cache exists; not together with the Hub.
+        rebuild: Build again even where the cache exists; not together with the Hub.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.

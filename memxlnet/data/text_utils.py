@@ -7,7 +7,7 @@ from memxlnet.evaluate.metrics import normalize_answer
 
 
 def normalize_unicode(text: str) -> str:
-    """Return the text in Unicode's composed form (NFC). A build never does so: offsets are those of the text as given."""
+    """Return the text in Unicode's composed form (NFC). A build never composes: its offsets count the text as given."""
     return unicodedata.normalize("NFC", text)
 
 

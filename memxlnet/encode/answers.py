@@ -36,7 +36,7 @@ class Alignment(NamedTuple):
         detail: How it was repaired or why it was dropped; empty otherwise.
         chosen: Index of the gold answer, -1 for none.
         start: First character in Unicode code points of the context, -1 for none.
-        stop: One behind the last character, -1 for none.
+        stop: One after the last character, -1 for none.
     """
 
     status: str
@@ -84,7 +84,7 @@ class Context:
         return min(spans, key=lambda span: abs(span[0] - given), default=None)
 
     def _is_whole(self, at: int, length: int) -> bool:
-        """Return whether a piece of the normal form is whole clusters: "e" is no occurrence inside an "e" with an accent."""
+        """Return whether a piece of the normal form is whole clusters: "e" does not occur in an "e" with an accent."""
         normal, starts, stops = self._normal
         end = at + length
         begins = at == 0 or starts[at - 1] != starts[at]

@@ -355,7 +355,7 @@ def _contexts_batch(texts: list[str], contexts: TokenPool, used: Ints) -> pa.Rec
 
 
 def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tuple[Ints, NDArray[np.int32]]:
-    """Bounds and values of one list per entry of `texts`."""
+    """Return the bounds and values of one list per entry of `texts`."""
     counts = pool.counts[texts]
     bounds = bounds_of(counts)
     if len(texts) == len(pool.counts) and np.array_equal(texts, np.arange(len(texts))):

@@ -1,4 +1,4 @@
-"""One raw row, checked: `Example`, or the reason why it is none."""
+"""One raw row, checked: `Example`, or the reason why it is not one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -28,7 +28,7 @@ class Example(NamedTuple):
         context: The context, exactly as given.
         answer_texts: The gold answers as given, none of them blank; empty for an unanswerable example.
         answer_starts: Their offsets as given, in Unicode code points of the context.
-        labelled: Whether the source says what the answer is, or that there is none.
+        labelled: Whether the source says what the answer is, or that it has no answer.
         answer_kind: One of `ANSWER_KINDS` where the answers are not looked up in the context, else empty.
         contradiction: What contradicts itself in the labels of the source; empty where nothing does.
     """
@@ -61,7 +61,7 @@ _TEXTS = (str, bytes)
 _INTEGERS = (int, Integral)
 
 Place = Callable[[int], tuple[str, int]]
-"""Tells of a row of the source where it stands: the name of a file or source, and its number there."""
+"""Returns the place of a row of the source: the name of a file or source, and its number there."""
 
 
 def has_answers(raw: object) -> bool:
@@ -84,7 +84,7 @@ def parse_example(
             mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. Beside them it may
             have ``is_impossible``, a bool or null, and ``answer_kind``, one of `ANSWER_KINDS` or null.
             An `ExampleError` stands for a row that could not be made, and is raised.
-        place: Name of the source, or what tells where a row stands, for error messages.
+        place: Name of the source, or what returns where a row stands, for error messages.
         on_contradiction: ``"error"``, or what becomes of a contradiction; see `memxlnet.settings.EncodeSettings`.
         needs_answers: Whether a row without a field ``answers`` is bad, as one before it had one.
 
@@ -246,7 +246,7 @@ def _contradiction(impossible: bool | None, golds: int, answers: int) -> str:
 
 
 def _optional(raw: Mapping[str, Any], subject: str) -> tuple[bool | None, str]:
-    """``is_impossible`` and ``answer_kind`` of a row."""
+    """Return ``is_impossible`` and ``answer_kind`` of a row."""
     impossible, kind = raw.get("is_impossible"), raw.get("answer_kind")
     if impossible is not None and hasattr(impossible, "tolist"):
         impossible = impossible.tolist()  # NumPy's bools are no bool

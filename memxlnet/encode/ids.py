@@ -5,7 +5,7 @@ The rule. Of several examples with one id, the first in the source keeps it. Eve
 example before it has: an example further on whose own id is that one is numbered in turn. Examples that are bad for
 another reason have no claim to their id.
 
-Ids are told apart by digests of 128 bits; 24 bytes are held for each, in NumPy arrays.
+Ids are distinguished by digests of 128 bits; 24 bytes are held for each, in NumPy arrays.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Ids:
     """The ids that were read so far.
 
     Args:
-        place: Tells where a row of the source stands.
+        place: Returns where a row of the source stands.
         settings: ``on_repeated_id`` and ``on_bad_example`` decide what a repeated id does.
     """
 
@@ -65,7 +65,7 @@ class Ids:
         return checked
 
     def _checked(self, example: Example, here: dict[str, int]) -> Example | BadExample:
-        """Return one of some examples among which an id repeats; `here` holds the rows of those that are not taken in yet."""
+        """Return one of some examples among which an id repeats; `here` holds the rows of those not added yet."""
         first = self._row_of(example.id, here)
         if first == _NOWHERE:
             here[example.id] = example.row
@@ -122,7 +122,7 @@ class _Run(NamedTuple):
     rows: Ints
 
     def find(self, digests: _Digests) -> Ints:
-        """int64[digests]: the row of each, or -1."""
+        """Return int64[digests]: the row of each, or -1."""
         at = np.searchsorted(self.high, digests.high)
         near = np.minimum(at, len(self.high) - 1)
         found = np.where(self.low[near] == digests.low, self.rows[near], _NOWHERE)
@@ -160,7 +160,7 @@ class _Seen:
         return True
 
     def find(self, digests: _Digests) -> Ints:
-        """int64[digests]: the row of each, or -1."""
+        """Return int64[digests]: the row of each, or -1."""
         found = np.full(len(digests.high), _NOWHERE, np.int64)
         for run in self._runs:
             np.maximum(found, run.find(digests), out=found)

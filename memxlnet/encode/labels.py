@@ -24,7 +24,7 @@ GROUP_CHARACTERS = 1 << 18
 
 
 class Labels(NamedTuple):
-    """Runs of tokens, half-open and counted from the context's first token; -1 and -1 where there is none.
+    """Runs of tokens, half-open and counted from the context's first token; -1 and -1 for no run.
 
     Attributes:
         start: int64[labels].
@@ -124,7 +124,7 @@ class AnswerTokens:
         return labels
 
     def _cut(self, answer: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """Return the labels of windows over tokens in order, all as places in the pool; -1 and -1 where there is none."""
+        """Return the labels of windows over tokens in order, as places in the pool; -1 and -1 for no label."""
         first, last = self._first[answer], self._last[answer]
         begin_rank, end_rank = (np.searchsorted(self._candidates, side) for side in (begin, end))
         found = (begin_rank <= first) & (last < end_rank)
@@ -202,7 +202,7 @@ def _find_cores(
 
 
 def _groups(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Neighbouring texts of `GROUP_CHARACTERS` together, or one longer text: half-open."""
+    """Yield half-open runs of neighbouring texts of `GROUP_CHARACTERS` together, or one longer text."""
     first = characters = 0
     for number, text in enumerate(texts):
         if characters and characters + len(text) > GROUP_CHARACTERS:

@@ -60,7 +60,7 @@ def check_fast(tokenizer: Any) -> None:
     """Check that an object is a transformers fast tokenizer.
 
     Raises:
-        TokenizerError: It is not, with the way out.
+        TokenizerError: It is not, with a hint.
     """
     if isinstance(tokenizer, type) or not hasattr(tokenizer, "get_added_vocab") or not callable(tokenizer):
         raise TokenizerError(
@@ -82,7 +82,7 @@ def find_memory_tokens(added: dict[str, int]) -> tuple[tuple[int, ...], tuple[in
         added: Text to id of the added tokens.
 
     Returns:
-        The ids that read and the ids that write, each in slot order; both empty where there are none.
+        The ids that read and the ids that write, each in slot order; both empty without memory tokens.
 
     Raises:
         TokenizerError: The set is incomplete: slots are missing, or reads and writes differ in number.

@@ -14,7 +14,7 @@ from memxlnet.encode.units import code_points
 NORMAL_FORM: Final = "NFKD"
 
 _COMPOSITES = (range(0x3400), range(0xF900, 0x20000))
-"""Where all characters are that are composed of two, syllables of Hangul aside: 20 ms to look at."""
+"""Where all characters are that are composed of two, except syllables of Hangul: 20 ms to look at."""
 
 _HANGUL_VOWELS, _HANGUL_FINALS = range(0x1161, 0x1176), range(0x11A8, 0x11C3)
 
@@ -96,7 +96,7 @@ def _kind(character: str) -> _Kind:
 
 @cache
 def _second_starters() -> frozenset[str]:
-    """Characters that are no combining marks and compose with one before them, and perhaps others."""
+    """Return the characters that are no combining marks and compose with one before them, and perhaps others."""
     found = set(map(chr, (*_HANGUL_VOWELS, *_HANGUL_FINALS)))
     for code in chain(*_COMPOSITES):
         parts = unicodedata.decomposition(chr(code)).split()

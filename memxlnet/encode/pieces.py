@@ -135,7 +135,7 @@ class PieceTokenizer(UnitTokenizer):
         token_bounds = bounds_of(num_bytes)
         if token_bounds[-1] != len(data):
             raise TokenizerError(f"tokenizer: expected tokens of {len(data)} bytes, found {token_bounds[-1]}")
-        character_of = np.cumsum(data & 0xC0 != 0x80) - 1  # of each byte: one that goes on begins with the bits 10
+        character_of = np.cumsum(data & 0xC0 != 0x80) - 1  # of each byte: a continuation begins with the bits 10
         starts, stops = character_of[token_bounds[:-1]], character_of[token_bounds[1:] - 1] + 1
         unit_bounds = bounds_of(np.fromiter(map(len, units), np.int64, len(units)))
         unit_of = np.searchsorted(unit_bounds, starts, side="right") - 1
@@ -151,7 +151,7 @@ class PieceTokenizer(UnitTokenizer):
         )
 
     def _shapes_of(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """int32[tokens, 3]: number of bytes, of blanks among them at the start, and at the end."""
+        """Return int32[tokens, 3]: number of bytes, of blanks among them at the start, and at the end."""
         distinct = np.unique(ids)
         if distinct[-1] >= len(self._shapes):
             larger = np.zeros((int(distinct[-1]) + 1, 3), np.int32)

@@ -46,7 +46,7 @@ def read_cls(tokenizer: Any, prefix: tuple[int, ...], middle: tuple[int, ...], s
         suffix: Those after the second text.
 
     Raises:
-        TokenizerError: There is none in the template of a pair; with the steps that put one there.
+        TokenizerError: It is missing from the template of a pair; with the steps that put one there.
     """
     special = (*prefix, *middle, *suffix)
     cls_id = _id_of(tokenizer, "cls")

@@ -19,7 +19,7 @@ class TokenPool(NamedTuple):
     Attributes:
         ids: int32[tokens].
         starts: int32[tokens], first character of each token in its text, in code points.
-        stops: int32[tokens], one behind its last character.
+        stops: int32[tokens], one after its last character.
         bounds: int64[texts + 1]; text i has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
     """
 

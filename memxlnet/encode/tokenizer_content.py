@@ -120,7 +120,7 @@ def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
 
 
 def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
-    """Return a copy of the backend without padding and truncation, which transformers leaves behind at calls; and its JSON."""
+    """Return a copy of the backend without the padding and truncation that transformers leaves set; and its JSON."""
     original = tokenizer.backend_tokenizer
     try:
         backend = _with_shared_model(original)
@@ -140,7 +140,7 @@ def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
 
 
 def _with_shared_model(original: Tokenizer) -> Tokenizer:
-    """Return a tokenizer of the same parts and added tokens: a vocabulary need not be parsed again, which takes 40 ms."""
+    """Return a tokenizer of the same parts and added tokens; it saves parsing the vocabulary, which takes 40 ms."""
     backend = Tokenizer(original.model)
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if getattr(original, name) is not None:
@@ -151,7 +151,7 @@ def _with_shared_model(original: Tokenizer) -> Tokenizer:
 
 
 def _added_tokens(backend: Tokenizer) -> dict[int, str]:
-    """Return the added tokens with all their flags, by id: all of a copy that can differ where parts and model are shared."""
+    """Return the added tokens with their flags, by id: all that differs in copies that share parts and model."""
     return {token_id: repr(token) for token_id, token in backend.get_added_tokens_decoder().items()}
 
 

@@ -76,7 +76,7 @@ class UnitTokenizer(ABC):
         """Return the tokens of new units."""
 
     def _are_safe(self, texts: list[str]) -> NDArray[np.bool_]:
-        """bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
+        """Return bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
         codes = code_points("\n".join(texts))
         unsafe = self._are_unsafe(codes)
         self._added.mark(codes, unsafe)
@@ -86,7 +86,7 @@ class UnitTokenizer(ABC):
         return found
 
     def _are_unsafe(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """bool[characters]: those that keep a text from being taken apart."""
+        """Return bool[characters]: those that keep a text from being taken apart."""
         unsafe: NDArray[np.bool_] = ~self._safe[np.minimum(codes, len(self._safe) - 1)]
         return unsafe
 
@@ -167,10 +167,10 @@ def _leaves(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def runs_of(units: list[str]) -> list[list[str]]:
-    """Units in runs of `UNITS_PER_TEXT`."""
+    """Return the units in runs of `UNITS_PER_TEXT`."""
     return [units[start : start + UNITS_PER_TEXT] for start in range(0, len(units), UNITS_PER_TEXT)]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """uint32[characters]; the text must not hold half of a surrogate pair."""
+    """Return uint32[characters]; the text must not hold half of a surrogate pair."""
     return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))

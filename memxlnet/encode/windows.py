@@ -88,7 +88,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(layout: RowLayout) -> list[_Piece]:
-    """Return the parts of a row in order, padding aside."""
+    """Return the parts of a row in order, without padding."""
     reads, writes = layout.memory_read_ids, layout.memory_write_ids
     n = len(reads)
     first, second = layout.first_type, layout.second_type

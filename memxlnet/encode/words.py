@@ -136,7 +136,7 @@ def _safe_characters() -> NDArray[np.bool_]:
 
 
 def _word_starts(codes: NDArray[np.uint32]) -> Ints:
-    """int64[words]: where the words of a text of safe characters begin, from its code points."""
+    """Return int64[words]: where the words of a text of safe characters begin, from its code points."""
     begins = codes > ord(" ")
     begins[1:] &= codes[:-1] <= ord(" ")
     return np.flatnonzero(begins)

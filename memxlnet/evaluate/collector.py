@@ -167,7 +167,7 @@ class AnswerCollector:
         """Return what is predicted of each document, in the order of the source.
 
         Args:
-            allow_missing: Go on where rows are missing: documents of which no segment was seen are passed over, of
+            allow_missing: Continue where rows are missing: documents of which no segment was seen are passed over, of
                 others what was seen counts.
 
         Returns:
@@ -180,7 +180,7 @@ class AnswerCollector:
         return self._judgement(allow_missing).predictions()
 
     def answers(self, *, allow_missing: bool = False) -> Iterator[tuple[str, str]]:
-        """Id and answer (empty for no answer) of each document, in the order of the source.
+        """Yield the id and answer (empty for no answer) of each document, in the order of the source.
 
         Examples that were dropped when the cache was built (`on_bad_example="drop"`) come last, with an empty answer:
         the official metric counts them as it counts any other wrong answer, and does not pass them over.

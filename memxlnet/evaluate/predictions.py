@@ -23,7 +23,7 @@ class AnswerSpan:
     Attributes:
         text: Its text, exactly as it stands in the context; never empty or blank.
         char_start: Its first character in Unicode code points of the context.
-        char_stop: One behind its last character.
+        char_stop: One after its last character.
         score: Start logit plus end logit, the best over all segments that hold the span.
         probability: Its share under a softmax over the document's n-best spans and no answer.
         row: The segment whose logits gave the score, the first of several.
@@ -44,7 +44,7 @@ class DocumentPrediction:
     Attributes:
         example_id: Its id.
         text: The answer: the text of the best span, empty for no answer, and where there is no span.
-        score: Score of the best span, -inf where there is none.
+        score: Score of the best span, -inf where there is no span.
         null_score: Score of no answer: the least start plus end logit of ``cls`` over the document's segments.
         null_score_difference: `null_score` minus `score`; +inf where there is no span.
         null_probability: Share of no answer under the softmax of `AnswerSpan.probability`.
@@ -144,7 +144,7 @@ class Judgement:
         return self._cache.documents.text("id", document)
 
     def answers(self) -> Iterator[tuple[str, str]]:
-        """Id and answer of each document that was seen; one text is cut a document."""
+        """Yield the id and answer of each document that was seen; one text is cut a document."""
         cutter = SpanCutter(self._cache)
         for document in self.seen():
             text = ""
@@ -153,7 +153,7 @@ class Judgement:
             yield self.example_id(document), text
 
     def predictions(self) -> Iterator[DocumentPrediction]:
-        """Everything about each document that was seen."""
+        """Yield everything about each document that was seen."""
         cutter = SpanCutter(self._cache)
         for document in self.seen():
             null_score = float(self._null_scores[document])
@@ -225,6 +225,6 @@ def n_best_entries(prediction: DocumentPrediction) -> list[dict[str, Any]]:
 
 
 def no_answer_entry(score: float, probability: float) -> dict[str, Any]:
-    """No answer as an entry of an n-best list."""
+    """Return the entry of an n-best list for no answer."""
     shown = score if math.isfinite(score) else None
     return {"text": "", "char_start": -1, "char_stop": -1, "score": shown, "probability": probability}

@@ -20,7 +20,7 @@ class FoundSpans(NamedTuple):
     Attributes:
         row: int64[spans], the row in the block.
         start: int64[spans], the first token, counted from the first of the row's window.
-        stop: int64[spans], one behind the last token.
+        stop: int64[spans], one after the last token.
         score: float64[spans], start score plus end score; finite.
     """
 
@@ -91,7 +91,7 @@ def best_spans(
 
 
 def _windows_from(values: NDArray[Any], reach: int, after: float) -> NDArray[Any]:
-    """Return a view [rows, width, reach] of the `reach` values from each place on, `after` behind the last one."""
+    """Return a view [rows, width, reach] of the `reach` values from each place on, `after` past the last one."""
     rows, width = values.shape
     padded = np.full((rows, width + reach - 1), after, values.dtype)
     padded[:, :width] = values
@@ -99,7 +99,7 @@ def _windows_from(values: NDArray[Any], reach: int, after: float) -> NDArray[Any
 
 
 def _window_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
-    """[rows, width], the largest of the `reach` values from each place on."""
+    """Return [rows, width], the largest of the `reach` values from each place on."""
     largest = values.copy()
     length = 1
     while length < reach:
@@ -111,7 +111,7 @@ def _window_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
 
 
 def _best(values: Floats, count: int) -> NDArray[np.bool_]:
-    """bool[rows, width]: the `count` largest of each row, of equal ones the first; all where there are fewer."""
+    """Return bool[rows, width]: the `count` largest of each row, of equal ones the first; all where there are fewer."""
     width = values.shape[1]
     if width <= count:
         return np.ones(values.shape, np.bool_)

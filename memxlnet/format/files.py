@@ -21,7 +21,7 @@ MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith
 
 
 def file_identity(path: Path) -> tuple[int, int, int] | None:
-    """Return what tells a file from another one that is put in its place or written into it; None where there is none."""
+    """Return what changes where another file is put in its place or written into it; None where there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -50,10 +50,10 @@ class FileSink:
         return self.position
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
     def close(self) -> None:
-        """Return the file is closed by its owner."""
+        """Do nothing: the file is closed by its owner."""
 
     def _put(self, view: memoryview) -> None:
         write_all(self._descriptor, view, self.position)
@@ -69,11 +69,11 @@ class _HoleSink(FileSink):
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[int]:
-    """The descriptor of a new file, open for reading and writing.
+    """Open a new file for reading and writing, and yield its descriptor.
 
     Raises:
         FileExistsError: It is there already.
-        OSError: It cannot be created, or the disk tells only at the end that it failed.
+        OSError: It cannot be created, or the disk reports only at the end that it failed.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     try:
@@ -86,7 +86,7 @@ def lay_out(path: Path, schema: pa.Schema, num_rows: int) -> dict[str, int]:
     """Lay out an Arrow IPC file of one record batch with zeros for all values, without RAM for them.
 
     The batch is described over an anonymous map of zeros, and the writer's large buffers become holes. The space is
-    reserved where the system can (`posix_fallocate`), so that a full disk is told here.
+    reserved where the system can (`posix_fallocate`), so that a full disk is found here.
 
     Args:
         path: The file to create.
@@ -123,7 +123,7 @@ def _reserve(descriptor: int, size: int) -> None:
         try:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
-            # Some file systems cannot reserve; a full disk is then told by the write itself.
+            # Some file systems cannot reserve; the write itself then finds a full disk.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
 
@@ -136,7 +136,7 @@ def _zeros(kind: pa.DataType, length: int, buffer: pa.Buffer) -> pa.Array:
 
 
 def column_width(kind: pa.DataType) -> int:
-    """Bytes of one row of a fixed-width column."""
+    """Return the bytes of one row of a fixed-width column."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * int(kind.value_type.bit_width) // 8
     return int(kind.bit_width) // 8

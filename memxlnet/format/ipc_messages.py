@@ -14,7 +14,7 @@ from memxlnet.format.manifest import REBUILD
 from memxlnet.system_errors import out_of_memory
 
 READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
-"""What pyarrow raises at damaged bytes, or where it is out of memory; `damaged` tells them apart."""
+"""What pyarrow raises at damaged bytes, or where it is out of memory; `damaged` distinguishes them."""
 
 _MAGIC = b"ARROW1"
 _START = 8  # the magic and its padding

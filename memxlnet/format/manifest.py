@@ -343,7 +343,7 @@ def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
 
 @contextlib.contextmanager
 def passing_over() -> Iterator[None]:
-    """Pass over what is no cache, and with a warning one that is damaged or cannot be read."""
+    """Skip what is no cache, and with a warning a cache that is damaged or cannot be read."""
     try:
         yield
     except CacheNotFoundError:

@@ -39,19 +39,19 @@ _NAMES: dict[LeftoverKind | None, str] = {
 
 
 def slug(text: str) -> str:
-    """Text as a part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden, never empty."""
+    """Return a text as part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden or empty."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
     plain = re.sub(r"\.{2,}", ".", plain).strip(".-_")
     return plain[:_SLUG_LENGTH].rstrip(".-_") or "dataset"
 
 
 def directory_name(name: str, split: str, fingerprint: str) -> str:
-    """Name of the cache of one set of settings within a cache directory."""
+    """Return the name of the cache of one set of settings within a cache directory."""
     return f"{slug(name)}--{slug(split)}--{fingerprint[:_FINGERPRINT_DIGITS]}"
 
 
 def shard_name(table: str, shard: int) -> str:
-    """Name of one published file."""
+    """Return the name of one published file."""
     return f"{table}-{shard:05d}.arrow"
 
 
@@ -61,7 +61,7 @@ def retired_path(cache_dir: Path, name: str) -> Path:
 
 
 def kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
-    """Return what a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
+    """Return what a name says: the kind of leftover, if any, and the cache whose builder lock guards it, if any."""
     matches = ((kind, re.fullmatch(pattern, path.name)) for kind, pattern in _NAMES.items())
     return next(((kind, match[1]) for kind, match in matches if match), (None, None))
 

@@ -66,7 +66,7 @@ class RowWidths:
         self._beside = len(layout.prefix) if layout.pad_left else layout.num_memory_tokens + len(layout.suffix)
 
     def lengths(self, places: Mapping[str, NDArray[Any]]) -> Ints:
-        """int64[rows], the real tokens of rows, special and memory tokens included.
+        """Return int64[rows], the real tokens of rows, special and memory tokens included.
 
         Args:
             places: Number columns of the rows by name, `CONTEXT_PLACES`.
@@ -106,5 +106,5 @@ class RowWidths:
     def shift(self, width: Ints) -> Ints: ...
 
     def shift(self, width: int | Ints) -> int | Ints:
-        """Return what a position in a stored row loses where the row is cut to a width; of many where an array is given."""
+        """Return what a position in a stored row loses where the row is cut to a width; an array for an array."""
         return self.max_seq_length - width if self.pad_left else 0 * width

@@ -1,6 +1,6 @@
 """Carried lanes as they are saved, and as another run, over as many ranks or others, takes them back.
 
-A lane is known by the row that it read last: the lane that goes on with the row after it takes its state, on whatever
+A lane is known by the row that it read last: the lane that continues with the row after it takes its state, on whatever
 rank that is.
 """
 
@@ -35,7 +35,7 @@ class CarriedLanes(NamedTuple):
     rows: Tensor
 
     def of(self, rows: Tensor, dim: int) -> dict[str, Tensor]:
-        """Copies of the state of the lanes that read `rows`; of any lane for -1.
+        """Return copies of the state of the lanes that read `rows`; of any lane for -1.
 
         Args:
             rows: int64[lanes].

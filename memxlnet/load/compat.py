@@ -87,7 +87,7 @@ def _label(shift: int) -> str:
 def earlier_batch(
     batch: dict[str, Any], segments: Sequence[dict[str, Any] | None], context_mask: Tensor
 ) -> dict[str, Any]:
-    """Return a step or batch with the keys and values of the earlier code base, beside those of ours that it did not have.
+    """Return a step or batch with the keys and values of the earlier code base, and the keys that only this one has.
 
     Args:
         batch: The step or batch.

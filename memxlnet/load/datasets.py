@@ -127,7 +127,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return dataset
 
     def with_compat(self, compat: Compat | None) -> Self:
-        """This dataset, or one over the same maps whose rows and batches have another meaning.
+        """Return this dataset, or one over the same maps whose rows and batches have another meaning.
 
         Args:
             compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
@@ -199,7 +199,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return item
 
     def model_tensors(self, index: int) -> dict[str, Tensor]:
-        """Return the model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
+        """Return the model's tensors of one row without the metadata, which takes most time of ``dataset[index]``.
 
         Args:
             index: The row; a negative one counts from the end.
@@ -292,7 +292,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def gather_rows(
         self, rows: Tensor, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None
     ) -> dict[str, Tensor]:
-        """Like `gather`, unchecked: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
+        """Gather without checks: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
         return self._columns.gather(rows, columns, width)
 
     def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
@@ -319,7 +319,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return RowWidths(self.manifest.layout, self.manifest.max_seq_length)
 
     def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
-        """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
+        """Return everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
 
         Args:
             rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.

@@ -54,5 +54,5 @@ class DeferredBatches:
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collate what is a batch already."""
+    """Return a batch as it is."""
     return batch

@@ -69,11 +69,11 @@ class Transfer:
         return self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
 
     def sent(self) -> "Arrival | None":
-        """When all that was sent so far is there; None where it is."""
+        """Return when all that was sent so far is there; None where it is."""
         return None if self._stream is None else Arrival(self._stream)
 
     def ahead(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
+        """Yield batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
         if self._stream is None:
             for batch in batches:
                 yield {**batch, **self._send_tensors(batch)}
@@ -156,5 +156,5 @@ class DeviceColumns:
         return found
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Like `gather`, for rows that nobody has checked."""
+        """Gather rows that nobody has checked."""
         return self.gather(as_rows(rows, self._tensors.num_rows), names, width)

@@ -193,7 +193,7 @@ def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Ord
 
 
 def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:
-    """Of classes that lie one after the other, the places of a random run of each, which may go round its end."""
+    """Return the places of a random run of each of some adjacent classes; a run may go round the end of its class."""
     start = below(drawn(np.arange(len(sizes)), seed, epoch, REST), sizes)
     found: Ints = _places(start, wanted) % np.repeat(sizes, wanted) + np.repeat(np.cumsum(sizes) - sizes, wanted)
     return found

@@ -50,7 +50,7 @@ class TimeStepMajorDataLoader:
 
     **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
     dictionary of the t-th segments, or with ``align="end"`` of those that are as far from the last one. **Refilled**
-    lanes: iterating yields steps; where a document ends, its lane goes on with another one, and only the end of an
+    lanes: iterating yields steps; where a document ends, its lane continues with another one, and only the end of an
     epoch holds padding. With B lanes and rows of W tokens a step holds
 
     - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, W] and ``start_positions``, ``end_positions`` [B]:
@@ -59,7 +59,7 @@ class TimeStepMajorDataLoader:
       number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
-    - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 where there are none;
+    - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 without memory tokens;
     - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
     - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, W]).
 
@@ -71,7 +71,7 @@ class TimeStepMajorDataLoader:
 
     The stream of steps is a pure function of the cache, the settings and the epoch. An iteration that runs to its end
     moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
-    given it goes on there.
+    given it resumes there.
 
     Over several ranks the documents are dealt out so that all ranks have the same number of steps; each rank gets lanes
     of its own.
@@ -206,7 +206,7 @@ class TimeStepMajorDataLoader:
         return longest if most is None else min(longest, most)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration reads; one that was resumed within this epoch still goes on there."""
+        """Set the epoch that the next iteration reads; one that was resumed within this epoch still resumes there."""
         epoch = whole_number("epoch", epoch, 0)
         if epoch != self.epoch:
             self.epoch = epoch
@@ -235,7 +235,7 @@ class TimeStepMajorDataLoader:
         resumed, self._resume = self._resume, None
         first = resumed.next_step if resumed is not None else 0
         plan = self._plan(epoch)
-        # Groups of iterations before the newest go on to count in a position that nobody asks for.
+        # Groups of iterations before the newest continue to count in a position that nobody asks for.
         position = self._position = Position(epoch, plan.num_steps, first)
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (
@@ -254,7 +254,7 @@ class TimeStepMajorDataLoader:
             self.epoch += 1
 
     def endless(self) -> Iterator[Any]:
-        """Epoch after epoch without an end: groups, or steps with refilled lanes.
+        """Yield epoch after epoch without an end: groups, or steps with refilled lanes.
 
         Raises:
             SettingsError: An epoch has no step.
@@ -278,7 +278,7 @@ class TimeStepMajorDataLoader:
         return {**bound, **asdict(self.settings), "epoch": epoch, "step": step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken: the next iteration begins with the step that comes next.
+        """Resume where a state was taken: the next iteration begins with the step that comes next.
 
         The number of ranks may differ as long as all lanes together are as many.
 
@@ -287,7 +287,7 @@ class TimeStepMajorDataLoader:
 
         Raises:
             CacheMismatchError: The state is of another cache.
-            SettingsError: The state is of a loader with other settings, or is none.
+            SettingsError: The state is of a loader with other settings, or is not one.
         """
         own = self.state_dict()
         check_fields(state, own)

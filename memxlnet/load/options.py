@@ -120,7 +120,7 @@ class StreamSettings:
             raise SettingsError("drop_last: expected False for evaluation, which reads every document")
 
     def most_segments(self, epoch: int) -> int | None:
-        """Segments of a document at most in an epoch; None for all."""
+        """Return the most segments of a document in an epoch; None for all."""
         return self.max_segments[min(epoch, len(self.max_segments) - 1)] if self.max_segments else None
 
 
@@ -192,7 +192,7 @@ def check_workers(value: object) -> int:
 
 
 def find_ranks(rank: Any, world_size: Any) -> Ranks:
-    """Return the place of this process: as given, of `torch.distributed`, of the environment that torchrun sets, or alone.
+    """Return the place of this process: as given, of `torch.distributed`, of torchrun's environment, or alone.
 
     Raises:
         SettingsError: Only one of both is given, or they are no rank and number of ranks.
@@ -274,7 +274,7 @@ _is_pinning_logged = False
 
 
 def can_pin() -> bool:
-    """Return whether memory can be page-locked; says so once where it cannot."""
+    """Return whether memory can be page-locked; logs a warning once where it cannot."""
     global _is_pinning_logged
     if torch.cuda.is_available():
         return True

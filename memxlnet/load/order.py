@@ -2,7 +2,7 @@
 
 The numbers are made of SplitMix64 (Steele, Lea and Flood 2014), written out here, so that an order depends on no
 library's generator and stays the same across versions. Every number is a function of a counter: no generator is
-carried along, and any of them is had at once.
+carried along, and any of them is computed directly.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _UPPER = np.uint64(0xFFFFFFFF00000000)
 
 
 def _mixed(value: int) -> int:
-    """SplitMix64's finaliser of one integer."""
+    """Apply SplitMix64's finaliser to one integer."""
     value = (value + _GAMMA) & SEED_MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & SEED_MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & SEED_MASK
@@ -126,5 +126,5 @@ def _lowers(packed: NDArray[np.uint64]) -> Order:
 
 
 def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
-    """Slices of so many things in blocks: what is made of a block at once stays small."""
+    """Yield slices of so many things in blocks: what is made of a block at once stays small."""
     return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))

@@ -64,8 +64,8 @@ class StepRows(NamedTuple):
 
     Attributes:
         documents: int64, the document of each lane; -1 where a lane has none.
-        segments: int64, the index of the segment in its document; -1 where there is none.
-        rows: int64, its row; -1 where there is none.
+        segments: int64, the index of the segment in its document; -1 without a segment.
+        rows: int64, its row; -1 without a segment.
         reset: bool, the first segment that is read of a document.
         is_last: bool, the last one.
     """
@@ -85,7 +85,7 @@ class EpochPlan(Protocol):
         """Steps of the epoch, the same on every rank."""
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
 
     def block(self, step: int, max_rows: int) -> range:
         """Return the run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
@@ -142,7 +142,7 @@ class AlignedPlan:
         return int(self.group_starts[-1])
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
         before, steps = self._last_begins(), self.num_steps
         rows = before * self._group + (steps - before) * self._last_lanes * self._ranks.world_size
         last_tokens = self._windows.last_tokens[slice(None) if self._order is None else self._order][: self._used]
@@ -151,7 +151,7 @@ class AlignedPlan:
         return EpochSize(self._used, self._segments, rows - self._segments, steps, tokens, real)
 
     def _tokens(self, widths: RowWidths) -> int:
-        """Tokens of all steps of all ranks."""
+        """Return the tokens of all steps of all ranks."""
         at_once = max(_DOCUMENTS_AT_ONCE // self._group, 1)
         total = 0
         for begin in range(0, self._full_groups, at_once):
@@ -162,7 +162,7 @@ class AlignedPlan:
         return total
 
     def _tokens_of(self, groups: Ints, lanes: int, widths: RowWidths) -> int:
-        """Tokens of some groups of equal lanes.
+        """Return the tokens of some groups of equal lanes.
 
         All steps that a rank's longest document reads are of full rows, but for the last one.
         """
@@ -195,7 +195,7 @@ class AlignedPlan:
             yield from enumerate(map(range, starts, starts[1:]), begin)
 
     def documents_of(self, group: int) -> Ints:
-        """int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
+        """Return int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
         return self._documents(np.array([group]))[0, : self._lanes(group)]
 
     def _lanes(self, group: int) -> int:
@@ -208,7 +208,7 @@ class AlignedPlan:
         return cut_block(step, begin, end, max(max_rows // max(self._lanes(self.group_of(step)), 1), 1))
 
     def _documents(self, groups: Ints) -> Ints:
-        """int64[groups, lanes], the documents of this rank's lanes, -1 where a lane has none."""
+        """Return int64[groups, lanes], the documents of this rank's lanes, -1 where a lane has none."""
         lanes = np.where(groups < self._full_groups, self._batch_size, self._last_lanes)[:, None]
         lane = np.arange(int(lanes.max()))
         places = groups[:, None] * self._group + self._ranks.rank * lanes + lane

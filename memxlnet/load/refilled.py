@@ -12,10 +12,10 @@ _DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class RefilledPlan:
-    """One stream of steps of constant shape: where a document ends, the lane goes on with its next one.
+    """One stream of steps of constant shape: where a document ends, the lane continues with its next one.
 
     Lane i of all ranks reads the i-th of almost equal stretches of the permuted segments, cut at the borders of
-    documents. So every row is had in closed form, and only the end of an epoch holds padding, where the lanes with the
+    documents. So every row has a closed form, and only the end of an epoch holds padding, where the lanes with the
     shorter stretches are done.
 
     Documents that were dealt out by length come in even groups first: every lane reads one document of each group, and
@@ -60,7 +60,7 @@ class RefilledPlan:
         self._read = np.minimum(lengths, self._stretch_steps)
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """Return what the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
         begins = self._stretches[:-1]
         begun = np.searchsorted(self._ends, self._ends[begins] + self._read) - begins
         even = int(self._stretches[0])
@@ -74,7 +74,7 @@ class RefilledPlan:
         return EpochSize(even + int(begun.sum()), segments, rows - segments, self.num_steps, tokens, real)
 
     def _missing(self) -> int:
-        """Tokens that the last rows which are read have less than full ones."""
+        """Return the tokens that the last rows which are read have less than full ones."""
         missing = 0
         for begin in range(0, len(self._ends) - 1, _DOCUMENTS_AT_ONCE):
             places = np.arange(begin, min(begin + _DOCUMENTS_AT_ONCE, len(self._ends) - 1))
@@ -117,7 +117,7 @@ class RefilledPlan:
         return total
 
     def _in_lane(self, places: Ints) -> tuple[Ints, Ints, Ints]:
-        """Return the lanes of documents of stretches, and the first and last step there, counted from the begin of stretches.
+        """Return the lanes of documents of stretches, and their first and last step, counted from the first stretch.
 
         Args:
             places: Places in the order.
@@ -127,12 +127,12 @@ class RefilledPlan:
         return lane, self._ends[places] - before, self._ends[np.minimum(places + 1, len(self._ends) - 1)] - before - 1
 
     def _last_tokens(self, places: Ints) -> Ints:
-        """int64, the real tokens of the last rows of the documents at some places of the order."""
+        """Return int64, the real tokens of the last rows of the documents at some places of the order."""
         documents = places if self._order is None else self._order[places]
         return self._windows.last_tokens[documents].astype(np.int64)
 
     def _borders(self, lanes: int, longest: int) -> Ints:
-        """int64[lanes + 1], the places in the order with which the stretches begin, and its end.
+        """Return int64[lanes + 1], the places in the order with which the stretches begin, and its end.
 
         The longest stretch is as short as stretches of whole documents can be; within that, borders lie as near to
         equal stretches as they can.
@@ -166,7 +166,7 @@ class RefilledPlan:
         return place == len(self._ends) - 1
 
     def _least(self, length: int, lanes: int) -> list[int]:
-        """For each border the first place from which the stretches behind it still reach the end."""
+        """Return for each border the first place from which the stretches after it still reach the end."""
         places = [len(self._ends) - 1]
         for _ in range(lanes):
             places.append(int(self._ends.searchsorted(self._ends[places[-1]] - length)))
@@ -190,7 +190,7 @@ class RefilledPlan:
         return placed(np.where(there, documents, -1), first, starts, counts, place)
 
     def _in_groups(self, time: Ints) -> tuple[Ints, Ints, Bools]:
-        """Places in the order, those in the documents, and whether there are any, of some steps of even groups."""
+        """Return the places of some steps of even groups in the order and the documents, and whether there are any."""
         group = np.searchsorted(self._even_starts, time, side="right") - 1
         number = group * self._lanes + np.arange(self._lanes)[self._mine]
         place = np.broadcast_to(time - self._even_starts[group], number.shape)

@@ -43,7 +43,7 @@ class EpochSampler(Sampler[T], ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Items of an epoch."""
+        """Return the number of items of an epoch."""
 
     @property
     @abstractmethod
@@ -82,13 +82,13 @@ class EpochItems(Iterator[T], Generic[T]):
         return {"epoch": epoch, "handed_out": self._handed_out, **self._sampler.bound}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken, and the sampler with the epoch after it.
+        """Resume where a state was taken; the sampler continues with the epoch after it.
 
         Args:
             state: What `state_dict` gave.
 
         Raises:
-            SettingsError: The state is of another order, or is none.
+            SettingsError: The state is of another order, or is not one.
         """
         check_fields(state, self.state_dict())
         for name, expected in self._sampler.bound.items():
@@ -109,7 +109,7 @@ class EpochItems(Iterator[T], Generic[T]):
 class ShuffledRows(EpochSampler[int]):
     """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch.
 
-    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` goes on with it in the middle of an epoch.
+    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` resumes it in the middle of an epoch.
 
     Args:
         num_rows: Number of rows.
@@ -129,7 +129,7 @@ class ShuffledRows(EpochSampler[int]):
         return {"seed": self.seed, "num_rows": self.num_rows}
 
     def order(self, epoch: int) -> Order:
-        """int[rows], the rows of an epoch."""
+        """Return int[rows], the rows of an epoch."""
         return shuffled(self.num_rows, self.seed, epoch)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[int]:
@@ -144,7 +144,7 @@ class GroupedRows(EpochSampler[list[int]]):
 
     A batch sampler of torch's `DataLoader`, to be used with ``Collate(..., padding="longest")``: what a model computes
     on is hardly padding. An iteration to its end moves on to the next epoch, and iterators have a state, so that
-    torchdata's ``StatefulDataLoader`` goes on in the middle of an epoch. It knows nothing of ranks; Accelerate, and
+    torchdata's ``StatefulDataLoader`` resumes in the middle of an epoch. It knows nothing of ranks; Accelerate, and
     with it the Trainer of transformers, deals its batches out.
 
     Args:
@@ -193,7 +193,7 @@ class GroupedRows(EpochSampler[list[int]]):
         }
 
     def order(self, epoch: int) -> Order:
-        """int[rows], the rows of an epoch, batch after batch."""
+        """Return int[rows], the rows of an epoch, batch after batch."""
         return grouped(Lengths.of_rows(self.lengths), self.batch_size, self.seed, epoch, self.shuffle)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
@@ -204,7 +204,7 @@ class GroupedRows(EpochSampler[list[int]]):
 
 
 def _checked(lengths: ArrayLike) -> NDArray[np.int32]:
-    """Lengths of rows that nobody has checked.
+    """Return the lengths of rows that nobody has checked.
 
     Raises:
         SettingsError: They are no integers of at least 0 in one dimension.

@@ -145,7 +145,7 @@ def regular_loader(
 
 
 def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:
-    """Torch finds out when the first worker starts."""
+    """Do nothing: torch finds out when the first worker starts."""
     if prefetch_factor is not None:
         positive_int("prefetch_factor", prefetch_factor, " (or None for torch's choice)")
     if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 <= float(timeout) < float("inf"):

@@ -60,7 +60,7 @@ class SegmentReader:
         ]
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """Everything about a segment that is no model input; see the dataset's documentation for the fields.
+        """Return everything about a segment that is no model input; see the dataset's documentation for the fields.
 
         Raises:
             CacheDamagedError: A value of the row cannot be.

@@ -60,7 +60,7 @@ class _Maker:
         """Return the block that holds a step."""
         return self._clipped(self._plan.block(step, self._maker.block_rows))
 
-    @torch.inference_mode(False)  # a look under inference_mode must leave no tensors behind that training refuses
+    @torch.inference_mode(False)  # a look under inference_mode must leave no tensors that training refuses
     def make(self, block: range) -> Block:
         """Return the steps of a block."""
         with self._maker.making():
@@ -119,7 +119,7 @@ class StepStream:
         return self._held.step(step)
 
     def _taken(self, wanted: range) -> Block | None:
-        """Return the block from the thread, or None where that is past it (an index went back) or stayed in a parent."""
+        """Return the block from the thread; None where the thread is past it (an index went back) or in a parent."""
         if self._items is None or not self._items.is_here:
             return None
         while self._next is None or self._next.steps.start < wanted.start:

@@ -161,7 +161,7 @@ class StepMaker:
         return StepRun(self, plan, rows, context, widths, by_step)
 
     def _step_widths(self, active: Bools, places: dict[str, Tensor]) -> Ints:
-        """int64[steps], the width of each."""
+        """Return int64[steps], the width of each."""
         if not self._widths.cuts:
             return np.full(len(active), self._widths.max_seq_length)
         lengths = self._widths.lengths({name: places[name].numpy() for name in CONTEXT_PLACES})
@@ -215,11 +215,11 @@ class StepMaker:
         return texts
 
     def making(self) -> AbstractContextManager[Any]:
-        """In which steps are made: on the stream of the copies to a device."""
+        """Return the context in which steps are made: on the stream of the copies to a device."""
         return nullcontext() if self._transfer is None else self._transfer.on_stream()
 
     def sent(self) -> Arrival | None:
-        """When all tensors that were made so far are on their device; None where they are."""
+        """Return when all tensors that were made so far are on their device; None where they are."""
         return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:
@@ -227,7 +227,7 @@ class StepMaker:
         return cast(Step, self._dataset.finished(cast(dict[str, Any], step)))
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
-        """For each token column the row of an ended lane as it would be stored."""
+        """Return for each token column the row of an ended lane as it would be stored."""
         stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
         length = self._widths.max_seq_length
         rows: dict[str, NDArray[Any]] = {name: np.full(length, value, stored[name]) for name, value in values.items()}
@@ -276,7 +276,7 @@ class StepRun:
 
         Args:
             start: The first of them, counted from the first step of the run.
-            stop: The one behind the last.
+            stop: The one after the last.
         """
         made: list[Step] = []
         while start < stop:

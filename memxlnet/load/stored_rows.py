@@ -26,7 +26,7 @@ class StoredRows(Protocol):
     """Rows of feature columns."""
 
     def gather(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
-        """Fresh tensors by name, [n] or [n, width]; only the bytes that are used are read.
+        """Return fresh tensors by name, [n] or [n, width]; only the bytes that are used are read.
 
         Args:
             rows: int64[n] rows.
@@ -34,7 +34,7 @@ class StoredRows(Protocol):
             width: Tokens of a row that stay; None for all.
 
         Raises:
-            IndexError: A row is out of range, or may be one that is counted from the end; `as_rows` tells them apart.
+            IndexError: A row is out of range, or may be one that is counted from the end; `as_rows` distinguishes them.
         """
         ...
 
@@ -80,7 +80,7 @@ class Span:
         return values
 
     def read_parts(self, dtype: np.dtype[Any], stride: int, part: Part) -> Read:
-        """Return a function that copies parts of rows: int64[...] places, in strides from the beginning, to [..., width].
+        """Return a function that copies parts of rows: int64[...] places, in strides from the start, to [..., width].
 
         The rows are items of a type without structure here: of a view in two dimensions NumPy would copy value by
         value, and its `take` would copy the whole column first.

@@ -51,13 +51,13 @@ class FeatureTensors:
         return sum(shard.columns[name].nbytes for shard in self._shards for name in TOKEN_COLUMNS)
 
     def advise(self, option: int) -> None:
-        """Tell the system how the token columns will be read (madvise)."""
+        """Advise the system how the token columns will be read (madvise)."""
         for shard in self._shards:
             for name in TOKEN_COLUMNS:
                 shard.advise(option, name, 0, shard.row_stop - shard.row_start)
 
     def advise_rows(self, option: int, rows: Tensor) -> None:
-        """Tell the system how the token columns of some rows, in range, will be read: a call a row and column."""
+        """Advise the system how the token columns of some rows, in range, will be read: a call a row and column."""
         for row in dict.fromkeys(rows.tolist()):
             shard, local = self._place(row)
             for name in TOKEN_COLUMNS:
@@ -73,7 +73,7 @@ class FeatureTensors:
         ]
 
     def row(self, row: int) -> dict[str, Tensor]:
-        """Return the model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
+        """Return the model's columns of one row in range: views of the map (copies where the map is read-only)."""
         shard, local = self._place(row)
         columns = self._model_columns[shard]
         if self._shards[shard].writable:
@@ -100,7 +100,7 @@ class FeatureTensors:
         return self._rows.gather(rows, names, width)
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Like `gather`, for rows that nobody has checked: any integers in one dimension, negative ones from the end.
+        """Gather rows that nobody has checked: any integers in one dimension, negative ones counted from the end.
 
         Raises:
             RowIndexError: A row is out of range.
@@ -124,14 +124,14 @@ class FeatureTensors:
         """Check that there is a column of this name.
 
         Raises:
-            SettingsError: There is none.
+            SettingsError: There is no such column.
         """
         if not isinstance(name, str) or name not in self._columns:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
 
 
 def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
-    """Row indices as int64[n], negative ones counted from the end.
+    """Return row indices as int64[n], negative ones counted from the end.
 
     Args:
         rows: A tensor, array, range, slice or sequence of integers.

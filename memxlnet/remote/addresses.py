@@ -1,4 +1,4 @@
-"""The address of a cache in a store, and the file system behind it."""
+"""The address of a cache in a store, and its file system."""
 
 import difflib
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ def check_url(value: object, redact: Redactor) -> tuple[str, str]:
             f"url: expected a scheme that fsspec knows, found {redact(scheme)!r}; the nearest are {', '.join(near)}"
         )
     _check_rest(scheme, rest, shown)
-    # Behind the check for credentials, because its message shows the value.
+    # After the check for credentials, because its message shows the value.
     return scheme, check_text("url", value)
 
 

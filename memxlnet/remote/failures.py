@@ -52,7 +52,7 @@ def shown(error: BaseException, redact: Redactor) -> str:
 def transfer_error(
     subject: str, what: str, errors: list[BaseException], redact: Redactor
 ) -> tuple[TransferError, BaseException]:
-    """Return an error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
+    """Return a `TransferError` for an error of a file system, and its cause: a copy where its text holds credentials.
 
     Args:
         subject: What it is about, without credentials.
@@ -91,12 +91,12 @@ def is_absent(errors: Sequence[BaseException]) -> bool:
 
 
 def is_refused(errors: Sequence[BaseException]) -> bool:
-    """Return whether the store refuses these credentials, or there are none."""
+    """Return whether the store refuses these credentials, or no credentials were given."""
     return any(map(_says_refused, errors))
 
 
 def lacks_container(errors: Sequence[BaseException]) -> bool:
-    """Return whether it is the bucket, repository or revision that is not there, as far as the store tells."""
+    """Return whether it is the bucket, repository or revision that is not there, as far as the store reports it."""
     return any(_code(error) in _NO_CONTAINER_CODES or _names(error) & _NO_CONTAINER for error in errors)
 
 
@@ -108,7 +108,7 @@ def _says_absent(error: BaseException) -> bool:
 def _says_refused(error: BaseException) -> bool:
     if isinstance(error, PermissionError) or _status(error) in _REFUSED or _code(error) in _REFUSED_CODES:
         return True
-    # gcsfs tells status 403 by this word alone.
+    # gcsfs reports status 403 by this word alone.
     return bool(_names(error) & _NO_CREDENTIALS) or (type(error) is OSError and str(error).startswith("Forbidden:"))
 
 

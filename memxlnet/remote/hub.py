@@ -67,7 +67,7 @@ class HubRepository:
         repo_id: Its name.
         token: Credentials; None takes those that `huggingface_hub` has stored, if any.
         revision: Branch, tag or commit; None for the main branch.
-        hint: What error texts end with: how to go on without the Hub.
+        hint: What error texts end with: how to continue without the Hub.
 
     Raises:
         SettingsError: An argument is wrong.
@@ -138,7 +138,7 @@ class HubRepository:
     def fetch(self, cache: HubCache, cache_dir: Path, progress: bool | None = None) -> Path:
         """Give the local directory of a cache, fetching what is not there yet.
 
-        A transfer that ended early goes on with the files that have arrived whole. Any number of processes may ask at
+        A transfer that ended early resumes after the files that have arrived whole. Any number of processes may ask at
         once: one fetches, the others wait for it.
 
         Args:
@@ -209,7 +209,7 @@ class HubRepository:
         return Path(root)
 
     def content(self, file: str, commit: str, force: bool = False) -> bytes:
-        """Return the bytes of a small file, which is kept in the cache of `huggingface_hub`; `force` fetches it even so.
+        """Return the bytes of a small file, which stays in the cache of `huggingface_hub`; `force` fetches it even so.
 
         Raises:
             TransferError: It could not be fetched.
@@ -225,7 +225,7 @@ class HubRepository:
         try:
             return HubCache(folder, raw, _decoded(raw, origin), commit)
         except CacheError:
-            # The client keeps what once arrived damaged: fetch it anew, once.
+            # The client keeps what once arrived damaged: fetch it again, once.
             again = self.content(f"{folder}/{MANIFEST}", commit, force=True)
             return HubCache(folder, again, _decoded(again, origin), commit)
 
@@ -264,12 +264,12 @@ def _take_waiting(arrival: Arrival, folder: Path) -> None:
     for record in arrival.manifest.all_files():
         path = folder / record.file
         if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(TransferError):  # it is removed then, and fetched anew
+            with contextlib.suppress(TransferError):  # it is removed then, and fetched again
                 arrival.accept(record, path)
 
 
 def _remove_parts(inbox: Path) -> None:
-    """Remove the parts of files that a killed process left: the client names them by chance and never goes on there."""
+    """Remove the parts of files that a killed process left: the client names them by chance and never resumes them."""
     for path in inbox.rglob("*.incomplete"):
         if re.search(r"\.[0-9a-f]{8}\.incomplete$", path.name):
             path.unlink()

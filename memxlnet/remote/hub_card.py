@@ -16,8 +16,8 @@ _INTRODUCTION = """
 # {title}
 
 Feature caches for question answering over long documents, made with memxlnet: each folder is one cache of Apache Arrow
-files, for exactly one set of settings. Text outside the marked sections is yours; the sections are written again by each
-upload of their cache.
+files, for exactly one set of settings. Text outside the marked sections is yours; each upload of a cache
+writes its section again.
 """
 
 _LOAD = """```python
@@ -54,10 +54,10 @@ rows = datasets.load_dataset(
 
 
 def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -> str:
-    """Return the text of a card in which a cache is described; everything else in it stays, but for comments in its metadata.
+    """Return the text of a card with a cache described in it; all else stays, except for comments in its metadata.
 
     Args:
-        card: The card as it is; None where there is none.
+        card: The card as it is; None where there is no card.
         repo_id: The repository.
         folder: The folder of the cache.
         manifest: What it holds.
@@ -96,7 +96,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _with_section(text: str, folder: str, section: str) -> str:
-    """Return the text with the section of a cache in its place, or behind the last section, or at the end."""
+    """Return the text with the section of a cache in its place, or after the last section, or at the end."""
     begin, end = _markers(re.escape(folder))
     # Where somebody removed an end, what follows the begin is theirs.
     inner = f"(?:(?!{_BEGIN}).)*?"
@@ -122,7 +122,7 @@ def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
 
 
 def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
-    """Return how the cache is opened: by a name where that is enough, with the file where it is the file that counts."""
+    """Return how the cache is opened: by a name where that is enough, else with the file."""
     settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
     kind, config = (manifest.fields["source"].get(field) for field in ("kind", "config"))
     common = {"repo_id": repo_id, "folder": folder, "split": _literal(manifest.split)}
@@ -167,7 +167,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _cell(value: str) -> str:
-    """Text in a cell of a table, whatever it holds: a source may have any name."""
+    """Return the text of a cell of a table, whatever it holds: a source may have any name."""
     plain = html.escape(" ".join(value.split()), quote=False)
     return re.sub(r"[|\\`*\[\]]", lambda match: f"&#{ord(match[0])};", plain)
 

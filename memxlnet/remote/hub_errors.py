@@ -51,11 +51,11 @@ def check_token(value: object) -> str | None:
 
 @contextlib.contextmanager
 def hub_errors(subject: str, hint: str, token: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into errors of ours.
+    """Turn what the Hub's client raises into errors of the package.
 
     Args:
         subject: What it is about, for the message.
-        hint: How to go on otherwise, behind the advice: empty, or a text such as "or pass x=y".
+        hint: How to continue otherwise, after the advice: empty, or a text such as "or pass x=y".
         token: Credentials; None takes those that the client has stored. No text shows them.
 
     Raises:

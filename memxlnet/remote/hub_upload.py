@@ -37,7 +37,7 @@ def upload_cache(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Send a published cache to a repository, which is created where there is none.
+    """Send a published cache to a repository, which is created where it is missing.
 
     Args:
         directory: The published directory.
@@ -55,13 +55,13 @@ def upload_cache(
         CacheError: The cache is missing or damaged.
         TransferError: It could not be sent, or changed while it was.
     """
-    HubRepository(repo_id, token, revision)  # what is wrong with the arguments is told before anything is read
+    HubRepository(repo_id, token, revision)  # what is wrong with the arguments is raised before anything is read
     manifest, raw, identities = while_it_stays(directory, lambda: _checked(directory))
     folder = directory_name(manifest.name, manifest.split, manifest.fingerprint)
     repository = HubRepository(_created(repo_id, token, private), token, revision)
     message = commit_message or f"Add the cache {folder}"
     head = repository.commit()
-    _card(repository, head, repository.files(head), folder, manifest)  # what is wrong with it is told before any work
+    _card(repository, head, repository.files(head), folder, manifest)  # what is wrong with it is raised before any work
     _withdraw_other(repository, folder, manifest)
     with repository.errors():
         repository.api.upload_folder(
@@ -91,7 +91,7 @@ def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, in
 
 
 def _created(repo_id: str, token: str | None, private: bool) -> str:
-    """Create the repository unless it is there, and give its whole name."""
+    """Create the repository unless it is there, and return its whole name."""
     repository = HubRepository(repo_id, token)
     with repository.errors():
         # None leaves a new repository to the default of its owner.

@@ -30,7 +30,7 @@ def pull(
     """Fetch a cache from a store, unless it is in the cache directory already.
 
     What arrives is checked against the manifest byte by byte, and nothing counts as a cache before all of it is there.
-    A transfer that was cut goes on where it ended. Of several processes that ask for one cache at once, one fetches it
+    A transfer that was cut resumes where it ended. Of several processes that ask for one cache at once, one fetches it
     and the others wait. RAM is that of some blocks, whatever the size.
 
     Args:
@@ -51,7 +51,7 @@ def pull(
         CacheDamagedError: The manifest in the store is damaged, or the cache in the cache directory is.
         CacheDirectoryError: The cache directory cannot be created or written, or holds something else of this name.
         MissingLibraryError: The library that serves this kind of address is not installed.
-        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferPermissionError: The store refuses the credentials, or none were given.
         TransferError: The connection or the store failed, a file arrived truncated or changed, or the disk is full.
     """
     directory = as_directory("cache_dir", cache_dir)

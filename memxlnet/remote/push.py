@@ -32,7 +32,7 @@ def push(
 ) -> None:
     """Send a published cache to a store.
 
-    Files that are there and right are not sent again, so a push that was cut goes on. While files are on their way
+    Files that are there and right are not sent again, so a push that was cut resumes. While files are on their way
     there is no manifest at the place, and without it nobody takes them for a cache. Files that are not of the cache
     stay as they are. One sender at a time: nothing keeps two of them from writing to one place. An upload that is
     killed may leave its parts in a bucket of S3, out of sight but paid for; a lifecycle rule removes them. The
@@ -56,7 +56,7 @@ def push(
         CacheError: The cache is missing or damaged; nothing has been sent.
         CacheMismatchError: The place holds a cache of other settings; the message names the fields.
         MissingLibraryError: The library that serves this kind of address is not installed.
-        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferPermissionError: The store refuses the credentials, or none were given.
         TransferError: The connection or the store failed, or something else arrived than was sent.
     """
     directory = as_directory("cache", cache)

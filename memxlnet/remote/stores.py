@@ -54,7 +54,7 @@ class Store:
         self._are_options_unused = has_options
 
     def size(self, name: str) -> int | None:
-        """Return the size of a file as the store knows it now; None where there is none.
+        """Return the size of a file as the store knows it now; None where there is no file.
 
         Raises:
             TransferError: The store cannot be asked, or has no such bucket or repository.
@@ -73,7 +73,7 @@ class Store:
         return size
 
     def read(self, name: str, most: int) -> bytes | None:
-        """Return a small file as a whole; None where there is none.
+        """Return a small file as a whole; None where there is no file.
 
         Raises:
             TransferError: It cannot be read or is larger than `most` bytes.
@@ -221,7 +221,7 @@ class Store:
     def _ask(
         self, name: str, what: str, call: Callable[..., Any], *args: Any, may_lack: bool = False, **kw: Any
     ) -> Any:
-        """Ask the file system, and tell its errors in our words; None where a file may be lacking and is."""
+        """Ask the file system, and raise its errors as `TransferError`; None where a file may be missing and is."""
         outer = sys.exception()
         failure: MemxlnetError
         try:

@@ -82,7 +82,7 @@ def _stream_batches(plain: pa.NativeFile) -> Iterator[pa.RecordBatch]:
         except StopIteration:
             break
         yield batch
-    # Cut off between two batches, a stream reads like a whole one; only its end marker tells them apart.
+    # Cut off between two batches, a stream reads like a whole one; only its end marker distinguishes them.
     if plain.tell() == before:
         raise pa.ArrowInvalid("the stream has no end marker: it was cut off, or its writer was never closed")
 

@@ -1,4 +1,4 @@
-"""Compressed files as streams: what a file is compressed with is told from its first bytes."""
+"""Compressed files as streams: what a file is compressed with follows from its first bytes."""
 
 import bz2
 import gzip

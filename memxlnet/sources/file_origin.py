@@ -102,7 +102,7 @@ class Files:
 
 
 def _names(files: Sequence[SourceFile]) -> list[str]:
-    """Names for messages that no place of the files is part of, as reports of dropped examples are kept."""
+    """Return names for messages that no place of the files is part of, as reports of dropped examples are kept."""
     names = [file.path.name for file in files]
     if len(set(names)) == len(names):
         return names

@@ -1,4 +1,4 @@
-"""The formats of files: which reader reads a file, told from its name or its first bytes."""
+"""The formats of files: which reader reads a file, by its name or its first bytes."""
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ _KEY = b'"question"'
 
 
 def count_json(file: SourceFile) -> int:
-    """Return the number of examples of a JSON or JSON Lines file, told from their key ``"question"`` without parsing.
+    """Return the number of examples of a JSON or JSON Lines file, counted by their key ``"question"`` without parsing.
 
     Within a text quotes are escaped, so that no text holds these bytes; a whole text ``question`` counts as one more.
     """

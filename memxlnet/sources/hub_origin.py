@@ -116,7 +116,7 @@ class HubOrigin:
             raise SourceError(f"{self.name}, split {self._split!r}: {type(error).__name__}: {error}") from error
 
     def count(self) -> int | None:
-        """Not known without reading."""
+        """Return None: the number is not known without reading."""
         return None
 
     def check_unchanged(self) -> None:

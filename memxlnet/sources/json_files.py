@@ -19,7 +19,7 @@ _FORMS = "an array of records, an object with the array 'data', an object of rec
 
 
 def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """Yield the records of a ``.json`` file, told from its whole shape.
+    """Yield the records of a ``.json`` file, recognized by its whole shape.
 
     An article of SQuAD's form is given as one record for each of its paragraphs, with the fields that stand before
     them: nothing holds the whole of it. A

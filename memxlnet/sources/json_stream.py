@@ -73,7 +73,7 @@ class JsonStream:
                 raise self.malformed(error.msg, error.pos) from error
             except RecursionError as error:
                 raise self.malformed("nested too deeply", self._at) from error
-            # A number near the end of the text may go on: `1.` or `1e` is not the end of one.
+            # A number near the end of the text may continue: `1.` or `1e` is not the end of one.
             if end > len(self._text) - _NEAR and self._text[end - 1] not in '}]"' and not self._ended:
                 self._fill()
                 continue
@@ -81,7 +81,7 @@ class JsonStream:
             return found
 
     def items(self) -> Iterator[None]:
-        """Stops at each value of an array, which is to be read before the next one."""
+        """Stop at each value of an array, which is to be read before the next one."""
         self._take("[")
         if self.peek() == "]":
             self._take("]")
@@ -140,6 +140,6 @@ class JsonStream:
         return bool(block) or len(self._text) > len(rest)
 
     def _moved(self, text: str) -> tuple[int, int]:
-        """Line and column after a text from the beginning on."""
+        """Return the line and column after a text from the beginning on."""
         lines = text.count("\n")
         return self._line + lines, len(text) - text.rfind("\n") if lines else self._column + len(text)

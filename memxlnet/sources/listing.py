@@ -44,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def is_file_name(dataset_name: object) -> bool:
-    """Return whether what the user named is local: something that exists, any `PathLike`, or a string that looks like a path.
+    """Return whether what the user named is local: it exists, is a `PathLike`, or a string that looks like a path.
 
     A name on the Hub is ``name`` or ``owner/name``.
     """
@@ -65,14 +65,14 @@ def is_file_name(dataset_name: object) -> bool:
 
 
 def is_data_file(path: str) -> bool:
-    """Return whether a file below a directory, named from there, is one of data: no hidden or temporary one, mark or text."""
+    """Return whether a file, named from its directory, is one of data: no hidden or temporary one, mark or text."""
     parts = path.strip("/").split("/")
     hidden = any(part.startswith((".", "_")) for part in parts)
     return not hidden and not path.lower().endswith((*_TEMPORARY, *_DOCUMENTS)) and parts[-1] != "LICENSE"
 
 
 def several_name(first: str, count: int) -> str:
-    """Short name of several files."""
+    """Return a short name of several files."""
     return first if count == 1 else f"{first}-and-{count - 1}-more"
 
 
@@ -80,7 +80,7 @@ def find_paths(path: Path) -> Listing:
     """Return the files that a path, a directory or a glob stands for.
 
     Raises:
-        SourceNotFoundError: There are none.
+        SourceNotFoundError: There are no such files.
     """
     path = at_home(path)
     if is_directory(path):
@@ -101,7 +101,7 @@ def find_paths(path: Path) -> Listing:
 
 
 def directory_name(directory: Path) -> str:
-    """Short name of a directory as a source."""
+    """Return a short name of a directory as a source."""
     return at_home(directory).resolve().name
 
 

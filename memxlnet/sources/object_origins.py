@@ -34,19 +34,19 @@ class InMemory:
         return None
 
     def identity(self) -> dict[str, Any] | None:
-        """Not known without reading."""
+        """Return None: not known without reading."""
         return None
 
     def provenance(self) -> dict[str, Any]:
-        """Nothing: the object lies in memory."""
+        """Return no place: the object lies in memory."""
         return {}
 
     def count(self) -> int | None:
-        """Not known without reading."""
+        """Return None: not known without reading."""
         return None
 
     def check_unchanged(self) -> None:
-        """Compared by what is read, where it is."""
+        """Do nothing: an object is compared by what is read."""
 
 
 class DatasetOrigin(InMemory):
@@ -68,7 +68,7 @@ class DatasetOrigin(InMemory):
         return {"kind": "datasets.Dataset", "fingerprint": self._dataset._fingerprint}
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """Yield the rows: through the transform where one is set, else through Arrow with the columns that are not hidden."""
+        """Yield the rows: through the transform where one is set, else through Arrow without the hidden columns."""
         yield Part(self.name, self._transformed() if self._dataset.format["type"] == "custom" else self._rows(columns))
 
     def _transformed(self) -> Iterator[Any]:

@@ -110,7 +110,7 @@ class Reading:
         return self.form in (RECORDS, SQUAD) and self.transform is None
 
     def identity(self, record_form: Form | None) -> dict[str, Any]:
-        """Return what of the reading decides the examples, as JSON values, beside the content and the algorithm's version.
+        """Return what decides the examples besides the content and the algorithm's version, as JSON values.
 
         Args:
             record_form: The form of the first record, where forms of the user's own take part in recognising it.

@@ -68,7 +68,7 @@ class Source:
         return total if self._most is None else min(total, self._most)
 
     def count(self) -> int | None:
-        """Return the number of rows as far as it can be told without parsing them; else None.
+        """Return the number of rows as far as it is known without parsing them; else None.
 
         Raises:
             SourceError: The source cannot be read.
@@ -105,11 +105,11 @@ class Source:
         return self._origin.provenance()
 
     def rows(self) -> Iterator[Any]:
-        """Return the raw rows, from the first: mappings, or the `ExampleError` that stands for one that cannot be made."""
+        """Return the raw rows from the first on: mappings, or an `ExampleError` for one that cannot be made."""
         return self._rows() if self._digest is None else self._digested()
 
     def place(self, row: int) -> tuple[str, int]:
-        """Return where a row that was read stands: the name of its part (a file), and its number among those of the part."""
+        """Return where a row that was read stands: the name of its part (a file), and its number in that part."""
         at = bisect_right(self._places, row, key=lambda entry: entry[0]) - 1
         if at < 0:
             return self.name, row
@@ -137,7 +137,7 @@ class Source:
         return found if self._most is None else islice(found, self._most)
 
     def _rows_of(self, wanted: tuple[int, int, int | None]) -> Iterator[Any]:
-        """Return the rows of one range, and where each part of them begins: the range begins at row `base` of the source."""
+        """Return the rows of one range, and where each part of them begins; the range begins at row `base`."""
         base, first, stop = wanted
         before = len(self._places)
 
@@ -150,7 +150,7 @@ class Source:
         return islice(self._all_rows(note), first, stop)
 
     def _number_of_rows(self) -> int:
-        """Return the number of all examples, by reading where nothing tells it."""
+        """Return the number of all examples, by reading where it is not known."""
         if self._origin.total is not None and self._recognised().keeps_number:
             return self._origin.total
         return sum(1 for _ in self._all_rows(lambda row, part: None))

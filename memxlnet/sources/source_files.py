@@ -1,4 +1,4 @@
-"""Files as the readers see them: a name, bytes in order, and what tells that they are still the same."""
+"""Files as the readers see them: a name, bytes in order, and what shows that they are still the same."""
 
 import hashlib
 import os
@@ -72,7 +72,7 @@ class HashedFile:
         return self.known().sha256
 
     def provenance(self) -> dict[str, Any]:
-        """Path, size and times."""
+        """Return path, size and times."""
         known = self.known()
         return {"path": known.path, "size": known.size, "mtime_ns": known.mtime_ns, "ctime_ns": known.ctime_ns}
 

@@ -39,10 +39,10 @@ class Ranges:
             ) from error
 
     def of(self, count: Callable[[], int]) -> list[tuple[int, int]]:
-        """Half-open ranges of rows, in the order in which they are read.
+        """Return half-open ranges of rows, in the order in which they are read.
 
         Args:
-            count: Tells the number of all rows; called where a range depends on it.
+            count: Returns the number of all rows; called where a range depends on it.
 
         Raises:
             SettingsError: `datasets` does not allow the specification for so many rows.

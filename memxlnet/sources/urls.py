@@ -16,7 +16,7 @@ from memxlnet.redaction import Redactor, safe_cause
 from memxlnet.sources.listing import is_data_file, is_glob, split_words
 
 _MARKS = ("ETag", "etag", "md5Hash", "crc32c", "sha256", "blob_id", "Content-MD5", "Digest")
-"""What stores tell of the bytes of a file; where one tells none of these, they are read."""
+"""What stores report of the bytes of a file; where one reports none of these, they are read."""
 
 _READ_BYTES = 1 << 22
 
@@ -54,19 +54,19 @@ class RemoteFile:
             return io.BufferedReader(_Guarded(self._file_system.open(self._name, "rb"), self._redact), _READ_BYTES)
 
     def mark(self) -> str:
-        """Return what the store tells of its bytes, or their digest."""
+        """Return what the store reports of its bytes, or their digest."""
         if self._mark is None:
             self._info = self._asked()
             self._mark = _mark_of(self._info) or self._digest()
         return self._mark
 
     def provenance(self) -> dict[str, Any]:
-        """URL and size."""
+        """Return URL and size."""
         size = (self._info or {}).get("size")
         return {"url": self._url, **({"size": size} if isinstance(size, int) else {})}
 
     def check_unchanged(self) -> None:
-        """Raise where the store tells another mark, or other size or times."""
+        """Raise where the store reports another mark, or other size or times."""
         now = self._asked()
         before = self._info or {}
         keys = ("size", "mtime", "created", "LastModified", "last_modified", *_MARKS)
@@ -212,7 +212,7 @@ def _secrets(url: str) -> list[str]:
 
 
 def _mark_of(info: Mapping[str, Any]) -> str:
-    """Return what a store tells of the bytes of a file, as one text."""
+    """Return what a store reports of the bytes of a file, as one text."""
     return ", ".join(f"{key}={info[key]}" for key in _MARKS if isinstance(info.get(key), str))
 
 

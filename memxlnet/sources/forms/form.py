@@ -25,7 +25,7 @@ class FormOptions:
         offsets: What the offsets of answers count: ``"characters"`` (Unicode code points), ``"bytes"`` of UTF-8, or
             ``"utf-16"`` code units.
         folder: The directory of the file that a record is from, for forms that read files beside it; None where there
-            is none. The source sets it.
+            is no file. The source sets it.
     """
 
     locate: Locate = "first"
@@ -74,10 +74,10 @@ class Form:
 
 
 def listed(value: Any, what: str) -> Sequence[Any]:
-    """Return a field that must be a list, such as that of the questions: an empty value of another kind is no empty list.
+    """Return a field that must be a list, such as the questions: an empty value of another kind is not an empty list.
 
     Raises:
-        ExampleError: It is none.
+        ExampleError: It is not one.
     """
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
         raise ExampleError(f"expected a list of {what}, found {type(value).__name__}")
@@ -150,7 +150,7 @@ def find_form(name: object) -> Form:
     """Return a form by its name, or a `Form` itself.
 
     Raises:
-        SettingsError: There is none of that name.
+        SettingsError: There is no form of that name.
     """
     if isinstance(name, Form):
         return name
@@ -170,7 +170,7 @@ def _recognises(form: Form, record: Record) -> bool:
     try:
         return bool(form.recognises(record))
     except Exception as error:
-        if form.name in _built_in:  # a record that is malformed within: the error of its row tells how
+        if form.name in _built_in:  # a record that is malformed within: the error of its row says how
             return False
         raise SourceError(
             f"form {form.name!r}: expected True or False for the fields {', '.join(map(str, record))}, `recognises` "

@@ -113,7 +113,7 @@ def span(text: str, start: int, stop: int, inclusive: bool = False) -> Gold:
 
 
 def join(passages: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
-    """Titled passages as one context, and the offset at which the text of each begins.
+    """Join titled passages to one context; return it, and the offset at which the text of each begins.
 
     A passage is its title on a line of its own, where it has one, and its text; an empty line stands between two.
     """
@@ -129,7 +129,7 @@ def join(passages: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
 
 
 def locate(context: str, texts: Iterable[str], options: FormOptions, near: int | None = None) -> list[Gold]:
-    """Golds of answers that have no offset: the occurrences that `options` ask for, then the answers without any.
+    """Return the golds of answers without an offset: the occurrences that `options` ask for, then answers without any.
 
     Whole words are looked for, in the case as given before any other. The gold of an occurrence is the text that stands
     there.
@@ -179,7 +179,7 @@ def yes_no(text: str) -> bool:
 
 
 def with_history(said: Callable[[int], tuple[str, str]], turn: int, question: str, most: int = 2) -> str:
-    """Return a question with the turns of its conversation before it, the last `most`: question and answer, then the question.
+    """Return a question after the last `most` turns of its conversation, each a question and its answer.
 
     Each is separated by one blank, which is the rule of the published baselines for one turn and more; an answer that
     is empty is left out.

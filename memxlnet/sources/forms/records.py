@@ -18,7 +18,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
 
 
 def flat_answers(record: Record, context: Any, options: FormOptions) -> dict[str, Any]:
-    """Return the fields of the answers of a record that has ``answer_text`` and, where the offset is known, ``answer_start``.
+    """Return the answers' fields of a record with ``answer_text`` and, where the offset is known, ``answer_start``.
 
     Both hold one value or a list. No text is no answer; None is no label.
     """

@@ -19,7 +19,7 @@ _TYDI_ID = re.compile(
 
 
 def each_question(record: Record, read: Callable[[Mapping[str, Any], list[Any]], Iterator[Any]]) -> Iterator[Any]:
-    """Yield the examples of an article, paragraph by paragraph; one that is malformed is an error, and the others are read.
+    """Yield the examples of an article, paragraph by paragraph, with an error in place of a malformed one.
 
     Args:
         record: The article.
