@@ -94,7 +94,7 @@ def _diff_fields(where: str, expected: pa.Field, found: pa.Field, differences: l
 
 
 def _parameters(kind: pa.DataType) -> list[object]:
-    """Return what a nested type has beside its children."""
+    """Return what a nested type has besides its children."""
     return [getattr(kind, name, None) for name in ("list_size", "keys_sorted", "mode", "type_codes")]
 
 

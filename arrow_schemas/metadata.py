@@ -42,7 +42,7 @@ class FileMetadata:
         """Read the metadata of a schema.
 
         Raises:
-            ValueError: A key is missing or is no number where one belongs.
+            ValueError: A key is missing or is not a number where one belongs.
         """
         found = metadata or {}
 

@@ -102,7 +102,7 @@ def table_schema(table: str, max_seq_length: int) -> pa.Schema:
     """Return the schema of a table by name, without metadata.
 
     Raises:
-        ValueError: `table` is no table of a cache.
+        ValueError: `table` is not a table of a cache.
     """
     if table == "features":
         return features_schema(max_seq_length)

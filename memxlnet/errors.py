@@ -55,7 +55,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class ExampleError(MemxlnetError, ValueError):
-    """One example is bad: a field is missing, text is no text, or the question leaves no room for context."""
+    """One example is bad: a field is missing, a text is not a string, or the question leaves no room for context."""
 
 
 class CacheError(MemxlnetError):

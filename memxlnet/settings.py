@@ -1,7 +1,7 @@
 """The settings of a build, checked at construction.
 
 `EncodeSettings` holds what changes the values of a cache and therefore its fingerprint; `BuildSettings` holds how the
-work is done, which never changes a byte of the result (but for ``max_shard_rows``, which cuts the files elsewhere).
+work is done, which never changes a byte of the result (except ``max_shard_rows``, which cuts the files elsewhere).
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,7 +47,7 @@ def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
     """Check that a setting is an integer of at least `least` and hand it back as an int.
 
     Raises:
-        SettingsError: It is not; bools are no numbers here, NumPy's integers are.
+        SettingsError: It is not; bools are not numbers here, NumPy's integers are.
     """
     if isinstance(value, bool) or not isinstance(value, int | Integral) or int(value) < least:
         expected = f"above {least - 1}" if least == 1 else f"of at least {least}"
@@ -140,7 +140,7 @@ class EncodeSettings:
         on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
         on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example.
             ``"unanswerable"`` and ``"answers"`` count it and keep it: without its answers, or with them, where
-            ``is_impossible`` is true beside answers; as unanswerable where it is false without any, or where every
+            ``is_impossible`` is true with answers; as unanswerable where it is false without any, or where every
             answer is blank; without its blank answers where some are.
         on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` gives it
             the first of ``ID#2``, ``ID#3``, ... that no example before it has.

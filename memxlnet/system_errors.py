@@ -135,8 +135,8 @@ def source_errors(name: str) -> Iterator[None]:
         hint = _limit_hint(error.__cause__ if isinstance(error, MemxlnetError) else error)
         if hint is None:
             raise
-        told = str(error) if isinstance(error, SourceError) else f"{name}: cannot be read: {error}"
-        raise SourceError(f"{told}; {hint}") from (error.__cause__ or error)
+        message = str(error) if isinstance(error, SourceError) else f"{name}: cannot be read: {error}"
+        raise SourceError(f"{message}; {hint}") from (error.__cause__ or error)
 
 
 _Read = TypeVar("_Read")

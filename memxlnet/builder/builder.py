@@ -141,7 +141,7 @@ def check_executor(executor: object, build: BuildSettings) -> None:
     """Check what the user gave as an executor.
 
     Raises:
-        SettingsError: It is not one, or shall have no chunks.
+        SettingsError: It is not one, or allows no chunks.
     """
     if executor is not None and not isinstance(executor, Executor):
         raise SettingsError(

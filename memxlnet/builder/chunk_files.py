@@ -2,7 +2,7 @@
 
 A chunk file holds one Arrow IPC stream per table, end to end. Its name holds its number and the checksum of its bytes,
 so that a restarted build knows without any other record which chunks are whole. Its first schema holds the digest of
-the examples that it was made from, so that a chunk whose examples changed is not taken for finished.
+the examples that it was made from, so that a chunk whose examples changed does not count as finished.
 """
 
 import logging

@@ -16,7 +16,7 @@ from memxlnet.system_errors import read_from
 logger = logging.getLogger(__name__)
 
 CHUNK_SHARE = 0.1
-"""Share of the bound that a chunk of several examples may take: a few are in work, and the process has needs."""
+"""Share of the bound that a chunk of several examples may take: a few are in progress, and the process has needs."""
 
 MAX_CHUNK_COST = 256 * 2**20
 """Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""

@@ -63,7 +63,7 @@ class LocalEncoder:
                 yield chunk, encode_in_parts(self._encoder, self._settings, chunk.examples, limit), digest
 
     def _make_room(self, chunk: Chunk) -> int:
-        """Wait for the chunks in work where RAM is short; returns the bytes that encoding may take at once."""
+        """Wait for the chunks in progress where RAM is short; returns the bytes that encoding may take at once."""
         guard = self._guard
         while self._taken > self._written and (guard.is_near or guard.room < chunk.cost):
             if self._stopped.wait(_WAIT_SECONDS):

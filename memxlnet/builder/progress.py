@@ -9,7 +9,7 @@ from memxlnet.builder.memory import MemoryGuard
 
 
 class Progress:
-    """Shows examples a second, documents, RAM and the time left; quiet where standard error is no terminal.
+    """Shows examples a second, documents, RAM and the time left; quiet where standard error is not a terminal.
 
     Args:
         name: What is built.

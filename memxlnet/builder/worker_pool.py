@@ -117,7 +117,7 @@ class WorkerPool:
         with self._lock:
             worker = self._idle.pop() if self._idle and not self._ended.is_set() else None
         if worker is None:
-            # A worker died, whose chunk reports how. This one is as good as in work until all of them are ended.
+            # A worker died, whose chunk reports how. This one counts as working until all of them are ended.
             self._ended.wait()
             raise WorkerDiedError("the workers were ended")
         result = worker.ask(fields, packed)
@@ -153,7 +153,7 @@ def _module_path() -> Iterator[str]:
 
 
 def _describe_end(process: "subprocess.Popen[bytes]") -> str:
-    """Return how a process ended, in words."""
+    """Describe how a process ended."""
     try:
         code = process.wait(timeout=3)
     except subprocess.TimeoutExpired:

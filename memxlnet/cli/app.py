@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("memxlnet: interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has enough, such as head; nothing is left to print.
+        # The reader of the output, such as head, has enough; nothing is left to print.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
@@ -136,7 +136,7 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
 
 
 def _outside_quotes(pattern: str, replacement: str, message: str) -> str:
-    """Replace what is no data: ids, names and texts are quoted."""
+    """Replace parameters by options, except in data: ids, names and texts are quoted."""
 
     def replaced(found: re.Match[str]) -> str:
         return found[0] if found["quoted"] else found.expand(replacement)

@@ -53,7 +53,7 @@ def read_cache(cache: Path) -> tuple[Path, Manifest]:
     """Return the directory and the manifest of a cache that a person named.
 
     Raises:
-        CacheError: It is no cache, of another format version, or damaged.
+        CacheError: It is not a cache, of another format version, or damaged.
     """
     directory = find_directory(cache)
     return directory, read_manifest(directory)

@@ -50,7 +50,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
     least_width = -1
     for number, name in enumerate(columns):
         justify: Any = "right" if name in set(numbers) else "left"
-        # The first column names the row, and shall stay whole to be copied; the others may fold, but not to nothing.
+        # The first column names the row, and must stay whole to be copied; the others may fold, but not to nothing.
         longest = max(len(name), *(row[number].cell_len for row in cells)) if cells else len(name)
         least = min(longest, _LEAST_WIDTH) if number else longest
         table.add_column(name, justify=justify, overflow="fold", no_wrap=not number, min_width=least)

@@ -23,7 +23,7 @@ from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, r
 def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
     """Remove caches; readers keep what they have mapped.
 
-    What is no cache, or holds other files too, is refused, and so is one that is being built.
+    What is not a cache, or holds other files too, is refused, and so is one that is being built.
     """
     found: list[tuple[Path, int]] = []
     removals: list[tuple[Callable[[Path], object], Path]] = []

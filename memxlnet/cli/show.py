@@ -126,7 +126,7 @@ def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
 
 
 def _tokens(cache: PublishedCache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
-    """Return the tokens of a row that are no padding."""
+    """Return the tokens of a row that are not padding."""
     try:
         tokenizer = Tokenizer.from_file(os.fspath(cache.tokenizer_file))
     except Exception as error:

@@ -57,11 +57,11 @@ def find_cache(
     differences = [cache_differences(manifest, source(manifest), params or {}) for _, manifest in found]
     fitting = [entry for entry, differing in zip(found, differences, strict=True) if not differing]
     if not fitting:
-        told = "; ".join(
+        fields = "; ".join(
             f"{path.name} differs in {', '.join(differing)}"
             for (path, _), differing in zip(found, differences, strict=True)
         )
-        raise CacheMismatchError(f"{subject}: expected one with the settings that were asked for, found none: {told}")
+        raise CacheMismatchError(f"{subject}: expected one with the settings that were asked for, found none: {fields}")
     # The same content under two names gives two caches of one fingerprint, and any of them will do.
     if len({manifest.fingerprint for _, manifest in fitting}) > 1:
         names = "; ".join(f"{path.name} ({shown_settings(manifest)})" for path, manifest in fitting)

@@ -221,7 +221,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
 
 
 def splits_of(listing: HubListing) -> str:
-    """Return what there is in a repository, in words."""
+    """Describe what a repository holds."""
     found = [f"{cache.folder} (split {cache.manifest.split!r})" for cache in listing.caches]
     found += ["manifests that cannot be read"] if listing.unreadable else []
     return ", ".join(found) or "no cache at all"

@@ -75,13 +75,13 @@ def parse_example(
     """Check one raw row.
 
     Where ``answers`` is null or missing the example is unlabelled, unless ``is_impossible`` is true. Labels contradict
-    each other where ``is_impossible`` is true beside an answer or false beside an empty list of answers, where every
-    answer is blank unless ``is_impossible`` is true, and where some answers are blank beside others.
+    each other where ``is_impossible`` is true with an answer or false with an empty list of answers, where every
+    answer is blank unless ``is_impossible`` is true, and where some answers are blank and others are not.
 
     Args:
         row: Row of the source, from 0.
         raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
-            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. Beside them it may
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. With them it may
             have ``is_impossible``, a bool or null, and ``answer_kind``, one of `ANSWER_KINDS` or null.
             An `ExampleError` stands for a row that could not be made, and is raised.
         place: Name of the source, or what returns where a row stands, for error messages.
@@ -249,7 +249,7 @@ def _optional(raw: Mapping[str, Any], subject: str) -> tuple[bool | None, str]:
     """Return ``is_impossible`` and ``answer_kind`` of a row."""
     impossible, kind = raw.get("is_impossible"), raw.get("answer_kind")
     if impossible is not None and hasattr(impossible, "tolist"):
-        impossible = impossible.tolist()  # NumPy's bools are no bool
+        impossible = impossible.tolist()  # NumPy's bools are not bool
     if impossible is not None and not isinstance(impossible, bool):
         raise ExampleError(f"{subject}: field 'is_impossible': expected true, false or null, found {impossible!r:.80}")
     if kind is not None and (not isinstance(kind, str) or kind not in ANSWER_KINDS):

@@ -2,7 +2,7 @@
 
 The rule. Of several examples with one id, the first in the source keeps it. Every later one is a bad example
 (`on_bad_example` decides), or with `on_repeated_id="number"` it gets the first of ``ID#2``, ``ID#3``, ... that no
-example before it has: an example further on whose own id is that one is numbered in turn. Examples that are bad for
+example before it has: an example further on whose own id is that one is numbered as well. Examples that are bad for
 another reason have no claim to their id.
 
 Ids are distinguished by digests of 128 bits; 24 bytes are held for each, in NumPy arrays.
@@ -21,7 +21,7 @@ from memxlnet.format.ragged import Ints
 from memxlnet.settings import EncodeSettings
 
 RUN_ROWS = 1 << 20
-"""Ids that are sorted together: more are held in several runs, so that sorting takes no RAM beside what is held."""
+"""Ids that are sorted together: more are held in several runs, so that sorting takes no RAM besides what is held."""
 
 _MANY = 16
 """From so many examples of one id on, the next number is remembered instead of looked for."""

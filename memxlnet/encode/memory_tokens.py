@@ -38,7 +38,7 @@ def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict
         ``{"mem_read_ids": [...], "mem_write_ids": [...]}``, each of `memory_num_tokens` ids in slot order.
 
     Raises:
-        SettingsError: `memory_num_tokens` is no integer above 0.
+        SettingsError: `memory_num_tokens` is not an integer above 0.
         TokenizerError: The tokenizer is slow, or already has another number of memory tokens.
     """
     memory_num_tokens = positive_int("memory_num_tokens", memory_num_tokens)

@@ -68,7 +68,7 @@ def tokenizer_errors(subject: str) -> Iterator[None]:
     except TokenizerError:
         raise
     except BaseException as error:
-        # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
+        # A panic of the Rust side is a BaseException of its own; anything else that is not an Exception passes on.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TokenizerError(f"{subject}: {error}") from error

@@ -16,7 +16,7 @@ from memxlnet.format.ragged import Ints, bounds_of
 
 _SEPARATORS = " \t\n\r"
 
-# Beside printable ASCII: Latin letters, signs and common punctuation, small Greek letters, Cyrillic and Arabic letters,
+# Besides printable ASCII: Latin letters, signs and common punctuation, small Greek, Cyrillic and Arabic letters,
 # mathematical operators and Chinese characters. Each stands for itself: none is a blank, is invisible, or joins its
 # neighbours to one grapheme (as marks, joiners and some letters of other scripts do).
 _SAFE_RANGES = (

@@ -37,7 +37,7 @@ class AnswerCeiling:
         yes_no: Those whose gold answers are yes or no, which stand nowhere in the context.
         number: Those whose gold answers are numbers, which stand nowhere in the context.
         unreachable: Those with a span that no segment holds whole: longer than the overlap, or cut off by `max_n_segs`.
-        inexact: Those whose span is reached, but the text of its tokens is no gold answer under the official
+        inexact: Those whose span is reached, but the text of its tokens is not a gold answer under the official
             normalisation.
         exact_match: Exact match of the official metric over the labelled documents, in percent; None without any.
         dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures.

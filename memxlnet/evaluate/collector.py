@@ -95,7 +95,7 @@ class AnswerCollector:
             setattr(self, name, state[name])
         self._open(PublishedCache(Path(state["directory"]), state["in_memory"]))
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
-        # Copies: what crossed a process border may be read-only, and what did not belongs to somebody else.
+        # Copies: what crossed a process border may be read-only, and what did not belongs to the caller.
         self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])
         self._buffer = CandidateBuffer(self.n_best, Candidates(*state["best"]))
 
@@ -138,7 +138,7 @@ class AnswerCollector:
         """Take over what another collector has collected, such as that of another rank; it stays as it is.
 
         Raises:
-            SettingsError: It is no collector, or has other settings.
+            SettingsError: It is not a collector, or has other settings.
             CacheMismatchError: It is over another cache.
         """
         if not isinstance(other, AnswerCollector):
@@ -167,7 +167,7 @@ class AnswerCollector:
         """Return what is predicted of each document, in the order of the source.
 
         Args:
-            allow_missing: Continue where rows are missing: documents of which no segment was seen are passed over, of
+            allow_missing: Continue where rows are missing: documents of which no segment was seen are skipped, of
                 others what was seen counts.
 
         Returns:
@@ -202,7 +202,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file = as_file(path)
@@ -221,7 +221,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file, judged = as_file(path), self._judgement(allow_missing)
@@ -242,7 +242,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file, judged = as_file(path), self._judgement(allow_missing)

@@ -11,7 +11,7 @@ from memxlnet.format.ragged import Ints
 Floats = NDArray[np.float64]
 
 LARGEST_LOGIT = 1e300
-"""Above it, infinity included, a sum of two logits would be no number that can be compared."""
+"""Above it, infinity included, a sum of two logits would not be a number that can be compared."""
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
@@ -23,7 +23,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
             float32.
 
     Raises:
-        SettingsError: It is no array of numbers.
+        SettingsError: It is not an array of numbers.
     """
     try:
         if not hasattr(value, "detach"):
@@ -49,7 +49,7 @@ def as_lane_rows(value: Any, num_rows: int) -> Ints:
 
     Raises:
         RowIndexError: A row is out of range.
-        SettingsError: They are no integers in one dimension.
+        SettingsError: They are not integers in one dimension.
     """
     rows = as_array("rows", value)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
@@ -75,7 +75,7 @@ def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
         length: Tokens in a row of the cache.
 
     Raises:
-        SettingsError: They have another shape, or are no floating point numbers.
+        SettingsError: They have another shape, or are not floating point numbers.
     """
     logits = as_array(name, value)
     if logits.ndim != 2 or len(logits) != lanes or logits.shape[1] > length:

@@ -15,7 +15,7 @@ def as_file(value: object) -> Path:
     """Return the path of a file to write.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     path = as_path("path", value, "the name of a file")
     if path.is_dir():

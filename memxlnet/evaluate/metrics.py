@@ -63,7 +63,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
 
     Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
     document, and their golds are not kept; the official script over the source counts them as well. Predictions of
-    other ids are passed over, as there.
+    other ids are skipped, as there.
 
     Args:
         predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.

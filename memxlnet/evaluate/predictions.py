@@ -130,7 +130,7 @@ class Judgement:
         some = edges[1:] > edges[:-1]
         best[some] = candidates.score[edges[:-1][some]]
         self._best_scores: Floats = best
-        # Where both are -inf, their difference would be no number.
+        # Where both are -inf, their difference would not be a number.
         self.differences: Floats = np.full(cache.num_documents, np.inf)
         np.subtract(null_scores, best, out=self.differences, where=some)
         self._answered = some & (self.differences <= null_threshold)

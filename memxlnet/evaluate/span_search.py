@@ -57,7 +57,7 @@ def best_spans(
         ends: float64[rows, width] end scores, in the same way.
         n_best: Spans wanted of a row.
         max_answer_length: Tokens of a span at most; None for any number.
-        shown: int32[rows, width], which spans have a text: others are no spans. None where all have one.
+        shown: int32[rows, width], which spans have a text: others are not spans. None where all have one.
 
     Returns:
         At most `n_best` spans a row, row by row, within a row by their tokens; those of -inf are left out.

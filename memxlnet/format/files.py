@@ -60,7 +60,7 @@ class FileSink:
 
 
 class _HoleSink(FileSink):
-    """A file that is written but for the zeros of large buffers, which stay holes."""
+    """A file that is written except for the zeros of large buffers, which stay holes."""
 
     def _put(self, view: memoryview) -> None:
         if view.nbytes < mmap.PAGESIZE:

@@ -87,7 +87,7 @@ class Manifest:
         fingerprint: SHA-256 over `fields`, in hexadecimal.
         fields: What the cache was made from: versions, split, settings, source and tokenizer identity.
         tables: The three tables by name.
-        files: All files that are no shards.
+        files: All files that are not shards.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
         contradictions: Documents whose labels contradicted each other in the source.
@@ -147,7 +147,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn errors of the system at a file that a manifest names into errors of the cache.
 
     Raises:
-        CacheDamagedError: The file is missing, or is no file.
+        CacheDamagedError: The file is missing, or is not a file.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     with cache_errors(path, "read"):
@@ -169,11 +169,11 @@ def manifest_bytes(directory: Path) -> bytes:
     """Read the manifest of a cache, whatever it holds.
 
     Raises:
-        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheNotFoundError: The directory has no manifest, so it is not a cache.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     path = directory / MANIFEST
-    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
+    # Any other error means that something unknown is there, which must not count as a missing cache.
     with cache_errors(path, "read"):
         try:
             return path.read_bytes()
@@ -189,9 +189,9 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check the manifest of a cache.
 
     Raises:
-        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheNotFoundError: The directory has no manifest, so it is not a cache.
         CacheMismatchError: The cache has another format version.
-        CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
+        CacheDamagedError: The manifest is not JSON, lacks a field, or fails its checksum.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     return decode_manifest(manifest_bytes(directory), str(directory / MANIFEST))
@@ -207,7 +207,7 @@ def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
 
     Raises:
         CacheMismatchError: The cache has another format version.
-        CacheDamagedError: They are no JSON, lack a field, or fail their checksum.
+        CacheDamagedError: They are not JSON, lack a field, or fail their checksum.
     """
     try:
         content = json.loads(raw)
@@ -227,7 +227,7 @@ def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
     try:
         found = digest(canonical_json({**content, "schema_version": version}))
     except (ValueError, RecursionError) as error:
-        # JSON can name half of a surrogate pair, which is no text.
+        # JSON can name half of a surrogate pair, which is not text.
         raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {hint}") from None
     if checksum != found:
         raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {hint}")
@@ -343,7 +343,7 @@ def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
 
 @contextlib.contextmanager
 def passing_over() -> Iterator[None]:
-    """Skip what is no cache, and with a warning a cache that is damaged or cannot be read."""
+    """Skip what is not a cache, and with a warning a cache that is damaged or cannot be read."""
     try:
         yield
     except CacheNotFoundError:
@@ -355,7 +355,7 @@ def passing_over() -> Iterator[None]:
 
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
-    """Yield the published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
+    """Yield the published caches of a cache directory that can be read; leftovers and damaged ones are skipped.
 
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.

@@ -1,7 +1,7 @@
 """A published file in memory: a private copy-on-write map, or the bytes read into RAM.
 
 The map is `MAP_PRIVATE | MAP_NORESERVE` with write access. Private: a write to a tensor over it stays in this process.
-Writable: torch takes it without a warning, and a write is no SIGSEGV. Without reserve: a file larger than RAM can be
+Writable: torch takes it without a warning, and a write is safe. Without reserve: a file larger than RAM can be
 mapped under Linux's default overcommit. POSIX only.
 """
 

@@ -56,7 +56,7 @@ def shard_name(table: str, shard: int) -> str:
 
 
 def retired_path(cache_dir: Path, name: str) -> Path:
-    """Return a hidden name that nothing else has, for what is taken out of sight before it is deleted."""
+    """Return a unique hidden name, for what is hidden before it is deleted."""
     return cache_dir / f"{RETIRED_PREFIX}{name}.{os.getpid()}-{secrets.token_hex(4)}"
 
 
@@ -70,7 +70,7 @@ def as_directory(name: str, value: object) -> Path:
     """Return a directory argument as a path.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     return as_path(name, value, "a directory")
 
@@ -84,7 +84,7 @@ def as_path(name: str, value: object, expected: str) -> Path:
         expected: What the path is of, for messages.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
         raise SettingsError(f"{name}: expected {expected}, found {value!r}")
@@ -99,7 +99,7 @@ def make_directory(path: Path) -> Path:
     """Create a directory that must be writable.
 
     Raises:
-        CacheDirectoryError: It cannot be created, is no directory, or cannot be written.
+        CacheDirectoryError: It cannot be created, is not a directory, or cannot be written.
         CacheOSError: The system failed, as where the disk is full.
     """
     try:

@@ -116,7 +116,7 @@ class PublishedCache:
         self.contexts = self._open_texts("contexts")
 
     def check_messages(self) -> None:
-        """Check that whoever reads the files from their start finds the same as whoever starts at their footers.
+        """Check that reading the files from their start gives the same as reading from their footers.
 
         Raises:
             CacheDamagedError: A file was not written whole.
@@ -180,7 +180,7 @@ class PublishedCache:
         expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
         try:
             reader = pa.ipc.open_file(mapped.buffer)
-            # A name that is no UTF-8 is found only here, when it is read.
+            # A name that is not UTF-8 is found only here, when it is read.
             differences = diff(expected, reader.schema)
         except READ_ERRORS as error:
             raise damaged(path, "an Arrow IPC file", error) from error

@@ -95,7 +95,7 @@ def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Rank
         ranks: The place of this process.
 
     Raises:
-        SettingsError: It is no such state, or one of another structure, shape or type.
+        SettingsError: It is not such a state, or one of another structure, shape or type.
     """
     check_fields(state, dict.fromkeys(("version", "rows", "tensors", "dtypes")))
     if type(state["version"]) is not int or state["version"] != STATE_VERSION:

@@ -36,7 +36,7 @@ def check_compat(value: Any, device: object = None) -> Compat | None:
     """Check whose meaning is asked for, and hand it back.
 
     Raises:
-        SettingsError: It is no known one, or the columns lie on a device, as they never did.
+        SettingsError: It is not a known one, or the columns lie on a device, as they never did.
     """
     if value is not None:
         one_of("compat", value, COMPAT)

@@ -133,7 +133,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
             compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
 
         Raises:
-            SettingsError: It is no known meaning.
+            SettingsError: It is not a known meaning.
         """
         if check_compat(compat, self.device) in (None, self.compat):
             return self
@@ -278,7 +278,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: There is no such column, the rows are no integers, or the width is out of range or would cut
+            SettingsError: There is no such column, the rows are not integers, or the width is out of range or would cut
                 real tokens off.
         """
         if columns is not MODEL_COLUMNS:
@@ -330,7 +330,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: There is no such field, or the rows are no integers.
+            SettingsError: There is no such field, or the rows are not integers.
         """
         if isinstance(names, str) or not isinstance(names, Iterable | None):
             raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")

@@ -156,5 +156,5 @@ class DeviceColumns:
         return found
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Gather rows that nobody has checked."""
+        """Check and gather rows."""
         return self.gather(as_rows(rows, self._tensors.num_rows), names, width)

@@ -235,7 +235,7 @@ class TimeStepMajorDataLoader:
         resumed, self._resume = self._resume, None
         first = resumed.next_step if resumed is not None else 0
         plan = self._plan(epoch)
-        # Groups of iterations before the newest continue to count in a position that nobody asks for.
+        # Groups of iterations before the newest continue to count in a position that is not read.
         position = self._position = Position(epoch, plan.num_steps, first)
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (

@@ -71,7 +71,7 @@ class LoaderOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-    """What the steps of a loader are a function of, beside the cache and the epoch.
+    """What the steps of a loader are a function of, besides the cache and the epoch.
 
     Attributes:
         global_batch_size: Lanes over all ranks.
@@ -128,7 +128,7 @@ def schedule(value: object) -> list[int]:
     """Return the entries of ``max_segments``: a number, one for each epoch, or None.
 
     Raises:
-        SettingsError: They are no numbers above 0, or too many.
+        SettingsError: They are not numbers above 0, or too many.
     """
     if value is None:
         return []
@@ -195,7 +195,7 @@ def find_ranks(rank: Any, world_size: Any) -> Ranks:
     """Return the place of this process: as given, of `torch.distributed`, of torchrun's environment, or alone.
 
     Raises:
-        SettingsError: Only one of both is given, or they are no rank and number of ranks.
+        SettingsError: Only one of both is given, or they are not a rank and a number of ranks.
     """
     if (rank is None) != (world_size is None):
         raise SettingsError(f"rank, world_size: expected both or neither, found {rank!r} and {world_size!r}")

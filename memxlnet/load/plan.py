@@ -38,7 +38,7 @@ class EpochSize(NamedTuple):
         padding: Rows that hold padding.
         steps: Steps of each rank.
         tokens: Tokens that a model computes on: lanes times width, summed over all steps.
-        real_tokens: Those of them that are no padding, special and memory tokens included.
+        real_tokens: Those of them that are not padding, special and memory tokens included.
     """
 
     documents: int
@@ -164,7 +164,7 @@ class AlignedPlan:
     def _tokens_of(self, groups: Ints, lanes: int, widths: RowWidths) -> int:
         """Return the tokens of some groups of equal lanes.
 
-        All steps that a rank's longest document reads are of full rows, but for the last one.
+        All steps that a rank's longest document reads are of full rows, except the last one.
         """
         places = groups[:, None] * self._group + np.arange(lanes * self._ranks.world_size)
         there = places < self._used

@@ -204,10 +204,10 @@ class GroupedRows(EpochSampler[list[int]]):
 
 
 def _checked(lengths: ArrayLike) -> NDArray[np.int32]:
-    """Return the lengths of rows that nobody has checked.
+    """Return the lengths of rows that are not checked yet.
 
     Raises:
-        SettingsError: They are no integers of at least 0 in one dimension.
+        SettingsError: They are not integers of at least 0 in one dimension.
     """
     try:
         found = np.asarray(lengths.cpu() if isinstance(lengths, torch.Tensor) else lengths)

@@ -32,7 +32,7 @@ from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 class RegularDataLoader(DataLoader[Any]):
     """A torch `DataLoader` over segments that knows what an epoch costs."""
 
-    # What it needs beside torch's own lies in the collate function, which a loader that others make of it keeps.
+    # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
     def __iter__(self) -> Any:
         """Return the batches of an epoch."""

@@ -1,4 +1,4 @@
-"""What belongs to one segment beside its tensors: texts, offsets, places. NumPy and plain values."""
+"""What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ class SegmentReader:
         ]
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """Return everything about a segment that is no model input; see the dataset's documentation for the fields.
+        """Return everything about a segment except model inputs; see the dataset's documentation for the fields.
 
         Raises:
             CacheDamagedError: A value of the row cannot be.

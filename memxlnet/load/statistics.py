@@ -81,7 +81,7 @@ class CacheStatistics:
         without_answer_segment: Documents with an answer that no segment holds whole.
         padding: Shares of padding by the size of a group.
         useful: Shares of real tokens by the size of a group or batch.
-        tokens: Tokens of an epoch that are no padding, special and memory tokens included.
+        tokens: Tokens of an epoch that are not padding, special and memory tokens included.
         context_tokens: Those of contexts, overlaps counted as often as they are read.
     """
 

@@ -60,7 +60,7 @@ class _Maker:
         """Return the block that holds a step."""
         return self._clipped(self._plan.block(step, self._maker.block_rows))
 
-    @torch.inference_mode(False)  # a look under inference_mode must leave no tensors that training refuses
+    @torch.inference_mode(False)  # reading under inference_mode must leave no tensors that training refuses
     def make(self, block: range) -> Block:
         """Return the steps of a block."""
         with self._maker.making():

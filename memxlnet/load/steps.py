@@ -41,7 +41,7 @@ class _Always(TypedDict):
 
 
 class Step(_Always, total=False):
-    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that are nobody else's.
+    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that belong to the caller.
 
     ``input_ids``, ``attention_mask`` and ``token_type_ids`` are [B, L]; ``document_mask``, ``reset`` and ``is_last``
     bool[B]; all other tensors int64[B]. Lanes without a segment hold padding, -1 in ``rows`` and False in

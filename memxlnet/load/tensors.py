@@ -100,11 +100,11 @@ class FeatureTensors:
         return self._rows.gather(rows, names, width)
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Gather rows that nobody has checked: any integers in one dimension, negative ones counted from the end.
+        """Check and gather rows: any integers in one dimension, negative ones counted from the end.
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: They are no integers in one dimension.
+            SettingsError: They are not integers in one dimension.
         """
         if isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu:
             try:
@@ -140,7 +140,7 @@ def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
 
     Raises:
         RowIndexError: A row is out of range.
-        SettingsError: They are no integers in one dimension.
+        SettingsError: They are not integers in one dimension.
     """
     if isinstance(rows, slice):
         rows = range(*rows.indices(num_rows))

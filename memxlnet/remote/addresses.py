@@ -28,7 +28,7 @@ def check_options(value: object) -> dict[str, Any]:
     """Check the options of a store and hand them back as a dictionary.
 
     Raises:
-        SettingsError: They are no mapping of names.
+        SettingsError: They are not a mapping of names.
     """
     if value is None:
         return {}
@@ -42,7 +42,7 @@ def check_url(value: object, redact: Redactor) -> tuple[str, str]:
     """Check an address and hand back its scheme and itself.
 
     Raises:
-        SettingsError: It is no address, of an unknown scheme, relative, or holds credentials or a query string.
+        SettingsError: It is not an address, of an unknown scheme, relative, or holds credentials or a query string.
     """
     if not isinstance(value, str):
         raise SettingsError(f"url: expected a string, found a {type(value).__name__}")

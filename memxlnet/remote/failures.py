@@ -117,7 +117,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _code(error: BaseException) -> str | None:
-    """Return the error code in words, as botocore and Azure's library keep it."""
+    """Return the error code as a text, as botocore and Azure's library keep it."""
     response = getattr(error, "response", None)
     details = response.get("Error") if isinstance(response, dict) else None
     code = details.get("Code") if isinstance(details, dict) else getattr(error, "error_code", None)

@@ -86,7 +86,7 @@ class HubRepository:
         return f"hub {self.repo_id}" + ("" if self.revision is None else f" at {self.revision!r}")
 
     def errors(self) -> Any:
-        """Return a context in which the client's errors become ours; see `hub_errors`."""
+        """Return a context in which the client's errors become those of the package; see `hub_errors`."""
         return hub_errors(self.subject, self._hint, self._token)
 
     def commit(self) -> str:
@@ -113,7 +113,7 @@ class HubRepository:
     def listing(self) -> HubListing:
         """Return the caches of the repository; only manifests are fetched, and kept in the cache of `huggingface_hub`.
 
-        A manifest that cannot be read is logged and passed over.
+        A manifest that cannot be read is logged and skipped.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -231,7 +231,7 @@ class HubRepository:
 
 
 def _decoded(raw: bytes, origin: str) -> Manifest:
-    """Decode a manifest that anyone may have written, and whose settings are about to be compared with ours."""
+    """Decode a manifest that anyone may have written, and whose settings are about to be compared."""
     manifest = decode_manifest(raw, origin, SEND_ANEW)
     try:
         known = asdict(EncodeSettings(**manifest.settings))
@@ -246,7 +246,7 @@ def _decoded(raw: bytes, origin: str) -> Manifest:
 
 
 def _folders(files: Iterable[str], subject: str) -> list[str]:
-    """Return the folders that hold a manifest, but for those whose names no upload gives."""
+    """Return the folders that hold a manifest, except those whose names no upload gives."""
     folders = []
     for path in sorted(files):
         folder, slash, name = path.rpartition("/")
@@ -269,14 +269,14 @@ def _take_waiting(arrival: Arrival, folder: Path) -> None:
 
 
 def _remove_parts(inbox: Path) -> None:
-    """Remove the parts of files that a killed process left: the client names them by chance and never resumes them."""
+    """Remove the parts of files that a killed process left: the client names them at random and never resumes them."""
     for path in inbox.rglob("*.incomplete"):
         if re.search(r"\.[0-9a-f]{8}\.incomplete$", path.name):
             path.unlink()
 
 
 def _bar(progress: bool | None) -> type[Any]:
-    """Return the client's progress bar, shown as we show ours."""
+    """Return the client's progress bar, shown like the package's own."""
     from huggingface_hub.utils import tqdm
 
     # None lets tqdm decide.

@@ -1,4 +1,4 @@
-"""The card of a repository on the Hub: what its caches hold, beside whatever people wrote into it."""
+"""The card of a repository on the Hub: what its caches hold, besides what people wrote into it."""
 
 import html
 import re
@@ -63,7 +63,7 @@ def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -
         manifest: What it holds.
 
     Raises:
-        ValueError: The metadata of the card is no mapping in YAML.
+        ValueError: The metadata of the card is not a mapping in YAML.
     """
     text = card if card is not None else _INTRODUCTION.format(title=repo_id.rpartition("/")[2])
     has_metadata = re.match(r"\s*---[ \t]*\r?\n", text) is not None
@@ -98,7 +98,7 @@ def _as_list(value: Any) -> list[Any]:
 def _with_section(text: str, folder: str, section: str) -> str:
     """Return the text with the section of a cache in its place, or after the last section, or at the end."""
     begin, end = _markers(re.escape(folder))
-    # Where somebody removed an end, what follows the begin is theirs.
+    # Where an end was removed, what follows the begin belongs to the card's author.
     inner = f"(?:(?!{_BEGIN}).)*?"
     replaced, count = re.subn(f"{begin}{inner}{end}", lambda _: section, text, count=1, flags=re.DOTALL)
     if count:
@@ -129,7 +129,7 @@ def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
     name = _literal(manifest.name)
     loaded = _LOAD.format(
         **common,
-        # A name that looks like a file would be taken for one.
+        # A name that looks like a file would be read as one.
         name="" if is_file_name(manifest.name) else f"    dataset_name={name},\n",
         params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
     )

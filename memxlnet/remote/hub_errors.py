@@ -35,7 +35,7 @@ def check_token(value: object) -> str | None:
     """Check credentials for the Hub, and hand them back; the error does not show them.
 
     Raises:
-        SettingsError: They are no string, or hold what no HTTP header may hold.
+        SettingsError: They are not a string, or hold what no HTTP header may hold.
     """
     if value is None:
         return None

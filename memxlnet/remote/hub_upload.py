@@ -73,7 +73,7 @@ def upload_cache(
             revision=revision,
             commit_message=f"{message}: files",
         )
-    # Nobody takes what was sent for a cache before the manifest is there.
+    # What was sent does not count as a cache before the manifest is there.
     for path, identity in identities.items():
         check_stayed(path, identity)
     commit = _commit(repository, message, lambda head: _last_operations(repository, head, folder, manifest, raw))

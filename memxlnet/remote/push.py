@@ -33,9 +33,9 @@ def push(
     """Send a published cache to a store.
 
     Files that are there and right are not sent again, so a push that was cut resumes. While files are on their way
-    there is no manifest at the place, and without it nobody takes them for a cache. Files that are not of the cache
+    there is no manifest at the place, and without it they do not count as a cache. Files that are not of the cache
     stay as they are. One sender at a time: nothing keeps two of them from writing to one place. An upload that is
-    killed may leave its parts in a bucket of S3, out of sight but paid for; a lifecycle rule removes them. The
+    killed may leave its parts in a bucket of S3, hidden but paid for; a lifecycle rule removes them. The
     file system of the Hub makes one commit of each file, from a copy in the temporary directory, which it leaves there
     where it fails.
 
@@ -125,7 +125,7 @@ def _is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify
 
 
 def _make_way(store: Store, local: Manifest, former: _Former, replace: bool) -> None:
-    """Take the manifest away, so that nobody takes what follows for a cache."""
+    """Remove the manifest, so that what follows does not count as a cache."""
     if former.raw is None:
         return
     store.remove(MANIFEST)

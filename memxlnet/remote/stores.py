@@ -163,7 +163,7 @@ class Store:
         """Check that a web server answers with the part that is asked for, not with the whole file each time."""
 
         def serves_parts() -> bool:
-            # The file object alone gives up before it reads what nobody asked for.
+            # The file object alone gives up before it reads more than was requested.
             with self._fs.open(self._path(name), "rb", size=size, cache_type="none") as file:
                 file.seek(1)
                 try:

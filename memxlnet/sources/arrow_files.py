@@ -13,7 +13,7 @@ from memxlnet.sources.source_files import SourceFile
 _BATCH_ROWS = 1000
 
 _ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
-"""What reading raises: Arrow, the system, texts that are no UTF-8, dates that Python cannot hold."""
+"""What reading raises: Arrow, the system, texts that are not UTF-8, dates that Python cannot hold."""
 
 
 def read_parquet(file: SourceFile, columns: Sequence[str] | None = None) -> Iterator[Any]:

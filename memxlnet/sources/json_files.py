@@ -112,7 +112,7 @@ def _article(stream: JsonStream) -> Iterator[Any]:
 
 
 def read_json_lines(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """Yield the records of a JSON Lines file; blank lines are passed over.
+    """Yield the records of a JSON Lines file; blank lines are skipped.
 
     Raises:
         SourceError: A line is malformed, or no UTF-8.

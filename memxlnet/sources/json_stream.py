@@ -44,7 +44,7 @@ class JsonStream:
         self._line, self._column = 1, 1
 
     def peek(self) -> str:
-        """Return the next character that is no blank, which stays; empty at the end."""
+        """Return the next character that is not blank, which stays; empty at the end."""
         while True:
             text, at = self._text, self._at
             while at < len(text) and text[at] in " \t\n\r":

@@ -9,7 +9,7 @@ from typing import Any
 
 from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.errors import ExampleError, SourceError
-from memxlnet.sources.forms import recognise, tells_form
+from memxlnet.sources.forms import recognise, shows_form
 from memxlnet.sources.origin import Origin, Part
 from memxlnet.sources.reading import Reading
 from memxlnet.sources.split import Ranges
@@ -173,7 +173,7 @@ class Source:
             if not ahead:
                 return
             reading = self._reading.for_record(ahead[-1], self.name)
-            if tells_form(ahead[-1]):
+            if shows_form(ahead[-1]):
                 self._reading = reading
             records = chain(ahead, records)
         reading = reading.beside(part.folder)
@@ -196,7 +196,7 @@ class Source:
         seen: Any = {}
         for part in self._origin.parts(None):
             for seen in part.records:
-                if tells_form(seen):
+                if shows_form(seen):
                     return self._reading.for_record(seen, self.name)
         return self._reading.for_record(seen, self.name)
 
@@ -222,7 +222,7 @@ def _check_form(name: str, record: Any, reading: Reading) -> None:
     Raises:
         SourceError: It is of another one.
     """
-    found = recognise(record) if tells_form(record) else None
+    found = recognise(record) if shows_form(record) else None
     if found is not None and reading.form is not None and found is not reading.form:
         raise SourceError(
             f"{name}: expected records of the form {reading.form.name!r}, as the first one is, found one of the form "
@@ -236,7 +236,7 @@ def _until_form(records: Iterator[Any]) -> list[Any]:
     found = []
     for record in records:
         found.append(record)
-        if tells_form(record):
+        if shows_form(record):
             break
     return found
 

@@ -16,7 +16,7 @@ from memxlnet.sources.forms.form import (
     recognise,
     register_built_in,
     register_form,
-    tells_form,
+    shows_form,
 )
 from memxlnet.sources.forms.korquad import KORQUAD2
 from memxlnet.sources.forms.mrqa import MRQA
@@ -60,5 +60,5 @@ __all__ = [
     "is_keyed",
     "recognise",
     "register_form",
-    "tells_form",
+    "shows_form",
 ]

@@ -51,7 +51,7 @@ class Form:
         version: Goes up when the same record gives other examples: a cache is made for one version.
         keyed: Fields of the values of an object whose keys are ids, for JSON files that are such an object.
         heeds_offsets: Whether `examples` reads offsets in the unit that is asked for; else another unit is refused.
-        reads_files: Whether `examples` reads files beside that of the record. The identity of a source is then a digest
+        reads_files: Whether `examples` reads files besides the record's. The identity of a source is then a digest
             of its examples.
     """
 
@@ -121,7 +121,7 @@ def register_form(form: Form, replace: bool = False) -> None:
         replace: Whether it takes the place of one of the same name.
 
     Raises:
-        SettingsError: It is no `Form`, its name is no identifier, or another form has it.
+        SettingsError: It is not a `Form`, its name is not an identifier, or another form has it.
     """
     if not isinstance(form, Form):
         raise SettingsError(f"form: expected a Form, found {type(form).__name__}")
@@ -178,7 +178,7 @@ def _recognises(form: Form, record: Record) -> bool:
         ) from error
 
 
-def tells_form(record: Any) -> bool:
+def shows_form(record: Any) -> bool:
     """Return whether a record shows its form: one that could hold questions and holds none may be of several."""
     if not isinstance(record, Mapping):
         return True
@@ -198,7 +198,7 @@ def is_built_in(form: Form) -> bool:
 
 
 def has_own_forms() -> bool:
-    """Return whether a user registered a form, so that recognition is no function of the content alone."""
+    """Return whether a user registered a form, so that recognition is not a function of the content alone."""
     return len(_built_in) < len(_forms)
 
 

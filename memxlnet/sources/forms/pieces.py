@@ -31,7 +31,7 @@ def answers(golds: Iterable[Gold]) -> dict[str, list[Any]]:
 
 
 def example(identity: Any, question: Any, context: Any, golds: Iterable[Gold] = (), kind: str = "") -> dict[str, Any]:
-    """Return an example with golds; `kind` is that of an answer that is no span of the text.
+    """Return an example with golds; `kind` is that of an answer that is not a span of the text.
 
     Golds that were looked up and stand nowhere are not looked for again, where a part of a word would do.
     """
