@@ -46,14 +46,14 @@ class Redactor:
 
 def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
     """Return the cause to give: the error, or where a text in its chain holds credentials a copy without them."""
-    behind: list[BaseException] = []
+    chained: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         current = waiting.pop()
-        if current is not None and not any(current is each for each in behind):
-            behind.append(current)
+        if current is not None and not any(current is each for each in chained):
+            chained.append(current)
             waiting += [current.__cause__, current.__context__]
-    if all(redact(str(each)) == str(each) for each in behind):
+    if all(redact(str(each)) == str(each) for each in chained):
         return error
     return OSError(f"{type(error).__name__}: {redact(str(error))}").with_traceback(error.__traceback__)
 

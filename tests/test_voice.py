@@ -28,13 +28,13 @@ BANNED = {
     r"ways? out": "hint",
     r"go(?:es)? on|going on|went on": "continue, resume",
     r"behind": "after",
-    r"(?:is|are) none(?! of)": "is missing, is not one",
-    r"(?:be|is|are) had": "be available",
+    r"(?:is|are) (?-i:none)": "is missing, is not one",
+    r"(?:be|is|are) had": "be available, be computed",
     r"of ours": "the name of the class",
     r"mend(?:s|ed|ing)?": "fix, repair",
     r"at work": "running",
     r"aside": "except, apart from",
-    r"(?:is|are) nought|nought": "zero",
+    r"nought": "zero",
     r"thereof|therein|whereof|hence": "of it, in it",
 }
 """Each pattern, and what to write instead."""

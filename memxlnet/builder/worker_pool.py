@@ -57,10 +57,10 @@ class _Worker:
                 )
                 self._pipe = ours.makefile("rwb")
         except OSError as error:
-            message = f"num_workers: a worker process could not be started: {error}; {hint_for(error)} or use fewer"
+            message = f"num_workers: cannot start a worker process: {error}; {hint_for(error)} or use fewer"
             raise with_fields_of(BuildOSError(message), error) from error
         except ValueError as error:  # a NUL in the environment or on the module path
-            raise BuildError(f"num_workers: a worker process could not be started: {error}") from error
+            raise BuildError(f"num_workers: cannot start a worker process: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:
         """Have a chunk encoded.

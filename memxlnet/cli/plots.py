@@ -19,7 +19,7 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
         path: The file, whose suffix names its kind; one that is there is replaced.
 
     Raises:
-        SettingsError: The suffix is none of a plot.
+        SettingsError: The suffix is not that of a plot.
         MissingLibraryError: matplotlib is not installed.
         CacheDirectoryError: The file cannot be written.
     """

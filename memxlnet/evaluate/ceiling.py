@@ -64,7 +64,7 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
         cache: A cache, a dataset over one, or the directory of a published one.
 
     Raises:
-        SettingsError: `cache` is none of these.
+        SettingsError: `cache` is not one of these.
         CacheError: The directory holds no cache, or a damaged one.
     """
     opened = open_cache(cache)

@@ -27,7 +27,7 @@ def open_cache(value: CacheLike) -> PublishedCache:
         value: A cache, something with a ``cache``, or a directory.
 
     Raises:
-        SettingsError: It is none of these.
+        SettingsError: It is not one of these.
         CacheError: The directory holds no cache, a damaged one, or one of another format version.
     """
     if isinstance(value, PublishedCache):

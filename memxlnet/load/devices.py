@@ -18,7 +18,7 @@ def check_device(device: Any) -> torch.device | None:
     """Check that a device is there, and give it with its number; None stays None.
 
     Raises:
-        SettingsError: It is none of torch's names, not on this machine, or holds no values.
+        SettingsError: It is not one of torch's names, not on this machine, or holds no values.
     """
     if device is None:
         return None

@@ -140,7 +140,7 @@ def regular_loader(
             worker_init_fn=worker_init_fn,
         )
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
+        raise SettingsError(f"cannot create torch's DataLoader: {error}") from error
     return loader
 
 

@@ -159,7 +159,7 @@ def occurrences(context: str, text: str) -> list[int]:
     """Return where a text stands in another one as whole words, in order: as given, else in any case."""
     if not text.strip():
         return []
-    whole = f"{_border(text[0], behind=True)}{re.escape(text)}{_border(text[-1], behind=False)}"
+    whole = f"{_border(text[0], before=True)}{re.escape(text)}{_border(text[-1], before=False)}"
     for flags in (0, re.IGNORECASE):
         places = [match.start() for match in re.finditer(whole, context, flags)]
         if places:
@@ -167,10 +167,10 @@ def occurrences(context: str, text: str) -> list[int]:
     return []
 
 
-def _border(character: str, behind: bool) -> str:
+def _border(character: str, before: bool) -> str:
     if not character.isalnum() or ord(character) >= _SPACED:
         return ""
-    return r"(?<!\w)" if behind else r"(?!\w)"
+    return r"(?<!\w)" if before else r"(?!\w)"
 
 
 def yes_no(text: str) -> bool:
