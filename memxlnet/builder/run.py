@@ -37,7 +37,7 @@ from memxlnet.system_errors import hint_for
 logger = logging.getLogger(__name__)
 
 LARGE_EXAMPLES = 20_000
-"""From so many examples on, worker processes pay for their start."""
+"""From this many examples on, worker processes pay for their start."""
 
 LARGE_FILE = 8 * 2**20
 """Bytes of a source file that count as large: 20,000 questions of SQuAD in its official form."""
@@ -246,7 +246,7 @@ def _scratch_directory() -> Iterator[Path]:
 
 
 def _until(chunks: Iterator[Chunk], most_cost: int) -> Iterator[Chunk]:
-    """Yield the first chunks, until they cost so much together."""
+    """Yield the first chunks, until they cost this much together."""
     cost = 0
     while cost < most_cost and (chunk := next(chunks, None)) is not None:
         yield chunk

@@ -149,7 +149,7 @@ def _checked(cache_params: Mapping[str, Any] | None) -> Mapping[str, Any] | None
 
 
 def _directory(path: Path, dataset_name: Any, split: str, params: Mapping[str, Any] | None) -> Path:
-    """Return the cache that is meant: the directory itself where it is one, else the one in it that fits."""
+    """Return the named cache: the directory itself where it is one, else the one in it that fits."""
     if not os.path.exists(path / MANIFEST):  # noqa: PTH110 - Path.exists raises in a directory that may not be entered
         return find_cache(path, dataset_name, split, params)[0]
     differing = cache_differences(read_manifest(path), None, params or {})

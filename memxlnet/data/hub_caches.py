@@ -206,7 +206,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
     if cache is not None:
         return _fetched(repository, cache, wanted.cache_dir, progress)
     if listing.unreadable:
-        # The one that was asked for may be among them: not a reason to build it again in silence.
+        # The one that was asked for may be among them: not a reason to build it again silently.
         error = listing.unreadable[0]
         error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
         raise error

@@ -24,7 +24,7 @@ RUN_ROWS = 1 << 20
 """Ids that are sorted together: more are held in several runs, so that sorting takes no RAM besides what is held."""
 
 _MANY = 16
-"""From so many examples of one id on, the next number is remembered instead of looked for."""
+"""From this many examples of one id on, the next number is remembered instead of looked for."""
 
 _NOWHERE = -1
 

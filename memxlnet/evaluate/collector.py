@@ -183,7 +183,7 @@ class AnswerCollector:
         """Yield the id and answer (empty for no answer) of each document, in the order of the source.
 
         Examples that were dropped when the cache was built (`on_bad_example="drop"`) come last, with an empty answer:
-        the official metric counts them as it counts any other wrong answer, and does not pass them over.
+        the official metric counts them as it counts any other wrong answer, and does not skip them.
 
         Args:
             allow_missing: As in `predictions`.

@@ -21,7 +21,7 @@ CacheLike = PublishedCache | HasCache | str | os.PathLike[str]
 
 
 def open_cache(value: CacheLike) -> PublishedCache:
-    """Return the cache that a caller means.
+    """Return the cache that a caller passed.
 
     Args:
         value: A cache, something with a ``cache``, or a directory.

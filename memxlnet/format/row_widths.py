@@ -84,7 +84,7 @@ class RowWidths:
     def width(self, longest: Ints) -> Ints: ...
 
     def width(self, longest: int | Ints) -> int | Ints:
-        """Return the width of a step whose longest row has so many tokens; of many steps where an array is given.
+        """Return the width of a step whose longest row has this many tokens; an array for an array.
 
         A step without any row, of length 0, has room for the special and memory tokens of a row without texts.
         """

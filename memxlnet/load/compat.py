@@ -33,7 +33,7 @@ ENDED: dict[str, Any] = {
 
 
 def check_compat(value: Any, device: object = None) -> Compat | None:
-    """Check whose meaning is asked for, and hand it back.
+    """Check whose meaning is asked for, and return it.
 
     Raises:
         SettingsError: It is not a known one, or the columns lie on a device, as they never did.

@@ -57,7 +57,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     Args:
         directory: The published cache.
         in_memory: Read the files into RAM instead of mapping them.
-        copies: Hand out copies in ``dataset[i]``.
+        copies: Return copies in ``dataset[i]``.
         dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
             file, which BERT's embedding of segment ids does not take.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
@@ -112,7 +112,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Args:
             directory: The published cache.
-            copies: Hand out copies in ``dataset[i]``.
+            copies: Return copies in ``dataset[i]``.
             dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
             compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
             device: Copy all columns there, and gather there.

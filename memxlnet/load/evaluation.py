@@ -29,7 +29,7 @@ def create_evaluation_dataloader(
         dataset: A dataset over a cache.
         batch_size: Lanes of a step, or segments in a batch.
         num_workers: As in `create_dataloader`.
-        use_time_step_major: True for documents fed segment by segment, dealt out over all ranks; False for batches of
+        use_time_step_major: True for documents fed segment by segment, distributed over all ranks; False for batches of
             segments from a torch `DataLoader`, which knows nothing of ranks.
         **options: As in `create_dataloader`.
 

@@ -73,14 +73,14 @@ class TimeStepMajorDataLoader:
     moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
     given it resumes there.
 
-    Over several ranks the documents are dealt out so that all ranks have the same number of steps; each rank gets lanes
-    of its own.
+    Over several ranks the documents are distributed so that all ranks have the same number of steps; each rank has
+    its own lanes.
 
     Args:
         dataset: A dataset over a cache.
         batch_size: Lanes of this rank.
         shuffle: Permute the documents; the segments of one stay in order.
-        max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
+        max_segments: Read a window of at most this many segments of each document; a sequence has one entry for each
             epoch, the last one for all later ones. None reads all.
         num_workers: 0 gathers in the caller; 1 or more works ahead in one background thread.
         seed: Seed of every random choice.
@@ -254,7 +254,7 @@ class TimeStepMajorDataLoader:
             self.epoch += 1
 
     def endless(self) -> Iterator[Any]:
-        """Yield epoch after epoch without an end: groups, or steps with refilled lanes.
+        """Yield groups epoch after epoch, endlessly, or steps with refilled lanes.
 
         Raises:
             SettingsError: An epoch has no step.

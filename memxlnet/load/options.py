@@ -157,7 +157,7 @@ def metadata_names(value: object) -> tuple[str, ...]:
 
 
 def check_seed(value: object) -> int:
-    """Check that a seed is an integer and hand it back modulo 2^64.
+    """Check that a seed is an integer and return it modulo 2^64.
 
     Raises:
         SettingsError: It is not.
@@ -168,7 +168,7 @@ def check_seed(value: object) -> int:
 
 
 def check_batch_size(value: object) -> int:
-    """Check that a batch size is one and hand it back.
+    """Check that a batch size is one and return it.
 
     Raises:
         SettingsError: It is not.
@@ -180,7 +180,7 @@ def check_batch_size(value: object) -> int:
 
 
 def check_workers(value: object) -> int:
-    """Check that a number of workers is one and hand it back.
+    """Check that a number of workers is one and return it.
 
     Raises:
         SettingsError: It is not.
@@ -236,7 +236,7 @@ def check_fields(state: object, own: Mapping[str, Any]) -> None:
 
 
 def check_dataset(dataset: object) -> CacheDataset:
-    """Check that a dataset is over a cache and hand it back.
+    """Check that a dataset is over a cache and return it.
 
     Raises:
         SettingsError: It is not.

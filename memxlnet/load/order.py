@@ -126,5 +126,5 @@ def _lowers(packed: NDArray[np.uint64]) -> Order:
 
 
 def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
-    """Yield slices of so many things in blocks: what is made of a block at once stays small."""
+    """Yield slices that cut `count` items into blocks: what is made of one block stays small."""
     return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))

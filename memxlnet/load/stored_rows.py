@@ -17,7 +17,7 @@ from memxlnet.format.published import FeatureShard
 from memxlnet.load.order import Ints
 
 MANY_VALUES = 32768
-"""Torch's `index_select` works with several threads above so many values (`GRAIN_SIZE` of ATen)."""
+"""Torch's `index_select` works with several threads above this many values (`GRAIN_SIZE` of ATen)."""
 
 Read = Callable[[Ints], NDArray[Any]]
 

@@ -91,7 +91,7 @@ class FeatureTensors:
         Args:
             rows: int64[n] rows, in range (0 and up).
             names: The columns.
-            width: Cut the rows of token columns on the padding side to so many tokens, 1 to `max_seq_length`; what is
+            width: Cut the rows of token columns on the padding side to this many tokens, 1 to `max_seq_length`; what is
                 cut off is not read. Positions stay as they are stored: they count in the whole row.
 
         Returns:

@@ -15,7 +15,7 @@ from memxlnet.system_errors import system_hint
 
 
 def check_hub_id(name: str, value: object) -> str:
-    """Check that an argument is the name of a repository, and hand it back.
+    """Check that an argument is the name of a repository, and return it.
 
     Raises:
         SettingsError: It is not.

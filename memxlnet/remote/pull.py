@@ -30,7 +30,7 @@ def pull(
     """Fetch a cache from a store, unless it is in the cache directory already.
 
     What arrives is checked against the manifest byte by byte, and nothing counts as a cache before all of it is there.
-    A transfer that was cut resumes where it ended. Of several processes that ask for one cache at once, one fetches it
+    An interrupted transfer resumes where it ended. Of several processes that ask for one cache at once, one fetches it
     and the others wait. RAM is that of some blocks, whatever the size.
 
     Args:

@@ -45,12 +45,12 @@ class Ranges:
             count: Returns the number of all rows; called where a range depends on it.
 
         Raises:
-            SettingsError: `datasets` does not allow the specification for so many rows.
+            SettingsError: `datasets` does not allow the specification for this many rows.
         """
         return self._absolute(count() if self.needs_total else _UNKNOWN)
 
     def count(self, total: int) -> int:
-        """Return the number of rows in the ranges of so many rows."""
+        """Return the number of rows that the ranges take of this many."""
         return sum(stop - start for start, stop in self._absolute(total))
 
     def _absolute(self, total: int) -> list[tuple[int, int]]:
