@@ -73,7 +73,7 @@ class BuildDirectory:
         """Return what `prepare` wrote; empty where it is missing or damaged.
 
         Raises:
-            BuildOSError: It is there and cannot be read.
+            BuildOSError: It exists and cannot be read.
         """
         found = None
         with self.errors("read"), contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):

@@ -77,7 +77,7 @@ class Build:
         """Return the published cache of these settings, or None.
 
         Raises:
-            CacheError: The cache is there but damaged, or may not be read.
+            CacheError: The cache exists but is damaged, or may not be read.
         """
         directory = cache_dir / self.settings.directory_name
         try:
@@ -160,7 +160,7 @@ def find_or_build(
     cache_dir: str | os.PathLike[str],
     executor: Executor | None = None,
 ) -> BuildSummary:
-    """Give the published cache of a source, building it unless it is there.
+    """Return the published cache of a source; build it unless it exists.
 
     Args:
         dataset_name: File, Hub name, `datasets` object or iterable; see `open_source`.
@@ -185,7 +185,7 @@ def find_or_build(
 def build_cache(
     job: Build, build: BuildSettings, writer: CacheWriter, executor: Executor | None = None
 ) -> BuildSummary:
-    """Give the published cache of a build, building it unless it is there.
+    """Return the published cache of a build; build it unless it exists.
 
     Any number of processes may ask at once: one builds, the others wait for it.
 
@@ -196,7 +196,7 @@ def build_cache(
         executor: Encodes the chunks; None encodes them here or in worker processes of our own.
 
     Raises:
-        CacheError: The cache is there but damaged, or the directory cannot be written.
+        CacheError: The cache exists but is damaged, or the directory cannot be written.
         MemxlnetError: Whatever `Build.run` raises.
     """
     if not build.rebuild:

@@ -35,7 +35,7 @@ class CacheManager(Protocol):
     """
 
     def begin(self, settings: CacheSettings) -> Collection[int]:
-        """Take up a build and name the chunks that are finished already, from an interrupted one.
+        """Begin a build, and return the finished chunks of an interrupted one.
 
         Args:
             settings: Everything that decides the bytes of the result.
@@ -47,7 +47,7 @@ class CacheManager(Protocol):
         """
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> Any:
-        """Take one chunk; when this returns, it must survive a crash.
+        """Store one chunk durably: once this returns, it must survive a crash.
 
         Args:
             index: Number of the chunk, from 0.
@@ -139,7 +139,7 @@ class CacheWriter:
 
     @contextlib.contextmanager
     def lock(self, settings: CacheSettings, progress: bool | None = None) -> Iterator[None]:
-        """Be the only builder of this cache; waits, and shows so, while another process is.
+        """Hold the lock of this cache's builder; wait, and show that, while another process holds it.
 
         The lock is the system's, on a file beside the build directory: it ends with the process that holds it.
 
@@ -170,7 +170,7 @@ class CacheWriter:
         clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
-        """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
+        """Begin the build of a cache; finished chunks of an interrupted one are checked and kept."""
         make_directory(self.cache_dir)
         build = self.build_directory(settings)
         with build.errors():
@@ -266,6 +266,6 @@ class _WaitingLine:
         self._bar.refresh()
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._bar is not None:
             self._bar.close()

@@ -82,7 +82,7 @@ def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]
 
 @contextmanager
 def _state_kept(tokenizer: Any) -> Iterator[None]:
-    """Put padding and truncation of the backend back, which a call sets and leaves set."""
+    """Restore padding and truncation of the backend, which a call leaves set."""
     backend = tokenizer.backend_tokenizer
     padding, truncation = backend.padding, backend.truncation
     try:

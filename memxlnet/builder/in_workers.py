@@ -140,7 +140,7 @@ class Dispatcher:
         self._has_more = True
 
     def run(self, chunks: Iterator[Chunk]) -> Generator[Done, None, None]:
-        """Have all chunks encoded; they come back in the order in which they are done.
+        """Encode all chunks in workers; yield them in the order in which they finish.
 
         Raises:
             ExampleError: An example is bad, and bad examples are errors.

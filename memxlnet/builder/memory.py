@@ -62,7 +62,7 @@ class MemoryGuard:
         return self.used
 
     def release(self) -> int:
-        """Give memory that is free but kept back to the system; returns the bytes in use then."""
+        """Release free memory to the system; return the bytes in use afterwards."""
         gc.collect()
         pa.default_memory_pool().release_unused()
         if sys.platform.startswith("linux"):

@@ -37,5 +37,5 @@ class Progress:
             self._bar.update(examples)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()

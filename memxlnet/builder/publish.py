@@ -294,7 +294,7 @@ class BatchWriter:
             self._file.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take the rows of a batch."""
+        """Add the rows of a batch."""
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         while self._pending_rows >= self.batch_rows:

@@ -204,7 +204,7 @@ class Run:
                 self._done(chunk, receipt, {name: batch.num_rows for name, batch in tables.items()})
 
     def _encode_elsewhere(self, workers: Workers, chunks: Iterator[Chunk], stack: ExitStack) -> None:
-        """Let workers encode. They write the chunk files themselves; a foreign manager is handed what is in them."""
+        """Encode in workers. They write the chunk files themselves; another manager gets their content."""
         manager = self._manager
         if isinstance(manager, CacheWriter) and type(manager).write_chunk is CacheWriter.write_chunk:
             directory = str(manager.build_directory(self._settings).path)

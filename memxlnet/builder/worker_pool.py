@@ -63,7 +63,7 @@ class _Worker:
             raise BuildError(f"num_workers: cannot start a worker process: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:
-        """Have a chunk encoded.
+        """Send a chunk to be encoded, and wait for the answer.
 
         Raises:
             WorkerDiedError: The process ended; the message says how.

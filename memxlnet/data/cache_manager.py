@@ -35,7 +35,7 @@ def find_cache(
 
     Args:
         cache_dir: Directory of the caches.
-        dataset_name: What the cache was built from. A file that is there and an object are compared by their content;
+        dataset_name: What the cache was built from. An existing file and an object are compared by their content;
             a Hub name, or a file that is gone, by its name.
         split: Its split.
         params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.

@@ -182,7 +182,7 @@ def _differing_origin(manifest: Manifest, asked: dict[str, Any]) -> list[str]:
 
 
 def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | None:
-    """Give the local directory of the cache of a repository that was asked for, fetching it where it is not there yet.
+    """Return the local directory of the requested cache of a repository; fetch it where it is missing.
 
     Args:
         repo_id: The repository.
@@ -196,7 +196,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
         SettingsError: An argument is wrong.
         CacheMismatchError: The repository has caches of the split, and all differ.
         AmbiguousCacheError: Several fit.
-        CacheError: None could be read, or the one that is there already is damaged.
+        CacheError: None could be read, or the existing one is damaged.
         TransferError: The Hub cannot be reached or refuses, or what arrived is wrong.
     """
     repository = HubRepository(repo_id, wanted.options.token, hint=WITHOUT_HUB)

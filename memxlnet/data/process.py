@@ -117,7 +117,7 @@ def process_and_cache_dataset(
         TokenizerError: The tokenizer cannot be used.
         SourceError: The source is missing, malformed, empty, or has no such split.
         ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
-        CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+        CacheError: The cache directory cannot be written, or the existing cache is damaged.
         MemoryLimitError: The work does not fit within `max_memory_gb`.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
     """

@@ -49,7 +49,7 @@ class LazySquadLikeQADataset(CacheDataset):
 
     Raises:
         CacheNotFoundError: There is no cache of this name and split.
-        CacheMismatchError: The caches that are there have other settings.
+        CacheMismatchError: The existing caches have other settings.
         AmbiguousCacheError: Several caches fit.
     """
 

@@ -46,7 +46,7 @@ class Ids:
         self.numbered = 0
 
     def check(self, examples: Sequence[Example | BadExample]) -> list[Example | BadExample]:
-        """Take the next examples of the source in; they must come in the order of their rows.
+        """Add the next examples of the source; they must come in the order of their rows.
 
         Returns:
             The examples, those with a repeated id numbered or turned into bad ones.
@@ -105,7 +105,7 @@ class _Digests(NamedTuple):
 
     @property
     def repeat(self) -> bool:
-        """Whether one of them is there twice."""
+        """Whether one of them occurs twice."""
         return len(set(zip(self.high.tolist(), self.low.tolist(), strict=True))) < len(self.high)
 
 
@@ -142,7 +142,7 @@ class _Seen:
         self._runs: list[_Run] = []
 
     def add(self, digests: _Digests, rows: Ints) -> bool:
-        """Take digests in, unless one of them is there already or is among them twice: False, and none is taken in."""
+        """Add digests, unless one of them was added before or is among them twice: then return False and add none."""
         if not len(rows):
             return True
         new = _sorted(*digests, rows)

@@ -69,7 +69,7 @@ class UnitTokenizer(ABC):
 
     @abstractmethod
     def _split(self, texts: list[str]) -> Units:
-        """Take texts apart that `_are_safe` accepts."""
+        """Split texts that `_are_safe` accepts."""
 
     @abstractmethod
     def _learn(self, units: list[str]) -> TokenPool:

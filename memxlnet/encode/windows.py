@@ -120,7 +120,7 @@ def assemble(
     questions: TokenPool,
     question_of: Ints,
 ) -> Rows:
-    """Put the rows of a chunk together.
+    """Assemble the rows of a chunk.
 
     Args:
         layout: What stands where in a row.

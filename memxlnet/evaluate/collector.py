@@ -135,7 +135,7 @@ class AnswerCollector:
         self._seen[checked.rows] = True
 
     def merge(self, other: "AnswerCollector") -> None:
-        """Take over what another collector has collected, such as that of another rank; it stays as it is.
+        """Merge what another collector has collected, such as that of another rank; the other stays as it is.
 
         Raises:
             SettingsError: It is not a collector, or has other settings.

@@ -72,7 +72,7 @@ def created(path: Path) -> Iterator[int]:
     """Open a new file for reading and writing, and yield its descriptor.
 
     Raises:
-        FileExistsError: It is there already.
+        FileExistsError: It exists already.
         OSError: It cannot be created, or the disk reports only at the end that it failed.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)

@@ -15,7 +15,7 @@ Device = str | torch.device | int | None
 
 
 def check_device(device: Any) -> torch.device | None:
-    """Check that a device is there, and give it with its number; None stays None.
+    """Check that a device exists, and return it with its number; None stays None.
 
     Raises:
         SettingsError: It is not one of torch's names, not on this machine, or holds no values.
@@ -53,7 +53,7 @@ class Transfer:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def send(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Begin to copy tensors; those that are there already stay as they are."""
+        """Begin to copy tensors; those already on the device stay as they are."""
         if self._stream is None:
             return {name: column.to(self._device) for name, column in columns.items()}
         with self.on_stream():
@@ -69,7 +69,7 @@ class Transfer:
         return self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
 
     def sent(self) -> "Arrival | None":
-        """Return when all that was sent so far is there; None where it is."""
+        """Return what waits until all that was sent so far has arrived; None where it has."""
         return None if self._stream is None else Arrival(self._stream)
 
     def ahead(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:

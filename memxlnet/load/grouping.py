@@ -102,7 +102,7 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
 
 
 def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) -> Deal:
-    """Deal documents out to lanes that are refilled, so that lanes side by side read documents of similar length.
+    """Deal documents to refilled lanes, so that lanes side by side read documents of similar length.
 
     As many documents as there are lanes, all of as many segments and neighbours by their last rows, are an even group:
     its lanes stay in step. Fewer documents than lanes are left of each number of segments; each of these, the longest

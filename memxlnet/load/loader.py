@@ -254,7 +254,7 @@ class TimeStepMajorDataLoader:
             self.epoch += 1
 
     def endless(self) -> Iterator[Any]:
-        """Yield groups epoch after epoch, endlessly, or steps with refilled lanes.
+        """Yield the groups of endless epochs, or the steps with refilled lanes.
 
         Raises:
             SettingsError: An epoch has no step.

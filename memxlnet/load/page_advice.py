@@ -38,7 +38,7 @@ class PageAdvice:
         self._features = dataset.tensors
 
     def expect(self, rows: Tensor) -> None:
-        """Ask the system to fetch the token columns of some rows; does not wait for them.
+        """Ask the system to fetch the token columns of some rows; do not wait for them.
 
         Args:
             rows: int64[n], in range.

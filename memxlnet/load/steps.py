@@ -219,7 +219,7 @@ class StepMaker:
         return nullcontext() if self._transfer is None else self._transfer.on_stream()
 
     def sent(self) -> Arrival | None:
-        """Return when all tensors that were made so far are on their device; None where they are."""
+        """Return what waits until all tensors made so far are on their device; None where they are."""
         return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:

@@ -25,7 +25,7 @@ _WAYS = {
 
 
 def check_options(value: object) -> dict[str, Any]:
-    """Check the options of a store and hand them back as a dictionary.
+    """Check the options of a store and return them as a dictionary.
 
     Raises:
         SettingsError: They are not a mapping of names.

@@ -136,7 +136,7 @@ class HubRepository:
         return HubListing(tuple(caches.values()), tuple(unreadable))
 
     def fetch(self, cache: HubCache, cache_dir: Path, progress: bool | None = None) -> Path:
-        """Give the local directory of a cache, fetching what is not there yet.
+        """Return the local directory of a cache; fetch what is missing.
 
         A transfer that ended early resumes after the files that have arrived whole. Any number of processes may ask at
         once: one fetches, the others wait for it.
@@ -180,7 +180,7 @@ class HubRepository:
             commit: The commit.
             local_dir: Where they go, under their paths; None for the cache of `huggingface_hub`.
             progress: Show a progress bar; None shows it where standard error is a terminal.
-            force: Fetch them even where they are there.
+            force: Fetch them even where they exist.
 
         Returns:
             The directory under which they lie.
@@ -260,7 +260,7 @@ def _folders(files: Iterable[str], subject: str) -> list[str]:
 
 
 def _take_waiting(arrival: Arrival, folder: Path) -> None:
-    """Take the files that arrived whole in a transfer that ended early, so that no room is asked for them again."""
+    """Move in the files that arrived whole in a transfer that ended early, so that they need no room again."""
     for record in arrival.manifest.all_files():
         path = folder / record.file
         if path.is_file() and not path.is_symlink():

@@ -32,7 +32,7 @@ def check_hub_id(name: str, value: object) -> str:
 
 
 def check_token(value: object) -> str | None:
-    """Check credentials for the Hub, and hand them back; the error does not show them.
+    """Check credentials for the Hub, and return them; the error does not show them.
 
     Raises:
         SettingsError: They are not a string, or hold what no HTTP header may hold.

@@ -51,7 +51,7 @@ def upload_cache(
         The address of the cache in the repository, at the commit that made it whole.
 
     Raises:
-        SettingsError: An argument is wrong, or a private repository was asked for and a public one is there.
+        SettingsError: An argument is wrong, or a private repository was asked for and a public one exists.
         CacheError: The cache is missing or damaged.
         TransferError: It could not be sent, or changed while it was.
     """
@@ -91,7 +91,7 @@ def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, in
 
 
 def _created(repo_id: str, token: str | None, private: bool) -> str:
-    """Create the repository unless it is there, and return its whole name."""
+    """Create the repository unless it exists, and return its whole name."""
     repository = HubRepository(repo_id, token)
     with repository.errors():
         # None leaves a new repository to the default of its owner.
@@ -106,7 +106,7 @@ def _created(repo_id: str, token: str | None, private: bool) -> str:
 
 
 def _withdraw_other(repository: HubRepository, folder: str, manifest: Manifest) -> None:
-    """Take back the manifest of a cache of the same name whose files are about to be replaced by others."""
+    """Remove the manifest of a cache of the same name whose files are about to be replaced by others."""
 
     def operations(head: str) -> list[Any]:
         path = f"{folder}/{MANIFEST}"

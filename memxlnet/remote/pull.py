@@ -36,7 +36,7 @@ def pull(
     Args:
         url: The place of the cache, as `push` took it.
         cache_dir: Directory of the caches.
-        replace: Fetch the cache although it is there, and put it in the place of what is there, such as a damaged one.
+        replace: Fetch the cache even where it exists, and replace what is there, such as a damaged one.
         storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
             them to the environment.
         progress: Show a progress bar; None shows it where standard error is a terminal.

@@ -32,7 +32,7 @@ def push(
 ) -> None:
     """Send a published cache to a store.
 
-    Files that are there and right are not sent again, so an interrupted push resumes. While files are on their way
+    Files that have arrived intact are not sent again, so an interrupted push resumes. While files are on their way
     there is no manifest at the place, and without it they do not count as a cache. Files that are not of the cache
     stay as they are. One sender at a time: nothing keeps two of them from writing to one place. An upload that is
     killed may leave its parts in a bucket of S3, hidden but paid for; a lifecycle rule removes them. The
@@ -97,7 +97,7 @@ def _open(directory: Path) -> tuple[Manifest, bytes]:
 
 
 def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
-    """Look at the cache that lies at the place, and refuse to put another one there unasked."""
+    """Read the manifest that lies at the place, and refuse to replace another cache without `replace`."""
     raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
     if raw is None:
         return _Former(None, {})

@@ -148,7 +148,7 @@ class Store:
             )
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there.
+        """Remove a file, if it exists.
 
         Raises:
             TransferError: It cannot be removed.

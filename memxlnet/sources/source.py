@@ -251,7 +251,7 @@ class _Digest:
         self.ended = False
 
     def update(self, row: Any) -> None:
-        """Take one row in."""
+        """Add one row."""
         if isinstance(row, Mapping):
             fields: Any = {field: row.get(field, None) for field in REQUIRED_FIELDS}
             fields |= {field: row[field] for field in OPTIONAL_FIELDS if field in row}
