@@ -100,7 +100,7 @@ class Build:
         Args:
             manager: Where the chunks go.
             build: How the work is done.
-            executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+            executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
         Returns:
             The number of features of the whole result, and the manager's summary.
@@ -168,7 +168,7 @@ def find_or_build(
         tokenizer: A transformers fast tokenizer.
         arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
         cache_dir: Directory of all caches.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
     Raises:
         SettingsError: An argument is wrong; raised before any work.
@@ -193,7 +193,7 @@ def build_cache(
         job: What is to be built.
         build: How the work is done.
         writer: Where the cache is published.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
     Raises:
         CacheError: The cache exists but is damaged, or the directory cannot be written.
@@ -222,7 +222,7 @@ def build_cache(
 
 
 def _opened(found: Path) -> BuildSummary:
-    """Open a published cache once, so that a count is never handed out for files that are not there."""
+    """Open a published cache once, so that no count is returned for missing files."""
     with _rebuild_noted():
         manifest = PublishedCache(found).manifest
     logger.info("%s: found, nothing to build", found)

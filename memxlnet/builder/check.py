@@ -43,7 +43,7 @@ def check_against_transformers(
     not name among its model's inputs are compared where transformers gives those of the template (see `RowLayout`).
 
     Args:
-        tokenizer: The transformers tokenizer that `content` was read from; its state is put back.
+        tokenizer: The transformers tokenizer that `content` was read from; its state is restored.
         content: The tokenizer's content.
         settings: What the rows look like.
         examples: The first examples of the build, none where it has none.

@@ -120,7 +120,7 @@ def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
 class _OneThread:
     """Keeps the tokenizer of a worker process to one thread while any of its threads encodes.
 
-    The environment sets it, and is put back. A forked worker would otherwise print a warning, and workers would
+    The environment sets it, and is restored. A forked worker would otherwise print a warning, and workers would
     get in each other's way.
     """
 

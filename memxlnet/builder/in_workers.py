@@ -99,7 +99,7 @@ class ExecutorWorkers:
 def _encode_uncached(submission: str, *arguments: Any) -> dict[str, Any]:
     """Call `encode_chunk` with an argument that no other call has.
 
-    Dask takes calls with equal arguments for one call, and answers with what an earlier build received as long as
+    Dask treats calls with equal arguments as one call, and answers with what an earlier build received as long as
     anything holds that: an error whose cause has gone, or the receipt of a chunk that was removed since.
     """
     return encode_chunk(*arguments)
@@ -117,7 +117,7 @@ class Dispatcher:
 
     Work in flight is bounded three times: in chunks, in estimated bytes, and by what is measured. Near the bound no
     chunk is handed over before another has come back; beyond it the work in flight is ended where that is possible,
-    taken up again with half as many chunks at once, and then in ever smaller parts of a chunk.
+    started again with half as many chunks at once, and then in ever smaller parts of a chunk.
 
     Args:
         workers: Who encodes.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from memxlnet.errors import MemoryLimitError
 
 NEAR = 0.85
-"""Share of the bound from which no more work is taken up."""
+"""Share of the bound above which no more work is started."""
 
 _SAMPLE_SECONDS = 0.05
 _LOOK_FOR_CHILDREN_SECONDS = 2.0

@@ -1,4 +1,4 @@
-"""From the rows of chunks to the rows of a cache: what needs all chunks at hand before anything is written.
+"""From the rows of chunks to the rows of a cache: what needs all chunks before anything is written.
 
 Contexts are found again across chunks, and record batches must not grow with single giant rows. What is held for that
 are digests and numbers in NumPy arrays, some 30 bytes a row at most, never the texts.

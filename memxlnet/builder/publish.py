@@ -218,7 +218,7 @@ class _PendingTable(NamedTuple):
     shards: "list[Future[ShardRecord]]"
 
     def record(self) -> TableRecord:
-        """Wait for the files; the table as the manifest records it."""
+        """Wait for the files; return the table as the manifest records it."""
         return TableRecord(self.rows, self.batch_rows, tuple(shard.result() for shard in self.shards))
 
 

@@ -37,7 +37,7 @@ from memxlnet.system_errors import hint_for
 logger = logging.getLogger(__name__)
 
 LARGE_EXAMPLES = 20_000
-"""From this many examples on, worker processes pay for their start."""
+"""From this many examples on, worker processes are worth their start."""
 
 LARGE_FILE = 8 * 2**20
 """Bytes of a source file that count as large: 20,000 questions of SQuAD in its official form."""
@@ -54,7 +54,7 @@ class Run:
         tokenizer: The transformers tokenizer, for the check on the first examples.
         settings: What is built.
         build: How the work is done.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
         manager: Where the chunks go.
     """
 
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def _is_large(self) -> bool:
-        """Whether it is known beforehand that workers pay."""
+        """Whether it is known in advance that workers are worth their start."""
         if self._executor is not None or self._build.num_workers is not None:
             return True
         if self._total is not None:

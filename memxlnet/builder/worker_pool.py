@@ -1,4 +1,4 @@
-"""Worker processes of our own: light, each with one thread here that hands it chunks and waits for its receipts.
+"""The package's worker processes: light, each with one thread here that hands it chunks and waits for receipts.
 
 `ProcessPoolExecutor` would import the user's script in every worker (torch and all, and without a main guard it would
 build again), cannot say which task a dead process had, and leaves workers running when the builder is killed. An
@@ -37,7 +37,7 @@ class _Worker:
     """A worker process, and one socket to it: what it prints cannot get in between the messages.
 
     Raises:
-        BuildError: It could not be started.
+        BuildError: It cannot be started.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Worker:
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 self.process = subprocess.Popen(
-                    # -P: the working directory is on our module path or it is not; -m alone would put it in front.
+                    # -P: the working directory is on this process's module path or not; -m alone puts it first.
                     [sys.executable, "-P", "-m", "memxlnet.builder.worker", str(os.getpid())],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,

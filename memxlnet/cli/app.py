@@ -33,7 +33,7 @@ EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 
 class _Commands(click.Group):
-    """A group that loads a command when it is asked for, so that the others cost nothing."""
+    """A group that loads a command when it is called, so that the others cost nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -1,4 +1,4 @@
-"""Caches that a person names on the command line."""
+"""Caches named on the command line."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 
 
 def find_directory(cache: Path) -> Path:
-    """Return the directory that a person named as a cache: a path, or only the name of a cache of the usual directory.
+    """Return the directory of a cache named on the command line: a path, or the name of a cache of the usual directory.
 
     Whether it is a cache is seen when it is opened; only a directory of caches is refused here, with what is in it.
 
@@ -33,7 +33,7 @@ def find_directory(cache: Path) -> Path:
 
 
 def directory_of_caches(path: Path) -> Path:
-    """Return a directory of caches that a person named.
+    """Return a directory of caches named on the command line.
 
     Raises:
         CacheNotFoundError: It is not one.
@@ -50,7 +50,7 @@ def directory_of_caches(path: Path) -> Path:
 
 
 def read_cache(cache: Path) -> tuple[Path, Manifest]:
-    """Return the directory and the manifest of a cache that a person named.
+    """Return the directory and the manifest of a cache named on the command line.
 
     Raises:
         CacheError: It is not a cache, of another format version, or damaged.

@@ -38,7 +38,7 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
             removals.append((remove_old_caches, path))
         if not leftovers and not old:
             directory = find_directory(path)
-            # All are looked at before the first goes.
+            # All are checked before the first is removed.
             if directory.is_symlink():
                 raise CacheNotFoundError(f"{directory}: expected a cache itself, found a symbolic link; unlink it")
             own_manifest(directory)

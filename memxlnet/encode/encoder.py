@@ -1,7 +1,7 @@
 """A chunk of examples in, one record batch per table out.
 
 Each distinct context and question of the chunk is tokenized once, alone, through the Rust tokenizer; windows are cut
-and rows put together in NumPy. For a tokenizer whose layout `read_tokenizer` accepts, the rows equal those of the
+and rows assembled in NumPy. For a tokenizer whose layout `read_tokenizer` accepts, the rows equal those of the
 transformers pair call bit for bit.
 """
 
@@ -30,7 +30,7 @@ from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 
 LONG_TEXT = 1 << 16
-"""Characters from which on a context is kept for the next chunk: many chunks may ask about a book."""
+"""Characters above which a context is kept for the next chunk: many chunks may ask about a book."""
 
 
 class _Book(NamedTuple):
@@ -41,7 +41,7 @@ class _Book(NamedTuple):
 
 
 class TokenizedChunk(NamedTuple):
-    """A chunk half-way.
+    """A chunk that is tokenized but not yet assembled.
 
     Attributes:
         examples: Its examples.
@@ -62,7 +62,7 @@ class Encoder:
     """Turns chunks of examples into record batches; the same chunk always gives the same batches.
 
     The last context of a chunk is kept with its tokens and its normal form where it is long, so that the next chunk
-    need not make them again; it is let go before another text is tokenized. That takes a tenth of the RAM that
+    need not make them again; it is released before another text is tokenized. That takes a tenth of the RAM that
     encoding the text took.
 
     Args:
@@ -118,7 +118,7 @@ class Encoder:
         return self._book
 
     def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
-        """Cut windows, find the answers and put the rows of a chunk together.
+        """Cut windows, find the answers and assemble the rows of a chunk.
 
         Returns:
             One record batch for each table and one for the dropped examples. Row numbers in them
@@ -175,7 +175,7 @@ class Encoder:
         }
 
     def _find_bad(self, examples: list[Example], context_tokens: Ints, room: Ints) -> list[BadExample]:
-        """Return the examples whose rows cannot be made; raises for the first one where bad examples are errors."""
+        """Return the examples whose rows cannot be made; raise for the first one where bad examples are errors."""
         settings = self._settings
         # A context that fits needs no window, so that neither room nor overlap matter, as in transformers.
         bad = np.flatnonzero((context_tokens > room) & (room <= settings.doc_stride))

@@ -110,7 +110,7 @@ def parse_example(
 
 
 def _plain(row: int, raw: Any) -> Example | None:
-    """Return the example where it is beyond doubt at a first look, as most are; None asks for the closer one."""
+    """Return the example where a quick check suffices, as for most; None asks for the full check."""
     try:
         if type(raw) is not dict:
             return None

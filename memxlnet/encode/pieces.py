@@ -61,7 +61,7 @@ def _rules(backend: Tokenizer) -> _Rules | None:
     trimming = [part for part in processors if part.get("trim_offsets")]
     if not {part["type"] for part in processors} <= _POST_PROCESSORS or len(trimming) > 1:
         return None
-    # NFC leaves the texts that are taken apart as they are; a token's content only where it is ASCII.
+    # NFC leaves the texts that are split as they are; a token's content only where it is ASCII.
     added = backend.get_added_tokens_decoder().values()
     if any(part["add_prefix_space"] for part in trimming) or any(
         t.normalized and not t.content.isascii() for t in added

@@ -71,7 +71,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         insert_memory_tokens: False leaves memory tokens out of the rows even where the tokenizer has them.
 
     Raises:
-        TokenizerError: It is slow, has no pad or cls token, truncates on the left, or its rows cannot be put together
+        TokenizerError: It is slow, has no pad or cls token, truncates on the left, or its rows cannot be assembled
             from the two texts tokenized alone.
     """
     check_fast(tokenizer)

@@ -58,7 +58,7 @@ class UnitTokenizer(ABC):
 
     Args:
         backend: A Rust tokenizer that neither pads nor truncates.
-        safe: bool[code points]: the characters of texts that are taken apart; the last entry stands for all beyond.
+        safe: bool[code points]: the characters of texts that are split; the last entry stands for all beyond.
     """
 
     def __init__(self, backend: Tokenizer, safe: NDArray[np.bool_]):
@@ -76,7 +76,7 @@ class UnitTokenizer(ABC):
         """Return the tokens of new units."""
 
     def _are_safe(self, texts: list[str]) -> NDArray[np.bool_]:
-        """Return bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
+        """Return bool[texts]: whether a text can be split. It holds safe characters alone and no added token."""
         codes = code_points("\n".join(texts))
         unsafe = self._are_unsafe(codes)
         self._added.mark(codes, unsafe)
@@ -86,7 +86,7 @@ class UnitTokenizer(ABC):
         return found
 
     def _are_unsafe(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """Return bool[characters]: those that keep a text from being taken apart."""
+        """Return bool[characters]: those that keep a text from being split."""
         unsafe: NDArray[np.bool_] = ~self._safe[np.minimum(codes, len(self._safe) - 1)]
         return unsafe
 

@@ -41,7 +41,7 @@ def no_candidates() -> Candidates:
 
 
 class CandidateBuffer:
-    """The best spans of every document; what comes out does not depend on the order in which they went in.
+    """The best spans of every document; the result does not depend on the order in which they were added.
 
     RAM is that of at most twice ``documents x n_best`` spans, or of `COMPACT_ABOVE`, and the sorting of these.
 

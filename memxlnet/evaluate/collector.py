@@ -38,7 +38,7 @@ class AnswerCollector:
     score. Spans whose text is empty or blank (tokens without characters, or blanks alone) are left out before the
     search. No answer scores the least sum at ``cls`` over the document's segments, as in the SQuAD post-processing of
     Hugging Face's examples. A document without any span, such as one whose context is blank, has no answer at any
-    threshold; there, those examples put the word "empty" with a score of 0. The search is exact, and what comes out
+    threshold; there, those examples put the word "empty" with a score of 0. The search is exact, and the result
     depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
     nothing is tokenized.
 

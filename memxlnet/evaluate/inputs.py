@@ -1,4 +1,4 @@
-"""What a training loop hands over, as checked NumPy arrays; torch tensors are known by their methods alone."""
+"""What a training loop passes, as checked NumPy arrays; torch tensors are recognized by their methods alone."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A cache, opened from what a caller has at hand."""
+"""A cache, opened from what a caller passes."""
 
 import os
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""Carried lanes as they are saved, and as another run, over as many ranks or others, takes them back.
+"""Carried lanes as they are saved, and as another run loads them, over the same or another number of ranks.
 
 A lane is known by the row that it read last: the lane that continues with the row after it takes its state, on whatever
 rank that is.
@@ -24,7 +24,7 @@ Named = Mapping[str, Tensor]
 
 
 class CarriedLanes(NamedTuple):
-    """Lanes that were loaded, of this rank or of all.
+    """Loaded lanes, of this rank or of all.
 
     Attributes:
         tensors: Their state, in the types in which it was carried.

@@ -90,7 +90,7 @@ class Collate:
         return self._dataset.finished(batch | self._metadata(self._dataset, columns, shift))
 
     def _cut(self, dataset: CacheDataset, rows: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
-        """Return the columns, cut where that is asked for, and by how much positions moved."""
+        """Return the columns, cut where requested, and by how much positions moved."""
         if not self._widths.cuts:
             return _columns(rows), 0
         if isinstance(rows, RowBatch):

@@ -1,4 +1,4 @@
-"""Rows and batches with the meaning that they had in the earlier code base, for those who ask for it."""
+"""Rows and batches with the meaning that they had in the earlier code base, on request."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -33,7 +33,7 @@ ENDED: dict[str, Any] = {
 
 
 def check_compat(value: Any, device: object = None) -> Compat | None:
-    """Check whose meaning is asked for, and return it.
+    """Check the requested meaning, and return it.
 
     Raises:
         SettingsError: It is not a known one, or the columns lie on a device, as they never did.

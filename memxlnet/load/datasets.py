@@ -138,7 +138,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         if check_compat(compat, self.device) in (None, self.compat):
             return self
         dataset = object.__new__(type(self))
-        # The original stays alive: its temporary directory goes with it.
+        # The original stays alive: its temporary directory is removed with it.
         dataset.__dict__ = {**self.__dict__, "_original": self}
         dataset._set_compat(compat)
         return dataset
@@ -344,7 +344,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return [one and {name: one[name] for name in fields} for one in found]
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Return a step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+        """Return a step or batch as the loaders yield it: with the meaning that `compat` asks for.
 
         Args:
             batch: One with ``rows``, int64[B], -1 in ended lanes.

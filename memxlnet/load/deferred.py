@@ -6,7 +6,7 @@ from typing import Any
 
 
 class DeferredBatch:
-    """A batch of a time-step-major loader in the place of row indices: a dataset that is asked for it reads it.
+    """A batch of a time-step-major loader in the place of row indices: a dataset that is indexed with it reads it.
 
     Attributes:
         read: Makes the batch.

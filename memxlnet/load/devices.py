@@ -1,4 +1,4 @@
-"""Where tensors go: the device that a loader or a dataset hands them out on, and the copies to it."""
+"""Where tensors go: the device of a loader or a dataset, and the copies to it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memxlnet.load.order import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
 
 _FLAGS_AT_ONCE = 1 << 16
-"""Segments that are looked through for answers at once."""
+"""Segments that are searched for answers at once."""
 
 _DOCUMENTS_AT_ONCE = 1 << 16
 

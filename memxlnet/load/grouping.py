@@ -58,7 +58,7 @@ class Lengths(NamedTuple):
 
 
 class Deal(NamedTuple):
-    """Documents dealt out to lanes that are refilled.
+    """Documents dealt to refilled lanes.
 
     Attributes:
         order: The documents: even groups, one document a lane, all of as many segments; then the stretch of each lane.
@@ -90,7 +90,7 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
     groups, rest = divmod(len(order), size)
     rest_at = _runs(np.array([len(order)]), np.array([rest]), seed, epoch)
     found = np.empty_like(order)
-    # The run that is left out may go round the end: so many documents before, and after, a place of all others.
+    # The run that is left out may wrap around the end: then it leaves documents out at both ends.
     round_end = int(rest_at[-1]) + 1 if rest and rest_at[0] > rest_at[-1] else 0
     begin = int(rest_at[0]) if rest and not round_end else len(order)
     numbers = shuffled(groups, seed, epoch, GROUP_ORDER)

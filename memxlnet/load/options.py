@@ -274,7 +274,7 @@ _is_pinning_logged = False
 
 
 def can_pin() -> bool:
-    """Return whether memory can be page-locked; logs a warning once where it cannot."""
+    """Return whether memory can be page-locked; log a warning once where it cannot."""
     global _is_pinning_logged
     if torch.cuda.is_available():
         return True

@@ -30,7 +30,7 @@ class Ranks(NamedTuple):
 
 
 class EpochSize(NamedTuple):
-    """What an epoch costs, over all ranks unless said; from number columns alone.
+    """What an epoch costs, over all ranks unless stated otherwise; from number columns alone.
 
     Attributes:
         documents: Documents that are begun.
@@ -98,7 +98,7 @@ class AlignedPlan:
     """Groups of documents: lane i is one document at every step of a group, whichever document ends first.
 
     A group spans all ranks and has as many steps as its longest document. The last group may be smaller; over several
-    ranks its lanes are rounded up to equal numbers, so that no rank is without.
+    ranks its lanes are rounded up to equal numbers, so that no rank has none.
 
     Args:
         windows: The segments that are read of each document.

@@ -114,7 +114,7 @@ class SegmentReader:
         return self._finished(document, found)
 
     def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:
-        """Return what is handed out of a segment of a document."""
+        """Return what a loader yields of a segment of a document."""
         return found
 
     @staticmethod

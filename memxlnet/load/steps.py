@@ -223,7 +223,7 @@ class StepMaker:
         return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:
-        """Return a step as it is handed out."""
+        """Return a step as the loader yields it."""
         return cast(Step, self._dataset.finished(cast(dict[str, Any], step)))
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:

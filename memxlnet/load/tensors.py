@@ -108,7 +108,7 @@ class FeatureTensors:
         """
         if isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu:
             try:
-                # The gather checks the range; a check of our own would cost as much as a small gather.
+                # The gather checks the range; another check would cost as much as a small gather.
                 return self._rows.gather(rows, names, width)
             except (IndexError, RuntimeError, TypeError):
                 pass

@@ -39,7 +39,7 @@ def check_options(value: object) -> dict[str, Any]:
 
 
 def check_url(value: object, redact: Redactor) -> tuple[str, str]:
-    """Check an address and hand back its scheme and itself.
+    """Check an address, and return its scheme and the address.
 
     Raises:
         SettingsError: It is not an address, of an unknown scheme, relative, or holds credentials or a query string.

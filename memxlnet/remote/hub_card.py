@@ -91,7 +91,7 @@ def _add_metadata(data: Any, folder: str, manifest: Manifest) -> None:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """Return what people write where a list belongs: nothing, one value, or a list."""
+    """Return as a list what may be written where a list belongs: nothing, one value, or a list."""
     return value if isinstance(value, list) else [value] if value else []
 
 

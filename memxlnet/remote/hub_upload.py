@@ -82,7 +82,7 @@ def upload_cache(
 
 
 def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, int, int] | None]]:
-    """Check every byte of a cache; gives its manifest, the bytes of that, and the identity of each file."""
+    """Check every byte of a cache; return its manifest, the manifest's bytes, and the identity of each file."""
     cache = PublishedCache(directory)
     files = [*(record.file for record in cache.manifest.all_files()), MANIFEST]
     identities = {directory / file: file_identity(directory / file) for file in files}
@@ -157,7 +157,7 @@ def _card(repository: HubRepository, head: str, there: Collection[str], folder: 
 
 
 def _commit(repository: HubRepository, message: str, operations: Callable[[str], list[Any]]) -> str:
-    """Commit on top of the very commit that the operations were made for; start over where the branch has moved."""
+    """Commit on top of the commit that the operations were made for; start over where the branch has moved."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for _ in range(_TRIES):

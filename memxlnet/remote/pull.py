@@ -106,7 +106,7 @@ def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) ->
 
 
 def _append(store: Store, record: FileRecord, part: Path, start: int, bar: Any) -> str:
-    """Fetch a file from a byte on, and hand back the checksum of the whole."""
+    """Fetch a file from a byte on, and return the checksum of the whole."""
     state = xxhash.xxh3_128()
     with part.open("a+b") as file:
         file.seek(0)

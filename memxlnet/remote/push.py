@@ -75,7 +75,7 @@ def push(
         if not wrong and former.raw == raw:
             logger.info("%s: is there already, whole", store.url)
             return
-        for record in wrong:  # before anything is taken away over there
+        for record in wrong:  # before anything is removed in the store
             check_file(directory, record)
         _make_way(store, local, former, replace)
         for record in wrong:

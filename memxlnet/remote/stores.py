@@ -134,7 +134,7 @@ class Store:
         self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file, and look whether it arrived.
+        """Write a small file, and check that it arrived.
 
         Raises:
             TransferError: It cannot be written, or other bytes arrived.
@@ -160,7 +160,7 @@ class Store:
         return f"{self._root}/{name}"
 
     def _check_serves_parts(self, name: str, size: int) -> None:
-        """Check that a web server answers with the part that is asked for, not with the whole file each time."""
+        """Check that a web server answers with the requested part, not with the whole file each time."""
 
         def serves_parts() -> bool:
             # The file object alone gives up before it reads more than was requested.
@@ -187,7 +187,7 @@ class Store:
     def _blocks_one_by_one(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:
             return
-        # Without a cache: it would read ahead what is never asked for.
+        # Without a cache: it would read ahead what is never used.
         with self._ask(name, "opened", self._fs.open, self._path(name), "rb", cache_type="none") as file:
             self._ask(name, "read", file.seek, start)
             for at in range(start, stop, BLOCK_BYTES):

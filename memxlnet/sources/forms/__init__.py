@@ -28,7 +28,7 @@ from memxlnet.sources.forms.records import RECORDS
 from memxlnet.sources.forms.squad import SQUAD, TYDIQA
 from memxlnet.sources.forms.triviaqa import TRIVIAQA, TRIVIAQA_FILES
 
-# The last one is asked first: the special forms before those whose fields they share.
+# The last one is tried first: the special forms before those whose fields they share.
 register_built_in(
     RECORDS,
     SQUAD,

@@ -114,7 +114,7 @@ _built_in: set[str] = set()
 
 
 def register_form(form: Form, replace: bool = False) -> None:
-    """Add a form, for ``form=`` and for recognition, where it is asked before the forms that were there.
+    """Add a form, for ``form=`` and for recognition, where it is tried before the forms registered earlier.
 
     Args:
         form: The form; worker processes need not know it.
@@ -135,7 +135,7 @@ def register_form(form: Form, replace: bool = False) -> None:
 
 
 def register_built_in(*forms: Form) -> None:
-    """Add the forms of this library, the first one to be asked last."""
+    """Add the forms of this library, the first one to be tried last."""
     for form in forms:
         register_form(form)
         _built_in.add(form.name)
