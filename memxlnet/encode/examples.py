@@ -81,7 +81,7 @@ def parse_example(
     Args:
         row: Row of the source, from 0.
         raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
-            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. With them it may
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. It may also
             have ``is_impossible``, a bool or null, and ``answer_kind``, one of `ANSWER_KINDS` or null.
             An `ExampleError` stands for a row that could not be made, and is raised.
         place: Name of the source, or what returns where a row stands, for error messages.
