@@ -26,8 +26,8 @@ class AnswerCeiling:
     """What logits that point to the labels of every segment reach, with spans of any length.
 
     `dropped`, `yes_no`, `number`, `unreachable` and `inexact` have no document in common; all other labelled ones are
-    right. A document whose gold answers all have an empty normal form (such as "The") is right with no answer, and is
-    none of them.
+    right. A document whose gold answers all have an empty normal form (such as "The") is right with no answer, and
+    belongs to none of them.
 
     Attributes:
         documents: Documents of the cache.
