@@ -56,7 +56,7 @@ def diff(expected: pa.Schema, found: pa.Schema) -> list[Difference]:
 
 
 def _numbered(schema: pa.Schema) -> dict[tuple[str, int], pa.Field]:
-    """The columns by name and, as Arrow allows a name more than once, by how often it stood before."""
+    """Return the columns by name and, as Arrow allows a name more than once, by how often it stood before."""
     columns: dict[tuple[str, int], pa.Field] = {}
     seen: Counter[str] = Counter()
     for column in schema:
@@ -94,7 +94,7 @@ def _diff_fields(where: str, expected: pa.Field, found: pa.Field, differences: l
 
 
 def _parameters(kind: pa.DataType) -> list[object]:
-    """What a nested type has beside its children."""
+    """Return what a nested type has besides its children."""
     return [getattr(kind, name, None) for name in ("list_size", "keys_sorted", "mode", "type_codes")]
 
 

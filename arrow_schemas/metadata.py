@@ -18,7 +18,7 @@ class FileMetadata:
         table: Name of the table.
         shard: Number of the file within its table, from 0.
         row_start: First row of the table that the file holds.
-        row_stop: One behind the last row.
+        row_stop: One after the last row.
         fingerprint: Full fingerprint of the cache, in hexadecimal.
         schema_version: Version of the tables.
     """
@@ -31,7 +31,7 @@ class FileMetadata:
     schema_version: int = SCHEMA_VERSION
 
     def encode(self) -> dict[bytes, bytes]:
-        """The metadata as Arrow keeps it: every value as text."""
+        """Return the metadata as Arrow keeps it: every value as text."""
         return {
             f"{_PREFIX}{name}".encode(): str(getattr(self, name)).encode()
             for name in ("schema_version", "table", "shard", "row_start", "row_stop", "fingerprint")
@@ -42,7 +42,7 @@ class FileMetadata:
         """Read the metadata of a schema.
 
         Raises:
-            ValueError: A key is missing or is no number where one belongs.
+            ValueError: A key is missing or is not a number where one belongs.
         """
         found = metadata or {}
 
@@ -69,5 +69,5 @@ class FileMetadata:
 
 
 def with_metadata(schema: pa.Schema, metadata: FileMetadata) -> pa.Schema:
-    """A copy of `schema` that carries `metadata` and nothing else."""
+    """Return a copy of `schema` that carries `metadata` and nothing else."""
     return schema.with_metadata(metadata.encode())

@@ -22,7 +22,7 @@ def _list(item: pa.DataType) -> pa.DataType:
 
 
 def features_schema(max_seq_length: int) -> pa.Schema:
-    """The features table: one row per segment, fixed-width columns only.
+    """Return the features table: one row per segment, fixed-width columns only.
 
     Args:
         max_seq_length: Tokens in a row, padding included.
@@ -52,9 +52,9 @@ def features_schema(max_seq_length: int) -> pa.Schema:
 
 
 def documents_schema() -> pa.Schema:
-    """The documents table: one row per example, with the golds as given and the span that was chosen.
+    """Return the documents table: one row per example, with the golds as given and the span that was chosen.
 
-    Character and token spans are half-open and -1 where there is none; characters are Unicode code points of the
+    Character and token spans are half-open and -1 where there is no span; characters are Unicode code points of the
     context as the source gave it, tokens are tokens of the context. ``alignment`` is one of `arrow_schemas.ALIGNMENTS`;
     ``contradiction`` says what contradicts itself in the labels of the source, and is empty where nothing does.
     """
@@ -83,7 +83,7 @@ def documents_schema() -> pa.Schema:
 
 
 def contexts_schema() -> pa.Schema:
-    """The contexts table: one row per distinct context of the cache, in order of first use."""
+    """Return the contexts table: one row per distinct context of the cache, in order of first use."""
     return pa.schema(
         [
             _field("text", pa.large_string()),
@@ -94,15 +94,15 @@ def contexts_schema() -> pa.Schema:
 
 
 def dropped_schema() -> pa.Schema:
-    """The report of a chunk's dropped examples: their row in the source, their id and the reason."""
+    """Return the report of a chunk's dropped examples: their row in the source, their id and the reason."""
     return pa.schema([_field("row", pa.int64()), _field("id", pa.large_string()), _field("reason", pa.large_string())])
 
 
 def table_schema(table: str, max_seq_length: int) -> pa.Schema:
-    """The schema of a table by name, without metadata.
+    """Return the schema of a table by name, without metadata.
 
     Raises:
-        ValueError: `table` is no table of a cache.
+        ValueError: `table` is not a table of a cache.
     """
     if table == "features":
         return features_schema(max_seq_length)

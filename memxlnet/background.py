@@ -77,7 +77,7 @@ def _work(
     items: Iterator[Item], out: "queue.Queue[tuple[bool, Item | BaseException | None]]", stopped: threading.Event
 ) -> None:
     def put(more: bool, value: Item | BaseException | None) -> bool:
-        # The interpreter waits for this thread at its end, behind the end of the main thread.
+        # The interpreter waits for this thread at its end, after the end of the main thread.
         while not stopped.is_set() and threading.main_thread().is_alive():
             try:
                 out.put((more, value), timeout=_POLL_SECONDS)

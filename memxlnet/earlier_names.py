@@ -38,7 +38,7 @@ _TABLE = "the table of memxlnet/data/README.md names what took the place of earl
 
 
 def missing(module: str, name: str) -> AttributeError | ImportError:
-    """The error for a name that a module does not have, with what to use instead.
+    """Return the error for a name that a module does not have, with what to use instead.
 
     An `ImportError` for a name that is gone: of an `AttributeError`, ``from module import name`` shows no text.
     """
@@ -50,6 +50,6 @@ def missing(module: str, name: str) -> AttributeError | ImportError:
 
 
 def missing_attribute(owner: object, name: str) -> AttributeError:
-    """The error for an attribute that an object does not have, with what to use instead where it is gone."""
+    """Return the error for an attribute that an object does not have, with what to use instead where it is gone."""
     hint = f"; {GONE[name]}" if name in GONE else ""
     return AttributeError(f"{type(owner).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=owner)

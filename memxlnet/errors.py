@@ -28,7 +28,7 @@ _Ours = TypeVar("_Ours", bound=MemxlnetError)
 
 
 def with_fields_of(ours: _Ours, error: OSError) -> _Ours:
-    """Give an error of ours the ``errno``, ``strerror`` and ``filename`` of the system's error that it stands for."""
+    """Give a `MemxlnetError` the ``errno``, ``strerror`` and ``filename`` of the system's error that it stands for."""
     if isinstance(ours, OSError):
         for name in _SYSTEM_FIELDS:
             setattr(ours, name, getattr(error, name))
@@ -55,7 +55,7 @@ class SourceNotFoundError(SourceError, FileNotFoundError):
 
 
 class ExampleError(MemxlnetError, ValueError):
-    """One example is bad: a field is missing, text is no text, or the question leaves no room for context."""
+    """One example is bad: a field is missing, a text is not a string, or the question leaves no room for context."""
 
 
 class CacheError(MemxlnetError):

@@ -38,28 +38,28 @@ class Redactor:
         self._forms = sorted(forms, key=len, reverse=True)  # one may hold another
 
     def __call__(self, text: str) -> str:
-        """The text without credentials."""
+        """Return the text without credentials."""
         for form in self._forms:
             text = text.replace(form, HIDDEN)
         return _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
 
 
 def safe_cause(error: BaseException, redact: Redactor) -> BaseException:
-    """The cause to give: the error, or where a text anywhere behind it holds credentials a copy of it without."""
-    behind: list[BaseException] = []
+    """Return the cause to give: the error, or where a text in its chain holds credentials a copy without them."""
+    chained: list[BaseException] = []
     waiting: list[BaseException | None] = [error]
     while waiting:
         current = waiting.pop()
-        if current is not None and not any(current is each for each in behind):
-            behind.append(current)
+        if current is not None and not any(current is each for each in chained):
+            chained.append(current)
             waiting += [current.__cause__, current.__context__]
-    if all(redact(str(each)) == str(each) for each in behind):
+    if all(redact(str(each)) == str(each) for each in chained):
         return error
     return OSError(f"{type(error).__name__}: {redact(str(error))}").with_traceback(error.__traceback__)
 
 
 def _forms(text: str) -> tuple[str, ...]:
-    """How other libraries write a text into theirs: as it is, in and out of an address, and quoted."""
+    """Return how other libraries write a text into theirs: as it is, in and out of an address, and quoted."""
     quoted = quote(text, safe="", errors="replace"), quote_plus(text, errors="replace")
     return text, *quoted, unquote(text), repr(text)[1:-1]
 

@@ -1,7 +1,7 @@
 """The settings of a build, checked at construction.
 
 `EncodeSettings` holds what changes the values of a cache and therefore its fingerprint; `BuildSettings` holds how the
-work is done, which never changes a byte of the result (but for ``max_shard_rows``, which cuts the files elsewhere).
+work is done, which never changes a byte of the result (except ``max_shard_rows``, which cuts the files elsewhere).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ DEFAULT_CACHE_DIR = "./memxlnet-cache"
 """Directory of the caches where none is named."""
 
 MAX_EAGER_EXAMPLES = 1000
-"""Up to so many examples ``use_streaming=False`` is honoured."""
+"""The most examples for which ``use_streaming=False`` is honoured."""
 
 MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 """Values below one Arrow array."""
@@ -44,10 +44,10 @@ Word = TypeVar("Word", bound=str)
 
 
 def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
-    """Check that a setting is an integer of at least `least` and hand it back as an int.
+    """Check that a setting is an integer of at least `least` and return it as an int.
 
     Raises:
-        SettingsError: It is not; bools are no numbers here, NumPy's integers are.
+        SettingsError: It is not; bools are not numbers here, NumPy's integers are.
     """
     if isinstance(value, bool) or not isinstance(value, int | Integral) or int(value) < least:
         expected = f"above {least - 1}" if least == 1 else f"of at least {least}"
@@ -56,7 +56,7 @@ def whole_number(name: str, value: object, least: int, hint: str = "") -> int:
 
 
 def positive_int(name: str, value: object, hint: str = "") -> int:
-    """Check that a setting is an integer above 0 and hand it back as an int.
+    """Check that a setting is an integer above 0 and return it as an int.
 
     Raises:
         SettingsError: It is not.
@@ -65,7 +65,7 @@ def positive_int(name: str, value: object, hint: str = "") -> int:
 
 
 def one_of(name: str, value: str, choices: Sequence[Word]) -> Word:
-    """Check that a setting is one of several words and hand it back.
+    """Check that a setting is one of several words and return it.
 
     Raises:
         SettingsError: It is not.
@@ -77,7 +77,7 @@ def one_of(name: str, value: str, choices: Sequence[Word]) -> Word:
 
 
 def check_bool(name: str, value: object) -> bool:
-    """Check that a setting is a bool and hand it back.
+    """Check that a setting is a bool and return it.
 
     Raises:
         SettingsError: It is not.
@@ -88,7 +88,7 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def check_text(name: str, value: object) -> str:
-    """Check that a setting is text that a file name or a JSON file can hold, and hand it back.
+    """Check that a setting is text that a file name or a JSON file can hold, and return it.
 
     Raises:
         SettingsError: It is not a string, is empty, or holds a NUL character or half of a surrogate pair.
@@ -108,7 +108,7 @@ Settings = TypeVar("Settings")
 
 
 def settings_of(kind: type[Settings], arguments: Mapping[str, Any]) -> Settings:
-    """Settings of a kind, from the arguments that have the names of its fields.
+    """Make settings of a kind from the arguments that have the names of its fields.
 
     Args:
         kind: A dataclass.
@@ -134,16 +134,16 @@ class EncodeSettings:
         max_seq_length: Tokens in a row, special and memory tokens and padding included.
         doc_stride: Overlap of two consecutive segments in tokens of the context (``stride`` in `tokenizers`), not
             the distance between their starts.
-        max_n_segs: Keep at most so many segments of a document, the first ones; None keeps all.
-        max_examples: Read exactly so many examples from the source, or all there are; None reads all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
+        max_examples: Read at most this many examples of the source; None reads all.
         insert_memory_tokens: Put the tokenizer's memory tokens, where it has them, into every segment.
         on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
-        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example.
+        on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one.
             ``"unanswerable"`` and ``"answers"`` count it and keep it: without its answers, or with them, where
-            ``is_impossible`` is true beside answers; as unanswerable where it is false without any, or where every
+            ``is_impossible`` is true with answers; as unanswerable where it is false without any, or where every
             answer is blank; without its blank answers where some are.
-        on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` gives it
-            the first of ``ID#2``, ``ID#3``, ... that no example before it has.
+        on_repeated_id: ``"error"`` makes an example bad if an earlier one has its id; ``"number"`` gives it the first
+            of ``ID#2``, ``ID#3``, ... that no earlier example has.
     """
 
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
@@ -184,7 +184,7 @@ class BuildSettings:
         use_streaming: False encodes up to `MAX_EAGER_EXAMPLES` examples at once; above, streaming switches on.
         max_shard_rows: Rows of a features shard at most; None allows what one Arrow array may hold.
         progress: Show a progress bar; None shows it where standard error is a terminal.
-        rebuild: Build anew even where a cache exists.
+        rebuild: Build again even where a cache exists.
         num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
             With an executor: chunks that it is given at once.
     """

@@ -1,4 +1,4 @@
-"""Errors of the operating system at files of ours, as errors that name the file and say what to do."""
+"""Errors of the operating system at the package's files, as errors that name the file and say what to do."""
 
 import contextlib
 import errno
@@ -37,7 +37,7 @@ _CHECK_DISK = "check the disk"
 
 
 def system_hint(error: BaseException) -> str | None:
-    """What to do about an error of the operating system; None where it may be another error."""
+    """Return what to do about an error of the operating system; None where it may be another error."""
     # Classes of other modules, such as those of ssl and socket, have numbers of their own.
     if not isinstance(error, OSError) or type(error).__module__ != "builtins":
         return None
@@ -49,14 +49,14 @@ def system_hint(error: BaseException) -> str | None:
 
 
 def _memory_hint() -> str:
-    """What to do where memory or address space is out; names the limits that this process has."""
+    """Return what to do where memory or address space is out; names the limits that this process has."""
     limits = {"address space (ulimit -v": resource.RLIMIT_AS, "data (ulimit -d": resource.RLIMIT_DATA}
     set_ones = [f"{name}{now})" for name, limit in limits.items() if (now := _now(limit))]
     return "free memory or end processes" + "".join(f", or raise the limit of {shown}" for shown in set_ones)
 
 
 def _now(limit: int) -> str:
-    """A limit of this process in a message; empty where there is none."""
+    """Return a limit of this process in a message; empty where there is no limit."""
     found, _ = resource.getrlimit(limit)
     if found == resource.RLIM_INFINITY:
         return ""
@@ -64,13 +64,13 @@ def _now(limit: int) -> str:
 
 
 def out_of_memory(path: Path, what: str) -> CacheOSError:
-    """The error for a file of a cache for which memory is short; see `cache_errors` for `what`."""
+    """Return the error for a file of a cache for which memory is short; see `cache_errors` for `what`."""
     error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
     return cache_error(error, f"{path}: cannot be {what}: {error.strerror}; {_memory_hint()}")
 
 
 def described(error: OSError, path: Path) -> str:
-    """What the system says, and the file where that is another one than `path`."""
+    """Return what the system says, and the file where that is another one than `path`."""
     text = error.strerror or str(error)
     if error.filename is None or isinstance(error.filename, int):  # a descriptor
         return text
@@ -79,19 +79,19 @@ def described(error: OSError, path: Path) -> str:
 
 
 def hint_for(error: OSError) -> str:
-    """What to do about an error of the disk, whatever it is."""
+    """Return what to do about an error of the disk, whatever it is."""
     return system_hint(error) or _CHECK_DISK
 
 
 def cache_error(error: OSError, message: str) -> CacheOSError:
-    """The error for a file of a cache; `CacheDirectoryError` where access or another kind of file stops it."""
+    """Return the error for a file of a cache; `CacheDirectoryError` where access or another kind of file stops it."""
     kind = CacheDirectoryError if error.errno in (*NO_ACCESS, *_IN_THE_WAY) else CacheOSError
     return with_fields_of(kind(message), error)
 
 
 @contextlib.contextmanager
 def cache_errors(path: Path, what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn errors of the system into `cache_error`; errors of ours pass.
+    """Turn errors of the system into `cache_error`; each `MemxlnetError` passes.
 
     Args:
         path: The subject of the message.
@@ -114,7 +114,7 @@ def cache_errors(path: Path, what: str, hint: str | None = None) -> Iterator[Non
 
 @contextlib.contextmanager
 def source_errors(name: str) -> Iterator[None]:
-    """Say what to do where a limit of the system stops the reading of a source; errors of other kinds pass.
+    """Add what to do where a limit of the system stops the reading of a source; errors of other kinds pass.
 
     Args:
         name: The source.
@@ -135,21 +135,21 @@ def source_errors(name: str) -> Iterator[None]:
         hint = _limit_hint(error.__cause__ if isinstance(error, MemxlnetError) else error)
         if hint is None:
             raise
-        told = str(error) if isinstance(error, SourceError) else f"{name}: cannot be read: {error}"
-        raise SourceError(f"{told}; {hint}") from (error.__cause__ or error)
+        message = str(error) if isinstance(error, SourceError) else f"{name}: cannot be read: {error}"
+        raise SourceError(f"{message}; {hint}") from (error.__cause__ or error)
 
 
 _Read = TypeVar("_Read")
 
 
 def read_from(name: str, items: Iterator[_Read]) -> Iterator[_Read]:
-    """What is read of a source, with `source_errors`."""
+    """Yield what is read of a source, with `source_errors`."""
     with source_errors(name):
         yield from items
 
 
 def _limit_hint(error: BaseException | None) -> str | None:
-    """What to do where an error is one of a limit of the system, else None."""
+    """Return what to do where an error is one of a limit of the system, else None."""
     number = getattr(error, "errno", None)
     if number is None and error is not None:
         # Arrow passes on what the system says of a failed map or thread, without its number.

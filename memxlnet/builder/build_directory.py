@@ -1,4 +1,4 @@
-"""The directory of a build at work: what its workers need to encode, and the chunks that are finished."""
+"""The directory of a running build: what its workers need to encode, and the chunks that are finished."""
 
 import contextlib
 import json
@@ -50,7 +50,7 @@ class BuildDirectory:
 
     @contextlib.contextmanager
     def errors(self, what: str = "written") -> Iterator[None]:
-        """Turn an error of the system that comes up within into one of this directory; errors of ours pass.
+        """Turn an error of the system that comes up within into one of this directory; each `MemxlnetError` passes.
 
         Args:
             what: What is done with the directory.
@@ -65,15 +65,15 @@ class BuildDirectory:
         except OSError as error:
             message = (
                 f"{self.path}: cannot be {what}: {described(error, self.path)}; what is finished is kept: "
-                f"{hint_for(error)} and build again to go on"
+                f"{hint_for(error)} and build again to resume"
             )
             raise with_fields_of(BuildOSError(message), error) from error
 
     def state(self) -> dict[str, Any]:
-        """What `prepare` wrote; empty where there is none, or it is damaged.
+        """Return what `prepare` wrote; empty where it is missing or damaged.
 
         Raises:
-            BuildOSError: It is there and cannot be read.
+            BuildOSError: It exists and cannot be read.
         """
         found = None
         with self.errors("read"), contextlib.suppress(FileNotFoundError, NotADirectoryError, ValueError):
@@ -81,14 +81,14 @@ class BuildDirectory:
         return found if isinstance(found, dict) else {}
 
     def num_finished(self) -> int:
-        """Number of finished chunks, by their names alone."""
+        """Return the number of finished chunks, by their names alone."""
         try:
             return sum(path.suffix == ".chunk" for path in self.chunks.iterdir())
         except OSError:
             return 0
 
     def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
-        """The encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
+        """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
 
         Raises:
             BuildError: The directory cannot be read: on another machine it must lie on a shared file system.

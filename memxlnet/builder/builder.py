@@ -74,10 +74,10 @@ class Build:
         )
 
     def find(self, cache_dir: Path) -> Path | None:
-        """The published cache of these settings, or None.
+        """Return the published cache of these settings, or None.
 
         Raises:
-            CacheError: The cache is there but damaged, or may not be read.
+            CacheError: The cache exists but is damaged, or may not be read.
         """
         directory = cache_dir / self.settings.directory_name
         try:
@@ -100,7 +100,7 @@ class Build:
         Args:
             manager: Where the chunks go.
             build: How the work is done.
-            executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+            executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
         Returns:
             The number of features of the whole result, and the manager's summary.
@@ -120,7 +120,7 @@ def _rebuild_noted() -> Iterator[None]:
     try:
         yield
     except CacheError as error:
-        error.add_note("or pass rebuild=True to build it anew")
+        error.add_note("or pass rebuild=True to build it again")
         raise
 
 
@@ -141,7 +141,7 @@ def check_executor(executor: object, build: BuildSettings) -> None:
     """Check what the user gave as an executor.
 
     Raises:
-        SettingsError: It is none, or shall have no chunks.
+        SettingsError: It is not one, or allows no chunks.
     """
     if executor is not None and not isinstance(executor, Executor):
         raise SettingsError(
@@ -160,7 +160,7 @@ def find_or_build(
     cache_dir: str | os.PathLike[str],
     executor: Executor | None = None,
 ) -> BuildSummary:
-    """Give the published cache of a source, building it unless it is there.
+    """Return the published cache of a source; build it unless it exists.
 
     Args:
         dataset_name: File, Hub name, `datasets` object or iterable; see `open_source`.
@@ -168,7 +168,7 @@ def find_or_build(
         tokenizer: A transformers fast tokenizer.
         arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
         cache_dir: Directory of all caches.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
     Raises:
         SettingsError: An argument is wrong; raised before any work.
@@ -185,7 +185,7 @@ def find_or_build(
 def build_cache(
     job: Build, build: BuildSettings, writer: CacheWriter, executor: Executor | None = None
 ) -> BuildSummary:
-    """Give the published cache of a build, building it unless it is there.
+    """Return the published cache of a build; build it unless it exists.
 
     Any number of processes may ask at once: one builds, the others wait for it.
 
@@ -193,10 +193,10 @@ def build_cache(
         job: What is to be built.
         build: How the work is done.
         writer: Where the cache is published.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
 
     Raises:
-        CacheError: The cache is there but damaged, or the directory cannot be written.
+        CacheError: The cache exists but is damaged, or the directory cannot be written.
         MemxlnetError: Whatever `Build.run` raises.
     """
     if not build.rebuild:
@@ -222,7 +222,7 @@ def build_cache(
 
 
 def _opened(found: Path) -> BuildSummary:
-    """Open a published cache once, so that a count is never handed out for files that are not there."""
+    """Open a published cache once, so that no count is returned for missing files."""
     with _rebuild_noted():
         manifest = PublishedCache(found).manifest
     logger.info("%s: found, nothing to build", found)

@@ -35,7 +35,7 @@ class CacheManager(Protocol):
     """
 
     def begin(self, settings: CacheSettings) -> Collection[int]:
-        """Take up a build and name the chunks that are finished already, from an interrupted one.
+        """Begin a build, and return the finished chunks of an interrupted one.
 
         Args:
             settings: Everything that decides the bytes of the result.
@@ -47,7 +47,7 @@ class CacheManager(Protocol):
         """
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> Any:
-        """Take one chunk; when this returns, it must survive a crash.
+        """Store one chunk durably: once this returns, it must survive a crash.
 
         Args:
             index: Number of the chunk, from 0.
@@ -80,7 +80,7 @@ class BuildSummary:
         features: Number of segments.
         documents: Number of documents.
         contexts: Number of distinct contexts.
-        num_bytes: Size of the cache in bytes, manifest aside.
+        num_bytes: Size of the cache in bytes, without the manifest.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
         contradictions: Documents whose labels contradicted each other in the source.
@@ -99,7 +99,7 @@ class BuildSummary:
 
     @classmethod
     def of(cls, directory: Path, manifest: Manifest) -> "BuildSummary":
-        """The summary of a published cache."""
+        """Return the summary of a published cache."""
         tables = manifest.tables
         return cls(
             directory=directory,
@@ -130,16 +130,16 @@ class CacheWriter:
         self._settings: CacheSettings | None = None
 
     def directory(self, settings: CacheSettings) -> Path:
-        """Where the cache of these settings is published."""
+        """Return where the cache of these settings is published."""
         return self.cache_dir / settings.directory_name
 
     def build_directory(self, settings: CacheSettings) -> BuildDirectory:
-        """Where the cache of these settings is built."""
+        """Return where the cache of these settings is built."""
         return BuildDirectory(self.cache_dir / f"{BUILD_PREFIX}{settings.directory_name}")
 
     @contextlib.contextmanager
     def lock(self, settings: CacheSettings, progress: bool | None = None) -> Iterator[None]:
-        """Be the only builder of this cache; waits, and shows so, while another process is.
+        """Hold the lock of this cache's builder; wait, and show that, while another process holds it.
 
         The lock is the system's, on a file beside the build directory: it ends with the process that holds it.
 
@@ -166,11 +166,11 @@ class CacheWriter:
             take_away(build.path)
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
-        """Remove what a builder left that was killed after its last step, unless another one is at work."""
+        """Remove what a builder left that was killed after its last step, unless another one is running."""
         clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
-        """Take up the build of a cache; finished chunks of an interrupted one are checked and kept."""
+        """Begin the build of a cache; finished chunks of an interrupted one are checked and kept."""
         make_directory(self.cache_dir)
         build = self.build_directory(settings)
         with build.errors():
@@ -181,7 +181,7 @@ class CacheWriter:
             finished = finished_chunks(build.chunks)
         self._settings = settings
         if finished:
-            logger.info("%s: going on with %d finished chunks", build.path, len(finished))
+            logger.info("%s: resuming with %d finished chunks", build.path, len(finished))
         return finished
 
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
@@ -225,7 +225,7 @@ class CacheWriter:
         except CacheDamagedError as error:
             found = str(error).removesuffix(f"; {REBUILD}")
             raise BuildOSError(
-                f"{found}: the system did not write what it was given; check the disk, and build again to go on after "
+                f"{found}: the system did not write what it was given; check the disk, and build again to resume after "
                 "the finished chunks"
             ) from error
         self.discard(settings)
@@ -258,7 +258,7 @@ class _WaitingLine:
         self._bar: Any = None
 
     def show(self) -> None:
-        """Say so once in the log, and bring the line up to date."""
+        """Log once that it waits, and bring the line up to date."""
         if self._bar is None:
             logger.warning("%s: waiting for another process that builds it", self._cache)
             self._bar = progress_bar(f"waiting for {self._name}", self._shown, "chunk")
@@ -266,6 +266,6 @@ class _WaitingLine:
         self._bar.refresh()
 
     def close(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._bar is not None:
             self._bar.close()

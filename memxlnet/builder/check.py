@@ -43,7 +43,7 @@ def check_against_transformers(
     not name among its model's inputs are compared where transformers gives those of the template (see `RowLayout`).
 
     Args:
-        tokenizer: The transformers tokenizer that `content` was read from; its state is put back.
+        tokenizer: The transformers tokenizer that `content` was read from; its state is restored.
         content: The tokenizer's content.
         settings: What the rows look like.
         examples: The first examples of the build, none where it has none.
@@ -74,7 +74,7 @@ def check_against_transformers(
 
 
 def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]]) -> int:
-    """Tokens of the longest question."""
+    """Return the number of tokens of the longest question."""
     questions = list({question for question, _ in pairs})
     with tokenizer_errors("tokenizer: it failed on texts of the check"):
         return max(map(len, content.backend.encode_batch(questions, add_special_tokens=False)))
@@ -82,7 +82,7 @@ def _longest_question(content: TokenizerContent, pairs: Sequence[tuple[str, str]
 
 @contextmanager
 def _state_kept(tokenizer: Any) -> Iterator[None]:
-    """Put padding and truncation of the backend back, which a call sets and leaves behind."""
+    """Restore padding and truncation of the backend, which a call leaves set."""
     backend = tokenizer.backend_tokenizer
     padding, truncation = backend.padding, backend.truncation
     try:
@@ -141,7 +141,7 @@ def _compare(
 
 
 def _has_types_in_every_window(tokenizer: Any, layout: RowLayout) -> bool:
-    """Whether all segment ids are compared, or those of the first windows alone.
+    """Return whether all segment ids are compared, or those of the first windows alone.
 
     transformers gives the texts of later windows 0 and 1 whatever the template has. That matters where the model takes
     segment ids, and can only be compared where the two are the same.
@@ -163,7 +163,7 @@ def _advice(name: str, layout: RowLayout) -> str:
 
 
 def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int, str] | None:
-    """The row of the first value that differs, and what it is."""
+    """Return the row of the first value that differs, and what it is."""
     if expected.shape[1:] != found.shape[1:]:
         return 0, f"transformers gives the shape {expected.shape}, found {found.shape}"
     rows = min(len(expected), len(found))
@@ -179,7 +179,7 @@ def _first_difference(expected: NDArray[Any], found: NDArray[Any]) -> tuple[int,
 
 
 def _offsets(tables: dict[str, Any], length: int) -> NDArray[np.int32]:
-    """int32[rows, length, 2]: the offset mapping of all rows of a chunk, from its columns."""
+    """Return int32[rows, length, 2]: the offset mapping of all rows of a chunk, from its columns."""
     features, documents, contexts = tables["features"], tables["documents"], tables["contexts"]
     offsets = np.zeros((features.num_rows, length, 2), np.int32)
     document = column_values(features["document"])
@@ -254,7 +254,7 @@ _ADDED_TOKENS = 12
 
 
 def added_token_texts(backend: Tokenizer) -> list[str]:
-    """Texts in which the first and the last added tokens of a tokenizer stand, also within words."""
+    """Make texts in which the first and the last added tokens of a tokenizer stand, also within words."""
     contents = [token.content for token in backend.get_added_tokens_decoder().values()]
     some = list(dict.fromkeys([*contents[:_ADDED_TOKENS], *contents[-_ADDED_TOKENS:]]))
     if not some:

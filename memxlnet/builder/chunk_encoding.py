@@ -36,7 +36,7 @@ _encoders = threading.local()
 
 
 def pack(examples: Examples) -> bytes:
-    """The examples of a chunk as JSON, column by column; a context that several share is held once."""
+    """Return the examples of a chunk as JSON, column by column; a context that several share is held once."""
     good = [example for example in examples if isinstance(example, Example)]
     bad = [list(example) for example in examples if isinstance(example, BadExample)]
     numbers: dict[str, int] = {}
@@ -55,7 +55,7 @@ def pack(examples: Examples) -> bytes:
 
 
 def unpack(packed: bytes) -> list[Example | BadExample]:
-    """What `pack` packed, in order of rows: a chunk that is split must lose its examples in that order."""
+    """Return what `pack` packed, in order of rows: a chunk that is split must lose its examples in that order."""
     contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad = orjson.loads(packed)
     shared = map(contexts.__getitem__, numbers)
     good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts), *labels)
@@ -65,7 +65,7 @@ def unpack(packed: bytes) -> list[Example | BadExample]:
 
 
 def examples_digest(packed: bytes) -> str:
-    """A digest of the raw examples of a chunk as `pack` packs them, in hexadecimal: equal examples, equal bytes."""
+    """Return a digest of a chunk's raw examples as `pack` packs them, in hexadecimal: equal examples, equal bytes."""
     return xxhash.xxh3_128_hexdigest(packed)
 
 
@@ -109,7 +109,7 @@ def _message(error: BaseException) -> str:
 
 
 def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
-    """The encoder of a build, one for each thread: it is not thread-safe. Only the last build's is kept."""
+    """Return the encoder of a build, one for each thread: it is not thread-safe. Only the last build's is kept."""
     if getattr(_encoders, "directory", None) != directory:
         _encoders.found = BuildDirectory(Path(directory)).read_encoder()
         _encoders.directory = directory
@@ -120,7 +120,7 @@ def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
 class _OneThread:
     """Keeps the tokenizer of a worker process to one thread while any of its threads encodes.
 
-    It is told by the environment, which is put back. A forked worker would otherwise print a warning, and workers would
+    The environment sets it, and is restored. A forked worker would otherwise print a warning, and workers would
     get in each other's way.
     """
 
@@ -157,7 +157,7 @@ def encode_in_parts(encoder: Encoder, settings: EncodeSettings, examples: Exampl
 
 
 def merge(parts: Sequence[Tables]) -> Tables:
-    """The tables of a chunk from those of its parts.
+    """Return the tables of a chunk from those of its parts.
 
     Row numbers count from the chunk's start again, and a context that several parts share is held once.
     """
@@ -184,7 +184,7 @@ def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 
 
 def _bases(parts: Sequence[Tables], table: str, counted: str) -> Ints:
-    """int64[rows of `table`]: the rows of `counted` in the parts before."""
+    """Return int64[rows of `table`]: the rows of `counted` in the parts before."""
     counts = np.array([tables[counted].num_rows for tables in parts], np.int64)
     bases: Ints = np.repeat(np.cumsum(counts) - counts, [tables[table].num_rows for tables in parts])
     return bases

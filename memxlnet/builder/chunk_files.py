@@ -2,7 +2,7 @@
 
 A chunk file holds one Arrow IPC stream per table, end to end. Its name holds its number and the checksum of its bytes,
 so that a restarted build knows without any other record which chunks are whole. Its first schema holds the digest of
-the examples that it was made from, so that a chunk whose examples changed is not taken for finished.
+the examples that it was made from, so that a chunk whose examples changed does not count as finished.
 """
 
 import logging
@@ -49,7 +49,7 @@ class ChunkReceipt:
 
 
 def with_examples_digest(tables: Mapping[str, pa.RecordBatch], digest: str) -> dict[str, pa.RecordBatch]:
-    """The tables of a chunk, marked with the digest of the raw examples that they were made from."""
+    """Return the tables of a chunk, marked with the digest of the raw examples that they were made from."""
     first = CHUNK_TABLES[0]
     return {**tables, first: tables[first].replace_schema_metadata({_EXAMPLES_KEY: digest.encode()})}
 
@@ -80,7 +80,7 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
 
     Raises:
         BuildError: A table is missing.
-        OSError: The disk is full or cannot be written; nothing is left behind.
+        OSError: The disk is full or cannot be written; no part is left.
     """
     missing = [table for table in CHUNK_TABLES if table not in tables]
     if missing:
@@ -133,7 +133,7 @@ def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
 
 
 def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
-    """The whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
+    """Return the whole chunks of an interrupted build, by number; what is damaged or half-written is removed.
 
     Every file is read and compared with the checksum in its name. Where a chunk was made again from other examples,
     the latest file counts.

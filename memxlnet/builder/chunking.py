@@ -16,7 +16,7 @@ from memxlnet.system_errors import read_from
 logger = logging.getLogger(__name__)
 
 CHUNK_SHARE = 0.1
-"""Share of the bound that a chunk of several examples may take: a few are in work, and the process has needs."""
+"""Share of the bound that a chunk of several examples may take: a few are in progress, and the process has needs."""
 
 MAX_CHUNK_COST = 256 * 2**20
 """Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""
@@ -26,17 +26,17 @@ TEXT_SHARE = 0.25
 
 
 def chunk_budget(build: BuildSettings) -> int:
-    """Bytes that a chunk of several examples may take."""
+    """Return the bytes that a chunk of several examples may take."""
     return min(int(build.max_memory_bytes * CHUNK_SHARE), MAX_CHUNK_COST)
 
 
 def text_budget(build: BuildSettings) -> int:
-    """Bytes that a chunk of several examples on one long text may take."""
+    """Return the bytes that a chunk of several examples on one long text may take."""
     return int(build.max_memory_bytes * TEXT_SHARE)
 
 
 def shown_cut(chunk_size: int, build: BuildSettings) -> str:
-    """What decides where chunks are cut."""
+    """Return what decides where chunks are cut."""
     return f"{chunk_size} examples, {chunk_budget(build)} bytes, {text_budget(build)} on one text"
 
 
@@ -55,7 +55,7 @@ class Chunk:
     cost: int
 
     def shown(self) -> str:
-        """The chunk in a message: its number and the ids of its first examples."""
+        """Return the chunk in a message: its number and the ids of its first examples."""
         ids = [repr(example.id) for example in self.examples[:3]]
         more = f" and {len(self.examples) - 3} more" if len(self.examples) > 3 else ""
         return f"chunk {self.index} (examples {', '.join(ids)}{more})"
@@ -98,7 +98,7 @@ def read_chunks(
 def read_examples(
     source: Source, settings: EncodeSettings, labels: LabelCounts | None = None
 ) -> Iterator[Example | BadExample]:
-    """The examples of a source in order, as many as the settings ask for.
+    """Yield the examples of a source in order, as many as the settings ask for.
 
     Raises:
         ExampleError: A row is malformed, or has no field ``answers`` after one that has it, and bad examples are

@@ -23,12 +23,12 @@ class CostModel:
         self._row_bytes = _ROW_COPIES * 6 * settings.max_seq_length
 
     def example(self, example: Example, context_is_new: bool) -> int:
-        """Bytes that one more example of a chunk takes."""
+        """Return the bytes that one more example of a chunk takes."""
         text = _num_bytes(example.question) + (_num_bytes(example.context) if context_is_new else 0)
         return _TEXT_BYTES * text + self._rows(example.context)
 
     def _rows(self, context: str) -> int:
-        """Bytes of the rows of one example over a context."""
+        """Return the bytes of the rows of one example over a context."""
         segments = 1 + len(context) // _CHARACTERS_PER_TOKEN // self._step
         if self._max_segments is not None:
             segments = min(segments, self._max_segments)
@@ -82,5 +82,5 @@ class CostModel:
 
 
 def _num_bytes(text: str) -> int:
-    """Bytes of UTF-8: other scripts than Latin take more of them, and more tokens."""
+    """Count the bytes of UTF-8: other scripts than Latin take more of them, and more tokens."""
     return len(text) if text.isascii() else len(text.encode())

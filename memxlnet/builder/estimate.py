@@ -1,4 +1,4 @@
-"""How large a cache will be, told from its first examples before any work is done."""
+"""How large a cache will be, estimated from its first examples before any work is done."""
 
 import os
 import shutil
@@ -22,11 +22,11 @@ PEAK_DISK = 2.1
 
 @dataclass(frozen=True)
 class SizeEstimate:
-    """What a cache will hold, as far as its first examples tell.
+    """What a cache will hold, as far as its first examples show.
 
     Attributes:
         sampled: Examples that were encoded for it.
-        examples: Examples of the whole source; None where the source does not tell.
+        examples: Examples of the whole source; None where the source does not say.
         features: Segments of the cache; None where the examples are not known.
         num_bytes: Bytes of the published cache; None likewise.
         is_whole: Whether the sample is the whole source.
@@ -102,7 +102,7 @@ def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
 
 
 def free_bytes(directory: Path) -> int:
-    """Free bytes where a directory is or will be."""
+    """Return the free bytes where a directory is or will be."""
     while not os.path.isdir(directory) and directory != directory.parent:  # noqa: PTH112 - a name may be too long
         directory = directory.parent
     return shutil.disk_usage(directory).free

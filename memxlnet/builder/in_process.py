@@ -52,7 +52,7 @@ class LocalEncoder:
             ahead.close()
 
     def _tokenized(self, chunks: Iterator[Chunk]) -> Iterator[tuple[Chunk, TokenizedChunk | Tables, str]]:
-        """The tokens of each chunk, or its tables where RAM is so short that it is encoded in parts."""
+        """Yield the tokens of each chunk, or its tables where RAM is so short that it is encoded in parts."""
         for chunk in chunks:
             limit = self._make_room(chunk)
             self._taken += 1
@@ -63,7 +63,7 @@ class LocalEncoder:
                 yield chunk, encode_in_parts(self._encoder, self._settings, chunk.examples, limit), digest
 
     def _make_room(self, chunk: Chunk) -> int:
-        """Wait for the chunks in work where RAM is short; returns the bytes that encoding may take at once."""
+        """Wait for the chunks in progress where RAM is short; returns the bytes that encoding may take at once."""
         guard = self._guard
         while self._taken > self._written and (guard.is_near or guard.room < chunk.cost):
             if self._stopped.wait(_WAIT_SECONDS):

@@ -42,7 +42,7 @@ class Workers(Protocol):
         """Hand one chunk over; see `encode_chunk`."""
 
     def restart(self, window: int) -> bool:
-        """End the work in flight and start anew with room for `window` chunks; False where that is not ours to do."""
+        """End the work in flight and restart with room for `window` chunks; False for the caller's executor."""
 
     def close(self) -> None:
         """End the work in flight."""
@@ -79,7 +79,7 @@ class ExecutorWorkers:
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
         """Submit `encode_chunk`."""
         arguments = (directory, index, packed, part_cost, os.getpid())
-        future = self._executor.submit(_encode_anew, secrets.token_hex(8), *arguments)
+        future = self._executor.submit(_encode_uncached, secrets.token_hex(8), *arguments)
         if not isinstance(future, Future):
             raise TypeError(f"submit gave no concurrent.futures.Future, but {type(future).__name__}")
         self._pending.add(future)
@@ -87,7 +87,7 @@ class ExecutorWorkers:
         return future
 
     def restart(self, window: int) -> bool:
-        """Not ours."""
+        """Return False: the executor belongs to the caller."""
         return False
 
     def close(self) -> None:
@@ -96,10 +96,10 @@ class ExecutorWorkers:
             future.cancel()
 
 
-def _encode_anew(submission: str, *arguments: Any) -> dict[str, Any]:
-    """`encode_chunk`, with an argument that no other call has.
+def _encode_uncached(submission: str, *arguments: Any) -> dict[str, Any]:
+    """Call `encode_chunk` with an argument that no other call has.
 
-    Dask takes calls with equal arguments for one call, and answers with what an earlier build was told as long as
+    Dask treats calls with equal arguments as one call, and answers with what an earlier build received as long as
     anything holds that: an error whose cause has gone, or the receipt of a chunk that was removed since.
     """
     return encode_chunk(*arguments)
@@ -117,7 +117,7 @@ class Dispatcher:
 
     Work in flight is bounded three times: in chunks, in estimated bytes, and by what is measured. Near the bound no
     chunk is handed over before another has come back; beyond it the work in flight is ended where that is possible,
-    taken up again with half as many chunks at once, and then in ever smaller parts of a chunk.
+    started again with half as many chunks at once, and then in ever smaller parts of a chunk.
 
     Args:
         workers: Who encodes.
@@ -140,7 +140,7 @@ class Dispatcher:
         self._has_more = True
 
     def run(self, chunks: Iterator[Chunk]) -> Generator[Done, None, None]:
-        """Have all chunks encoded; they come back in the order in which they are done.
+        """Encode all chunks in workers; yield them in the order in which they finish.
 
         Raises:
             ExampleError: An example is bad, and bad examples are errors.
@@ -162,7 +162,7 @@ class Dispatcher:
             raise
 
     def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
-        """The next chunk: one whose work was ended before, or one from the source."""
+        """Return the next chunk: one whose work was ended before, or one from the source."""
         if self._again:
             return self._again.popleft()
         found = next(chunks, None)
@@ -179,7 +179,7 @@ class Dispatcher:
         self._pending[future] = chunk
 
     def _admits(self, chunk: Chunk) -> bool:
-        """Whether one more chunk may be handed over now."""
+        """Return whether one more chunk may be handed over now."""
         if not self._pending:
             self._make_room(chunk)
             return True
@@ -193,7 +193,7 @@ class Dispatcher:
         )
 
     def _make_room(self, chunk: Chunk) -> None:
-        """See to it that a chunk may be encoded alone, splitting it where it would take too much."""
+        """Make a chunk small enough to be encoded alone: split it where it would take too much."""
         guard = self._guard
         # Workers keep memory of earlier work. New ones do not, but are worth their start only where much comes back.
         if guard.is_near and guard.release() > self._idle_use + guard.bound // 20 and guard.is_near:
@@ -205,9 +205,9 @@ class Dispatcher:
             logger.info("%s is split: it may take %d bytes, and %d are left", chunk.shown(), chunk.cost, guard.room)
 
     def _collect(self, timeout: float) -> Iterator[Done]:
-        """What is done by now, waiting for it no longer than `timeout` seconds."""
+        """Yield what is done by now, waiting for it no longer than `timeout` seconds."""
         done, running = wait(self._pending, timeout, FIRST_COMPLETED)
-        # An executor that is shut down may cancel what it holds without telling anyone who waits.
+        # An executor that is shut down may cancel what it holds without notice to anyone who waits.
         for future in [*done, *(future for future in running if future.cancelled())]:
             yield Done(self._pending[future], self._receipt(future))
             del self._pending[future]
@@ -215,7 +215,7 @@ class Dispatcher:
             self._reduce()
 
     def _reduce(self) -> None:
-        """The bound is passed: take the work in flight back and go on with less of it."""
+        """Take the work in flight back, as the bound is passed, and continue with less of it."""
         in_flight = sorted(self._pending.values(), key=lambda chunk: chunk.index)
         alone = len(in_flight) == 1
         if alone and (len(in_flight[0].examples) == 1 or self._part_cost == 1):
@@ -235,7 +235,7 @@ class Dispatcher:
         self._pending.clear()
         self._again.extendleft(reversed(in_flight))
         logger.warning(
-            "max_memory_gb was passed (%.2f GiB): going on with %d chunks at once, in parts of %d bytes",
+            "max_memory_gb was passed (%.2f GiB): continuing with %d chunks at once, in parts of %d bytes",
             self._guard.used / 2**30,
             self._window,
             self._part_cost,
@@ -254,10 +254,10 @@ class Dispatcher:
             raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
         if "receipt" in result:
             return ChunkReceipt(**result["receipt"])
-        raise _told(chunk, result)
+        raise _reported(chunk, result)
 
     def _failed(self, chunk: Chunk, error: BaseException) -> BuildError:
-        """The error for workers that ended or could not be reached."""
+        """Return the error for workers that ended or could not be reached."""
         others = [other.shown() for other in self._pending.values() if other is not chunk]
         if isinstance(error, WorkerDiedError):
             found = str(error)
@@ -270,13 +270,13 @@ class Dispatcher:
                 )
         also = f"; in work besides: {', '.join(others)}" if others else ""
         return BuildError(
-            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to go on (with fewer workers or "
+            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to resume (with fewer workers or "
             "smaller chunks where memory ran out)"
         )
 
 
-def _told(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
-    """The error that a worker reports, of its own class where that is one of ours."""
+def _reported(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
+    """Return the error that a worker reports, of its own class where that is a `MemxlnetError`."""
     name, message = result["error"], result["message"]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):

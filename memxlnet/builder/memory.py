@@ -11,7 +11,7 @@ import pyarrow as pa
 from memxlnet.errors import MemoryLimitError
 
 NEAR = 0.85
-"""Share of the bound from which no more work is taken up."""
+"""Share of the bound above which no more work is started."""
 
 _SAMPLE_SECONDS = 0.05
 _LOOK_FOR_CHILDREN_SECONDS = 2.0
@@ -21,7 +21,7 @@ class MemoryGuard:
     """Watches the RAM of this process and its children.
 
     Pages of mapped files do not count: they are the system's to take back. On Linux that is the resident set less its
-    shared part; on macOS, where psutil does not tell them apart, the whole resident set.
+    shared part; on macOS, where psutil does not separate them, the whole resident set.
 
     Args:
         bound: The bound in bytes.
@@ -57,12 +57,12 @@ class MemoryGuard:
         return max(self.bound - self.used, 0)
 
     def measure(self) -> int:
-        """Bytes in use right now, children looked for anew."""
+        """Return the bytes in use right now; looks for child processes again."""
         self._sampled = self._looked = -_LOOK_FOR_CHILDREN_SECONDS
         return self.used
 
     def release(self) -> int:
-        """Give memory that is free but kept back to the system; returns the bytes in use then."""
+        """Release free memory to the system; return the bytes in use afterwards."""
         gc.collect()
         pa.default_memory_pool().release_unused()
         if sys.platform.startswith("linux"):

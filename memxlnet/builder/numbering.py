@@ -1,4 +1,4 @@
-"""From the rows of chunks to the rows of a cache: what needs a look over all chunks before anything is written.
+"""From the rows of chunks to the rows of a cache: what needs all chunks before anything is written.
 
 Contexts are found again across chunks, and record batches must not grow with single giant rows. What is held for that
 are digests and numbers in NumPy arrays, some 30 bytes a row at most, never the texts.
@@ -15,9 +15,9 @@ from memxlnet.format.ragged import Ints
 
 
 def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
-    """Number the distinct texts of all chunks in order of first use.
+    """Assign numbers to the distinct texts of all chunks in order of first use.
 
-    Texts are told apart by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
+    Texts are distinguished by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
 
     Args:
         contexts: The texts of the contexts, chunk by chunk.
@@ -60,7 +60,7 @@ def _differ(values: NDArray[np.uint64], order: Ints) -> NDArray[np.bool_]:
 
 
 def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:
-    """The rows of a record batch: as many as no batch gets too large with, a function of the content alone.
+    """Return the rows of a record batch: as many as no batch gets too large with, a function of the content alone.
 
     Args:
         sizes: int64[rows], the bytes of each row of the table.
@@ -74,7 +74,7 @@ def batch_rows(sizes: Ints, most_rows: int, most_bytes: int) -> int:
 
 
 def row_bytes(batch: pa.RecordBatch) -> Ints:
-    """int64[rows]: the bytes of each row in the columns of text and lists."""
+    """Return int64[rows]: the bytes of each row in the columns of text and lists."""
     sizes = np.zeros(batch.num_rows, np.int64)
     for column in batch.columns:
         if pa.types.is_large_string(column.type):
@@ -91,7 +91,7 @@ def row_bytes(batch: pa.RecordBatch) -> Ints:
 
 
 def _offsets(column: pa.Array) -> Ints:
-    """int64[rows + 1]: the offsets of a text or list column; a slice's begin where it does."""
+    """Return int64[rows + 1]: the offsets of a text or list column; a slice's begin where it does."""
     if not len(column):
         return np.zeros(1, np.int64)
     offsets = np.frombuffer(column.buffers()[1], np.int64)

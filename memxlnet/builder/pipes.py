@@ -1,4 +1,4 @@
-"""Messages between a builder and its worker processes: JSON fields and bytes behind them."""
+"""Messages between a builder and its worker processes: JSON fields, then bytes."""
 
 import json
 import struct

@@ -7,13 +7,13 @@ from memxlnet.progress import progress_bar
 
 
 class Progress:
-    """Shows examples a second, documents, RAM and the time left; quiet where standard error is no terminal.
+    """Shows examples a second, documents, RAM and the time left; quiet where standard error is not a terminal.
 
     Args:
         name: What is built.
         total: Number of examples where it is known.
         shown: Whether it is shown; None shows it on a terminal.
-        guard: Tells the RAM in use.
+        guard: Measures the RAM in use.
     """
 
     def __init__(self, name: str, total: int | None, shown: bool | None, guard: MemoryGuard):
@@ -33,5 +33,5 @@ class Progress:
             self._bar.update(examples)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()

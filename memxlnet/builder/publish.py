@@ -219,7 +219,7 @@ class _PendingTable(NamedTuple):
     shards: "list[Future[ShardRecord]]"
 
     def record(self) -> TableRecord:
-        """Wait for the files; the table as the manifest records it."""
+        """Wait for the files; return the table as the manifest records it."""
         return TableRecord(self.rows, self.batch_rows, tuple(shard.result() for shard in self.shards))
 
 
@@ -295,7 +295,7 @@ class BatchWriter:
             self._file.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Take the rows of a batch."""
+        """Add the rows of a batch."""
         self._pending.append(batch)
         self._pending_rows += batch.num_rows
         while self._pending_rows >= self.batch_rows:

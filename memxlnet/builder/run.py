@@ -1,4 +1,4 @@
-"""One build at work: chunks read, encoded here or by workers, and handed to a cache manager."""
+"""One running build: chunks read, encoded here or by workers, and handed to a cache manager."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ from memxlnet.system_errors import hint_for
 logger = logging.getLogger(__name__)
 
 LARGE_EXAMPLES = 20_000
-"""From so many examples on, worker processes pay for their start."""
+"""From this many examples on, worker processes are worth their start."""
 
 LARGE_FILE = 8 * 2**20
 """Bytes of a source file that count as large: 20,000 questions of SQuAD in its official form."""
@@ -54,7 +54,7 @@ class Run:
         tokenizer: The transformers tokenizer, for the check on the first examples.
         settings: What is built.
         build: How the work is done.
-        executor: Encodes the chunks; None encodes them here or in worker processes of our own.
+        executor: Encodes the chunks; None encodes them here or in the package's worker processes.
         manager: Where the chunks go.
     """
 
@@ -115,7 +115,7 @@ class Run:
         return min(known, default=None)
 
     def _eager_chunk_size(self) -> int:
-        """The size of one chunk that holds everything, where that is little enough; else the streaming size."""
+        """Return the size of one chunk that holds everything, where that is little enough; else the streaming size."""
         return self._build.streaming_chunk_size if (self._total or 0) > MAX_EAGER_EXAMPLES else MAX_EAGER_EXAMPLES
 
     def _encode(self) -> None:
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def _is_large(self) -> bool:
-        """Whether it is known beforehand that workers pay."""
+        """Whether it is known in advance that workers are worth their start."""
         if self._executor is not None or self._build.num_workers is not None:
             return True
         if self._total is not None:
@@ -145,7 +145,7 @@ class Run:
         return isinstance(size, int) and size >= LARGE_FILE
 
     def _most_workers(self) -> int:
-        """Worker processes that make sense: as many as cores, chunks and RAM allow; 0 to encode here."""
+        """Return how many worker processes make sense: as many as cores, chunks and RAM allow; 0 to encode here."""
         chosen = self._build.num_workers
         if self._executor is not None:
             return chosen or 2 * (os.cpu_count() or 1)
@@ -167,7 +167,7 @@ class Run:
         return OwnWorkers(pool)
 
     def _chunks(self) -> Generator[Chunk, None, None]:
-        """The chunks that are not finished yet. The first chunk is checked against transformers before."""
+        """Yield the chunks that are not finished yet. The first chunk is checked against transformers before."""
         settings = self._settings
         for chunk in read_chunks(self._source, settings.encode, self._build, self._chunk_size, self._labels):
             if not chunk.index:
@@ -204,7 +204,7 @@ class Run:
                 self._done(chunk, receipt, {name: batch.num_rows for name, batch in tables.items()})
 
     def _encode_elsewhere(self, workers: Workers, chunks: Iterator[Chunk], stack: ExitStack) -> None:
-        """Let workers encode. They write the chunk files themselves; a foreign manager is handed what is in them."""
+        """Encode in workers. They write the chunk files themselves; another manager gets their content."""
         manager = self._manager
         if isinstance(manager, CacheWriter) and type(manager).write_chunk is CacheWriter.write_chunk:
             directory = str(manager.build_directory(self._settings).path)
@@ -231,7 +231,7 @@ class Run:
 
 @contextmanager
 def _scratch_directory() -> Iterator[Path]:
-    """A directory that is gone at the end, also where an executor still has a chunk in work that goes there."""
+    """Make a directory that is gone at the end, even where an executor still encodes a chunk into it."""
     try:
         path = Path(mkdtemp(prefix="memxlnet-"))
     except OSError as error:
@@ -246,7 +246,7 @@ def _scratch_directory() -> Iterator[Path]:
 
 
 def _until(chunks: Iterator[Chunk], most_cost: int) -> Iterator[Chunk]:
-    """The first chunks, until they cost so much together."""
+    """Yield the first chunks, until they cost this much together."""
     cost = 0
     while cost < most_cost and (chunk := next(chunks, None)) is not None:
         yield chunk

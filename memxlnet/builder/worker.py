@@ -29,7 +29,7 @@ class _WithoutPandas(MetaPathFinder):
 
 
 def _watch(builder: int) -> None:
-    """End this process when the builder is gone: it may be within a long document and not look at its pipe."""
+    """End this process when the builder is gone: it may be busy with a long document and not read its pipe."""
     while os.getppid() == builder:
         time.sleep(_WATCH_SECONDS)
     os._exit(1)
@@ -45,7 +45,7 @@ def main() -> None:
         pipe = builder_socket.makefile("rwb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
-    # A chunk is many small lists and no cycles: looking for some again and again would take a fifth of the time.
+    # A chunk is many small lists and no cycles: searching for cycles repeatedly would take a fifth of the time.
     gc.freeze()
     gc.disable()
     while True:

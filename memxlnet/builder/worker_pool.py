@@ -1,7 +1,7 @@
-"""Worker processes of our own: light, each with one thread here that hands it chunks and waits for its receipts.
+"""The package's worker processes: light, each with one thread here that hands it chunks and waits for receipts.
 
 `ProcessPoolExecutor` would import the user's script in every worker (torch and all, and without a main guard it would
-build again), cannot say which task a dead process had, and leaves workers behind when the builder is killed. An
+build again), cannot say which task a dead process had, and leaves workers running when the builder is killed. An
 executor that the user brings is served as it is; see `memxlnet.builder.in_workers`.
 """
 
@@ -37,7 +37,7 @@ class _Worker:
     """A worker process, and one socket to it: what it prints cannot get in between the messages.
 
     Raises:
-        BuildError: It could not be started.
+        BuildError: It cannot be started.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Worker:
             ours, theirs = socket.socketpair()
             with ours, theirs:
                 self.process = subprocess.Popen(
-                    # -P: the working directory is on our module path or it is not; -m alone would put it in front.
+                    # -P: the working directory is on this process's module path or not; -m alone puts it first.
                     [sys.executable, "-P", "-m", "memxlnet.builder.worker", str(os.getpid())],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
@@ -57,13 +57,13 @@ class _Worker:
                 )
                 self._pipe = ours.makefile("rwb")
         except OSError as error:
-            message = f"num_workers: a worker process could not be started: {error}; {hint_for(error)} or use fewer"
+            message = f"num_workers: cannot start a worker process: {error}; {hint_for(error)} or use fewer"
             raise with_fields_of(BuildOSError(message), error) from error
         except ValueError as error:  # a NUL in the environment or on the module path
-            raise BuildError(f"num_workers: a worker process could not be started: {error}") from error
+            raise BuildError(f"num_workers: cannot start a worker process: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:
-        """Have a chunk encoded.
+        """Send a chunk to be encoded, and wait for the answer.
 
         Raises:
             WorkerDiedError: The process ended; the message says how.
@@ -72,7 +72,7 @@ class _Worker:
             send(self._pipe, fields, packed)
             result: dict[str, Any] = receive(self._pipe)[0]
         except (EOFError, OSError, ValueError) as error:
-            raise WorkerDiedError(_told_end(self.process)) from error
+            raise WorkerDiedError(_describe_end(self.process)) from error
         return result
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class WorkerPool:
         with self._lock:
             worker = self._idle.pop() if self._idle and not self._ended.is_set() else None
         if worker is None:
-            # A worker died, whose chunk tells how. This one is as good as in work until all of them are ended.
+            # A worker died, whose chunk reports how. This one counts as working until all of them are ended.
             self._ended.wait()
             raise WorkerDiedError("the workers were ended")
         result = worker.ask(fields, packed)
@@ -143,7 +143,7 @@ class WorkerPool:
 
 
 def _module_path() -> Iterator[str]:
-    """Where this process finds modules, without what imports pass over: entries that are no text, a directory gone."""
+    """Yield where this process finds modules, except what imports skip: non-text entries, missing directories."""
     for entry in sys.path:
         if entry == "":
             with contextlib.suppress(FileNotFoundError):
@@ -152,8 +152,8 @@ def _module_path() -> Iterator[str]:
             yield entry
 
 
-def _told_end(process: "subprocess.Popen[bytes]") -> str:
-    """How a process ended, in words."""
+def _describe_end(process: "subprocess.Popen[bytes]") -> str:
+    """Describe how a process ended."""
     try:
         code = process.wait(timeout=3)
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The group of all commands: loading them, and telling errors."""
+"""The group of all commands: loading them, and reporting errors."""
 
 import contextlib
 import importlib
@@ -18,8 +18,8 @@ COMMANDS = {
     "quickstart": "Build, load and iterate a cache of the bundled sample, offline.",
     "build": "Build the cache of a dataset.",
     "ls": "List the caches of a directory.",
-    "info": "Tell what a cache holds and was made from.",
-    "stats": "Tell what recurrence will find in a cache.",
+    "info": "Show what a cache holds and was made from.",
+    "stats": "Show what recurrence will find in a cache.",
     "show": "Show one segment with its tokens and its answer.",
     "verify": "Check every byte and every value of a cache.",
     "diff": "Compare the settings and counts of two caches.",
@@ -33,7 +33,7 @@ EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 
 class _Commands(click.Group):
-    """A group that loads a command when it is asked for, so that the others cost nothing."""
+    """A group that loads a command when it is called, so that the others cost nothing."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -59,12 +59,13 @@ class _Commands(click.Group):
 
 @click.group(
     cls=_Commands,
+    help="A memory-mapped feature cache on Apache Arrow for recurrent-memory models on long documents.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit codes: 0 done, 1 an error that is told on standard error, 2 wrong usage, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 an error that is reported on standard error, 2 wrong usage, 130 interrupted.",
 )
 @click.version_option(__version__, message="memxlnet %(version)s")
 def commands() -> None:
-    """A memory-mapped feature cache on Apache Arrow for recurrent-memory models on long documents."""
+    """Run one of the commands."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments; None takes those of the process.
 
     Returns:
-        The exit code: 0; 1 where an error was told on standard error; 2 for wrong usage; 130 when interrupted.
+        The exit code: 0; 1 where an error was reported on standard error; 2 for wrong usage; 130 when interrupted.
     """
     names: dict[str, str] = {}
     logging.basicConfig(format="%(levelname)s: %(message)s")
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("memxlnet: interrupted", err=True)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has enough, such as head; nothing is left to tell.
+        # The reader of the output, such as head, has enough; nothing is left to print.
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
@@ -118,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def in_options(message: str, names: Mapping[str, str]) -> str:
-    """An error text of the library in terms of the command's options: ``max_seq_length`` is ``--max-seq-length``.
+    """Return an error text of the library with the names of the options: ``max_seq_length`` is ``--max-seq-length``.
 
     Args:
         message: The text.
@@ -135,11 +136,11 @@ def in_options(message: str, names: Mapping[str, str]) -> str:
 
 
 def _outside_quotes(pattern: str, replacement: str, message: str) -> str:
-    """Replace what is no data: ids, names and texts are quoted."""
+    """Replace parameters by options, except in data: ids, names and texts are quoted."""
 
     def replaced(found: re.Match[str]) -> str:
         return found[0] if found["quoted"] else found.expand(replacement)
 
-    # An apostrophe within a word begins no quote, and one behind a backslash ends none.
+    # An apostrophe within a word begins no quote, and one after a backslash ends none.
     quoted = r"""(?<!\w)(?P<quoted>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
     return re.sub(rf"{pattern}|{quoted}", replaced, message)

@@ -1,4 +1,4 @@
-"""Caches that a person names on the command line."""
+"""Caches named on the command line."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,9 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 
 
 def find_directory(cache: Path) -> Path:
-    """The directory that a person named as a cache: a path, or the mere name of a cache of the usual directory.
+    """Return the directory of a cache named on the command line: a path, or the name of a cache of the usual directory.
 
-    Whether it is a cache is seen when it is opened; only a directory of caches is told here, with what is in it.
+    Whether it is a cache is seen when it is opened; only a directory of caches is refused here, with what is in it.
 
     Raises:
         CacheNotFoundError: It is a directory of caches.
@@ -33,27 +33,27 @@ def find_directory(cache: Path) -> Path:
 
 
 def directory_of_caches(path: Path) -> Path:
-    """A directory of caches that a person named.
+    """Return a directory of caches named on the command line.
 
     Raises:
-        CacheNotFoundError: It is none.
+        CacheNotFoundError: It is not one.
     """
     directory = as_directory("CACHE_DIR", path)
     found = None
     if not directory.is_dir():
         found = "a file" if directory.exists() else "none"
     elif os.path.exists(directory / MANIFEST):  # noqa: PTH110 - Path.exists raises where it may not be entered
-        found = "a cache; memxlnet info tells of it"
+        found = "a cache; memxlnet info shows it"
     if found is not None:
         raise CacheNotFoundError(f"{directory}: expected a directory of caches, found {found}")
     return directory
 
 
 def read_cache(cache: Path) -> tuple[Path, Manifest]:
-    """The directory and the manifest of a cache that a person named.
+    """Return the directory and the manifest of a cache named on the command line.
 
     Raises:
-        CacheError: It is no cache, of another format version, or damaged.
+        CacheError: It is not a cache, of another format version, or damaged.
     """
     directory = find_directory(cache)
     return directory, read_manifest(directory)

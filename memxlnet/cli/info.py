@@ -24,7 +24,7 @@ from memxlnet.format.manifest import Manifest, ShardRecord
 @json_option
 @shared()
 def command(cache: Path, as_json: bool) -> None:
-    """Tell what CACHE holds and was made from, as its manifest says; nothing else is read."""
+    """Show what CACHE holds and was made from, as its manifest says; nothing else is read."""
     directory, manifest = read_cache(cache)
     if as_json:
         print_json(_as_json(directory, manifest))

@@ -23,7 +23,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 def is_terminal() -> bool:
-    """Whether the output is read by a person."""
+    """Return whether the output is read by a person."""
     return sys.stdout is not None and sys.stdout.isatty()
 
 
@@ -50,7 +50,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], number
     least_width = -1
     for number, name in enumerate(columns):
         justify: Any = "right" if name in set(numbers) else "left"
-        # The first column names the row, and shall stay whole to be copied; the others may fold, but not to nothing.
+        # The first column names the row, and must stay whole to be copied; the others may fold, but not to nothing.
         longest = max(len(name), *(row[number].cell_len for row in cells)) if cells else len(name)
         least = min(longest, _LEAST_WIDTH) if number else longest
         table.add_column(name, justify=justify, overflow="fold", no_wrap=not number, min_width=least)
@@ -75,13 +75,13 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 
 def print_title(title: str) -> None:
-    """Print the title of what follows, behind an empty line."""
+    """Print the title of what follows, after an empty line."""
     click.echo()
     click.echo(click.style(title, bold=True) if is_terminal() else f"# {title}")
 
 
 def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
-    """Documents by the outcome of their answer, under the names that all commands use."""
+    """Return the documents by the outcome of their answer, under the names that all commands use."""
     return {
         **{f"answers {status}": found.alignment[status] for status in ALIGNMENTS},
         "answers in no segment": found.documents_without_answer_segment,
@@ -91,7 +91,7 @@ def answer_counts(found: "Manifest | BuildSummary") -> dict[str, int]:
 
 
 def shown_bytes(size: int | float) -> str:
-    """A number of bytes in decimal units."""
+    """Return a number of bytes in decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.3g} {unit}"
@@ -100,13 +100,13 @@ def shown_bytes(size: int | float) -> str:
 
 
 def _one_line(value: object) -> str:
-    """A value on one line: a name from a source may hold anything, escape sequences of a terminal included."""
+    """Return a value on one line: a name from a source may hold anything, escape sequences of a terminal included."""
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) and is_terminal() else str(value)
     return printable(text).replace("\n", "\\n")
 
 
 def printable(text: str) -> str:
-    """Text whose control characters, but for line ends, are shown as escapes: none of them reaches a terminal."""
+    """Return text whose control characters, except line ends, are shown as escapes: none of them reaches a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)

@@ -24,7 +24,7 @@ class FilledPath(click.Path):
         super().__init__(path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The path of a text."""
+        """Return the path of a text."""
         if value == "":
             self.fail("expected a path, found an empty one", param, ctx)
         return super().convert(value, param, ctx)
@@ -54,7 +54,7 @@ def _columns(context: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 def reading_options(function: Command) -> Command:
-    """The options that say how records become examples: ``--form``, ``--column``, ``--locate`` and ``--offsets``."""
+    """Add the options for how records become examples: ``--form``, ``--column``, ``--locate`` and ``--offsets``."""
     for option in (
         click.option("--offsets", default="characters", show_default=True, help="What offsets count: bytes, utf-16."),
         click.option(
@@ -93,7 +93,7 @@ verbose_option = click.option(
 
 
 def shared(**others: str) -> Callable[[Command], Command]:
-    """What all commands share: ``--verbose``, and errors that name options where the library names its parameters.
+    """Add what all commands share: ``--verbose``, and errors that name options where the library names parameters.
 
     Args:
         **others: Parameters of the library with the options that stand for them; an option of the same name is found.

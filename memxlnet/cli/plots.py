@@ -16,10 +16,10 @@ def draw_statistics(statistics: CacheStatistics, title: str, path: Path) -> None
     Args:
         statistics: What is drawn.
         title: Title of the figure.
-        path: The file, whose suffix names its kind; one that is there is replaced.
+        path: The file, whose suffix names its kind; an existing one is replaced.
 
     Raises:
-        SettingsError: The suffix is none of a plot.
+        SettingsError: The suffix is not that of a plot.
         MissingLibraryError: matplotlib is not installed.
         CacheDirectoryError: The file cannot be written.
     """

@@ -11,7 +11,7 @@ from memxlnet.remote.pull import pull
 @click.command("pull")
 @click.argument("url")
 @cache_dir_option
-@click.option("--replace", is_flag=True, help="Fetch it anew even where it is there.")
+@click.option("--replace", is_flag=True, help="Fetch it again even where it exists.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
 @shared(url="URL")
 def command(url: str, cache_dir: Path, replace: bool, progress: bool | None) -> None:

@@ -19,7 +19,7 @@ from memxlnet.remote.push import push
 def command(cache: Path, url: str, replace: bool, verify: bool, progress: bool | None) -> None:
     """Send CACHE to URL, such as s3://bucket/name, gs://bucket/name, hf://datasets/name/repository/folder or file:///path.
 
-    URL is the place of this one cache. What is there and right is not sent again; the manifest comes last. Credentials
+    URL is the place of this one cache. What has arrived intact is not sent again; the manifest comes last. Credentials
     come from the environment, as the store's own tools take them.
     """
     push(find_directory(cache), url, replace=replace, verify=verify, progress=progress)

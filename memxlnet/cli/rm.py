@@ -17,13 +17,13 @@ from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, r
 @click.argument("paths", type=FilledPath(), nargs=-1, required=True, metavar="PATH...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @shared()
 def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
     """Remove caches; readers keep what they have mapped.
 
-    What is no cache, or holds other files too, is refused, and so is one that a build is at work on.
+    What is not a cache, or holds other files too, is refused, and so is one that is being built.
     """
     found: list[tuple[Path, int]] = []
     removals: list[tuple[Callable[[Path], object], Path]] = []
@@ -38,7 +38,7 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
             removals.append((remove_old_caches, path))
         if not leftovers and not old:
             directory = find_directory(path)
-            # All are looked at before the first goes.
+            # All are checked before the first is removed.
             if directory.is_symlink():
                 raise CacheNotFoundError(f"{directory}: expected a cache itself, found a symbolic link; unlink it")
             own_manifest(directory)

@@ -93,13 +93,13 @@ def _row_of(cache: PublishedCache, example_id: str, segment: int | None) -> int:
 
 
 def _value(cache: PublishedCache, name: str, row: int) -> Any:
-    """A value of the features table, a view."""
+    """Return a value of the features table, a view."""
     shard = next(shard for shard in cache.features if row < shard.row_stop)
     return shard.columns[name][row - shard.row_start]
 
 
 def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
-    """Everything about a segment, as JSON values."""
+    """Return everything about a segment, as JSON values."""
     segment = SegmentReader(cache).metadata(row)
     offsets = segment.pop("offset_mapping")
     tokens = _tokens(cache, row, segment, offsets)
@@ -126,7 +126,7 @@ def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
 
 
 def _tokens(cache: PublishedCache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
-    """The tokens of a row that are no padding."""
+    """Return the tokens of a row that are not padding."""
     try:
         tokenizer = Tokenizer.from_file(os.fspath(cache.tokenizer_file))
     except Exception as error:

@@ -37,7 +37,7 @@ _SETTINGS = {
 @json_option
 @shared()
 def command(cache: Path, plot: Path | None, as_json: bool) -> None:
-    """Tell what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
+    """Show what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
     opened = PublishedCache(find_directory(cache))
     statistics, ceiling = read_statistics(opened), answer_ceiling(opened)
     if plot is not None:
@@ -73,7 +73,7 @@ def command(cache: Path, plot: Path | None, as_json: bool) -> None:
 
 
 def _print_useful_shares(statistics: CacheStatistics) -> None:
-    """A table of the shares, and which settings are best in a batch of usual size."""
+    """Return a table of the shares, and which settings are best in a batch of usual size."""
     multiple = min(MULTIPLE, statistics.max_seq_length)
     print_title(
         f"real tokens of those that a model computes on, shuffled, padding='longest', pad_to_multiple_of={multiple}, "
@@ -117,7 +117,7 @@ def _print_counts(statistics: CacheStatistics, ceiling: AnswerCeiling) -> None:
 
 
 def _print_histogram(name: str, counts: dict[int, int]) -> None:
-    """A histogram with a bar for each value, or for each of some ranges where there are many values."""
+    """Return a histogram with a bar for each value, or for each of some ranges where there are many values."""
     total = max(sum(counts.values()), 1)
     binned = _binned(counts)
     most = max(binned.values(), default=1)

@@ -14,7 +14,7 @@ _CONFIGURATIONS = ("tokenizer_config.json", "config.json")
 def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     """Load a tokenizer by name or directory.
 
-    A directory of XLNet's files alone has no configuration that tells its class, so its name does.
+    A directory of XLNet's files alone has no configuration that names its class, so its name does.
 
     Args:
         name: Name on the Hub, or a directory.
@@ -22,7 +22,7 @@ def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
 
     Raises:
         SettingsError: The number of memory slots is negative.
-        TokenizerError: There is none, or its files cannot be read.
+        TokenizerError: It is missing, or its files cannot be read.
     """
     if memory_tokens < 0:
         raise SettingsError(f"memory_num_tokens: expected an integer of at least 0, found {memory_tokens}")
@@ -35,7 +35,7 @@ def load_tokenizer(name: str, memory_tokens: int = 0) -> Any:
     kind = AutoTokenizer
     if is_directory:
         if not any((directory / file).is_file() for file in _VOCABULARIES):
-            # Told here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
+            # Checked here because transformers makes an empty XLNet vocabulary of it, in which every text is unknown.
             raise TokenizerError(f"tokenizer: expected {' or '.join(_VOCABULARIES)} in {directory}, found none")
         if not any((directory / file).is_file() for file in _CONFIGURATIONS):
             if "xlnet" not in directory.resolve().name.lower():

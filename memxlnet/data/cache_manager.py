@@ -35,13 +35,13 @@ def find_cache(
 
     Args:
         cache_dir: Directory of the caches.
-        dataset_name: What the cache was built from. A file that is there and an object are compared by their content;
+        dataset_name: What the cache was built from. An existing file and an object are compared by their content;
             a Hub name, or a file that is gone, by its name.
         split: Its split.
         params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
 
     Raises:
-        CacheNotFoundError: There is none.
+        CacheNotFoundError: It is missing.
         CacheMismatchError: There are some, with another source or other settings; the message names the fields.
         AmbiguousCacheError: Several fit; the message lists them.
     """
@@ -57,11 +57,11 @@ def find_cache(
     differences = [cache_differences(manifest, source(manifest), params or {}) for _, manifest in found]
     fitting = [entry for entry, differing in zip(found, differences, strict=True) if not differing]
     if not fitting:
-        told = "; ".join(
+        fields = "; ".join(
             f"{path.name} differs in {', '.join(differing)}"
             for (path, _), differing in zip(found, differences, strict=True)
         )
-        raise CacheMismatchError(f"{subject}: expected one with the settings that were asked for, found none: {told}")
+        raise CacheMismatchError(f"{subject}: expected one with the settings that were asked for, found none: {fields}")
     # The same content under two names gives two caches of one fingerprint, and any of them will do.
     if len({manifest.fingerprint for _, manifest in fitting}) > 1:
         names = "; ".join(f"{path.name} ({shown_settings(manifest)})" for path, manifest in fitting)
@@ -72,7 +72,7 @@ def find_cache(
 
 
 def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Callable[[Manifest], dict[str, Any] | None]:
-    """The identity that a source has for a cache; None for a name of the Hub, or where it is gone.
+    """Return the identity that a source has for a cache; None for a name of the Hub, or where it is gone.
 
     Rows are digested as far as the cache was to read them.
     """
@@ -91,12 +91,12 @@ def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Call
 
 
 def shown_settings(manifest: Manifest) -> str:
-    """The settings of a cache in a message."""
+    """Return the settings of a cache in a message."""
     return ", ".join(f"{name}={value!r}" for name, value in manifest.settings.items())
 
 
 def cache_differences(manifest: Manifest, source: dict[str, Any] | None, params: Mapping[str, Any]) -> list[str]:
-    """In which fields a cache differs from a source, where one is given, and from the settings that are named.
+    """Name the fields in which a cache differs from a source, where one is given, and from the named settings.
 
     Raises:
         SettingsError: A name is that of no setting.
@@ -141,7 +141,7 @@ class ChunkedCacheManager(CacheWriter):
         self._opened: CacheDataset | None = None
 
     def cache_exists(self, dataset_name: object, split: str) -> bool:
-        """Whether there is at least one cache of this source and split."""
+        """Return whether there is at least one cache of this source and split."""
         try:
             find_cache(self.cache_dir, dataset_name, split)
         except (CacheNotFoundError, CacheMismatchError):
@@ -151,16 +151,16 @@ class ChunkedCacheManager(CacheWriter):
         return True
 
     def get_total_chunks(self, dataset_name: object, split: str) -> int:
-        """The number of chunks of the one cache of this name and split.
+        """Return the number of chunks of the one cache of this name and split.
 
         Raises:
-            CacheError: There is none, or several.
+            CacheError: It is missing, or there are several.
         """
         _, manifest = find_cache(self.cache_dir, dataset_name, split)
         return -(-manifest.tables["features"].rows // self.chunk_size)
 
     def load_chunk(self, dataset_name: object, split: str, chunk_id: int) -> list[dict[str, Any]]:
-        """The rows of one chunk, each as ``dataset[i]`` gives it: views of the map.
+        """Return the rows of one chunk, each as ``dataset[i]`` gives it: views of the map.
 
         Args:
             dataset_name: What the cache was built from.
@@ -178,7 +178,7 @@ class ChunkedCacheManager(CacheWriter):
         return opened[chunk_id * self.chunk_size : (chunk_id + 1) * self.chunk_size]
 
     def get_cache_path(self, dataset_name: object, split: str, chunk_id: int) -> str:
-        """The features file in which a chunk begins.
+        """Return the features file in which a chunk begins.
 
         Args:
             dataset_name: What the cache was built from.

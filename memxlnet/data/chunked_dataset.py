@@ -103,7 +103,7 @@ class ChunkedDataset(LazySquadLikeQADataset):
 
 
 def _find(directory: Path, split: str | None, params: Mapping[str, Any]) -> Path:
-    """The one cache that fits among those in a directory, which may be one itself."""
+    """Return the one cache that fits among those in a directory, which may be one itself."""
     whole = os.path.exists(directory / MANIFEST)  # noqa: PTH110 - Path.exists raises where it may not be entered
     entries = [(directory, read_manifest(directory))] if whole else list(find_caches(directory))
     differing = {

@@ -41,7 +41,7 @@ def upload_processed_dataset_to_hub(
         cache_dir: Directory of all caches; or the directory of one published cache, which needs no name and no split.
         dataset_name: What the cache was built from.
         split: Its split.
-        hub_dataset_id: The repository, such as ``"user/name"``; it is created where there is none.
+        hub_dataset_id: The repository, such as ``"user/name"``; it is created where it is missing.
         hub_token: Credentials that may write; never stored. None takes those that `huggingface_hub` has stored.
         private: Create the repository private; refused where it exists and is public.
         commit_message: What the commits say.
@@ -88,7 +88,7 @@ def load_dataset_from_hub(
     """Open the one cache of a repository on the Hub that fits, fetching what is not there yet.
 
     The files are those of one commit, checked byte by byte, and published in `cache_dir` like a cache that was built
-    there. A transfer that ended early goes on with the files that have arrived.
+    there. A transfer that ended early resumes after the files that have arrived.
 
     Args:
         hub_dataset_id: The repository.
@@ -97,7 +97,7 @@ def load_dataset_from_hub(
         cache_dir: Directory of all caches.
         use_lazy_loading: False reads all columns into RAM.
         dataset_name: What the cache was built from: a file and an object are compared by their content, any other name
-            by the name alone. None takes any. The log tells (at INFO) what the one that is taken was made of.
+            by the name alone. None takes any. The log says (at INFO) what the one that is taken was made of.
         cache_params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
         revision: Branch, tag or commit of the repository; None for the main branch.
         progress: Show a progress bar; None shows it where standard error is a terminal.
@@ -149,7 +149,7 @@ def _checked(cache_params: Mapping[str, Any] | None) -> Mapping[str, Any] | None
 
 
 def _directory(path: Path, dataset_name: Any, split: str, params: Mapping[str, Any] | None) -> Path:
-    """The cache that is meant: the directory itself where it is one, else the one in it that fits."""
+    """Return the named cache: the directory itself where it is one, else the one in it that fits."""
     if not os.path.exists(path / MANIFEST):  # noqa: PTH110 - Path.exists raises in a directory that may not be entered
         return find_cache(path, dataset_name, split, params)[0]
     differing = cache_differences(read_manifest(path), None, params or {})

@@ -21,20 +21,20 @@ from memxlnet.sources import SourceOptions, is_file_name, open_source, source_na
 
 logger = logging.getLogger(__name__)
 
-WITHOUT_HUB = "or pass use_hub_dataset=False to go on without the Hub"
+WITHOUT_HUB = "or pass use_hub_dataset=False to continue without the Hub"
 
 
 def choose(
-    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], way_out: str = ""
+    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], hint: str = ""
 ) -> HubCache | None:
-    """The one cache of a split that fits; None where there is no cache of that split.
+    """Return the one cache of a split that fits; None where there is no cache of that split.
 
     Args:
         listing: What the repository holds.
         subject: The repository in messages.
         split: The split.
         differences: In which fields a cache is not what was asked for.
-        way_out: How to go on otherwise, for messages.
+        hint: How to continue otherwise, for messages.
 
     Raises:
         CacheMismatchError: There are some of that split, and all differ; the message names the fields of the closest.
@@ -58,7 +58,7 @@ def choose(
         others = f" (and {len(of_split) - 1} more that differ)" if of_split[1:] else ""
         raise CacheMismatchError(
             f"{subject}: split {split!r}: expected a cache of what was asked for, found {closest.folder}{others}, "
-            f"which differs in {'; '.join(fields)}; ask for what is there{f', {way_out}' if way_out else ''}"
+            f"which differs in {'; '.join(fields)}; ask for what is there{f', {hint}' if hint else ''}"
         )
     manifest = fitting[0].manifest
     source = ", ".join(f"{key}={value!r:.80}" for key, value in manifest.fields["source"].items())
@@ -69,10 +69,10 @@ def choose(
 def fields_of_source(
     dataset_name: Any, split: str, cache_dir: Path, options: Mapping[str, Any] | None = None
 ) -> Callable[[Manifest], list[str]]:
-    """In which fields a cache is of another source: by the content of a file or object, by name for a mere Hub name.
+    """Name the fields in which a cache is of another source: by content, or by name for a plain Hub name.
 
     Raises:
-        SettingsError: The name is none, or an identity is given for what is identified by its content.
+        SettingsError: The name is not valid, or an identity is given for what is identified by its content.
         SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
@@ -96,7 +96,7 @@ def fields_of_source(
 
 
 def is_hub_name(dataset_name: Any) -> bool:
-    """Whether a source is named by a mere name of the Hub, so that there is no content to compare."""
+    """Return whether a source is given only as a name of the Hub, so that there is no content to compare."""
     return isinstance(dataset_name, str) and not is_file_name(dataset_name) and "://" not in dataset_name
 
 
@@ -124,7 +124,7 @@ class Wanted:
     options: SourceOptions
 
     def differences(self) -> Callable[[Manifest], list[str]]:
-        """In which fields a cache is not what was asked for.
+        """Name the fields in which a cache is not what was asked for.
 
         Raises:
             SettingsError: An argument is wrong.
@@ -152,7 +152,7 @@ class Wanted:
         return differences
 
     def _origin(self) -> dict[str, Any]:
-        """What is asked of a mere Hub name beside the name: a dataset of the Hub, its configuration and commit."""
+        """Return what a plain Hub name must match besides: a dataset of the Hub, its configuration and commit."""
         name, revision = self.dataset_name, self.options.revision
         named = {"config_name": self.options.config_name, "revision": revision}
         asked = {key: value for key, value in named.items() if value is not None}
@@ -177,12 +177,12 @@ def _differing_origin(manifest: Manifest, asked: dict[str, Any]) -> list[str]:
     commits = sorted({commit for file in files for commit in re.findall(r"@([0-9a-f]{40})/", file)})
     found = {"kind": source.get("kind"), "config": source.get("config"), "commits": commits}
     differing = differing_fields(asked, {key: found[key] for key in asked}, "source.")
-    way_out = " (pass the file or object itself, or open it with load_dataset_from_hub)"
-    return [f"{each}{way_out}" if each.startswith("source.kind:") else each for each in differing]
+    hint = " (pass the file or object itself, or open it with load_dataset_from_hub)"
+    return [f"{each}{hint}" if each.startswith("source.kind:") else each for each in differing]
 
 
 def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | None:
-    """Give the local directory of the cache of a repository that was asked for, fetching it where it is not there yet.
+    """Return the local directory of the requested cache of a repository; fetch it where it is missing.
 
     Args:
         repo_id: The repository.
@@ -196,22 +196,22 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
         SettingsError: An argument is wrong.
         CacheMismatchError: The repository has caches of the split, and all differ.
         AmbiguousCacheError: Several fit.
-        CacheError: None could be read, or the one that is there already is damaged.
+        CacheError: None could be read, or the existing one is damaged.
         TransferError: The Hub cannot be reached or refuses, or what arrived is wrong.
     """
-    repository = HubRepository(repo_id, wanted.options.token, way_out=WITHOUT_HUB)
+    repository = HubRepository(repo_id, wanted.options.token, hint=WITHOUT_HUB)
     differences = wanted.differences()
     listing = repository.listing()
     cache = choose(listing, repository.subject, wanted.split, differences, WITHOUT_HUB)
     if cache is not None:
         return _fetched(repository, cache, wanted.cache_dir, progress)
     if listing.unreadable:
-        # The one that was asked for may be among them: not a reason to build it anew in silence.
+        # The one that was asked for may be among them: not a reason to build it again silently.
         error = listing.unreadable[0]
-        error.add_note(f"pass use_hub_dataset=False to go on without the Hub ({repository.subject})")
+        error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
         raise error
     logger.warning(
-        "%s: expected a cache of split %r, found %s; looking in %s, and building where there is none",
+        "%s: expected a cache of split %r, found %s; looking in %s, and building where one is missing",
         repository.subject,
         wanted.split,
         splits_of(listing),
@@ -221,7 +221,7 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
 
 
 def splits_of(listing: HubListing) -> str:
-    """What there is in a repository, in words."""
+    """Describe what a repository holds."""
     found = [f"{cache.folder} (split {cache.manifest.split!r})" for cache in listing.caches]
     found += ["manifests that cannot be read"] if listing.unreadable else []
     return ", ".join(found) or "no cache at all"
@@ -232,5 +232,5 @@ def _fetched(repository: HubRepository, cache: HubCache, cache_dir: Path, progre
         return repository.fetch(cache, cache_dir, progress)
     except TransferError as error:
         if WITHOUT_HUB not in str(error):
-            error.add_note(f"pass use_hub_dataset=False to go on without the Hub ({repository.subject})")
+            error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
         raise

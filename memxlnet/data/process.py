@@ -72,24 +72,24 @@ def process_and_cache_dataset(
         split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
             applies to every source.
         cache_dir: Directory of all caches.
-        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_examples: Read at most this many examples; None reads all.
         max_seq_length: Tokens in a row, special and memory tokens and padding included.
         doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
         streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
         tokenizer: A transformers fast tokenizer.
-        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
         use_streaming: False encodes up to 1,000 examples at once; above, streaming switches on by itself.
         max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
             Work in flight is reduced and chunks are split to stay below it; where that does not help, an error says
             what is needed.
-        rebuild: Build anew even where the cache exists.
+        rebuild: Build again even where the cache exists.
         cache_manager: Where the chunks go, instead of a cache in `cache_dir`: any object with ``begin``,
             ``write_chunk`` and ``finish``; see `memxlnet.builder.cache_writer.CacheManager`.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
-        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+        on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one,
             ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
-        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
-            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+        on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
+            ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
         name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.
@@ -115,11 +115,11 @@ def process_and_cache_dataset(
         The number of features (segments) of the cache.
 
     Raises:
-        SettingsError: An argument is wrong; told before any work.
+        SettingsError: An argument is wrong; raised before any work.
         TokenizerError: The tokenizer cannot be used.
         SourceError: The source is missing, malformed, empty, or has no such split.
         ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
-        CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+        CacheError: The cache directory cannot be written, or the existing cache is damaged.
         MemoryLimitError: The work does not fit within `max_memory_gb`.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
     """
@@ -135,7 +135,7 @@ def _run(
     cache_manager: CacheManager | None,
     executor: Executor | None,
 ) -> int:
-    """The number of features of a build, which a cache manager keeps where one is given."""
+    """Return the number of features of a build, which a cache manager keeps where one is given."""
     if cache_manager is None:
         return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).features
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
@@ -166,7 +166,7 @@ class StreamingSquadProcessor:
         streaming_chunk_size: Examples in a chunk of work.
         max_memory_gb: Bound on the RAM of the build, in GiB.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples.
-        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+        on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one,
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
         on_repeated_id: ``"error"``, or ``"number"`` to make repeated ids distinct; see `process_and_cache_dataset`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
@@ -228,10 +228,10 @@ class StreamingSquadProcessor:
         Args:
             dataset_name: See `process_and_cache_dataset`.
             split: Split of a Hub dataset; a label for everything else.
-            max_examples: Read exactly so many examples, or all there are; None reads all.
+            max_examples: Read at most this many examples; None reads all.
             cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
                 publishes into the default cache directory.
-            max_n_segs: Keep the first so many segments of a document; None keeps all.
+            max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
             name: Short name of an object in memory.
             identity: For an iterable or a transform: a text that changes whenever what it gives does.
             form: How records become examples; see `process_and_cache_dataset`, as for all that follow.

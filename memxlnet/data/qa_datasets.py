@@ -43,13 +43,13 @@ class LazySquadLikeQADataset(CacheDataset):
         split: Its split.
         cache_params: Settings that the cache must have, such as ``{"max_seq_length": 384}``; ``tokenizer`` compares the
             tokenizer's content. None takes the one cache there is.
-        copies: Hand out copies in ``dataset[i]``.
+        copies: Return copies in ``dataset[i]``.
         dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``; see `CacheDataset`.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
 
     Raises:
         CacheNotFoundError: There is no cache of this name and split.
-        CacheMismatchError: The caches that are there have other settings.
+        CacheMismatchError: The existing caches have other settings.
         AmbiguousCacheError: Several caches fit.
     """
 
@@ -83,7 +83,7 @@ class LazySquadLikeQADataset(CacheDataset):
 class SquadLikeQADataset(CacheDataset):
     """A dataset whose columns are read into RAM whole; the same interface as the lazy one.
 
-    Constructed directly it builds what it needs: in a directory of its own that goes with the object, or in
+    Constructed directly it builds what it needs: in a temporary directory that is removed with the object, or in
     `cache_dir`.
 
     Args:
@@ -91,9 +91,9 @@ class SquadLikeQADataset(CacheDataset):
         tokenizer: A transformers fast tokenizer.
         max_seq_length: Tokens in a row.
         doc_stride: Overlap of two consecutive segments in tokens.
-        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_examples: Read at most this many examples; None reads all.
         dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
-        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
         cache_dir: Directory of the caches; None for a temporary one.
         identity: For an iterable: a text that changes whenever its content does.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
@@ -191,37 +191,37 @@ def create_dataset_from_cache(
     of the same source and split exist locally, the log names the fields that differ.
 
     A repository on the Hub is asked first. What fits is fetched into `cache_dir`, or found there; where its caches of
-    the split all differ that is an error, and so is a Hub that cannot be reached or refuses: nothing is built instead
-    in silence. Only a repository without any cache of the split, which is logged as a warning, leaves the rest to the
-    local cache and the build.
+    the split all differ that is an error, and so is a Hub that cannot be reached or refuses: nothing is silently
+    built instead. Only a repository without any cache of the split, which is logged as a warning, leaves the rest to
+    the local cache and the build.
 
     Args:
         dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
         split: Split of a Hub dataset; a label for everything else.
         cache_dir: Directory of all caches.
-        max_examples: Read exactly so many examples, or all there are; None reads all.
+        max_examples: Read at most this many examples; None reads all.
         max_seq_length: Tokens in a row.
         doc_stride: Overlap of two consecutive segments in tokens, not their distance.
-        max_n_segs: Keep the first so many segments of a document; None keeps all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
         tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
             without one, a cache on the Hub fits whatever its tokenizer.
         hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
-            or object. A mere Hub name is compared by name, and fits no cache that was made of anything but a dataset
+            or object. A plain Hub name is compared by name, and fits no cache that was made of anything but a dataset
             of the Hub; `load_dataset_from_hub` opens any cache by its name.
         use_hub_dataset: False does not ask the Hub even where a repository is named; True and None ask it where one is.
         hub_token: Credentials for that repository, and for a dataset that is read from the Hub; never stored.
         use_lazy_loading: False reads all columns into RAM.
         on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
-        on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+        on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one,
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
-        on_repeated_id: ``"error"`` takes an example for a bad one whose id an example before it has; ``"number"`` makes
-            it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+        on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
+            ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.
         identity: For an iterable or a transform: a text that changes whenever what it gives does.
         config_name: Configuration of a Hub dataset. Where none is named, a cache on the Hub may be of any: the log
-            tells (at INFO) what the one that is taken was made of.
+            says (at INFO) what the one that is taken was made of.
         revision: Branch, tag or commit of a Hub dataset, which is the source; `load_dataset_from_hub` takes one of the
             repository that holds the caches.
         form: How records become examples; see `process_and_cache_dataset`, as for the four that follow.
@@ -229,7 +229,7 @@ def create_dataset_from_cache(
         transform: A function of an example that gives none, one or several mappings.
         locate: Which occurrences of answers without offsets are golds.
         offsets: What offsets of answers count.
-        rebuild: Build anew even where the cache exists; not together with the Hub.
+        rebuild: Build again even where the cache exists; not together with the Hub.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.

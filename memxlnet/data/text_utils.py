@@ -7,12 +7,12 @@ from memxlnet.evaluate.metrics import normalize_answer
 
 
 def normalize_unicode(text: str) -> str:
-    """The text in Unicode's composed form (NFC). A build never does so: offsets are those of the text as given."""
+    """Return the text in Unicode's composed form (NFC). A build never composes: its offsets count the text as given."""
     return unicodedata.normalize("NFC", text)
 
 
 def normalize_answer_for_comparison(s: str) -> str:
-    """What `memxlnet.normalize_answer` makes of the composed form of an answer."""
+    """Return what `memxlnet.normalize_answer` makes of the composed form of an answer."""
     return normalize_answer(normalize_unicode(s))
 
 

@@ -36,7 +36,7 @@ class Alignment(NamedTuple):
         detail: How it was repaired or why it was dropped; empty otherwise.
         chosen: Index of the gold answer, -1 for none.
         start: First character in Unicode code points of the context, -1 for none.
-        stop: One behind the last character, -1 for none.
+        stop: One after the last character, -1 for none.
     """
 
     status: str
@@ -60,7 +60,7 @@ class Context:
         return normal_form(self.text)
 
     def nearest(self, answer: str, given: int) -> tuple[int, int] | None:
-        """The place nearest to an offset whose normal form is that of `answer`; of two, the earlier.
+        """Return the place nearest to an offset whose normal form is that of `answer`; of two, the earlier.
 
         Args:
             answer: What is looked for.
@@ -84,7 +84,7 @@ class Context:
         return min(spans, key=lambda span: abs(span[0] - given), default=None)
 
     def _is_whole(self, at: int, length: int) -> bool:
-        """Whether a piece of the normal form is whole clusters: "e" is no occurrence inside an "e" with an accent."""
+        """Return whether a piece of the normal form is whole clusters: "e" does not occur in an "e" with an accent."""
         normal, starts, stops = self._normal
         end = at + length
         begins = at == 0 or starts[at - 1] != starts[at]
@@ -122,13 +122,13 @@ def align(context: Context, texts: tuple[str, ...], starts: tuple[int, ...]) -> 
 
 
 def absent(texts: Sequence[str]) -> Alignment:
-    """The alignment of golds that occur nowhere in the context."""
+    """Return the alignment of golds that occur nowhere in the context."""
     kind = _kind_of(texts)
     return Alignment(kind) if kind else Alignment(DROPPED, "no gold answer occurs in the context")
 
 
 def _kind_of(texts: Sequence[str]) -> str:
-    """What all answers are that need not stand in a text; empty where they are of no such kind."""
+    """Return what all answers are that need not stand in a text; empty where they are of no such kind."""
     plain = [text.strip() for text in texts]
     if all(text.casefold() in _YES_NO for text in plain):
         return YES_NO

@@ -12,7 +12,7 @@ from memxlnet.settings import EncodeSettings
 
 
 def tokenizer_fields(tokenizer: TokenizerContent) -> dict[str, Any]:
-    """A tokenizer's identity: its content and how it lays a row out, never its path or state."""
+    """Return a tokenizer's identity: its content and how it lays a row out, never its path or state."""
     return {"sha256": tokenizer.sha256, "layout": tokenizer.layout.to_json()}
 
 

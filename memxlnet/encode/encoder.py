@@ -1,7 +1,7 @@
 """A chunk of examples in, one record batch per table out.
 
 Each distinct context and question of the chunk is tokenized once, alone, through the Rust tokenizer; windows are cut
-and rows put together in NumPy. For a tokenizer whose layout `read_tokenizer` accepts, the rows equal those of the
+and rows assembled in NumPy. For a tokenizer whose layout `read_tokenizer` accepts, the rows equal those of the
 transformers pair call bit for bit.
 """
 
@@ -30,7 +30,7 @@ from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
 
 LONG_TEXT = 1 << 16
-"""Characters from which on a context is kept for the next chunk: many chunks may ask about a book."""
+"""Characters above which a context is kept for the next chunk: many chunks may ask about a book."""
 
 
 class _Book(NamedTuple):
@@ -41,7 +41,7 @@ class _Book(NamedTuple):
 
 
 class TokenizedChunk(NamedTuple):
-    """A chunk half-way.
+    """A chunk that is tokenized but not yet assembled.
 
     Attributes:
         examples: Its examples.
@@ -62,7 +62,7 @@ class Encoder:
     """Turns chunks of examples into record batches; the same chunk always gives the same batches.
 
     The last context of a chunk is kept with its tokens and its normal form where it is long, so that the next chunk
-    need not make them again; it is let go before another text is tokenized. That takes a tenth of the RAM that
+    need not make them again; it is released before another text is tokenized. That takes a tenth of the RAM that
     encoding the text took.
 
     Args:
@@ -118,7 +118,7 @@ class Encoder:
         return self._book
 
     def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
-        """Cut windows, find the answers and put the rows of a chunk together.
+        """Cut windows, find the answers and assemble the rows of a chunk.
 
         Returns:
             One record batch for each table and one for the dropped examples. Row numbers in them
@@ -175,7 +175,7 @@ class Encoder:
         }
 
     def _find_bad(self, examples: list[Example], context_tokens: Ints, room: Ints) -> list[BadExample]:
-        """The examples whose rows cannot be made; raises for the first one where bad examples are errors."""
+        """Return the examples whose rows cannot be made; raise for the first one where bad examples are errors."""
         settings = self._settings
         # A context that fits needs no window, so that neither room nor overlap matter, as in transformers.
         bad = np.flatnonzero((context_tokens > room) & (room <= settings.doc_stride))
@@ -202,7 +202,7 @@ class Encoder:
 
 
 def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
-    """The fastest way to the tokens of texts that a tokenizer allows."""
+    """Return the fastest way to the tokens of texts that a tokenizer allows."""
     if splits_into_words(backend):
         return WordTokenizer(backend).tokenize
     if splits_into_pieces(backend):
@@ -211,19 +211,19 @@ def _text_tokenizer(backend: Tokenizer) -> Callable[[list[str]], TokenPool]:
 
 
 def _inserted(one: TokenPool, place: int, others: TokenPool) -> TokenPool:
-    """The pool of many texts with that of one more at its place among them."""
+    """Return the pool of many texts with that of one more at its place among them."""
     before, after = others.split(place)
     return concatenate(concatenate(before, one), after) if place else concatenate(one, others)
 
 
 def _numbers(texts: Iterable[str]) -> Ints:
-    """The number of each text among the distinct ones, in order of first use."""
+    """Return the number of each text among the distinct ones, in order of first use."""
     seen: dict[str, int] = {}
     return np.array([seen.setdefault(text, len(seen)) for text in texts], np.int64)
 
 
 def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
-    """The numbers that are in use in order of first use, and `numbers` counted among them.
+    """Return the numbers that are in use in order of first use, and `numbers` counted among them.
 
     The order must not depend on dropped examples before: another chunk size would part them from these.
     """
@@ -278,7 +278,7 @@ def _align_one(example: Example, context: answers.Context) -> answers.Alignment:
 def _features_batch(
     max_seq_length: int, windows: Windows, rows: Rows, tokens: AnswerTokens
 ) -> tuple[pa.RecordBatch, Ints]:
-    """The features table, and int64[segments]: 1 where the segment holds the answer."""
+    """Return the features table, and int64[segments]: 1 where the segment holds the answer."""
     labels = tokens.in_windows(windows.document, windows.token_start, windows.token_count)
     holds = labels.start >= 0
     shift = rows.context_row_start - windows.token_start
@@ -355,7 +355,7 @@ def _contexts_batch(texts: list[str], contexts: TokenPool, used: Ints) -> pa.Rec
 
 
 def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tuple[Ints, NDArray[np.int32]]:
-    """Bounds and values of one list per entry of `texts`."""
+    """Return the bounds and values of one list per entry of `texts`."""
     counts = pool.counts[texts]
     bounds = bounds_of(counts)
     if len(texts) == len(pool.counts) and np.array_equal(texts, np.arange(len(texts))):
@@ -365,7 +365,7 @@ def _take_texts(pool: TokenPool, texts: Ints, values: NDArray[np.int32]) -> tupl
 
 
 def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    """An array of `kind` from a list, a NumPy array, or the bounds and values of a list column."""
+    """Return an array of `kind` from a list, a NumPy array, or the bounds and values of a list column."""
     if isinstance(values, tuple):
         bounds, items = values
         return pa.LargeListArray.from_arrays(pa.array(bounds, pa.int64()), pa.array(items, kind.value_type), type=kind)

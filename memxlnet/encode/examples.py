@@ -1,4 +1,4 @@
-"""One raw row, checked: `Example`, or the reason why it is none."""
+"""One raw row, checked: `Example`, or the reason why it is not one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
@@ -28,7 +28,7 @@ class Example(NamedTuple):
         context: The context, exactly as given.
         answer_texts: The gold answers as given, none of them blank; empty for an unanswerable example.
         answer_starts: Their offsets as given, in Unicode code points of the context.
-        labelled: Whether the source says what the answer is, or that there is none.
+        labelled: Whether the source says what the answer is, or that it has no answer.
         answer_kind: One of `ANSWER_KINDS` where the answers are not looked up in the context, else empty.
         contradiction: What contradicts itself in the labels of the source; empty where nothing does.
     """
@@ -61,11 +61,11 @@ _TEXTS = (str, bytes)
 _INTEGERS = (int, Integral)
 
 Place = Callable[[int], tuple[str, int]]
-"""Tells of a row of the source where it stands: the name of a file or source, and its number there."""
+"""Returns the place of a row of the source: the name of a file or source, and its number there."""
 
 
 def has_answers(raw: object) -> bool:
-    """Whether a raw row has the field ``answers``, null or not."""
+    """Return whether a raw row has the field ``answers``, null or not."""
     return isinstance(raw, _MAPPINGS) and "answers" in raw
 
 
@@ -75,16 +75,16 @@ def parse_example(
     """Check one raw row.
 
     Where ``answers`` is null or missing the example is unlabelled, unless ``is_impossible`` is true. Labels contradict
-    each other where ``is_impossible`` is true beside an answer or false beside an empty list of answers, where every
-    answer is blank unless ``is_impossible`` is true, and where some answers are blank beside others.
+    each other where ``is_impossible`` is true with an answer or false with an empty list of answers, where every
+    answer is blank unless ``is_impossible`` is true, and where some answers are blank and others are not.
 
     Args:
         row: Row of the source, from 0.
         raw: A mapping with ``question``, ``context``, ``answers`` and, if there is one, ``id``. ``answers`` is a
-            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. Beside them it may
+            mapping of the lists ``text`` and ``answer_start``, or a list of mappings with these two. It may also
             have ``is_impossible``, a bool or null, and ``answer_kind``, one of `ANSWER_KINDS` or null.
             An `ExampleError` stands for a row that could not be made, and is raised.
-        place: Name of the source, or what tells where a row stands, for error messages.
+        place: Name of the source, or what returns where a row stands, for error messages.
         on_contradiction: ``"error"``, or what becomes of a contradiction; see `memxlnet.settings.EncodeSettings`.
         needs_answers: Whether a row without a field ``answers`` is bad, as one before it had one.
 
@@ -110,7 +110,7 @@ def parse_example(
 
 
 def _plain(row: int, raw: Any) -> Example | None:
-    """The example where it is beyond doubt at a first look, as most are; None asks for the closer one."""
+    """Return the example where a quick check suffices, as for most; None asks for the full check."""
     try:
         if type(raw) is not dict:
             return None
@@ -200,7 +200,7 @@ class _Labels(NamedTuple):
 
 
 def _labels(raw: Mapping[str, Any], subject: str, on_contradiction: str, needs_answers: bool) -> _Labels:
-    """What a row says of its answer, by the rules of `parse_example`."""
+    """Return what a row says of its answer, by the rules of `parse_example`."""
     impossible, kind = _optional(raw, subject)
     if needs_answers and "answers" not in raw:
         fields = ", ".join(repr(name) for name in raw)
@@ -229,7 +229,7 @@ def _labels(raw: Mapping[str, Any], subject: str, on_contradiction: str, needs_a
 
 
 def _contradiction(impossible: bool | None, golds: int, answers: int) -> str:
-    """What contradicts itself in the labels of a row, if anything.
+    """Return what contradicts itself in the labels of a row, if anything.
 
     Args:
         impossible: Its ``is_impossible``.
@@ -246,10 +246,10 @@ def _contradiction(impossible: bool | None, golds: int, answers: int) -> str:
 
 
 def _optional(raw: Mapping[str, Any], subject: str) -> tuple[bool | None, str]:
-    """``is_impossible`` and ``answer_kind`` of a row."""
+    """Return ``is_impossible`` and ``answer_kind`` of a row."""
     impossible, kind = raw.get("is_impossible"), raw.get("answer_kind")
     if impossible is not None and hasattr(impossible, "tolist"):
-        impossible = impossible.tolist()  # NumPy's bools are no bool
+        impossible = impossible.tolist()  # NumPy's bools are not bool
     if impossible is not None and not isinstance(impossible, bool):
         raise ExampleError(f"{subject}: field 'is_impossible': expected true, false or null, found {impossible!r:.80}")
     if kind is not None and (not isinstance(kind, str) or kind not in ANSWER_KINDS):

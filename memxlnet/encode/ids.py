@@ -2,10 +2,10 @@
 
 The rule. Of several examples with one id, the first in the source keeps it. Every later one is a bad example
 (`on_bad_example` decides), or with `on_repeated_id="number"` it gets the first of ``ID#2``, ``ID#3``, ... that no
-example before it has: an example further on whose own id is that one is numbered in turn. Examples that are bad for
+example before it has: an example further on whose own id is that one is numbered as well. Examples that are bad for
 another reason have no claim to their id.
 
-Ids are told apart by digests of 128 bits; 24 bytes are held for each, in NumPy arrays.
+Ids are distinguished by digests of 128 bits; 24 bytes are held for each, in NumPy arrays.
 """
 
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from memxlnet.format.ragged import Ints
 from memxlnet.settings import EncodeSettings
 
 RUN_ROWS = 1 << 20
-"""Ids that are sorted together: more are held in several runs, so that sorting takes no RAM beside what is held."""
+"""Ids that are sorted together: more are held in several runs, so that sorting takes no RAM besides what is held."""
 
 _MANY = 16
-"""From so many examples of one id on, the next number is remembered instead of looked for."""
+"""From this many examples of one id on, the next number is remembered instead of looked for."""
 
 _NOWHERE = -1
 
@@ -33,7 +33,7 @@ class Ids:
     """The ids that were read so far.
 
     Args:
-        place: Tells where a row of the source stands.
+        place: Returns where a row of the source stands.
         settings: ``on_repeated_id`` and ``on_bad_example`` decide what a repeated id does.
     """
 
@@ -46,7 +46,7 @@ class Ids:
         self.numbered = 0
 
     def check(self, examples: Sequence[Example | BadExample]) -> list[Example | BadExample]:
-        """Take the next examples of the source in; they must come in the order of their rows.
+        """Add the next examples of the source; they must come in the order of their rows.
 
         Returns:
             The examples, those with a repeated id numbered or turned into bad ones.
@@ -65,7 +65,7 @@ class Ids:
         return checked
 
     def _checked(self, example: Example, here: dict[str, int]) -> Example | BadExample:
-        """One of some examples among which an id repeats; `here` holds the rows of those that are not taken in yet."""
+        """Return one of some examples among which an id repeats; `here` holds the rows of those not added yet."""
         first = self._row_of(example.id, here)
         if first == _NOWHERE:
             here[example.id] = example.row
@@ -105,7 +105,7 @@ class _Digests(NamedTuple):
 
     @property
     def repeat(self) -> bool:
-        """Whether one of them is there twice."""
+        """Whether one of them occurs twice."""
         return len(set(zip(self.high.tolist(), self.low.tolist(), strict=True))) < len(self.high)
 
 
@@ -122,7 +122,7 @@ class _Run(NamedTuple):
     rows: Ints
 
     def find(self, digests: _Digests) -> Ints:
-        """int64[digests]: the row of each, or -1."""
+        """Return int64[digests]: the row of each, or -1."""
         at = np.searchsorted(self.high, digests.high)
         near = np.minimum(at, len(self.high) - 1)
         found = np.where(self.low[near] == digests.low, self.rows[near], _NOWHERE)
@@ -142,7 +142,7 @@ class _Seen:
         self._runs: list[_Run] = []
 
     def add(self, digests: _Digests, rows: Ints) -> bool:
-        """Take digests in, unless one of them is there already or is among them twice: False, and none is taken in."""
+        """Add digests, unless one of them was added before or is among them twice: then return False and add none."""
         if not len(rows):
             return True
         new = _sorted(*digests, rows)
@@ -160,7 +160,7 @@ class _Seen:
         return True
 
     def find(self, digests: _Digests) -> Ints:
-        """int64[digests]: the row of each, or -1."""
+        """Return int64[digests]: the row of each, or -1."""
         found = np.full(len(digests.high), _NOWHERE, np.int64)
         for run in self._runs:
             np.maximum(found, run.find(digests), out=found)

@@ -24,7 +24,7 @@ GROUP_CHARACTERS = 1 << 18
 
 
 class Labels(NamedTuple):
-    """Runs of tokens, half-open and counted from the context's first token; -1 and -1 where there is none.
+    """Runs of tokens, half-open and counted from the context's first token; -1 and -1 for no run.
 
     Attributes:
         start: int64[labels].
@@ -98,7 +98,7 @@ class AnswerTokens:
         self._last = np.searchsorted(closes[kept], self._core_stop + shift, side="left")
 
     def in_windows(self, document: Ints, token_start: Ints, token_count: Ints) -> Labels:
-        """The labels of windows.
+        """Return the labels of windows.
 
         Args:
             document: int64[windows], whose context each is of.
@@ -124,7 +124,7 @@ class AnswerTokens:
         return labels
 
     def _cut(self, answer: Ints, begin: Ints, end: Ints) -> tuple[Ints, Ints]:
-        """The labels of windows over tokens in order, all as places in the pool; -1 and -1 where there is none."""
+        """Return the labels of windows over tokens in order, as places in the pool; -1 and -1 for no label."""
         first, last = self._first[answer], self._last[answer]
         begin_rank, end_rank = (np.searchsorted(self._candidates, side) for side in (begin, end))
         found = (begin_rank <= first) & (last < end_rank)
@@ -143,7 +143,7 @@ class AnswerTokens:
         return np.where(found, self._candidates[places[0]], -1), np.where(found, self._candidates[places[1]] + 1, -1)
 
     def _try_all(self, answer: int, start: int, stop: int) -> tuple[int, int]:
-        """The label of one window, for tokens that do not stand in the order of their characters."""
+        """Return the label of one window, for tokens that do not stand in the order of their characters."""
         pool = self._pool
         base = int(pool.bounds[self._context[answer]])
         part = slice(base + start, base + stop)
@@ -165,7 +165,7 @@ class AnswerTokens:
 def _find_cores(
     texts: Sequence[str], pool: TokenPool, context: Ints, starts: Ints, stops: Ints
 ) -> tuple[NDArray[np.bool_], Ints, Ints]:
-    """What the characters decide.
+    """Return what the characters decide.
 
     Args:
         texts: The contexts.
@@ -202,7 +202,7 @@ def _find_cores(
 
 
 def _groups(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Neighbouring texts of `GROUP_CHARACTERS` together, or one longer text: half-open."""
+    """Yield half-open runs of neighbouring texts of `GROUP_CHARACTERS` together, or one longer text."""
     first = characters = 0
     for number, text in enumerate(texts):
         if characters and characters + len(text) > GROUP_CHARACTERS:
@@ -221,7 +221,7 @@ _IS_BLANK = np.array([chr(code).isspace() for code in range(_AFTER_BLANKS + 1)])
 
 
 def non_blank_counts(text: str) -> NDArray[np.int32]:
-    """How many of the characters before each place of a text are not blank.
+    """Return how many of the characters before each place of a text are not blank.
 
     A stretch of the text is blank (or empty) where both of its ends have the same count.
 

@@ -14,12 +14,12 @@ _NAME = re.compile(r"\[MEM_(READ|WRITE)_(\d+)\]")
 
 
 def read_token(index: int) -> str:
-    """The text of the memory token that reads slot `index`."""
+    """Return the text of the memory token that reads slot `index`."""
     return f"[MEM_READ_{index}]"
 
 
 def write_token(index: int) -> str:
-    """The text of the memory token that writes slot `index`."""
+    """Return the text of the memory token that writes slot `index`."""
     return f"[MEM_WRITE_{index}]"
 
 
@@ -38,7 +38,7 @@ def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict
         ``{"mem_read_ids": [...], "mem_write_ids": [...]}``, each of `memory_num_tokens` ids in slot order.
 
     Raises:
-        SettingsError: `memory_num_tokens` is no integer above 0.
+        SettingsError: `memory_num_tokens` is not an integer above 0.
         TokenizerError: The tokenizer is slow, or already has another number of memory tokens.
     """
     memory_num_tokens = positive_int("memory_num_tokens", memory_num_tokens)
@@ -51,7 +51,7 @@ def configure_memory_tokens(tokenizer: Any, memory_num_tokens: int = 16) -> dict
     if len(read_ids) != memory_num_tokens:
         raise TokenizerError(
             f"memory_num_tokens: expected {len(read_ids)}, which the tokenizer already has, found "
-            f"{memory_num_tokens}; load the tokenizer anew to give it another number of memory tokens"
+            f"{memory_num_tokens}; load the tokenizer again to give it another number of memory tokens"
         )
     return {"mem_read_ids": list(read_ids), "mem_write_ids": list(write_ids)}
 
@@ -60,7 +60,7 @@ def check_fast(tokenizer: Any) -> None:
     """Check that an object is a transformers fast tokenizer.
 
     Raises:
-        TokenizerError: It is not, with the way out.
+        TokenizerError: It is not, with a hint.
     """
     if isinstance(tokenizer, type) or not hasattr(tokenizer, "get_added_vocab") or not callable(tokenizer):
         raise TokenizerError(
@@ -76,13 +76,13 @@ def check_fast(tokenizer: Any) -> None:
 
 
 def find_memory_tokens(added: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The ids of the memory tokens among a tokenizer's added tokens.
+    """Return the ids of the memory tokens among a tokenizer's added tokens.
 
     Args:
         added: Text to id of the added tokens.
 
     Returns:
-        The ids that read and the ids that write, each in slot order; both empty where there are none.
+        The ids that read and the ids that write, each in slot order; both empty without memory tokens.
 
     Raises:
         TokenizerError: The set is incomplete: slots are missing, or reads and writes differ in number.
@@ -97,6 +97,6 @@ def find_memory_tokens(added: dict[str, int]) -> tuple[tuple[int, ...], tuple[in
     if set(reads) != set(range(count)) or set(writes) != set(range(count)):
         raise TokenizerError(
             f"tokenizer: expected memory tokens [MEM_READ_i] and [MEM_WRITE_i] for every i from 0, found reads "
-            f"{sorted(reads)} and writes {sorted(writes)}; load the tokenizer anew and call configure_memory_tokens"
+            f"{sorted(reads)} and writes {sorted(writes)}; load the tokenizer again and call configure_memory_tokens"
         )
     return tuple(reads[i] for i in range(count)), tuple(writes[i] for i in range(count))

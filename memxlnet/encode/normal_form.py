@@ -14,7 +14,7 @@ from memxlnet.encode.units import code_points
 NORMAL_FORM: Final = "NFKD"
 
 _COMPOSITES = (range(0x3400), range(0xF900, 0x20000))
-"""Where all characters are that are composed of two, syllables of Hangul aside: 20 ms to look at."""
+"""Where all characters are that are composed of two, except syllables of Hangul: 20 ms to look at."""
 
 _HANGUL_VOWELS, _HANGUL_FINALS = range(0x1161, 0x1176), range(0x11A8, 0x11C3)
 
@@ -48,7 +48,7 @@ def normal_form(text: str) -> NormalForm:
 
 
 def _clusters(text: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """What the map is made from.
+    """Return what the map is made from.
 
     Returns:
         bool[characters], whether a cluster begins with each; and int64[characters], how many characters its normal
@@ -62,7 +62,7 @@ def _clusters(text: str) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     lengths[places] = np.array([kind.length for kind in kinds])[kind_of]
     begins[places] = ~np.array([kind.joins for kind in kinds])[kind_of]
     begins[:1] = True
-    # Few characters ask for a look at what is before them, which the characters before may have joined.
+    # Few characters depend on what is before them, which the characters before may have joined.
     for place in places[np.array([kind.may_compose for kind in kinds])[kind_of]].tolist():
         start = place - 1
         while start > 0 and not begins[start]:
@@ -96,7 +96,7 @@ def _kind(character: str) -> _Kind:
 
 @cache
 def _second_starters() -> frozenset[str]:
-    """Characters that are no combining marks and compose with one before them, and perhaps others."""
+    """Return the characters that are not combining marks and compose with one before them, and perhaps others."""
     found = set(map(chr, (*_HANGUL_VOWELS, *_HANGUL_FINALS)))
     for code in chain(*_COMPOSITES):
         parts = unicodedata.decomposition(chr(code)).split()

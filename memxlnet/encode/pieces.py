@@ -48,7 +48,7 @@ class _Rules(NamedTuple):
 
 
 def splits_into_pieces(backend: Tokenizer) -> bool:
-    """Whether a tokenizer's parts are known to treat every piece of a text of safe characters alone."""
+    """Return whether a tokenizer's parts are known to treat every piece of a text of safe characters alone."""
     return _rules(backend) is not None
 
 
@@ -61,7 +61,7 @@ def _rules(backend: Tokenizer) -> _Rules | None:
     trimming = [part for part in processors if part.get("trim_offsets")]
     if not {part["type"] for part in processors} <= _POST_PROCESSORS or len(trimming) > 1:
         return None
-    # NFC leaves the texts that are taken apart as they are; a token's content only where it is ASCII.
+    # NFC leaves the texts that are split as they are; a token's content only where it is ASCII.
     added = backend.get_added_tokens_decoder().values()
     if any(part["add_prefix_space"] for part in trimming) or any(
         t.normalized and not t.content.isascii() for t in added
@@ -71,7 +71,7 @@ def _rules(backend: Tokenizer) -> _Rules | None:
 
 
 def _pattern(backend: Tokenizer) -> str | None:
-    """The pattern that cuts a text into pieces, before bytes become characters and nothing else happens."""
+    """Return the pattern that cuts a text into pieces, before bytes become characters and nothing else happens."""
     *before, last = parts(backend.pre_tokenizer, "pretokenizers") or [{"type": ""}]
     if last["type"] != "ByteLevel" or last["add_prefix_space"] or last["use_regex"] == bool(before):
         return None
@@ -85,7 +85,7 @@ def _pattern(backend: Tokenizer) -> str | None:
 
 
 def _merges_bytes(backend: Tokenizer) -> bool:
-    """Whether the model gives every byte to one token, without chance or marks of its own."""
+    """Return whether the model gives every byte to one token, without chance or marks of its own."""
     model = backend.model
     return (
         isinstance(model, BPE)
@@ -135,7 +135,7 @@ class PieceTokenizer(UnitTokenizer):
         token_bounds = bounds_of(num_bytes)
         if token_bounds[-1] != len(data):
             raise TokenizerError(f"tokenizer: expected tokens of {len(data)} bytes, found {token_bounds[-1]}")
-        character_of = np.cumsum(data & 0xC0 != 0x80) - 1  # of each byte: one that goes on begins with the bits 10
+        character_of = np.cumsum(data & 0xC0 != 0x80) - 1  # of each byte: a continuation begins with the bits 10
         starts, stops = character_of[token_bounds[:-1]], character_of[token_bounds[1:] - 1] + 1
         unit_bounds = bounds_of(np.fromiter(map(len, units), np.int64, len(units)))
         unit_of = np.searchsorted(unit_bounds, starts, side="right") - 1
@@ -151,7 +151,7 @@ class PieceTokenizer(UnitTokenizer):
         )
 
     def _shapes_of(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """int32[tokens, 3]: number of bytes, of blanks among them at the start, and at the end."""
+        """Return int32[tokens, 3]: number of bytes, of blanks among them at the start, and at the end."""
         distinct = np.unique(ids)
         if distinct[-1] >= len(self._shapes):
             larger = np.zeros((int(distinct[-1]) + 1, 3), np.int32)
@@ -168,7 +168,7 @@ class PieceTokenizer(UnitTokenizer):
 
 @cache
 def _byte_characters() -> dict[int, str]:
-    """The character that byte-level BPE has for each byte; a blank for NUL, which parts pieces."""
+    """Return the character that byte-level BPE has for each byte; a blank for NUL, which parts pieces."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     found = {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
@@ -177,7 +177,7 @@ def _byte_characters() -> dict[int, str]:
 
 @cache
 def _stable_categories() -> dict[str, list[int]]:
-    """The characters of each general category that had it in Unicode 3.2 already."""
+    """Return the characters of each general category that had it in Unicode 3.2 already."""
     found: dict[str, list[int]] = {}
     for code in range(0x10000):
         category = unicodedata.category(chr(code))
@@ -196,7 +196,7 @@ def _stable_characters() -> NDArray[np.bool_]:
 
 
 def _translated(pattern: str) -> str:
-    """A pattern in the syntax of `re`: with ranges of stable characters for classes."""
+    """Return a pattern in the syntax of `re`: with ranges of stable characters for classes."""
     for name in "LN":
         ranges = _ranges(name)
         pattern = re.sub(rf"(\[[^\]]*)\\p{{{name}}}", lambda match: match[1] + ranges, pattern)  # noqa: B023
@@ -206,7 +206,7 @@ def _translated(pattern: str) -> str:
 
 @cache
 def _ranges(name: str) -> str:
-    """The stable characters of the categories of one letter, as ranges of a set in `re`."""
+    """Return the stable characters of the categories of one letter, as ranges of a set in `re`."""
     codes = np.array(sorted(chain.from_iterable(v for k, v in _stable_categories().items() if k[0] == name)))
     gaps = np.flatnonzero(np.diff(codes) > 1)
     firsts, lasts = codes[np.append(0, gaps + 1)], codes[np.append(gaps, -1)]

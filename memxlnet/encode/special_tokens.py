@@ -18,7 +18,7 @@ class Cls(NamedTuple):
 
 
 def read_pad(tokenizer: Any) -> int:
-    """The id of the padding token.
+    """Return the id of the padding token.
 
     Raises:
         TokenizerError: The tokenizer has none.
@@ -34,7 +34,7 @@ def read_pad(tokenizer: Any) -> int:
 
 
 def read_cls(tokenizer: Any, prefix: tuple[int, ...], middle: tuple[int, ...], suffix: tuple[int, ...]) -> Cls:
-    """The token that segments without an answer point to: ``cls``, which must stand in each row.
+    """Return the token that segments without an answer point to: ``cls``, which must stand in each row.
 
     Where a row holds it more than once, the last one counts if it stands after both texts, since a model that reads
     from left to right knows both only there; else the first one.
@@ -46,7 +46,7 @@ def read_cls(tokenizer: Any, prefix: tuple[int, ...], middle: tuple[int, ...], s
         suffix: Those after the second text.
 
     Raises:
-        TokenizerError: There is none in the template of a pair; with the steps that put one there.
+        TokenizerError: It is missing from the template of a pair; with the steps that put one there.
     """
     special = (*prefix, *middle, *suffix)
     cls_id = _id_of(tokenizer, "cls")
@@ -61,7 +61,7 @@ def read_cls(tokenizer: Any, prefix: tuple[int, ...], middle: tuple[int, ...], s
 
 
 def _cls_advice(tokenizer: Any, cls_id: int | None, special: tuple[int, ...], names: list[str]) -> str:
-    """Steps after which the template holds the cls token."""
+    """Return steps after which the template holds the cls token."""
     eos_id, bos_id = _id_of(tokenizer, "eos"), _id_of(tokenizer, "bos")
     if eos_id is not None and eos_id in special:
         return "set tokenizer.cls_token = tokenizer.eos_token"
@@ -83,7 +83,7 @@ def _cls_advice(tokenizer: Any, cls_id: int | None, special: tuple[int, ...], na
 
 
 def _id_of(tokenizer: Any, name: str) -> int | None:
-    """The id of a named special token; None where it is not set, or not in the vocabulary.
+    """Return the id of a named special token; None where it is not set, or not in the vocabulary.
 
     transformers gives the id of ``unk`` for a token that the vocabulary lacks.
     """

@@ -19,7 +19,7 @@ class TokenPool(NamedTuple):
     Attributes:
         ids: int32[tokens].
         starts: int32[tokens], first character of each token in its text, in code points.
-        stops: int32[tokens], one behind its last character.
+        stops: int32[tokens], one after its last character.
         bounds: int64[texts + 1]; text i has the tokens ``bounds[i]`` to ``bounds[i + 1]``.
     """
 
@@ -34,7 +34,7 @@ class TokenPool(NamedTuple):
         return np.diff(self.bounds)
 
     def split(self, texts: int) -> "tuple[TokenPool, TokenPool]":
-        """The pool of the first `texts` texts, and that of all others: views."""
+        """Return the pool of the first `texts` texts, and that of all others: views."""
         cut = self.bounds[texts]
         return (
             TokenPool(self.ids[:cut], self.starts[:cut], self.stops[:cut], self.bounds[: texts + 1]),
@@ -42,14 +42,14 @@ class TokenPool(NamedTuple):
         )
 
     def take(self, texts: Ints) -> "TokenPool":
-        """The pool of some of the texts, in the order that is asked for."""
+        """Return the pool of some of the texts, in the order that is asked for."""
         counts = self.counts[texts]
         source = ragged_arange(counts) + np.repeat(self.bounds[texts], counts)
         return TokenPool(self.ids[source], self.starts[source], self.stops[source], bounds_of(counts))
 
 
 def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
-    """The texts of one pool, then those of another."""
+    """Return the texts of one pool, then those of another."""
     if not len(second.counts):
         return first
     return TokenPool(
@@ -68,7 +68,7 @@ def tokenizer_errors(subject: str) -> Iterator[None]:
     except TokenizerError:
         raise
     except BaseException as error:
-        # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
+        # A panic of the Rust side is a BaseException of its own; anything else that is not an Exception passes on.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise TokenizerError(f"{subject}: {error}") from error

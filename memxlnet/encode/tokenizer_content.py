@@ -45,7 +45,7 @@ class TokenizerContent:
 
 
 def to_transformers(content: TokenizerContent) -> Any:
-    """The `transformers.PreTrainedTokenizerFast` of a content: what `read_tokenizer` read, in another object."""
+    """Return the `transformers.PreTrainedTokenizerFast` of a content: what `read_tokenizer` read, in another object."""
     import transformers  # takes a second, which no build needs
 
     layout = content.layout
@@ -71,7 +71,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
         insert_memory_tokens: False leaves memory tokens out of the rows even where the tokenizer has them.
 
     Raises:
-        TokenizerError: It is slow, has no pad or cls token, truncates on the left, or its rows cannot be put together
+        TokenizerError: It is slow, has no pad or cls token, truncates on the left, or its rows cannot be assembled
             from the two texts tokenized alone.
     """
     check_fast(tokenizer)
@@ -111,7 +111,7 @@ def read_tokenizer(tokenizer: Any, insert_memory_tokens: bool = True) -> Tokeniz
 
 
 def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
-    """The largest id: a vocabulary may have gaps, and an embedding needs a row for each id."""
+    """Return the largest id: a vocabulary may have gaps, and an embedding needs a row for each id."""
     size = backend.get_vocab_size(with_added_tokens=False)
     # Where all ids below the size are taken there is no other. Making the dictionary of all pieces takes far longer.
     dense = isinstance(backend.model, Unigram) or None not in map(backend.model.id_to_token, range(size))
@@ -120,7 +120,7 @@ def _highest_id(backend: Tokenizer, added: Iterable[int]) -> int:
 
 
 def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
-    """A copy of the backend without padding and truncation, which transformers leaves behind at calls; and its JSON."""
+    """Return a copy of the backend without the padding and truncation that transformers leaves set; and its JSON."""
     original = tokenizer.backend_tokenizer
     try:
         backend = _with_shared_model(original)
@@ -140,7 +140,7 @@ def _copy_backend(tokenizer: Any) -> tuple[Tokenizer, str]:
 
 
 def _with_shared_model(original: Tokenizer) -> Tokenizer:
-    """A tokenizer of the same parts and added tokens: a vocabulary need not be parsed again, which takes 40 ms."""
+    """Return a tokenizer of the same parts and added tokens; it saves parsing the vocabulary, which takes 40 ms."""
     backend = Tokenizer(original.model)
     for name in ("normalizer", "pre_tokenizer", "post_processor", "decoder"):
         if getattr(original, name) is not None:
@@ -151,7 +151,7 @@ def _with_shared_model(original: Tokenizer) -> Tokenizer:
 
 
 def _added_tokens(backend: Tokenizer) -> dict[int, str]:
-    """The added tokens with all their flags, by id: all of a copy that can differ where parts and model are shared."""
+    """Return the added tokens with their flags, by id: all that differs in copies that share parts and model."""
     return {token_id: repr(token) for token_id, token in backend.get_added_tokens_decoder().items()}
 
 

@@ -58,7 +58,7 @@ class UnitTokenizer(ABC):
 
     Args:
         backend: A Rust tokenizer that neither pads nor truncates.
-        safe: bool[code points]: the characters of texts that are taken apart; the last entry stands for all beyond.
+        safe: bool[code points]: the characters of texts that are split; the last entry stands for all beyond.
     """
 
     def __init__(self, backend: Tokenizer, safe: NDArray[np.bool_]):
@@ -69,14 +69,14 @@ class UnitTokenizer(ABC):
 
     @abstractmethod
     def _split(self, texts: list[str]) -> Units:
-        """Take texts apart that `_are_safe` accepts."""
+        """Split texts that `_are_safe` accepts."""
 
     @abstractmethod
     def _learn(self, units: list[str]) -> TokenPool:
-        """The tokens of new units."""
+        """Return the tokens of new units."""
 
     def _are_safe(self, texts: list[str]) -> NDArray[np.bool_]:
-        """bool[texts]: whether a text can be taken apart. It holds safe characters alone and no added token."""
+        """Return bool[texts]: whether a text can be split. It holds safe characters alone and no added token."""
         codes = code_points("\n".join(texts))
         unsafe = self._are_unsafe(codes)
         self._added.mark(codes, unsafe)
@@ -86,7 +86,7 @@ class UnitTokenizer(ABC):
         return found
 
     def _are_unsafe(self, codes: NDArray[np.uint32]) -> NDArray[np.bool_]:
-        """bool[characters]: those that keep a text from being taken apart."""
+        """Return bool[characters]: those that keep a text from being split."""
         unsafe: NDArray[np.bool_] = ~self._safe[np.minimum(codes, len(self._safe) - 1)]
         return unsafe
 
@@ -96,7 +96,7 @@ class UnitTokenizer(ABC):
         self._known = TokenPool(empty, empty, empty, np.zeros(1, np.int64))
 
     def tokenize(self, texts: list[str]) -> TokenPool:
-        """The tokens of texts, exactly as the tokenizer gives them."""
+        """Return the tokens of texts, exactly as the tokenizer gives them."""
         by_units = self._are_safe(texts)
         if by_units.all():
             return self._by_units(texts)
@@ -156,7 +156,7 @@ class _AddedTokens:
 
 
 def parts(part: Any, key: str) -> list[dict[str, Any]]:
-    """The state of a tokenizer's part, or of the parts that its sequence holds under `key`; empty for None."""
+    """Return the state of a tokenizer's part, or of the parts that its sequence holds under `key`; empty for None."""
     return [] if part is None else _leaves(json.loads(part.__getstate__()), key)
 
 
@@ -167,10 +167,10 @@ def _leaves(content: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def runs_of(units: list[str]) -> list[list[str]]:
-    """Units in runs of `UNITS_PER_TEXT`."""
+    """Return the units in runs of `UNITS_PER_TEXT`."""
     return [units[start : start + UNITS_PER_TEXT] for start in range(0, len(units), UNITS_PER_TEXT)]
 
 
 def code_points(text: str) -> NDArray[np.uint32]:
-    """uint32[characters]; the text must not hold half of a surrogate pair."""
+    """Return uint32[characters]; the text must not hold half of a surrogate pair."""
     return np.frombuffer(text.encode("utf-32-le"), np.dtype("<u4"))

@@ -27,7 +27,7 @@ class Windows(NamedTuple):
 
 
 def window_counts(context_tokens: Ints, room: Ints, overlap: int) -> Ints:
-    """The number of windows of each document, as `tokenizers` cuts them.
+    """Return the number of windows of each document, as `tokenizers` cuts them.
 
     Args:
         context_tokens: int64[documents], tokens of each context.
@@ -88,7 +88,7 @@ class _Piece(NamedTuple):
 
 
 def _pieces(layout: RowLayout) -> list[_Piece]:
-    """The parts of a row in order, padding aside."""
+    """Return the parts of a row in order, without padding."""
     reads, writes = layout.memory_read_ids, layout.memory_write_ids
     n = len(reads)
     first, second = layout.first_type, layout.second_type
@@ -120,7 +120,7 @@ def assemble(
     questions: TokenPool,
     question_of: Ints,
 ) -> Rows:
-    """Put the rows of a chunk together.
+    """Assemble the rows of a chunk.
 
     Args:
         layout: What stands where in a row.

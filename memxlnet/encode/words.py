@@ -16,7 +16,7 @@ from memxlnet.format.ragged import Ints, bounds_of
 
 _SEPARATORS = " \t\n\r"
 
-# Beside printable ASCII: Latin letters, signs and common punctuation, small Greek letters, Cyrillic and Arabic letters,
+# Besides printable ASCII: Latin letters, signs and common punctuation, small Greek, Cyrillic and Arabic letters,
 # mathematical operators and Chinese characters. Each stands for itself: none is a blank, is invisible, or joins its
 # neighbours to one grapheme (as marks, joiners and some letters of other scripts do).
 _SAFE_RANGES = (
@@ -49,7 +49,7 @@ _WITHIN_WORDS = {"Punctuation", "Digits"}
 
 
 def splits_into_words(backend: Tokenizer) -> bool:
-    """Whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
+    """Return whether a tokenizer's parts are known to treat every word of a text of safe characters alone."""
     splits = parts(backend.pre_tokenizer, "pretokenizers")
     added = backend.get_added_tokens_decoder().values()
     if not splits or any(token.normalized or any(map(str.isspace, token.content)) for token in added):
@@ -136,7 +136,7 @@ def _safe_characters() -> NDArray[np.bool_]:
 
 
 def _word_starts(codes: NDArray[np.uint32]) -> Ints:
-    """int64[words]: where the words of a text of safe characters begin, from its code points."""
+    """Return int64[words]: where the words of a text of safe characters begin, from its code points."""
     begins = codes > ord(" ")
     begins[1:] &= codes[:-1] <= ord(" ")
     return np.flatnonzero(begins)

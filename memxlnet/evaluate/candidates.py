@@ -18,7 +18,7 @@ class Candidates(NamedTuple):
     Attributes:
         document: int64[spans].
         start: int32[spans], the first token, counted from the context's first.
-        stop: int32[spans], one behind the last.
+        stop: int32[spans], one after the last.
         score: float64[spans].
         row: int64[spans], the row whose logits gave the score.
     """
@@ -30,18 +30,18 @@ class Candidates(NamedTuple):
     row: Ints
 
     def take(self, which: NDArray[np.bool_] | Ints) -> "Candidates":
-        """Some of them: copies."""
+        """Return some of them: copies."""
         return Candidates._make(values[which] for values in self)
 
 
 def no_candidates() -> Candidates:
-    """None yet."""
+    """Return candidates that hold no span."""
     kinds = (np.int64, np.int32, np.int32, np.float64, np.int64)
     return Candidates._make(np.empty(0, kind) for kind in kinds)
 
 
 class CandidateBuffer:
-    """The best spans of every document; what comes out does not depend on the order in which they went in.
+    """The best spans of every document; the result does not depend on the order in which they were added.
 
     RAM is that of at most twice ``documents x n_best`` spans, or of `COMPACT_ABOVE`, and the sorting of these.
 
@@ -64,7 +64,7 @@ class CandidateBuffer:
             self.best()
 
     def best(self) -> Candidates:
-        """The best of each document, document by document, best first; arrays that no later call writes to."""
+        """Return the best of each document, document by document, best first; arrays that no later call writes to."""
         if self._waiting:
             parts = zip(self._best, *self._waiting, strict=True)
             self._best = compacted(Candidates._make(map(np.concatenate, parts)), self._n_best)
@@ -75,7 +75,7 @@ class CandidateBuffer:
 def compacted(candidates: Candidates, n_best: int) -> Candidates:
     """Keep each span of a document once, with its best score, and of a document the `n_best` best.
 
-    Of equal scores the earlier start wins, then the earlier end; a span is told with the smallest of the rows that gave
+    Of equal scores the earlier start wins, then the earlier end; a span is kept with the smallest of the rows that gave
     its best score. What is left out could not come in again: the spans before it only get better.
     """
     spans = candidates.take(

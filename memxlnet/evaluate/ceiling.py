@@ -26,8 +26,8 @@ class AnswerCeiling:
     """What logits that point to the labels of every segment reach, with spans of any length.
 
     `dropped`, `yes_no`, `number`, `unreachable` and `inexact` have no document in common; all other labelled ones are
-    right. A document whose gold answers all have an empty normal form (such as "The") is right with no answer, and is
-    none of them.
+    right. A document whose gold answers all have an empty normal form (such as "The") is right with no answer, and
+    belongs to none of them.
 
     Attributes:
         documents: Documents of the cache.
@@ -37,7 +37,7 @@ class AnswerCeiling:
         yes_no: Those whose gold answers are yes or no, which stand nowhere in the context.
         number: Those whose gold answers are numbers, which stand nowhere in the context.
         unreachable: Those with a span that no segment holds whole: longer than the overlap, or cut off by `max_n_segs`.
-        inexact: Those whose span is reached, but the text of its tokens is no gold answer under the official
+        inexact: Those whose span is reached, but the text of its tokens is not a gold answer under the official
             normalisation.
         exact_match: Exact match of the official metric over the labelled documents, in percent; None without any.
         dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures.
@@ -64,7 +64,7 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
         cache: A cache, a dataset over one, or the directory of a published one.
 
     Raises:
-        SettingsError: `cache` is none of these.
+        SettingsError: `cache` is not one of these.
         CacheError: The directory holds no cache, or a damaged one.
     """
     opened = open_cache(cache)

@@ -38,7 +38,7 @@ class AnswerCollector:
     score. Spans whose text is empty or blank (tokens without characters, or blanks alone) are left out before the
     search. No answer scores the least sum at ``cls`` over the document's segments, as in the SQuAD post-processing of
     Hugging Face's examples. A document without any span, such as one whose context is blank, has no answer at any
-    threshold; there, those examples put the word "empty" with a score of 0. The search is exact, and what comes out
+    threshold; there, those examples put the word "empty" with a score of 0. The search is exact, and the result
     depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
     nothing is tokenized.
 
@@ -95,7 +95,7 @@ class AnswerCollector:
             setattr(self, name, state[name])
         self._open(PublishedCache(Path(state["directory"]), state["in_memory"]))
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
-        # Copies: what crossed a process border may be read-only, and what did not belongs to somebody else.
+        # Copies: what crossed a process border may be read-only, and what did not belongs to the caller.
         self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])
         self._buffer = CandidateBuffer(self.n_best, Candidates(*state["best"]))
 
@@ -135,10 +135,10 @@ class AnswerCollector:
         self._seen[checked.rows] = True
 
     def merge(self, other: "AnswerCollector") -> None:
-        """Take over what another collector has collected, such as that of another rank; it stays as it is.
+        """Merge what another collector has collected, such as that of another rank; the other stays as it is.
 
         Raises:
-            SettingsError: It is no collector, or has other settings.
+            SettingsError: It is not a collector, or has other settings.
             CacheMismatchError: It is over another cache.
         """
         if not isinstance(other, AnswerCollector):
@@ -164,10 +164,10 @@ class AnswerCollector:
             )
 
     def predictions(self, *, allow_missing: bool = False) -> Iterator[DocumentPrediction]:
-        """What is predicted of each document, in the order of the source.
+        """Return what is predicted of each document, in the order of the source.
 
         Args:
-            allow_missing: Go on where rows are missing: documents of which no segment was seen are passed over, of
+            allow_missing: Continue where rows are missing: documents of which no segment was seen are skipped, of
                 others what was seen counts.
 
         Returns:
@@ -180,10 +180,10 @@ class AnswerCollector:
         return self._judgement(allow_missing).predictions()
 
     def answers(self, *, allow_missing: bool = False) -> Iterator[tuple[str, str]]:
-        """Id and answer (empty for no answer) of each document, in the order of the source.
+        """Yield the id and answer (empty for no answer) of each document, in the order of the source.
 
         Examples that were dropped when the cache was built (`on_bad_example="drop"`) come last, with an empty answer:
-        the official metric counts them as it counts any other wrong answer, and does not pass them over.
+        the official metric counts them as it counts any other wrong answer, and does not skip them.
 
         Args:
             allow_missing: As in `predictions`.
@@ -202,7 +202,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file = as_file(path)
@@ -221,7 +221,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file, judged = as_file(path), self._judgement(allow_missing)
@@ -242,7 +242,7 @@ class AnswerCollector:
             allow_missing: As in `predictions`.
 
         Raises:
-            SettingsError: Rows are missing, or `path` is no path.
+            SettingsError: Rows are missing, or `path` is not a path.
             OSError: The file cannot be written.
         """
         file, judged = as_file(path), self._judgement(allow_missing)
@@ -267,7 +267,7 @@ class AnswerCollector:
         )
 
     def _with_dropped(self, entries: Iterator[tuple[str, Any]], value: Any) -> Iterator[tuple[str, Any]]:
-        """The entries, then those of dropped examples; a document with the id of one stands for both."""
+        """Yield the entries, then those of dropped examples; a document with the id of one stands for both."""
         dropped = dict.fromkeys(example.id for example in read_dropped(self.cache))
         for example_id, found in entries:
             dropped.pop(example_id, None)

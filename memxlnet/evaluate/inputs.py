@@ -1,4 +1,4 @@
-"""What a training loop hands over, as checked NumPy arrays; torch tensors are known by their methods alone."""
+"""What a training loop passes, as checked NumPy arrays; torch tensors are recognized by their methods alone."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ _SHORT_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 """Types that ml_dtypes adds to NumPy, in which it cannot compare and sum as is."""
 
 LARGEST_LOGIT = 1e300
-"""Above it, infinity included, a sum of two logits would be no number that can be compared."""
+"""Above it, infinity included, a sum of two logits would not be a number that can be compared."""
 
 
 def as_array(name: str, value: Any) -> NDArray[Any]:
-    """A tensor, array or sequence as an array; a view where that is possible, never to be written.
+    """Return a tensor, array or sequence as an array; a view where that is possible, never to be written.
 
     Args:
         name: What it is called in an error.
@@ -26,7 +26,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
             float32, in arrays of JAX and ml_dtypes too.
 
     Raises:
-        SettingsError: It is no array of numbers.
+        SettingsError: It is not an array of numbers.
     """
     try:
         if not hasattr(value, "detach"):
@@ -42,7 +42,7 @@ def as_array(name: str, value: Any) -> NDArray[Any]:
 
 
 def as_lane_rows(value: Any, num_rows: int) -> Ints:
-    """The rows of lanes.
+    """Return the rows of lanes.
 
     Args:
         value: Integers in one dimension; -1 is a lane without a segment.
@@ -53,7 +53,7 @@ def as_lane_rows(value: Any, num_rows: int) -> Ints:
 
     Raises:
         RowIndexError: A row is out of range.
-        SettingsError: They are no integers in one dimension.
+        SettingsError: They are not integers in one dimension.
     """
     rows = as_array("rows", value)
     if rows.ndim != 1 or (rows.size and rows.dtype.kind not in "iu"):
@@ -70,7 +70,7 @@ def as_lane_rows(value: Any, num_rows: int) -> Ints:
 
 
 def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
-    """The logits of lanes, in their own floating type.
+    """Return the logits of lanes, in their own floating type.
 
     Args:
         name: What they are called in an error.
@@ -79,7 +79,7 @@ def as_logits(name: str, value: Any, lanes: int, length: int) -> NDArray[Any]:
         length: Tokens in a row of the cache.
 
     Raises:
-        SettingsError: They have another shape, or are no floating point numbers.
+        SettingsError: They have another shape, or are not floating point numbers.
     """
     logits = as_array(name, value)
     if logits.ndim != 2 or len(logits) != lanes or logits.shape[1] > length:

@@ -12,10 +12,10 @@ from memxlnet.format.paths import as_path
 
 
 def as_file(value: object) -> Path:
-    """The path of a file to write.
+    """Return the path of a file to write.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     path = as_path("path", value, "the name of a file")
     if path.is_dir():

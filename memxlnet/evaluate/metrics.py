@@ -25,7 +25,7 @@ _Scores = list[tuple[float, float]]
 
 
 def normalize_answer(text: str) -> str:
-    """The normal form under which the official script compares answers.
+    """Return the normal form under which the official script compares answers.
 
     Lower case, without ASCII punctuation, without the articles a, an and the, runs of white space as one blank.
 
@@ -37,17 +37,17 @@ def normalize_answer(text: str) -> str:
 
 
 def scored_golds(texts: Iterable[str]) -> list[str]:
-    """The gold answers that count: those with a normal form, or one empty text where there is none."""
+    """Return the gold answers that count: those with a normal form, or one empty text where no gold has one."""
     return [text for text in texts if normalize_answer(text)] or [""]
 
 
 def exact_match(gold: str, predicted: str) -> int:
-    """1 where both have the same normal form, else 0."""
+    """Return 1 where both have the same normal form, else 0."""
     return int(normalize_answer(gold) == normalize_answer(predicted))
 
 
 def f1(gold: str, predicted: str) -> float:
-    """F1 of the words of both normal forms; where one has no words, 1 if neither has, else 0."""
+    """Return F1 of the words of both normal forms; where one has no words, 1 if neither has, else 0."""
     gold_words, words = normalize_answer(gold).split(), normalize_answer(predicted).split()
     if not gold_words or not words:
         return float(gold_words == words)
@@ -59,11 +59,11 @@ def f1(gold: str, predicted: str) -> float:
 
 
 def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False) -> dict[str, float]:
-    """Exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
+    """Return exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
 
     Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
     document, and their golds are not kept; the official script over the source counts them as well. Predictions of
-    other ids are passed over, as there.
+    other ids are skipped, as there.
 
     Args:
         predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
@@ -113,7 +113,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
 
 
 def _read_golds(cache: PublishedCache) -> Iterator[tuple[str, list[str]]]:
-    """Id and gold answers of each labelled document; RAM for one record batch."""
+    """Yield the id and gold answers of each labelled document; RAM for one record batch."""
     for batch in cache.documents.batches():
         labelled = batch.filter(pc.not_equal(batch["alignment"], UNLABELLED))
         yield from zip(labelled["id"].to_pylist(), labelled["answer_texts"].to_pylist(), strict=True)

@@ -1,4 +1,4 @@
-"""A cache, opened from what a caller has at hand."""
+"""A cache, opened from what a caller passes."""
 
 import os
 from typing import Protocol
@@ -21,13 +21,13 @@ CacheLike = PublishedCache | HasCache | str | os.PathLike[str]
 
 
 def open_cache(value: CacheLike) -> PublishedCache:
-    """The cache that a caller means.
+    """Return the cache that a caller passed.
 
     Args:
         value: A cache, something with a ``cache``, or a directory.
 
     Raises:
-        SettingsError: It is none of these.
+        SettingsError: It is not one of these.
         CacheError: The directory holds no cache, a damaged one, or one of another format version.
     """
     if isinstance(value, PublishedCache):

@@ -29,7 +29,7 @@ class RowPlaces(NamedTuple):
     context_row_start: Ints
 
     def take(self, part: slice) -> "RowPlaces":
-        """Those of some of the rows: views."""
+        """Return those of some of the rows: views."""
         return RowPlaces(*(values[part] for values in self))
 
 
@@ -45,7 +45,7 @@ class PlaceReader:
         self._later_starts = np.array([shard.row_start for shard in cache.features[1:]], np.int64)
 
     def read(self, rows: Ints) -> RowPlaces:
-        """The places of rows.
+        """Return the places of rows.
 
         Args:
             rows: int64[rows], in range (0 and up), in any order.

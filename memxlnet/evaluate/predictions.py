@@ -23,7 +23,7 @@ class AnswerSpan:
     Attributes:
         text: Its text, exactly as it stands in the context; never empty or blank.
         char_start: Its first character in Unicode code points of the context.
-        char_stop: One behind its last character.
+        char_stop: One after its last character.
         score: Start logit plus end logit, the best over all segments that hold the span.
         probability: Its share under a softmax over the document's n-best spans and no answer.
         row: The segment whose logits gave the score, the first of several.
@@ -44,7 +44,7 @@ class DocumentPrediction:
     Attributes:
         example_id: Its id.
         text: The answer: the text of the best span, empty for no answer, and where there is no span.
-        score: Score of the best span, -inf where there is none.
+        score: Score of the best span, -inf where there is no span.
         null_score: Score of no answer: the least start plus end logit of ``cls`` over the document's segments.
         null_score_difference: `null_score` minus `score`; +inf where there is no span.
         null_probability: Share of no answer under the softmax of `AnswerSpan.probability`.
@@ -130,21 +130,21 @@ class Judgement:
         some = edges[1:] > edges[:-1]
         best[some] = candidates.score[edges[:-1][some]]
         self._best_scores: Floats = best
-        # Where both are -inf, their difference would be no number.
+        # Where both are -inf, their difference would not be a number.
         self.differences: Floats = np.full(cache.num_documents, np.inf)
         np.subtract(null_scores, best, out=self.differences, where=some)
         self._answered = some & (self.differences <= null_threshold)
 
     def seen(self) -> Iterator[int]:
-        """The documents of which a segment was seen, in order."""
+        """Return the documents of which a segment was seen, in order."""
         return iter(np.flatnonzero(self._null_scores < np.inf).tolist())
 
     def example_id(self, document: int) -> str:
-        """The id of a document."""
+        """Return the id of a document."""
         return self._cache.documents.text("id", document)
 
     def answers(self) -> Iterator[tuple[str, str]]:
-        """Id and answer of each document that was seen; one text is cut a document."""
+        """Yield the id and answer of each document that was seen; one text is cut a document."""
         cutter = SpanCutter(self._cache)
         for document in self.seen():
             text = ""
@@ -153,7 +153,7 @@ class Judgement:
             yield self.example_id(document), text
 
     def predictions(self) -> Iterator[DocumentPrediction]:
-        """Everything about each document that was seen."""
+        """Yield everything about each document that was seen."""
         cutter = SpanCutter(self._cache)
         for document in self.seen():
             null_score = float(self._null_scores[document])
@@ -184,7 +184,7 @@ class Judgement:
 
 
 def _shares(scores: list[float]) -> list[float]:
-    """A softmax; a lone score has all, also where it is -inf."""
+    """Return a softmax; a lone score has all, also where it is -inf."""
     if len(scores) == 1:
         return [1.0]
     top = max(scores)
@@ -194,7 +194,7 @@ def _shares(scores: list[float]) -> list[float]:
 
 
 def logistic(difference: float) -> float:
-    """The probability whose log-odds are `difference`, from 0 to 1; infinities are allowed."""
+    """Return the probability whose log-odds are `difference`, from 0 to 1; infinities are allowed."""
     if difference >= 0:
         return 1 / (1 + math.exp(-difference))
     odds = math.exp(difference)
@@ -202,7 +202,7 @@ def logistic(difference: float) -> float:
 
 
 def n_best_entries(prediction: DocumentPrediction) -> list[dict[str, Any]]:
-    """The n-best list of a document as JSON holds it: its spans and no answer, best first.
+    """Return the n-best list of a document as JSON holds it: its spans and no answer, best first.
 
     Returns:
         ``text``, ``char_start``, ``char_stop``, ``score`` and ``probability`` of each; no answer has an empty text,
@@ -225,6 +225,6 @@ def n_best_entries(prediction: DocumentPrediction) -> list[dict[str, Any]]:
 
 
 def no_answer_entry(score: float, probability: float) -> dict[str, Any]:
-    """No answer as an entry of an n-best list."""
+    """Return the entry of an n-best list for no answer."""
     shown = score if math.isfinite(score) else None
     return {"text": "", "char_start": -1, "char_stop": -1, "score": shown, "probability": probability}

@@ -34,7 +34,7 @@ class LogitReader:
         self._shown_text = ShownText(cache)
 
     def documents_of(self, rows: Ints) -> Ints:
-        """int64[rows], the documents of rows in range."""
+        """Return int64[rows], the documents of rows in range."""
         return self._places.read(rows).document
 
     def check(self, rows: Any, start_logits: Any, end_logits: Any) -> "CheckedLogits":
@@ -67,7 +67,7 @@ class LogitReader:
         return checked
 
     def _cut(self, rows: Ints, places: RowPlaces, width: int) -> RowPlaces:
-        """The places in rows that are cut to a width."""
+        """Return the places in rows that are cut to a width."""
         lengths = self._widths.lengths(places._asdict())
         short = np.flatnonzero(lengths > width)
         if len(short):
@@ -119,7 +119,7 @@ class CheckedLogits(NamedTuple):
         starts: floating[lanes, width], as handed over.
         ends: floating[lanes, width], as handed over.
         places: Where the context stands in the rows as they are cut.
-        shown_text: Tells which spans have a text.
+        shown_text: Decides which spans have a text.
     """
 
     rows: Ints
@@ -161,7 +161,7 @@ def _blocks(count: int, most: int) -> Iterator[slice]:
 
 
 def _windows(logits: NDArray[Any], places: RowPlaces) -> Floats:
-    """float64[rows, width], the context's part of each row from its first token on, -inf behind it."""
+    """Return float64[rows, width], the context's part of each row from its first token on, -inf after it."""
     count = places.context_token_count[:, None]
     token = np.arange(int(count.max(initial=0)))
     inside = token < count
@@ -170,5 +170,5 @@ def _windows(logits: NDArray[Any], places: RowPlaces) -> Floats:
 
 
 def _at_cls(logits: NDArray[Any], places: RowPlaces) -> Floats:
-    """float64[rows], the logits of ``cls``."""
+    """Return float64[rows], the logits of ``cls``."""
     return np.take_along_axis(logits, places.cls_index[:, None], 1)[:, 0].astype(np.float64)

@@ -52,7 +52,7 @@ class ShownText:
         self._held_tokens = 0
 
     def of_rows(self, places: RowPlaces) -> Shown | None:
-        """What decides it for the windows of some rows.
+        """Return what decides it for the windows of some rows.
 
         Args:
             places: Where the context stands in the rows.
@@ -85,7 +85,7 @@ class ShownText:
         return shown
 
     def _of_document(self, document: int) -> Shown | None:
-        """What decides it for all tokens of a document's context, None where all spans have a text."""
+        """Return what decides it for all tokens of a document's context, None where all spans have a text."""
         if self._always[document]:
             return None
         context = self._cache.documents.number("context", document)

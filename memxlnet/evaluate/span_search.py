@@ -20,7 +20,7 @@ class FoundSpans(NamedTuple):
     Attributes:
         row: int64[spans], the row in the block.
         start: int64[spans], the first token, counted from the first of the row's window.
-        stop: int64[spans], one behind the last token.
+        stop: int64[spans], one after the last token.
         score: float64[spans], start score plus end score; finite.
     """
 
@@ -31,7 +31,7 @@ class FoundSpans(NamedTuple):
 
 
 def rows_at_once(width: int, n_best: int, max_answer_length: int | None) -> int:
-    """Rows of a block, at least one.
+    """Return rows of a block, at least one.
 
     Args:
         width: Tokens of a window at most.
@@ -46,7 +46,7 @@ def rows_at_once(width: int, n_best: int, max_answer_length: int | None) -> int:
 def best_spans(
     starts: Floats, ends: Floats, n_best: int, max_answer_length: int | None, shown: Shown | None = None
 ) -> FoundSpans:
-    """The best spans of each row: the true best over all pairs of a start and an end that is not before it.
+    """Return the best spans of each row: the true best over all pairs of a start and an end that is not before it.
 
     Of equal scores the earlier start wins, then the earlier end. Only the `n_best` starts with the best span each
     can be among the best spans: any other has `n_best` spans before it. That leaves a band of at most
@@ -57,7 +57,7 @@ def best_spans(
         ends: float64[rows, width] end scores, in the same way.
         n_best: Spans wanted of a row.
         max_answer_length: Tokens of a span at most; None for any number.
-        shown: int32[rows, width], which spans have a text: others are no spans. None where all have one.
+        shown: int32[rows, width], which spans have a text: others are not spans. None where all have one.
 
     Returns:
         At most `n_best` spans a row, row by row, within a row by their tokens; those of -inf are left out.
@@ -91,7 +91,7 @@ def best_spans(
 
 
 def _windows_from(values: NDArray[Any], reach: int, after: float) -> NDArray[Any]:
-    """A view [rows, width, reach] of the `reach` values from each place on, `after` behind the last one."""
+    """Return a view [rows, width, reach] of the `reach` values from each place on, `after` past the last one."""
     rows, width = values.shape
     padded = np.full((rows, width + reach - 1), after, values.dtype)
     padded[:, :width] = values
@@ -99,7 +99,7 @@ def _windows_from(values: NDArray[Any], reach: int, after: float) -> NDArray[Any
 
 
 def _window_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
-    """[rows, width], the largest of the `reach` values from each place on."""
+    """Return [rows, width], the largest of the `reach` values from each place on."""
     largest = values.copy()
     length = 1
     while length < reach:
@@ -111,7 +111,7 @@ def _window_maximum(values: NDArray[Any], reach: int) -> NDArray[Any]:
 
 
 def _best(values: Floats, count: int) -> NDArray[np.bool_]:
-    """bool[rows, width]: the `count` largest of each row, of equal ones the first; all where there are fewer."""
+    """Return bool[rows, width]: the `count` largest of each row, of equal ones the first; all where there are fewer."""
     width = values.shape[1]
     if width <= count:
         return np.ones(values.shape, np.bool_)

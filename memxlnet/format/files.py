@@ -20,7 +20,7 @@ MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform.startswith
 
 
 def file_identity(path: Path) -> tuple[int, int, int] | None:
-    """What tells a file from another one that is put in its place or written into it; None where there is none."""
+    """Return what changes where another file is put in its place or written into it; None where there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -45,21 +45,21 @@ class FileSink:
         return view.nbytes
 
     def tell(self) -> int:
-        """How many bytes were written."""
+        """Return how many bytes were written."""
         return self.position
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: nothing is held back."""
 
     def close(self) -> None:
-        """The file is closed by its owner."""
+        """Do nothing: the file is closed by its owner."""
 
     def _put(self, view: memoryview) -> None:
         write_all(self._descriptor, view, self.position)
 
 
 class _HoleSink(FileSink):
-    """A file that is written but for the zeros of large buffers, which stay holes."""
+    """A file that is written except for the zeros of large buffers, which stay holes."""
 
     def _put(self, view: memoryview) -> None:
         if view.nbytes < mmap.PAGESIZE:
@@ -68,11 +68,11 @@ class _HoleSink(FileSink):
 
 @contextlib.contextmanager
 def created(path: Path) -> Iterator[int]:
-    """The descriptor of a new file, open for reading and writing.
+    """Open a new file for reading and writing, and yield its descriptor.
 
     Raises:
-        FileExistsError: It is there already.
-        OSError: It cannot be created, or the disk tells only at the end that it failed.
+        FileExistsError: It exists already.
+        OSError: It cannot be created, or the disk reports only at the end that it failed.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     try:
@@ -85,7 +85,7 @@ def lay_out(path: Path, schema: pa.Schema, num_rows: int) -> dict[str, int]:
     """Lay out an Arrow IPC file of one record batch with zeros for all values, without RAM for them.
 
     The batch is described over an anonymous map of zeros, and the writer's large buffers become holes. The space is
-    reserved where the system can (`posix_fallocate`), so that a full disk is told here.
+    reserved where the system can (`posix_fallocate`), so that a full disk is found here.
 
     Args:
         path: The file to create.
@@ -122,7 +122,7 @@ def _reserve(descriptor: int, size: int) -> None:
         try:
             os.posix_fallocate(descriptor, 0, size)
         except OSError as error:
-            # Some file systems cannot reserve; a full disk is then told by the write itself.
+            # Some file systems cannot reserve; the write itself then finds a full disk.
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
                 raise
 
@@ -135,19 +135,19 @@ def _zeros(kind: pa.DataType, length: int, buffer: pa.Buffer) -> pa.Array:
 
 
 def column_width(kind: pa.DataType) -> int:
-    """Bytes of one row of a fixed-width column."""
+    """Return the bytes of one row of a fixed-width column."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * int(kind.value_type.bit_width) // 8
     return int(kind.bit_width) // 8
 
 
 def values_buffer(column: pa.Array) -> pa.Buffer:
-    """The buffer of a fixed-width column's values."""
+    """Return the buffer of a fixed-width column's values."""
     return column.buffers()[-1]
 
 
 def column_values(column: pa.Array) -> NDArray[Any]:
-    """The values of a fixed-width column as a flat NumPy view, slices respected.
+    """Return the values of a fixed-width column as a flat NumPy view, slices respected.
 
     `FixedSizeListArray.values` ignores the offset of a slice and `to_numpy` refuses lists: `flatten` does neither.
     """
@@ -163,5 +163,5 @@ def write_values(descriptor: int, values: NDArray[Any], offset: int) -> None:
 
 
 def numpy_type(kind: pa.DataType) -> np.dtype[Any]:
-    """What a number type of Arrow is in NumPy; pyarrow's own answer loads pandas in older releases."""
+    """Return what a number type of Arrow is in NumPy; pyarrow's own answer loads pandas in older releases."""
     return np.dtype(str(kind))

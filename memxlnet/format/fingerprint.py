@@ -6,12 +6,12 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> bytes:
-    """JSON with sorted keys and no spare blanks: equal values give equal bytes."""
+    """Return JSON with sorted keys and no spare blanks: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def fingerprint_of(fields: dict[str, Any]) -> str:
-    """SHA-256 over the fields of an identity, in hexadecimal."""
+    """Return the SHA-256 over the fields of an identity, in hexadecimal."""
     return hashlib.sha256(canonical_json(fields)).hexdigest()
 
 

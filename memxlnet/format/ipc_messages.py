@@ -14,7 +14,7 @@ from memxlnet.format.manifest import REBUILD
 from memxlnet.system_errors import out_of_memory
 
 READ_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
-"""What pyarrow raises at damaged bytes, or where it is out of memory; `damaged` tells them apart."""
+"""What pyarrow raises at damaged bytes, or where it is out of memory; `damaged` distinguishes them."""
 
 _MAGIC = b"ARROW1"
 _START = 8  # the magic and its padding
@@ -78,13 +78,13 @@ def check_messages(path: Path, buffer: pa.Buffer, reader: Any) -> None:
 
 
 def damaged(path: Path, expected: object, found: object) -> CacheError:
-    """The error for a file of another structure, or where it is the memory that was not enough to look at it."""
+    """Return the error for a file of another structure, or where it is the memory that was not enough to look at it."""
     if isinstance(found, MemoryError):
         return out_of_memory(path, "read")
     return CacheDamagedError(f"{path}: expected {expected}, found {found}; {REBUILD}")
 
 
 def _places(batch: pa.RecordBatch) -> tuple[int, list[tuple[int, int] | None]]:
-    """Its rows, and where each of its buffers lies."""
+    """Return its rows, and where each of its buffers lies."""
     buffers = [buffer for column in batch.columns for buffer in column.buffers()]
     return batch.num_rows, [None if buffer is None else (buffer.address, buffer.size) for buffer in buffers]

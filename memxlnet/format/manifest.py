@@ -87,7 +87,7 @@ class Manifest:
         fingerprint: SHA-256 over `fields`, in hexadecimal.
         fields: What the cache was made from: versions, split, settings, source and tokenizer identity.
         tables: The three tables by name.
-        files: All files that are no shards.
+        files: All files that are not shards.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
         contradictions: Documents whose labels contradicted each other in the source.
@@ -130,13 +130,13 @@ class Manifest:
         return sum(record.bytes for record in self.all_files())
 
     def all_files(self) -> Iterator[FileRecord]:
-        """Every file of the cache but the manifest."""
+        """Yield every file of the cache but the manifest."""
         for table in self.tables.values():
             yield from table.shards
         yield from self.files
 
     def encode(self) -> bytes:
-        """The manifest's bytes: canonical JSON that holds the checksum of all other fields."""
+        """Return the manifest's bytes: canonical JSON that holds the checksum of all other fields."""
         content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
         content["checksum"] = digest(canonical_json(content))
         return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -147,7 +147,7 @@ def reading(path: Path) -> Iterator[None]:
     """Turn errors of the system at a file that a manifest names into errors of the cache.
 
     Raises:
-        CacheDamagedError: The file is missing, or is no file.
+        CacheDamagedError: The file is missing, or is not a file.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     with cache_errors(path, "read"):
@@ -169,11 +169,11 @@ def manifest_bytes(directory: Path) -> bytes:
     """Read the manifest of a cache, whatever it holds.
 
     Raises:
-        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheNotFoundError: The directory has no manifest, so it is not a cache.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     path = directory / MANIFEST
-    # Any other error means that there is something, and nobody knows what: it must not be taken for nothing.
+    # Any other error means that something unknown is there, which must not count as a missing cache.
     with cache_errors(path, "read"):
         try:
             return path.read_bytes()
@@ -189,32 +189,32 @@ def read_manifest(directory: Path) -> Manifest:
     """Read and check the manifest of a cache.
 
     Raises:
-        CacheNotFoundError: The directory has no manifest, so it is no cache.
+        CacheNotFoundError: The directory has no manifest, so it is not a cache.
         CacheMismatchError: The cache has another format version.
-        CacheDamagedError: The manifest is no JSON, lacks a field, or fails its checksum.
+        CacheDamagedError: The manifest is not JSON, lacks a field, or fails its checksum.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     return decode_manifest(manifest_bytes(directory), str(directory / MANIFEST))
 
 
-def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
+def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
     """Check the bytes of a manifest.
 
     Args:
         raw: The bytes.
         path: Where they were found, for messages.
-        way_out: What to do where they are damaged, for messages.
+        hint: What to do where they are damaged, for messages.
 
     Raises:
         CacheMismatchError: The cache has another format version.
-        CacheDamagedError: They are no JSON, lack a field, or fail their checksum.
+        CacheDamagedError: They are not JSON, lack a field, or fail their checksum.
     """
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {way_out}") from None
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {hint}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {way_out}")
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {hint}")
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         is_newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -227,15 +227,15 @@ def decode_manifest(raw: bytes, path: str, way_out: str = REBUILD) -> Manifest:
     try:
         found = digest(canonical_json({**content, "schema_version": version}))
     except (ValueError, RecursionError) as error:
-        # JSON can name half of a surrogate pair, which is no text.
-        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {way_out}") from None
+        # JSON can name half of a surrogate pair, which is not text.
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {hint}") from None
     if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {way_out}")
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {hint}")
     content.pop("format")
     try:
         return _decode(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {way_out}") from error
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {hint}") from error
 
 
 def _decode(content: dict[str, Any]) -> Manifest:
@@ -292,7 +292,7 @@ def _check_depth(value: Any, most: int) -> None:
 
 
 def _checked(record: dict[str, Any]) -> dict[str, Any]:
-    """A file record whose numbers are numbers and whose name stays in the directory."""
+    """Return a file record whose numbers are numbers and whose name stays in the directory."""
     name = record["file"]
     if not isinstance(name, str) or not _FILE_NAME.fullmatch(name):
         raise ValueError(f"file: expected a plain file name, found {name!r}")
@@ -312,7 +312,7 @@ def _count(value: Any) -> int:
 
 
 def known_files(cache_dir: Path) -> FindKnown:
-    """What the caches of a directory recorded of source files, last; the caller compares size and times.
+    """Return what the caches of a directory recorded of source files, last; the caller compares size and times.
 
     Where a file changed between builds, several caches recorded it: only the last state can be that of today. The
     manifests are read once, when the first file is looked up.
@@ -330,7 +330,7 @@ def known_files(cache_dir: Path) -> FindKnown:
 
 
 def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
-    """The source files that a manifest names with all that is needed to know them again."""
+    """Yield the source files that a manifest names with all that is needed to know them again."""
     provenance, digests = manifest.provenance, manifest.fields.get("source", {}).get("sha256")
     several = isinstance(digests, list)
     files = provenance.get("files") if several else [provenance]
@@ -343,7 +343,7 @@ def _recorded(manifest: Manifest) -> Iterator[KnownFile]:
 
 @contextlib.contextmanager
 def passing_over() -> Iterator[None]:
-    """Pass over what is no cache, and with a warning one that is damaged or cannot be read."""
+    """Skip what is not a cache, and with a warning a cache that is damaged or cannot be read."""
     try:
         yield
     except CacheNotFoundError:
@@ -355,7 +355,7 @@ def passing_over() -> Iterator[None]:
 
 
 def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
-    """The published caches of a cache directory that can be read; leftovers and damaged ones are passed over.
+    """Yield the published caches of a cache directory that can be read; leftovers and damaged ones are skipped.
 
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.

@@ -1,7 +1,7 @@
 """A published file in memory: a private copy-on-write map, or the bytes read into RAM.
 
 The map is `MAP_PRIVATE | MAP_NORESERVE` with write access. Private: a write to a tensor over it stays in this process.
-Writable: torch takes it without a warning, and a write is no SIGSEGV. Without reserve: a file larger than RAM can be
+Writable: torch takes it without a warning, and a write is safe. Without reserve: a file larger than RAM can be
 mapped under Linux's default overcommit. POSIX only.
 """
 
@@ -66,14 +66,14 @@ class MappedFile:
         return mmap.mmap(descriptor, 0, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ)
 
     def array(self, dtype: DTypeLike, count: int, offset: int) -> NDArray[Any]:
-        """`count` values at byte `offset`, as a view.
+        """Return `count` values at byte `offset`, as a view.
 
         Laid over the map itself: Arrow buffers sliced from a writable map are flagged read-only.
         """
         return np.frombuffer(self._data, dtype, count, offset)
 
     def advise(self, option: int, offset: int, size: int) -> None:
-        """Tell the system how pages will be read (madvise); nothing where the bytes were read into RAM."""
+        """Advise the system how pages will be read (madvise); do nothing where the bytes were read into RAM."""
         if self._is_mapped:
             begin = offset - offset % mmap.PAGESIZE
             self._data.madvise(option, begin, offset + size - begin)

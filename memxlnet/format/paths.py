@@ -39,44 +39,44 @@ _NAMES: dict[LeftoverKind | None, str] = {
 
 
 def slug(text: str) -> str:
-    """Text as a part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden, never empty."""
+    """Return a text as part of a file name: ASCII letters, digits, dot, dash and underscore, never hidden or empty."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", text)
     plain = re.sub(r"\.{2,}", ".", plain).strip(".-_")
     return plain[:_SLUG_LENGTH].rstrip(".-_") or "dataset"
 
 
 def directory_name(name: str, split: str, fingerprint: str) -> str:
-    """Name of the cache of one set of settings within a cache directory."""
+    """Return the name of the cache of one set of settings within a cache directory."""
     return f"{slug(name)}--{slug(split)}--{fingerprint[:_FINGERPRINT_DIGITS]}"
 
 
 def shard_name(table: str, shard: int) -> str:
-    """Name of one published file."""
+    """Return the name of one published file."""
     return f"{table}-{shard:05d}.arrow"
 
 
 def retired_path(cache_dir: Path, name: str) -> Path:
-    """A hidden name that nothing else has, for what is taken out of sight before it is deleted."""
+    """Return a unique hidden name, for what is hidden before it is deleted."""
     return cache_dir / f"{RETIRED_PREFIX}{name}.{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
-    """What a name says: the kind of leftover, if it is one, and the cache whose builder lock guards it, if any."""
+    """Return what a name says: the kind of leftover, if any, and the cache whose builder lock guards it, if any."""
     matches = ((kind, re.fullmatch(pattern, path.name)) for kind, pattern in _NAMES.items())
     return next(((kind, match[1]) for kind, match in matches if match), (None, None))
 
 
 def as_directory(name: str, value: object) -> Path:
-    """A directory argument as a path.
+    """Return a directory argument as a path.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     return as_path(name, value, "a directory")
 
 
 def as_path(name: str, value: object, expected: str) -> Path:
-    """An argument as an absolute path, ``~`` made whole.
+    """Return an argument as an absolute path, ``~`` made whole.
 
     Args:
         name: The argument.
@@ -84,7 +84,7 @@ def as_path(name: str, value: object, expected: str) -> Path:
         expected: What the path is of, for messages.
 
     Raises:
-        SettingsError: It is no path.
+        SettingsError: It is not a path.
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
         raise SettingsError(f"{name}: expected {expected}, found {value!r}")
@@ -99,7 +99,7 @@ def make_directory(path: Path) -> Path:
     """Create a directory that must be writable.
 
     Raises:
-        CacheDirectoryError: It cannot be created, is no directory, or cannot be written.
+        CacheDirectoryError: It cannot be created, is not a directory, or cannot be written.
         CacheOSError: The system failed, as where the disk is full.
     """
     try:

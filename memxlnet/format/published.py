@@ -30,7 +30,7 @@ class FeatureShard:
 
     Attributes:
         row_start: First row of the table that the shard holds.
-        row_stop: One behind the last row.
+        row_stop: One after the last row.
         writable: Whether the views can be written (privately).
         columns: Views by name; token columns are [rows, max_seq_length], all others [rows].
     """
@@ -62,13 +62,13 @@ class FeatureShard:
             self._offsets[field.name] = offset
 
     def advise(self, option: int, name: str, start: int, stop: int) -> None:
-        """Tell the system how the pages of some rows of a column will be read (madvise).
+        """Advise the system how the pages of some rows of a column will be read (madvise).
 
         Args:
             option: Such as `mmap.MADV_WILLNEED`.
             name: The column.
             start: The first row, counted from the first of the shard.
-            stop: The one behind the last.
+            stop: The one after the last.
         """
         width = self.columns[name][:1].nbytes
         self._mapped.advise(option, self._offsets[name] + start * width, (stop - start) * width)
@@ -116,7 +116,7 @@ class PublishedCache:
         self.contexts = self._open_texts("contexts")
 
     def check_messages(self) -> None:
-        """Check that whoever reads the files from their start finds the same as whoever starts at their footers.
+        """Check that reading the files from their start gives the same as reading from their footers.
 
         Raises:
             CacheDamagedError: A file was not written whole.
@@ -172,7 +172,7 @@ class PublishedCache:
     def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
         path = self.directory / record.file
         _check_size(path, record.bytes)
-        with self._limits_told():
+        with self._with_limits():
             mapped = MappedFile(path, self.in_memory)
         if mapped.size != record.bytes:
             raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
@@ -180,7 +180,7 @@ class PublishedCache:
         expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
         try:
             reader = pa.ipc.open_file(mapped.buffer)
-            # A name that is no UTF-8 is told only here, when it is read.
+            # A name that is not UTF-8 is found only here, when it is read.
             differences = diff(expected, reader.schema)
         except READ_ERRORS as error:
             raise damaged(path, "an Arrow IPC file", error) from error
@@ -192,8 +192,8 @@ class PublishedCache:
         return mapped, _GuardedReader(path, reader)
 
     @contextlib.contextmanager
-    def _limits_told(self) -> Iterator[None]:
-        """Say of a limit of the system how many files a cache takes, and how it takes fewer."""
+    def _with_limits(self) -> Iterator[None]:
+        """Add to an error of a limit of the system how many files a cache takes, and how it takes fewer."""
         try:
             yield
         except CacheOSError as error:
@@ -209,7 +209,7 @@ class PublishedCache:
 
 
 class _GuardedReader:
-    """A reader whose damage is told as such."""
+    """A reader that reports damage as such."""
 
     def __init__(self, path: Path, reader: Any):
         self._path = path

@@ -12,7 +12,7 @@ class RowLayout:
     """What stands where in a row: special tokens, the two texts, memory tokens, padding.
 
     A row is ``prefix first middle second suffix``, padded on one side. The first text is the context where padding is
-    on the left (as XLNet has it), else the question. Memory tokens stand directly behind the context (write) and
+    on the left (as XLNet has it), else the question. Memory tokens stand directly after the context (write) and
     directly before the question (read), with the segment ids of these sides.
 
     Segment ids are those of the template of a pair, in every window. transformers gives the same ids, except to the
@@ -23,7 +23,7 @@ class RowLayout:
         context_first: Whether the context is the first text.
         prefix: Ids of the special tokens before the first text.
         middle: Those between the texts.
-        suffix: Those behind the second text.
+        suffix: Those after the second text.
         prefix_types: Segment ids of the prefix.
         middle_types: Those of the middle.
         suffix_types: Those of the suffix.
@@ -75,7 +75,7 @@ class RowLayout:
         return len(row) - 1 - row[::-1].index(self.cls_id) if self.cls_last else row.index(self.cls_id)
 
     def padded_cls_index(self, max_seq_length: int) -> int:
-        """Position of ``cls`` in a row that holds neither context nor question."""
+        """Return the position of ``cls`` in a row that holds neither context nor question."""
         return self.empty_cls_index + (max_seq_length - self.overhead if self.pad_left else 0)
 
     def check(self, settings: EncodeSettings) -> None:
@@ -99,7 +99,7 @@ class RowLayout:
             )
 
     def to_json(self) -> dict[str, Any]:
-        """The layout as JSON values; `cls_last` where it is true, so that other layouts are written as before."""
+        """Return the layout as JSON values; `cls_last` only where it is true, so that other layouts stay the same."""
         values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
         return values if self.cls_last else {name: value for name, value in values.items() if name != "cls_last"}
 

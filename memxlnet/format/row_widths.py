@@ -66,7 +66,7 @@ class RowWidths:
         self._beside = len(layout.prefix) if layout.pad_left else layout.num_memory_tokens + len(layout.suffix)
 
     def lengths(self, places: Mapping[str, NDArray[Any]]) -> Ints:
-        """int64[rows], the real tokens of rows, special and memory tokens included.
+        """Return int64[rows], the real tokens of rows, special and memory tokens included.
 
         Args:
             places: Number columns of the rows by name, `CONTEXT_PLACES`.
@@ -84,7 +84,7 @@ class RowWidths:
     def width(self, longest: Ints) -> Ints: ...
 
     def width(self, longest: int | Ints) -> int | Ints:
-        """The width of a step whose longest row has so many tokens; of many steps where an array is given.
+        """Return the width of a step whose longest row has this many tokens; an array for an array.
 
         A step without any row, of length 0, has room for the special and memory tokens of a row without texts.
         """
@@ -96,7 +96,7 @@ class RowWidths:
         return np.minimum(rounded, self.max_seq_length)
 
     def kept(self, width: int) -> slice:
-        """The tokens of a stored row that stay where it is cut to a width."""
+        """Return the tokens of a stored row that stay where it is cut to a width."""
         return slice(self.shift(width), self.shift(width) + width)
 
     @overload
@@ -106,5 +106,5 @@ class RowWidths:
     def shift(self, width: Ints) -> Ints: ...
 
     def shift(self, width: int | Ints) -> int | Ints:
-        """What a position in a stored row loses where the row is cut to a width; of many where an array is given."""
+        """Return what a position in a stored row loses where the row is cut to a width; an array for an array."""
         return self.max_seq_length - width if self.pad_left else 0 * width

@@ -36,29 +36,29 @@ class TextTable:
         self._batches: dict[int, dict[str, _Part]] = {}
 
     def text(self, name: str, row: int) -> str:
-        """A value of a text column."""
+        """Return a value of a text column."""
         (offsets, data), index = self._find(name, row)
         return str(data[offsets[index] : offsets[index + 1]], "utf-8")
 
     def texts(self, name: str, row: int) -> list[str]:
-        """A value of a column of text lists."""
+        """Return a value of a column of text lists."""
         (bounds, offsets, data), index = self._find(name, row)
         edges = offsets[bounds[index] : bounds[index + 1] + 1].tolist()
         return [str(data[start:stop], "utf-8") for start, stop in pairwise(edges)]
 
     def numbers(self, name: str, row: int) -> NDArray[np.int32]:
-        """A value of a column of number lists: int32[items], a read-only view."""
+        """Return a value of a column of number lists: int32[items], a read-only view."""
         (bounds, values), index = self._find(name, row)
         found: NDArray[np.int32] = values[bounds[index] : bounds[index + 1]]
         return found
 
     def number(self, name: str, row: int) -> int:
-        """A value of a number column."""
+        """Return a value of a number column."""
         (values,), index = self._find(name, row)
         return int(values[index])
 
     def column(self, name: str) -> NDArray[Any]:
-        """A whole number column: a copy, of the column's own type."""
+        """Return a whole number column: a copy, of the column's own type."""
         return np.concatenate([self._batch(batch)[name][0] for batch in range(self._reader.num_record_batches)])
 
     def validate(self) -> None:
@@ -71,7 +71,7 @@ class TextTable:
             pass
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The record batches in order, each checked in full and none kept: RAM for one, whatever the table holds.
+        """Yield the record batches in order, each checked in full and none kept: RAM for one, whatever the table holds.
 
         Raises:
             CacheDamagedError: One is damaged.
@@ -80,7 +80,7 @@ class TextTable:
             yield self.batch(number)
 
     def batch(self, number: int) -> pa.RecordBatch:
-        """One record batch, checked in full: views of the map.
+        """Return one record batch, checked in full: views of the map.
 
         Raises:
             CacheDamagedError: It is damaged.
@@ -117,7 +117,7 @@ class TextTable:
 
 
 def _parts(column: pa.Array) -> _Part:
-    """The buffers of a column as NumPy views: bounds of lists, offsets and bytes of text, numbers."""
+    """Return the buffers of a column as NumPy views: bounds of lists, offsets and bytes of text, numbers."""
     buffers = column.buffers()
     kind = column.type
     if pa.types.is_large_string(kind):

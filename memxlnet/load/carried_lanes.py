@@ -1,6 +1,6 @@
-"""Carried lanes as they are saved, and as another run, over as many ranks or others, takes them back.
+"""Carried lanes as they are saved, and as another run loads them, over the same or another number of ranks.
 
-A lane is known by the row that it read last: the lane that goes on with the row after it takes its state, on whatever
+A lane is known by the row that it read last: the lane that continues with the row after it takes its state, on whatever
 rank that is.
 """
 
@@ -24,7 +24,7 @@ Named = Mapping[str, Tensor]
 
 
 class CarriedLanes(NamedTuple):
-    """Lanes that were loaded, of this rank or of all.
+    """Loaded lanes, of this rank or of all.
 
     Attributes:
         tensors: Their state, in the types in which it was carried.
@@ -35,7 +35,7 @@ class CarriedLanes(NamedTuple):
     rows: Tensor
 
     def of(self, rows: Tensor, dim: int) -> dict[str, Tensor]:
-        """Copies of the state of the lanes that read `rows`; of any lane for -1.
+        """Return copies of the state of the lanes that read `rows`; of any lane for -1.
 
         Args:
             rows: int64[lanes].
@@ -49,14 +49,14 @@ class CarriedLanes(NamedTuple):
         missing = rows[(self.rows[found] != rows) & (rows >= 0)].tolist()
         if missing:
             raise SettingsError(
-                f"state: {len(missing)} of {len(rows)} lanes go on with a document, and their memory was not saved: "
+                f"state: {len(missing)} of {len(rows)} lanes continue a document, and their memory was not saved: "
                 f"expected a lane that had read row {missing[0]}; load the loader's state that was saved with this one"
             )
         return {name: leaf.index_select(dim, found.to(leaf.device)) for name, leaf in self.tensors.items()}
 
 
 def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, ranks: Ranks) -> dict[str, Any]:
-    """A state that can be saved: its shapes and types are those of the initial one, whatever the step.
+    """Return a state that can be saved: its shapes and types are those of the initial one, whatever the step.
 
     Args:
         carried: The lanes of this rank, or of the initial state.
@@ -86,7 +86,7 @@ def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, r
 
 
 def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Ranks) -> CarriedLanes:
-    """The lanes of a saved state that this rank may need.
+    """Return the lanes of a saved state that this rank may need.
 
     Args:
         state: The state.
@@ -95,7 +95,7 @@ def loaded_lanes(state: Mapping[str, Any], initial: Named, dim: int, ranks: Rank
         ranks: The place of this process.
 
     Raises:
-        SettingsError: It is no such state, or one of another structure, shape or type.
+        SettingsError: It is not such a state, or one of another structure, shape or type.
     """
     check_fields(state, dict.fromkeys(("version", "rows", "tensors", "dtypes")))
     if type(state["version"]) is not int or state["version"] != STATE_VERSION:
@@ -141,7 +141,7 @@ def _check_shape(name: str, found: Any, initial: Tensor, dim: int, lanes: int) -
 
 
 def _over_ranks(lanes: Tensor, dim: int, ranks: Ranks) -> Tensor:
-    """The lanes of all ranks, sharded over them; those of this rank where there is no process group."""
+    """Return the lanes of all ranks, sharded over them; those of this rank where there is no process group."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         if ranks.world_size > 1:
             raise SettingsError(
@@ -158,7 +158,7 @@ def _over_ranks(lanes: Tensor, dim: int, ranks: Ranks) -> Tensor:
 
 
 def _own(found: Tensor, dim: int, ranks: Ranks) -> Tensor:
-    """The lanes of this rank: nothing is sent where the tensor is sharded as `_over_ranks` does it."""
+    """Return the lanes of this rank: nothing is sent where the tensor is sharded as `_over_ranks` does it."""
     mesh = getattr(found, "device_mesh", None)
     is_ours = mesh is not None and mesh.ndim == 1 and (mesh.get_local_rank(), mesh.size()) == ranks
     if is_ours and found.placements[0].is_shard(dim):  # type: ignore[attr-defined]
@@ -168,5 +168,5 @@ def _own(found: Tensor, dim: int, ranks: Ranks) -> Tensor:
 
 
 def _whole(found: Tensor) -> Tensor:
-    """A tensor itself, or all of one that is sharded, gathered by its ranks together."""
+    """Return a tensor itself, or all of one that is sharded, gathered by its ranks together."""
     return found.full_tensor() if hasattr(found, "full_tensor") else found

@@ -71,7 +71,7 @@ class Collate:
         check_whole_rows(dataset.compat, self._widths.cuts)
 
     def __call__(self, rows: Sequence[Mapping[str, Tensor]]) -> dict[str, Any]:
-        """The columns of the rows; fresh tensors or those that were gathered.
+        """Return the columns of the rows; fresh tensors or those that were gathered.
 
         Args:
             rows: What `CacheDataset.__getitems__` gave, or rows of it.
@@ -90,7 +90,7 @@ class Collate:
         return self._dataset.finished(batch | self._metadata(self._dataset, columns, shift))
 
     def _cut(self, dataset: CacheDataset, rows: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
-        """The columns, cut where that is asked for, and by how much positions moved."""
+        """Return the columns, cut where requested, and by how much positions moved."""
         if not self._widths.cuts:
             return _columns(rows), 0
         if isinstance(rows, RowBatch):

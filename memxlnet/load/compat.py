@@ -1,4 +1,4 @@
-"""Rows and batches with the meaning that they had in the earlier code base, for those who ask for it."""
+"""Rows and batches with the meaning that they had in the earlier code base, on request."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -33,10 +33,10 @@ ENDED: dict[str, Any] = {
 
 
 def check_compat(value: Any, device: object = None) -> Compat | None:
-    """Check whose meaning is asked for, and hand it back.
+    """Check the requested meaning, and return it.
 
     Raises:
-        SettingsError: It is no known one, or the columns lie on a device, as they never did.
+        SettingsError: It is not a known one, or the columns lie on a device, as they never did.
     """
     if value is not None:
         one_of("compat", value, COMPAT)
@@ -87,7 +87,7 @@ def _label(shift: int) -> str:
 def earlier_batch(
     batch: dict[str, Any], segments: Sequence[dict[str, Any] | None], context_mask: Tensor
 ) -> dict[str, Any]:
-    """A step or batch with the keys and values of the earlier code base, beside those of ours that it did not have.
+    """Return a step or batch with the keys and values of the earlier code base, and the keys that only this one has.
 
     Args:
         batch: The step or batch.

@@ -57,7 +57,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     Args:
         directory: The published cache.
         in_memory: Read the files into RAM instead of mapping them.
-        copies: Hand out copies in ``dataset[i]``.
+        copies: Return copies in ``dataset[i]``.
         dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
             file, which BERT's embedding of segment ids does not take.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
@@ -112,7 +112,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Args:
             directory: The published cache.
-            copies: Hand out copies in ``dataset[i]``.
+            copies: Return copies in ``dataset[i]``.
             dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
             compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
             device: Copy all columns there, and gather there.
@@ -127,18 +127,18 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return dataset
 
     def with_compat(self, compat: Compat | None) -> Self:
-        """This dataset, or one over the same maps whose rows and batches have another meaning.
+        """Return this dataset, or one over the same maps whose rows and batches have another meaning.
 
         Args:
             compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
 
         Raises:
-            SettingsError: It is no known meaning.
+            SettingsError: It is not a known meaning.
         """
         if check_compat(compat, self.device) in (None, self.compat):
             return self
         dataset = object.__new__(type(self))
-        # The original stays alive: its temporary directory goes with it.
+        # The original stays alive: its temporary directory is removed with it.
         dataset.__dict__ = {**self.__dict__, "_original": self}
         dataset._set_compat(compat)
         return dataset
@@ -199,7 +199,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return item
 
     def model_tensors(self, index: int) -> dict[str, Tensor]:
-        """The model's tensors of one row, without the metadata that takes most of the time of ``dataset[index]``.
+        """Return the model's tensors of one row without the metadata, which takes most time of ``dataset[index]``.
 
         Args:
             index: The row; a negative one counts from the end.
@@ -248,7 +248,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return columns | {"rows": rows}
 
     def column(self, name: str) -> Tensor | list[Tensor]:
-        """A whole column of features as one zero-copy tensor, or one per shard where there are several.
+        """Return a whole column of features as one zero-copy tensor, or one per shard where there are several.
 
         Args:
             name: Any column of the features table.
@@ -278,7 +278,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: There is no such column, the rows are no integers, or the width is out of range or would cut
+            SettingsError: There is no such column, the rows are not integers, or the width is out of range or would cut
                 real tokens off.
         """
         if columns is not MODEL_COLUMNS:
@@ -292,7 +292,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def gather_rows(
         self, rows: Tensor, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None
     ) -> dict[str, Tensor]:
-        """Like `gather`, unchecked: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
+        """Gather without checks: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
         return self._columns.gather(rows, columns, width)
 
     def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
@@ -319,7 +319,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return RowWidths(self.manifest.layout, self.manifest.max_seq_length)
 
     def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
-        """Everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
+        """Return everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
 
         Args:
             rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.
@@ -330,7 +330,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: There is no such field, or the rows are no integers.
+            SettingsError: There is no such field, or the rows are not integers.
         """
         if isinstance(names, str) or not isinstance(names, Iterable | None):
             raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
@@ -344,7 +344,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return [one and {name: one[name] for name in fields} for one in found]
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A step or batch as the loaders hand it out: with the meaning that `compat` asks for.
+        """Return a step or batch as the loaders yield it: with the meaning that `compat` asks for.
 
         Args:
             batch: One with ``rows``, int64[B], -1 in ended lanes.
@@ -384,7 +384,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return DocumentMap(self.cache)
 
     def get_document_segments(self, example_id: str) -> list[int]:
-        """The rows of a document's segments, in order.
+        """Return the rows of a document's segments, in order.
 
         Raises:
             DocumentNotFoundError: No document has this id.
@@ -392,7 +392,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return list(self.document_map[example_id])
 
     def get_all_documents(self) -> DocumentIds:
-        """The ids of all documents, in the order of the source: a sequence that reads them when asked."""
+        """Return the ids of all documents, in the order of the source: a sequence that reads them when asked."""
         return self.document_map.ids
 
     @property

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class DeferredBatch:
-    """A batch of a time-step-major loader in the place of row indices: a dataset that is asked for it reads it.
+    """A batch of a time-step-major loader in the place of row indices: a dataset that is indexed with it reads it.
 
     Attributes:
         read: Makes the batch.
@@ -54,5 +54,5 @@ class DeferredBatches:
 
 
 def as_it_is(batch: Any) -> Any:
-    """Collate what is a batch already."""
+    """Return a batch as it is."""
     return batch

@@ -1,4 +1,4 @@
-"""Where tensors go: the device that a loader or a dataset hands them out on, and the copies to it."""
+"""Where tensors go: the device of a loader or a dataset, and the copies to it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -15,10 +15,10 @@ Device = str | torch.device | int | None
 
 
 def check_device(device: Any) -> torch.device | None:
-    """Check that a device is there, and give it with its number; None stays None.
+    """Check that a device exists, and return it with its number; None stays None.
 
     Raises:
-        SettingsError: It is none of torch's names, not on this machine, or holds no values.
+        SettingsError: It is not one of torch's names, not on this machine, or holds no values.
     """
     if device is None:
         return None
@@ -49,11 +49,11 @@ class Transfer:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def on_stream(self) -> AbstractContextManager[Any]:
-        """Where the copies run; what is computed of them there is done when they are."""
+        """Return where the copies run; what is computed of them there is done when they are."""
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
 
     def send(self, columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Begin to copy tensors; those that are there already stay as they are."""
+        """Begin to copy tensors; those already on the device stay as they are."""
         if self._stream is None:
             return {name: column.to(self._device) for name, column in columns.items()}
         with self.on_stream():
@@ -69,11 +69,11 @@ class Transfer:
         return self.send({name: value for name, value in batch.items() if isinstance(value, Tensor)})
 
     def sent(self) -> "Arrival | None":
-        """When all that was sent so far is there; None where it is."""
+        """Return what waits until all that was sent so far has arrived; None where it has."""
         return None if self._stream is None else Arrival(self._stream)
 
     def ahead(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-        """Batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
+        """Yield batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
         if self._stream is None:
             for batch in batches:
                 yield {**batch, **self._send_tensors(batch)}
@@ -136,12 +136,12 @@ class DeviceColumns:
             torch.cuda.synchronize(device)  # they are read on other streams
 
     def column(self, name: str) -> list[Tensor]:
-        """A whole column itself, in a list."""
+        """Return a whole column itself, in a list."""
         self._tensors.check_name(name)
         return [self._columns[name]]
 
     def row(self, row: int) -> dict[str, Tensor]:
-        """The model's columns of one row, `row` in range: views."""
+        """Return the model's columns of one row, `row` in range: views."""
         return {name: self._columns[name][row] for name in MODEL_COLUMNS}
 
     def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
@@ -156,5 +156,5 @@ class DeviceColumns:
         return found
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Like `gather`, for rows that nobody has checked."""
+        """Check and gather rows."""
         return self.gather(as_rows(rows, self._tensors.num_rows), names, width)

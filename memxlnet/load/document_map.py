@@ -23,7 +23,7 @@ class DocumentIds(Sequence[str]):
     """
 
     def __new__(cls, cache: Any, documents: Any = None) -> Any:
-        """The list itself where one is given: torch and Lightning, when they move a batch, make sequences anew so."""
+        """Return the list itself where one is given: torch and Lightning rebuild sequences so to move a batch."""
         return cache if isinstance(cache, list) else super().__new__(cls)
 
     def __init__(self, cache: PublishedCache, documents: NDArray[np.int64] | None = None):
@@ -115,7 +115,7 @@ class DocumentMap(Mapping[str, range]):
         return hashes[order], order
 
     def find(self, example_id: str) -> int:
-        """The document that has an id.
+        """Return the document that has an id.
 
         Raises:
             DocumentNotFoundError: None has.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memxlnet.load.order import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
 
 _FLAGS_AT_ONCE = 1 << 16
-"""Segments that are looked through for answers at once."""
+"""Segments that are searched for answers at once."""
 
 _DOCUMENTS_AT_ONCE = 1 << 16
 
@@ -79,7 +79,7 @@ class DocumentWindows:
         return found
 
     def starts(self, chosen: Ints) -> Ints:
-        """The segment with which the window of each document begins.
+        """Return the segment with which the window of each document begins.
 
         Args:
             chosen: int64[n], documents.

@@ -53,12 +53,12 @@ class Lengths(NamedTuple):
 
     @classmethod
     def of_rows(cls, lengths: NDArray[np.int32]) -> "Lengths":
-        """The lengths of single rows, which count as documents of one segment."""
+        """Return the lengths of single rows, which count as documents of one segment."""
         return cls(np.broadcast_to(np.int32(1), len(lengths)), lengths, int(lengths.max(initial=1)))
 
 
 class Deal(NamedTuple):
-    """Documents dealt out to lanes that are refilled.
+    """Documents dealt to refilled lanes.
 
     Attributes:
         order: The documents: even groups, one document a lane, all of as many segments; then the stretch of each lane.
@@ -72,7 +72,7 @@ class Deal(NamedTuple):
 
 
 def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -> Order:
-    """An order in which groups of `size` documents are of similar length.
+    """Return an order in which groups of `size` documents are of similar length.
 
     Shuffled, lengths have some noise, and the order of the groups is random; the documents of the last, smaller group
     are neighbours by length from anywhere, each as likely as any other. Else the longest documents come first.
@@ -90,7 +90,7 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
     groups, rest = divmod(len(order), size)
     rest_at = _runs(np.array([len(order)]), np.array([rest]), seed, epoch)
     found = np.empty_like(order)
-    # The run that is left out may go round the end: so many documents before, and after, a place of all others.
+    # The run that is left out may wrap around the end: then it leaves documents out at both ends.
     round_end = int(rest_at[-1]) + 1 if rest and rest_at[0] > rest_at[-1] else 0
     begin = int(rest_at[0]) if rest and not round_end else len(order)
     numbers = shuffled(groups, seed, epoch, GROUP_ORDER)
@@ -102,7 +102,7 @@ def grouped(lengths: Lengths, size: int, seed: int, epoch: int, shuffle: bool) -
 
 
 def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) -> Deal:
-    """Deal documents out to lanes that are refilled, so that lanes side by side read documents of similar length.
+    """Deal documents to refilled lanes, so that lanes side by side read documents of similar length.
 
     As many documents as there are lanes, all of as many segments and neighbours by their last rows, are an even group:
     its lanes stay in step. Fewer documents than lanes are left of each number of segments; each of these, the longest
@@ -134,7 +134,7 @@ def dealt(lengths: Lengths, lanes: int, seed: int, epoch: int, shuffle: bool) ->
 
 
 def _by_length(lengths: Lengths, seed: int, epoch: int, shuffle: bool, mix_segments: bool) -> Order:
-    """The documents by their number of segments, and those of as many by the tokens of their last row.
+    """Return the documents by their number of segments, and those of as many by the tokens of their last row.
 
     Shuffled, the shortest come first, last rows have noise (numbers of segments, too, if they are to mix), and equals
     stand in a random order. Else the longest come first, and equals in their own order.
@@ -193,20 +193,20 @@ def _sorted_by(key: Callable[[Order], Ints], num_keys: int, order: Order) -> Ord
 
 
 def _runs(sizes: Ints, wanted: Ints, seed: int, epoch: int) -> Ints:
-    """Of classes that lie one after the other, the places of a random run of each, which may go round its end."""
+    """Return the places of a random run of each of some adjacent classes; a run may go round the end of its class."""
     start = below(drawn(np.arange(len(sizes)), seed, epoch, REST), sizes)
     found: Ints = _places(start, wanted) % np.repeat(sizes, wanted) + np.repeat(np.cumsum(sizes) - sizes, wanted)
     return found
 
 
 def _places(begins: Ints, lengths: Ints) -> Ints:
-    """The places of runs."""
+    """Return the places of runs."""
     found: Ints = np.arange(lengths.sum()) + np.repeat(begins - np.cumsum(lengths) + lengths, lengths)
     return found
 
 
 def _least_loaded(counts: list[int], lanes: int) -> tuple[Ints, Ints]:
-    """The lane of each document, which goes to the least loaded one, and its turn there."""
+    """Return the lane of each document, which goes to the least loaded one, and its turn there."""
     loads = [(0, lane, 0) for lane in range(lanes)]
     found: Ints = np.empty((len(counts), 2), np.int64)
     for place, count in enumerate(counts):

@@ -43,11 +43,11 @@ class Group(Sequence[Step]):
     """
 
     def __new__(cls, stream: Any, *others: Any) -> Any:
-        """The list of steps itself where one is given: Lightning, when it moves a batch, makes sequences anew so."""
+        """Return the list of steps itself where one is given: Lightning rebuilds sequences so to move a batch."""
         return stream if isinstance(stream, list) else super().__new__(cls)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, or what another process gets, is the list of the steps: a stream stays with its loader."""
+        """Return the list of the steps for a copy and for another process: a stream stays with its loader."""
         return list, ([self._stream[step] for step in self._steps],)
 
     def __init__(

@@ -50,7 +50,7 @@ class TimeStepMajorDataLoader:
 
     **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
     dictionary of the t-th segments, or with ``align="end"`` of those that are as far from the last one. **Refilled**
-    lanes: iterating yields steps; where a document ends, its lane goes on with another one, and only the end of an
+    lanes: iterating yields steps; where a document ends, its lane continues with another one, and only the end of an
     epoch holds padding. With B lanes and rows of W tokens a step holds
 
     - ``input_ids``, ``attention_mask``, ``token_type_ids`` [B, W] and ``start_positions``, ``end_positions`` [B]:
@@ -59,7 +59,7 @@ class TimeStepMajorDataLoader:
       number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
     - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
-    - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 where there are none;
+    - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 without memory tokens;
     - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
     - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, W]).
 
@@ -71,16 +71,16 @@ class TimeStepMajorDataLoader:
 
     The stream of steps is a pure function of the cache, the settings and the epoch. An iteration that runs to its end
     moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
-    given it goes on there.
+    given it resumes there.
 
-    Over several ranks the documents are dealt out so that all ranks have the same number of steps; each rank gets lanes
-    of its own.
+    Over several ranks the documents are distributed so that all ranks have the same number of steps; each rank has
+    its own lanes.
 
     Args:
         dataset: A dataset over a cache.
         batch_size: Lanes of this rank.
         shuffle: Permute the documents; the segments of one stay in order.
-        max_segments: Read a window of at most so many segments of each document; a sequence has one entry for each
+        max_segments: Read a window of at most this many segments of each document; a sequence has one entry for each
             epoch, the last one for all later ones. None reads all.
         num_workers: 0 gathers in the caller; 1 or more works ahead in one background thread.
         seed: Seed of every random choice.
@@ -206,7 +206,7 @@ class TimeStepMajorDataLoader:
         return longest if most is None else min(longest, most)
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch that the next iteration reads; one that was resumed within this epoch still goes on there."""
+        """Set the epoch that the next iteration reads; one that was resumed within this epoch still resumes there."""
         epoch = whole_number("epoch", epoch, 0)
         if epoch != self.epoch:
             self.epoch = epoch
@@ -215,12 +215,12 @@ class TimeStepMajorDataLoader:
             self._position = None
 
     def __len__(self) -> int:
-        """Number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
+        """Return the number of groups, or of steps with refilled lanes, of the epoch that is read or comes next."""
         plan = self._plan(self.epoch)
         return plan.num_groups if isinstance(plan, AlignedPlan) else plan.num_steps
 
     def epoch_size(self, epoch: int | None = None) -> EpochSize:
-        """What an epoch costs in rows, steps and tokens, and what is padding: from number columns alone.
+        """Return what an epoch costs in rows, steps and tokens, and what is padding: from number columns alone.
 
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.
@@ -228,14 +228,14 @@ class TimeStepMajorDataLoader:
         return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size(self._widths)
 
     def __iter__(self) -> Iterator[Any]:
-        """The groups of an epoch, or its steps with refilled lanes."""
+        """Yield the groups of an epoch, or its steps with refilled lanes."""
         if self._position is not None and self._position.is_done and self._position.epoch == self.epoch:
             self.epoch += 1  # the last iteration gave all steps, but was not asked for one more
         epoch = self.epoch
         resumed, self._resume = self._resume, None
         first = resumed.next_step if resumed is not None else 0
         plan = self._plan(epoch)
-        # Groups of iterations before the newest go on to count in a position that nobody asks for.
+        # Groups of iterations before the newest continue to count in a position that is not read.
         position = self._position = Position(epoch, plan.num_steps, first)
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (
@@ -254,7 +254,7 @@ class TimeStepMajorDataLoader:
             self.epoch += 1
 
     def endless(self) -> Iterator[Any]:
-        """Epoch after epoch without an end: groups, or steps with refilled lanes.
+        """Yield the groups of endless epochs, or the steps with refilled lanes.
 
         Raises:
             SettingsError: An epoch has no step.
@@ -265,7 +265,7 @@ class TimeStepMajorDataLoader:
             yield from self
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training loop is: the epoch, the step in it that comes next, and what both hold for.
+        """Return where the training loop is: the epoch, the step in it that comes next, and what both hold for.
 
         It counts what was handed out, not what was prefetched. At most 1 KiB as JSON.
         """
@@ -278,7 +278,7 @@ class TimeStepMajorDataLoader:
         return {**bound, **asdict(self.settings), "epoch": epoch, "step": step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken: the next iteration begins with the step that comes next.
+        """Resume where a state was taken: the next iteration begins with the step that comes next.
 
         The number of ranks may differ as long as all lanes together are as many.
 
@@ -287,7 +287,7 @@ class TimeStepMajorDataLoader:
 
         Raises:
             CacheMismatchError: The state is of another cache.
-            SettingsError: The state is of a loader with other settings, or is none.
+            SettingsError: The state is of a loader with other settings, or is not one.
         """
         own = self.state_dict()
         check_fields(state, own)
@@ -300,7 +300,7 @@ class TimeStepMajorDataLoader:
             if repr(state[name]) != repr(own[name]):  # 1, 1.0 and True are three things
                 raise SettingsError(
                     f"state: {name}: expected {own[name]!r} as in this loader, found {state[name]!r}; make the loader "
-                    "with the settings of the state, or begin anew"
+                    "with the settings of the state, or start over"
                 )
         epoch, step = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "step"))
         steps = self._plan(epoch).num_steps
@@ -310,7 +310,7 @@ class TimeStepMajorDataLoader:
         self._resume = self._position = Position(epoch, steps, step) if step else None
 
     def _start_at(self, number: int) -> Iterator[Any]:
-        """The groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
+        """Return the groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
         plan = self._plan(self.epoch)
         step = int(plan.group_starts[number]) if isinstance(plan, AlignedPlan) else number
         self._resume = self._position = Position(self.epoch, plan.num_steps, step)

@@ -71,7 +71,7 @@ class LoaderOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamSettings:
-    """What the steps of a loader are a function of, beside the cache and the epoch.
+    """What the steps of a loader are a function of, besides the cache and the epoch.
 
     Attributes:
         global_batch_size: Lanes over all ranks.
@@ -120,15 +120,15 @@ class StreamSettings:
             raise SettingsError("drop_last: expected False for evaluation, which reads every document")
 
     def most_segments(self, epoch: int) -> int | None:
-        """Segments of a document at most in an epoch; None for all."""
+        """Return the most segments of a document in an epoch; None for all."""
         return self.max_segments[min(epoch, len(self.max_segments) - 1)] if self.max_segments else None
 
 
 def schedule(value: object) -> list[int]:
-    """The entries of ``max_segments``: a number, one for each epoch, or None.
+    """Return the entries of ``max_segments``: a number, one for each epoch, or None.
 
     Raises:
-        SettingsError: They are no numbers above 0, or too many.
+        SettingsError: They are not numbers above 0, or too many.
     """
     if value is None:
         return []
@@ -140,7 +140,7 @@ def schedule(value: object) -> list[int]:
 
 
 def metadata_names(value: object) -> tuple[str, ...]:
-    """The names of ``metadata``: True for all, False for none.
+    """Return the names of ``metadata``: True for all, False for none.
 
     Raises:
         SettingsError: There is no such name.
@@ -157,7 +157,7 @@ def metadata_names(value: object) -> tuple[str, ...]:
 
 
 def check_seed(value: object) -> int:
-    """Check that a seed is an integer and hand it back modulo 2^64.
+    """Check that a seed is an integer and return it modulo 2^64.
 
     Raises:
         SettingsError: It is not.
@@ -168,7 +168,7 @@ def check_seed(value: object) -> int:
 
 
 def check_batch_size(value: object) -> int:
-    """Check that a batch size is one and hand it back.
+    """Check that a batch size is one and return it.
 
     Raises:
         SettingsError: It is not.
@@ -180,7 +180,7 @@ def check_batch_size(value: object) -> int:
 
 
 def check_workers(value: object) -> int:
-    """Check that a number of workers is one and hand it back.
+    """Check that a number of workers is one and return it.
 
     Raises:
         SettingsError: It is not.
@@ -192,10 +192,10 @@ def check_workers(value: object) -> int:
 
 
 def find_ranks(rank: Any, world_size: Any) -> Ranks:
-    """The place of this process: as given, of `torch.distributed`, of the environment that torchrun sets, or alone.
+    """Return the place of this process: as given, of `torch.distributed`, of torchrun's environment, or alone.
 
     Raises:
-        SettingsError: Only one of both is given, or they are no rank and number of ranks.
+        SettingsError: Only one of both is given, or they are not a rank and a number of ranks.
     """
     if (rank is None) != (world_size is None):
         raise SettingsError(f"rank, world_size: expected both or neither, found {rank!r} and {world_size!r}")
@@ -236,7 +236,7 @@ def check_fields(state: object, own: Mapping[str, Any]) -> None:
 
 
 def check_dataset(dataset: object) -> CacheDataset:
-    """Check that a dataset is over a cache and hand it back.
+    """Check that a dataset is over a cache and return it.
 
     Raises:
         SettingsError: It is not.
@@ -270,15 +270,15 @@ def check_labelled(dataset: CacheDataset) -> None:
         )
 
 
-_told_of_pinning = False
+_is_pinning_logged = False
 
 
 def can_pin() -> bool:
-    """Whether memory can be page-locked; says so once where it cannot."""
-    global _told_of_pinning
+    """Return whether memory can be page-locked; log a warning once where it cannot."""
+    global _is_pinning_logged
     if torch.cuda.is_available():
         return True
-    if not _told_of_pinning:
-        logger.warning("pin_memory: expected CUDA, found none; going on with ordinary memory")
-        _told_of_pinning = True
+    if not _is_pinning_logged:
+        logger.warning("pin_memory: expected CUDA, found none; using ordinary memory")
+        _is_pinning_logged = True
     return False

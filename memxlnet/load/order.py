@@ -2,7 +2,7 @@
 
 The numbers are made of SplitMix64 (Steele, Lea and Flood 2014), written out here, so that an order depends on no
 library's generator and stays the same across versions. Every number is a function of a counter: no generator is
-carried along, and any of them is had at once.
+carried along, and any of them is computed directly.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ _UPPER = np.uint64(0xFFFFFFFF00000000)
 
 
 def _mixed(value: int) -> int:
-    """SplitMix64's finaliser of one integer."""
+    """Apply SplitMix64's finaliser to one integer."""
     value = (value + _GAMMA) & SEED_MASK
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & SEED_MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & SEED_MASK
@@ -39,7 +39,7 @@ def _mixed(value: int) -> int:
 
 
 def drawn(counters: NDArray[np.integer], seed: int, epoch: int, purpose: int) -> NDArray[np.uint64]:
-    """One random number for each counter: a pure function of (counter, seed, epoch, purpose).
+    """Return one random number for each counter: a pure function of (counter, seed, epoch, purpose).
 
     Args:
         counters: Integers of any shape, at least 0; different counters give different numbers.
@@ -76,7 +76,7 @@ def below(numbers: NDArray[np.uint64], bounds: NDArray[np.integer]) -> Ints:
 
 
 def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
-    """A permutation that is a pure function of (seed, epoch, count).
+    """Return a permutation that is a pure function of (seed, epoch, count).
 
     Args:
         count: Number of things.
@@ -106,7 +106,7 @@ def shuffled(count: int, seed: int, epoch: int, purpose: int = ORDER) -> Order:
 
 
 def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
-    """The places whose upper half is that of the next one."""
+    """Return the places whose upper half is that of the next one."""
     found = [np.zeros(0, np.int64)]
     for part in parts(len(packed) - 1):
         here = packed[part.start : part.stop + 1]
@@ -115,7 +115,7 @@ def _equal_uppers(packed: NDArray[np.uint64]) -> Ints:
 
 
 def _lowers(packed: NDArray[np.uint64]) -> Order:
-    """The lower halves, in the memory of `packed`, which is used up."""
+    """Return the lower halves, in the memory of `packed`, which is used up."""
     count = len(packed)
     halves = packed.view(np.uint32)
     for part in parts(count):
@@ -126,5 +126,5 @@ def _lowers(packed: NDArray[np.uint64]) -> Order:
 
 
 def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
-    """Slices of so many things in blocks: what is made of a block at once stays small."""
+    """Yield slices that cut `count` items into blocks: what is made of one block stays small."""
     return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))

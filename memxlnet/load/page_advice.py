@@ -1,9 +1,9 @@
-"""What the system is told about pages: shuffled rows of a cache that does not fit in memory are read at random.
+"""Advice to the system about pages: shuffled rows of a cache that does not fit in memory are read at random.
 
 By default Linux reads ahead around every page that it has to fetch, up to megabytes. Where the cache fits in memory
-that is right: soon all of it is there. Where it does not, most of what is read is thrown away unseen, and a step may
-take a hundred times as long (``python -m benchmarks larger-than-ram``). There the pages of the rows that come next are
-asked for instead.
+that is right: soon all of it is there. Where it does not, most of what is read is discarded unused, and a step may
+take a hundred times as long (``python -m benchmarks larger-than-ram``). There the pages of the next rows are
+requested instead.
 """
 
 import logging
@@ -38,7 +38,7 @@ class PageAdvice:
         self._features = dataset.tensors
 
     def expect(self, rows: Tensor) -> None:
-        """Ask the system to fetch the token columns of some rows; does not wait for them.
+        """Ask the system to fetch the token columns of some rows; do not wait for them.
 
         Args:
             rows: int64[n], in range.
@@ -48,7 +48,7 @@ class PageAdvice:
 
 @contextmanager
 def advised(dataset: CacheDataset, at_random: bool) -> Iterator[PageAdvice | None]:
-    """Advice while a loader reads, where it pays: None where the cache fits in memory or is read in its order.
+    """Return the advice for a reading loader, where it pays: None where the cache fits in memory or is read in order.
 
     Args:
         dataset: What is read.
@@ -71,7 +71,7 @@ def advised(dataset: CacheDataset, at_random: bool) -> Iterator[PageAdvice | Non
 
 
 def available_memory() -> int:
-    """Bytes that this process may fill with pages: what is available, or less where its control group bounds it."""
+    """Return the bytes that this process may fill with pages: what is available, or the bound of its control group."""
     return min(int(psutil.virtual_memory().available), *_limits())
 
 

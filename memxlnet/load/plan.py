@@ -30,7 +30,7 @@ class Ranks(NamedTuple):
 
 
 class EpochSize(NamedTuple):
-    """What an epoch costs, over all ranks unless said; from number columns alone.
+    """What an epoch costs, over all ranks unless stated otherwise; from number columns alone.
 
     Attributes:
         documents: Documents that are begun.
@@ -38,7 +38,7 @@ class EpochSize(NamedTuple):
         padding: Rows that hold padding.
         steps: Steps of each rank.
         tokens: Tokens that a model computes on: lanes times width, summed over all steps.
-        real_tokens: Those of them that are no padding, special and memory tokens included.
+        real_tokens: Those of them that are not padding, special and memory tokens included.
     """
 
     documents: int
@@ -64,8 +64,8 @@ class StepRows(NamedTuple):
 
     Attributes:
         documents: int64, the document of each lane; -1 where a lane has none.
-        segments: int64, the index of the segment in its document; -1 where there is none.
-        rows: int64, its row; -1 where there is none.
+        segments: int64, the index of the segment in its document; -1 without a segment.
+        rows: int64, its row; -1 without a segment.
         reset: bool, the first segment that is read of a document.
         is_last: bool, the last one.
     """
@@ -85,20 +85,20 @@ class EpochPlan(Protocol):
         """Steps of the epoch, the same on every rank."""
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps with equal lanes."""
+        """Return the rows of a run of steps with equal lanes."""
 
 
 class AlignedPlan:
     """Groups of documents: lane i is one document at every step of a group, whichever document ends first.
 
     A group spans all ranks and has as many steps as its longest document. The last group may be smaller; over several
-    ranks its lanes are rounded up to equal numbers, so that no rank is without.
+    ranks its lanes are rounded up to equal numbers, so that no rank has none.
 
     Args:
         windows: The segments that are read of each document.
@@ -142,7 +142,7 @@ class AlignedPlan:
         return int(self.group_starts[-1])
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
         before, steps = self._last_begins(), self.num_steps
         rows = before * self._group + (steps - before) * self._last_lanes * self._ranks.world_size
         last_tokens = self._windows.last_tokens[slice(None) if self._order is None else self._order][: self._used]
@@ -151,7 +151,7 @@ class AlignedPlan:
         return EpochSize(self._used, self._segments, rows - self._segments, steps, tokens, real)
 
     def _tokens(self, widths: RowWidths) -> int:
-        """Tokens of all steps of all ranks."""
+        """Return the tokens of all steps of all ranks."""
         at_once = max(_DOCUMENTS_AT_ONCE // self._group, 1)
         total = 0
         for begin in range(0, self._full_groups, at_once):
@@ -162,9 +162,9 @@ class AlignedPlan:
         return total
 
     def _tokens_of(self, groups: Ints, lanes: int, widths: RowWidths) -> int:
-        """Tokens of some groups of equal lanes.
+        """Return the tokens of some groups of equal lanes.
 
-        All steps that a rank's longest document reads are of full rows, but for the last one.
+        All steps that a rank's longest document reads are of full rows, except the last one.
         """
         places = groups[:, None] * self._group + np.arange(lanes * self._ranks.world_size)
         there = places < self._used
@@ -181,34 +181,34 @@ class AlignedPlan:
         return lanes * int((np.where(own_steps > 0, reads, 0) + idle * widths.width(0)).sum())
 
     def _last_begins(self) -> int:
-        """The step with which the smaller last group begins, or would."""
+        """Return the step with which the smaller last group begins, or would."""
         return int(self.group_starts[min(self._full_groups, self.num_groups)])
 
     def group_of(self, step: int) -> int:
-        """The group of a step."""
+        """Return the group of a step."""
         return int(np.searchsorted(self.group_starts, step, side="right")) - 1
 
     def groups(self, first: int) -> Iterator[tuple[int, range]]:
-        """Each group from one on, and its steps."""
+        """Yield each group from one on, and its steps."""
         for begin in range(first, self.num_groups, _GROUPS_AT_ONCE):
             starts = self.group_starts[begin : begin + _GROUPS_AT_ONCE + 1].tolist()
             yield from enumerate(map(range, starts, starts[1:]), begin)
 
     def documents_of(self, group: int) -> Ints:
-        """int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
+        """Return int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
         return self._documents(np.array([group]))[0, : self._lanes(group)]
 
     def _lanes(self, group: int) -> int:
         return self._batch_size if group < self._full_groups else self._last_lanes
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps with equal lanes that holds `step`, of at most `max_rows` rows or one step."""
         border = self._last_begins()
         begin, end = (0, border) if step < border else (border, int(self.group_starts[-1]))
         return cut_block(step, begin, end, max(max_rows // max(self._lanes(self.group_of(step)), 1), 1))
 
     def _documents(self, groups: Ints) -> Ints:
-        """int64[groups, lanes], the documents of this rank's lanes, -1 where a lane has none."""
+        """Return int64[groups, lanes], the documents of this rank's lanes, -1 where a lane has none."""
         lanes = np.where(groups < self._full_groups, self._batch_size, self._last_lanes)[:, None]
         lane = np.arange(int(lanes.max()))
         places = groups[:, None] * self._group + self._ranks.rank * lanes + lane
@@ -218,7 +218,7 @@ class AlignedPlan:
         return np.where(there, documents, -1)
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps with equal lanes."""
+        """Return the rows of a run of steps with equal lanes."""
         numbers = np.arange(steps.start, steps.stop)
         group = np.searchsorted(self.group_starts, numbers, side="right") - 1
         groups = np.arange(group[0], group[-1] + 1)
@@ -236,7 +236,7 @@ class AlignedPlan:
 
 
 def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints) -> StepRows:
-    """The rows at some places of some windows.
+    """Return the rows at some places of some windows.
 
     Args:
         documents: Documents, -1 for none.
@@ -256,6 +256,6 @@ def placed(documents: Ints, first: Ints, starts: Ints, counts: Ints, place: Ints
 
 
 def cut_block(step: int, begin: int, end: int, length: int) -> range:
-    """The run of `length` steps, counted from `begin`, that holds `step`."""
+    """Return the run of `length` steps, counted from `begin`, that holds `step`."""
     start = begin + (step - begin) // length * length
     return range(start, min(start + length, end))

@@ -12,10 +12,10 @@ _DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class RefilledPlan:
-    """One stream of steps of constant shape: where a document ends, the lane goes on with its next one.
+    """One stream of steps of constant shape: where a document ends, the lane continues with its next one.
 
     Lane i of all ranks reads the i-th of almost equal stretches of the permuted segments, cut at the borders of
-    documents. So every row is had in closed form, and only the end of an epoch holds padding, where the lanes with the
+    documents. So every row has a closed form, and only the end of an epoch holds padding, where the lanes with the
     shorter stretches are done.
 
     Documents that were dealt out by length come in even groups first: every lane reads one document of each group, and
@@ -60,7 +60,7 @@ class RefilledPlan:
         self._read = np.minimum(lengths, self._stretch_steps)
 
     def size(self, widths: RowWidths) -> EpochSize:
-        """What the epoch costs on all ranks, each step as wide as `widths` has it for its longest row on each rank."""
+        """Return the cost of the epoch on all ranks; `widths` gives a step's width from its longest row on a rank."""
         begins = self._stretches[:-1]
         begun = np.searchsorted(self._ends, self._ends[begins] + self._read) - begins
         even = int(self._stretches[0])
@@ -74,7 +74,7 @@ class RefilledPlan:
         return EpochSize(even + int(begun.sum()), segments, rows - segments, self.num_steps, tokens, real)
 
     def _missing(self) -> int:
-        """Tokens that the last rows which are read have less than full ones."""
+        """Return the tokens that the last rows which are read have less than full ones."""
         missing = 0
         for begin in range(0, len(self._ends) - 1, _DOCUMENTS_AT_ONCE):
             places = np.arange(begin, min(begin + _DOCUMENTS_AT_ONCE, len(self._ends) - 1))
@@ -85,7 +85,7 @@ class RefilledPlan:
         return missing
 
     def _width_of_groups(self, widths: RowWidths) -> int:
-        """The widths of all steps of even groups, summed over the ranks."""
+        """Return the widths of all steps of even groups, summed over the ranks."""
         total, groups = 0, len(self._even_starts) - 1
         at_once = max(_DOCUMENTS_AT_ONCE // self._lanes, 1)
         for begin in range(0, groups, at_once):
@@ -97,7 +97,7 @@ class RefilledPlan:
         return total
 
     def _width_of_stretches(self, widths: RowWidths) -> int:
-        """The same of the stretches: 8 bytes a step and rank."""
+        """Return the same of the stretches: 8 bytes a step and rank."""
         # For each step and rank, by how much the number of full rows changes, and the longest last row.
         steps = self._stretch_steps + 1
         full, longest = (np.zeros(self._ranks.world_size * steps, np.int32) for _ in range(2))
@@ -117,7 +117,7 @@ class RefilledPlan:
         return total
 
     def _in_lane(self, places: Ints) -> tuple[Ints, Ints, Ints]:
-        """The lanes of documents of stretches, and the first and last step there, counted from the begin of stretches.
+        """Return the lanes of documents of stretches, and their first and last step, counted from the first stretch.
 
         Args:
             places: Places in the order.
@@ -127,12 +127,12 @@ class RefilledPlan:
         return lane, self._ends[places] - before, self._ends[np.minimum(places + 1, len(self._ends) - 1)] - before - 1
 
     def _last_tokens(self, places: Ints) -> Ints:
-        """int64, the real tokens of the last rows of the documents at some places of the order."""
+        """Return int64, the real tokens of the last rows of the documents at some places of the order."""
         documents = places if self._order is None else self._order[places]
         return self._windows.last_tokens[documents].astype(np.int64)
 
     def _borders(self, lanes: int, longest: int) -> Ints:
-        """int64[lanes + 1], the places in the order with which the stretches begin, and its end.
+        """Return int64[lanes + 1], the places in the order with which the stretches begin, and its end.
 
         The longest stretch is as short as stretches of whole documents can be; within that, borders lie as near to
         equal stretches as they can.
@@ -155,29 +155,29 @@ class RefilledPlan:
         return np.array(borders)
 
     def _farthest(self, place: int, length: int) -> int:
-        """How far a stretch of at most `length` segments reaches that begins at a place in the order."""
+        """Return how far a stretch of at most `length` segments reaches that begins at a place in the order."""
         return int(self._ends.searchsorted(self._ends[place] + length, side="right")) - 1
 
     def _reaches(self, length: int, lanes: int) -> bool:
-        """Whether stretches of at most `length` segments hold all documents."""
+        """Return whether stretches of at most `length` segments hold all documents."""
         place = 0
         for _ in range(lanes):
             place = self._farthest(place, length)
         return place == len(self._ends) - 1
 
     def _least(self, length: int, lanes: int) -> list[int]:
-        """For each border the first place from which the stretches behind it still reach the end."""
+        """Return for each border the first place from which the stretches after it still reach the end."""
         places = [len(self._ends) - 1]
         for _ in range(lanes):
             places.append(int(self._ends.searchsorted(self._ends[places[-1]] - length)))
         return places[::-1]
 
     def block(self, step: int, max_rows: int) -> range:
-        """The run of steps that holds `step`, of at most `max_rows` rows or one step."""
+        """Return the run of steps that holds `step`, of at most `max_rows` rows or one step."""
         return cut_block(step, 0, self.num_steps, max(max_rows // self._batch_size, 1))
 
     def step_rows(self, steps: range) -> StepRows:
-        """The rows of a run of steps."""
+        """Return the rows of a run of steps."""
         time = np.arange(steps.start, steps.stop)[:, None]
         border = int(self._even_starts[-1])
         parts = self._in_groups(time[time < border, None]), self._in_stretches(time[time >= border, None] - border)
@@ -190,14 +190,14 @@ class RefilledPlan:
         return placed(np.where(there, documents, -1), first, starts, counts, place)
 
     def _in_groups(self, time: Ints) -> tuple[Ints, Ints, Bools]:
-        """Places in the order, those in the documents, and whether there are any, of some steps of even groups."""
+        """Return the places of some steps of even groups in the order and the documents, and whether there are any."""
         group = np.searchsorted(self._even_starts, time, side="right") - 1
         number = group * self._lanes + np.arange(self._lanes)[self._mine]
         place = np.broadcast_to(time - self._even_starts[group], number.shape)
         return number, place, np.ones(number.shape, np.bool_)
 
     def _in_stretches(self, time: Ints) -> tuple[Ints, Ints, Bools]:
-        """The same of some steps of stretches."""
+        """Return the same of some steps of stretches."""
         begins = self._ends[self._stretches[:-1][self._mine]]
         there = time < self._lengths[self._mine]
         position = np.where(there, begins + time, 0)

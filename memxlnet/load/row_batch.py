@@ -17,7 +17,7 @@ TYPES_AS_WORDS = frozenset(
 
 
 def as_dtype(columns: dict[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
-    """The columns as int64, or as they are stored; gathered columns are never shared, so stored ones pass through."""
+    """Return the columns as int64, or as stored; gathered columns are never shared, so stored ones pass through."""
     if dtype == "stored":
         return columns
     return {name: column.to(torch.int64) for name, column in columns.items()}
@@ -83,7 +83,7 @@ class RowBatch(list[dict[str, Tensor]]):
 
 
 def context_mask(places: Mapping[str, Tensor], width: int, shift: int = 0) -> Tensor:
-    """bool[rows, width], the tokens of the context.
+    """Return bool[rows, width], the tokens of the context.
 
     Args:
         places: int[rows] by name, `CONTEXT_PLACES`.

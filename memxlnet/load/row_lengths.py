@@ -17,7 +17,7 @@ _BATCHES_AT_ONCE = 1 << 12
 
 
 def row_lengths(cache: PublishedCache) -> NDArray[np.int32]:
-    """int32[rows], the real tokens of all rows, special and memory tokens included.
+    """Return int32[rows], the real tokens of all rows, special and memory tokens included.
 
     Raises:
         CacheDamagedError: A row cannot be as long as its columns say.
@@ -30,7 +30,7 @@ def row_lengths(cache: PublishedCache) -> NDArray[np.int32]:
 
 
 def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: NDArray[np.int32]) -> NDArray[np.int32]:
-    """int32[documents], the real tokens of the last row of each document; nothing is read of other rows.
+    """Return int32[documents], the real tokens of the last row of each document; nothing is read of other rows.
 
     Args:
         cache: The cache.
@@ -50,7 +50,7 @@ def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: N
 def batches_size(
     lengths: NDArray[np.int32], order: Order | None, size: int, batches: int, widths: RowWidths, first_segment: Ints
 ) -> EpochSize:
-    """What an epoch of batches of rows costs.
+    """Return what an epoch of batches of rows costs.
 
     Args:
         lengths: int32[rows], the real tokens of all rows.
@@ -76,7 +76,7 @@ def batches_size(
 
 
 def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
-    """int64[rows], the lengths of some rows, ascending."""
+    """Return int64[rows], the lengths of some rows, ascending."""
     manifest = cache.manifest
     widths = RowWidths(manifest.layout, manifest.max_seq_length)
     lengths = np.concatenate([widths.lengths(places) for places in _places(cache, rows)])
@@ -90,7 +90,7 @@ def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
 
 
 def _places(cache: PublishedCache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
-    """The columns that give the lengths, shard after shard."""
+    """Yield the columns that give the lengths, shard after shard."""
     for shard in cache.features:
         begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])
         local = rows[begin:end] - shard.row_start

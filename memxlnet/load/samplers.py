@@ -43,7 +43,7 @@ class EpochSampler(Sampler[T], ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Items of an epoch."""
+        """Return the number of items of an epoch."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class EpochSampler(Sampler[T], ABC):
 
     @abstractmethod
     def items(self, epoch: int, start: int = 0) -> Iterator[T]:
-        """The items of an epoch from one of them on."""
+        """Return the items of an epoch from one of them on."""
 
 
 class EpochItems(Iterator[T], Generic[T]):
@@ -77,18 +77,18 @@ class EpochItems(Iterator[T], Generic[T]):
         return item
 
     def state_dict(self) -> dict[str, Any]:
-        """How many items of which epoch have been handed out, and what the order is a function of besides."""
+        """Return how many items of which epoch have been handed out, and what the order is a function of besides."""
         epoch = self._sampler.epoch if self._epoch is None else self._epoch
         return {"epoch": epoch, "handed_out": self._handed_out, **self._sampler.bound}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where a state was taken, and the sampler with the epoch after it.
+        """Resume where a state was taken; the sampler continues with the epoch after it.
 
         Args:
             state: What `state_dict` gave.
 
         Raises:
-            SettingsError: The state is of another order, or is none.
+            SettingsError: The state is of another order, or is not one.
         """
         check_fields(state, self.state_dict())
         for name, expected in self._sampler.bound.items():
@@ -109,7 +109,7 @@ class EpochItems(Iterator[T], Generic[T]):
 class ShuffledRows(EpochSampler[int]):
     """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch.
 
-    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` goes on with it in the middle of an epoch.
+    Its iterators have a state, so that torchdata's ``StatefulDataLoader`` resumes it in the middle of an epoch.
 
     Args:
         num_rows: Number of rows.
@@ -129,11 +129,11 @@ class ShuffledRows(EpochSampler[int]):
         return {"seed": self.seed, "num_rows": self.num_rows}
 
     def order(self, epoch: int) -> Order:
-        """int[rows], the rows of an epoch."""
+        """Return int[rows], the rows of an epoch."""
         return shuffled(self.num_rows, self.seed, epoch)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[int]:
-        """The rows of an epoch from one of them on."""
+        """Yield the rows of an epoch from one of them on."""
         order = self.order(epoch)
         for begin in range(start, self.num_rows, _ROWS_AT_ONCE):
             yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
@@ -144,7 +144,7 @@ class GroupedRows(EpochSampler[list[int]]):
 
     A batch sampler of torch's `DataLoader`, to be used with ``Collate(..., padding="longest")``: what a model computes
     on is hardly padding. An iteration to its end moves on to the next epoch, and iterators have a state, so that
-    torchdata's ``StatefulDataLoader`` goes on in the middle of an epoch. It knows nothing of ranks; Accelerate, and
+    torchdata's ``StatefulDataLoader`` resumes in the middle of an epoch. It knows nothing of ranks; Accelerate, and
     with it the Trainer of transformers, deals its batches out.
 
     Args:
@@ -193,21 +193,21 @@ class GroupedRows(EpochSampler[list[int]]):
         }
 
     def order(self, epoch: int) -> Order:
-        """int[rows], the rows of an epoch, batch after batch."""
+        """Return int[rows], the rows of an epoch, batch after batch."""
         return grouped(Lengths.of_rows(self.lengths), self.batch_size, self.seed, epoch, self.shuffle)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
-        """The batches of an epoch from one of them on."""
+        """Yield the batches of an epoch from one of them on."""
         order = self.order(epoch)
         for begin in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
             yield order[begin : begin + self.batch_size].tolist()
 
 
 def _checked(lengths: ArrayLike) -> NDArray[np.int32]:
-    """Lengths of rows that nobody has checked.
+    """Return the lengths of rows that are not checked yet.
 
     Raises:
-        SettingsError: They are no integers of at least 0 in one dimension.
+        SettingsError: They are not integers of at least 0 in one dimension.
     """
     try:
         found = np.asarray(lengths.cpu() if isinstance(lengths, torch.Tensor) else lengths)

@@ -32,10 +32,10 @@ from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 class RegularDataLoader(DataLoader[Any]):
     """A torch `DataLoader` over segments that knows what an epoch costs."""
 
-    # What it needs beside torch's own lies in the collate function, which a loader that others make of it keeps.
+    # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
     def __iter__(self) -> Any:
-        """The batches of an epoch."""
+        """Return the batches of an epoch."""
         batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
         return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
 
@@ -47,7 +47,7 @@ class RegularDataLoader(DataLoader[Any]):
                 sampler.set_epoch(epoch)
 
     def epoch_size(self, epoch: int | None = None) -> EpochSize:
-        """What an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
+        """Return what an epoch costs in rows, batches (its steps) and tokens: from number columns alone.
 
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.
@@ -140,12 +140,12 @@ def regular_loader(
             worker_init_fn=worker_init_fn,
         )
     except (ValueError, TypeError) as error:
-        raise SettingsError(f"torch's DataLoader refuses its options: {error}") from error
+        raise SettingsError(f"cannot create torch's DataLoader: {error}") from error
     return loader
 
 
 def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:
-    """Torch finds out when the first worker starts."""
+    """Do nothing: torch finds out when the first worker starts."""
     if prefetch_factor is not None:
         positive_int("prefetch_factor", prefetch_factor, " (or None for torch's choice)")
     if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 <= float(timeout) < float("inf"):

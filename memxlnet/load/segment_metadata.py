@@ -1,4 +1,4 @@
-"""What belongs to one segment beside its tensors: texts, offsets, places. NumPy and plain values."""
+"""What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ class SegmentReader:
         ]
 
     def metadata(self, row: int) -> dict[str, Any]:
-        """Everything about a segment that is no model input; see the dataset's documentation for the fields.
+        """Return everything about a segment except model inputs; see the dataset's documentation for the fields.
 
         Raises:
             CacheDamagedError: A value of the row cannot be.
@@ -114,7 +114,7 @@ class SegmentReader:
         return self._finished(document, found)
 
     def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:
-        """What is handed out of a segment of a document."""
+        """Return what a loader yields of a segment of a document."""
         return found
 
     @staticmethod

@@ -32,7 +32,7 @@ class PaddingShares:
     Attributes:
         aligned: Groups of documents side by side.
         grouped: Groups of documents of similar length.
-        refilled: Lanes that go on with another document.
+        refilled: Lanes that continue with another document.
     """
 
     aligned: float
@@ -49,7 +49,7 @@ class UsefulShares:
     Attributes:
         aligned: Groups of documents side by side.
         aligned_grouped: Groups of documents of similar length.
-        refilled: Lanes that go on with another document.
+        refilled: Lanes that continue with another document.
         refilled_grouped: Lanes that do so and read documents of similar length side by side.
         regular: Batches of single segments.
         regular_grouped: Batches of segments of similar length.
@@ -63,7 +63,7 @@ class UsefulShares:
     regular_grouped: float
 
     def best(self, recurrent: bool) -> str:
-        """The way with the largest share, among those that feed documents segment by segment or among all others."""
+        """Return the way with the largest share, among those that feed documents segment by segment or all others."""
         names = [name for name in vars(self) if name.startswith("regular") != recurrent]
         return max(names, key=lambda name: float(getattr(self, name)))
 
@@ -81,7 +81,7 @@ class CacheStatistics:
         without_answer_segment: Documents with an answer that no segment holds whole.
         padding: Shares of padding by the size of a group.
         useful: Shares of real tokens by the size of a group or batch.
-        tokens: Tokens of an epoch that are no padding, special and memory tokens included.
+        tokens: Tokens of an epoch that are not padding, special and memory tokens included.
         context_tokens: Those of contexts, overlaps counted as often as they are read.
     """
 
@@ -107,7 +107,7 @@ class CacheStatistics:
         return (self.documents - self.segments_per_document.get(1, 0)) / self.documents
 
     def answers_past(self, step: int) -> float:
-        """Share of the answers that no segment up to a time step holds whole, from 0 to 1; 0 where there is none."""
+        """Return the share of answers that no segment up to a time step holds whole, from 0 to 1; 0 without answers."""
         later = sum(count for place, count in self.answer_time_steps.items() if place > step)
         return later / max(sum(self.answer_time_steps.values()), 1)
 
@@ -151,7 +151,7 @@ def _counted(values: NDArray[np.integer]) -> dict[int, int]:
 
 
 def _question_tokens(cache: PublishedCache, documents: Documents) -> int:
-    """Tokens of questions in all rows: every segment of a document holds its question."""
+    """Return the tokens of questions in all rows: every segment of a document holds its question."""
     total = row = 0
     for batch in cache.documents.batches():
         counts = np.diff(batch["question_token_starts"].offsets.to_numpy())
@@ -161,7 +161,7 @@ def _question_tokens(cache: PublishedCache, documents: Documents) -> int:
 
 
 def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
-    """Documents by the time step of the first segment that holds the whole answer."""
+    """Count the documents by the time step of the first segment that holds the whole answer."""
     found: dict[int, int] = {}
     before = -1
     for shard in cache.features:
@@ -181,7 +181,7 @@ def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
 def _epoch_sizes(
     document_map: DocumentMap, lengths: NDArray[np.int32], widths: RowWidths, sizes: Sequence[int]
 ) -> dict[int, dict[str, EpochSize]]:
-    """What a shuffled epoch costs, by the size of a group and the names of `UsefulShares`."""
+    """Return what a shuffled epoch costs, by the size of a group and the names of `UsefulShares`."""
     documents, row_tokens = document_map.documents, widths.max_seq_length
     windows = DocumentWindows(
         documents,

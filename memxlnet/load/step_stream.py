@@ -32,7 +32,7 @@ class Block(NamedTuple):
     arrival: Arrival | None
 
     def step(self, step: int) -> Step:
-        """One of the steps; a dictionary of its own."""
+        """Return one of the steps; a dictionary of its own."""
         found = self.made[step - self.steps.start].copy()
         if self.arrival is not None:
             self.arrival.tensors(found.values())
@@ -57,12 +57,12 @@ class _Maker:
         self._planned: tuple[range, StepRun | None] = (range(0), None)
 
     def block(self, step: int) -> range:
-        """The block that holds a step."""
+        """Return the block that holds a step."""
         return self._clipped(self._plan.block(step, self._maker.block_rows))
 
-    @torch.inference_mode(False)  # a look under inference_mode must leave no tensors behind that training refuses
+    @torch.inference_mode(False)  # reading under inference_mode must leave no tensors that training refuses
     def make(self, block: range) -> Block:
-        """The steps of a block."""
+        """Return the steps of a block."""
         with self._maker.making():
             made = self._make(block)
             return Block(block, made, self._maker.sent())
@@ -81,7 +81,7 @@ class _Maker:
         return run.steps(block.start - steps.start, block.stop - steps.start)
 
     def all(self) -> Iterator[Block]:
-        """All blocks in their order."""
+        """Yield all blocks in their order."""
         step = self._first
         while step < self._plan.num_steps:
             block = self.block(step)
@@ -112,14 +112,14 @@ class StepStream:
         self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
-        """One step; a dictionary of its own over tensors that are shared with its block."""
+        """Return one step; a dictionary of its own over tensors that are shared with its block."""
         if step not in self._held.steps:
             wanted = self._maker.block(step)
             self._held = self._taken(wanted) or self._maker.make(wanted)
         return self._held.step(step)
 
     def _taken(self, wanted: range) -> Block | None:
-        """The block from the thread, or None where that is past it (an index went back) or stayed in a parent."""
+        """Return the block from the thread; None where the thread is past it (an index went back) or in a parent."""
         if self._items is None or not self._items.is_here:
             return None
         while self._next is None or self._next.steps.start < wanted.start:

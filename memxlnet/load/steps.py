@@ -41,7 +41,7 @@ class _Always(TypedDict):
 
 
 class Step(_Always, total=False):
-    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that are nobody else's.
+    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that belong to the caller.
 
     ``input_ids``, ``attention_mask`` and ``token_type_ids`` are [B, L]; ``document_mask``, ``reset`` and ``is_last``
     bool[B]; all other tensors int64[B]. Lanes without a segment hold padding, -1 in ``rows`` and False in
@@ -129,11 +129,11 @@ class StepMaker:
         return bool(self._texts)
 
     def example_ids(self, documents: Ints) -> DocumentIds:
-        """The ids of documents, read when they are asked for; empty for -1."""
+        """Return the ids of documents, read when they are asked for; empty for -1."""
         return DocumentIds(self._dataset.cache, documents)
 
     def run(self, plan: StepRows) -> "StepRun":
-        """A run of steps, with everything made that is small.
+        """Return a run of steps, with everything made that is small.
 
         Args:
             plan: The rows.
@@ -161,7 +161,7 @@ class StepMaker:
         return StepRun(self, plan, rows, context, widths, by_step)
 
     def _step_widths(self, active: Bools, places: dict[str, Tensor]) -> Ints:
-        """int64[steps], the width of each."""
+        """Return int64[steps], the width of each."""
         if not self._widths.cuts:
             return np.full(len(active), self._widths.max_seq_length)
         lengths = self._widths.lengths({name: places[name].numpy() for name in CONTEXT_PLACES})
@@ -182,7 +182,7 @@ class StepMaker:
             columns[name].numpy()[ended] = value
 
     def tokens(self, rows: Tensor, ended: Ints, context: dict[str, Tensor], width: int) -> dict[str, Tensor]:
-        """The token columns of some rows: one gather for each.
+        """Return the token columns of some rows: one gather for each.
 
         Args:
             rows: int64[rows], padding included.
@@ -206,7 +206,7 @@ class StepMaker:
         return self._placed(as_dtype(columns, self._dtype) | mask)
 
     def texts(self, rows: Ints, width: int) -> dict[str, list[Any]]:
-        """What the metadata names of the lanes of one step, None where a lane has no segment."""
+        """Return what the metadata names of the lanes of one step, None where a lane has no segment."""
         found = self._dataset.metadata(rows, self._texts)
         texts: dict[str, list[Any]] = {name: [one and one[name] for one in found] for name in self._texts}
         if OFFSETS in texts and self._widths.cuts:
@@ -215,19 +215,19 @@ class StepMaker:
         return texts
 
     def making(self) -> AbstractContextManager[Any]:
-        """In which steps are made: on the stream of the copies to a device."""
+        """Return the context in which steps are made: on the stream of the copies to a device."""
         return nullcontext() if self._transfer is None else self._transfer.on_stream()
 
     def sent(self) -> Arrival | None:
-        """When all tensors that were made so far are on their device; None where they are."""
+        """Return what waits until all tensors made so far are on their device; None where they are."""
         return None if self._transfer is None else self._transfer.sent()
 
     def finished(self, step: Step) -> Step:
-        """A step as it is handed out."""
+        """Return a step as the loader yields it."""
         return cast(Step, self._dataset.finished(cast(dict[str, Any], step)))
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
-        """For each token column the row of an ended lane as it would be stored."""
+        """Return for each token column the row of an ended lane as it would be stored."""
         stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
         length = self._widths.max_seq_length
         rows: dict[str, NDArray[Any]] = {name: np.full(length, value, stored[name]) for name, value in values.items()}
@@ -272,11 +272,11 @@ class StepRun:
         self._by_step = by_step
 
     def steps(self, start: int, stop: int) -> list[Step]:
-        """Some of the steps: one gather per token column for all neighbours of one width.
+        """Return some of the steps: one gather per token column for all neighbours of one width.
 
         Args:
             start: The first of them, counted from the first step of the run.
-            stop: The one behind the last.
+            stop: The one after the last.
         """
         made: list[Step] = []
         while start < stop:

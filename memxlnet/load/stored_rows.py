@@ -17,7 +17,7 @@ from memxlnet.format.published import FeatureShard
 from memxlnet.load.order import Ints
 
 MANY_VALUES = 32768
-"""Torch's `index_select` works with several threads above so many values (`GRAIN_SIZE` of ATen)."""
+"""Torch's `index_select` works with several threads above this many values (`GRAIN_SIZE` of ATen)."""
 
 Read = Callable[[Ints], NDArray[Any]]
 
@@ -26,7 +26,7 @@ class StoredRows(Protocol):
     """Rows of feature columns."""
 
     def gather(self, rows: Tensor, names: Sequence[str], width: int | None) -> dict[str, Tensor]:
-        """Fresh tensors by name, [n] or [n, width]; only the bytes that are used are read.
+        """Return fresh tensors by name, [n] or [n, width]; only the bytes that are used are read.
 
         Args:
             rows: int64[n] rows.
@@ -34,13 +34,13 @@ class StoredRows(Protocol):
             width: Tokens of a row that stay; None for all.
 
         Raises:
-            IndexError: A row is out of range, or may be one that is counted from the end; `as_rows` tells them apart.
+            IndexError: A row is out of range, or may be one that is counted from the end; `as_rows` distinguishes them.
         """
         ...
 
 
 def stored_rows(shards: Sequence[FeatureShard], pad_left: bool) -> StoredRows:
-    """The rows of some shards, padded on the left or on the right."""
+    """Return the rows of some shards, padded on the left or on the right."""
     return OneShard(shards[0], pad_left) if len(shards) == 1 else ManyShards(shards, pad_left)
 
 
@@ -75,12 +75,12 @@ class Span:
         self._size = size
 
     def numbers(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """All values of a type, as an array."""
+        """Return all values of a type, as an array."""
         values: NDArray[Any] = np.frombuffer(self._memory, dtype, self._size // dtype.itemsize)
         return values
 
     def read_parts(self, dtype: np.dtype[Any], stride: int, part: Part) -> Read:
-        """A function that copies parts of rows: int64[...] places, in strides from the beginning, to [..., width].
+        """Return a function that copies parts of rows: int64[...] places, in strides from the start, to [..., width].
 
         The rows are items of a type without structure here: of a view in two dimensions NumPy would copy value by
         value, and its `take` would copy the whole column first.
@@ -96,7 +96,7 @@ class Span:
         return read
 
     def parts(self, dtype: np.dtype[Any], stride: int, part: Part) -> Tensor:
-        """The parts of rows that `read_parts` copies as a tensor [places, width]; rows may overlap."""
+        """Return the parts of rows that `read_parts` copies as a tensor [places, width]; rows may overlap."""
         kind = from_numpy(np.empty(0, dtype)).dtype
         values = torch.frombuffer(self._memory, dtype=kind, count=self._size // dtype.itemsize)
         count = (len(values) - part.skip - part.width) // stride + 1

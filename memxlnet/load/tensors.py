@@ -51,20 +51,20 @@ class FeatureTensors:
         return sum(shard.columns[name].nbytes for shard in self._shards for name in TOKEN_COLUMNS)
 
     def advise(self, option: int) -> None:
-        """Tell the system how the token columns will be read (madvise)."""
+        """Advise the system how the token columns will be read (madvise)."""
         for shard in self._shards:
             for name in TOKEN_COLUMNS:
                 shard.advise(option, name, 0, shard.row_stop - shard.row_start)
 
     def advise_rows(self, option: int, rows: Tensor) -> None:
-        """Tell the system how the token columns of some rows, in range, will be read: a call a row and column."""
+        """Advise the system how the token columns of some rows, in range, will be read: a call a row and column."""
         for row in dict.fromkeys(rows.tolist()):
             shard, local = self._place(row)
             for name in TOKEN_COLUMNS:
                 self._shards[shard].advise(option, name, local, local + 1)
 
     def column(self, name: str) -> list[Tensor]:
-        """A whole column, one tensor per shard: views of the map (copies where the map is read-only)."""
+        """Return a whole column, one tensor per shard: views of the map (copies where the map is read-only)."""
         self.check_name(name)
         views = self._columns[name]
         return [
@@ -73,7 +73,7 @@ class FeatureTensors:
         ]
 
     def row(self, row: int) -> dict[str, Tensor]:
-        """The model's columns of one row, `row` in range: views of the map (copies where the map is read-only)."""
+        """Return the model's columns of one row in range: views of the map (copies where the map is read-only)."""
         shard, local = self._place(row)
         columns = self._model_columns[shard]
         if self._shards[shard].writable:
@@ -81,7 +81,7 @@ class FeatureTensors:
         return {name: torch.from_numpy(np.array(column[local])) for name, column in columns}
 
     def number(self, name: str, row: int) -> int:
-        """One value of a number column, `row` in range."""
+        """Return one value of a number column, `row` in range."""
         shard, local = self._place(row)
         return int(self._shards[shard].columns[name][local])
 
@@ -91,7 +91,7 @@ class FeatureTensors:
         Args:
             rows: int64[n] rows, in range (0 and up).
             names: The columns.
-            width: Cut the rows of token columns on the padding side to so many tokens, 1 to `max_seq_length`; what is
+            width: Cut the rows of token columns on the padding side to this many tokens, 1 to `max_seq_length`; what is
                 cut off is not read. Positions stay as they are stored: they count in the whole row.
 
         Returns:
@@ -100,15 +100,15 @@ class FeatureTensors:
         return self._rows.gather(rows, names, width)
 
     def gather_any(self, rows: Any, names: Sequence[str], width: int | None = None) -> dict[str, Tensor]:
-        """Like `gather`, for rows that nobody has checked: any integers in one dimension, negative ones from the end.
+        """Check and gather rows: any integers in one dimension, negative ones counted from the end.
 
         Raises:
             RowIndexError: A row is out of range.
-            SettingsError: They are no integers in one dimension.
+            SettingsError: They are not integers in one dimension.
         """
         if isinstance(rows, Tensor) and rows.dtype is torch.int64 and rows.dim() == 1 and rows.is_cpu:
             try:
-                # The gather checks the range; a check of our own would cost as much as a small gather.
+                # The gather checks the range; another check would cost as much as a small gather.
                 return self._rows.gather(rows, names, width)
             except (IndexError, RuntimeError, TypeError):
                 pass
@@ -124,14 +124,14 @@ class FeatureTensors:
         """Check that there is a column of this name.
 
         Raises:
-            SettingsError: There is none.
+            SettingsError: There is no such column.
         """
         if not isinstance(name, str) or name not in self._columns:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
 
 
 def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
-    """Row indices as int64[n], negative ones counted from the end.
+    """Return row indices as int64[n], negative ones counted from the end.
 
     Args:
         rows: A tensor, array, range, slice or sequence of integers.
@@ -140,7 +140,7 @@ def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
 
     Raises:
         RowIndexError: A row is out of range.
-        SettingsError: They are no integers in one dimension.
+        SettingsError: They are not integers in one dimension.
     """
     if isinstance(rows, slice):
         rows = range(*rows.indices(num_rows))

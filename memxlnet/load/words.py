@@ -3,7 +3,7 @@
 from typing import Literal
 
 Lanes = Literal["aligned", "refilled"]
-"""Documents side by side, or lanes that go on with another document where one ends."""
+"""Documents side by side, or lanes that continue with another document where one ends."""
 
 Align = Literal["start", "end"]
 """Where the documents of a group stand side by side."""

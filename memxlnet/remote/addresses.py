@@ -1,4 +1,4 @@
-"""The address of a cache in a store, and the file system behind it."""
+"""The address of a cache in a store, and its file system."""
 
 import difflib
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ _WAYS = {
 
 
 def check_options(value: object) -> dict[str, Any]:
-    """Check the options of a store and hand them back as a dictionary.
+    """Check the options of a store and return them as a dictionary.
 
     Raises:
-        SettingsError: They are no mapping of names.
+        SettingsError: They are not a mapping of names.
     """
     if value is None:
         return {}
@@ -39,10 +39,10 @@ def check_options(value: object) -> dict[str, Any]:
 
 
 def check_url(value: object, redact: Redactor) -> tuple[str, str]:
-    """Check an address and hand back its scheme and itself.
+    """Check an address, and return its scheme and the address.
 
     Raises:
-        SettingsError: It is no address, of an unknown scheme, relative, or holds credentials or a query string.
+        SettingsError: It is not an address, of an unknown scheme, relative, or holds credentials or a query string.
     """
     if not isinstance(value, str):
         raise SettingsError(f"url: expected a string, found a {type(value).__name__}")
@@ -60,15 +60,15 @@ def check_url(value: object, redact: Redactor) -> tuple[str, str]:
             f"url: expected a scheme that fsspec knows, found {redact(scheme)!r}; the nearest are {', '.join(near)}"
         )
     _check_rest(scheme, rest, shown)
-    # Behind the check for credentials, because its message shows the value.
+    # After the check for credentials, because its message shows the value.
     return scheme, check_text("url", value)
 
 
 def _check_rest(scheme: str, rest: str, shown: str) -> None:
     if not rest.strip("/"):
-        raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory behind it")
+        raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory after it")
     if scheme in LOCAL and not rest.startswith("/"):
-        raise SettingsError(f"url: expected an absolute path behind {scheme}://, found {shown!r}")
+        raise SettingsError(f"url: expected an absolute path after {scheme}://, found {shown!r}")
     if scheme in _PATHS:
         return
     user, mark, _ = rest.partition("/")[0].rpartition("@")
@@ -81,7 +81,7 @@ def _check_rest(scheme: str, rest: str, shown: str) -> None:
 
 
 def file_system_class(scheme: str) -> Any:
-    """The class of a known scheme's file system, loaded with its library.
+    """Return the class of a known scheme's file system, loaded with its library.
 
     Raises:
         MissingLibraryError: The library is not installed.
@@ -93,7 +93,7 @@ def file_system_class(scheme: str) -> Any:
 
 
 def missing_library(scheme: str, error: ImportError) -> MissingLibraryError:
-    """What to say where a scheme's library cannot be loaded."""
+    """Return what to say where a scheme's library cannot be loaded."""
     way = _WAYS.get(scheme)
     found = str(error) or str(error.__cause__)
     return MissingLibraryError(

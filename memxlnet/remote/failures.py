@@ -29,7 +29,7 @@ _REFUSED_CODES = {"InvalidToken"}  # S3 answers a wrong session token with statu
 
 
 def chain(error: BaseException, outer: BaseException | None) -> list[BaseException]:
-    """An error and what led to it, the error first.
+    """Return an error and what led to it, the error first.
 
     Args:
         error: The error.
@@ -44,7 +44,7 @@ def chain(error: BaseException, outer: BaseException | None) -> list[BaseExcepti
 
 
 def shown(error: BaseException, redact: Redactor) -> str:
-    """An error in one line: its kind and what it says, without credentials."""
+    """Return an error in one line: its kind and what it says, without credentials."""
     text = f"{type(error).__name__}: {redact(str(error))}".removesuffix(": ")
     return " ".join(text.split())[:_LONGEST_TEXT].rstrip(".")
 
@@ -52,7 +52,7 @@ def shown(error: BaseException, redact: Redactor) -> str:
 def transfer_error(
     subject: str, what: str, errors: list[BaseException], redact: Redactor
 ) -> tuple[TransferError, BaseException]:
-    """An error of a file system in our words, and the cause to give: where its text holds credentials, a copy without.
+    """Return a `TransferError` for an error of a file system, and its cause: a copy where its text holds credentials.
 
     Args:
         subject: What it is about, without credentials.
@@ -71,7 +71,7 @@ def transfer_error(
             "allow, and the address: some stores refuse also what is not there"
         )
     elif is_absent(errors) and what != "written":
-        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache anew"
+        reason = f"expected a file, found none ({found}); try again, and where it stays so send the cache again"
     else:
         is_ours = what == "written" or getattr(errors[0], "errno", None) in OUT_OF_FILES
         way = (system_hint(errors[0]) if is_ours else None) or "check address and connection"
@@ -83,7 +83,7 @@ def transfer_error(
 
 
 def is_absent(errors: Sequence[BaseException]) -> bool:
-    """Whether the store says that there is no such thing.
+    """Return whether the store says that there is no such thing.
 
     Some file systems make "not found" of whatever went wrong, so all that led to it must say the same.
     """
@@ -91,12 +91,12 @@ def is_absent(errors: Sequence[BaseException]) -> bool:
 
 
 def is_refused(errors: Sequence[BaseException]) -> bool:
-    """Whether the store refuses these credentials, or there are none."""
+    """Return whether the store refuses these credentials, or no credentials were given."""
     return any(map(_says_refused, errors))
 
 
 def lacks_container(errors: Sequence[BaseException]) -> bool:
-    """Whether it is the bucket, repository or revision that is not there, as far as the store tells."""
+    """Return whether it is the bucket, repository or revision that is not there, as far as the store reports it."""
     return any(_code(error) in _NO_CONTAINER_CODES or _names(error) & _NO_CONTAINER for error in errors)
 
 
@@ -108,7 +108,7 @@ def _says_absent(error: BaseException) -> bool:
 def _says_refused(error: BaseException) -> bool:
     if isinstance(error, PermissionError) or _status(error) in _REFUSED or _code(error) in _REFUSED_CODES:
         return True
-    # gcsfs tells status 403 by this word alone.
+    # gcsfs reports status 403 by this word alone.
     return bool(_names(error) & _NO_CREDENTIALS) or (type(error) is OSError and str(error).startswith("Forbidden:"))
 
 
@@ -117,7 +117,7 @@ def _names(error: BaseException) -> set[str]:
 
 
 def _code(error: BaseException) -> str | None:
-    """The error code in words, as botocore and Azure's library keep it."""
+    """Return the error code as a text, as botocore and Azure's library keep it."""
     response = getattr(error, "response", None)
     details = response.get("Error") if isinstance(response, dict) else None
     code = details.get("Code") if isinstance(details, dict) else getattr(error, "error_code", None)
@@ -125,7 +125,7 @@ def _code(error: BaseException) -> str | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
+    """Return the HTTP status, where the libraries keep it: botocore, requests and httpx, aiohttp, gcsfs, Azure."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

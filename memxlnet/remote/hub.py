@@ -67,17 +67,17 @@ class HubRepository:
         repo_id: Its name.
         token: Credentials; None takes those that `huggingface_hub` has stored, if any.
         revision: Branch, tag or commit; None for the main branch.
-        way_out: What error texts end with: how to go on without the Hub.
+        hint: What error texts end with: how to continue without the Hub.
 
     Raises:
         SettingsError: An argument is wrong.
     """
 
-    def __init__(self, repo_id: str, token: str | None = None, revision: str | None = None, way_out: str = ""):
+    def __init__(self, repo_id: str, token: str | None = None, revision: str | None = None, hint: str = ""):
         self.repo_id = check_hub_id("hub_dataset_id", repo_id)
         self.revision = None if revision is None else check_text("revision", revision)
         self._token = check_token(token)
-        self._way_out = way_out
+        self._hint = hint
         self.api = huggingface_hub.HfApi(token=self._token)
 
     @property
@@ -86,11 +86,11 @@ class HubRepository:
         return f"hub {self.repo_id}" + ("" if self.revision is None else f" at {self.revision!r}")
 
     def errors(self) -> Any:
-        """A context in which the client's errors become ours; see `hub_errors`."""
-        return hub_errors(self.subject, self._way_out, self._token)
+        """Return a context in which the client's errors become those of the package; see `hub_errors`."""
+        return hub_errors(self.subject, self._hint, self._token)
 
     def commit(self) -> str:
-        """The commit that the revision names now.
+        """Return the commit that the revision names now.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -102,7 +102,7 @@ class HubRepository:
         return commit
 
     def files(self, commit: str) -> list[str]:
-        """The paths of all files at a commit.
+        """Return the paths of all files at a commit.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -111,9 +111,9 @@ class HubRepository:
             return list(self.api.list_repo_files(self.repo_id, revision=commit, repo_type=REPO_TYPE))
 
     def listing(self) -> HubListing:
-        """The caches of the repository; only manifests are fetched, and kept in the cache of `huggingface_hub`.
+        """Return the caches of the repository; only manifests are fetched, and kept in the cache of `huggingface_hub`.
 
-        A manifest that cannot be read is logged and passed over.
+        A manifest that cannot be read is logged and skipped.
 
         Raises:
             TransferError: The Hub cannot be reached, or refuses.
@@ -136,9 +136,9 @@ class HubRepository:
         return HubListing(tuple(caches.values()), tuple(unreadable))
 
     def fetch(self, cache: HubCache, cache_dir: Path, progress: bool | None = None) -> Path:
-        """Give the local directory of a cache, fetching what is not there yet.
+        """Return the local directory of a cache; fetch what is missing.
 
-        A transfer that ended early goes on with the files that have arrived whole. Any number of processes may ask at
+        A transfer that ended early resumes after the files that have arrived whole. Any number of processes may ask at
         once: one fetches, the others wait for it.
 
         Args:
@@ -180,7 +180,7 @@ class HubRepository:
             commit: The commit.
             local_dir: Where they go, under their paths; None for the cache of `huggingface_hub`.
             progress: Show a progress bar; None shows it where standard error is a terminal.
-            force: Fetch them even where they are there.
+            force: Fetch them even where they exist.
 
         Returns:
             The directory under which they lie.
@@ -204,12 +204,12 @@ class HubRepository:
             raise TransferError(
                 f"{self.subject}: expected {len(files)} files of commit {commit}, found {absent[0]} missing"
                 + (f" and {len(absent) - 1} more" if absent[1:] else "")
-                + f"; try again{f', {self._way_out}' if self._way_out else ''}"
+                + f"; try again{f', {self._hint}' if self._hint else ''}"
             )
         return Path(root)
 
     def content(self, file: str, commit: str, force: bool = False) -> bytes:
-        """The bytes of a small file, which is kept in the cache of `huggingface_hub`; `force` fetches it even so.
+        """Return the bytes of a small file, which stays in the cache of `huggingface_hub`; `force` fetches it even so.
 
         Raises:
             TransferError: It could not be fetched.
@@ -225,13 +225,13 @@ class HubRepository:
         try:
             return HubCache(folder, raw, _decoded(raw, origin), commit)
         except CacheError:
-            # The client keeps what once arrived damaged: fetch it anew, once.
+            # The client keeps what once arrived damaged: fetch it again, once.
             again = self.content(f"{folder}/{MANIFEST}", commit, force=True)
             return HubCache(folder, again, _decoded(again, origin), commit)
 
 
 def _decoded(raw: bytes, origin: str) -> Manifest:
-    """Decode a manifest that anyone may have written, and whose settings are about to be compared with ours."""
+    """Decode a manifest that anyone may have written, and whose settings are about to be compared."""
     manifest = decode_manifest(raw, origin, SEND_ANEW)
     try:
         known = asdict(EncodeSettings(**manifest.settings))
@@ -246,7 +246,7 @@ def _decoded(raw: bytes, origin: str) -> Manifest:
 
 
 def _folders(files: Iterable[str], subject: str) -> list[str]:
-    """The folders that hold a manifest, but for those whose names no upload gives."""
+    """Return the folders that hold a manifest, except those whose names no upload gives."""
     folders = []
     for path in sorted(files):
         folder, slash, name = path.rpartition("/")
@@ -260,23 +260,23 @@ def _folders(files: Iterable[str], subject: str) -> list[str]:
 
 
 def _take_waiting(arrival: Arrival, folder: Path) -> None:
-    """Take the files that arrived whole in a transfer that ended early, so that no room is asked for them again."""
+    """Move in the files that arrived whole in a transfer that ended early, so that they need no room again."""
     for record in arrival.manifest.all_files():
         path = folder / record.file
         if path.is_file() and not path.is_symlink():
-            with contextlib.suppress(TransferError):  # it is removed then, and fetched anew
+            with contextlib.suppress(TransferError):  # it is removed then, and fetched again
                 arrival.accept(record, path)
 
 
 def _remove_parts(inbox: Path) -> None:
-    """Remove the parts of files that a killed process left: the client names them by chance and never goes on there."""
+    """Remove the parts of files that a killed process left: the client names them at random and never resumes them."""
     for path in inbox.rglob("*.incomplete"):
         if re.search(r"\.[0-9a-f]{8}\.incomplete$", path.name):
             path.unlink()
 
 
 def _bar(progress: bool | None) -> type[Any]:
-    """The client's progress bar, shown as we show ours."""
+    """Return the client's progress bar, shown like the package's own."""
     from huggingface_hub.utils import tqdm
 
     # None lets tqdm decide.

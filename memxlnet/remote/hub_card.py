@@ -1,4 +1,4 @@
-"""The card of a repository on the Hub: what its caches hold, beside whatever people wrote into it."""
+"""The card of a repository on the Hub: what its caches hold, besides what people wrote into it."""
 
 import html
 import re
@@ -16,8 +16,8 @@ _INTRODUCTION = """
 # {title}
 
 Feature caches for question answering over long documents, made with memxlnet: each folder is one cache of Apache Arrow
-files, for exactly one set of settings. Text outside the marked sections is yours; the sections are written anew by each
-upload of their cache.
+files, for exactly one set of settings. Text outside the marked sections is yours; each upload of a cache
+writes its section again.
 """
 
 _LOAD = """```python
@@ -54,16 +54,16 @@ rows = datasets.load_dataset(
 
 
 def described(card: str | None, repo_id: str, folder: str, manifest: Manifest) -> str:
-    """The text of a card in which a cache is described; everything else in it stays, but for comments in its metadata.
+    """Return the text of a card with a cache described in it; all else stays, except for comments in its metadata.
 
     Args:
-        card: The card as it is; None where there is none.
+        card: The card as it is; None where there is no card.
         repo_id: The repository.
         folder: The folder of the cache.
         manifest: What it holds.
 
     Raises:
-        ValueError: The metadata of the card is no mapping in YAML.
+        ValueError: The metadata of the card is not a mapping in YAML.
     """
     text = card if card is not None else _INTRODUCTION.format(title=repo_id.rpartition("/")[2])
     has_metadata = re.match(r"\s*---[ \t]*\r?\n", text) is not None
@@ -91,14 +91,14 @@ def _add_metadata(data: Any, folder: str, manifest: Manifest) -> None:
 
 
 def _as_list(value: Any) -> list[Any]:
-    """What people write where a list belongs: nothing, one value, or a list."""
+    """Return as a list what may be written where a list belongs: nothing, one value, or a list."""
     return value if isinstance(value, list) else [value] if value else []
 
 
 def _with_section(text: str, folder: str, section: str) -> str:
-    """The text with the section of a cache in its place, or behind the last section, or at the end."""
+    """Return the text with the section of a cache in its place, or after the last section, or at the end."""
     begin, end = _markers(re.escape(folder))
-    # Where somebody removed an end, what follows the begin is theirs.
+    # Where an end was removed, what follows the begin belongs to the card's author.
     inner = f"(?:(?!{_BEGIN}).)*?"
     replaced, count = re.subn(f"{begin}{inner}{end}", lambda _: section, text, count=1, flags=re.DOTALL)
     if count:
@@ -122,14 +122,14 @@ def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
 
 
 def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
-    """How the cache is opened: by a name where that is enough, with the file where it is the file that counts."""
+    """Return how the cache is opened: by a name where that is enough, else with the file."""
     settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
     kind, config = (manifest.fields["source"].get(field) for field in ("kind", "config"))
     common = {"repo_id": repo_id, "folder": folder, "split": _literal(manifest.split)}
     name = _literal(manifest.name)
     loaded = _LOAD.format(
         **common,
-        # A name that looks like a file would be taken for one.
+        # A name that looks like a file would be read as one.
         name="" if is_file_name(manifest.name) else f"    dataset_name={name},\n",
         params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
     )
@@ -167,11 +167,11 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _cell(value: str) -> str:
-    """Text in a cell of a table, whatever it holds: a source may have any name."""
+    """Return the text of a cell of a table, whatever it holds: a source may have any name."""
     plain = html.escape(" ".join(value.split()), quote=False)
     return re.sub(r"[|\\`*\[\]]", lambda match: f"&#{ord(match[0])};", plain)
 
 
 def _literal(value: Any) -> str:
-    """A value in Python, in which no marker of a section can stand."""
+    """Return a value in Python, in which no marker of a section can stand."""
     return repr(value).replace("<", "\\x3c").replace("`", "\\x60")

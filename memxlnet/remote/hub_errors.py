@@ -15,7 +15,7 @@ from memxlnet.system_errors import system_hint
 
 
 def check_hub_id(name: str, value: object) -> str:
-    """Check that an argument is the name of a repository, and hand it back.
+    """Check that an argument is the name of a repository, and return it.
 
     Raises:
         SettingsError: It is not.
@@ -32,10 +32,10 @@ def check_hub_id(name: str, value: object) -> str:
 
 
 def check_token(value: object) -> str | None:
-    """Check credentials for the Hub, and hand them back; the error does not show them.
+    """Check credentials for the Hub, and return them; the error does not show them.
 
     Raises:
-        SettingsError: They are no string, or hold what no HTTP header may hold.
+        SettingsError: They are not a string, or hold what no HTTP header may hold.
     """
     if value is None:
         return None
@@ -50,12 +50,12 @@ def check_token(value: object) -> str | None:
 
 
 @contextlib.contextmanager
-def hub_errors(subject: str, way_out: str, token: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into errors of ours.
+def hub_errors(subject: str, hint: str, token: str | None) -> Iterator[None]:
+    """Turn what the Hub's client raises into errors of the package.
 
     Args:
         subject: What it is about, for the message.
-        way_out: How to go on otherwise, behind the advice: empty, or a text such as "or pass x=y".
+        hint: How to continue otherwise, after the advice: empty, or a text such as "or pass x=y".
         token: Credentials; None takes those that the client has stored. No text shows them.
 
     Raises:
@@ -71,22 +71,22 @@ def hub_errors(subject: str, way_out: str, token: str | None) -> Iterator[None]:
     except Exception as error:
         # The client's errors have no root of their own: its HTTP library changes with its version, and Xet adds others.
         redact = Redactor({"token": token or _stored_token()})
-        told = _told(chain(error, outer), subject, f", {way_out}" if way_out else "", redact)
+        found = _as_own_error(chain(error, outer), subject, f", {hint}" if hint else "", redact)
         cause = safe_cause(error, redact)
     try:
-        raise told from cause
+        raise found from cause
     finally:
         # The with statement is handling the client's error, which would stay the context, credentials and all.
-        told.__context__ = outer
+        found.__context__ = outer
 
 
 def _stored_token() -> str | None:
-    with contextlib.suppress(OSError):  # it was told already if that is what failed
+    with contextlib.suppress(OSError):  # it was raised already if that is what failed
         return huggingface_hub.get_token()  # type: ignore[no-any-return]
     return None
 
 
-def _told(chained: list[BaseException], subject: str, way_out: str, redact: Redactor) -> TransferError:
+def _as_own_error(chained: list[BaseException], subject: str, hint: str, redact: Redactor) -> TransferError:
     from huggingface_hub import errors
 
     links = {kind: link for link in reversed(chained) for kind in type(link).__mro__}
@@ -94,23 +94,23 @@ def _told(chained: list[BaseException], subject: str, way_out: str, redact: Reda
     status = http.response.status_code if http is not None else None  # type: ignore[attr-defined]
     kind = TransferPermissionError if status in (401, 403) else TransferError
     if errors.OfflineModeIsEnabled in links:
-        return TransferError(f"{subject}: expected to reach the Hub, found offline mode; unset HF_HUB_OFFLINE{way_out}")
+        return TransferError(f"{subject}: expected to reach the Hub, found offline mode; unset HF_HUB_OFFLINE{hint}")
     if errors.GatedRepoError in links:
         return TransferPermissionError(
             f"{subject}: expected a repository that these credentials may read, found a gated one; accept its terms on "
-            f"its page and pass the hub_token of that account{way_out}"
+            f"its page and pass the hub_token of that account{hint}"
         )
     if errors.RepositoryNotFoundError in links:
         return kind(
             f"{subject}: expected a dataset repository, found none that these credentials may see (HTTP {status}); "
-            f"check its name, and pass a hub_token where it is private{way_out}"
+            f"check its name, and pass a hub_token where it is private{hint}"
         )
     if errors.RevisionNotFoundError in links:
-        return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name{way_out}")
+        return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name{hint}")
     found = shown(chained[0], redact)
     if kind is TransferPermissionError:
         return kind(
-            f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this{way_out}"
+            f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this{hint}"
         )
     way = system_hint(chained[0])
-    return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again{way_out}")
+    return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again{hint}")

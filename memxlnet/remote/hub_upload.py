@@ -37,7 +37,7 @@ def upload_cache(
     revision: str | None = None,
     commit_message: str | None = None,
 ) -> str:
-    """Send a published cache to a repository, which is created where there is none.
+    """Send a published cache to a repository, which is created where it is missing.
 
     Args:
         directory: The published directory.
@@ -51,17 +51,17 @@ def upload_cache(
         The address of the cache in the repository, at the commit that made it whole.
 
     Raises:
-        SettingsError: An argument is wrong, or a private repository was asked for and a public one is there.
+        SettingsError: An argument is wrong, or a private repository was asked for and a public one exists.
         CacheError: The cache is missing or damaged.
         TransferError: It could not be sent, or changed while it was.
     """
-    HubRepository(repo_id, token, revision)  # what is wrong with the arguments is told before anything is read
+    HubRepository(repo_id, token, revision)  # what is wrong with the arguments is raised before anything is read
     manifest, raw, identities = while_it_stays(directory, lambda: _checked(directory))
     folder = directory_name(manifest.name, manifest.split, manifest.fingerprint)
     repository = HubRepository(_created(repo_id, token, private), token, revision)
     message = commit_message or f"Add the cache {folder}"
     head = repository.commit()
-    _card(repository, head, repository.files(head), folder, manifest)  # what is wrong with it is told before any work
+    _card(repository, head, repository.files(head), folder, manifest)  # what is wrong with it is raised before any work
     _withdraw_other(repository, folder, manifest)
     with repository.errors():
         repository.api.upload_folder(
@@ -73,7 +73,7 @@ def upload_cache(
             revision=revision,
             commit_message=f"{message}: files",
         )
-    # Nobody takes what was sent for a cache before the manifest is there.
+    # What was sent does not count as a cache before the manifest is there.
     for path, identity in identities.items():
         check_stayed(path, identity)
     commit = _commit(repository, message, lambda head: _last_operations(repository, head, folder, manifest, raw))
@@ -82,7 +82,7 @@ def upload_cache(
 
 
 def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, int, int] | None]]:
-    """Check every byte of a cache; gives its manifest, the bytes of that, and the identity of each file."""
+    """Check every byte of a cache; return its manifest, the manifest's bytes, and the identity of each file."""
     cache = PublishedCache(directory)
     files = [*(record.file for record in cache.manifest.all_files()), MANIFEST]
     identities = {directory / file: file_identity(directory / file) for file in files}
@@ -91,7 +91,7 @@ def _checked(directory: Path) -> tuple[Manifest, bytes, dict[Path, tuple[int, in
 
 
 def _created(repo_id: str, token: str | None, private: bool) -> str:
-    """Create the repository unless it is there, and give its whole name."""
+    """Create the repository unless it exists, and return its whole name."""
     repository = HubRepository(repo_id, token)
     with repository.errors():
         # None leaves a new repository to the default of its owner.
@@ -106,7 +106,7 @@ def _created(repo_id: str, token: str | None, private: bool) -> str:
 
 
 def _withdraw_other(repository: HubRepository, folder: str, manifest: Manifest) -> None:
-    """Take back the manifest of a cache of the same name whose files are about to be replaced by others."""
+    """Remove the manifest of a cache of the same name whose files are about to be replaced by others."""
 
     def operations(head: str) -> list[Any]:
         path = f"{folder}/{MANIFEST}"
@@ -126,7 +126,7 @@ def _records_at(repository: HubRepository, head: str, path: str) -> set[FileReco
 
 
 def _last_operations(repository: HubRepository, head: str, folder: str, manifest: Manifest, raw: bytes) -> list[Any]:
-    """What makes the cache whole: its manifest, what the card says of it, and nothing else in its folder."""
+    """Return what makes the cache whole: its manifest, what the card says of it, and nothing else in its folder."""
     there = repository.files(head)
     wanted = {f"{folder}/{record.file}" for record in manifest.all_files()}
     absent = sorted(wanted.difference(there))
@@ -145,19 +145,19 @@ def _last_operations(repository: HubRepository, head: str, folder: str, manifest
 
 
 def _card(repository: HubRepository, head: str, there: Collection[str], folder: str, manifest: Manifest) -> str:
-    """The card of the repository in which the cache is described."""
+    """Return the card of the repository in which the cache is described."""
     card = repository.content(_CARD, head) if _CARD in there else None
     try:
         return described(None if card is None else card.decode("utf-8-sig"), repository.repo_id, folder, manifest)
     except ValueError as error:
         raise TransferError(
             f"{repository.subject}/{_CARD}: expected UTF-8 text whose metadata is a mapping in YAML, found "
-            f"{' '.join(str(error).split())}; mend it, and send the cache again"
+            f"{' '.join(str(error).split())}; correct it, and send the cache again"
         ) from error
 
 
 def _commit(repository: HubRepository, message: str, operations: Callable[[str], list[Any]]) -> str:
-    """Commit on top of the very commit that the operations were made for; start over where the branch has moved."""
+    """Commit on top of the commit that the operations were made for; start over where the branch has moved."""
     from huggingface_hub.errors import HfHubHTTPError
 
     for _ in range(_TRIES):

@@ -30,13 +30,13 @@ def pull(
     """Fetch a cache from a store, unless it is in the cache directory already.
 
     What arrives is checked against the manifest byte by byte, and nothing counts as a cache before all of it is there.
-    A transfer that was cut goes on where it ended. Of several processes that ask for one cache at once, one fetches it
+    An interrupted transfer resumes where it ended. Of several processes that ask for one cache at once, one fetches it
     and the others wait. RAM is that of some blocks, whatever the size.
 
     Args:
         url: The place of the cache, as `push` took it.
         cache_dir: Directory of the caches.
-        replace: Fetch the cache although it is there, and put it in the place of what is there, such as a damaged one.
+        replace: Fetch the cache even where it exists, and replace what is there, such as a damaged one.
         storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
             them to the environment.
         progress: Show a progress bar; None shows it where standard error is a terminal.
@@ -51,7 +51,7 @@ def pull(
         CacheDamagedError: The manifest in the store is damaged, or the cache in the cache directory is.
         CacheDirectoryError: The cache directory cannot be created or written, or holds something else of this name.
         MissingLibraryError: The library that serves this kind of address is not installed.
-        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferPermissionError: The store refuses the credentials, or none were given.
         TransferError: The connection or the store failed, a file arrived truncated or changed, or the disk is full.
     """
     directory = as_directory("cache_dir", cache_dir)
@@ -61,14 +61,14 @@ def pull(
     raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
     if raw is None:
         raise CacheNotFoundError(
-            f"{store.url}: expected a cache, found no {MANIFEST}: there is none, or it is only half sent; check the "
+            f"{store.url}: expected a cache, found no {MANIFEST}: it is missing, or only half sent; check the "
             "address, or send the cache again"
         )
     try:
         arrival = Arrival(directory, raw, store.url)
     except CacheMismatchError as error:
         raise CacheMismatchError(
-            f"{error}; that is the one in the store: send the cache anew with replace=True"
+            f"{error}; that is the one in the store: send the cache again with replace=True"
         ) from error
     return arrival.obtain(
         lambda: _fetch(store, arrival, progress), replace, "or put this one in its place with replace=True"
@@ -90,7 +90,7 @@ def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) ->
     if found != record.bytes:
         raise TransferError(
             f"{store.url}/{record.file}: expected {record.bytes:,} bytes (manifest), found "
-            f"{'no file' if found is None else f'{found:,}'}; send the cache anew"
+            f"{'no file' if found is None else f'{found:,}'}; send the cache again"
         )
     part = arrival.part(record)
     start = part.stat().st_size if part.exists() else 0
@@ -106,7 +106,7 @@ def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) ->
 
 
 def _append(store: Store, record: FileRecord, part: Path, start: int, bar: Any) -> str:
-    """Fetch a file from a byte on, and hand back the checksum of the whole."""
+    """Fetch a file from a byte on, and return the checksum of the whole."""
     state = xxhash.xxh3_128()
     with part.open("a+b") as file:
         file.seek(0)

@@ -32,10 +32,10 @@ def push(
 ) -> None:
     """Send a published cache to a store.
 
-    Files that are there and right are not sent again, so a push that was cut goes on. While files are on their way
-    there is no manifest at the place, and without it nobody takes them for a cache. Files that are not of the cache
+    Files that have arrived intact are not sent again, so an interrupted push resumes. While files are on their way
+    there is no manifest at the place, and without it they do not count as a cache. Files that are not of the cache
     stay as they are. One sender at a time: nothing keeps two of them from writing to one place. An upload that is
-    killed may leave its parts in a bucket of S3, out of sight but paid for; a lifecycle rule removes them. The
+    killed may leave its parts in a bucket of S3, hidden but paid for; a lifecycle rule removes them. The
     file system of the Hub makes one commit of each file, from a copy in the temporary directory, which it leaves there
     where it fails.
 
@@ -56,7 +56,7 @@ def push(
         CacheError: The cache is missing or damaged; nothing has been sent.
         CacheMismatchError: The place holds a cache of other settings; the message names the fields.
         MissingLibraryError: The library that serves this kind of address is not installed.
-        TransferPermissionError: The store refuses the credentials, or there are none.
+        TransferPermissionError: The store refuses the credentials, or none were given.
         TransferError: The connection or the store failed, or something else arrived than was sent.
     """
     directory = as_directory("cache", cache)
@@ -75,7 +75,7 @@ def push(
         if not wrong and former.raw == raw:
             logger.info("%s: is there already, whole", store.url)
             return
-        for record in wrong:  # before anything is taken away over there
+        for record in wrong:  # before anything is removed in the store
             check_file(directory, record)
         _make_way(store, local, former, replace)
         for record in wrong:
@@ -97,7 +97,7 @@ def _open(directory: Path) -> tuple[Manifest, bytes]:
 
 
 def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
-    """Look at the cache that lies at the place, and refuse to put another one there unasked."""
+    """Read the manifest that lies at the place, and refuse to replace another cache without `replace`."""
     raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
     if raw is None:
         return _Former(None, {})
@@ -125,7 +125,7 @@ def _is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify
 
 
 def _make_way(store: Store, local: Manifest, former: _Former, replace: bool) -> None:
-    """Take the manifest away, so that nobody takes what follows for a cache."""
+    """Remove the manifest, so that what follows does not count as a cache."""
     if former.raw is None:
         return
     store.remove(MANIFEST)

@@ -54,7 +54,7 @@ class Store:
         self._are_options_unused = has_options
 
     def size(self, name: str) -> int | None:
-        """The size of a file as the store knows it now; None where there is none.
+        """Return the size of a file as the store knows it now; None where there is no file.
 
         Raises:
             TransferError: The store cannot be asked, or has no such bucket or repository.
@@ -73,7 +73,7 @@ class Store:
         return size
 
     def read(self, name: str, most: int) -> bytes | None:
-        """A small file as a whole; None where there is none.
+        """Return a small file as a whole; None where there is no file.
 
         Raises:
             TransferError: It cannot be read or is larger than `most` bytes.
@@ -82,11 +82,11 @@ class Store:
         if size is None:
             return None
         if size > most:
-            raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it anew")
+            raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it again")
         return b"".join(self.blocks(name, 0, size))
 
     def blocks(self, name: str, start: int, stop: int) -> Iterator[bytes]:
-        """The bytes of a file from `start` to `stop`, in order, with bounded RAM.
+        """Yield the bytes of a file from `start` to `stop`, in order, with bounded RAM.
 
         Raises:
             TransferError: It cannot be read, or fewer bytes came than were asked for.
@@ -104,7 +104,7 @@ class Store:
                 yield self._whole(name, at, end, found.pop(0))
 
     def digest(self, name: str, size: int) -> str:
-        """The checksum of the first `size` bytes of a file, read back.
+        """Return the checksum of the first `size` bytes of a file, read back.
 
         Raises:
             TransferError: It cannot be read.
@@ -114,13 +114,13 @@ class Store:
             state.update(block)
         return state.hexdigest()
 
-    def send(self, local: Path, name: str, told: Callable[[int], Any]) -> None:
+    def send(self, local: Path, name: str, report: Callable[[int], Any]) -> None:
         """Send a file.
 
         Args:
             local: The file.
             name: Its name at the place.
-            told: Called with the number of bytes that have gone so far, from any thread.
+            report: Called with the number of bytes that have gone so far, from any thread.
 
         Raises:
             CacheOSError: It cannot be read.
@@ -128,13 +128,13 @@ class Store:
         """
         with cache_errors(local, "read"):
             size = local.stat().st_size
-        options: dict[str, Any] = {"callback": Callback(hooks={"told": lambda size, value, **_: told(value)})}
+        options: dict[str, Any] = {"callback": Callback(hooks={"report": lambda size, value, **_: report(value)})}
         if self._scheme in ("s3", "s3a"):
             options["chunksize"] = max(S3_PART_BYTES, math.ceil(size / _S3_PARTS))
         self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a small file, and look whether it arrived.
+        """Write a small file, and check that it arrived.
 
         Raises:
             TransferError: It cannot be written, or other bytes arrived.
@@ -148,7 +148,7 @@ class Store:
             )
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there.
+        """Remove a file, if it exists.
 
         Raises:
             TransferError: It cannot be removed.
@@ -160,10 +160,10 @@ class Store:
         return f"{self._root}/{name}"
 
     def _check_serves_parts(self, name: str, size: int) -> None:
-        """Check that a web server answers with the part that is asked for, not with the whole file each time."""
+        """Check that a web server answers with the requested part, not with the whole file each time."""
 
         def serves_parts() -> bool:
-            # The file object alone gives up before it reads what nobody asked for.
+            # The file object alone gives up before it reads more than was requested.
             with self._fs.open(self._path(name), "rb", size=size, cache_type="none") as file:
                 file.seek(1)
                 try:
@@ -187,7 +187,7 @@ class Store:
     def _blocks_one_by_one(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         if start >= stop:
             return
-        # Without a cache: it would read ahead what is never asked for.
+        # Without a cache: it would read ahead what is never used.
         with self._ask(name, "opened", self._fs.open, self._path(name), "rb", cache_type="none") as file:
             self._ask(name, "read", file.seek, start)
             for at in range(start, stop, BLOCK_BYTES):
@@ -198,7 +198,7 @@ class Store:
         if len(block) != stop - start:
             raise TransferError(
                 f"{self.url}/{name}: expected {stop - start:,} bytes from byte {start:,} on, found {len(block):,}; try "
-                "again, and where it stays so send the cache anew"
+                "again, and where it stays so send the cache again"
             )
         return block
 
@@ -221,7 +221,7 @@ class Store:
     def _ask(
         self, name: str, what: str, call: Callable[..., Any], *args: Any, may_lack: bool = False, **kw: Any
     ) -> Any:
-        """Ask the file system, and tell its errors in our words; None where a file may be lacking and is."""
+        """Ask the file system, and raise its errors as `TransferError`; None where a file may be missing and is."""
         outer = sys.exception()
         failure: MemxlnetError
         try:

@@ -1,6 +1,6 @@
 """Where raw examples come from: files, directories, stores, the Hub, tables and objects in memory.
 
-Every source is read as a stream: nothing holds the whole of it.
+Every source is read as a stream: nothing holds all of it.
 """
 
 from memxlnet.format.manifest import KnownFile

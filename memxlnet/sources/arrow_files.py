@@ -13,11 +13,11 @@ from memxlnet.sources.source_files import SourceFile
 _BATCH_ROWS = 1000
 
 _ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)
-"""What reading raises: Arrow, the system, texts that are no UTF-8, dates that Python cannot hold."""
+"""What reading raises: Arrow, the system, texts that are not UTF-8, dates that Python cannot hold."""
 
 
 def read_parquet(file: SourceFile, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """The rows of a Parquet file, with some of its columns or all."""
+    """Yield the rows of a Parquet file, with some of its columns or all."""
     try:
         with seekable(file) as plain:
             parquet = pq.ParquetFile(plain)
@@ -29,7 +29,7 @@ def read_parquet(file: SourceFile, columns: Sequence[str] | None = None) -> Iter
 
 
 def read_arrow(file: SourceFile, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """The rows of an Arrow file in the IPC file format or the IPC stream format (which `datasets` writes)."""
+    """Yield the rows of an Arrow file in the IPC file format or the IPC stream format (which `datasets` writes)."""
     try:
         with seekable(file) as plain:
             for batch in _batches(plain):
@@ -43,7 +43,7 @@ def read_arrow(file: SourceFile, columns: Sequence[str] | None = None) -> Iterat
 
 
 def _chosen(subject: object, names: Sequence[str], columns: Sequence[str] | None) -> list[str]:
-    """The names of the columns to read.
+    """Return the names of the columns to read.
 
     Raises:
         SourceError: One of them stands twice.
@@ -82,18 +82,18 @@ def _stream_batches(plain: pa.NativeFile) -> Iterator[pa.RecordBatch]:
         except StopIteration:
             break
         yield batch
-    # Cut off between two batches, a stream reads like a whole one; only its end marker tells them apart.
+    # Cut off between two batches, a stream reads like a whole one; only its end marker distinguishes them.
     if plain.tell() == before:
         raise pa.ArrowInvalid("the stream has no end marker: it was cut off, or its writer was never closed")
 
 
 def count_parquet(file: SourceFile) -> int:
-    """Number of rows of a Parquet file, from its footer."""
+    """Return the number of rows of a Parquet file, from its footer."""
     with seekable(file) as plain:
         return int(pq.read_metadata(plain).num_rows)
 
 
 def count_arrow(file: SourceFile) -> int:
-    """Number of rows of an Arrow file or stream, from the headers of its batches."""
+    """Return the number of rows of an Arrow file or stream, from the headers of its batches."""
     with seekable(file) as plain:
         return sum(batch.num_rows for batch in _batches(plain))

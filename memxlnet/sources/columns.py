@@ -41,7 +41,7 @@ class Columns:
         self._options = options
 
     def read(self, record: Any) -> Iterator[Any]:
-        """The example of a record, or the `ExampleError` that stands for it."""
+        """Yield the example of a record, or the `ExampleError` that stands for it."""
         try:
             fields = {name: _field(record, path) for name, path in self.names.items()}
             context = fields["context"]

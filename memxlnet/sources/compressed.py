@@ -1,4 +1,4 @@
-"""Compressed files as streams: what a file is compressed with is told from its first bytes."""
+"""Compressed files as streams: what a file is compressed with follows from its first bytes."""
 
 import bz2
 import gzip
@@ -88,7 +88,7 @@ _MAGIC_BYTES = max(len(codec.magic) for codec in _CODECS.values())
 
 
 def uncompressed_name(path: Path) -> Path:
-    """The path without the suffix of a compression."""
+    """Return the path without the suffix of a compression."""
     return path.with_suffix("") if path.suffix.lower() in _CODECS else path
 
 
@@ -136,7 +136,7 @@ def seekable(file: SourceFile) -> Iterator[pa.NativeFile]:
 
 
 def _codec(file: SourceFile, raw: BinaryIO) -> _Codec | None:
-    """What a file is compressed with; `raw` stays at its beginning."""
+    """Return what a file is compressed with; `raw` stays at its beginning."""
     first = raw.read(_MAGIC_BYTES)
     raw.seek(0)
     found = next((codec for codec in _CODECS.values() if first.startswith(codec.magic)), None)

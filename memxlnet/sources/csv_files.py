@@ -22,7 +22,7 @@ _BOOLS = {"true": True, "false": False, "1": True, "0": False, "": None}
 
 
 def read_csv(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """The rows of a CSV file in UTF-8 with a header, each a mapping of texts.
+    """Return the rows of a CSV file in UTF-8 with a header, each a mapping of texts.
 
     The cells of three columns hold values: ``answers`` JSON, ``answer_start`` a number, ``is_impossible`` true or
     false; where one of them is empty the value is missing. Every other cell is its text.
@@ -38,7 +38,7 @@ def read_csv(file: SourceFile, columns: object = None) -> Iterator[Any]:
 
 
 def read_tsv(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """The rows of a file like CSV with tabs between its cells; see `read_csv`."""
+    """Return the rows of a file like CSV with tabs between its cells; see `read_csv`."""
     return _rows(file, "\t")
 
 
@@ -60,7 +60,7 @@ def _rows(file: SourceFile, delimiter: str) -> Iterator[Any]:
 
 
 def _parsed(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with the values of these columns; what cannot be parsed stays text, for the error of its row."""
+    """Return a row with the values of these columns; what cannot be parsed stays text, for the error of its row."""
     answers, start, impossible = (row.get(name) for name in ("answers", "answer_start", "is_impossible"))
     if answers is not None:
         row["answers"] = _json(answers) if answers.strip() else None

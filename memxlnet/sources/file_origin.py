@@ -72,7 +72,7 @@ class Files:
         return self.total
 
     def identity(self) -> dict[str, Any]:
-        """How the files are read, and what stands for the bytes of each."""
+        """Return how the files are read, and what stands for the bytes of each."""
         shown = self._format.lstrip(".")
         if len(self._files) == 1 and not self._partitions[0]:
             return {"kind": "file", "format": shown, "sha256": self._marks[0]}
@@ -80,14 +80,14 @@ class Files:
         return {"kind": "files", "format": shown, "sha256": self._marks, **partitions}
 
     def provenance(self) -> dict[str, Any]:
-        """Where each file was found; the bytes of all together are ``size``."""
+        """Return where each file was found; the bytes of all together are ``size``."""
         found = [file.provenance() for file in self._files]
         if len(found) == 1:
             return found[0]
         return {"size": sum(one.get("size", 0) for one in found), "files": found}
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The records of each file."""
+        """Yield the records of each file."""
         read = FORMATS[self._format].read
         names = _names(self._files)
         for file, name, partition in zip(self._files, names, self._partitions, strict=True):
@@ -102,7 +102,7 @@ class Files:
 
 
 def _names(files: Sequence[SourceFile]) -> list[str]:
-    """Names for messages that no place of the files is part of, as reports of dropped examples are kept."""
+    """Return names for messages that no place of the files is part of, as reports of dropped examples are kept."""
     names = [file.path.name for file in files]
     if len(set(names)) == len(names):
         return names

@@ -1,4 +1,4 @@
-"""The formats of files: which reader reads a file, told from its name or its first bytes."""
+"""The formats of files: which reader reads a file, by its name or its first bytes."""
 
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ _KEY = b'"question"'
 
 
 def count_json(file: SourceFile) -> int:
-    """Number of examples of a JSON or JSON Lines file, told from their key ``"question"`` without parsing.
+    """Return the number of examples of a JSON or JSON Lines file, counted by their key ``"question"`` without parsing.
 
     Within a text quotes are escaped, so that no text holds these bytes; a whole text ``question`` counts as one more.
     """
@@ -54,17 +54,17 @@ _MAGIC = {b"PAR1": ".parquet", b"ARROW1": ".arrow", b"[": ".json", b"{": ".json"
 
 
 def has_known_suffix(path: Path) -> bool:
-    """Whether a name is one of a file that can be read."""
+    """Return whether a name is one of a file that can be read."""
     return uncompressed_name(path).suffix.lower() in FORMATS
 
 
 def file_stem(path: Path) -> str:
-    """The name of a file without its suffix and that of a compression."""
+    """Return the name of a file without its suffix and that of a compression."""
     return uncompressed_name(path).stem
 
 
 def format_of(file: SourceFile) -> str:
-    """The suffix of the format of a file: its own, or that of its first bytes.
+    """Return the suffix of the format of a file: its own, or that of its first bytes.
 
     Raises:
         SourceError: Both are unknown, or the file cannot be read.

@@ -86,7 +86,7 @@ class HubOrigin:
         return info.num_examples or None if info is not None else None
 
     def identity(self) -> dict[str, Any] | None:
-        """The builder, its configuration and the data files of the split."""
+        """Return the builder, its configuration and the data files of the split."""
         files = (self._builder.config.data_files or {}).get(self._split)
         identity: dict[str, Any] = {
             "kind": "hub",
@@ -100,11 +100,11 @@ class HubOrigin:
         return {**identity, "files": remote + [f"sha256:{file.known().sha256}" for file in self._local]}
 
     def provenance(self) -> dict[str, Any]:
-        """The name on the Hub."""
+        """Return the name on the Hub."""
         return {"name": self.name}
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The rows of the split, streamed."""
+        """Yield the rows of the split, streamed."""
         yield Part(self.name, self._rows())
 
     def _rows(self) -> Iterator[Any]:
@@ -116,7 +116,7 @@ class HubOrigin:
             raise SourceError(f"{self.name}, split {self._split!r}: {type(error).__name__}: {error}") from error
 
     def count(self) -> int | None:
-        """Not known without reading."""
+        """Return None: the number is not known without reading."""
         return None
 
     def check_unchanged(self) -> None:

@@ -19,7 +19,7 @@ _FORMS = "an array of records, an object with the array 'data', an object of rec
 
 
 def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """The records of a ``.json`` file, told from its whole shape.
+    """Yield the records of a ``.json`` file, recognized by its whole shape.
 
     An article of SQuAD's form is given as one record for each of its paragraphs, with the fields that stand before
     them: nothing holds the whole of it. A
@@ -43,7 +43,7 @@ def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
 
 
 def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
-    """The records of an object: those it holds, or itself and the records after it."""
+    """Yield the records of an object: those it holds, or itself and the records after it."""
     fields: dict[str, Any] = {}
     count, held_by, keyed = 0, "", False
     for key in stream.members():
@@ -82,7 +82,7 @@ def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
 
 
 def _elements(stream: JsonStream) -> Iterator[Any]:
-    """The records of an array, an article in several."""
+    """Yield the records of an array, an article in several."""
     for _ in stream.items():
         if stream.peek() == "{":
             yield from _article(stream)
@@ -112,7 +112,7 @@ def _article(stream: JsonStream) -> Iterator[Any]:
 
 
 def read_json_lines(file: SourceFile, columns: object = None) -> Iterator[Any]:
-    """The records of a JSON Lines file; blank lines are passed over.
+    """Yield the records of a JSON Lines file; blank lines are skipped.
 
     Raises:
         SourceError: A line is malformed, or no UTF-8.

@@ -44,7 +44,7 @@ class JsonStream:
         self._line, self._column = 1, 1
 
     def peek(self) -> str:
-        """The next character that is no blank, which stays; empty at the end."""
+        """Return the next character that is not blank, which stays; empty at the end."""
         while True:
             text, at = self._text, self._at
             while at < len(text) and text[at] in " \t\n\r":
@@ -56,7 +56,7 @@ class JsonStream:
                 return ""
 
     def value(self) -> Any:
-        """The next value, whole.
+        """Return the next value, whole.
 
         Raises:
             SourceError: It is malformed, with the place, or nested too deeply.
@@ -73,7 +73,7 @@ class JsonStream:
                 raise self.malformed(error.msg, error.pos) from error
             except RecursionError as error:
                 raise self.malformed("nested too deeply", self._at) from error
-            # A number near the end of the text may go on: `1.` or `1e` is not the end of one.
+            # A number near the end of the text may continue: `1.` or `1e` is not the end of one.
             if end > len(self._text) - _NEAR and self._text[end - 1] not in '}]"' and not self._ended:
                 self._fill()
                 continue
@@ -81,7 +81,7 @@ class JsonStream:
             return found
 
     def items(self) -> Iterator[None]:
-        """Stops at each value of an array, which is to be read before the next one."""
+        """Stop at each value of an array, which is to be read before the next one."""
         self._take("[")
         if self.peek() == "]":
             self._take("]")
@@ -92,7 +92,7 @@ class JsonStream:
                 return
 
     def members(self) -> Iterator[str]:
-        """The keys of an object; the value of each is to be read before the next one."""
+        """Yield the keys of an object; the value of each is to be read before the next one."""
         self._take("{")
         if self.peek() == "}":
             self._take("}")
@@ -107,7 +107,7 @@ class JsonStream:
                 return
 
     def malformed(self, reason: str, at: int | None = None) -> SourceError:
-        """The error of a place: where the stream is, or a place in its text."""
+        """Return the error of a place: where the stream is, or a place in its text."""
         before = self._text[: self._at if at is None else at]
         line, column = self._moved(before)
         return SourceError(f"{self._name}, line {line}, column {column}: malformed JSON: {reason}")
@@ -140,6 +140,6 @@ class JsonStream:
         return bool(block) or len(self._text) > len(rest)
 
     def _moved(self, text: str) -> tuple[int, int]:
-        """Line and column after a text from the beginning on."""
+        """Return the line and column after a text from the beginning on."""
         lines = text.count("\n")
         return self._line + lines, len(text) - text.rfind("\n") if lines else self._column + len(text)

@@ -44,7 +44,7 @@ class Listing(NamedTuple):
 
 
 def is_file_name(dataset_name: object) -> bool:
-    """Whether what the user named is local: something that exists, any `PathLike`, or a string that looks like a path.
+    """Return whether what the user named is local: it exists, is a `PathLike`, or a string that looks like a path.
 
     A name on the Hub is ``name`` or ``owner/name``.
     """
@@ -65,22 +65,22 @@ def is_file_name(dataset_name: object) -> bool:
 
 
 def is_data_file(path: str) -> bool:
-    """Whether a file below a directory, named from there, is one of data: no hidden or temporary one, mark or text."""
+    """Return whether a file, named from its directory, is one of data: no hidden or temporary one, mark or text."""
     parts = path.strip("/").split("/")
     hidden = any(part.startswith((".", "_")) for part in parts)
     return not hidden and not path.lower().endswith((*_TEMPORARY, *_DOCUMENTS)) and parts[-1] != "LICENSE"
 
 
 def several_name(first: str, count: int) -> str:
-    """Short name of several files."""
+    """Return a short name of several files."""
     return first if count == 1 else f"{first}-and-{count - 1}-more"
 
 
 def find_paths(path: Path) -> Listing:
-    """The files that a path, a directory or a glob stands for.
+    """Return the files that a path, a directory or a glob stands for.
 
     Raises:
-        SourceNotFoundError: There are none.
+        SourceNotFoundError: There are no such files.
     """
     path = at_home(path)
     if is_directory(path):
@@ -101,12 +101,12 @@ def find_paths(path: Path) -> Listing:
 
 
 def directory_name(directory: Path) -> str:
-    """Short name of a directory as a source."""
+    """Return a short name of a directory as a source."""
     return at_home(directory).resolve().name
 
 
 def is_directory(path: Path) -> bool:
-    """Whether a path is a directory.
+    """Return whether a path is a directory.
 
     Raises:
         SourceNotFoundError: It is longer than the system allows, or may not be looked at.
@@ -118,7 +118,7 @@ def is_directory(path: Path) -> bool:
 
 
 def at_home(path: Path) -> Path:
-    """The path with the home directory in the place of ``~``.
+    """Return the path with the home directory in the place of ``~``.
 
     Raises:
         SourceNotFoundError: There is no such user.
@@ -130,7 +130,7 @@ def at_home(path: Path) -> Path:
 
 
 def _below(directory: Path) -> Iterator[Path]:
-    """The files of data below a directory; the first one that cannot be data is an error, however many there are.
+    """Yield the files of data below a directory; the first one that cannot be data is an error, however many there are.
 
     Raises:
         SourceError: A file is of no known format, or a directory cannot be read.
@@ -158,7 +158,7 @@ def _raise(error: OSError) -> None:
 
 
 def split_words(names: Iterable[str]) -> set[str]:
-    """The words for splits in the names of files below a directory; empty for a name without one."""
+    """Return the words for splits in the names of files below a directory; empty for a name without one."""
     found = (_SPLIT_WORD.search(str(uncompressed_name(Path(name)))) for name in names)
     return {word.group().lower() if word else "" for word in found}
 
@@ -170,5 +170,5 @@ def _partition(path: Path) -> dict[str, str | None]:
 
 
 def is_glob(name: str) -> bool:
-    """Whether a name is a pattern of names."""
+    """Return whether a name is a pattern of names."""
     return any(character in name for character in "*?[")

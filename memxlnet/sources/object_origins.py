@@ -14,7 +14,7 @@ _BATCH_ROWS = 1000
 
 
 def is_datasets_object(value: object, kind: str) -> bool:
-    """Whether a value is a `datasets.{kind}`; never imports datasets: a value of it proves that it is loaded."""
+    """Return whether a value is a `datasets.{kind}`; never imports datasets: a value of it proves that it is loaded."""
     module = sys.modules.get("datasets")
     return module is not None and isinstance(value, getattr(module, kind))
 
@@ -34,19 +34,19 @@ class InMemory:
         return None
 
     def identity(self) -> dict[str, Any] | None:
-        """Not known without reading."""
+        """Return None: not known without reading."""
         return None
 
     def provenance(self) -> dict[str, Any]:
-        """Nothing: the object lies in memory."""
+        """Return no place: the object lies in memory."""
         return {}
 
     def count(self) -> int | None:
-        """Not known without reading."""
+        """Return None: not known without reading."""
         return None
 
     def check_unchanged(self) -> None:
-        """Compared by what is read, where it is."""
+        """Do nothing: an object is compared by what is read."""
 
 
 class DatasetOrigin(InMemory):
@@ -64,11 +64,11 @@ class DatasetOrigin(InMemory):
         return len(self._dataset)
 
     def identity(self) -> dict[str, Any] | None:
-        """The fingerprint that `datasets` keeps over content, format and transforms."""
+        """Return the fingerprint that `datasets` keeps over content, format and transforms."""
         return {"kind": "datasets.Dataset", "fingerprint": self._dataset._fingerprint}
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The rows: through the transform where one is set, else through Arrow with the columns that are not hidden."""
+        """Yield the rows: through the transform where one is set, else through Arrow without the hidden columns."""
         yield Part(self.name, self._transformed() if self._dataset.format["type"] == "custom" else self._rows(columns))
 
     def _transformed(self) -> Iterator[Any]:
@@ -121,7 +121,7 @@ class TableOrigin(InMemory):
             return None
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The rows, batch by batch."""
+        """Yield the rows, batch by batch."""
         yield Part(self.name, self._rows(columns))
 
     def _rows(self, columns: Sequence[str] | None) -> Iterator[Any]:
@@ -138,7 +138,7 @@ class TableOrigin(InMemory):
 
 
 def is_one_shot(value: object) -> bool:
-    """Whether an object is gone once it was read: a stream of Arrow, or an iterator."""
+    """Return whether an object is gone once it was read: a stream of Arrow, or an iterator."""
     return isinstance(value, pa.RecordBatchReader | Iterator)
 
 
@@ -158,5 +158,5 @@ class IterableOrigin(InMemory):
             return None
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The records as the iterable gives them."""
+        """Yield the records as the iterable gives them."""
         yield Part(self.name, iter(self._items))

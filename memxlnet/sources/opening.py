@@ -43,7 +43,7 @@ IN_MEMORY = "in-memory"
 
 
 def source_name(dataset_name: object) -> str:
-    """The short name under which a cache of this source is kept.
+    """Return the short name under which a cache of this source is kept.
 
     Raises:
         SettingsError: The name is empty or no valid text.
@@ -68,7 +68,7 @@ def source_name(dataset_name: object) -> str:
 
 
 def shown_name(dataset_name: object) -> str:
-    """What the user named, for messages: without the credentials of a URL."""
+    """Return what the user named, for messages: without the credentials of a URL."""
     if _is_several(dataset_name):
         return ", ".join(map(shown_name, dataset_name))  # type: ignore[call-overload]
     if is_url(dataset_name):
@@ -162,14 +162,14 @@ def open_source(
         origin = _open_object(dataset_name, base, identity, "" if name is None else check_text("name", name))
     if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
         raise SettingsError(
-            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not tell; "
+            f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not report; "
             "pass a list, or a slice without percent and counted from the beginning"
         )
     return Source(origin, reading, ranges, most, identity)
 
 
 def _is_several(value: object) -> bool:
-    """Whether a value is a list of paths and URLs, and no list of records."""
+    """Return whether a value is a list of paths and URLs, and no list of records."""
     return isinstance(value, list | tuple) and bool(value) and isinstance(value[0], str | os.PathLike)
 
 
@@ -206,7 +206,7 @@ def _open_path(path: Path, split: str, hashed: Callable[[Path], HashedFile]) -> 
 
 
 def _files_of_split(listing: Listing, directory: Path, origin: HubOrigin) -> Listing:
-    """The files of a directory that `datasets` chooses for a split.
+    """Return the files of a directory that `datasets` chooses for a split.
 
     Raises:
         SourceError: It would read some of the files for no split.
@@ -223,7 +223,7 @@ def _files_of_split(listing: Listing, directory: Path, origin: HubOrigin) -> Lis
 
 
 def is_saved_dataset(directory: Path) -> bool:
-    """Whether `datasets` wrote a directory with ``save_to_disk``."""
+    """Return whether `datasets` wrote a directory with ``save_to_disk``."""
     return any((directory / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
@@ -238,7 +238,7 @@ def _open_saved(directory: Path, split: str) -> Origin:
 
 
 def _has_card(directory: Path) -> bool:
-    """Whether a directory is a dataset repository: with a card that has a header, or a script of its name."""
+    """Return whether a directory is a dataset repository: with a card that has a header, or a script of its name."""
     card = directory / "README.md"
     try:
         has_header = card.is_file() and card.read_bytes()[:3] == b"---"

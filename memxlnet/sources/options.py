@@ -1,4 +1,4 @@
-"""How a source is opened and read, beside its name and split."""
+"""How a source is opened and read, besides its name and split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -37,16 +37,16 @@ class Origin(Protocol):
         """Number of records where that is known without reading; else None."""
 
     def identity(self) -> dict[str, Any] | None:
-        """What the content is, as JSON values: equal content has an equal identity. None where only reading tells."""
+        """Return the content's identity as JSON values: equal for equal content; None where only reading shows it."""
 
     def provenance(self) -> dict[str, Any]:
-        """Where the content was found, as JSON values: recorded for people, no part of any identity."""
+        """Return where the content was found, as JSON values: recorded for people, no part of any identity."""
 
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
-        """The records, part by part; `columns` names the fields that are needed, None all."""
+        """Return the records, part by part; `columns` names the fields that are needed, None all."""
 
     def count(self) -> int | None:
-        """Number of examples in a form whose examples are easily counted; None where that takes a reading."""
+        """Return the number of examples in a form whose examples are easily counted; None where it takes a reading."""
 
     def check_unchanged(self) -> None:
         """Raise `SourceError` where the content is no longer what `identity` said."""

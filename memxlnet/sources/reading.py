@@ -71,7 +71,7 @@ class Reading:
         return self.form is not None or self.columns is not None
 
     def for_record(self, record: Any, name: str) -> "Reading":
-        """The reading with the form of a source's first record; flat records where no form knows it.
+        """Return the reading with the form of a source's first record; flat records where no form knows it.
 
         Raises:
             SettingsError: The form does not heed the unit of offsets that was asked for.
@@ -84,7 +84,7 @@ class Reading:
         return Reading(form, None, self.transform, self.options)
 
     def beside(self, folder: Path | None) -> "Reading":
-        """The reading of records of a file in this directory."""
+        """Return the reading of records of a file in this directory."""
         if self.form is None or not self.form.reads_files:
             return self
         return replace(self, options=replace(self.options, folder=folder))
@@ -110,7 +110,7 @@ class Reading:
         return self.form in (RECORDS, SQUAD) and self.transform is None
 
     def identity(self, record_form: Form | None) -> dict[str, Any]:
-        """What of the reading decides the examples, as JSON values, beside the content and the algorithm's version.
+        """Return what decides the examples besides the content and the algorithm's version, as JSON values.
 
         Args:
             record_form: The form of the first record, where forms of the user's own take part in recognising it.
@@ -136,7 +136,7 @@ class Reading:
         return not self.resolved and has_own_forms()
 
     def examples(self, record: Any) -> Iterator[Any]:
-        """The raw examples of a record; an `ExampleError` stands for one that cannot be made."""
+        """Return the raw examples of a record; an `ExampleError` stands for one that cannot be made."""
         found = self.columns.read(record) if self.columns is not None else self._form.read(record, self.options)
         return found if self.transform is None else _transformed(found, self.transform)
 
@@ -164,7 +164,7 @@ def _transformed(examples: Iterator[Any], transform: Transform) -> Iterator[Any]
 
 
 def _several(found: Any) -> Iterator[Any]:
-    """The mappings that a transform gave for an example.
+    """Yield the mappings that a transform gave for an example.
 
     Raises:
         ExampleError: It gave something else.

@@ -9,7 +9,7 @@ from typing import Any
 
 from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.errors import ExampleError, SourceError
-from memxlnet.sources.forms import recognise, tells_form
+from memxlnet.sources.forms import recognise, shows_form
 from memxlnet.sources.origin import Origin, Part
 from memxlnet.sources.reading import Reading
 from memxlnet.sources.split import Ranges
@@ -68,7 +68,7 @@ class Source:
         return total if self._most is None else min(total, self._most)
 
     def count(self) -> int | None:
-        """Number of rows as far as it can be told without parsing them; else None.
+        """Return the number of rows as far as it is known without parsing them; else None.
 
         Raises:
             SourceError: The source cannot be read.
@@ -83,7 +83,7 @@ class Source:
         return self._counted
 
     def identity(self) -> dict[str, Any]:
-        """What the content is, as JSON values; equal content has an equal identity, wherever it lies."""
+        """Return what the content is, as JSON values; equal content has an equal identity, wherever it lies."""
         found = self._origin.identity()
         if found is not None and (self._origin.kind == "file" or self._reading.needs_record):
             self._reading = self._recognised()
@@ -101,15 +101,15 @@ class Source:
         return {**found, **self._asked.identity(form)}
 
     def provenance(self) -> dict[str, Any]:
-        """Where the content was found, as JSON values: recorded for people, no part of any identity."""
+        """Return where the content was found, as JSON values: recorded for people, no part of any identity."""
         return self._origin.provenance()
 
     def rows(self) -> Iterator[Any]:
-        """The raw rows, from the first: mappings, or the `ExampleError` that stands for one that cannot be made."""
+        """Return the raw rows from the first on: mappings, or an `ExampleError` for one that cannot be made."""
         return self._rows() if self._digest is None else self._digested()
 
     def place(self, row: int) -> tuple[str, int]:
-        """Where a row that was read stands: the name of its part (a file), and its number among those of the part."""
+        """Return where a row that was read stands: the name of its part (a file), and its number in that part."""
         at = bisect_right(self._places, row, key=lambda entry: entry[0]) - 1
         if at < 0:
             return self.name, row
@@ -137,7 +137,7 @@ class Source:
         return found if self._most is None else islice(found, self._most)
 
     def _rows_of(self, wanted: tuple[int, int, int | None]) -> Iterator[Any]:
-        """The rows of one range, and where each part of them begins: the range begins at row `base` of the source."""
+        """Return the rows of one range, and where each part of them begins; the range begins at row `base`."""
         base, first, stop = wanted
         before = len(self._places)
 
@@ -150,13 +150,13 @@ class Source:
         return islice(self._all_rows(note), first, stop)
 
     def _number_of_rows(self) -> int:
-        """The number of all examples, by reading where nothing tells it."""
+        """Return the number of all examples, by reading where it is not known."""
         if self._origin.total is not None and self._recognised().keeps_number:
             return self._origin.total
         return sum(1 for _ in self._all_rows(lambda row, part: None))
 
     def _all_rows(self, note: Callable[[int, str], None]) -> Iterator[Any]:
-        """All examples; `note` takes the number of the first one of each part, and the part's name."""
+        """Yield all examples; `note` takes the number of the first one of each part, and the part's name."""
         if self._origin.columnar:
             self._reading = self._recognised()
         row = 0
@@ -173,7 +173,7 @@ class Source:
             if not ahead:
                 return
             reading = self._reading.for_record(ahead[-1], self.name)
-            if tells_form(ahead[-1]):
+            if shows_form(ahead[-1]):
                 self._reading = reading
             records = chain(ahead, records)
         reading = reading.beside(part.folder)
@@ -190,13 +190,13 @@ class Source:
             yield from reading.examples(record)
 
     def _recognised(self) -> Reading:
-        """The reading, with the form of the first record where none was named."""
+        """Return the reading, with the form of the first record where none was named."""
         if self._reading.resolved:
             return self._reading
         seen: Any = {}
         for part in self._origin.parts(None):
             for seen in part.records:
-                if tells_form(seen):
+                if shows_form(seen):
                     return self._reading.for_record(seen, self.name)
         return self._reading.for_record(seen, self.name)
 
@@ -209,7 +209,7 @@ class Source:
 
 
 def _with_bases(ranges: Sequence[tuple[int, int | None]]) -> Iterator[tuple[int, int, int | None]]:
-    """Each range with the number of rows before it."""
+    """Yield each range with the number of rows before it."""
     base = 0
     for start, stop in ranges:
         yield base, start, stop
@@ -222,7 +222,7 @@ def _check_form(name: str, record: Any, reading: Reading) -> None:
     Raises:
         SourceError: It is of another one.
     """
-    found = recognise(record) if tells_form(record) else None
+    found = recognise(record) if shows_form(record) else None
     if found is not None and reading.form is not None and found is not reading.form:
         raise SourceError(
             f"{name}: expected records of the form {reading.form.name!r}, as the first one is, found one of the form "
@@ -232,11 +232,11 @@ def _check_form(name: str, record: Any, reading: Reading) -> None:
 
 
 def _until_form(records: Iterator[Any]) -> list[Any]:
-    """The first records, up to the one that shows the form of all."""
+    """Return the first records, up to the one that shows the form of all."""
     found = []
     for record in records:
         found.append(record)
-        if tells_form(record):
+        if shows_form(record):
             break
     return found
 
@@ -251,7 +251,7 @@ class _Digest:
         self.ended = False
 
     def update(self, row: Any) -> None:
-        """Take one row in."""
+        """Add one row."""
         if isinstance(row, Mapping):
             fields: Any = {field: row.get(field, None) for field in REQUIRED_FIELDS}
             fields |= {field: row[field] for field in OPTIONAL_FIELDS if field in row}
@@ -268,7 +268,7 @@ class _Digest:
         self.count += 1
 
     def hexdigest(self) -> str:
-        """The digest of the rows so far, in hexadecimal."""
+        """Return the digest of the rows so far, in hexadecimal."""
         return self._hash.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Files as the readers see them: a name, bytes in order, and what tells that they are still the same."""
+"""Files as the readers see them: a name, bytes in order, and what shows that they are still the same."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ class SourceFile(Protocol):
         """Where it lies: two files of one place are one. It may hold credentials."""
 
     def __str__(self) -> str:
-        """The file in messages."""
+        """Return the file in messages."""
 
     def open(self) -> BinaryIO:
         """Open it to read its bytes; the caller closes it.
@@ -34,14 +34,14 @@ class SourceFile(Protocol):
         """
 
     def mark(self) -> str:
-        """What stands for its bytes: equal marks, equal bytes.
+        """Return what stands for its bytes: equal marks, equal bytes.
 
         Raises:
             SourceError: It is missing or cannot be read.
         """
 
     def provenance(self) -> dict[str, Any]:
-        """Where it was found, as JSON values."""
+        """Return where it was found, as JSON values."""
 
     def check_unchanged(self) -> None:
         """Raise `SourceError` where its bytes are no longer those that `mark` stands for."""
@@ -68,16 +68,16 @@ class HashedFile:
         return self.path.open("rb")
 
     def mark(self) -> str:
-        """The digest of its bytes."""
+        """Return the digest of its bytes."""
         return self.known().sha256
 
     def provenance(self) -> dict[str, Any]:
-        """Path, size and times."""
+        """Return path, size and times."""
         known = self.known()
         return {"path": known.path, "size": known.size, "mtime_ns": known.mtime_ns, "ctime_ns": known.ctime_ns}
 
     def known(self) -> KnownFile:
-        """The file's size, times and digest; hashes unless an earlier build recorded them unchanged.
+        """Return the file's size, times and digest; hashes unless an earlier build recorded them unchanged.
 
         Raises:
             SourceNotFoundError: There is no such file.

@@ -39,18 +39,18 @@ class Ranges:
             ) from error
 
     def of(self, count: Callable[[], int]) -> list[tuple[int, int]]:
-        """Half-open ranges of rows, in the order in which they are read.
+        """Return half-open ranges of rows, in the order in which they are read.
 
         Args:
-            count: Tells the number of all rows; called where a range depends on it.
+            count: Returns the number of all rows; called where a range depends on it.
 
         Raises:
-            SettingsError: `datasets` does not allow the specification for so many rows.
+            SettingsError: `datasets` does not allow the specification for this many rows.
         """
         return self._absolute(count() if self.needs_total else _UNKNOWN)
 
     def count(self, total: int) -> int:
-        """The number of rows in the ranges of so many rows."""
+        """Return the number of rows that the ranges take of this many."""
         return sum(stop - start for start, stop in self._absolute(total))
 
     def _absolute(self, total: int) -> list[tuple[int, int]]:
@@ -66,7 +66,7 @@ def _is_absolute(bounds: str) -> bool:
 
 
 def split_name(spec: str) -> tuple[str, Ranges | None]:
-    """The name of a split, and the ranges of its rows that are asked for; None for all.
+    """Return the name of a split, and the ranges of its rows that are asked for; None for all.
 
     Raises:
         SettingsError: The specification cannot be read, or names several splits.

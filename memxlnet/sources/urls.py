@@ -16,7 +16,7 @@ from memxlnet.redaction import Redactor, safe_cause
 from memxlnet.sources.listing import is_data_file, is_glob, split_words
 
 _MARKS = ("ETag", "etag", "md5Hash", "crc32c", "sha256", "blob_id", "Content-MD5", "Digest")
-"""What stores tell of the bytes of a file; where one tells none of these, they are read."""
+"""What stores report of the bytes of a file; where one reports none of these, they are read."""
 
 _READ_BYTES = 1 << 22
 
@@ -54,19 +54,19 @@ class RemoteFile:
             return io.BufferedReader(_Guarded(self._file_system.open(self._name, "rb"), self._redact), _READ_BYTES)
 
     def mark(self) -> str:
-        """What the store tells of its bytes, or their digest."""
+        """Return what the store reports of its bytes, or their digest."""
         if self._mark is None:
             self._info = self._asked()
-            self._mark = _told(self._info) or self._digest()
+            self._mark = _mark_of(self._info) or self._digest()
         return self._mark
 
     def provenance(self) -> dict[str, Any]:
-        """URL and size."""
+        """Return URL and size."""
         size = (self._info or {}).get("size")
         return {"url": self._url, **({"size": size} if isinstance(size, int) else {})}
 
     def check_unchanged(self) -> None:
-        """Raise where the store tells another mark, or other size or times."""
+        """Raise where the store reports another mark, or other size or times."""
         now = self._asked()
         before = self._info or {}
         keys = ("size", "mtime", "created", "LastModified", "last_modified", *_MARKS)
@@ -132,12 +132,12 @@ class _Guarded(io.RawIOBase):
 
 
 def is_url(name: object) -> bool:
-    """Whether a name is the URL of a file in a store."""
+    """Return whether a name is the URL of a file in a store."""
     return isinstance(name, str) and "://" in name
 
 
 def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
-    """The file of a URL, all that a glob in it fits, or all below a directory, sorted by their names.
+    """Return the file of a URL, all that a glob in it fits, or all below a directory, sorted by their names.
 
     Args:
         url: The URL.
@@ -184,7 +184,7 @@ def _check_one_split(shown: str, names: list[str]) -> None:
 
 
 def shown_url(url: str) -> str:
-    """A URL without user, query and fragment, which may hold credentials."""
+    """Return a URL without user, query and fragment, which may hold credentials."""
     scheme, _, rest = url.partition("://")
     is_chained = "://" in rest
     if scheme in _LOCAL and not is_chained:
@@ -204,15 +204,15 @@ _QUERY = re.compile("[?#;]")
 
 
 def _secrets(url: str) -> list[str]:
-    """The user, its parts, and the values of the query of a URL."""
+    """Return the user, its parts, and the values of the query of a URL."""
     users = [found.group()[:-1] for part in url.split("://")[1:] if (found := _USER.match(part))]
     query = url.partition("?")[2] if not url.startswith(tuple(f"{scheme}://" for scheme in _LOCAL)) else ""
     values = [pair.partition("=")[2] for pair in re.split("[&;]", query)]
     return [text for text in (*users, *(part for user in users for part in user.split(":")), query, *values) if text]
 
 
-def _told(info: Mapping[str, Any]) -> str:
-    """What a store tells of the bytes of a file, as one text."""
+def _mark_of(info: Mapping[str, Any]) -> str:
+    """Return what a store reports of the bytes of a file, as one text."""
     return ", ".join(f"{key}={info[key]}" for key in _MARKS if isinstance(info.get(key), str))
 
 

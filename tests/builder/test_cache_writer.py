@@ -139,7 +139,7 @@ def test_finished_chunks_are_kept_however_the_build_cuts_them(tmp_path: Path, ca
     writer = CacheWriter(tmp_path)
     with caplog.at_level(logging.INFO, "memxlnet"):
         assert writer.begin(settings(4, chunking="other chunks")) == dict(enumerate(receipts))
-    assert "going on with 3 finished chunks" in caplog.text
+    assert "resuming with 3 finished chunks" in caplog.text
 
 
 def test_a_build_of_other_settings_is_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

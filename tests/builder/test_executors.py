@@ -163,7 +163,7 @@ def test_a_killed_process_of_an_executor_is_told_and_the_next_build_goes_on(
     assert children() <= before
     with caplog.at_level("INFO", "memxlnet"), ProcessPoolExecutor(2, context) as executor:
         build(tmp_path, executor=executor)
-    assert f"going on with {finished} finished chunks" in caplog.text
+    assert f"resuming with {finished} finished chunks" in caplog.text
     assert content(tmp_path) == undisturbed
 
 

@@ -409,7 +409,7 @@ def told(name: str, message: str) -> dict[str, Any]:
             r"chunk 1 \(.*\): its worker process was killed",
         ),
         (BrokenProcessPool("a process ended"), BuildError, r"BrokenProcessPool: a process ended \(.*__main__"),
-        (CancelledError(), BuildError, r"chunk 1 \(.*\): CancelledError; .*build again to go on"),
+        (CancelledError(), BuildError, r"chunk 1 \(.*\): CancelledError; .*build again to resume"),
         (ZeroDivisionError("of the executor"), BuildError, "ZeroDivisionError: of the executor"),
     ],
     ids=lambda value: value["error"] if isinstance(value, dict) else "",
@@ -436,7 +436,7 @@ def test_an_error_of_a_worker_is_told_with_its_chunk(
         assert caught.value.__cause__ is found
         assert "in work besides: chunk 0 (" in str(caught.value)
         assert ", chunk 2 (" in str(caught.value)
-        assert "finished chunks are kept, build again to go on" in str(caught.value)
+        assert "finished chunks are kept, build again to resume" in str(caught.value)
 
 
 def test_every_error_of_ours_keeps_its_class(each_wait: EachWait) -> None:

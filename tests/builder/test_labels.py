@@ -233,7 +233,7 @@ def test_a_resumed_build_counts_all_examples(
             built(EVERYTHING, tmp_path / "resumed", **settings)
     assert warnings(caplog) == []
     resumed = built(EVERYTHING, tmp_path / "resumed", **settings)
-    assert "going on with 3 finished chunks" in caplog.text
+    assert "resuming with 3 finished chunks" in caplog.text
     assert len(warnings(caplog)) == 2
     assert "on_contradiction says: 4: 'both'" in warnings(caplog)[0]
     assert files_of(resumed.directory) == files_of(built(EVERYTHING, tmp_path / "at once", **settings).directory)

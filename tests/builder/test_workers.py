@@ -219,7 +219,7 @@ def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch:
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Refusing)
-    with pytest.raises(BuildError, match=r"could not be started: .*Resource temporarily unavailable"):
+    with pytest.raises(BuildError, match=r"cannot start a worker process: .*Resource temporarily unavailable"):
         build(tmp_path, num_workers=2)
     assert started[0].returncode == -signal.SIGKILL
 

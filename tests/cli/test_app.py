@@ -268,7 +268,7 @@ def test_what_ends_a_command(
 
 def test_notes_of_an_error_are_told(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     failure = OSError("broken")
-    failure.add_note("pass rebuild=True to build it anew")
+    failure.add_note("pass rebuild=True to build it again")
     failure.add_note("or not")
 
     def fail(*_: object) -> None:
@@ -276,7 +276,7 @@ def test_notes_of_an_error_are_told(run: Run, monkeypatch: pytest.MonkeyPatch, t
 
     monkeypatch.setattr("memxlnet.cli.build.load_tokenizer", fail)
     told = error(run("build", "x.json", "--tokenizer", "x", "--cache-dir", tmp_path))
-    assert told == "broken; pass --rebuild to build it anew; or not"
+    assert told == "broken; pass --rebuild to build it again; or not"
 
 
 def test_verbose_lasts_as_long_as_the_command(run: Run, caches: Caches, caplog: pytest.LogCaptureFixture) -> None:

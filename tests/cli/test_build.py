@@ -280,7 +280,7 @@ def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, ca
     (only_cache(cache_dir) / "features-00000.arrow").write_bytes(b"short")
     message = error(run(*arguments))
     assert "features-00000.arrow" in message
-    assert message.endswith("; or pass --rebuild to build it anew")
+    assert message.endswith("; or pass --rebuild to build it again")
     assert run(*arguments, "--rebuild").code == 0
     CacheDataset(only_cache(cache_dir))
 
@@ -306,7 +306,7 @@ def test_a_cache_with_a_damaged_manifest_is_not_built_anew_in_silence(
     told = error(run(*arguments, *options))
     assert told.startswith(f"{manifest}: ")
     assert message in told
-    assert told.endswith("; or pass --rebuild to build it anew")
+    assert told.endswith("; or pass --rebuild to build it again")
     assert files_of(cache_dir) == before
     assert run(*arguments, "--rebuild").code == 0
     assert read_manifest(only_cache(cache_dir)) == whole

@@ -146,4 +146,4 @@ def test_a_name_that_is_no_text_is_shown_all_the_same(run: Run, caches: Caches, 
 
 def test_a_cache_is_no_directory_of_caches(run: Run, caches: Caches) -> None:
     told = run("ls", caches.plain)
-    assert error(told) == f"{caches.plain}: expected a directory of caches, found a cache; memxlnet info tells of it"
+    assert error(told) == f"{caches.plain}: expected a directory of caches, found a cache; memxlnet info shows it"

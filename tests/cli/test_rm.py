@@ -225,7 +225,7 @@ def test_leftovers_and_old_ones_need_a_directory_of_caches(
     for bad, found in (
         (tmp_path / "none", "none"),
         (tmp_path / "file", "a file"),
-        (both[0], "a cache; memxlnet info tells of it"),
+        (both[0], "a cache; memxlnet info shows it"),
     ):
         for paths in ([bad], [cache_dir, bad], [bad, cache_dir]):
             told = error(run("rm", *options, "-y", *paths))

@@ -81,7 +81,7 @@ def test_other_special_tokens_stay(name: str) -> None:
 def test_a_conflicting_count_is_an_error_and_changes_nothing(other: int) -> None:
     tokenizer = make("xlnet", 2)
     before = state(tokenizer)
-    message = f"memory_num_tokens: expected 2, which the tokenizer already has, found {other}; load the tokenizer anew"
+    message = f"memory_num_tokens: expected 2, which the tokenizer already has, found {other}; load the tokenizer again"
     with pytest.raises(TokenizerError, match=message):
         configure_memory_tokens(tokenizer, other)
     assert state(tokenizer) == before
@@ -111,7 +111,7 @@ def test_an_incomplete_set_is_an_error(names: list[str], reads: list[int], write
         with pytest.raises(TokenizerError) as caught:
             use()
         assert f"found reads {reads} and writes {writes}" in str(caught.value)
-        assert "load the tokenizer anew and call configure_memory_tokens" in str(caught.value)
+        assert "load the tokenizer again and call configure_memory_tokens" in str(caught.value)
 
 
 @given(st.permutations([f"[MEM_{side}_{slot}]" for side in ("READ", "WRITE") for slot in range(12)]))

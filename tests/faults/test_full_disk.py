@@ -145,4 +145,4 @@ def test_a_file_that_may_not_grow(
     assert names(tmp_path) == [directory.name]
     assert os.strerror(errno.EFBIG) in message
     assert str(tmp_path) in message
-    assert "build again to go on" in message
+    assert "build again to resume" in message

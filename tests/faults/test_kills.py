@@ -83,7 +83,7 @@ def check_told(told: tuple[str, str, bool] | None, victim: str) -> None:
     assert kind == "BuildError", told
     assert "chunk" in message
     assert "killed by signal 9 (SIGKILL)" in message or "the workers were ended" in message, message
-    assert "finished chunks are kept, build again to go on" in message
+    assert "finished chunks are kept, build again to resume" in message
 
 
 def check_completion(cache_dir: Path, undisturbed: dict[str, bytes], workers: int) -> None:

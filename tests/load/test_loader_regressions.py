@@ -76,7 +76,7 @@ def test_names_of_metadata_are_a_sequence(lazy: CacheDataset, names: Any) -> Non
     ],
 )
 def test_what_torch_refuses_is_told_as_a_setting(lazy: CacheDataset, options: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="torch's DataLoader refuses its options"):
+    with pytest.raises(SettingsError, match="cannot create torch's DataLoader"):
         create_dataloader(lazy, use_time_step_major=False, **options)
 
 

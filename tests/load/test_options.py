@@ -240,7 +240,7 @@ class TestPinnedMemory:
         caplog: pytest.LogCaptureFixture,
         time_step_major: bool,
     ) -> None:
-        monkeypatch.setattr("memxlnet.load.options._told_of_pinning", False)
+        monkeypatch.setattr("memxlnet.load.options._is_pinning_logged", False)
         options: dict[str, Any] = {"use_time_step_major": time_step_major}
         expected = steps_of(create_dataloader(lazy, 30, **options))
         with caplog.at_level(logging.INFO):

@@ -144,7 +144,7 @@ class TestCard:
     def test_such_a_card_is_told_before_anything_is_sent(self, hub: HubServer, built: Path, card: bytes) -> None:
         hub.repos[REPO] = Repo()
         hub.repos[REPO].commit({"README.md": card}, "theirs")
-        with pytest.raises(TransferError, match=r"README\.md: expected UTF-8 text .* YAML, found .*; mend it, and"):
+        with pytest.raises(TransferError, match=r"README\.md: expected UTF-8 text .* YAML, found .*; correct it, and"):
             upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
         assert hub.repos[REPO].files == {"README.md": card}
 

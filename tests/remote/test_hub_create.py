@@ -76,7 +76,7 @@ class TestFits:
 
     def test_a_private_one(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
         hub.repos[REPO].private = True
-        with pytest.raises(TransferPermissionError, match="or pass use_hub_dataset=False to go on without the Hub"):
+        with pytest.raises(TransferPermissionError, match="or pass use_hub_dataset=False to continue without the Hub"):
             create_dataset_from_cache(source, **options)
         assert len(create_dataset_from_cache(source, hub_token=OWNER, **options))
         stored = [path.read_bytes() for path in options["cache_dir"].parent.rglob("*") if path.is_file()]

@@ -16,7 +16,7 @@ from memxlnet.sources.forms.form import (
     recognise,
     register_built_in,
     register_form,
-    tells_form,
+    shows_form,
 )
 from memxlnet.sources.forms.korquad import KORQUAD2
 from memxlnet.sources.forms.mrqa import MRQA
@@ -28,7 +28,7 @@ from memxlnet.sources.forms.records import RECORDS
 from memxlnet.sources.forms.squad import SQUAD, TYDIQA
 from memxlnet.sources.forms.triviaqa import TRIVIAQA, TRIVIAQA_FILES
 
-# The last one is asked first: the special forms before those whose fields they share.
+# The last one is tried first: the special forms before those whose fields they share.
 register_built_in(
     RECORDS,
     SQUAD,
@@ -60,5 +60,5 @@ __all__ = [
     "is_keyed",
     "recognise",
     "register_form",
-    "tells_form",
+    "shows_form",
 ]

@@ -16,7 +16,7 @@ _CANNOT = "CANNOTANSWER"
 
 
 def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
-    """The gold of a turn is its free answer where that stands in the rationale, else the rationale.
+    """Return the gold of a turn: its free answer where that stands in the rationale, else the rationale.
 
     Yes and no are of a kind of their own, "unknown" is no answer. The golds of the other annotators follow.
     """
@@ -71,4 +71,4 @@ COQA = Form("coqa", lambda record: {"story", "questions", "answers"} <= record.k
 """``id``, ``story``, and by turn ``questions[].input_text`` and ``answers[]`` with rationale and free answer."""
 
 QUAC = Form("quac", lambda record: "yesno" in first_question(record), _quac_examples)
-"""SQuAD's form of turns; the answer CANNOTANSWER is none."""
+"""SQuAD's form of turns; the answer CANNOTANSWER stands for no answer."""

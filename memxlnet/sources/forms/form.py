@@ -25,7 +25,7 @@ class FormOptions:
         offsets: What the offsets of answers count: ``"characters"`` (Unicode code points), ``"bytes"`` of UTF-8, or
             ``"utf-16"`` code units.
         folder: The directory of the file that a record is from, for forms that read files beside it; None where there
-            is none. The source sets it.
+            is no file. The source sets it.
     """
 
     locate: Locate = "first"
@@ -51,7 +51,7 @@ class Form:
         version: Goes up when the same record gives other examples: a cache is made for one version.
         keyed: Fields of the values of an object whose keys are ids, for JSON files that are such an object.
         heeds_offsets: Whether `examples` reads offsets in the unit that is asked for; else another unit is refused.
-        reads_files: Whether `examples` reads files beside that of the record. The identity of a source is then a digest
+        reads_files: Whether `examples` reads files besides the record's. The identity of a source is then a digest
             of its examples.
     """
 
@@ -64,7 +64,7 @@ class Form:
     reads_files: bool = False
 
     def read(self, record: Any, options: FormOptions) -> Iterator[Any]:
-        """The examples of a record, or the `ExampleError` that stands for it."""
+        """Yield the examples of a record, or the `ExampleError` that stands for it."""
         try:
             yield from self.examples(record, options)
         except ExampleError as error:
@@ -74,10 +74,10 @@ class Form:
 
 
 def listed(value: Any, what: str) -> Sequence[Any]:
-    """A field that must be a list, such as that of the questions: an empty value of another kind is no empty list.
+    """Return a field that must be a list, such as the questions: an empty value of another kind is not an empty list.
 
     Raises:
-        ExampleError: It is none.
+        ExampleError: It is not one.
     """
     if isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
         raise ExampleError(f"expected a list of {what}, found {type(value).__name__}")
@@ -86,7 +86,7 @@ def listed(value: Any, what: str) -> Sequence[Any]:
 
 
 def each(items: Iterable[Any], read: Callable[[Any], Any]) -> Iterator[Any]:
-    """What each question of a record gives: the error of one leaves the others as they are.
+    """Yield what each question of a record gives: the error of one leaves the others as they are.
 
     Args:
         items: The questions.
@@ -114,14 +114,14 @@ _built_in: set[str] = set()
 
 
 def register_form(form: Form, replace: bool = False) -> None:
-    """Add a form, for ``form=`` and for recognition, where it is asked before the forms that were there.
+    """Add a form, for ``form=`` and for recognition, where it is tried before the forms registered earlier.
 
     Args:
         form: The form; worker processes need not know it.
         replace: Whether it takes the place of one of the same name.
 
     Raises:
-        SettingsError: It is no `Form`, its name is no identifier, or another form has it.
+        SettingsError: It is not a `Form`, its name is not an identifier, or another form has it.
     """
     if not isinstance(form, Form):
         raise SettingsError(f"form: expected a Form, found {type(form).__name__}")
@@ -135,22 +135,22 @@ def register_form(form: Form, replace: bool = False) -> None:
 
 
 def register_built_in(*forms: Form) -> None:
-    """Add the forms of this library, the first one to be asked last."""
+    """Add the forms of this library, the first one to be tried last."""
     for form in forms:
         register_form(form)
         _built_in.add(form.name)
 
 
 def form_names() -> list[str]:
-    """The names of all forms, sorted."""
+    """Return the names of all forms, sorted."""
     return sorted(_forms)
 
 
 def find_form(name: object) -> Form:
-    """A form by its name, or a `Form` itself.
+    """Return a form by its name, or a `Form` itself.
 
     Raises:
-        SettingsError: There is none of that name.
+        SettingsError: There is no form of that name.
     """
     if isinstance(name, Form):
         return name
@@ -160,7 +160,7 @@ def find_form(name: object) -> Form:
 
 
 def recognise(record: Any) -> Form | None:
-    """The form of a record, None where no form knows it."""
+    """Return the form of a record, None where no form knows it."""
     if not isinstance(record, Mapping):
         return None
     return next((form for form in reversed(_forms.values()) if _recognises(form, record)), None)
@@ -170,7 +170,7 @@ def _recognises(form: Form, record: Record) -> bool:
     try:
         return bool(form.recognises(record))
     except Exception as error:
-        if form.name in _built_in:  # a record that is malformed within: the error of its row tells how
+        if form.name in _built_in:  # a record that is malformed within: the error of its row says how
             return False
         raise SourceError(
             f"form {form.name!r}: expected True or False for the fields {', '.join(map(str, record))}, `recognises` "
@@ -178,8 +178,8 @@ def _recognises(form: Form, record: Record) -> bool:
         ) from error
 
 
-def tells_form(record: Any) -> bool:
-    """Whether a record shows its form: one that could hold questions and holds none may be of several."""
+def shows_form(record: Any) -> bool:
+    """Return whether a record shows its form: one that could hold questions and holds none may be of several."""
     if not isinstance(record, Mapping):
         return True
     paragraphs = record.get("paragraphs")
@@ -193,15 +193,15 @@ def _is_empty_list(value: Any) -> bool:
 
 
 def is_built_in(form: Form) -> bool:
-    """Whether a form is one of this library, whose version is part of the algorithm's."""
+    """Return whether a form is one of this library, whose version is part of the algorithm's."""
     return form.name in _built_in and _forms.get(form.name) is form
 
 
 def has_own_forms() -> bool:
-    """Whether a user registered a form, so that recognition is no function of the content alone."""
+    """Return whether a user registered a form, so that recognition is not a function of the content alone."""
     return len(_built_in) < len(_forms)
 
 
 def is_keyed(value: Any) -> bool:
-    """Whether a value of a JSON object is a record whose id is its key."""
+    """Return whether a value of a JSON object is a record whose id is its key."""
     return isinstance(value, Mapping) and any(form.keyed and form.keyed <= value.keys() for form in _forms.values())

@@ -1,6 +1,6 @@
 """Natural Questions, simplified training form: HTML tags are dropped, and the spans of tokens moved along.
 
-https://ai.google.com/research/NaturalQuestions/download. The context is the tokens of the page that are no tag, with
+https://ai.google.com/research/NaturalQuestions/download. The context is the tokens of the page that are not tags, with
 one blank between two. Golds are the short answers of all annotators; where none gave one, yes or no; a question with a
 long answer only has no answer here.
 """

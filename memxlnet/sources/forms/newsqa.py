@@ -42,7 +42,7 @@ def _bad(identity: str) -> ExampleError:
 
 
 def _chosen(record: Record) -> str:
-    """The ranges that most chose: ``none``, ``bad_question``, or ``start:stop`` joined by commas."""
+    """Return the ranges that most chose: ``none``, ``bad_question``, or ``start:stop`` joined by commas."""
     votes = json.loads(record["validated_answers"]) if record.get("validated_answers") else {}
     if not votes:
         votes = Counter(ranges.lower() for ranges in record["answer_char_ranges"].split("|"))

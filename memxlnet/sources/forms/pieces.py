@@ -25,13 +25,13 @@ class Gold(NamedTuple):
 
 
 def answers(golds: Iterable[Gold]) -> dict[str, list[Any]]:
-    """The field ``answers`` of these golds, each once."""
+    """Return the field ``answers`` of these golds, each once."""
     distinct = list(dict.fromkeys(golds))
     return {"text": [gold.text for gold in distinct], "answer_start": [gold.start for gold in distinct]}
 
 
 def example(identity: Any, question: Any, context: Any, golds: Iterable[Gold] = (), kind: str = "") -> dict[str, Any]:
-    """An example with golds; `kind` is that of an answer that is no span of the text.
+    """Return an example with golds; `kind` is that of an answer that is not a span of the text.
 
     Golds that were looked up and stand nowhere are not looked for again, where a part of a word would do.
     """
@@ -40,14 +40,14 @@ def example(identity: Any, question: Any, context: Any, golds: Iterable[Gold] = 
 
 
 def fields_of(golds: Sequence[Gold], kind: str = "") -> dict[str, Any]:
-    """The fields ``answers`` and, where no gold stands in the text, ``answer_kind`` of an example."""
+    """Return the fields ``answers`` and, where no gold stands in the text, ``answer_kind`` of an example."""
     if golds and not kind and all(gold.start < 0 for gold in golds):
         kind = ABSENT
     return {"answers": answers(golds), **({"answer_kind": kind} if kind else {})}
 
 
 def code_points(text: str, offset: int, unit: str) -> int:
-    """An offset into a text in code points.
+    """Return an offset into a text in code points.
 
     Args:
         text: The text.
@@ -74,7 +74,7 @@ _ENCODINGS: dict[str, tuple[str, int]] = {"characters": ("", 1), "bytes": ("utf-
 
 
 def in_code_points(answers: Any, context: Any, unit: str) -> Any:
-    """The field ``answers`` of an example with its offsets in code points; what is malformed stays as it is.
+    """Return the field ``answers`` of an example with its offsets in code points; what is malformed stays as it is.
 
     Raises:
         ExampleError: An offset lies within a character.
@@ -101,7 +101,7 @@ def _has_start(value: Any) -> bool:
 
 
 def span(text: str, start: int, stop: int, inclusive: bool = False) -> Gold:
-    """The gold from one offset to another one; ``inclusive`` where `stop` is its last character.
+    """Return the gold from one offset to another one; ``inclusive`` where `stop` is its last character.
 
     Raises:
         ExampleError: It lies outside of the text, or is empty.
@@ -113,7 +113,7 @@ def span(text: str, start: int, stop: int, inclusive: bool = False) -> Gold:
 
 
 def join(passages: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
-    """Titled passages as one context, and the offset at which the text of each begins.
+    """Join titled passages to one context; return it, and the offset at which the text of each begins.
 
     A passage is its title on a line of its own, where it has one, and its text; an empty line stands between two.
     """
@@ -129,7 +129,7 @@ def join(passages: Sequence[tuple[str, str]]) -> tuple[str, list[int]]:
 
 
 def locate(context: str, texts: Iterable[str], options: FormOptions, near: int | None = None) -> list[Gold]:
-    """Golds of answers that have no offset: the occurrences that `options` ask for, then the answers without any.
+    """Return the golds of answers without an offset: the occurrences that `options` ask for, then answers without any.
 
     Whole words are looked for, in the case as given before any other. The gold of an occurrence is the text that stands
     there.
@@ -156,10 +156,10 @@ def locate(context: str, texts: Iterable[str], options: FormOptions, near: int |
 
 
 def occurrences(context: str, text: str) -> list[int]:
-    """Where a text stands in another one as whole words, in order: as given, else in any case."""
+    """Return where a text stands in another one as whole words, in order: as given, else in any case."""
     if not text.strip():
         return []
-    whole = f"{_border(text[0], behind=True)}{re.escape(text)}{_border(text[-1], behind=False)}"
+    whole = f"{_border(text[0], before=True)}{re.escape(text)}{_border(text[-1], before=False)}"
     for flags in (0, re.IGNORECASE):
         places = [match.start() for match in re.finditer(whole, context, flags)]
         if places:
@@ -167,19 +167,19 @@ def occurrences(context: str, text: str) -> list[int]:
     return []
 
 
-def _border(character: str, behind: bool) -> str:
+def _border(character: str, before: bool) -> str:
     if not character.isalnum() or ord(character) >= _SPACED:
         return ""
-    return r"(?<!\w)" if behind else r"(?!\w)"
+    return r"(?<!\w)" if before else r"(?!\w)"
 
 
 def yes_no(text: str) -> bool:
-    """Whether an answer is yes or no."""
+    """Return whether an answer is yes or no."""
     return text.strip().strip(".").casefold() in ("yes", "no")
 
 
 def with_history(said: Callable[[int], tuple[str, str]], turn: int, question: str, most: int = 2) -> str:
-    """A question with the turns of its conversation before it, the last `most`: question and answer, then the question.
+    """Return a question after the last `most` turns of its conversation, each a question and its answer.
 
     Each is separated by one blank, which is the rule of the published baselines for one turn and more; an answer that
     is empty is left out.
@@ -203,5 +203,5 @@ def with_history(said: Callable[[int], tuple[str, str]], turn: int, question: st
 
 
 def unlabelled(identity: Any, question: Any, context: Any) -> dict[str, Any]:
-    """An example without labels."""
+    """Return an example without labels."""
     return {"id": identity, "question": question, "context": context, "answers": None}

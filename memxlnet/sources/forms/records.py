@@ -18,7 +18,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
 
 
 def flat_answers(record: Record, context: Any, options: FormOptions) -> dict[str, Any]:
-    """The fields of the answers of a record that has ``answer_text`` and, where the offset is known, ``answer_start``.
+    """Return the answers' fields of a record with ``answer_text`` and, where the offset is known, ``answer_start``.
 
     Both hold one value or a list. No text is no answer; None is no label.
     """
@@ -35,7 +35,7 @@ def flat_answers(record: Record, context: Any, options: FormOptions) -> dict[str
 
 
 def _values(value: Any) -> list[Any]:
-    """The values of a field that holds one, a list of them or an array."""
+    """Return the values of a field that holds one, a list of them or an array."""
     value = value.tolist() if hasattr(value, "tolist") else value
     return list(value) if isinstance(value, list | tuple) else [value]
 

@@ -19,7 +19,7 @@ _TYDI_ID = re.compile(
 
 
 def each_question(record: Record, read: Callable[[Mapping[str, Any], list[Any]], Iterator[Any]]) -> Iterator[Any]:
-    """The examples of an article, paragraph by paragraph; one that is malformed is an error, and the others are read.
+    """Yield the examples of an article, paragraph by paragraph, with an error in place of a malformed one.
 
     Args:
         record: The article.
@@ -53,7 +53,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
 
 
 def first_question(record: Record) -> Mapping[str, Any]:
-    """The first question of an article, empty where it has none."""
+    """Return the first question of an article, empty where it has none."""
     paragraphs = record.get("paragraphs")
     if not isinstance(paragraphs, list):
         return {}

@@ -60,10 +60,10 @@ def _check_pages(pages: Sequence[Any]) -> None:
 
 
 def _page(folder: Path | None, kind: str, name: str) -> str:
-    """The text of a page, in the directory ``evidence`` beside that of the questions.
+    """Return the text of a page, in the directory ``evidence`` beside that of the questions.
 
     Raises:
-        ExampleError: It is missing, lies elsewhere, or is no UTF-8.
+        ExampleError: It is missing, lies elsewhere, or is not UTF-8.
     """
     if folder is None:
         raise ExampleError("expected questions in a local file, as their pages are files beside it")
