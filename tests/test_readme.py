@@ -85,7 +85,7 @@ def first_python_block() -> str:
 
 
 def run_blocks(document: str, text: str, namespace: dict[str, object]) -> None:
-    """Run the blocks of a document in order, in one namespace; a block that begins with a file name is written there."""
+    """Run the blocks of a document in order, in one namespace; one that begins with a file name is written there."""
     for number, (language, block) in enumerate(blocks("python", "console", text=text)):
         name = f"{document}, block {number} ({language})"
         if language == "console":
