@@ -1,4 +1,7 @@
-"""The measured figures in the README, from reports: ``python -m benchmarks.report.readme JSON ... README``."""
+"""The measured figures in the READMEs, from committed reports: ``python -m benchmarks.report.readme JSON ...``.
+
+All of them stand in ``benchmarks/README.md``, and the five that matter most in ``README.md``.
+"""
 
 import json
 import re
@@ -12,19 +15,81 @@ from benchmarks.report.quantities import rate, rates, seconds, share, size, spre
 from benchmarks.report.targets import BATCHES, IN_RAM, batch_ratios, build_ratio
 
 Figures = dict[str, Any]
+Reports = Mapping[str, Figures]
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 _BETWEEN = re.compile(f"{BEGIN}\n.*{END}\n", re.DOTALL)
 
+_ROOT = Path(__file__).parents[2]
 
-def measured_block(reports: Mapping[str, Figures]) -> str:
-    """What stands between the two marks of the README, the marks included.
+
+def measured_block(reports: Reports) -> str:
+    """All figures, as they stand between the two marks of ``benchmarks/README.md``, the marks included.
 
     Args:
-        reports: The reports by where they lie, as the README names it.
+        reports: The reports by the place of their text, from the folder of the benchmarks.
     """
-    return f"{BEGIN}\n{chr(10).join(_measured(*one) for one in reports.items())}{END}\n"
+    return _between_marks("\n".join(_measured(*one) for one in reports.items()))
+
+
+def five_figures_block(reports: Reports) -> str:
+    """The figures of ``README.md``, each with the command that measures it, the marks included.
+
+    Args:
+        reports: The reports, which have all parts together; the machine is that of the first.
+    """
+    first = next(iter(reports.values()))
+    machine, found = first["machine"], first["data"]
+    figures = {name: part["figures"] for report in reports.values() for name, part in report["parts"].items()}
+    head = (
+        f"Medians on {machine['cores']} cores and {size(machine['ram_bytes'])} of memory, from {found['what']} "
+        f"({found['examples']:,} questions, repeated). All figures, what they were measured on and how: "
+        "[benchmarks](benchmarks/README.md).\n\n"
+    )
+    return _between_marks(head + table(["what", "measured", "command"], list(_five(figures))).replace("---:", "---"))
+
+
+def _five(figures: Figures) -> Iterator[list[str]]:
+    built = figures["build"]["repeated questions"]
+    speeds = _build_speeds(built)
+    yield [
+        f"build of {built['examples']:,} questions, against `datasets.map` with a process a core",
+        f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(built) or 0)} as fast",
+        "`python -m benchmarks build`",
+    ]
+    against = batch_ratios(figures["reading"], "RAM tensors")
+    yield [
+        "random batches of 8 / 32 / 256 mapped segments, against `index_select` on tensors in RAM",
+        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " its time",
+        "`python -m benchmarks reading`",
+    ]
+    largest = max(
+        (one for one in figures["scale"]["segments"].values() if "not possible" not in one), key=lambda one: one["rows"]
+    )
+    yield [
+        f"opening a cache of {largest['rows']:,} segments",
+        seconds(median(largest["open"])),
+        "`python -m benchmarks scale`",
+    ]
+    loaders = figures["training"]["loaders"]
+    yield [
+        f"memory added by training over {figures['training']['segments']:,} segments: {' / '.join(loaders)}",
+        " / ".join(size(median(one["anonymous grown"])) for one in loaders.values()),
+        "`python -m benchmarks training`",
+    ]
+    padding = figures["padding"]
+    useful = padding["shares"]["questions"]["useful"]
+    yield [
+        f"real tokens among those that a model computes on, {padding['lanes']} lanes: by default / grouped by length "
+        "and cut to the longest row",
+        f"{share(useful['aligned, by default'])} / {share(useful['aligned, grouped, cut'])}",
+        "`python -m benchmarks padding`",
+    ]
+
+
+def _between_marks(text: str) -> str:
+    return f"{BEGIN}\n{text}{END}\n"
 
 
 def _measured(path: str, report: Figures) -> str:
@@ -44,15 +109,22 @@ def _measured(path: str, report: Figures) -> str:
     return head + table(["what", "measured"], list(_rows(report["parts"]))).replace("---:", "---")
 
 
-def with_measured_block(readme: str, reports: Mapping[str, Figures]) -> str:
-    """The text of a README with its figures made anew.
+BLOCKS: dict[str, Callable[[Reports], str]] = {
+    "README.md": five_figures_block,
+    "benchmarks/README.md": measured_block,
+}
+"""What makes the figures of a README, by its place in the repository."""
+
+
+def with_figures(readme: str, block: str) -> str:
+    """The text of a README with a block in the place of the one that it has.
 
     Raises:
         ValueError: The marks are missing.
     """
     if len(_BETWEEN.findall(readme)) != 1:
         raise ValueError(f"README: expected one part between {BEGIN} and {END}")
-    return _BETWEEN.sub(lambda _: measured_block(reports), readme)
+    return _BETWEEN.sub(lambda _: block, readme)
 
 
 def _rows(parts: dict[str, Any]) -> Iterator[list[str]]:
@@ -72,19 +144,17 @@ def _rows(parts: dict[str, Any]) -> Iterator[list[str]]:
 
 def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     for kind, found in figures.items():
-        ways = found["contestants"]
-        own, theirs = ways["memxlnet"], ways["datasets.map"]
         number = found["examples"]
-        speeds = [rate(median(rates(way["seconds"], number))) for way in (own, theirs)]
+        speeds = _build_speeds(found)
         yield [
             f"build of {number:,} {kind} ({found['segments']:,} segments), publishing included, against `datasets.map` "
             "with the usual preprocessing and a process a core",
             f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(found) or 0)} as fast "
-            f"({seconds(median(own['seconds']))})",
+            f"({seconds(median(found['contestants']['memxlnet']['seconds']))})",
         ]
     ways = figures["repeated questions"]["contestants"]
-    told = [f"{size(max(one['anonymous']))} {name}" for name, one in ways.items() if "anonymous" in one]
-    yield ["peak memory of that build of repeated questions, all processes, anonymous", ", ".join(told)]
+    peaks = [f"{size(max(one['anonymous']))} {name}" for name, one in ways.items() if "anonymous" in one]
+    yield ["peak memory of that build of repeated questions, all processes, anonymous", ", ".join(peaks)]
     by_size = scale["examples"]
     yield [
         f"memory of builds of {' / '.join(f'{int(number):,}' for number in by_size)} questions",
@@ -92,6 +162,12 @@ def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     ]
     disk = ways["memxlnet"]["disk"] / figures["repeated questions"]["segments"]
     yield ["disk, texts, tokenizer and manifest included", f"{disk:,.0f} bytes a segment"]
+
+
+def _build_speeds(found: Figures) -> list[str]:
+    """Examples a second of memxlnet and of `datasets.map`."""
+    ways = found["contestants"]
+    return [rate(median(rates(ways[name]["seconds"], found["examples"]))) for name in ("memxlnet", "datasets.map")]
 
 
 def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
@@ -104,8 +180,8 @@ def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     for peer in figures["contestants"]:
         if peer not in IN_RAM:
             found = batch_ratios(figures, peer)
-            told = [times(found[batch]) if batch in found else "not measured" for batch in BATCHES]
-            yield [f"the same, {peer} against memxlnet", f"{' / '.join(told)} its time"]
+            ratios = [times(found[batch]) if batch in found else "not measured" for batch in BATCHES]
+            yield [f"the same, {peer} against memxlnet", f"{' / '.join(ratios)} its time"]
     own = figures["contestants"]
     yield [
         "memory added by opening and reading epochs, anonymous: memxlnet / tensors in RAM / pickled chunks",
@@ -122,8 +198,8 @@ def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
         " / ".join(seconds(median(one["batch"])) for one in sizes.values()),
     ]
     shards = scale["shards"]
-    told = [times(ratio(shards[name]["4"], shards[name]["1"])) for name in ("batch of 32", "batch of 256")]
-    yield ["random batches of 32 / 256 over 4 shards, against one", f"{' / '.join(told)} the time"]
+    ratios = [times(ratio(shards[name]["4"], shards[name]["1"])) for name in ("batch of 32", "batch of 256")]
+    yield ["random batches of 32 / 256 over 4 shards, against one", f"{' / '.join(ratios)} the time"]
 
 
 def _larger(figures: Figures) -> Iterator[list[str]]:
@@ -199,14 +275,15 @@ def _loaders(figures: Figures) -> Iterator[list[str]]:
 
 
 def main() -> None:
-    *found, readme = map(Path, sys.argv[1:])
     reports = {
-        path.with_suffix(".md").resolve().relative_to(readme.resolve().parent).as_posix(): json.loads(
+        path.with_suffix(".md").resolve().relative_to(_ROOT / "benchmarks").as_posix(): json.loads(
             path.read_text(encoding="utf-8")
         )
-        for path in found
+        for path in map(Path, sys.argv[1:])
     }
-    readme.write_text(with_measured_block(readme.read_text(encoding="utf-8"), reports), encoding="utf-8")
+    for name, block in BLOCKS.items():
+        readme = _ROOT / name
+        readme.write_text(with_figures(readme.read_text(encoding="utf-8"), block(reports)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The committed report is what its samples say, and the README quotes it rightly."""
+"""The committed report is what its samples say, and the READMEs quote it rightly."""
 
 import copy
 import json
@@ -12,7 +12,7 @@ from benchmarks import __main__ as command
 from benchmarks.readers import CONTESTANTS
 from benchmarks.report.plots import COLOURS, MARKERS
 from benchmarks.report.quantities import rate, seconds, share, size, spread, table, times
-from benchmarks.report.readme import measured_block, with_measured_block
+from benchmarks.report.readme import BLOCKS, with_figures
 from benchmarks.report.targets import targets
 from benchmarks.report.write import markdown, write_report
 from tests.support import ROOT, slow_but
@@ -36,7 +36,7 @@ def report() -> dict[str, Any]:
 
 
 def quoted() -> dict[str, dict[str, Any]]:
-    return {f"benchmarks/{folder}/report.md": committed(folder) for folder in FOLDERS}
+    return {f"{folder}/report.md": committed(folder) for folder in FOLDERS}
 
 
 @pytest.mark.parametrize(("folder", "parts"), FOLDERS.items())
@@ -66,34 +66,49 @@ def test_the_committed_text_and_plots_are_what_the_samples_say(folder: str, tmp_
         assert f"({plot.name})" in (tmp_path / "report.md").read_text()
 
 
-def test_the_readme_quotes_the_committed_reports_rightly() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert measured_block(quoted()) in readme
-    assert with_measured_block(readme, quoted()) == readme
+def readme(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_readme_quotes_the_committed_reports_rightly(name: str) -> None:
+    block = BLOCKS[name](quoted())
+    assert block in readme(name)
+    assert with_figures(readme(name), block) == readme(name)
+
+
+BUILD_SECONDS = ("build", "repeated questions", "contestants", "memxlnet", "seconds")
 
 
 @pytest.mark.parametrize(
-    ("folder", "place"),
+    ("name", "folder", "place"),
     [
-        ("results", ("build", "repeated questions", "contestants", "memxlnet")),
-        ("results/padding", ("padding", "epochs", "XLNet")),
+        ("README.md", "results", BUILD_SECONDS),
+        ("README.md", "results/padding", ("padding", "shares", "questions", "useful", "aligned, by default")),
+        ("benchmarks/README.md", "results", BUILD_SECONDS),
+        ("benchmarks/README.md", "results/padding", ("padding", "epochs", "XLNet", "seconds", "aligned, by default")),
     ],
 )
-def test_a_changed_sample_changes_the_quote(folder: str, place: tuple[str, ...]) -> None:
+def test_a_changed_sample_changes_the_quote(name: str, folder: str, place: tuple[str, ...]) -> None:
     changed = copy.deepcopy(quoted())
-    part, *rest = place
-    found = changed[f"benchmarks/{folder}/report.md"]["parts"][part]["figures"]
-    for name in rest:
-        found = found[name]
-    samples = found["seconds"]
-    if isinstance(samples, dict):
-        samples["aligned, by default"] = [2 * value for value in samples["aligned, by default"]]
-    else:
-        found["seconds"] = [2 * value for value in samples]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert with_measured_block(readme, changed) != readme
+    part, *rest, last = place
+    found = changed[f"{folder}/report.md"]["parts"][part]["figures"]
+    for key in rest:
+        found = found[key]
+    samples = found[last]
+    found[last] = [2 * value for value in samples] if isinstance(samples, list) else 2 * samples
+    assert with_figures(readme(name), BLOCKS[name](changed)) != readme(name)
+
+
+def test_a_text_without_marks_is_refused() -> None:
     with pytest.raises(ValueError, match="expected one part between"):
-        with_measured_block("no marks", quoted())
+        with_figures("no marks", "")
+
+
+def test_the_readme_has_five_figures() -> None:
+    rows = [line for line in BLOCKS["README.md"](quoted()).splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 + 5
+    assert all("`python -m benchmarks " in row for row in rows[2:])
 
 
 def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the README promises of the bytes, read off the bytes: no Arrow library takes part."""
+"""What arrow_schemas/README.md promises of the bytes, read off the bytes: no Arrow library takes part."""
 
 from pathlib import Path
 
