@@ -152,7 +152,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (name,) = names(root / "caches")
     push(root / "caches" / name, f"file://{root / 'store'}", progress=False)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("memxlnet.format.fingerprint.ALGORITHM_VERSION", 0)
+        patched.setattr("memxlnet.encode.cache_settings.ALGORITHM_VERSION", 0)
         build(root / "caches", **SETTINGS)
     (superseded,) = set(names(root / "caches")) - {name}
     os.utime(root / "caches" / superseded / "manifest.json", (1, 1))

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memxlnet.encode import cache_settings as identity
 from memxlnet.encode.tokenizer_content import TokenizerContent
-from memxlnet.format import fingerprint as identity
 from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
 from memxlnet.settings import EncodeSettings
 from tests.format.content import LAYOUT, settings

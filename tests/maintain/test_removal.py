@@ -831,10 +831,10 @@ def test_configurations_of_a_hub_dataset_are_data_sets_of_their_own(tmp_path: Pa
 
 def test_older_versions_are_superseded_and_never_supersede(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.format.fingerprint.ALGORITHM_VERSION", 0)
+        patched.setattr("memxlnet.encode.cache_settings.ALGORITHM_VERSION", 0)
         algorithm = aged(tmp_path, 1)
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.format.fingerprint.SCHEMA_VERSION", 0)
+        patched.setattr("memxlnet.encode.cache_settings.SCHEMA_VERSION", 0)
         patched.setattr("memxlnet.format.manifest.SCHEMA_VERSION", 0)
         patched.setattr("memxlnet.builder.publish.SCHEMA_VERSION", 0, raising=False)
         schema = aged(tmp_path, 2, source=FILE)
