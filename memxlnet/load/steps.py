@@ -41,26 +41,26 @@ class _Always(TypedDict):
 
 
 class Step(_Always, total=False):
-    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies that belong to the caller.
+    """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies of what is stored.
 
     ``input_ids``, ``attention_mask`` and ``token_type_ids`` are [B, L]; ``document_mask``, ``reset`` and ``is_last``
-    bool[B]; all other tensors int64[B]. Lanes without a segment hold padding, -1 in ``rows`` and False in
-    ``document_mask``; ``num_active`` counts the others. ``example_ids`` is a sequence that reads ids when it is asked,
-    empty for such lanes. ``mem_read_start`` and ``mem_write_start`` are -1 where rows hold no memory tokens. What
-    follows is there where ``metadata`` names it: ``context_mask`` bool[B, L], ``offset_mapping`` int32[B, L, 2], and
-    lists with one entry a lane. With ``compat="memxlnet-0"`` there are the keys of the earlier code base as well.
+    bool[B]; all other tensors int64[B]. Neighbouring steps share memory: clone what is kept for long. Lanes without a
+    segment hold padding, -1 in ``rows`` and False in ``document_mask``; ``num_active`` counts the others.
+    ``example_ids`` is a sequence that reads ids when it is asked, empty for such lanes. ``mem_read_start`` and
+    ``mem_write_start`` are -1 where rows hold no memory tokens. What follows is there where ``metadata`` names it:
+    ``context_mask`` bool[B, L], and lists with one entry a lane, None in lanes without a segment; those of
+    ``offset_mapping`` are int32[L, 2]. With ``compat="memxlnet-0"`` the keys of the earlier code base are there too.
     """
 
     context_mask: Tensor
-    offset_mapping: Tensor
-    example_id: list[str]
-    question: list[str]
-    context: list[str]
-    total_segments: list[int]
-    has_answer: list[bool]
-    has_answer_in_segment: list[bool]
-    chosen_answer_text: list[str]
-    chosen_answer_char_span: list[tuple[int, int]]
+    offset_mapping: list[NDArray[np.int32] | None]
+    question: list[str | None]
+    context: list[str | None]
+    total_segments: list[int | None]
+    has_answer: list[bool | None]
+    has_answer_in_segment: list[bool | None]
+    chosen_answer_text: list[str | None]
+    chosen_answer_char_span: list[tuple[int, int] | None]
 
 
 BLOCK_BYTES = 3 << 19
