@@ -94,8 +94,8 @@ def _row_of(cache: PublishedCache, example_id: str, segment: int | None) -> int:
 
 def _value(cache: PublishedCache, name: str, row: int) -> Any:
     """Return a value of the features table, a view."""
-    shard = next(shard for shard in cache.features if row < shard.row_stop)
-    return shard.columns[name][row - shard.row_start]
+    shard, place = cache.manifest.tables["features"].shard_of(row)
+    return cache.features[shard].columns[name][place]
 
 
 def _read(cache: PublishedCache, row: int) -> dict[str, Any]:

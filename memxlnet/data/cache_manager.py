@@ -191,8 +191,8 @@ class ChunkedCacheManager(CacheWriter):
         """
         directory, manifest = self._find_chunk(dataset_name, split, chunk_id)
         row = chunk_id * self.chunk_size
-        file = next(shard.file for shard in manifest.tables["features"].shards if row < shard.row_stop)
-        return str(directory / file)
+        table = manifest.tables["features"]
+        return str(directory / table.shards[table.shard_of(row)[0]].file)
 
     def _find_chunk(self, dataset_name: object, split: str, chunk_id: int) -> tuple[Path, Manifest]:
         directory, manifest = find_cache(self.cache_dir, dataset_name, split)

@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,15 @@ class TableRecord:
     rows: int
     batch_rows: int
     shards: tuple[ShardRecord, ...]
+
+    def shard_of(self, row: int) -> tuple[int, int]:
+        """Return the number of the shard that holds a row, and the place of the row in it; the row is in range."""
+        shard = bisect_right(self._starts, row) - 1
+        return shard, row - self._starts[shard]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        return [shard.row_start for shard in self.shards]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class FeatureTensors:
     def __init__(self, cache: PublishedCache):
         self.num_rows = cache.num_rows
         self._shards = cache.features
-        self._starts = np.array([shard.row_start for shard in cache.features], np.int64)
+        self._place = cache.manifest.tables["features"].shard_of
         self.names = tuple(cache.features[0].columns)
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
         self._model_columns = [[(name, shard.columns[name]) for name in MODEL_COLUMNS] for shard in cache.features]
@@ -113,12 +113,6 @@ class FeatureTensors:
             except (IndexError, RuntimeError, TypeError):
                 pass
         return self._rows.gather(as_rows(rows, self.num_rows), names, width)
-
-    def _place(self, row: int) -> tuple[int, int]:
-        if len(self._shards) == 1:
-            return 0, row
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
-        return shard, row - int(self._starts[shard])
 
     def check_name(self, name: str) -> None:
         """Check that there is a column of this name.

@@ -99,9 +99,8 @@ def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
 
 def file_of(cache: PublishedCache, name: str, row: int) -> Path:
     """The file that holds a row of a table."""
-    shards = cache.manifest.tables[name].shards
-    (file,) = (shard.file for shard in shards if shard.row_start <= row < shard.row_stop)
-    return cache.directory / file
+    table = cache.manifest.tables[name]
+    return cache.directory / table.shards[table.shard_of(row)[0]].file
 
 
 class FeatureBlock(NamedTuple):
