@@ -191,7 +191,10 @@ def is_real(path: Path, kind: Callable[[int], bool]) -> bool:
 
 
 def num_bytes(path: Path) -> int:
-    """Sum the sizes of all files below a directory; what disappears meanwhile or cannot be seen does not count."""
+    """Sum the sizes of all files below a directory; 0 for a file such as a lock.
+
+    What disappears meanwhile or cannot be seen does not count.
+    """
     total = 0
     for file in (Path(folder, name) for folder, _, names in os.walk(path) for name in names):
         with contextlib.suppress(OSError):
