@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from memxlnet import configure_memory_tokens, create_dataset_from_cache
+from memxlnet import Cache, configure_memory_tokens
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 
@@ -49,11 +49,12 @@ def recall_dataset(count: int, seed: int, cache_dir: Path) -> CacheDataset:
     """The task as a cache, with the bundled tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
     configure_memory_tokens(tokenizer, MEMORY_TOKENS)
-    return create_dataset_from_cache(
+    cache = Cache.build(
         recall_examples(count, seed),
+        tokenizer,
         split=f"recall-{seed}",
         cache_dir=cache_dir,
         max_seq_length=MAX_SEQ_LENGTH,
         doc_stride=OVERLAP,
-        tokenizer=tokenizer,
     )
+    return cache.dataset()

@@ -24,12 +24,8 @@ from benchmarks.data import tokenizer as default_tokenizer
 from benchmarks.recall_task import CODES, recall_dataset
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlnet
 from benchmarks.steps import all_steps
-from memxlnet import (
-    CarriedState,
-    TimeStepMajorDataLoader,
-    configure_memory_tokens,
-    create_dataset_from_cache,
-)
+from memxlnet import Cache, CarriedState, TimeStepMajorDataLoader, configure_memory_tokens
+from memxlnet.format.manifest import Manifest
 from memxlnet.load.datasets import CacheDataset
 
 DEFAULTS: dict[str, dict[str, float]] = {
@@ -128,7 +124,7 @@ def recall(options: argparse.Namespace) -> dict[str, Any]:
         training, test = (recall_dataset(count, seed, Path(folder)) for seed, count in enumerate((4096, 512)))
         for with_memory in (True, False):
             begun = time.perf_counter()
-            model = _model(options, training, with_memory)
+            model = _model(options, training.manifest, with_memory)
             loader = TimeStepMajorDataLoader(training, options.batch_size, shuffle=True, lanes=options.lanes)
             through_time = options.through_time or int(training.documents.num_segments.max())
             train(model, all_steps(loader), options.steps, options.learning_rate, through_time)
@@ -144,17 +140,16 @@ def squad(options: argparse.Namespace) -> dict[str, Any]:
     """Train on SQuAD and watch the loop."""
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else default_tokenizer()
     configure_memory_tokens(tokenizer, options.memory_tokens)
-    dataset = create_dataset_from_cache(
+    cache = Cache.build(
         options.file,
-        split="train",
+        tokenizer,
         cache_dir=work() / "train-recurrent",
         max_seq_length=options.max_seq_length,
         doc_stride=options.max_seq_length // 3,
-        tokenizer=tokenizer,
     )
-    model = _model(options, dataset, True)
-    loader = TimeStepMajorDataLoader(
-        dataset, options.batch_size, shuffle=True, num_workers=1, lanes=options.lanes, max_segments=options.max_segments
+    model = _model(options, cache.manifest, True)
+    loader = cache.loader(
+        options.batch_size, shuffle=True, num_workers=1, lanes=options.lanes, max_segments=options.max_segments
     )
     meter = Meter()
     lines: list[dict[str, float]] = []
@@ -174,11 +169,10 @@ def squad(options: argparse.Namespace) -> dict[str, Any]:
             print(json.dumps(line), flush=True)
 
     train(model, meter.timed(all_steps(loader)), number, options.learning_rate, options.through_time or 4, report)
-    return {"segments": len(dataset), "epoch": loader.epoch_size()._asdict(), "lines": lines}
+    return {"segments": cache.num_rows, "epoch": loader.epoch_size()._asdict(), "lines": lines}
 
 
-def _model(options: argparse.Namespace, dataset: CacheDataset, with_memory: bool) -> RecurrentXLNet:
-    manifest = dataset.manifest
+def _model(options: argparse.Namespace, manifest: Manifest, with_memory: bool) -> RecurrentXLNet:
     torch.manual_seed(options.seed)
     words = manifest.vocabulary_size
     model = trained_xlnet(options.model) if options.model else small_xlnet(words, options.seed, options.width)

@@ -41,15 +41,15 @@ from memxlnet.sources.forms.form import Locate, Offsets
 class Cache(PublishedCache):
     """A published cache, opened for reading.
 
-    ``Cache(directory)`` opens one, as `open` does; `build` and `pull` give one as well. Pickling carries the path and
-    opens the cache again.
+    ``Cache(directory)`` opens one, as `open` does; `build` and `pull` return one as well. Pickling keeps the path
+    and opens the cache again.
 
     Args:
         directory: The published directory.
         in_memory: Read the files into RAM instead of mapping them.
 
     Attributes:
-        directory: Where the cache lies.
+        directory: The published directory.
         manifest: What the cache holds and was made from.
 
     Raises:
@@ -117,14 +117,14 @@ class Cache(PublishedCache):
             cache_dir: Directory of all caches.
             max_seq_length: Tokens in a row, special and memory tokens and padding included.
             doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
-            max_n_segs: Keep the first so many segments of a document; None keeps all.
-            max_examples: Read exactly so many examples, or all there are; None reads all.
+            max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
+            max_examples: Read at most this many examples; None reads all.
             insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
             on_bad_example: ``"error"``, or ``"drop"`` to count bad examples with their ids and reasons.
-            on_contradiction: What an example is whose labels contradict each other: ``"error"`` makes it a bad example,
+            on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one,
                 ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
-            on_repeated_id: ``"error"`` makes an example a bad one whose id an example before it has; ``"number"`` makes
-                it ``ID#2``, ``ID#3``, ...: the first that no example before it has.
+            on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
+                ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
             form: How records become examples: the name of a form of public data (``memxlnet.form_names()``), or a
                 `Form`; None recognises it by the first record, and the log names it.
             columns: Names of the fields of other records: ``{"question": "query", "context": "doc.text", ...}``.
@@ -138,7 +138,7 @@ class Cache(PublishedCache):
             config_name: Configuration of a Hub dataset.
             revision: Branch, tag or commit of a Hub dataset.
             token: Credentials for the Hub; never stored.
-            rebuild: Build even where the cache exists.
+            rebuild: Build again even where the cache exists.
             max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
             streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
             max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
@@ -152,8 +152,8 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong; raised before any work.
             TokenizerError: The tokenizer cannot be used.
             SourceError: The source is missing, malformed, empty, or has no such split.
-            ExampleError: An example is bad, or its id repeats, and that is an error.
-            CacheError: The cache directory cannot be written, or the cache that is there is damaged.
+            ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
+            CacheError: The cache directory cannot be written, or the existing cache is damaged.
             MemoryLimitError: The work does not fit within `max_memory_gb`.
             BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
         """
@@ -187,7 +187,7 @@ class Cache(PublishedCache):
         Args:
             url: The place of the cache, as `push` took it.
             cache_dir: Directory of all caches.
-            replace: Fetch the cache although it is there, and put it in the place of what is there.
+            replace: Fetch the cache even where it exists, and replace what is there, such as a damaged one.
             storage_options: Options of the file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
 
@@ -205,17 +205,17 @@ class Cache(PublishedCache):
         compat: Compat | None = None,
         device: Device = None,
     ) -> CacheDataset:
-        """The segments as a dataset of torch, over maps of its own.
+        """Open the segments as a dataset of torch, over maps of its own.
 
         Args:
             in_memory: Read all columns into RAM instead of mapping them.
-            copies: Hand out copies in ``dataset[i]``; else its tensors are views of the map.
+            copies: Return copies in ``dataset[i]``; else its tensors are views of the map.
             dtype: Type of rows that are copies.
             compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
-            device: Copy all columns there, and gather there.
+            device: Copy all columns to it, and gather on it.
 
         Raises:
-            SettingsError: There is no such type, or no such device.
+            SettingsError: An argument is wrong, or the device is missing.
         """
         return CacheDataset(
             self.directory, in_memory=in_memory, copies=copies, dtype=dtype, compat=compat, device=device
@@ -252,8 +252,9 @@ class Cache(PublishedCache):
             batch_size: Lanes of a step.
             shuffle: Permute the documents; a pure function of (seed, epoch).
             dataset: The dataset to read, such as one in memory; None opens one.
-            max_segments: Segments of a document at most; several numbers are one an epoch, the last for all later ones.
-            window: Which of them.
+            max_segments: Read a window of at most this many segments of each document; a sequence has one entry for
+                each epoch, the last one for all later ones. None reads all.
+            window: Which of them: ``"first"``, ``"random"``, or ``"answer"`` (random, with a segment with the answer).
             lanes: ``"aligned"`` steps through groups of documents side by side; in ``"refilled"`` lanes the next
                 document begins where one ends.
             align: Where the documents of a group stand side by side.
@@ -265,10 +266,10 @@ class Cache(PublishedCache):
             evaluation: Every document is read exactly once over all ranks, unlabelled ones too.
             dtype: Type of the model's tensors.
             ended_label: Answer positions of lanes without a segment.
-            metadata: Names of what a step holds beside its tensors; True for all.
+            metadata: Names of what a step holds besides its tensors; True for all.
             num_workers: 0 gathers in the caller, 1 or more work ahead in one thread.
             pin_memory: Put the tensors into page-locked memory.
-            device: Copy the steps there, one ahead.
+            device: Copy the steps to it, one ahead.
             rank: Number of this process; by default that of `torch.distributed`, or of the environment.
             world_size: Number of processes.
 
@@ -314,10 +315,10 @@ class Cache(PublishedCache):
             drop_last: Leave out the last, smaller batch.
             evaluation: Read unlabelled documents, too.
             dtype: Type of the model's tensors.
-            metadata: Names of what a batch holds beside its tensors; True for all.
+            metadata: Names of what a batch holds besides its tensors; True for all.
             num_workers: Worker processes of torch, which cost more than the gather; 0 is fastest.
             pin_memory: Put the tensors into page-locked memory.
-            device: Copy the batches there.
+            device: Copy the batches to it.
             persistent_workers: As in torch's `DataLoader`, as all that follow.
             prefetch_factor: Batches that a worker makes ahead.
             multiprocessing_context: How workers are started.
@@ -392,11 +393,11 @@ class Cache(PublishedCache):
         return AnswerCollector(self, n_best=n_best, max_answer_length=max_answer_length, null_threshold=null_threshold)
 
     def stats(self) -> CacheStatistics:
-        """What recurrence finds here: segments of documents, time steps of answers, padding. Reads number columns."""
+        """Compute segments of documents, time steps of answers and padding; reads only number columns."""
         return read_statistics(self)
 
     def tokenizer(self) -> Any:
-        """The transformers fast tokenizer that made the cache, with its memory tokens, padding side and ``cls``.
+        """Return the transformers fast tokenizer that made the cache, with its memory tokens, padding side and ``cls``.
 
         Returns:
             A `transformers.PreTrainedTokenizerFast`; building with it and the same settings gives the same cache.
@@ -457,7 +458,7 @@ class Cache(PublishedCache):
         Args:
             url: The place of this one cache, such as ``s3://bucket/caches/squad``, ``hf://datasets/...`` or
                 ``file://`` and an absolute path.
-            replace: Put it in the place of one of other settings, or of a damaged one.
+            replace: Replace one with other settings, or a damaged one.
             verify: Read back what lies in the store and compare its checksum; False compares sizes.
             storage_options: Options of the file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
@@ -474,13 +475,13 @@ class Cache(PublishedCache):
             The bytes that it took; they are free once no process maps them.
 
         Raises:
-            CacheNotFoundError: It is gone, or other things lie beside its files.
+            CacheNotFoundError: It is missing, or its directory holds other things too.
             CacheDirectoryError: There is no permission to remove it.
-            BuildError: A builder is at work on it.
+            BuildError: A builder works on it.
         """
         return remove_cache(self.directory)
 
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a method that are passed on by their names."""
+    """Return the arguments of a method that are passed on by their names."""
     return {name: value for name, value in arguments.items() if name not in ("self", "dataset")}

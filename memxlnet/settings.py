@@ -135,7 +135,7 @@ class EncodeSettings:
         doc_stride: Overlap of two consecutive segments in tokens of the context (``stride`` in `tokenizers`), not
             the distance between their starts.
         max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
-        max_examples: Read at most this many examples of the source; None reads all.
+        max_examples: Read at most this many examples; None reads all.
         insert_memory_tokens: Put the tokenizer's memory tokens, where it has them, into every segment.
         on_bad_example: ``"error"`` stops at the first bad example, ``"drop"`` counts it with its id and reason.
         on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one.

@@ -42,8 +42,8 @@ from memxlnet.sources import SourceOptions
 @click.option(
     "--doc-stride", type=int, default=DEFAULT_DOC_STRIDE, show_default=True, help="Overlap of two segments in tokens."
 )
-@click.option("--max-n-segs", type=int, help="Keep the first so many segments of a document.")
-@click.option("--max-examples", type=int, help="Read exactly so many examples, or all there are.")
+@click.option("--max-n-segs", type=int, help="Keep at most this many segments of a document, the first ones.")
+@click.option("--max-examples", type=int, help="Read at most this many examples.")
 @click.option("--memory-tokens", type=int, default=0, show_default=True, help="Memory slots to add to the tokenizer.")
 @click.option(
     "--on-bad-example",
@@ -64,7 +64,7 @@ from memxlnet.sources import SourceOptions
     type=click.Choice(get_args(OnRepeatedId)),
     default="error",
     show_default=True,
-    help="Take an example whose id repeats for a bad one, or number it (ID#2, ID#3, ...).",
+    help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...).",
 )
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
 @click.option(
@@ -82,9 +82,9 @@ from memxlnet.sources import SourceOptions
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
-@click.option("--rebuild", is_flag=True, help="Build anew even where the cache exists.")
-@click.option("--estimate", "only_estimate", is_flag=True, help="Only tell how large the cache will be.")
-@click.option("--no-space-check", is_flag=True, help="Begin even where the disk does not seem to hold it.")
+@click.option("--rebuild", is_flag=True, help="Build again even where the cache exists.")
+@click.option("--estimate", "only_estimate", is_flag=True, help="Only show how large the cache will be.")
+@click.option("--no-space-check", is_flag=True, help="Begin even where the disk seems too small.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
 @json_option
 @shared(memory_num_tokens="--memory-tokens", dataset_name="SOURCE")
@@ -102,8 +102,8 @@ def command(
     """Build the cache of SOURCE, or find it built.
 
     SOURCE is a .json, .jsonl, .ndjson, .parquet, .arrow, .feather, .csv or .tsv file, also compressed (.gz, .bz2, .xz,
-    .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build goes on
-    with its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
+    .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build
+    resumes after its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
     """
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
@@ -120,7 +120,7 @@ def command(
     if only_estimate or builds:
         estimate = estimate_size(job, build)
         if only_estimate:
-            _tell_estimate(estimate, writer.cache_dir, as_json)
+            _show_estimate(estimate, writer.cache_dir, as_json)
             return
         if not as_json:
             click.echo(_one_line(estimate), err=True)
@@ -128,30 +128,30 @@ def command(
             _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()
     summary = build_cache(job, build, writer)
-    _tell_summary(summary, builds, time.perf_counter() - started, as_json)
+    _show_summary(summary, builds, time.perf_counter() - started, as_json)
 
 
 def _check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
     try:
         check_space(job, estimate, cache_dir)
     except BuildError as error:
-        error.add_note("--no-space-check begins all the same")
+        error.add_note("--no-space-check skips this check")
         raise
 
 
 def _one_line(estimate: SizeEstimate) -> str:
     if estimate.num_bytes is None:
         return (
-            f"estimate: unknown size; the source does not tell its length ({estimate.sampled} examples were looked at)"
+            f"estimate: unknown size; the source does not give its length ({estimate.sampled} examples were looked at)"
         )
-    told = "" if estimate.is_whole else f", told from the first {estimate.sampled:,}"
+    basis = "" if estimate.is_whole else f", estimated from the first {estimate.sampled:,}"
     return (
         f"estimate: {estimate.examples:,} examples, about {estimate.features:,} segments, "
-        f"{shown_bytes(estimate.num_bytes)} ({shown_bytes(estimate.peak_bytes or 0)} while it is built){told}"
+        f"{shown_bytes(estimate.num_bytes)} ({shown_bytes(estimate.peak_bytes or 0)} while it is built){basis}"
     )
 
 
-def _tell_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> None:
+def _show_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> None:
     fields = {
         "sampled": estimate.sampled,
         "examples": estimate.examples,
@@ -166,7 +166,7 @@ def _tell_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> No
         print_fields({name: "unknown" if value is None else value for name, value in fields.items()})
 
 
-def _tell_summary(summary: BuildSummary, builds: bool, seconds: float, as_json: bool) -> None:
+def _show_summary(summary: BuildSummary, builds: bool, seconds: float, as_json: bool) -> None:
     fields: dict[str, Any] = {
         "cache": str(summary.directory),
         "built": builds if as_json else "yes" if builds else "no, it was there",

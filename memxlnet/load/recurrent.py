@@ -1,4 +1,4 @@
-"""Recurrent state that travels along documents from step to step, whatever its structure."""
+"""Recurrent state carried along documents from step to step, whatever its structure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,23 +24,23 @@ State = Any
 
 
 class CarriedState:
-    """Carries the state of a recurrent model from one step to the next, lane by lane.
+    """The state of a recurrent model, carried from one step to the next, lane by lane.
 
     Where a document begins (``reset``), its lane gets the initial state; where a lane has no segment
     (``document_mask``), it holds what it had. Gradients flow through, into a learned initial state too, and the graph
-    of all steps is kept, until `detach` (or, with masks on the CPU, until documents begin while none goes on: then all
-    lanes get the initial state, as at the begin of a group)::
+    of all steps is kept, until `detach` (or, with masks on the CPU, until documents begin while none continues: then
+    all lanes get the initial state, as at the beginning of a group)::
 
         carried = CarriedState(initial)
         for step in steps:
             loss, state = model(step, carried.before(step))
             carried.after(step, state)
 
-    What `before` gives is what is carried, and is for the model to read, not to write into. All shapes stay constant,
-    as `torch.compile` and CUDA graphs want it. Masks may lie on the CPU while the state lies elsewhere.
+    What `before` returns is the carried state itself, for the model to read, not to write into. All shapes stay
+    constant, as `torch.compile` and CUDA graphs need it. Masks may lie on the CPU while the state lies elsewhere.
 
     `state_dict` is saved with the state of the loader, by `torch.save` or, over many ranks, by
-    `torch.distributed.checkpoint`; as many ranks or others go on with both, as long as all lanes together are as many::
+    `torch.distributed.checkpoint`; any number of ranks resumes from both, as long as all lanes together are as many::
 
         carried = CarriedState(initial, batch_size=loader.batch_size)
         state = {"model": model.state_dict(), "memory": carried.state_dict(), "loader": loader.state_dict()}
@@ -53,14 +53,14 @@ class CarriedState:
     Args:
         initial: The state of a lane that begins a document: a pytree of tensors whose batch dimension has size 1 or the
             number of lanes, or a function from the number of lanes to such a pytree. All leaves have the shapes that
-            the model gives back.
+            the model returns.
         batch_dim: The dimension of every tensor that counts lanes: 0, or 1 for XLNet's ``mems``, a list of
             [mem_len, B, d_model].
         batch_size: Lanes of this rank in a full step, as the loader has them; `state_dict` needs it before the first
             step. None takes the most lanes of a step so far.
 
     Raises:
-        SettingsError: `batch_dim` is no dimension, or `batch_size` no number of lanes.
+        SettingsError: `batch_dim` is not a dimension, or `batch_size` not a number of lanes.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class CarriedState:
         self._rows = self._loaded = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What is carried after a step, or the initial state before the first one, for `load_state_dict`.
+        """Return what is carried after a step, or the initial state before the first one, for `load_state_dict`.
 
         ``tensors`` maps the place of each tensor in the state to a copy of it, without a graph, on its device, with the
         lanes of a full step and the type of the initial state: shapes and types do not depend on the step. ``rows``
@@ -138,16 +138,16 @@ class CarriedState:
         return saved_lanes(carried, _named(pattern), self._rows, self._batch_dim, find_ranks(None, None))
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on with what was saved, on as many ranks or on others; the loader's state must be of the same step.
+        """Resume from what was saved, on any number of ranks; the loader's state must be of the same step.
 
         Under `torch.distributed` all ranks call it together, since lanes may have to move between them. Each lane takes
-        its memory in the first step, by the row with which that goes on.
+        its memory in the first step, by the row with which it continues.
 
         Args:
-            state: What `state_dict` gave. Tensors of all lanes may be plain or sharded; they are copied.
+            state: What `state_dict` returned. Tensors of all lanes may be plain or sharded; they are copied.
 
         Raises:
-            SettingsError: It is no such state, or its tensors are not those of the initial state.
+            SettingsError: It is not such a state, or its tensors are not those of the initial state.
         """
         pattern = _named(self._spread_initial(self._most_lanes or 1))
         loaded = loaded_lanes(state, pattern, self._batch_dim, find_ranks(None, None))
@@ -156,18 +156,18 @@ class CarriedState:
         self._state = self._rows = None
 
     def fresh(self, lanes: int) -> State:
-        """The initial state of so many lanes."""
+        """Return a copy of the initial state for this many lanes."""
         # Copies: a model that works in place must not write into the initial state.
         return tree_map(lambda leaf: leaf if leaf is None else leaf.clone(), self._spread_initial(lanes))
 
     def before(self, step: Mapping[str, Any]) -> State:
-        """The state with which a step begins: initial where a document begins, else what the last step left.
+        """Return the state with which a step begins: initial where a document begins, else what the last step left.
 
         Args:
             step: A step of the loader.
 
         Raises:
-            SettingsError: Documents go on, but nothing is carried for them; or shapes do not fit.
+            SettingsError: Documents continue, but nothing is carried for them; or shapes do not fit.
         """
         reset = step["reset"]
         lanes = len(reset)
@@ -175,31 +175,31 @@ class CarriedState:
         if self._loaded is not None:
             self._take_back(self._loaded[0], step)
         elif self.state is None or self._lanes() != lanes:
-            going_on = int((step["document_mask"] & ~reset).sum())
-            if going_on:
+            continued = int((step["document_mask"] & ~reset).sum())
+            if continued:
                 carried = "nothing" if self.state is None else f"the state of {self._lanes()}"
                 raise SettingsError(
-                    f"state: {going_on} of {lanes} lanes go on with a document, but {carried} is carried; load the "
+                    f"state: {continued} of {lanes} lanes continue a document, but {carried} is carried; load the "
                     "state that was saved with the loader's, or set .state to .fresh(lanes) to begin without memory"
                 )
             self._state = self.fresh(lanes)
         elif reset.device.type != "cpu" or bool(reset.any()):
             keep = ~reset
             if reset.device.type == "cpu" and not (step["document_mask"] & keep).any():
-                # No document goes on, so that nothing which is carried is read again; some lanes may begin later.
+                # No document continues, so that nothing which is carried is read again; some lanes may begin later.
                 keep = torch.zeros_like(reset)
             self._state = self._where(keep, self.state, self._spread_initial(lanes))
         return self.state
 
     def after(self, step: Mapping[str, Any], state: State) -> None:
-        """Take over the state that a step left; lanes without a segment hold the state that they had.
+        """Store the state that a step left; lanes without a segment keep the state that they had.
 
         Args:
             step: The step.
-            state: What the model gave, of the structure and shapes of the initial state.
+            state: What the model returned, of the structure and shapes of the initial state.
 
         Raises:
-            SettingsError: The structure or a shape is another one.
+            SettingsError: The structure or a shape differs.
         """
         if self.state is None:
             raise SettingsError("state: expected before(step) to be called ahead of after(step)")
@@ -216,7 +216,7 @@ class CarriedState:
         self._state = tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, self.state)
 
     def _take_back(self, loaded: CarriedLanes, step: Mapping[str, Any]) -> None:
-        """Give each lane that goes on with a document what was saved for it, and the others the initial state."""
+        """Give each lane that continues a document what was saved for it, and the others the initial state."""
         if "rows" not in step:
             raise SettingsError("step: expected 'rows', by which lanes take back what was loaded, found none")
         keep = step["document_mask"] & ~step["reset"]
@@ -228,7 +228,7 @@ class CarriedState:
         self._loaded = None
 
     def _spread_initial(self, lanes: int) -> State:
-        """The initial state of so many lanes: views."""
+        """Return views of the initial state for this many lanes."""
         made = callable(self._initial) and not isinstance(self._initial, Tensor)
         found = self._initial(lanes) if made else self._initial
         if all(leaf is None for leaf in tree_flatten(found)[0]):
@@ -252,7 +252,7 @@ class CarriedState:
         return tensors[0].shape[self._batch_dim] if tensors else None
 
     def _leaves(self, one: State, other: State) -> tuple[list[Any], list[Any], Any]:
-        """The leaves of two states that must fit, and the structure of the first."""
+        """Return the leaves of two states that must fit, and the structure of the first."""
         ours, structure = tree_flatten(one)
         theirs = _leaves_in_order_of(one, other)
         shapes = [[tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in each] for each in (ours, theirs)]
@@ -261,7 +261,7 @@ class CarriedState:
         return ours, theirs, structure
 
     def _where(self, mask: Tensor, chosen: State, other: State) -> State:
-        """Lanes of `chosen` where the mask says, else of `other`; in the structure and types of what the model gave."""
+        """Return lanes of `chosen` where the mask is true, else of `other`; in the structure and types of `chosen`."""
         ours, theirs, structure = self._leaves(chosen, other)
         # Cuts the graph of the chosen, of which nothing is left.
         nothing_chosen = mask.device.type == "cpu" and not mask.any()
@@ -279,7 +279,7 @@ class CarriedState:
 
 
 def _leaves_in_order_of(pattern: State, other: State) -> list[Any]:
-    """The leaves of a state in the order of another one: names decide in dictionaries, lists are as good as tuples.
+    """Return the leaves of a state in the order of another one: dictionaries match by names, lists match tuples.
 
     Raises:
         SettingsError: The structures differ.
@@ -294,7 +294,7 @@ def _leaves_in_order_of(pattern: State, other: State) -> list[Any]:
         return tree_flatten(other)[0]
     raise SettingsError(
         f"state: expected one structure, found {_shown(pattern)} beside {_shown(other)}; give an initial state of the "
-        "structure that the model gives back"
+        "structure that the model returns"
     )
 
 
@@ -305,12 +305,12 @@ def _shown(state: State) -> str:
 
 
 def _named(state: State) -> dict[str, Tensor]:
-    """The tensors of a state by their place in it."""
+    """Return the tensors of a state by their place in it."""
     return {keystr(path): leaf for path, leaf in tree_flatten_with_path(state)[0] if isinstance(leaf, Tensor)}
 
 
 def loss_or_zero(step: Mapping[str, Any], loss: Tensor, *outputs: Tensor) -> Tensor:
-    """The loss of a step, or a zero that can be differentiated where no lane has a segment.
+    """Return the loss of a step, or a zero that can be differentiated where no lane has a segment.
 
     A loss over no position is not a number. The zero depends on the outputs, so that ``backward()`` reaches all
     parameters, as `DistributedDataParallel` needs it of every rank.
@@ -325,12 +325,12 @@ def loss_or_zero(step: Mapping[str, Any], loss: Tensor, *outputs: Tensor) -> Ten
     """
     if not isinstance(loss, Tensor):
         raise SettingsError(
-            f"loss: expected a tensor, found {type(loss).__name__}; a model gives one where it is given "
+            f"loss: expected a tensor, found {type(loss).__name__}; a model returns one where it gets "
             "labels, such as start_positions and end_positions"
         )
     if not outputs:
         raise SettingsError("outputs: expected a tensor of the model's output, found none")
     if step["num_active"]:
         return loss
-    # nan_to_num: zero times infinity is no zero.
+    # nan_to_num: zero times infinity is not zero.
     return torch.stack([(output.nan_to_num() * 0).sum().to(loss.dtype) for output in outputs]).sum()

@@ -1,4 +1,4 @@
-"""Rows of a published table, checked as arrays; the first wrong value is told with its file, row and column."""
+"""Rows of a published table, checked as arrays; the error names the file, row and column of the first wrong value."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ from memxlnet.format.text_table import TextTable
 Flags = NDArray[np.bool_]
 
 ANY_ID = -1
-"""Stands for any id of the vocabulary where an id cannot be told from the other columns."""
+"""Stands for any id of the vocabulary where the other columns do not determine an id."""
 
 
 class TextBlock(NamedTuple):
@@ -35,11 +35,11 @@ class TextBlock(NamedTuple):
     batch: pa.RecordBatch
 
     def integers(self, name: str) -> Ints:
-        """A number column as int64[rows]."""
+        """Return a number column as int64[rows]."""
         return column_values(self.batch[name]).astype(np.int64)
 
     def lists(self, name: str) -> tuple[Ints, pa.Array]:
-        """A list column as int64[rows + 1] bounds and the values that lie within them."""
+        """Return a list column as int64[rows + 1] bounds and the values that lie within them."""
         bounds: Ints = self.batch[name].offsets.to_numpy()
         return bounds - bounds[0], self.batch[name].flatten()
 
@@ -51,8 +51,8 @@ class TextBlock(NamedTuple):
         Args:
             name: Its name.
             right: bool[rows], whether each value is right.
-            expected: Tells what a row was expected to hold.
-            found: Tells what it holds; None for the value itself.
+            expected: Returns what a row was expected to hold.
+            found: Returns what it holds; None for the value itself.
 
         Raises:
             CacheDamagedError: A value is wrong; the message names the first one.
@@ -69,7 +69,7 @@ class TextBlock(NamedTuple):
 
 
 def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
-    """The rows of documents or contexts, batch by batch; none is kept.
+    """Yield the rows of documents or contexts, batch by batch; none is kept.
 
     Raises:
         CacheDamagedError: A batch is damaged.
@@ -80,7 +80,7 @@ def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
 
 
 def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
-    """Some rows of documents or contexts, in the order that is asked for: copies.
+    """Return rows of documents or contexts in the requested order, as copies.
 
     Raises:
         CacheDamagedError: A batch that holds one of them is damaged.
@@ -98,7 +98,7 @@ def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
 
 
 def file_of(cache: PublishedCache, name: str, row: int) -> Path:
-    """The file that holds a row of a table."""
+    """Return the file that holds a row of a table."""
     table = cache.manifest.tables[name]
     return cache.directory / table.shards[table.shard_of(row)[0]].file
 
@@ -109,7 +109,7 @@ class FeatureBlock(NamedTuple):
     Attributes:
         cache: Their cache.
         rows: int64[rows], their rows of the table.
-        identify: Tells the id of a row's document by its place in `rows`.
+        identify: Returns the id of a row's document by its place in `rows`.
     """
 
     cache: PublishedCache

@@ -1,4 +1,4 @@
-"""Features worked out again: all but the ids of the two texts follows from settings, layout, tokens and answers."""
+"""Features computed again: settings, layout, tokens and answers give all of them except the ids of the two texts."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from memxlnet.maintain.blocks import ANY_ID, FeatureBlock, TextBlock
 from memxlnet.maintain.rules import Rules
 
 BLOCK_VALUES = 1 << 20
-"""Values of a token column that are compared at once: some 30 MB with all that is worked out for them."""
+"""Values of a token column that are compared at once: some 30 MB with all that is computed for them."""
 
 
 class Segments(NamedTuple):
@@ -39,7 +39,7 @@ class Segments(NamedTuple):
 
 
 def check_features(cache: PublishedCache, rules: Rules, block: TextBlock, segments: Segments) -> Ints:
-    """Check the features of a block of documents; int64[documents], how many segments hold the answer."""
+    """Check the features of a block of documents; return int64[documents], how many segments hold the answer."""
     holding = np.zeros(len(segments.first), np.int64)
     stop = int(segments.first[-1] + segments.number[-1])
     most = max(1, BLOCK_VALUES // rules.encode.max_seq_length)
@@ -47,7 +47,7 @@ def check_features(cache: PublishedCache, rules: Rules, block: TextBlock, segmen
         for start in range(max(int(segments.first[0]), shard.row_start), min(stop, shard.row_stop), most):
             rows = np.arange(start, min(start + most, stop, shard.row_stop))
             document = np.searchsorted(segments.first, rows, side="right") - 1
-            expected = _work_out(rules, segments, rows, document)
+            expected = _computed(rules, segments, rows, document)
             expected["document"] = document + block.first_row
             features = FeatureBlock(cache, rows, partial(_id_of, block, document))
             for name, values in shard.columns.items():
@@ -65,8 +65,8 @@ def _id_of(block: TextBlock, document: Ints, at: int) -> str:
     return str(block.batch["id"][int(document[at])].as_py())
 
 
-def _work_out(rules: Rules, segments: Segments, rows: Ints, document: Ints) -> dict[str, NDArray[Any]]:
-    """The columns of some rows but for `document`; ids of the texts are `ANY_ID`."""
+def _computed(rules: Rules, segments: Segments, rows: Ints, document: Ints) -> dict[str, NDArray[Any]]:
+    """Return the columns of some rows except `document`; ids of the texts are `ANY_ID`."""
     encode = rules.encode
     index = rows - segments.first[document]
     token_start = index * (segments.room - encode.doc_stride)[document]
@@ -90,7 +90,7 @@ def _work_out(rules: Rules, segments: Segments, rows: Ints, document: Ints) -> d
 
 
 def _unknown(counts: Ints) -> TokenPool:
-    """A pool of texts of which only the number of tokens is known: one value, seen everywhere, without RAM."""
+    """Return a pool of texts of which only the number of tokens is known: one value for all of them, without RAM."""
     bounds = bounds_of(counts)
     ids = np.broadcast_to(np.int32(ANY_ID), (int(bounds[-1]),))
     return TokenPool(ids, ids, ids, bounds)

@@ -39,8 +39,8 @@ from memxlnet.system_errors import (
 
 logger = logging.getLogger(__name__)
 
-SEND_ANEW = "send the cache anew"
-"""The way out where it is the cache at the other end that is damaged."""
+SEND_AGAIN = "send the cache again"
+"""The hint where the cache at the other end is damaged."""
 
 
 class Arrival:
@@ -62,41 +62,41 @@ class Arrival:
     def __init__(self, cache_dir: Path, manifest: bytes, origin: str):
         self._raw = manifest
         self._origin = origin
-        self.manifest = decode_manifest(manifest, f"{origin}/{MANIFEST}", SEND_ANEW)
+        self.manifest = decode_manifest(manifest, f"{origin}/{MANIFEST}", SEND_AGAIN)
         self._cache_dir = cache_dir
         self._name = directory_name(self.manifest.name, self.manifest.split, self.manifest.fingerprint)
         self.directory = cache_dir / self._name
         self.staging = cache_dir / f"{ARRIVAL_PREFIX}{self._name}"
         self._accepted: set[FileRecord] = set()
 
-    def obtain(self, fetch: Callable[[], None], replace: bool = False, way_out: str = "") -> Path:
-        """Give the published directory; of several processes that ask at once, one fetches and the others wait.
+    def obtain(self, fetch: Callable[[], None], replace: bool = False, hint: str = "") -> Path:
+        """Return the published directory; of several processes that ask at once, one fetches and the others wait.
 
         Args:
-            fetch: Makes all files of the cache arrive; called where it is not there, under the lock.
-            replace: Fetch it although it is there, and put it in the place of whatever is there.
-            way_out: What else can be done about what is there, for messages.
+            fetch: Fetches all files of the cache; called where it is missing, under the lock.
+            replace: Fetch it even where it exists, and replace what is there.
+            hint: What else can be done about what is there, for messages.
 
         Raises:
-            CacheError: What is there is damaged or no such cache, or the cache directory cannot be written.
+            CacheError: What is there is damaged or another cache, or the cache directory cannot be written.
             TransferError: The disk failed or is full; what `fetch` raises passes.
         """
         with self._errors():
-            found = self._find(replace, way_out)
+            found = self._find(replace, hint)
             if found is not None:
                 # Killed right after a replacement: what is with a manifest there is what was replaced.
                 is_whole = (self.staging / MANIFEST).exists()
                 clear_leftovers(self._cache_dir, self._name, self.staging if is_whole else None)
                 return found
             with self.lock():
-                found = self._find(replace, way_out)
+                found = self._find(replace, hint)
                 if found is not None:
                     return found
                 fetch()
                 return self.publish()
 
     def find(self) -> Path | None:
-        """The published cache of this fingerprint where it is there already; None where nothing is in its place.
+        """Return the published cache of this fingerprint; None where nothing is in its place.
 
         Raises:
             CacheError: It is damaged, or something else is in its place.
@@ -115,24 +115,24 @@ class Arrival:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Be the only process that builds or fetches this cache; waits while another one is.
+        """Hold the lock of this cache's builder; wait while another process builds or fetches it.
 
         Raises:
             CacheDirectoryError: The cache directory cannot be created or written.
         """
-        is_told = False
+        is_logged = False
 
         def wait() -> None:
-            nonlocal is_told
-            if not is_told:
+            nonlocal is_logged
+            if not is_logged:
                 logger.warning("%s: waiting for another process that builds or fetches it", self.directory)
-            is_told = True
+            is_logged = True
 
         with sole_builder(self._cache_dir, self._name, wait):
             yield
 
     def missing(self) -> list[FileRecord]:
-        """The files that are still to be fetched; what an earlier transfer left is checked, byte by byte.
+        """Return the files that are still to be fetched; what an earlier transfer left is checked, byte by byte.
 
         Raises:
             TransferError: The disk has no room for them.
@@ -149,16 +149,16 @@ class Arrival:
         return missing
 
     def part(self, record: FileRecord) -> Path:
-        """Where a file is written until it is whole."""
+        """Return where a file is written until it is whole."""
         return self.staging / f"{record.file}.part"
 
     def accept(self, record: FileRecord, part: Path, digest: str | None = None) -> None:
-        """Take a file that has arrived, if it is right; else it is removed.
+        """Accept a file that has arrived, if it is right; else remove it.
 
         Args:
-            record: What the manifest says of it.
+            record: Its record in the manifest.
             part: The file, on the file system of the cache directory; it is renamed.
-            digest: Its checksum where the caller took it while it came in; None reads the file.
+            digest: Its checksum where the caller computed it as it arrived; None reads the file.
 
         Raises:
             TransferError: Its size or checksum is another one.
@@ -168,18 +168,18 @@ class Arrival:
             part.unlink()
             raise TransferError(
                 f"{self._origin}/{record.file}: expected {record.bytes} bytes with the checksum {record.xxh3_128} "
-                f"(manifest), found {found[0]} bytes with {found[1]}; try again, and where it stays so send the cache "
-                "anew"
+                f"(manifest), found {found[0]} bytes with {found[1]}; try again, and if that does not help send the "
+                "cache again"
             )
         sync(part)
         part.rename(self.staging / record.file)
         self._accepted.add(record)
 
     def publish(self) -> Path:
-        """Put the cache into its place: the manifest last, then one rename.
+        """Publish the cache: the manifest last, then one rename.
 
         Raises:
-            CacheDamagedError: The files do not make up a cache: it was sent so.
+            CacheDamagedError: The files do not make up a cache: it was damaged when it was sent.
         """
         for path in self.staging.iterdir():
             if path.name not in {record.file for record in self.manifest.all_files()}:
@@ -191,7 +191,7 @@ class Arrival:
         except CacheDamagedError as error:
             if REBUILD not in str(error):
                 raise
-            message = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_ANEW)
+            message = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_AGAIN)
             raise CacheDamagedError(message) from error
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
@@ -200,23 +200,23 @@ class Arrival:
         """Remove what has arrived so far."""
         take_away(self.staging)
 
-    def _find(self, replace: bool, way_out: str) -> Path | None:
-        """The cache where it is there already and shall stay."""
+    def _find(self, replace: bool, hint: str) -> Path | None:
+        """Return the cache where it exists and is to stay."""
         if replace:
             return None
         try:
             found = self.find()
         except (CacheDamagedError, CacheMismatchError, CacheDirectoryError) as error:
-            if not way_out:
+            if not hint:
                 raise
-            ours = type(error)(f"{error}; {way_out}")
-            raise (with_fields_of(ours, error) if isinstance(error, OSError) else ours) from error
+            hinted = type(error)(f"{error}; {hint}")
+            raise (with_fields_of(hinted, error) if isinstance(error, OSError) else hinted) from error
         if found is not None:
             logger.info("%s: is there already", found)
         return found
 
     def _check_free(self) -> None:
-        """Check that what is no cache is nothing: putting one into its place would remove it."""
+        """Check that there is nothing where there is no cache: publishing one would remove it."""
         try:
             found = "a directory without manifest" if any(self.directory.iterdir()) else None
         except (FileNotFoundError, NotADirectoryError):
@@ -232,7 +232,7 @@ class Arrival:
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn errors of the disk into errors of ours; those of the other end are ours already."""
+        """Turn errors of the disk into `MemxlnetError`; those of the other end are already."""
         try:
             yield
         except MemxlnetError:
@@ -241,11 +241,11 @@ class Arrival:
             found = f"{self.directory}: cannot be written: {described(error, self.directory)}; what has arrived is kept"
             if error.errno in NO_ACCESS:
                 raise cache_error(error, f"{found}: restore access, or choose another cache_dir") from error
-            told = TransferError(f"{found}: {hint_for(error)} and fetch it again")
-            raise with_fields_of(told, error) from error
+            failed = TransferError(f"{found}: {hint_for(error)} and fetch it again")
+            raise with_fields_of(failed, error) from error
 
     def _begun(self, record: FileRecord) -> int:
-        """Bytes of a file that an earlier transfer left and the next one goes on after: their room is taken already."""
+        """Return the bytes of a file that an earlier transfer left and the next one appends to: these need no room."""
         try:
             return min(self.part(record).stat().st_size, record.bytes)
         except OSError:

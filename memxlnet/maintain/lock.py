@@ -1,4 +1,4 @@
-"""The lock of a builder: one for each cache, on a file beside the build's directory that goes when it is released."""
+"""The lock of a builder: one for each cache, on a file next to the build's directory that goes when it is released."""
 
 import contextlib
 import fcntl
@@ -20,13 +20,13 @@ _POLL_SECONDS = 0.05
 
 
 def lock_path(cache_dir: Path, cache: str) -> Path:
-    """The lock file of a cache's builder."""
+    """Return the lock file of a cache's builder."""
     return cache_dir / f"{BUILD_PREFIX}{cache}.lock"
 
 
 @contextlib.contextmanager
 def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold a builder lock. It is the system's: it ends with the process that holds it, in whatever way.
+    """Hold a builder lock. It is the system's: it ends with the process that holds it, however that ends.
 
     Args:
         path: The lock file.
@@ -47,7 +47,7 @@ def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Only while it is held: whoever waits for it sees that the file has no name any more, and begins anew.
+        # Only while it is held: whoever waits for it sees that the file has no name any more, and begins again.
         with contextlib.suppress(OSError):
             path.unlink()
         with cache_errors(path, "unlocked"):
@@ -56,14 +56,14 @@ def builder_lock(path: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def sole_builder(cache_dir: Path, cache: str, wait: Callable[[], None]) -> Iterator[None]:
-    """Be the only process that builds or fetches a cache, in a cache directory that is created where there is none.
+    """Be the only process that builds or fetches a cache; create the cache directory where it is missing.
+
+    What killed builders of that cache left out of sight is removed.
 
     Args:
         cache_dir: Directory of the caches.
         cache: Name of the cache in it.
         wait: As in `builder_lock`.
-
-    What killed builders of that cache left out of sight is removed.
 
     Raises:
         CacheDirectoryError: The cache directory cannot be created or written.
@@ -84,10 +84,10 @@ def sole_builder(cache_dir: Path, cache: str, wait: Callable[[], None]) -> Itera
 
 
 def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
-    """Remove what a killed builder of a published cache left; nothing while another one is at work.
+    """Remove what a killed builder of a published cache left; nothing while another one is running.
 
     Args:
-        cache_dir: Directory of the caches; nothing is removed where it is not ours to write.
+        cache_dir: Directory of the caches; nothing is removed where it is not writable.
         cache: Name of the cache in it.
         work: A directory of work to remove as well.
     """
@@ -105,9 +105,9 @@ def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a live process holds a builder lock; looking creates no file and needs no permission to write.
+    """Return whether a live process holds a builder lock; creates no file and needs no permission to write.
 
-    One that cannot be opened counts as held: what it guards is passed over, with a warning.
+    One that cannot be opened counts as held: what it guards is skipped, with a warning.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

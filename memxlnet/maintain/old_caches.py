@@ -31,9 +31,9 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
 
     A newer cache supersedes one of the same name, split and encode settings and of no later version of format and
     algorithm, if both were made from the same source content or from the same place (path of a file; name and
-    configuration on the Hub). Data in memory has no place: other content is another data set. The manifest's time tells
-    what is newer. Only a cache that this version can read supersedes. One behind a symbolic link, renamed by hand, with
-    other things in it or without an intact identity is neither old nor new.
+    configuration on the Hub). Data in memory has no place: other content is another data set. The manifest's time
+    decides what is newer. Only a cache that this version can read supersedes. One that a symbolic link names, that was
+    renamed by hand, has other things in it or has no intact identity is neither old nor new.
 
     Args:
         cache_dir: Directory of the caches.
@@ -48,19 +48,19 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
     for index, cache in enumerate(published):
         newer = [other for other in published[index + 1 :] if _supersedes(other, cache, same_tokenizer)]
         if newer:
-            told = tuple(differing_fields(newer[-1].fields, cache.fields))
-            found.append(OldCache(cache.path, newer[-1].path, told, num_bytes(cache.path)))
+            differences = tuple(differing_fields(newer[-1].fields, cache.fields))
+            found.append(OldCache(cache.path, newer[-1].path, differences, num_bytes(cache.path)))
     return found
 
 
 def remove_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool = True) -> list[OldCache]:
-    """Remove what `find_old_caches` finds and give what this call removed; one that a builder is at work on stays.
+    """Remove what `find_old_caches` finds, and return what this call removed; one that a builder works on stays.
 
     Raises:
         CacheDirectoryError: The directory cannot be read, or some of the caches cannot be removed; the others are.
     """
     find = partial(find_old_caches, cache_dir, same_tokenizer=same_tokenizer)
-    # Looked up again under the lock: it may have been built anew, or the newer one removed.
+    # Looked up again under the lock: it may have been rebuilt, or the newer one removed.
     return remove_each(find(), lambda path: remove_directory(path, lambda: path in (old.path for old in find())))
 
 
@@ -75,7 +75,7 @@ class _Published(NamedTuple):
 
 
 def _published(cache_dir: Path) -> Iterator[_Published]:
-    """The caches that stand under the names that their manifests give them."""
+    """Yield the caches whose directories have the names that their manifests give them."""
     # Of another version any field may be missing, and the directory may go at any moment.
     nothing = (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
     for path in entries(cache_dir):

@@ -1,4 +1,4 @@
-"""A finished directory put into its place: by renames, so that what a reader has mapped stays."""
+"""A finished directory put in place by renames, so that what a reader has mapped stays."""
 
 import contextlib
 import ctypes
@@ -18,13 +18,13 @@ _ATTEMPTS = 100
 
 
 def put_in_place(staging: Path, final: Path) -> None:
-    """Rename a finished cache to its name, durably; one that stood there is unlinked.
+    """Rename a finished cache to its name, durably; one that was there is unlinked.
 
     Both lie in the same cache directory, and the caller holds the builder lock. Where the system can exchange two names
     in one step, there is no moment without a cache.
 
     Raises:
-        CacheDamagedError: The files were not written whole; what stood there stays.
+        CacheDamagedError: The files were not written whole; what was there stays.
         OSError: The system refuses a rename.
     """
     PublishedCache(staging).check_messages()
@@ -34,7 +34,7 @@ def put_in_place(staging: Path, final: Path) -> None:
         return
     retired = retired_path(final.parent, final.name)
     is_beside = staging.parent == final.parent
-    # Beside the other: exchanging names across directories takes the right to write into either cache.
+    # Next to the other: exchanging names across directories takes the right to write into either cache.
     source = staging if is_beside else staging.rename(retired)
     if not exchange(source, final):
         retired = _replace(source, final)
@@ -45,7 +45,7 @@ def put_in_place(staging: Path, final: Path) -> None:
 
 
 def _replace(source: Path, final: Path) -> Path:
-    """Give a name to another directory, in two steps; returns where the former one is now."""
+    """Give a name to another directory, in two steps; return where the former one is now."""
     former = retired_path(final.parent, final.name)
     final.rename(former)
     try:
@@ -72,7 +72,7 @@ def remove_retired(cache_dir: Path, cache: str) -> None:
 
 
 def delete(path: Path) -> None:
-    """Delete a directory that is out of sight, or what else it is; other processes may delete or write in it.
+    """Delete a directory that is out of sight, or a file; other processes may delete or write in it.
 
     Raises:
         OSError: It cannot be deleted.
@@ -81,7 +81,7 @@ def delete(path: Path) -> None:
         try:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:  # what was in the way was no directory
+            else:  # what was in the way was not a directory
                 path.unlink()
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
@@ -92,7 +92,7 @@ def delete(path: Path) -> None:
 
 
 def _remove(retired: Path) -> None:
-    """Delete what is out of sight. What cannot be deleted keeps nobody from the cache, and stays to be found."""
+    """Delete what is out of sight. What cannot be deleted blocks no use of the cache, and stays to be found."""
     try:
         delete(retired)
     except OSError as error:

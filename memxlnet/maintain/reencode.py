@@ -1,4 +1,4 @@
-"""Encoding examples again, with the cache's own tokenizer and layout, to compare them with what the cache holds."""
+"""Encode examples again, with the cache's own tokenizer and layout, and compare them with what the cache holds."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,7 +38,7 @@ class Picked(NamedTuple):
     """One example that is encoded again.
 
     Attributes:
-        example: What the source gives.
+        example: The example, as the source gives it.
         document: Its row of documents, or -1 where the cache has it among the dropped ones.
         reported: Its entry in the report of dropped examples.
     """
@@ -59,7 +59,7 @@ def check_against(cache: PublishedCache, rules: Rules, source: Source, sample: i
 
     Raises:
         CacheMismatchError: The cache was made from another source; the message names the fields that differ.
-        CacheDamagedError: A value is another one than encoding gives.
+        CacheDamagedError: A value differs from what encoding gives.
         SourceError: The source cannot be read, or changed meanwhile.
     """
     manifest = cache.manifest
@@ -76,15 +76,15 @@ def check_against(cache: PublishedCache, rules: Rules, source: Source, sample: i
 def check_own(cache: PublishedCache, rules: Rules) -> None:
     """Encode the documents of a cache again, as it holds them, and compare every column.
 
-    A document that was dropped because its answer does not occur is taken as such: only the source shows whether the
-    answer was looked up as whole words.
+    A document whose answer was dropped because it does not occur stays so: only the source shows whether the answer was
+    looked up as whole words.
 
     Args:
         cache: A cache whose tables fit each other.
         rules: What decides its rows.
 
     Raises:
-        CacheDamagedError: A value is another one than encoding gives.
+        CacheDamagedError: A value differs from what encoding gives.
     """
     _encode_again(cache, rules, _own(cache))
 
@@ -97,7 +97,7 @@ def _encode_again(cache: PublishedCache, rules: Rules, examples: Iterator[Picked
 
 
 def _own(cache: PublishedCache) -> Iterator[Picked]:
-    """The documents of a cache as the examples that they were."""
+    """Yield the documents of a cache as the examples that they were."""
     document = 0
     for batch in cache.documents.batches():
         for held in batch.to_pylist():
@@ -121,7 +121,7 @@ def _own(cache: PublishedCache) -> Iterator[Picked]:
 
 
 def sample_rows(total: int, sample: int | None) -> Iterator[int]:
-    """Rows of a source, in order and spread evenly from the first to the last; all of them for None."""
+    """Yield rows of a source, in order and spread evenly from the first to the last; all of them for None."""
     if sample is None or sample >= total:
         yield from range(total)
     elif sample == 1:
@@ -131,7 +131,7 @@ def sample_rows(total: int, sample: int | None) -> Iterator[int]:
 
 
 def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: EncodeSettings) -> Iterator[Picked]:
-    """Read the source to its end, as far as the build did, and give the examples of the sample."""
+    """Read the source to its end, as far as the build did, and yield the examples of the sample."""
     total = cache.num_documents + cache.manifest.dropped_examples
     wanted = sample_rows(total, sample)
     dropped = read_dropped(cache)
@@ -162,7 +162,7 @@ def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: E
 
 
 def _noted(rows: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
-    """Each row, and whether one so far has the field ``answers``."""
+    """Yield each row, and whether one so far has the field ``answers``."""
     is_labelled = False
     for raw in rows:
         is_labelled = is_labelled or has_answers(raw)
@@ -172,7 +172,7 @@ def _noted(rows: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
 def _with_ids_checked(
     rows: Iterator[tuple[Any, bool]], source: Source, settings: EncodeSettings
 ) -> Iterator[Example | BadExample]:
-    """All examples in order, as the build took them up: some with another id than the source's, or bad for theirs."""
+    """Yield all examples in order, as the build read them: some have another id than in the source, or a bad one."""
     ids = Ids(source.place, replace(settings, on_bad_example="drop"))
     block: list[Example | BadExample] = []
     characters = 0

@@ -1,8 +1,8 @@
 """What must hold within and between the tables of a cache, checked in blocks of rows.
 
 A row is a function of settings, layout, the numbers of tokens of its context and question and the characters of its
-answer, but for the ids of the two texts. So features are not only looked at for their ranges: every column is worked
-out again and compared, and the ids of the texts must be in the vocabulary.
+answer, except for the ids of the two texts. So features are not only checked for their ranges: every column is computed
+again and compared, and the ids of the texts must be in the vocabulary.
 
 RAM is that of a block and of its contexts, and at most 16 bytes a document: digests of what must not repeat, and two
 lengths of each context.
@@ -33,7 +33,7 @@ from memxlnet.maintain.feature_relations import Segments, check_features
 from memxlnet.maintain.rules import Rules
 
 _REPEATED = 1000
-"""Repeated hashes that are looked into: each is two equal texts but for one chance in 2^64."""
+"""Repeated hashes that are looked into: each is two equal texts, except for one chance in 2^64."""
 
 PART_TOKENS = 1 << 20
 """Tokens of contexts that are held at once, some 50 MB with their texts."""
@@ -47,7 +47,7 @@ def check_relations(cache: PublishedCache, rules: Rules) -> None:
         rules: What decides its rows.
 
     Raises:
-        CacheDamagedError: A value cannot be; the message names file, row and column.
+        CacheDamagedError: A value is impossible; the message names file, row and column.
     """
     contexts = _check_contexts(cache)
     _check_distinct(cache, "contexts", "text")
@@ -70,7 +70,7 @@ def _check_distinct(cache: PublishedCache, table: str, name: str) -> None:
     repeated = set(np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:_REPEATED].tolist())
     if not repeated:
         return
-    # Two texts of one hash are no two equal texts yet.
+    # Two texts of one hash need not be equal.
     seen: dict[str, int] = {}
     for block in read_blocks(cache, table):
         for at, text in enumerate(block.batch[name]):
@@ -104,7 +104,7 @@ def _check_contexts(cache: PublishedCache) -> _Texts:
 
 def _parts(block: TextBlock, context_tokens: NDArray[np.int32]) -> Iterator[TextBlock]:
     """Cut a block of documents so that the contexts of a part have some `PART_TOKENS` tokens, or it is one document."""
-    # Not checked yet: any number will do for a context that is not there.
+    # Not checked yet: any number serves for a missing context.
     context = np.clip(block.integers("context"), 0, max(len(context_tokens) - 1, 0))
     _, first = np.unique(context, return_index=True)
     tokens = np.zeros(len(context), np.int64)
@@ -115,7 +115,7 @@ def _parts(block: TextBlock, context_tokens: NDArray[np.int32]) -> Iterator[Text
 
 
 def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str) -> Ints:
-    """Check the spans of the tokens of a text column; int64[rows], their number."""
+    """Check the spans of the tokens of a text column; return int64[rows], their number."""
     (bounds, starts_values), (stop_bounds, stops_values) = block.lists(starts_name), block.lists(stops_name)
     counts: Ints = np.diff(bounds)
     stop_counts = np.diff(stop_bounds)
@@ -234,7 +234,7 @@ class _Documents:
 
 
 def _check_answers(block: TextBlock) -> Flags:
-    """Check golds, choice and alignment; bool[documents], whether an answer has a span."""
+    """Check golds, choice and alignment; return bool[documents], whether an answer has a span."""
     (bounds, texts), (starts_bounds, starts) = block.lists("answer_texts"), block.lists("answer_starts")
     golds, chosen = np.diff(bounds), block.integers("chosen_answer")
     demand = block.demand
@@ -297,7 +297,7 @@ def _check_answer_tokens(cache: PublishedCache, block: TextBlock, context: Ints)
 
 
 def _take_contexts(cache: PublishedCache, rows: Ints) -> tuple[list[str], TokenPool]:
-    """Some contexts and their tokens, without the ids."""
+    """Return contexts and their tokens, without the ids."""
     if not rows.size:
         nothing = np.empty(0, np.int32)
         return [], TokenPool(nothing, nothing, nothing, np.zeros(1, np.int64))

@@ -1,8 +1,8 @@
 """Removal on request: published caches, and leftovers of dead builders.
 
 Everything is renamed or unlinked, nothing truncated: what a reader has mapped keeps its values. A directory is renamed
-to ``.retired-*``, durably, and only then loses its files: nothing half-removed counts as a cache or as a build to go on
-with, and a kill in between leaves what `find_leftovers` finds. A worker that opens the path only afterwards finds none.
+to ``.retired-*``, durably, and only then loses its files: nothing half-removed counts as a cache or as a build to
+resume, and a kill in between leaves what `find_leftovers` finds. A worker that opens the path later finds nothing.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class Leftover:
     Attributes:
         path: A real directory or file, never a symbolic link.
         kind: ``build``: the chunks of an interrupted build; ``arrival``: the files of an interrupted transfer;
-            ``retired``: what is out of sight but not deleted; ``lock``: a lock file without a build beside it.
+            ``retired``: what is out of sight but not deleted; ``lock``: a lock file without its build.
         num_bytes: Size of its files, as far as they can be seen.
         in_use: Whether a live process holds the builder lock of that cache, or the lock file cannot be read.
     """
@@ -76,9 +76,9 @@ def find_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
 
 
 def remove_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
-    """Remove the leftovers that no live process uses, each under its builder lock, and give what this call removed.
+    """Remove the leftovers that no live process uses, each under its builder lock, and return what this call removed.
 
-    A build that starts meanwhile waits. An interrupted one loses its chunks, so that it will begin from the first.
+    A build that starts meanwhile waits. An interrupted one loses its chunks, and will begin from the first.
 
     Raises:
         CacheDirectoryError: The directory cannot be read, or some leftovers cannot be removed; the others are.
@@ -89,17 +89,17 @@ def remove_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
 def remove_cache(directory: str | os.PathLike[str]) -> int:
     """Remove one published cache, whole or damaged, under its builder lock.
 
-    It is ours to remove where its manifest is in the format of memxlnet, of whatever version and even with a failing
-    checksum, and nothing but files of a cache lies beside it. A symbolic link is refused: removing the link would free
+    It is removed only where its manifest is in the format of memxlnet, of whatever version and even with a failing
+    checksum, and the directory holds only files of a cache. A symbolic link is refused: removing the link would free
     nothing, and following it would remove what lies elsewhere.
 
     Returns:
         The bytes that it took; 0 where another process removed it meanwhile. They are free once no process maps them.
 
     Raises:
-        CacheNotFoundError: There is no such directory, it is no cache of ours, or it holds other things too.
+        CacheNotFoundError: There is no such directory, it is not a cache of memxlnet, or it holds other things too.
         CacheDirectoryError: There is no permission to remove it.
-        BuildError: A builder is at work on this cache.
+        BuildError: A builder works on this cache.
     """
     path = as_directory("directory", directory)
     if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises where a name is too long
@@ -111,7 +111,7 @@ def remove_cache(directory: str | os.PathLike[str]) -> int:
 
 
 def remove_each(found: Sequence[Any], remove: Callable[[Path], bool]) -> list[Any]:
-    """Remove one after the other; one that cannot be removed does not keep the others, and is told at the end."""
+    """Remove one after the other; one that cannot be removed does not stop the others; raise at the end."""
     removed: list[Any] = []
     failures: list[str] = []
     for each in found:
@@ -139,15 +139,15 @@ def _remove_leftover(path: Path) -> bool:
 
 
 def remove_directory(path: Path, is_due: Callable[[], bool] = lambda: True) -> bool:
-    """Take a directory out of sight, then delete it, under its builder lock; False where it is gone or not due."""
+    """Move a directory out of sight, then delete it, under its builder lock; False where it is gone or not due."""
     _, cache = kind_and_cache(path)
     retired = retired_path(path.parent, cache or slug(path.name))
     with cache_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         for each in (path, path.parent):
-            if not os.access(each, os.R_OK | os.W_OK | os.X_OK):  # told before, so that it stays where it is
+            if not os.access(each, os.R_OK | os.W_OK | os.X_OK):  # raised before, so that it stays where it is
                 each.lstat()  # raises where it is gone, which looks the same
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(each))
-        # Builders publish under names of one form only: any other name is nobody's to lock.
+        # Builders publish under names of one form only: any other name has no lock.
         with _lock(path.parent, cache) if cache else contextlib.nullcontext():
             if is_due():
                 path.rename(retired)
@@ -165,22 +165,22 @@ def _lock(cache_dir: Path, cache: str) -> contextlib.AbstractContextManager[None
 
     def refuse() -> None:
         nonlocal looked
-        if looked:  # once is no builder yet: another process may hold the lock for a moment, just to look
-            raise BuildError(f"{cache_dir / cache}: expected no builder at work, found {path.name} held; wait for it")
+        if looked:  # once may not be a builder: another process may hold the lock for a moment, only to look
+            raise BuildError(f"{cache_dir / cache}: expected no running builder, found {path.name} held; wait for it")
         looked = True
 
     return builder_lock(path, refuse)
 
 
 def entries(directory: Path) -> list[Path]:
-    """What lies in a directory, sorted; nothing where it is gone."""
+    """Return what lies in a directory, sorted; nothing where it is gone."""
     with cache_errors(directory, "read"), contextlib.suppress(FileNotFoundError):
         return sorted(directory.iterdir())
     return []
 
 
 def is_real(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether a path is of a kind by itself, symbolic links not followed; False where it is gone.
+    """Return whether a path itself is of a kind, symbolic links not followed; False where it is gone.
 
     Raises:
         CacheOSError: It cannot be looked at.
@@ -191,7 +191,10 @@ def is_real(path: Path, kind: Callable[[int], bool]) -> bool:
 
 
 def num_bytes(path: Path) -> int:
-    """Size of all files below a directory; what goes meanwhile or cannot be seen does not count, nor do lock files."""
+    """Sum the sizes of all files below a directory; 0 for a file such as a lock.
+
+    What disappears meanwhile or cannot be seen does not count.
+    """
     total = 0
     for file in (Path(folder, name) for folder, _, names in os.walk(path) for name in names):
         with contextlib.suppress(OSError):
@@ -200,7 +203,7 @@ def num_bytes(path: Path) -> int:
 
 
 def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
-    """The manifest of a cache of ours, as mere JSON of any version and state, and whether this version can read it."""
+    """Return the manifest of a cache, as JSON of any version and state, and whether this version can read it."""
     content, readable = None, False
     raw = manifest_bytes(directory)
     with contextlib.suppress(ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""What decides the rows of a cache beside its texts, and the small files that go with them, read as checked values."""
+"""What decides the rows of a cache besides its texts, and the small files that go with them, read as checked values."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from memxlnet.settings import EncodeSettings
 
 
 class Rules(NamedTuple):
-    """What decides the rows of a cache beside its texts.
+    """What decides the rows of a cache besides its texts.
 
     Attributes:
         encode: Its settings.
@@ -29,7 +29,7 @@ class Rules(NamedTuple):
 
     @property
     def layout(self) -> RowLayout:
-        """How rows are laid out."""
+        """The layout of rows."""
         return self.tokenizer.layout
 
     @property
@@ -43,7 +43,7 @@ def read_rules(cache: PublishedCache) -> Rules:
 
     Raises:
         CacheMismatchError: Its values were made by another version of the encoder.
-        CacheDamagedError: They are none that a build can have, or do not fit each other.
+        CacheDamagedError: No build can have them, or they do not fit each other.
     """
     manifest = cache.manifest
     path = cache.directory / MANIFEST
@@ -66,7 +66,7 @@ def read_rules(cache: PublishedCache) -> Rules:
 
 
 def _check_layout(layout: RowLayout, vocabulary_size: int) -> None:
-    """Check that ids are in the vocabulary and that segment ids fit their column."""
+    """Check that ids are in the vocabulary, and that segment ids fit their column."""
     reads, writes = layout.memory_read_ids, layout.memory_write_ids
     specials = (*layout.prefix, *layout.middle, *layout.suffix)
     types = (*layout.prefix_types, *layout.middle_types, *layout.suffix_types)
@@ -92,7 +92,7 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
     """Read the tokenizer of a cache.
 
     Raises:
-        CacheDamagedError: Its file is not what the manifest says, or no tokenizer.
+        CacheDamagedError: Its file does not fit the manifest, or is not a tokenizer.
     """
     manifest = cache.manifest
     path = cache.directory / TOKENIZER
@@ -108,7 +108,7 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
             raise ValueError("one that pads or truncates")
         highest = max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
     except BaseException as error:
-        # A panic of the Rust side is a BaseException of its own; anything else that is no Exception passes on.
+        # A panic of the Rust side is a BaseException of its own; anything else that is not an Exception passes on.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise CacheDamagedError(f"{path}: expected a tokenizer, found {error}; {REBUILD}") from error
@@ -121,10 +121,10 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
 
 
 def read_dropped(cache: PublishedCache) -> Iterator[BadExample]:
-    """The examples that gave no document, in order of their rows, read line by line.
+    """Yield the examples that gave no document, in order of their rows, read line by line.
 
     Raises:
-        CacheDamagedError: The report is not what the manifest says, or a line is malformed.
+        CacheDamagedError: The report does not fit the manifest, or a line is malformed.
     """
     manifest = cache.manifest
     path = cache.directory / DROPPED_REPORT
@@ -155,7 +155,7 @@ def read_dropped(cache: PublishedCache) -> Iterator[BadExample]:
 
 
 def _dropped_entry(line: bytes, least: int, total: int) -> BadExample | str:
-    """The entry of a line, or what was expected of it."""
+    """Return the entry of a line, or what was expected of it."""
     form = 'JSON as {"row": 0, "id": "...", "reason": "..."}'
     try:
         entry = BadExample(**json.loads(line))

@@ -1,4 +1,4 @@
-"""Reading everything: a changed byte anywhere in a cache is told, and values that cannot be, whatever the checksums."""
+"""Check all of a cache: a changed byte anywhere is an error, and so is an impossible value, whatever the checksums."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -19,7 +19,7 @@ from memxlnet.sources import Form, Source, SourceOptions, Transform, open_source
 from memxlnet.sources.forms.form import Locate, Offsets
 
 DEFAULT_SAMPLE = 100
-"""Examples that are encoded again: little beside reading the source, and enough to meet damage that repeats."""
+"""Examples that are encoded again: little work next to reading the source, and enough to find repeated damage."""
 
 
 def verify(
@@ -40,9 +40,10 @@ def verify(
 ) -> None:
     """Check every byte of a cache against its manifest, and every value against the values that it must fit.
 
-    Checksums first, then the tables row by row: ranges, spans, the relations between features, documents and contexts,
-    all counts of the manifest, the tokenizer and the report of dropped examples. With a source, also that encoding it
-    gives these values. RAM is that of a block of rows, and at most 16 bytes a document.
+    It checks the checksum and the structure of every file, then the tokenizer and the report of dropped examples, then
+    the tables row by row (ranges, spans, and how features, documents and contexts fit each other) with all counts of
+    the manifest. Token ids of questions and contexts need only be in the vocabulary, unless `deep` or `against`
+    compares them. RAM is that of a block of rows, and at most 16 bytes a document.
 
     Args:
         directory: The published directory.
@@ -50,20 +51,20 @@ def verify(
             takes about as long as a build in one process.
         against: The source that the cache was made from, as `process_and_cache_dataset` takes it: its identity is
             compared with the one in the manifest, then examples are encoded again with the cache's own tokenizer, and
-            every column is compared. It is read once, as a stream. None leaves that out.
+            every column is compared. It is read once, as a stream. None compares with no source.
         sample: Examples that are encoded again, spread evenly from the first to the last; None encodes all of them.
         identity: For an iterable: the text that stood for its content when the cache was built.
         config_name: Configuration of a Hub dataset.
         revision: Branch, tag or commit of a Hub dataset.
         token: Credentials for the Hub; never stored.
-        form: How records become examples, as when the cache was built; so are the four that follow.
+        form: How records become examples; it and the four that follow are as when the cache was built.
         columns: Names of the fields of other records.
         transform: A function of an example that gives none, one or several mappings.
         locate: Which occurrences of answers without offsets are golds.
         offsets: What offsets of answers count.
 
     Raises:
-        SettingsError: An argument is wrong; told before any file is read through.
+        SettingsError: An argument is wrong; raised before any file is read through.
         SourceError: The source is missing or cannot be read.
         CacheMismatchError: The cache was made from another source, or by another version of the encoder.
         CacheError: The cache is missing, of another version, or damaged; the message names file, row and column.
@@ -96,12 +97,12 @@ def verify_bytes(directory: str | Path) -> None:
 
 
 def read_manifest_bytes(cache: PublishedCache) -> bytes:
-    """The bytes of a cache's manifest, which must be those that its content gives.
+    """Return the bytes of a cache's manifest, which must be those that its content gives.
 
     Raises:
-        CacheDamagedError: They are others.
-        CacheNotFoundError: They are gone.
-        CacheOSError: They cannot be read.
+        CacheDamagedError: They differ.
+        CacheNotFoundError: The file is missing.
+        CacheOSError: The file cannot be read.
     """
     path = cache.directory / MANIFEST
     raw = manifest_bytes(cache.directory)

@@ -17,7 +17,7 @@ import huggingface_hub
 from memxlnet.errors import CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.manifest import Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST
-from memxlnet.maintain.incoming_cache import SEND_ANEW, Arrival
+from memxlnet.maintain.incoming_cache import SEND_AGAIN, Arrival
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from memxlnet.settings import EncodeSettings, check_text
 
@@ -232,7 +232,7 @@ class HubRepository:
 
 def _decoded(raw: bytes, origin: str) -> Manifest:
     """Decode a manifest that anyone may have written, and whose settings are about to be compared."""
-    manifest = decode_manifest(raw, origin, SEND_ANEW)
+    manifest = decode_manifest(raw, origin, SEND_AGAIN)
     try:
         known = asdict(EncodeSettings(**manifest.settings))
     except (TypeError, SettingsError):

@@ -8,9 +8,11 @@ import huggingface_hub
 
 from arrow_schemas import SCHEMA_VERSION
 from memxlnet.format.manifest import Manifest
-from memxlnet.sources import is_file_name
 
 _BEGIN = "<!-- memxlnet: begin "
+
+_READING = ("form", "columns", "locate", "offsets")
+"""Fields of a source that are options of `Cache.verify` of the same name."""
 
 _INTRODUCTION = """
 # {title}
@@ -21,26 +23,15 @@ writes its section again.
 """
 
 _LOAD = """```python
-from memxlnet.data import create_dataset_from_cache, load_dataset_from_hub
+from memxlnet import Cache
 
-dataset = load_dataset_from_hub(
-    {repo_id!r},
-    split={split},
-{name}    cache_params={{
-{params}
-    }},
-)
+cache = Cache.pull({url})
+dataset, tokenizer = cache.dataset(), cache.tokenizer()
 """
 
-_CREATE = """
-# The same, checked against {what}.
-dataset = create_dataset_from_cache(
-    {source},
-    split={split},
-{arguments}
-    tokenizer=tokenizer,
-    hub_dataset_id={repo_id!r},
-)
+_VERIFY = """
+# Encode examples of {what} again, and compare.
+cache.verify({arguments})
 """
 
 _ROWS = """
@@ -122,25 +113,23 @@ def _section(repo_id: str, folder: str, manifest: Manifest) -> str:
 
 
 def _code(repo_id: str, folder: str, manifest: Manifest) -> str:
-    """Return how the cache is opened: by a name where that is enough, else with the file."""
-    settings = {name: value for name, value in manifest.settings.items() if name.isidentifier()}
-    kind, config = (manifest.fields["source"].get(field) for field in ("kind", "config"))
-    common = {"repo_id": repo_id, "folder": folder, "split": _literal(manifest.split)}
-    name = _literal(manifest.name)
-    loaded = _LOAD.format(
-        **common,
-        # A name that looks like a file would be read as one.
-        name="" if is_file_name(manifest.name) else f"    dataset_name={name},\n",
-        params="\n".join(f"        {_literal(name)}: {_literal(value)}," for name, value in settings.items()),
-    )
-    named = {"config_name": config, **settings} if kind == "hub" and config else settings
-    arguments = "\n".join(f"    {name}={_literal(value)}," for name, value in named.items())
-    created = {
-        "hub": {"what": "your tokenizer", "source": name},
-        "file": {"what": "your tokenizer and your copy of the source", "source": '"path/of/the/file.json"'},
-    }.get(str(kind))
-    checked = _CREATE.format(**common, **created, arguments=arguments) if created else ""
-    return loaded + checked + _ROWS.format(**common)
+    """Return how the cache is opened, and how it is compared with its source where that has an address or is a file."""
+    loaded = _LOAD.format(url=_literal(f"hf://datasets/{repo_id}/{folder}"))
+    return loaded + _comparison(manifest) + _ROWS.format(repo_id=repo_id, folder=folder)
+
+
+def _comparison(manifest: Manifest) -> str:
+    source = manifest.fields["source"]
+    what, address, mark = {
+        "hub": ("the source", _literal(manifest.name), "builder"),
+        "file": ("your copy of the source", '"path/of/the/file.json"', "format"),
+    }.get(str(source.get("kind")), ("", "", ""))
+    # Without the mark the rows were digested, as those of a transform are; a form of the user's own has a version.
+    if mark not in source or "transform" in source or " " in source.get("form", ""):
+        return ""
+    named = {"config_name": source.get("config"), **{name: source.get(name) for name in _READING}}
+    options = [f"{name}={_literal(value)}" for name, value in named.items() if value]
+    return _VERIFY.format(what=what, arguments=", ".join([f"against={address}", *options]))
 
 
 def _rows(manifest: Manifest) -> list[tuple[str, str]]:

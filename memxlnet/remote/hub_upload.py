@@ -17,7 +17,7 @@ from memxlnet.format.files import file_identity
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, directory_name
 from memxlnet.format.published import PublishedCache, while_it_stays
-from memxlnet.maintain.incoming_cache import SEND_ANEW
+from memxlnet.maintain.incoming_cache import SEND_AGAIN
 from memxlnet.maintain.verify import check_stayed, read_manifest_bytes, verify_bytes
 from memxlnet.remote.hub import REPO_TYPE, HubRepository
 from memxlnet.remote.hub_card import described
@@ -120,7 +120,7 @@ def _withdraw_other(repository: HubRepository, folder: str, manifest: Manifest) 
 def _records_at(repository: HubRepository, head: str, path: str) -> set[FileRecord] | None:
     raw = repository.content(path, head)
     try:
-        return set(decode_manifest(raw, f"{repository.subject}/{path}", SEND_ANEW).all_files())
+        return set(decode_manifest(raw, f"{repository.subject}/{path}", SEND_AGAIN).all_files())
     except CacheError:
         return None
 

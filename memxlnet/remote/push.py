@@ -12,7 +12,7 @@ from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
-from memxlnet.maintain.incoming_cache import SEND_ANEW
+from memxlnet.maintain.incoming_cache import SEND_AGAIN
 from memxlnet.maintain.verify import check_file, check_stayed, read_manifest_bytes
 from memxlnet.progress import progress_bar
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
@@ -102,7 +102,7 @@ def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
     if raw is None:
         return _Former(None, {})
     try:
-        found = decode_manifest(raw, f"{store.url}/{MANIFEST}", SEND_ANEW)
+        found = decode_manifest(raw, f"{store.url}/{MANIFEST}", SEND_AGAIN)
     except CacheError as error:
         if not replace:
             raise type(error)(f"{error}; replace=True puts this cache in its place") from error

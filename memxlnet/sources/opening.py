@@ -122,7 +122,7 @@ def open_source(
         transform: A function of an example, as a mapping, that gives none, one or several mappings.
         locate: For answers without offsets: ``"first"``, ``"all"`` or ``"nearest"``; see `FormOptions`.
         offsets: What offsets of answers count: ``"characters"``, ``"bytes"`` or ``"utf-16"``.
-        max_examples: Rows that any reading takes at most.
+        max_examples: Read at most this many examples; None reads all.
         find_known: Looks up what an earlier build recorded of a file, so that it need not be hashed again.
 
     Raises:

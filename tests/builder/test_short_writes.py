@@ -179,7 +179,7 @@ def test_every_part_of_the_structure_is_looked_at_before_publishing(
         for record in arrival.missing():
             arrival.part(record).write_bytes((directory / record.file).read_bytes())
             arrival.accept(record, arrival.part(record))
-        with pytest.raises(CacheDamagedError, match=r"far://away/.*; send the cache anew"):
+        with pytest.raises(CacheDamagedError, match=r"far://away/.*; send the cache again"):
             arrival.publish()
     assert not (tmp_path / "near" / directory.name).exists()
 

@@ -377,7 +377,7 @@ def test_an_estimate_from_a_part_says_so(
     told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
     assert told.code == 0
     assert told.err.startswith("estimate: 9 examples, about ")
-    assert told.err.endswith(", told from the first 3\n")
+    assert told.err.endswith(", estimated from the first 3\n")
 
 
 def test_an_unknown_size_is_told_and_builds_all_the_same(
@@ -393,7 +393,7 @@ def test_an_unknown_size_is_told_and_builds_all_the_same(
     assert run(*arguments, "--estimate", "--json").json["examples"] is None
     built = run(*arguments)
     assert built.code == 0
-    assert built.err.startswith("estimate: unknown size; the source does not tell its length (3 examples")
+    assert built.err.startswith("estimate: unknown size; the source does not give its length (3 examples")
 
 
 def test_a_disk_without_room_is_refused_before_anything_is_written(
@@ -407,7 +407,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     assert estimate.startswith("estimate: 9 examples")
     assert message.startswith(f"memxlnet: error: {cache_dir}: expected room for about ")
     assert message.endswith(
-        "1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check begins all the same"
+        "1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check skips this check"
     )
     assert not cache_dir.exists()
     assert run(*arguments, "--estimate").fields["free_bytes"] == "1000"

@@ -176,7 +176,7 @@ def test_one_that_a_build_is_at_work_on_stays(run: Run, both: list[Path], monkey
     with builder_lock(lock_path(both[0].parent, both[0].name), lambda: None):
         told = run("rm", "-y", both[0])
     assert told.code == 1
-    assert "expected no builder at work" in told.err
+    assert "expected no running builder" in told.err
     assert both[0].exists()
 
 

@@ -169,11 +169,11 @@ class TestRefuses:
 
     def test_documents_that_go_on_where_nothing_is_carried(self) -> None:
         carried = CarriedState(torch.zeros(1, 1))
-        with pytest.raises(SettingsError, match="state: 1 of 3 lanes go on with a document, but nothing is carried"):
+        with pytest.raises(SettingsError, match="state: 1 of 3 lanes continue a document, but nothing is carried"):
             carried.before(made_step("110", "100"))
         carried.state = carried.fresh(3)
         assert carried.before(made_step("110", "100")).shape == (3, 1)
-        with pytest.raises(SettingsError, match="2 of 2 lanes go on with a document, but the state of 3 is carried"):
+        with pytest.raises(SettingsError, match="2 of 2 lanes continue a document, but the state of 3 is carried"):
             carried.before(made_step("11", "00"))
 
     @pytest.mark.parametrize("mask", ["11", "10"])

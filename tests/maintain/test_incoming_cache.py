@@ -172,7 +172,7 @@ def test_another_cache_of_the_same_name_stays_unless_it_shall_go(near: Path, far
     other = publish(OTHER, tmp_path / "other", [1], split="other").directory
     kept = files_of(fetch(near, other).rename(near / NAME))
     with pytest.raises(CacheMismatchError, match="or this"):
-        obtain(near, far, way_out="or this")
+        obtain(near, far, hint="or this")
     assert files_of(near / NAME) == kept
     assert files_of(obtain(near, far, replace=True)) == files_of(far)
     assert [path.name for path in near.iterdir()] == [NAME]
@@ -300,7 +300,7 @@ def test_files_that_do_not_make_up_a_cache_are_not_published(near: Path, far: Pa
     with pytest.raises(CacheDamagedError, match="not the file that the manifest names") as caught:
         fetch(near, swapped)
     assert str(caught.value).startswith(f"far://away/{name}: ")
-    assert str(caught.value).endswith("; send the cache anew")
+    assert str(caught.value).endswith("; send the cache again")
     assert list(find_caches(near)) == []
     assert [each.kind for each in find_leftovers(near)] == ["arrival"]
     # What is left of it does not spoil the next transfer.

@@ -167,7 +167,7 @@ def test_a_lock_of_another_live_process_keeps_everything_of_that_cache(
             (f".retired-{NAME}", "retired", True),
         ]
         assert [each.path.name for each in remove_leftovers(tmp_path)] == [f".build-{other}.lock"]
-        with pytest.raises(BuildError, match=rf"{NAME}: expected no builder at work, found .build-{NAME}.lock held"):
+        with pytest.raises(BuildError, match=rf"{NAME}: expected no running builder, found .build-{NAME}.lock held"):
             remove_cache(tmp_path / NAME)
         check_whole(tmp_path / NAME)
         assert names(tmp_path) == [f".build-{NAME}", f".build-{NAME}.lock", f".retired-{NAME}", NAME]

@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import datasets
 import huggingface_hub
@@ -18,8 +19,12 @@ from memxlnet.errors import TransferError
 from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.remote.hub_card import described
 from memxlnet.sample import sample_tokenizer_directory
+from tests.format.content import files_of
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo
 from tests.support import build, short
+
+NAME = 'it\'s <!-- memxlnet: end folder --> "so" ```\n\\ {x}'
+FILE = "path/of/the/file.json"
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +43,20 @@ def cells(card: str) -> dict[str, str]:
     return dict(re.findall(r"^\| ([^|]+?) \| ([^|]*?) \|$", card, re.MULTILINE))
 
 
-def calls(card: str) -> list[dict[str, Any]]:
-    """The arguments of the calls that the code of a card makes, before it reads the rows."""
+def code_of(card: str) -> str:
+    """The code of a card, before it reads the rows."""
     [code] = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    made: list[dict[str, Any]] = []
-    names = ("load_dataset_from_hub", "create_dataset_from_cache")
-    functions = {name: lambda first, **named: made.append({"first": first, **named}) for name in names}
-    exec(code.split("\n\n", 1)[1].split("# The rows")[0], {"tokenizer": None, **functions})
-    return made
+    return str(code.split("# The rows")[0])
+
+
+def calls(card: str) -> tuple[str, dict[str, Any] | None]:
+    """The address from which the code of a card pulls, and the arguments with which it verifies."""
+    cache = mock.Mock()
+    with mock.patch("memxlnet.Cache", cache):
+        exec(code_of(card), {})
+    [pulled], verified = cache.pull.call_args_list, cache.pull.return_value.verify.call_args
+    assert not pulled.kwargs
+    return pulled.args[0], verified and verified.kwargs
 
 
 class TestCard:
@@ -73,26 +84,29 @@ class TestCard:
             "schema version": "2",
         }
 
-    @pytest.mark.parametrize("kind", ["hub", "file", "iterable"])
-    def test_its_code_is_python(self, manifest: Manifest, kind: str) -> None:
-        name = 'it\'s <!-- memxlnet: end folder --> "so" ```\n\\ {x}'
-        fields = {**manifest.fields, "source": {"kind": kind, "config": "a'b" if kind == "hub" else None}}
-        of_name = dataclasses.replace(manifest, name=name, split="a'b", fields=fields)
+    @pytest.mark.parametrize(
+        ("source", "expected"),
+        [
+            ({"kind": "hub", "builder": "Squad", "config": "a'b"}, {"against": NAME, "config_name": "a'b"}),
+            ({"kind": "file", "format": "json"}, {"against": FILE}),
+            (
+                {"kind": "file", "format": "csv", "form": "squad", "columns": {"id": "k`"}, "offsets": "bytes"},
+                {"against": FILE, "form": "squad", "columns": {"id": "k`"}, "offsets": "bytes"},
+            ),
+            ({"kind": "file", "format": "json", "transform": "v1"}, None),
+            ({"kind": "file", "format": "json", "form": "mine 3"}, None),
+            ({"kind": "file", "sha256": "00"}, None),
+            ({"kind": "hub", "sha256": "00"}, None),
+            ({"kind": "iterable", "identity": "v1"}, None),
+        ],
+        ids=short,
+    )
+    def test_its_code_is_python(self, manifest: Manifest, source: dict[str, Any], expected: Any) -> None:
+        of_name = dataclasses.replace(manifest, name=NAME, split="a'b", fields={**manifest.fields, "source": source})
         card = described(None, REPO, "folder", of_name)
-        loaded, *created = calls(card)
-        assert (loaded["first"], loaded["dataset_name"], loaded["split"]) == (REPO, name, "a'b")
-        assert loaded["cache_params"] == manifest.settings
-        first = {"hub": name, "file": "path/of/the/file.json"}
-        assert [call["first"] for call in created] == ([first[kind]] if kind in first else [])
-        for call in created:
-            assert {key: call[key] for key in manifest.settings} == manifest.settings
-            assert call.get("config_name") == ("a'b" if kind == "hub" else None)
+        assert calls(card) == (f"hf://datasets/{REPO}/folder", expected)
         assert card.count("<!-- memxlnet: end folder -->") == 1
         assert described(card, REPO, "folder", of_name) == card
-
-    def test_a_name_that_looks_like_a_file_is_left_out(self, manifest: Manifest) -> None:
-        [loaded] = calls(described(None, REPO, "folder", dataclasses.replace(manifest, name="x.json")))
-        assert "dataset_name" not in loaded
 
     def test_any_name_stays_in_its_cell(self, manifest: Manifest) -> None:
         name = "a | b\n| x | `y` <script>alert(1)</script> [z](http://x) *w* \\"
@@ -197,6 +211,16 @@ class TestOthers:
         assert sorted(names) == sorted(["manifest.json", *(record.file for record in manifest.all_files())])
         with files.open(f"datasets/{REPO}/{folder}/features-00000.arrow", "rb") as file:
             assert pa.ipc.open_file(file).read_all().num_rows == manifest.tables["features"].rows
+
+    def test_the_code_of_the_card_opens_the_cache(
+        self, hub: HubServer, folder: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        found: dict[str, Any] = {}
+        exec(code_of(hub.repos[REPO].files["README.md"].decode()), found)
+        assert files_of(found["cache"].directory) == files_of(built)
+        assert len(found["dataset"]) == found["cache"].num_rows
+        assert len(found["tokenizer"]) == found["cache"].manifest.vocabulary_size
 
     def test_a_plain_copy_is_a_cache(self, snapshot: Path, folder: str) -> None:
         verify(snapshot / folder, against=ROWS)

@@ -357,7 +357,7 @@ class TestStrangeRepositories:
         content = json.loads(hub.repos[REPO].files[path])
         content["files"].append(content["files"][0])
         hub.repos[REPO].change(path, forged(json.dumps(content).encode()))
-        with pytest.raises(CacheDamagedError, match=r"expected each name once.*; send the cache anew"):
+        with pytest.raises(CacheDamagedError, match=r"expected each name once.*; send the cache again"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=short)
