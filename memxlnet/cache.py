@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
+from memxlnet.errors import SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
@@ -15,6 +16,7 @@ from memxlnet.load.compat import Compat
 from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device
 from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.options import check_dataset
 from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.statistics import CacheStatistics, read_statistics
@@ -33,6 +35,7 @@ from memxlnet.settings import (
     OnBadExample,
     OnContradiction,
     OnRepeatedId,
+    check_bool,
 )
 from memxlnet.sources import Form, Transform
 from memxlnet.sources.forms.form import Locate, Offsets
@@ -60,7 +63,7 @@ class Cache(PublishedCache):
     """
 
     def __init__(self, directory: str | os.PathLike[str], in_memory: bool = False):
-        super().__init__(as_directory("directory", directory).absolute(), in_memory)
+        super().__init__(as_directory("directory", directory), check_bool("in_memory", in_memory))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.directory), self.in_memory)
@@ -277,7 +280,7 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong, or documents are unlabelled without `evaluation`.
         """
         options = _options(locals())
-        return TimeStepMajorDataLoader(self.dataset() if dataset is None else dataset, **options)
+        return TimeStepMajorDataLoader(self._own(dataset), **options)
 
     def segment_loader(
         self,
@@ -329,7 +332,7 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong, or documents are unlabelled without `evaluation`.
         """
         options = _options(locals())
-        return regular_loader(self.dataset() if dataset is None else dataset, **options)
+        return regular_loader(self._own(dataset), **options)
 
     def evaluation_loader(
         self,
@@ -375,7 +378,15 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong.
         """
         options = _options(locals())
-        return TimeStepMajorDataLoader(self.dataset() if dataset is None else dataset, evaluation=True, **options)
+        return TimeStepMajorDataLoader(self._own(dataset), evaluation=True, **options)
+
+    def _own(self, dataset: CacheDataset | None) -> CacheDataset:
+        """Return the dataset that a loader reads, which must be over this cache."""
+        if dataset is None:
+            return self.dataset()
+        if check_dataset(dataset).manifest.fingerprint != self.manifest.fingerprint:
+            raise SettingsError(f"dataset: expected one over {self.directory}, found one over {dataset.directory}")
+        return dataset
 
     def collector(
         self, *, n_best: int = 20, max_answer_length: int | None = 30, null_threshold: float = 0.0
@@ -397,10 +408,12 @@ class Cache(PublishedCache):
         return read_statistics(self)
 
     def tokenizer(self) -> Any:
-        """Return the transformers fast tokenizer that made the cache, with its memory tokens, padding side and ``cls``.
+        """Return a transformers fast tokenizer that makes the same cache again.
 
         Returns:
-            A `transformers.PreTrainedTokenizerFast`; building with it and the same settings gives the same cache.
+            A `transformers.PreTrainedTokenizerFast` with the tokens, memory tokens, template and padding side of the
+            one that made the cache. It knows ``pad`` and ``cls`` by name and no other special token, and it names
+            ``token_type_ids`` among its inputs, which models such as GPT-2 must not be given.
 
         Raises:
             CacheDamagedError: The file of the tokenizer is damaged.

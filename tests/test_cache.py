@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from memxlnet import AnswerCollector, Cache, create_dataset_from_cache, process_and_cache_dataset
+from memxlnet import (
+    AnswerCollector,
+    Cache,
+    CarriedState,
+    create_dataset_from_cache,
+    model_inputs,
+    process_and_cache_dataset,
+)
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import CacheNotFoundError, SettingsError
 from memxlnet.load.datasets import CacheDataset
@@ -166,6 +173,42 @@ def test_a_loader_reads_the_dataset_that_it_is_given(cache: Cache) -> None:
     assert cache.loader(dataset=dataset).dataset is dataset
     assert cache.segment_loader(dataset=dataset).dataset is dataset
     assert cache.evaluation_loader(dataset=dataset).dataset is dataset
+
+
+@pytest.mark.parametrize("method", ["loader", "segment_loader", "evaluation_loader"])
+def test_a_loader_refuses_the_dataset_of_another_cache(cache: Cache, method: str, tmp_path: Path) -> None:
+    other = Cache.build(EXAMPLES[:3], make("xlnet"), cache_dir=tmp_path, **SIZES)
+    with pytest.raises(SettingsError, match=f"dataset: expected one over {cache.directory}, found one over"):
+        getattr(cache, method)(dataset=other.dataset())
+
+
+@pytest.mark.parametrize("value", ["False", 3, None])
+def test_in_memory_is_true_or_false(cache: Cache, value: Any) -> None:
+    with pytest.raises(SettingsError, match="in_memory: expected True or False"):
+        Cache.open(cache.directory, in_memory=value)
+    with pytest.raises(SettingsError, match="in_memory: expected True or False"):
+        cache.dataset(in_memory=value)
+
+
+def test_a_url_is_no_directory() -> None:
+    with pytest.raises(SettingsError, match="directory: expected a local directory, found the URL s3://"):
+        Cache.open("s3://bucket/x")
+    with pytest.raises(SettingsError, match="cache_dir: expected a local directory, found the URL s3://"):
+        Cache.build(EXAMPLES, make("xlnet"), cache_dir="s3://bucket")
+
+
+def test_answers_that_do_not_occur_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lost = [{**EXAMPLES[0], "answers": {"text": ["nowhere to be found"], "answer_start": [0]}}, EXAMPLES[1]]
+    Cache.build(lost, make("xlnet"), cache_dir=tmp_path, **SIZES)
+    assert "the answers of 1 of 2 documents do not occur in their context" in caplog.text
+
+
+def test_a_group_is_no_step(cache: Cache) -> None:
+    group = next(iter(cache.loader(2)))
+    with pytest.raises(SettingsError, match="step: expected one step or batch, found Group"):
+        model_inputs(group, torch.nn.Linear(1, 1))
+    with pytest.raises(SettingsError, match="step: expected a step of a time-step-major loader, found Group"):
+        CarriedState(torch.zeros(1, 1)).before(group)
 
 
 def test_statistics_and_collector_are_over_it(cache: Cache) -> None:

@@ -241,6 +241,15 @@ def _log_summary(summary: BuildSummary, seconds: float) -> None:
         seconds,
         outcomes,
     )
+    lost = summary.alignment["dropped"]
+    if lost:
+        logger.warning(
+            "%s: the answers of %d of %d documents do not occur in their context: they are trained on as unanswerable; "
+            "'memxlnet stats' counts them, and the column 'alignment_detail' of documents says why",
+            summary.directory,
+            lost,
+            summary.documents,
+        )
 
 
 def _outcomes(summary: BuildSummary) -> Iterator[tuple[str, int]]:

@@ -72,6 +72,11 @@ def as_directory(name: str, value: object) -> Path:
     Raises:
         SettingsError: It is not a path.
     """
+    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+        raise SettingsError(
+            f"{name}: expected a local directory, found the URL {value.partition('://')[0]}://...; pull fetches a "
+            "cache into one, and push sends it"
+        )
     return as_path(name, value, "a directory")
 
 

@@ -85,6 +85,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None, device: Device
     ) -> None:
         self._copies = check_bool("copies", copies)
+        check_bool("in_memory", in_memory)
         self._dtype = one_of("dtype", dtype, get_args(Dtype))
         self.device = check_device(device)
         check_compat(compat, self.device)

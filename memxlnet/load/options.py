@@ -266,7 +266,7 @@ def check_labelled(dataset: CacheDataset) -> None:
         raise SettingsError(
             f"dataset: expected labelled documents, found {unlabelled} of {dataset.cache.num_documents} unlabelled, "
             f"the first of them {documents.text('id', first)!r:.120}: no answer to train on was given; "
-            "create_evaluation_dataloader reads them for predictions"
+            "evaluation=True reads them for predictions"
         )
 
 

@@ -169,6 +169,8 @@ class CarriedState:
         Raises:
             SettingsError: Documents continue, but nothing is carried for them; or shapes do not fit.
         """
+        if not isinstance(step, Mapping) or "reset" not in step:
+            raise SettingsError(f"step: expected a step of a time-step-major loader, found {type(step).__name__}")
         reset = step["reset"]
         lanes = len(reset)
         self._most_lanes = max(self._most_lanes, lanes)

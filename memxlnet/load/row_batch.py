@@ -7,6 +7,7 @@ from typing import Any, SupportsIndex, overload
 import torch
 from torch import Tensor
 
+from memxlnet.errors import SettingsError
 from memxlnet.format.row_widths import CONTEXT_PLACES
 from memxlnet.load.words import Dtype
 
@@ -107,7 +108,14 @@ def model_inputs(step: Mapping[str, Any], model: Any) -> dict[str, Any]:
 
     Returns:
         The entries whose names are parameters of ``forward``, the tensors themselves; ``token_type_ids`` as above.
+
+    Raises:
+        SettingsError: It is not a step, such as a whole group.
     """
+    if not isinstance(step, Mapping):
+        raise SettingsError(
+            f"step: expected one step or batch, found {type(step).__name__}; a group is a sequence of them"
+        )
     # Only a wrapper passes everything on; a model may well have a submodule of this name.
     while _takes_anything(model.forward):
         wrapped = [name for name in ("_orig_mod", "module") if hasattr(model, name)]

@@ -152,7 +152,7 @@ def test_a_test_set_is_built_and_predicted_but_not_trained_on(tmp_path: Path) ->
             create_dataloader(dataset, **options)
         assert str(caught.value) == (
             "dataset: expected labelled documents, found 2 of 2 unlabelled, the first of them '0': no answer to train "
-            "on was given; create_evaluation_dataloader reads them for predictions"
+            "on was given; evaluation=True reads them for predictions"
         )
     with pytest.raises(SettingsError, match="found 2 of 2 unlabelled"):
         TimeStepMajorDataLoader(dataset)
