@@ -117,6 +117,7 @@ def test_own_ways_are_timed_and_told(sample: Path) -> None:
     assert len(found) == 6
 
 
+@pytest.mark.slow
 def test_rows_and_batches_of_contestants_are_timed_in_one_process(sample: Path, tmp_path: Path) -> None:
     directory = long_cache(300)
     paths = {name: str(prepare(name, directory, tmp_path)) for name in ("memxlnet", "RAM tensors")}
@@ -223,6 +224,7 @@ def test_made_up_steps_have_the_shapes_of_real_ones(sample: Path) -> None:
             assert (value.shape, value.dtype) == (real[name].shape, real[name].dtype), name
 
 
+@pytest.mark.slow
 def test_loaders_are_timed(sample: Path) -> None:
     directory = str(question_cache(300))
     found = loaders.epochs(directory, rounds=2)

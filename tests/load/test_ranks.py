@@ -76,6 +76,7 @@ def lanes_of(told: list[list[dict[str, Any]]]) -> Iterator[tuple[str, int, bool,
                 yield one
 
 
+@pytest.mark.slow
 class TestTogether:
     def test_ranks_find_their_place_before_and_after_the_group_is_made(self, told: Told) -> None:
         for rank, one in enumerate(told):

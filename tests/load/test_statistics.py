@@ -87,6 +87,7 @@ def test_it_does_not_depend_on_the_blocks_that_are_read(
     assert read_statistics(dataset.cache, []) == expected
 
 
+@pytest.mark.slow
 @given(random_examples())
 @settings(max_examples=25)
 def test_any_cache(examples: list[dict[str, Any]]) -> None:

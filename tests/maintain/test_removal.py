@@ -503,6 +503,7 @@ print("ready")
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_whole_cache_or_leftovers(tmp_path: Path) -> None:
     publish(tmp_path / "copy")
     begin(tmp_path / "copy")
@@ -598,6 +599,7 @@ def test_unlinked_lock_files_still_let_one_builder_in_at_a_time(tmp_path: Path) 
     assert min(rounds) > 0
 
 
+@pytest.mark.slow
 def test_a_build_that_starts_meanwhile_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = publish(tmp_path)
     plain = shutil.rmtree

@@ -35,6 +35,7 @@ def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_fetches_and_the_other_waits(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
