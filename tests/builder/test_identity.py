@@ -50,7 +50,7 @@ def build(source: Any, cache_dir: Path, tokenizer: Any = None, split: str = "tes
 PRINT = """
 import sys
 from pathlib import Path
-from tests.build.test_identity import fingerprint, load
+from tests.builder.test_identity import fingerprint, load
 print(fingerprint(Path(sys.argv[1]), load()))
 """
 
