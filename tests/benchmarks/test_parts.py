@@ -205,7 +205,7 @@ def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("loader", slow_but(["lazy"], training.LOADERS))
+@pytest.mark.parametrize("loader", training.LOADERS)
 def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "WARM_UP_STEPS", 4)
     directory = long_cache(300)
@@ -257,7 +257,7 @@ def test_every_way_trains_on_the_same_segments(sample: Path, monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", slow_but(["XLNet"], ["XLNet", *kinds.KINDS]))
+@pytest.mark.parametrize("name", ["XLNet", *kinds.KINDS])
 def test_kinds_of_tokenizers_make_as_many_rows_as_the_pair_call(
     sample: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

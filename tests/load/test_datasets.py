@@ -322,7 +322,7 @@ class TestOpening:
         assert repr(lazy) == f"LazySquadLikeQADataset({str(lazy.directory)!r}, {len(lazy)} rows, 13 documents)"
 
 
-@settings(max_examples=8)
+@settings(max_examples=25)
 @given(examples=random_examples())
 def test_lazy_eager_and_sharded_are_equal_row_by_row(examples: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
