@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_file, work
 from memxlnet import configure_memory_tokens
 from memxlnet.builder.chunk_files import ChunkReceipt
-from memxlnet.builder.publish import Publisher
+from memxlnet.builder.chunks_to_shards import Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example

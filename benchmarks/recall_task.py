@@ -7,7 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from memxlnet import Cache, configure_memory_tokens
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 
 TIMES_TOLD = 8

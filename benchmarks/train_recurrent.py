@@ -26,7 +26,7 @@ from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet, trained_xlne
 from benchmarks.steps import all_steps
 from memxlnet import Cache, CarriedState, TimeStepMajorDataLoader, configure_memory_tokens
 from memxlnet.format.manifest import Manifest
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 
 DEFAULTS: dict[str, dict[str, float]] = {
     "recall": {"steps": 500, "width": 128, "learning_rate": 1e-3},

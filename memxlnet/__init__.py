@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
+    from memxlnet.load.cache_dataset import CacheDataset as CacheDataset
+    from memxlnet.load.carried_state import CarriedState as CarriedState
+    from memxlnet.load.carried_state import loss_or_zero as loss_or_zero
     from memxlnet.load.collate import Collate as Collate
-    from memxlnet.load.datasets import CacheDataset as CacheDataset
-    from memxlnet.load.loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
-    from memxlnet.load.recurrent import CarriedState as CarriedState
-    from memxlnet.load.recurrent import loss_or_zero as loss_or_zero
-    from memxlnet.load.row_batch import model_inputs as model_inputs
+    from memxlnet.load.model_inputs import model_inputs as model_inputs
     from memxlnet.load.samplers import GroupedRows as GroupedRows
     from memxlnet.load.samplers import ShuffledRows as ShuffledRows
+    from memxlnet.load.time_step_loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
     from memxlnet.maintain.old_caches import find_old_caches as find_old_caches
     from memxlnet.maintain.old_caches import remove_old_caches as remove_old_caches
     from memxlnet.maintain.removal import find_leftovers as find_leftovers
@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 _NAMES = {
     "AnswerCollector": "memxlnet.evaluate.collector",
     "Cache": "memxlnet.cache",
-    "CacheDataset": "memxlnet.load.datasets",
-    "CarriedState": "memxlnet.load.recurrent",
+    "CacheDataset": "memxlnet.load.cache_dataset",
+    "CarriedState": "memxlnet.load.carried_state",
     "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "Collate": "memxlnet.load.collate",
     "Form": "memxlnet.sources",
@@ -64,7 +64,7 @@ _NAMES = {
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.data.process",
-    "TimeStepMajorDataLoader": "memxlnet.load.loader",
+    "TimeStepMajorDataLoader": "memxlnet.load.time_step_loader",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
@@ -74,7 +74,7 @@ _NAMES = {
     "find_old_caches": "memxlnet.maintain.old_caches",
     "form_names": "memxlnet.sources",
     "load_dataset_from_hub": "memxlnet.data.hub",
-    "loss_or_zero": "memxlnet.load.recurrent",
+    "loss_or_zero": "memxlnet.load.carried_state",
     "model_inputs": "memxlnet.load.row_batch",
     "normalize_answer": "memxlnet.evaluate.metrics",
     "process_and_cache_dataset": "memxlnet.data.process",

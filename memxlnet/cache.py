@@ -9,20 +9,20 @@ from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.format.padding import Padding
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
-from memxlnet.format.row_widths import Padding
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.options import check_dataset
+from memxlnet.load.loader_options import check_dataset
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
 from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.statistics import CacheStatistics, read_statistics
-from memxlnet.load.words import Align, Dtype, EndedLabel, Lanes, Window
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
+from memxlnet.maintain.encoding_rules import read_content
 from memxlnet.maintain.removal import remove_cache
-from memxlnet.maintain.rules import read_content
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push

@@ -15,7 +15,7 @@ import pytest
 
 from memxlnet.data.cache_manager import find_cache
 from memxlnet.data.process import process_and_cache_dataset
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.settings import EncodeSettings
 
 ROOT = Path(__file__).parent.parent

@@ -19,10 +19,10 @@ from memxlnet import (
 )
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import CacheNotFoundError, SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.statistics import read_statistics
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.verify import verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push

@@ -156,7 +156,7 @@ def headings(text: str) -> set[str]:
 
 
 def test_every_command_is_named() -> None:
-    from memxlnet.cli.app import COMMANDS
+    from memxlnet.cli.commands import COMMANDS
 
     assert [name for name in COMMANDS if f"`{name}`" not in README and f"memxlnet {name}" not in README] == []
 

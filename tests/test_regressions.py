@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.data.dataset import ChunkedCacheManager, LazySquadLikeQADataset, create_dataloader
-from memxlnet.encode import units
-from memxlnet.encode.words import WordTokenizer, splits_into_words
+from memxlnet.encode import unit_tokenizer
+from memxlnet.encode.word_tokenizer import WordTokenizer, splits_into_words
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, SettingsError
 from memxlnet.maintain.verify import verify
 from tests.support import build, example, long_examples, write_json_lines
@@ -83,7 +83,7 @@ class TestWords:
         assert not splits_into_words(backend)
 
     def test_long_words_are_forgotten(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(units, "MAX_TOKENS", 50)
+        monkeypatch.setattr(unit_tokenizer, "MAX_TOKENS", 50)
         tokenizer = WordTokenizer(word_level())
         for number in range(20):
             tokenizer.tokenize([" ".join(f"w{number}x{index}" for index in range(20))])
@@ -142,7 +142,7 @@ def test_what_a_killed_builder_left_behind_its_last_step_is_removed(
         raise KilledError
 
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.maintain.placing.sync", killed)
+        patched.setattr("memxlnet.maintain.directory_swap.sync", killed)
         with pytest.raises(KilledError):
             build(long_examples(3), tokenizer, tmp_path)
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())

@@ -11,7 +11,7 @@ from benchmarks.data import WORK_VARIABLE
 from benchmarks.recall_task import CODES, recall_dataset, recall_examples
 from benchmarks.recurrent_model import RecurrentXLNet, small_xlnet
 from memxlnet import TimeStepMajorDataLoader
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 
 

@@ -17,7 +17,7 @@ from benchmarks.control_group import NotPossibleError, memory_limit
 from benchmarks.measure import evict
 from benchmarks.settings import Settings
 from memxlnet import LazySquadLikeQADataset, create_dataloader
-from memxlnet.format.files import column_width, values_buffer
+from memxlnet.format.file_layout import column_width, values_buffer
 from memxlnet.format.ragged import Ints
 from memxlnet.load import page_advice
 from memxlnet.load.tensors import TOKEN_COLUMNS

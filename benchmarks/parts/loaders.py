@@ -16,10 +16,10 @@ from benchmarks.measure import evict, in_turns
 from benchmarks.settings import Settings
 from benchmarks.steps import all_steps, steps_of
 from memxlnet import Collate, LazySquadLikeQADataset, TimeStepMajorDataLoader, create_dataloader
-from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.row_batch import RowBatch, as_dtype
-from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
-from memxlnet.load.words import Dtype
+from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
+from memxlnet.load.option_literals import Dtype
+from memxlnet.load.row_batch import RowBatch
+from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS, as_dtype
 
 SEGMENTS, QUICK_SEGMENTS = 127_180, 6_359
 

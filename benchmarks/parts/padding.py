@@ -22,7 +22,7 @@ from benchmarks.recurrent_model import small_xlnet
 from benchmarks.settings import Settings
 from benchmarks.steps import steps_of
 from memxlnet import create_dataloader, create_dataset_from_cache, model_inputs
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
 LANES = 32

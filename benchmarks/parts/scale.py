@@ -17,7 +17,7 @@ from benchmarks.measure import fitted_exponent, in_turns, median, read_into_page
 from benchmarks.parts.build import run
 from benchmarks.settings import Settings
 from memxlnet import LazySquadLikeQADataset, create_dataloader
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 
 SEGMENTS, QUICK_SEGMENTS = (10**4, 10**5, 10**6, 10**7), (10**4, 10**5)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
-from memxlnet.builder.run import Run
+from memxlnet.builder.running_build import Run
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError

@@ -14,13 +14,13 @@ import pyarrow as pa
 
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_chunk
-from memxlnet.builder.publish import Publisher
+from memxlnet.builder.chunks_to_shards import Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
 from memxlnet.format.manifest import REBUILD, Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
+from memxlnet.maintain.directory_swap import put_in_place, take_away
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
-from memxlnet.maintain.placing import put_in_place, take_away
 from memxlnet.progress import progress_bar
 from memxlnet.settings import positive_int
 

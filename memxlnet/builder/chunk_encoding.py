@@ -20,11 +20,11 @@ import xxhash
 
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import CHUNK_TABLES, with_examples_digest, write_chunk
-from memxlnet.builder.cost import CostModel
-from memxlnet.builder.numbering import number_contexts
+from memxlnet.builder.context_numbering import number_contexts
+from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
-from memxlnet.format.files import column_values
+from memxlnet.format.file_layout import column_values
 from memxlnet.format.ragged import Ints
 from memxlnet.settings import EncodeSettings
 

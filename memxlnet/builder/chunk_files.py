@@ -19,7 +19,7 @@ import xxhash
 from arrow_schemas import DROPPED, TABLES
 from memxlnet.errors import BuildError, BuildOSError, with_fields_of
 from memxlnet.format.checksums import file_digest
-from memxlnet.format.files import FileSink, created
+from memxlnet.format.file_layout import FileSink, created
 from memxlnet.format.paths import sync
 
 logger = logging.getLogger(__name__)

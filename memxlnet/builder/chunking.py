@@ -4,10 +4,10 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from memxlnet.builder.cost import CostModel
+from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.builder.label_counts import LabelCounts
 from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
-from memxlnet.encode.ids import Ids
+from memxlnet.encode.repeated_ids import Ids
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.sources import Source

@@ -8,7 +8,7 @@ from memxlnet.background import Prefetched
 from memxlnet.builder.chunk_encoding import Tables, encode_in_parts, examples_digest, pack
 from memxlnet.builder.chunk_files import with_examples_digest
 from memxlnet.builder.chunking import Chunk
-from memxlnet.builder.memory import MemoryGuard
+from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.encode.encoder import Encoder, TokenizedChunk
 from memxlnet.settings import EncodeSettings
 

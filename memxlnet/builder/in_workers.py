@@ -12,7 +12,7 @@ from memxlnet import errors
 from memxlnet.builder.chunk_encoding import encode_chunk, pack
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
-from memxlnet.builder.memory import MemoryGuard
+from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
 from memxlnet.errors import BuildError, MemoryLimitError, MemxlnetError
 

@@ -15,7 +15,7 @@ import time
 from importlib.abc import MetaPathFinder
 
 from memxlnet.builder.chunk_encoding import encode_chunk
-from memxlnet.builder.pipes import receive, send
+from memxlnet.builder.worker_messages import receive, send
 
 _WATCH_SECONDS = 0.5
 

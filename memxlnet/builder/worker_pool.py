@@ -17,7 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from memxlnet.builder.pipes import receive, send
+from memxlnet.builder.worker_messages import receive, send
 from memxlnet.errors import BuildError, BuildOSError, with_fields_of
 from memxlnet.system_errors import hint_for
 

@@ -1,5 +1,5 @@
 """The command line: ``memxlnet``. Each command is loaded when it is called."""
 
-from memxlnet.cli.app import main
+from memxlnet.cli.commands import main
 
 __all__ = ["main"]

@@ -2,6 +2,6 @@
 
 import sys
 
-from memxlnet.cli.app import main
+from memxlnet.cli.commands import main
 
 sys.exit(main())

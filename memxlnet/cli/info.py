@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memxlnet.cli.caches import read_cache
+from memxlnet.cli.cache_arguments import read_cache
 from memxlnet.cli.output import (
     answer_counts,
     json_option,

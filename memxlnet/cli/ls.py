@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memxlnet.cli.caches import directory_of_caches
+from memxlnet.cli.cache_arguments import directory_of_caches
 from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, shown_bytes
 from memxlnet.cli.parameters import CACHE_DIR_VARIABLE, FilledPath, shared
 from memxlnet.format.manifest import find_caches

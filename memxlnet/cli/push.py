@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from memxlnet.cli.caches import find_directory
+from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.remote.push import push
 

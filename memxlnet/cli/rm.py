@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from memxlnet.cli.caches import directory_of_caches, find_directory
+from memxlnet.cli.cache_arguments import directory_of_caches, find_directory
 from memxlnet.cli.output import is_terminal, printable, shown_bytes
 from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.errors import CacheNotFoundError

@@ -8,12 +8,12 @@ import click
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from memxlnet.cli.caches import find_directory
+from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.errors import CacheDamagedError, RowIndexError
 from memxlnet.format.published import PublishedCache
-from memxlnet.load.document_map import DocumentMap
+from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.segment_metadata import SegmentReader
 
 _LABEL_COLUMNS = ("alignment", "alignment_detail", "contradiction")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from memxlnet.cli.caches import find_directory
+from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title
 from memxlnet.cli.parameters import FilledPath, cache_argument, shared
 from memxlnet.cli.plots import draw_statistics

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memxlnet.cli.caches import find_directory
+from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_json
 from memxlnet.cli.parameters import cache_argument, reading_options, shared
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify

@@ -30,7 +30,7 @@ _NAMES = {
     "MemoryCollateConfig": "memxlnet.data.dataset",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
     "StreamingSquadProcessor": "memxlnet.data.process",
-    "TimeStepMajorDataLoader": "memxlnet.load.loader",
+    "TimeStepMajorDataLoader": "memxlnet.load.time_step_loader",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.data.qa_datasets",

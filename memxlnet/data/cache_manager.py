@@ -20,7 +20,7 @@ from memxlnet.errors import (
 )
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, find_caches, known_files
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
 from memxlnet.sources import is_file_name, open_source, source_name
 

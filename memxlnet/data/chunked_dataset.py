@@ -11,8 +11,8 @@ from memxlnet.earlier_names import missing
 from memxlnet.errors import AmbiguousCacheError, CacheNotFoundError, SettingsError
 from memxlnet.format.manifest import find_caches, read_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.settings import one_of
 
 MODES = ("streaming", "full", "first_n")

@@ -13,12 +13,12 @@ from memxlnet.earlier_names import missing
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load import create
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import Loader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.options import LoaderOptions, check_batch_size, check_dataset
-from memxlnet.load.words import Window
+from memxlnet.load.loader_options import LoaderOptions, check_batch_size, check_dataset
+from memxlnet.load.option_literals import Window
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.remote.hub_errors import check_hub_id, check_token
 from memxlnet.settings import DEFAULT_CACHE_DIR, DEFAULT_MAX_SEQ_LENGTH, EARLIER_DOC_STRIDE, check_bool, one_of
 

@@ -11,8 +11,8 @@ from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError, SettingsError
 from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat, check_compat
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.remote.hub import HubRepository
 from memxlnet.remote.hub_errors import check_hub_id, check_token
 from memxlnet.remote.hub_upload import upload_cache

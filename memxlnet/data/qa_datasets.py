@@ -14,8 +14,8 @@ from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.data.hub_caches import Wanted, fetch_wanted
 from memxlnet.errors import SettingsError
 from memxlnet.format.paths import as_directory
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat, check_compat
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device, check_device
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,

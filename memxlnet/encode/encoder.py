@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_schema, features_schema
-from memxlnet.encode import answers
+from memxlnet.encode import answer_alignment
+from memxlnet.encode.answer_labels import AnswerTokens, Labels
 from memxlnet.encode.examples import ABSENT, BadExample, Example
-from memxlnet.encode.labels import AnswerTokens, Labels
-from memxlnet.encode.pieces import PieceTokenizer, splits_into_pieces
+from memxlnet.encode.piece_tokenizer import PieceTokenizer, splits_into_pieces
 from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings, tokenizer_errors
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
-from memxlnet.encode.words import WordTokenizer, splits_into_words
+from memxlnet.encode.word_tokenizer import WordTokenizer, splits_into_words
 from memxlnet.errors import ExampleError
-from memxlnet.format.files import numpy_type
+from memxlnet.format.file_layout import numpy_type
 from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.format.row_layout import RowLayout
 from memxlnet.settings import EncodeSettings
@@ -36,7 +36,7 @@ LONG_TEXT = 1 << 16
 class _Book(NamedTuple):
     """A long context with what was made of it: some 20 bytes a character."""
 
-    context: answers.Context
+    context: answer_alignment.Context
     tokens: TokenPool
 
 
@@ -55,7 +55,7 @@ class TokenizedChunk(NamedTuple):
     dropped: list[BadExample]
     contexts: TokenPool
     questions: TokenPool
-    books: dict[str, answers.Context]
+    books: dict[str, answer_alignment.Context]
 
 
 class Encoder:
@@ -114,7 +114,7 @@ class Encoder:
         if len(last) < LONG_TEXT:
             self._book = None
         elif self._book is None or self._book.context.text != last:
-            self._book = _Book(answers.Context(last), pool.take(np.array([contexts.index(last)])))
+            self._book = _Book(answer_alignment.Context(last), pool.take(np.array([contexts.index(last)])))
         return self._book
 
     def assemble(self, chunk: TokenizedChunk) -> dict[str, pa.RecordBatch]:
@@ -156,7 +156,7 @@ class Encoder:
         questions: TokenPool,
         question_of: Ints,
         room: Ints,
-        books: dict[str, answers.Context],
+        books: dict[str, answer_alignment.Context],
     ) -> dict[str, pa.RecordBatch]:
         settings = self._settings
         windows = cut_windows(contexts.counts[context_of], room, settings.doc_stride, settings.max_n_segs)
@@ -237,11 +237,11 @@ def _renumber(numbers: Ints, total: int) -> tuple[Ints, Ints]:
 def _align(
     examples: list[Example],
     texts: list[str],
-    books: dict[str, answers.Context],
+    books: dict[str, answer_alignment.Context],
     contexts: TokenPool,
     used: Ints,
     context_of: Ints,
-) -> tuple[list[answers.Alignment], AnswerTokens]:
+) -> tuple[list[answer_alignment.Alignment], AnswerTokens]:
     """Find the answers of a chunk in characters and in tokens; one that no token holds is dropped.
 
     Args:
@@ -252,7 +252,7 @@ def _align(
         used: int64[texts], the place of each of these among `contexts`.
         context_of: int64[documents], the text of each document.
     """
-    looked_up = [books.get(text) or answers.Context(text) for text in texts]
+    looked_up = [books.get(text) or answer_alignment.Context(text) for text in texts]
     alignments = [
         _align_one(example, looked_up[text]) for example, text in zip(examples, context_of.tolist(), strict=True)
     ]
@@ -261,18 +261,18 @@ def _align(
     for number in np.flatnonzero((starts >= 0) & (tokens.documents.start < 0)).tolist():
         found = alignments[number]
         reason = f"answer {found.chosen} at {found.start}: no token of the context overlaps it"
-        alignments[number] = answers.Alignment(answers.DROPPED, reason)
+        alignments[number] = answer_alignment.Alignment(answer_alignment.DROPPED, reason)
     return alignments, tokens
 
 
-def _align_one(example: Example, context: answers.Context) -> answers.Alignment:
+def _align_one(example: Example, context: answer_alignment.Context) -> answer_alignment.Alignment:
     if not example.labelled:
-        return answers.Alignment(answers.UNLABELLED)
+        return answer_alignment.Alignment(answer_alignment.UNLABELLED)
     if example.answer_kind:
         if example.answer_kind == ABSENT:
-            return answers.absent(example.answer_texts)
-        return answers.Alignment(example.answer_kind)
-    return answers.align(context, example.answer_texts, example.answer_starts)
+            return answer_alignment.absent(example.answer_texts)
+        return answer_alignment.Alignment(example.answer_kind)
+    return answer_alignment.align(context, example.answer_texts, example.answer_starts)
 
 
 def _features_batch(
@@ -314,7 +314,7 @@ def _documents_batch(
     question_of: Ints,
     context_rows: Ints,
     windows: Windows,
-    aligned: list[answers.Alignment],
+    aligned: list[answer_alignment.Alignment],
     labels: Labels,
     holding: Ints,
 ) -> pa.RecordBatch:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.units import code_points
+from memxlnet.encode.unit_tokenizer import code_points
 
 NORMAL_FORM: Final = "NFKD"
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.evaluate.inputs import Floats
+from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.format.ragged import Ints
 
 COMPACT_ABOVE = 1 << 16

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from memxlnet.encode.answers import DROPPED, NUMBER, UNLABELLED, YES_NO
+from memxlnet.encode.answer_alignment import DROPPED, NUMBER, UNLABELLED, YES_NO
+from memxlnet.evaluate.cache_argument import CacheLike, open_cache
 from memxlnet.evaluate.metrics import exact_match, scored_golds
-from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.evaluate.predictions import SpanCutter
 from memxlnet.format.published import PublishedCache
 

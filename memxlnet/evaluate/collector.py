@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError, SettingsError
+from memxlnet.evaluate.array_inputs import Floats
+from memxlnet.evaluate.cache_argument import CacheLike, open_cache
 from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
-from memxlnet.evaluate.inputs import Floats
 from memxlnet.evaluate.json_files import as_file, write_json_object
-from memxlnet.evaluate.opened import CacheLike, open_cache
 from memxlnet.evaluate.predictions import (
     DocumentPrediction,
     Judgement,
@@ -24,7 +24,7 @@ from memxlnet.evaluate.predictions import (
 )
 from memxlnet.evaluate.scoring import LogitReader
 from memxlnet.format.published import PublishedCache
-from memxlnet.maintain.rules import read_dropped
+from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.settings import check_bool, positive_int
 
 _SETTINGS = ("n_best", "max_answer_length", "null_threshold")

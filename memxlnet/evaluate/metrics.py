@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow.compute as pc
 
-from memxlnet.encode.answers import UNLABELLED
+from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
-from memxlnet.evaluate.opened import CacheLike, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, open_cache
 from memxlnet.format.published import PublishedCache
 from memxlnet.settings import check_bool
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.evaluate.candidates import Candidates
-from memxlnet.evaluate.inputs import Floats
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints

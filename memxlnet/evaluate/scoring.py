@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
+from memxlnet.evaluate.array_inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
 from memxlnet.evaluate.candidates import Candidates
-from memxlnet.evaluate.inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
-from memxlnet.evaluate.places import PlaceReader, RowPlaces
+from memxlnet.evaluate.context_places import PlaceReader, RowPlaces
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
+from memxlnet.format.padding import RowWidths
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
-from memxlnet.format.row_widths import RowWidths
 
 _CHECKED_AT_ONCE = 1 << 20
 """Logits that are checked at once: 8 MiB as float64."""

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.labels import non_blank_counts
+from memxlnet.encode.answer_labels import non_blank_counts
 from memxlnet.errors import CacheDamagedError
-from memxlnet.evaluate.places import RowPlaces
+from memxlnet.evaluate.context_places import RowPlaces
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 

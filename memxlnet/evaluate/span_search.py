@@ -6,7 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from memxlnet.evaluate.inputs import Floats
+from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.evaluate.shown_text import Shown
 from memxlnet.format.ragged import Ints
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy.typing import DTypeLike, NDArray
 
 from memxlnet.errors import CacheDamagedError
-from memxlnet.format.files import MAP_NORESERVE
+from memxlnet.format.file_layout import MAP_NORESERVE
 from memxlnet.format.manifest import REBUILD, reading
 
 logger = logging.getLogger(__name__)

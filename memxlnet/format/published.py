@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError, with_fields_of
-from memxlnet.format.files import column_width, file_identity, numpy_type, values_buffer
+from memxlnet.format.file_layout import column_width, file_identity, numpy_type, values_buffer
 from memxlnet.format.ipc_messages import READ_ERRORS, check_messages, check_start, damaged
 from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.format.mapping import MappedFile

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
-from memxlnet.format.files import numpy_type
+from memxlnet.format.file_layout import numpy_type
 from memxlnet.format.manifest import REBUILD, TableRecord
 from memxlnet.format.mapping import MappedFile
 

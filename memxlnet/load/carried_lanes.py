@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.options import check_fields
-from memxlnet.load.plan import Ranks
+from memxlnet.load.epoch_plan import Ranks
+from memxlnet.load.loader_options import check_fields
 
 STATE_VERSION = 1
 

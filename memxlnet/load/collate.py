@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, Padding, RowWidths
+from memxlnet.format.padding import CONTEXT_PLACES, POSITIONS, Padding, RowWidths
+from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.compat import check_whole_rows
-from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.row_batch import RowBatch, as_dtype, context_mask
+from memxlnet.load.option_literals import Dtype
+from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import CONTEXT_MASK, OFFSETS
-from memxlnet.load.tensors import TOKEN_COLUMNS
-from memxlnet.load.words import Dtype
+from memxlnet.load.tensors import TOKEN_COLUMNS, as_dtype, context_mask
 from memxlnet.settings import one_of
 
 _NUMBERS = tuple(name for name in BATCH_COLUMNS if name not in TOKEN_COLUMNS)

@@ -3,11 +3,11 @@
 from typing import Any, Unpack, cast
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.options import LoaderOptions
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.loader_options import LoaderOptions
 from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.load.segment_metadata import METADATA
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.settings import check_bool
 
 Loader = TimeStepMajorDataLoader | RegularDataLoader

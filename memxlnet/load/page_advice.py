@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 from torch import Tensor
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 
 logger = logging.getLogger(__name__)
 

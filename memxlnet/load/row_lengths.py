@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.published import PublishedCache
-from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
-from memxlnet.load.order import Ints, Order
-from memxlnet.load.plan import EpochSize
+from memxlnet.load.epoch_plan import EpochSize
+from memxlnet.load.seeded_random import Ints, Order
 
 _ROWS_AT_ONCE = 1 << 16
 

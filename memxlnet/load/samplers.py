@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.grouping import Lengths, grouped
-from memxlnet.load.options import check_batch_size, check_fields, check_seed
-from memxlnet.load.order import Order, shuffled
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.length_grouping import Lengths, grouped
+from memxlnet.load.loader_options import check_batch_size, check_fields, check_seed
 from memxlnet.load.row_lengths import row_lengths
+from memxlnet.load.seeded_random import Order, shuffled
 from memxlnet.settings import check_bool, whole_number
 
 _ROWS_AT_ONCE = 1 << 14

@@ -8,12 +8,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.row_widths import Padding, RowWidths
+from memxlnet.format.padding import Padding, RowWidths
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Device, Transfer, check_device
-from memxlnet.load.options import (
+from memxlnet.load.epoch_plan import EpochSize
+from memxlnet.load.loader_options import (
     can_pin,
     check_batch_size,
     check_dataset,
@@ -22,10 +23,9 @@ from memxlnet.load.options import (
     check_workers,
     metadata_names,
 )
-from memxlnet.load.plan import EpochSize
+from memxlnet.load.option_literals import Dtype, EndedLabel
 from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
-from memxlnet.load.words import Dtype, EndedLabel
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 

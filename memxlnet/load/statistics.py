@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.format.padding import RowWidths
 from memxlnet.format.published import PublishedCache
-from memxlnet.format.row_widths import RowWidths
-from memxlnet.load.document_map import DocumentMap
-from memxlnet.load.document_windows import Documents, DocumentWindows
-from memxlnet.load.grouping import Deal, Lengths, dealt, grouped
-from memxlnet.load.order import Order, shuffled
-from memxlnet.load.plan import AlignedPlan, EpochSize, Ranks
-from memxlnet.load.refilled import RefilledPlan
+from memxlnet.load.aligned_plan import AlignedPlan
+from memxlnet.load.document_ids import DocumentMap
+from memxlnet.load.epoch_plan import EpochSize, Ranks
+from memxlnet.load.length_grouping import Deal, Lengths, dealt, grouped
+from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.row_lengths import batches_size, row_lengths
+from memxlnet.load.seeded_random import Order, shuffled
+from memxlnet.load.segment_windows import Documents, DocumentWindows
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Sizes of groups and batches for which shares are computed."""

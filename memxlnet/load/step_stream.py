@@ -7,8 +7,8 @@ import torch
 
 from memxlnet.background import Prefetched
 from memxlnet.load.devices import Arrival
+from memxlnet.load.epoch_plan import EpochPlan
 from memxlnet.load.page_advice import PageAdvice
-from memxlnet.load.plan import EpochPlan
 from memxlnet.load.steps import Step, StepMaker, StepRun
 
 RUN_ROWS, RUN_STEPS = 4096, 256

@@ -9,16 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memxlnet.format.row_widths import CONTEXT_PLACES, POSITIONS, RowWidths
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.format.padding import CONTEXT_PLACES, POSITIONS, RowWidths
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.devices import Arrival, Transfer
-from memxlnet.load.document_map import DocumentIds
-from memxlnet.load.order import Ints
-from memxlnet.load.plan import Bools, StepRows
-from memxlnet.load.row_batch import as_dtype, context_mask
+from memxlnet.load.document_ids import DocumentIds
+from memxlnet.load.epoch_plan import Bools, StepRows
+from memxlnet.load.option_literals import Dtype, EndedLabel
+from memxlnet.load.seeded_random import Ints
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA, OFFSETS
-from memxlnet.load.tensors import TOKEN_COLUMNS
-from memxlnet.load.words import Dtype, EndedLabel
+from memxlnet.load.tensors import TOKEN_COLUMNS, as_dtype, context_mask
 from memxlnet.settings import one_of
 
 

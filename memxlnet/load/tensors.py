@@ -1,6 +1,6 @@
 """The one place where a map becomes torch: zero-copy columns, and rows gathered into fresh tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.format.padding import CONTEXT_PLACES
 from memxlnet.format.published import FeatureShard, PublishedCache
-from memxlnet.load.stored_rows import stored_rows
+from memxlnet.load.gather import stored_rows
+from memxlnet.load.option_literals import Dtype
 
 MODEL_COLUMNS = ("input_ids", "attention_mask", "token_type_ids", "start_positions", "end_positions")
 """What a model takes, in the order of a model's arguments."""
@@ -169,3 +171,23 @@ def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:
         bad = low if low < least else high
         raise RowIndexError(f"row {bad}: expected a row from {least} to {num_rows - 1}")
     return torch.where(wanted < 0, wanted + num_rows, wanted) if low < 0 and not lanes else wanted
+
+
+def as_dtype(columns: dict[str, Tensor], dtype: Dtype) -> dict[str, Tensor]:
+    """Return the columns as int64, or as stored; gathered columns are never shared, so stored ones pass through."""
+    if dtype == "stored":
+        return columns
+    return {name: column.to(torch.int64) for name, column in columns.items()}
+
+
+def context_mask(places: Mapping[str, Tensor], width: int, shift: int = 0) -> Tensor:
+    """Return bool[rows, width], the tokens of the context.
+
+    Args:
+        places: int[rows] by name, `CONTEXT_PLACES`.
+        width: Tokens in a row.
+        shift: Tokens that were cut off before them.
+    """
+    token = torch.arange(shift, shift + width, device="cpu")
+    first, count = (places[name][:, None] for name in CONTEXT_PLACES)
+    return (token >= first) & (token < first + count)

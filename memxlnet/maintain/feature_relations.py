@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.encode.labels import AnswerTokens
+from memxlnet.encode.answer_labels import AnswerTokens
 from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.windows import Windows, assemble
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
-from memxlnet.maintain.blocks import ANY_ID, FeatureBlock, TextBlock
-from memxlnet.maintain.rules import Rules
+from memxlnet.maintain.encoding_rules import Rules
+from memxlnet.maintain.row_blocks import ANY_ID, FeatureBlock, TextBlock
 
 BLOCK_VALUES = 1 << 20
 """Values of a token column that are compared at once: some 30 MB with all that is computed for them."""

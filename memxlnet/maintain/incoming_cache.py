@@ -26,8 +26,8 @@ from memxlnet.format.paths import (
     write_durably,
 )
 from memxlnet.format.published import PublishedCache
+from memxlnet.maintain.directory_swap import put_in_place, take_away
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
-from memxlnet.maintain.placing import put_in_place, take_away
 from memxlnet.system_errors import (
     NO_ACCESS,
     OUT_OF_FILES,

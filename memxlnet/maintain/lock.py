@@ -10,7 +10,7 @@ from pathlib import Path
 import filelock
 
 from memxlnet.format.paths import BUILD_PREFIX, kind_and_cache, make_directory
-from memxlnet.maintain.placing import remove_retired, take_away
+from memxlnet.maintain.directory_swap import remove_retired, take_away
 from memxlnet.system_errors import cache_error, cache_errors, described, hint_for
 
 logger = logging.getLogger(__name__)

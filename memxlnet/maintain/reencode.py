@@ -10,19 +10,19 @@ import numpy as np
 import pyarrow as pa
 
 from arrow_schemas import DROPPED
-from memxlnet.encode.answers import DROPPED as DROPPED_ANSWER
-from memxlnet.encode.answers import NUMBER, UNLABELLED, YES_NO, absent
+from memxlnet.encode.answer_alignment import DROPPED as DROPPED_ANSWER
+from memxlnet.encode.answer_alignment import NUMBER, UNLABELLED, YES_NO, absent
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import ABSENT, BadExample, Example, bad_example, has_answers, parse_example
-from memxlnet.encode.ids import Ids
+from memxlnet.encode.repeated_ids import Ids
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
-from memxlnet.format.files import column_values
+from memxlnet.format.file_layout import column_values
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, ragged_arange
-from memxlnet.maintain.blocks import FeatureBlock, TextBlock, file_of, take_rows
-from memxlnet.maintain.rules import Rules, read_dropped
+from memxlnet.maintain.encoding_rules import Rules, read_dropped
+from memxlnet.maintain.row_blocks import FeatureBlock, TextBlock, file_of, take_rows
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import Source
 from memxlnet.system_errors import read_from

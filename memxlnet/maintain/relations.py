@@ -19,8 +19,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.encode.answers import DROPPED, EXACT, NUMBER, REPAIRED, UNANSWERABLE, UNLABELLED, YES_NO
-from memxlnet.encode.labels import AnswerTokens
+from memxlnet.encode.answer_alignment import DROPPED, EXACT, NUMBER, REPAIRED, UNANSWERABLE, UNLABELLED, YES_NO
+from memxlnet.encode.answer_labels import AnswerTokens
 from memxlnet.encode.token_pool import TokenPool
 from memxlnet.encode.windows import window_counts
 from memxlnet.errors import CacheDamagedError
@@ -28,9 +28,9 @@ from memxlnet.format.manifest import REBUILD
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
-from memxlnet.maintain.blocks import Flags, TextBlock, read_blocks, take_rows
+from memxlnet.maintain.encoding_rules import Rules
 from memxlnet.maintain.feature_relations import Segments, check_features
-from memxlnet.maintain.rules import Rules
+from memxlnet.maintain.row_blocks import Flags, TextBlock, read_blocks, take_rows
 
 _REPEATED = 1000
 """Repeated hashes that are looked into: each is two equal texts, except for one chance in 2^64."""

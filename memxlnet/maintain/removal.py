@@ -28,8 +28,8 @@ from memxlnet.format.paths import (
     slug,
     sync,
 )
+from memxlnet.maintain.directory_swap import delete
 from memxlnet.maintain.lock import builder_lock, is_held, lock_path
-from memxlnet.maintain.placing import delete
 from memxlnet.system_errors import cache_errors
 
 logger = logging.getLogger(__name__)

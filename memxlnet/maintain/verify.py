@@ -7,13 +7,13 @@ from typing import Any
 
 from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.format.checksums import file_digest
-from memxlnet.format.files import file_identity
+from memxlnet.format.file_layout import file_identity
 from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
 from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
+from memxlnet.maintain.encoding_rules import Rules, read_dropped, read_rules
 from memxlnet.maintain.reencode import check_against, check_own
 from memxlnet.maintain.relations import check_relations
-from memxlnet.maintain.rules import Rules, read_dropped, read_rules
 from memxlnet.settings import check_bool, positive_int, settings_of
 from memxlnet.sources import Form, Source, SourceOptions, Transform, open_source
 from memxlnet.sources.forms.form import Locate, Offsets

@@ -9,7 +9,7 @@ import huggingface_hub
 
 from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
 from memxlnet.redaction import Redactor, safe_cause
-from memxlnet.remote.failures import chain, shown
+from memxlnet.remote.store_errors import chain, shown
 from memxlnet.settings import check_text
 from memxlnet.system_errors import system_hint
 

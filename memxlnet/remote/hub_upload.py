@@ -13,7 +13,7 @@ from typing import Any
 import huggingface_hub
 
 from memxlnet.errors import CacheError, SettingsError, TransferError
-from memxlnet.format.files import file_identity
+from memxlnet.format.file_layout import file_identity
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, directory_name
 from memxlnet.format.published import PublishedCache, while_it_stays

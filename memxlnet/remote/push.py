@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memxlnet.errors import CacheError, CacheMismatchError, TransferError
-from memxlnet.format.files import file_identity
+from memxlnet.format.file_layout import file_identity
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, as_directory

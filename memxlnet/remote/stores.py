@@ -14,7 +14,7 @@ from memxlnet.errors import MemxlnetError, SettingsError, TransferError
 from memxlnet.format.paths import sync
 from memxlnet.redaction import Redactor
 from memxlnet.remote.addresses import check_options, check_url, file_system_class, missing_library
-from memxlnet.remote.failures import chain, is_absent, is_refused, lacks_container, transfer_error
+from memxlnet.remote.store_errors import chain, is_absent, is_refused, lacks_container, transfer_error
 from memxlnet.system_errors import cache_errors
 
 BLOCK_BYTES = 8 << 20

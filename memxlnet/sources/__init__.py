@@ -7,9 +7,9 @@ from memxlnet.format.manifest import KnownFile
 from memxlnet.sources.forms import Form, FormOptions, form_names, register_form
 from memxlnet.sources.listing import is_file_name
 from memxlnet.sources.opening import open_source, shown_name, source_name
-from memxlnet.sources.options import SourceOptions
-from memxlnet.sources.reading import Transform
+from memxlnet.sources.records_to_examples import Transform
 from memxlnet.sources.source import Source
+from memxlnet.sources.source_options import SourceOptions
 
 __all__ = [
     "Form",

@@ -15,6 +15,13 @@ from memxlnet.sources.formats import file_stem
 from memxlnet.sources.forms import Form
 from memxlnet.sources.forms.form import Locate, Offsets
 from memxlnet.sources.hub_origin import HubOrigin
+from memxlnet.sources.in_memory_origins import (
+    DatasetOrigin,
+    IterableOrigin,
+    TableOrigin,
+    is_datasets_object,
+    is_one_shot,
+)
 from memxlnet.sources.listing import (
     Listing,
     at_home,
@@ -25,15 +32,8 @@ from memxlnet.sources.listing import (
     several_name,
     split_words,
 )
-from memxlnet.sources.object_origins import (
-    DatasetOrigin,
-    IterableOrigin,
-    TableOrigin,
-    is_datasets_object,
-    is_one_shot,
-)
 from memxlnet.sources.origin import Origin
-from memxlnet.sources.reading import Reading, Transform
+from memxlnet.sources.records_to_examples import Reading, Transform
 from memxlnet.sources.source import Source
 from memxlnet.sources.source_files import HashedFile, SourceFile
 from memxlnet.sources.split import split_name

@@ -11,7 +11,7 @@ from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.errors import ExampleError, SourceError
 from memxlnet.sources.forms import recognise, shows_form
 from memxlnet.sources.origin import Origin, Part
-from memxlnet.sources.reading import Reading
+from memxlnet.sources.records_to_examples import Reading
 from memxlnet.sources.split import Ranges
 
 

@@ -18,7 +18,7 @@ from benchmarks.readers import open_reader, prepare
 from benchmarks.recurrent_model import small_xlnet
 from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
-from memxlnet.encode.pieces import splits_into_pieces
+from memxlnet.encode.piece_tokenizer import splits_into_pieces
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 from tests.support import slow_but
 

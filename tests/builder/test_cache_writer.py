@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from memxlnet.builder import publish as publish_module
+from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memxlnet.builder import chunking
 from memxlnet.builder.chunking import CHUNK_SHARE, TEXT_SHARE, Chunk, read_chunks
-from memxlnet.builder.cost import CostModel
+from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings

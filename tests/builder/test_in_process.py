@@ -14,9 +14,9 @@ from memxlnet.builder import in_process as here
 from memxlnet.builder.chunk_encoding import Tables, examples_digest, pack
 from memxlnet.builder.chunk_files import write_chunk
 from memxlnet.builder.chunking import Chunk
-from memxlnet.builder.cost import CostModel
+from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.builder.in_process import LocalEncoder
-from memxlnet.builder.memory import MemoryGuard
+from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
@@ -237,7 +237,7 @@ def test_a_build_that_splits_every_chunk_gives_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threaded: bool
 ) -> None:
     build(tmp_path / "wide")
-    monkeypatch.setattr("memxlnet.builder.run.MemoryGuard", Tight)
+    monkeypatch.setattr("memxlnet.builder.running_build.MemoryGuard", Tight)
     monkeypatch.setattr(here, "_WAIT_SECONDS", 0.001)
     parts = count_parts(monkeypatch)
     with ThreadPoolExecutor(2) as executor:
@@ -272,7 +272,7 @@ def test_a_split_chunk_keeps_bad_examples_in_order_and_shared_contexts_once(
         return files_of(directory)
 
     expected = made(tmp_path / "wide")
-    monkeypatch.setattr("memxlnet.builder.run.MemoryGuard", Tight)
+    monkeypatch.setattr("memxlnet.builder.running_build.MemoryGuard", Tight)
     parts = count_parts(monkeypatch)
     with ThreadPoolExecutor(2) as executor:
         assert made(tmp_path / "tight", executor if threaded else None) == expected
@@ -290,5 +290,5 @@ def count_parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return plain(self, chunk)
 
     monkeypatch.setattr(Encoder, "tokenize", tokenize)
-    monkeypatch.setattr("memxlnet.builder.run.check_against_transformers", lambda *_: None)
+    monkeypatch.setattr("memxlnet.builder.running_build.check_against_transformers", lambda *_: None)
     return sizes

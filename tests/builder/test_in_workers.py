@@ -17,7 +17,7 @@ from memxlnet.builder.chunk_encoding import unpack
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
 from memxlnet.builder.in_workers import Dispatcher, ExecutorWorkers
-from memxlnet.builder.memory import NEAR, MemoryGuard
+from memxlnet.builder.memory_guard import NEAR, MemoryGuard
 from memxlnet.builder.worker_pool import WorkerDiedError
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, ExampleError, MemoryLimitError, MemxlnetError, SourceError, TokenizerError

@@ -39,7 +39,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         return plain(self, chunk)
 
     monkeypatch.setattr(Encoder, "tokenize", record)
-    monkeypatch.setattr("memxlnet.builder.run.check_against_transformers", lambda *_: None)
+    monkeypatch.setattr("memxlnet.builder.running_build.check_against_transformers", lambda *_: None)
     return found
 
 

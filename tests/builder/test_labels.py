@@ -14,9 +14,9 @@ from memxlnet import answer_ceiling, create_dataloader, create_evaluation_datalo
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import BuildError, CacheDamagedError, ExampleError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.maintain.rules import read_dropped
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
+from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.sources import open_source
 from tests.format.content import files_of
 from tests.format.forging import forge

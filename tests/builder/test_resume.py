@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from memxlnet.builder import run
+from memxlnet.builder import running_build
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
@@ -80,8 +80,8 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def run(self, chunks: Iterator[Chunk]) -> Any:
             yield from super().run(noted(chunks))
 
-    monkeypatch.setattr(run, "Dispatcher", Dispatching)
-    monkeypatch.setattr(run, "LocalEncoder", Here)
+    monkeypatch.setattr(running_build, "Dispatcher", Dispatching)
+    monkeypatch.setattr(running_build, "LocalEncoder", Here)
     return found
 
 
@@ -237,7 +237,7 @@ def test_a_build_that_is_finished_but_for_the_publication_tokenizes_nothing(
     def fail(*_: Any) -> Any:
         raise AssertionError("tokenized again")
 
-    monkeypatch.setattr(run, "check_against_transformers", lambda *_: None)
+    monkeypatch.setattr(running_build, "check_against_transformers", lambda *_: None)
     monkeypatch.setattr(Encoder, "tokenize", fail)
     assert build(tmp_path) == undisturbed
 

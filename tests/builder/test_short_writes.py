@@ -9,7 +9,7 @@ import pytest
 
 from memxlnet.errors import BuildOSError, CacheDamagedError
 from memxlnet.format import paths
-from memxlnet.format.files import lay_out
+from memxlnet.format.file_layout import lay_out
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.verify import verify_bytes
@@ -115,7 +115,7 @@ def test_a_laid_out_file_that_is_cut_anywhere_is_never_published(
                 patched.setattr(os, "pwrite", counting)  # noqa: B023 - called within the loop
                 return lay_out(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr("memxlnet.builder.publish.lay_out", damaged)
+        monkeypatch.setattr("memxlnet.builder.chunks_to_shards.lay_out", damaged)
         cache_dir = tmp_path / str(number)
         try:
             directory = publish(CONTENT, cache_dir, [2]).directory
@@ -150,8 +150,8 @@ def test_every_part_of_the_structure_is_looked_at_before_publishing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
 ) -> None:
     """Whoever wrote it, and although the manifest has the checksum of the damaged file."""
-    finished = "memxlnet.builder.publish.finished_file"
-    from memxlnet.builder.publish import finished_file
+    finished = "memxlnet.builder.chunks_to_shards.finished_file"
+    from memxlnet.builder.chunks_to_shards import finished_file
 
     def damaged(path: Path) -> object:
         if path.name == name:
@@ -189,7 +189,7 @@ def test_a_rebuild_that_writes_too_little_leaves_the_cache(
 ) -> None:
     directory = publish(CONTENT, tmp_path, [2]).directory
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.builder.publish.write_values", lambda *_: paths.write_all(-1, b"", 0))
+        patched.setattr("memxlnet.builder.chunks_to_shards.write_values", lambda *_: paths.write_all(-1, b"", 0))
         patched.setattr(PublishedCache, "check_messages", fail)
         with pytest.raises(BuildOSError, match="did not write what it was given"):
             publish(CONTENT, tmp_path, [2])

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from memxlnet.builder import pipes
+from memxlnet.builder import worker_messages
 from memxlnet.builder import worker_pool as pool
 from memxlnet.builder.chunk_encoding import unpack
 from memxlnet.builder.chunking import Chunk
-from memxlnet.builder.run import Run
+from memxlnet.builder.running_build import Run
 from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.examples import Example
@@ -103,7 +103,7 @@ def test_workers_load_nothing_that_encoding_does_not_need(tmp_path: Path, undist
         tops = {name.split(".")[0] for name in modules}
         assert tops.isdisjoint({"torch", "transformers", "datasets", "pandas", "multiprocessing", "psutil", "tqdm"})
         assert "tests" not in tops  # nor the script
-        assert "memxlnet.builder.run" not in modules
+        assert "memxlnet.builder.running_build" not in modules
         assert {"memxlnet", "tokenizers", "numpy", "pyarrow"} <= tops
 
 
@@ -134,7 +134,7 @@ def test_workers_read_the_tokenizer_from_the_build_directory(tmp_path: Path, mon
 
 def test_little_else_than_the_packed_examples_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[Any, bytes]] = []
-    plain = pipes.send
+    plain = worker_messages.send
 
     def record(pipe: Any, fields: Any, content: bytes = b"") -> None:
         sent.append((fields, content))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from memxlnet.cli import main, output
-from memxlnet.cli.app import COMMANDS
+from memxlnet.cli.commands import COMMANDS
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told
 from tests.load.helpers import sample_tokenizer, varied_examples

@@ -17,7 +17,7 @@ from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.cli.build import command
 from memxlnet.errors import SettingsError
 from memxlnet.format.manifest import read_manifest
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.settings import BuildSettings, EncodeSettings

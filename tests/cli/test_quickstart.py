@@ -7,7 +7,7 @@ import pytest
 
 from memxlnet import __version__
 from memxlnet.cli import main
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 from tests.load.helpers import oracle_rows, sample_tokenizer, steps_of, time_major
 

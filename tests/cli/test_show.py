@@ -7,7 +7,7 @@ from typing import Any
 import click
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests import styles
 from tests.cli.helpers import Caches, Told, copy_of, error, usage_error
 from tests.load.helpers import sample_tokenizer, varied_examples

@@ -11,7 +11,7 @@ import pytest
 
 from memxlnet.cli.stats import _binned
 from memxlnet.evaluate.ceiling import answer_ceiling
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.statistics import GROUP_SIZES, read_statistics
 from memxlnet.sample import sample_tokenizer_directory
 from tests.cli.helpers import Caches, Told, error

@@ -7,7 +7,7 @@ import pytest
 from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import AmbiguousCacheError, CacheNotFoundError, RowIndexError, SettingsError
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import oracle_rows, plain_row, sample_tokenizer
 from tests.support import long_examples, write_json_lines
 

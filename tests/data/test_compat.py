@@ -12,10 +12,10 @@ from memxlnet.data import create_dataloader, create_evaluation_dataloader, load_
 from memxlnet.data.chunked_dataset import ChunkedDataset
 from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import AmbiguousCacheError, CacheError, CacheNotFoundError, SettingsError
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import ENDED
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.tensors import MODEL_COLUMNS
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, bert_tokenizer, sample_tokenizer, varied_examples
 from tests.support import build, example
 

@@ -18,9 +18,9 @@ from memxlnet.data import (
     upload_processed_dataset_to_hub,
 )
 from memxlnet.errors import CacheMismatchError, SettingsError, TransferError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.words import Window
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.option_literals import Window
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.sample import sample_file
 from tests.load.helpers import assert_same_steps, sample_tokenizer, steps_of
 from tests.remote.hub_server import OWNER, running_hub

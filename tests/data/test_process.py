@@ -20,7 +20,7 @@ from arrow_schemas import ALIGNMENTS, DROPPED, TABLES, table_schema
 from memxlnet.builder import chunk_encoding as tasks
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
-from memxlnet.builder.publish import Publisher
+from memxlnet.builder.chunks_to_shards import Publisher
 from memxlnet.data.process import StreamingSquadProcessor, process_and_cache_dataset
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import (
@@ -36,7 +36,7 @@ from memxlnet.errors import (
 )
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.published import PublishedCache
-from memxlnet.maintain.rules import read_dropped
+from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.maintain.verify import verify
 from tests.builder.processes import published
 from tests.format.content import files_of

@@ -24,7 +24,7 @@ from memxlnet.errors import (
     SourceNotFoundError,
     TokenizerError,
 )
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import oracle_rows, plain_row
 from tests.support import example, long_examples, write_json_lines
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.builder import chunking, run
-from memxlnet.encode import answers, encoder
+from memxlnet.builder import chunking, running_build
+from memxlnet.encode import answer_alignment, encoder
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.normal_form import normal_form
 from memxlnet.encode.tokenizer_content import read_tokenizer
@@ -40,7 +40,7 @@ def long_from(characters: int) -> Iterator[list[str]]:
             return normal_form(text)
 
         patch.setattr(Encoder, "_tokenize", tokenize)
-        patch.setattr(answers, "normal_form", noted)
+        patch.setattr(answer_alignment, "normal_form", noted)
         yield made
 
 
@@ -69,7 +69,7 @@ def test_a_text_is_made_once_for_all_chunks_in_a_row(tmp_path: Path, monkeypatch
     rows = [example(BOOK, f"what is {number}", [("of the", 7 * number)], id=str(number)) for number in range(12)]
     rows += [example(f"Paris {BOOK}", "who", [("of the", 3)], id="other"), {**rows[0], "id": "again"}]
     monkeypatch.setattr(chunking, "MAX_CHUNK_COST", 1)
-    monkeypatch.setattr(run, "check_against_transformers", lambda *_: None)  # it has an encoder of its own
+    monkeypatch.setattr(running_build, "check_against_transformers", lambda *_: None)  # it has an encoder of its own
     with long_from(100) as made:
         dataset = build(rows, make("xlnet"), tmp_path, streaming_chunk_size=1, num_workers=0)
     once = ["tokens of the caf\u00e9", "normal form of the caf\u00e9"]

@@ -10,7 +10,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import CanineTokenizer, PreTrainedTokenizerFast
 
-from memxlnet.builder.check import check_against_transformers
+from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.encode import tokenizer_content as layout_module
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.memory_tokens import configure_memory_tokens

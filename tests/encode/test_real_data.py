@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.builder.check import COLUMNS, _offsets
+from memxlnet.builder.transformers_check import COLUMNS, _offsets
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example, parse_example
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.encode.tokenizer_content import read_tokenizer
-from memxlnet.format.files import column_values
+from memxlnet.format.file_layout import column_values
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import open_source
 from tests.encode.oracle import Tables, expected_rows, found_rows, pair_call

@@ -11,7 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerFast
 
-from memxlnet.builder.check import check_against_transformers
+from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.encode.tokenizer_content import read_tokenizer

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 
-from memxlnet.encode import units
+from memxlnet.encode import unit_tokenizer
 from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings
-from memxlnet.encode.words import WordTokenizer, splits_into_words
+from memxlnet.encode.word_tokenizer import WordTokenizer, splits_into_words
 from tests.encode.oracle import fragments
 from tests.styles import WORDS, make
 from tests.support import slow_but
@@ -122,7 +122,7 @@ def test_what_was_learned_before_changes_nothing(name: str, calls: list[list[str
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
 def test_forgetting_changes_nothing(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "MAX_UNITS", limit)
+    monkeypatch.setattr(unit_tokenizer, "MAX_UNITS", limit)
     remembering = WordTokenizer(WORD_WISE["xlnet"])
     for texts in (["the river of Paris"], ["Paris", "the capital is Paris"], ["the"], [], ["of the river"]):
         assert rows(remembering.tokenize(texts)) == whole(WORD_WISE["xlnet"], texts)

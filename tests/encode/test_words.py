@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, XLNetTokenizerFast
 
-from memxlnet.encode import units, words
+from memxlnet.encode import unit_tokenizer, word_tokenizer
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.encode.token_pool import TokenPool, from_encodings
 from memxlnet.encode.tokenizer_content import read_tokenizer
-from memxlnet.encode.words import WordTokenizer, splits_into_words
+from memxlnet.encode.word_tokenizer import WordTokenizer, splits_into_words
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import SQUAD, XLNET, need_real_data
 
@@ -88,9 +88,9 @@ def test_same_tokens_with_the_real_vocabulary() -> None:
     # Every character that the path is taken for, alone and at both ends of a word.
     assert splits_into_words(backend)
     by_words = WordTokenizer(backend)
-    safe = [chr(code) for first, last in words._SAFE_RANGES for code in range(first, last + 1)]
+    safe = [chr(code) for first, last in word_tokenizer._SAFE_RANGES for code in range(first, last + 1)]
     texts = [text for c in safe for text in (c, f"a {c}b {c} c{c} d", f"{c}\n{c}{c}\r\n{c}")]
-    marks = [chr(code) for code in range(words._MARKS[0], words._MARKS[1] + 1)]
+    marks = [chr(code) for code in range(word_tokenizer._MARKS[0], word_tokenizer._MARKS[1] + 1)]
     texts += [f"a{one} \u0628{one}{two} \u0627{two}\u0644{one}\n\u0648{two}" for one in marks for two in marks]
     assert_equal(by_words.tokenize(texts), from_encodings(backend, texts))
 
@@ -158,7 +158,7 @@ def test_texts_that_may_differ_are_left_to_the_tokenizer(character: str) -> None
 
 
 def test_words_are_forgotten_beyond_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(units, "MAX_UNITS", 10)
+    monkeypatch.setattr(unit_tokenizer, "MAX_UNITS", 10)
     tokenizer = WordTokenizer(BACKENDS["xlnet"])
     for start in range(0, 100, 7):
         texts = [" ".join(f"w{number}" for number in range(start, start + 9))]

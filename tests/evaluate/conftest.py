@@ -1,6 +1,6 @@
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import texts
 from tests.load.helpers import sample_tokenizer
 from tests.support import build

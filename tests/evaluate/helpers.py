@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from memxlnet.evaluate.collector import AnswerCollector
 from memxlnet.evaluate.predictions import DocumentPrediction
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
-from memxlnet.load.datasets import CacheDataset
 from tests.load.helpers import steps_of
 from tests.support import example
 

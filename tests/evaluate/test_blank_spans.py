@@ -10,9 +10,9 @@ import pytest
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate import shown_text
 from memxlnet.evaluate.collector import AnswerCollector
-from memxlnet.evaluate.places import PlaceReader
+from memxlnet.evaluate.context_places import PlaceReader
 from memxlnet.evaluate.shown_text import ShownText
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sources import open_source
 from tests.encode.families import family
 from tests.evaluate.helpers import Logits, assert_predicted, collected, expected_of, places, random_logits

@@ -11,8 +11,8 @@ from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.evaluate.metrics import squad_metrics
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.maintain.rules import read_dropped
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.sample import sample_file
 from tests.evaluate.helpers import perfectly_collected, read_json
 from tests.evaluate.official_squad import as_articles, evaluate, questions, read_articles

@@ -11,7 +11,7 @@ import torch
 
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError, RowIndexError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import Logits, assert_predicted, collected, expected_of, places, random_logits
 from tests.test_architecture import loaded_after
 

@@ -11,7 +11,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
 from memxlnet.evaluate.json_files import write_json_object
 from memxlnet.evaluate.predictions import DocumentPrediction, logistic
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import balanced_logits, collected, perfectly_collected, random_logits, read_json, texts
 from tests.evaluate.official_squad import as_articles, evaluate
 from tests.support import build, example

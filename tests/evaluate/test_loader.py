@@ -5,10 +5,10 @@ import pytest
 
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
 from memxlnet.load.segment_metadata import METADATA
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.evaluate.helpers import random_logits
 from tests.load.helpers import assert_same_steps, readings, steps_of
 

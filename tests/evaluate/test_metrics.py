@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.metrics import exact_match, f1, normalize_answer, squad_metrics
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_file
 from tests.evaluate import official_squad as official
 from tests.evaluate.helpers import texts

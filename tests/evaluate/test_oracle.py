@@ -15,8 +15,8 @@ from transformers import XLNetConfig, XLNetForQuestionAnsweringSimple
 from memxlnet import model_inputs
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_evaluation_dataloader
-from memxlnet.load.datasets import CacheDataset
 from tests.evaluate.helpers import (
     Place,
     assert_predicted,

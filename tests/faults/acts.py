@@ -12,7 +12,7 @@ from memxlnet.data.cache_manager import find_cache
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.published import PublishedCache
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.maintain.verify import verify

@@ -24,7 +24,7 @@ from memxlnet.format.checksums import digest
 from memxlnet.format.fingerprint import canonical_json, differing_fields, fingerprint_of
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
 from memxlnet.format.published import PublishedCache
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.maintain.verify import verify, verify_bytes

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import find_leftovers, remove_cache
 from memxlnet.maintain.verify import verify
 from tests.builder.processes import published, server, start

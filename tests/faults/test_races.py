@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memxlnet.builder.cache_writer import CacheWriter
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.builder.processes import published, server, start
 from tests.faults.processes import CHUNKS, build, chunk_files, counted, names, wait_until, workers_of
 from tests.format.content import files_of

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import remove_cache
 from tests.builder.processes import published, server, start
 from tests.faults.acts import (

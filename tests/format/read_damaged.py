@@ -12,7 +12,7 @@ from pathlib import Path
 from memxlnet.errors import CacheError
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.text_table import TextTable
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.verify import verify
 from tests.format.content import read_texts
 

@@ -165,7 +165,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from arrow_schemas import FileMetadata, features_schema, with_metadata
 from memxlnet.errors import CacheDamagedError, CacheNotFoundError
 from memxlnet.format import published as cache_module
-from memxlnet.format.files import lay_out
+from memxlnet.format.file_layout import lay_out
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.mapping import MappedFile
 from memxlnet.format.published import PublishedCache
@@ -221,7 +221,7 @@ def test_opening_maps_each_shard_once_whatever_its_rows(tmp_path: Path, monkeypa
 def test_opening_costs_no_more_for_a_hundred_times_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages touched, not time: a laid-out file is sparse, and opening it reads next to nothing of it."""
     schema = with_metadata(features_schema(384), FileMetadata("features", 0, 0, 300_000, "f"))
-    monkeypatch.setattr("memxlnet.format.files._reserve", lambda descriptor, size: None)
+    monkeypatch.setattr("memxlnet.format.file_layout._reserve", lambda descriptor, size: None)
     path = tmp_path / "features-00000.arrow"
     lay_out(path, schema, 300_000)
     before = resident_kib()

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arrow_schemas import ALIGNMENTS, FileMetadata
-from memxlnet.builder import publish as publish_module
+from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (

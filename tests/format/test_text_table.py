@@ -7,7 +7,7 @@ from unittest import mock
 import pyarrow as pa
 import pytest
 
-from memxlnet.builder import publish as publish_module
+from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format import published as cache_module
 from memxlnet.format.published import PublishedCache

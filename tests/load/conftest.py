@@ -7,7 +7,7 @@ import pytest
 
 from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import LENGTH, MEMORY, OVERLAP, Built, sample_tokenizer, varied_examples
 from tests.support import build
 

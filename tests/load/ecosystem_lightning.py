@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.recurrent import CarriedState, loss_or_zero
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import CarriedState, loss_or_zero
 
 SIZE = 6
 

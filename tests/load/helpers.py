@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.groups import Group
-from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.document_group import Group
 from memxlnet.load.tensors import FeatureTensors
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.sample import sample_tokenizer_directory
 from tests.support import example
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.recurrent import CarriedState
+from memxlnet.load.carried_state import CarriedState
 
 LANES = 3
 

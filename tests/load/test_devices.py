@@ -13,8 +13,8 @@ from torch import Tensor
 
 from memxlnet.data.qa_datasets import SquadLikeQADataset, create_dataset_from_cache
 from memxlnet.errors import SettingsError
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.devices import Transfer
 from tests.load.helpers import Built, assert_same_steps, assert_same_tensors, sample_tokenizer, steps_of
 

@@ -22,14 +22,14 @@ from transformers import (
 )
 
 from memxlnet.errors import SettingsError
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import loss_or_zero
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.order import shuffled
-from memxlnet.load.recurrent import loss_or_zero
-from memxlnet.load.row_batch import model_inputs
+from memxlnet.load.model_inputs import model_inputs
+from memxlnet.load.option_literals import Lanes
 from memxlnet.load.samplers import GroupedRows, ShuffledRows
-from memxlnet.load.words import Lanes
+from memxlnet.load.seeded_random import shuffled
 from tests.load.helpers import assert_same_tensors
 
 SEED = 5

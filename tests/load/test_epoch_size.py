@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memxlnet.format.row_widths import RowWidths
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.plan import EpochSize
-from memxlnet.load.words import Window
+from memxlnet.format.padding import RowWidths
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.epoch_plan import EpochSize
+from memxlnet.load.option_literals import Window
 from tests.load.helpers import (
     LENGTH,
     Built,

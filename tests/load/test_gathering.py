@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from memxlnet.format.row_widths import RowWidths
+from memxlnet.format.padding import RowWidths
 from memxlnet.load import step_stream
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.groups import Group
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.document_group import Group
 from memxlnet.load.steps import BLOCK_BYTES, StepMaker
 from tests.load.helpers import (
     LENGTH,

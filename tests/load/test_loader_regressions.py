@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from memxlnet.errors import SettingsError
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import CarriedState, loss_or_zero
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.recurrent import CarriedState, loss_or_zero
-from memxlnet.load.words import Dtype
+from memxlnet.load.option_literals import Dtype
 from tests.load.helpers import made_step, time_major
 
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from memxlnet.encode.memory_tokens import configure_memory_tokens
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
 from tests.load.helpers import LENGTH, MEMORY, OVERLAP, Built, bert_tokenizer, oracle_rows, sample_tokenizer
 from tests.support import build, example
 

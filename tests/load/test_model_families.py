@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.row_batch import TYPES_AS_WORDS, model_inputs
-from memxlnet.load.words import Lanes
+from memxlnet.load.model_inputs import TYPES_AS_WORDS, model_inputs
+from memxlnet.load.option_literals import Lanes
 from memxlnet.maintain.verify import verify
 from tests.evaluate.helpers import (
     assert_predicted,

@@ -13,11 +13,11 @@ from transformers import (
     XLNetForQuestionAnsweringSimple,
 )
 
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.row_batch import model_inputs
+from memxlnet.load.model_inputs import model_inputs
 from tests.load.helpers import LENGTH, Built, bert_tokenizer
-from tests.load.test_datasets import random_examples_of_letters
+from tests.load.test_cache_dataset import random_examples_of_letters
 from tests.support import build, example
 
 

@@ -21,11 +21,11 @@ from transformers import (
 
 from memxlnet import AnswerCollector, create_evaluation_dataloader
 from memxlnet.errors import SettingsError
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.row_batch import model_inputs
+from memxlnet.load.model_inputs import model_inputs
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, plain, steps_of
 from tests.styles import WORDS, make
 from tests.support import build, example, slow_but

@@ -9,7 +9,7 @@ import torch
 from memxlnet.data.qa_datasets import SquadLikeQADataset
 from memxlnet.format.mapping import MappedFile
 from memxlnet.load import page_advice
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.page_advice import available_memory
 from tests.load.helpers import assert_same_steps, steps_of, time_major
 

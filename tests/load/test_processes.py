@@ -11,7 +11,7 @@ import pytest
 
 from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import Built, plain_row
 from tests.load.workers import read_rows
 

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.words import Lanes
+from memxlnet.load.option_literals import Lanes
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import Built
 from tests.load.rank_scripts import memory
 from tests.load.rank_scripts.train import made, seen, steps_of

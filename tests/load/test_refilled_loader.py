@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memxlnet.errors import SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.groups import Group
-from memxlnet.load.order import shuffled
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.document_group import Group
+from memxlnet.load.seeded_random import shuffled
 from memxlnet.load.steps import StepMaker
 from tests.load.helpers import (
     DTYPES,

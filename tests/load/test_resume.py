@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from memxlnet.data.qa_datasets import SquadLikeQADataset
 from memxlnet.load import step_stream
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.groups import Group
-from memxlnet.load.loader import TimeStepMajorDataLoader
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.document_group import Group
+from memxlnet.load.option_literals import Window
 from memxlnet.load.steps import Step, StepMaker
-from memxlnet.load.words import Window
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import (
     LENGTH,
     OVERLAP,

@@ -9,12 +9,13 @@ from torch.utils.data import DataLoader, default_collate
 from transformers import DataCollatorWithPadding, default_data_collator
 
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.order import shuffled
-from memxlnet.load.row_batch import RowBatch, model_inputs
-from memxlnet.load.words import Dtype
+from memxlnet.load.model_inputs import model_inputs
+from memxlnet.load.option_literals import Dtype
+from memxlnet.load.row_batch import RowBatch
+from memxlnet.load.seeded_random import shuffled
 from tests.load.helpers import DTYPES, MODEL_KEYS, Built, assert_same_steps, sample_tokenizer
 
 ROWS = [4, 0, 4, -1, 40]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memxlnet.errors import CacheDamagedError, SettingsError
-from memxlnet.format.row_widths import RowWidths
+from memxlnet.format.padding import RowWidths
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.plan import EpochSize
+from memxlnet.load.epoch_plan import EpochSize
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.segment_loader import RegularDataLoader

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import SettingsError
+from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import BATCH_COLUMNS, CacheDataset
-from memxlnet.load.options import METADATA_NAMES
+from memxlnet.load.loader_options import METADATA_NAMES
 from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.steps import StepMaker
 from tests.load.helpers import (

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from memxlnet.errors import CacheMismatchError, MemxlnetError, SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import STATE_VERSION, TimeStepMajorDataLoader
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.time_step_loader import STATE_VERSION, TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_steps, sample_tokenizer, steps_of, time_major
 from tests.support import build
 

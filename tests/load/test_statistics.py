@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 
 from memxlnet.load import statistics as module
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
 from memxlnet.load.statistics import GROUP_SIZES, CacheStatistics, PaddingShares, UsefulShares, read_statistics
 from tests.load.helpers import Built, random_examples, sample_tokenizer, steps_of, time_major
 from tests.support import SQUAD, build, example, long_examples

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.errors import RowIndexError, SettingsError
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.stored_rows import MANY_VALUES
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.gather import MANY_VALUES
 from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
 from tests.load.helpers import DTYPES, LENGTH, Built, bert_tokenizer, varied_examples
 from tests.support import build
@@ -287,7 +287,7 @@ def test_many_rows_are_gathered_like_few(
     assert len(rows) * 40 > MANY_VALUES
     monkeypatch.setattr("torch.get_num_threads", lambda: 2)
     many = any_dataset.tensors.gather(rows, names, width)
-    monkeypatch.setattr("memxlnet.load.stored_rows.MANY_VALUES", 10**9)
+    monkeypatch.setattr("memxlnet.load.gather.MANY_VALUES", 10**9)
     few = any_dataset.tensors.gather(rows, names, width)
     assert list(many) == list(few)
     for name, tensor in many.items():

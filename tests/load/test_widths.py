@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.row_widths import CONTEXT_PLACES, RowWidths
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
+from memxlnet.load.cache_dataset import CacheDataset
 
 
 def made(dataset: CacheDataset, *options: Any) -> RowWidths:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import plain_row
 
 

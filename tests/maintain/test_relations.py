@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from arrow_schemas import FileMetadata, table_schema, with_metadata
-from memxlnet.builder import publish as publish_module
+from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.encode import windows
 from memxlnet.errors import CacheDamagedError, CacheMismatchError
 from memxlnet.format import text_table

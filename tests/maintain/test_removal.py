@@ -838,7 +838,6 @@ def test_older_versions_are_superseded_and_never_supersede(tmp_path: Path, monke
     with monkeypatch.context() as patched:
         patched.setattr("memxlnet.encode.cache_settings.SCHEMA_VERSION", 0)
         patched.setattr("memxlnet.format.manifest.SCHEMA_VERSION", 0)
-        patched.setattr("memxlnet.builder.publish.SCHEMA_VERSION", 0, raising=False)
         schema = aged(tmp_path, 2, source=FILE)
     assert old(tmp_path) == []  # the newest one cannot be read here
     now = aged(tmp_path, 3)

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 
 from arrow_schemas import table_schema
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from tests.support import build, example
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import build_many, build_odd, build_sample
 
 

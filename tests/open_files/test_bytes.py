@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from arrow_schemas import TABLES
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import features_of, schema_of, shard_paths
 from tests.open_files.ipc_bytes import LITTLE_ENDIAN, MAGIC, METADATA_V5, Footer, read_footer
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import ODD_TEXTS, features_of, odd_examples, segments_of, texts_of
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from arrow_schemas import TABLES
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import (
     TEXT_TABLES,
     arrow_columns,

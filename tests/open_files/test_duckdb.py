@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import features_of, mapped, segments_of, shard_paths, texts_of
 
 JOIN = """

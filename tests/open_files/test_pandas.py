@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import TEXT_TABLES, assert_features, features_of, mapped, shard_paths, texts_of
 
 text_tables = pytest.mark.parametrize("table", TEXT_TABLES)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from arrow_schemas import TABLES
-from memxlnet.load.datasets import CacheDataset
+from memxlnet.load.cache_dataset import CacheDataset
 from tests.open_files.caches import mapped, schema_of, shard_paths
 
 

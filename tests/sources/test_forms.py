@@ -15,7 +15,7 @@ from memxlnet.errors import ExampleError, SettingsError, SourceError
 from memxlnet.sources import Form, FormOptions, form_names, open_source, register_form
 from memxlnet.sources.forms import form as registry
 from memxlnet.sources.forms.form import Locate
-from memxlnet.sources.forms.pieces import code_points, join, locate, occurrences, with_history
+from memxlnet.sources.forms.shared import code_points, join, locate, occurrences, with_history
 
 CONTEXT = "Rome fell. The river Tiber é flows through Rome, and 42 bridges cross it."
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from memxlnet.errors import ExampleError
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import YES_NO, Gold, example, occurrences, span, with_history, yes_no
+from memxlnet.sources.forms.shared import YES_NO, Gold, example, occurrences, span, with_history, yes_no
 from memxlnet.sources.forms.squad import each_question, first_question
 
 _CANNOT = "CANNOTANSWER"

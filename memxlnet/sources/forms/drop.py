@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import NUMBER, example, locate, unlabelled
+from memxlnet.sources.forms.shared import NUMBER, example, locate, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:

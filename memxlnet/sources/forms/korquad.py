@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import Gold, example, unlabelled
+from memxlnet.sources.forms.shared import Gold, example, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:

@@ -8,7 +8,7 @@ paragraphs are joined to one context, each after its title. Answers have no offs
 from collections.abc import Iterator, Mapping
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record
-from memxlnet.sources.forms.pieces import YES_NO, Gold, answers, example, join, locate, unlabelled, yes_no
+from memxlnet.sources.forms.shared import YES_NO, Gold, answers, example, join, locate, unlabelled, yes_no
 
 
 def _hotpot_examples(record: Record, options: FormOptions) -> Iterator[Record]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record
-from memxlnet.sources.forms.pieces import YES_NO, Gold, example, span, unlabelled
+from memxlnet.sources.forms.shared import YES_NO, Gold, example, span, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:

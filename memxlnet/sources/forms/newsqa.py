@@ -11,7 +11,7 @@ from typing import Any
 
 from memxlnet.errors import ExampleError
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import Gold, example, span
+from memxlnet.sources.forms.shared import Gold, example, span
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import YES_NO, Gold, example, join, locate, unlabelled
+from memxlnet.sources.forms.shared import YES_NO, Gold, example, join, locate, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memxlnet.sources.forms.form import Form, FormOptions, Record
-from memxlnet.sources.forms.pieces import fields_of, in_code_points, locate
+from memxlnet.sources.forms.shared import fields_of, in_code_points, locate
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from memxlnet.errors import ExampleError
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import in_code_points
+from memxlnet.sources.forms.shared import in_code_points
 
 _TYDI_ID = re.compile(
     "(arabic|bengali|english|finnish|indonesian|japanese|korean|russian|swahili|telugu|thai)--?[0-9]+-[0-9]+"

@@ -11,7 +11,7 @@ from typing import Any
 
 from memxlnet.errors import ExampleError
 from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
-from memxlnet.sources.forms.pieces import example, locate, unlabelled
+from memxlnet.sources.forms.shared import example, locate, unlabelled
 
 _PAGES = (("entity_pages", "wiki_context"), ("search_results", "search_context"))
 _FOLDERS = (("EntityPages", "wikipedia"), ("SearchResults", "web"))

@@ -12,8 +12,8 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.nn.parallel import DistributedDataParallel
 
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.recurrent import CarriedState
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import CarriedState
 from tests.load.rank_scripts.train import made, steps_of
 
 GLOBAL_BATCH_SIZE = 8

@@ -12,10 +12,10 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import CarriedState, loss_or_zero
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.datasets import CacheDataset
-from memxlnet.load.loader import TimeStepMajorDataLoader
-from memxlnet.load.recurrent import CarriedState, loss_or_zero
+from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 
 SIZE = 6
 

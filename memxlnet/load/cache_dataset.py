@@ -1,0 +1,402 @@
+"""Datasets over a published cache: lazy (the page cache is the data) and eager (the files are read into RAM)."""
+
+import operator
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self, get_args, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.format.manifest import Manifest
+from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
+from memxlnet.format.paths import as_directory
+from memxlnet.format.published import PublishedCache
+from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
+from memxlnet.load.deferred import DeferredBatch
+from memxlnet.load.devices import Device, DeviceColumns, check_device
+from memxlnet.load.document_ids import DocumentIds, DocumentMap
+from memxlnet.load.option_literals import Dtype
+from memxlnet.load.row_batch import RowBatch
+from memxlnet.load.segment_metadata import SegmentReader
+from memxlnet.load.segment_windows import Documents
+from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_dtype, as_rows, context_mask
+from memxlnet.settings import check_bool, one_of, positive_int
+
+BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
+"""The columns of `__getitems__`."""
+
+
+class CacheDataset(Dataset[dict[str, Any]]):
+    """The segments of a cache, in order; documents one after the other.
+
+    ``dataset[i]`` is a dictionary of
+
+    - ``input_ids`` int32[L], ``attention_mask`` int8[L], ``token_type_ids`` int8[L], ``start_positions`` int64[],
+      ``end_positions`` int64[]: zero-copy views of the map. A write to one stays visible in this process and never
+      reaches the file; with ``copies=True`` they are copies in `dtype`;
+    - ``example_id``, ``segment_index``, ``total_segments`` (of the document in this cache), ``question``, ``context``;
+    - ``offset_mapping`` int32[L, 2]: start and stop of each token in its text, in Unicode code points; (0, 0) for
+      special, memory and padding tokens;
+    - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 where there are no memory tokens;
+    - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
+      ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
+      code points of the context, (-1, -1) for none).
+
+    Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
+    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again.
+
+    A plain ``DataLoader(dataset)``, a ``Subset`` and the Trainer of transformers read whole batches, in `dtype`.
+
+    Args:
+        directory: The published cache.
+        in_memory: Read the files into RAM instead of mapping them.
+        copies: Return copies in ``dataset[i]``.
+        dtype: Type of rows that are copies: ``"int64"`` for any transformers model, ``"stored"`` for the types of the
+            file, which BERT's embedding of segment ids does not take.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the keys and values of the earlier code base, as copies;
+            `column` and `gather` read what is stored.
+        device: Copy all columns there, and gather there: rows, batches and columns are on it. Texts are not.
+
+    Raises:
+        CacheError: The cache is missing, damaged, or of another format version.
+        SettingsError: There is no such type, or no such device.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        in_memory: bool = False,
+        copies: bool = False,
+        dtype: Dtype = "int64",
+        compat: Compat | None = None,
+        device: Device = None,
+    ):
+        self._open(as_directory("directory", directory), in_memory, copies, dtype, compat, device)
+
+    def _open(
+        self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None, device: Device
+    ) -> None:
+        self._copies = check_bool("copies", copies)
+        check_bool("in_memory", in_memory)
+        self._dtype = one_of("dtype", dtype, get_args(Dtype))
+        self.device = check_device(device)
+        check_compat(compat, self.device)
+        self.cache = PublishedCache(directory.absolute(), in_memory and self.device is None)
+        self.tensors = FeatureTensors(self.cache)
+        self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
+        self._num_rows = self.cache.num_rows
+        self._set_compat(compat)
+
+    def _set_compat(self, compat: Compat | None) -> None:
+        self.compat = compat
+        self._segments = EarlierReader(self.cache) if compat else SegmentReader(self.cache)
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        copies: bool = False,
+        dtype: Dtype = "int64",
+        compat: Compat | None = None,
+        device: Device = None,
+    ) -> Self:
+        """Open a published cache by its directory; needs no tokenizer.
+
+        Args:
+            directory: The published cache.
+            copies: Return copies in ``dataset[i]``.
+            dtype: Type of rows that are copies, ``"int64"`` or ``"stored"``.
+            compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+            device: Copy all columns there, and gather there.
+
+        Raises:
+            CacheError: The cache is missing, damaged, or of another format version.
+            SettingsError: There is no such type, or no such device.
+        """
+        dataset = cls.__new__(cls)
+        Dataset.__init__(dataset)
+        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, compat, device)
+        return dataset
+
+    def with_compat(self, compat: Compat | None) -> Self:
+        """Return this dataset, or one over the same maps whose rows and batches have another meaning.
+
+        Args:
+            compat: ``"memxlnet-0"`` for that of the earlier code base; None leaves it as it is.
+
+        Raises:
+            SettingsError: It is not a known meaning.
+        """
+        if check_compat(compat, self.device) in (None, self.compat):
+            return self
+        dataset = object.__new__(type(self))
+        # The original stays alive: its temporary directory is removed with it.
+        dataset.__dict__ = {**self.__dict__, "_original": self}
+        dataset._set_compat(compat)
+        return dataset
+
+    _in_memory = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "directory": str(self.directory),
+            "in_memory": self.cache.in_memory,
+            "copies": self._copies,
+            "dtype": self._dtype,
+            "compat": self.compat,
+            "device": self.device and str(self.device),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        names = ("in_memory", "copies", "dtype", "compat", "device")
+        self._open(Path(state["directory"]), *(state[name] for name in names))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
+
+    @property
+    def directory(self) -> Path:
+        """Where the cache lies."""
+        return self.cache.directory
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the cache holds and was made from."""
+        return self.cache.manifest
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice | Sequence[int] | Tensor | NDArray[np.integer]) -> list[dict[str, Any]]: ...
+
+    def __getitem__(
+        self, index: int | slice | Sequence[int] | Tensor | NDArray[np.integer]
+    ) -> dict[str, Any] | list[dict[str, Any]]:
+        if type(index) is not int:
+            if isinstance(index, slice):
+                return [self[row] for row in range(*index.indices(self._num_rows))]
+            if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
+                return [self[row] for row in as_rows(index, self._num_rows).tolist()]
+        row = self._row(index)
+        item: dict[str, Any] = self._model_tensors(row)
+        item.update(self._segments.metadata(row))
+        if self.compat:
+            item["token_type_ids"] = self._context_mask(torch.tensor([row], device="cpu"))[0]
+            return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
+        item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
+        return item
+
+    def model_tensors(self, index: int) -> dict[str, Tensor]:
+        """Return the model's tensors of one row without the metadata, which takes most time of ``dataset[index]``.
+
+        Args:
+            index: The row; a negative one counts from the end.
+
+        Returns:
+            What ``dataset[index]`` holds for the model: zero-copy views of the map, or copies with ``copies=True``.
+
+        Raises:
+            RowIndexError: The row is out of range.
+        """
+        return self._model_tensors(self._row(index))
+
+    def _model_tensors(self, row: int) -> dict[str, Tensor]:
+        found = self._columns.row(row)
+        return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[row] for row in range(self._num_rows))
+
+    def _row(self, index: Any) -> int:
+        if isinstance(index, str):
+            raise TypeError(f"index: expected a row, found {index!r}; a whole column is dataset.column({index!r})")
+        row = operator.index(index)
+        if not -self._num_rows <= row < self._num_rows:
+            raise RowIndexError(f"row {row}: expected one from {-self._num_rows} to {self._num_rows - 1}")
+        return row + self._num_rows if row < 0 else row
+
+    def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:
+        """Gather many rows at once: what torch's `DataLoader` calls.
+
+        Args:
+            rows: Row indices, negative ones from the end; or a batch of a time-step-major loader, which is read.
+
+        Returns:
+            Row dictionaries over gathered columns, in `dtype`: `BATCH_COLUMNS`, and ``rows``, the row indices.
+        """
+        if isinstance(rows, DeferredBatch):
+            return rows.read()
+        wanted = as_rows(rows, self._num_rows)
+        return RowBatch(partial(self._gather_batch, wanted), wanted, self._dtype)
+
+    def _gather_batch(self, rows: Tensor) -> dict[str, Tensor]:
+        columns = self.gather_rows(rows, BATCH_COLUMNS)
+        if self.compat:
+            columns["token_type_ids"] = self._context_mask(rows).to(columns["token_type_ids"].dtype)
+        return columns | {"rows": rows}
+
+    def column(self, name: str) -> Tensor | list[Tensor]:
+        """Return a whole column of features as one zero-copy tensor, or one per shard where there are several.
+
+        Args:
+            name: Any column of the features table.
+
+        Returns:
+            A view of the map: token columns are [rows, max_seq_length], all others [rows]. A copy where the system
+            allows no private map. Of a dataset on a device, the column there.
+
+        Raises:
+            SettingsError: There is no such column.
+        """
+        views = self._columns.column(name)
+        return views[0] if len(views) == 1 else views
+
+    def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
+        """Copy rows into fresh tensors: one gather per column, whatever the number of rows.
+
+        Args:
+            rows: int64[n] tensor, array, range, slice or sequence of row indices, negative ones from the end.
+            columns: Columns of the features table.
+            width: Tokens of a row to keep, 1 to `max_seq_length`: padding is cut off, and not read. Positions
+                (`start_positions`, `end_positions`, `cls_index`, `context_row_start`, `question_row_start`) then count
+                in the cut row. None keeps whole rows.
+
+        Returns:
+            The columns by name in their stored types, [n, width] or [n]; copies.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: There is no such column, the rows are not integers, or the width is out of range or would cut
+                real tokens off.
+        """
+        if columns is not MODEL_COLUMNS:
+            if isinstance(columns, str) or not isinstance(columns, Iterable):
+                raise SettingsError(f"columns: expected a sequence of column names, found {columns!r}")
+            columns = tuple(columns)
+            for name in columns:
+                self.tensors.check_name(name)
+        return self._columns.gather_any(rows, columns) if width is None else self._gather_cut(rows, columns, width)
+
+    def gather_rows(
+        self, rows: Tensor, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None
+    ) -> dict[str, Tensor]:
+        """Gather without checks: for int64 rows from 0 up, and a width that holds them; positions stay as stored."""
+        return self._columns.gather(rows, columns, width)
+
+    def _gather_cut(self, rows: Any, columns: Sequence[str], width: int) -> dict[str, Tensor]:
+        widths = self._widths
+        width = positive_int("width", width, " (or None)")
+        if width > widths.max_seq_length:
+            raise SettingsError(f"width: expected at most max_seq_length, {widths.max_seq_length}, found {width}")
+        found = self._columns.gather_any(rows, (*columns, *CONTEXT_PLACES), width)
+        lengths = widths.lengths({name: found[name].numpy(force=True) for name in CONTEXT_PLACES})
+        if len(lengths) and (longest := int(lengths.max())) > width:
+            row = int(as_rows(rows, self._num_rows)[int(lengths.argmax())])
+            raise SettingsError(
+                f"width: expected at least {longest}, the real tokens of row {row}, found {width}; a width must hold "
+                "every real token of the rows"
+            )
+        if shift := widths.shift(width):
+            for name in POSITION_COLUMNS:
+                if name in found:
+                    found[name].sub_(shift)
+        return {name: found[name] for name in columns}
+
+    @cached_property
+    def _widths(self) -> RowWidths:
+        return RowWidths(self.manifest.layout, self.manifest.max_seq_length)
+
+    def metadata(self, rows: Any, names: Iterable[str] | None = None) -> list[dict[str, Any] | None]:
+        """Return everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
+
+        Args:
+            rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.
+            names: Fields; None for all.
+
+        Returns:
+            A dictionary for each row, None for -1.
+
+        Raises:
+            RowIndexError: A row is out of range.
+            SettingsError: There is no such field, or the rows are not integers.
+        """
+        if isinstance(names, str) or not isinstance(names, Iterable | None):
+            raise SettingsError(f"names: expected a sequence of names or None, found {names!r}")
+        known = self._segments.fields
+        fields = known if names is None else tuple(names)
+        for name in fields:
+            if name not in known:
+                raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
+        wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
+        found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
+        return [one and {name: one[name] for name in fields} for one in found]
+
+    def finished(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Return a step or batch as the loaders yield it: with the meaning that `compat` asks for.
+
+        Args:
+            batch: One with ``rows``, int64[B], -1 in ended lanes.
+        """
+        if self.compat is None:
+            return batch
+        rows = batch["rows"]
+        mask = self._context_mask(rows.cpu().clamp(min=0)).to(rows.device)
+        return earlier_batch(batch, self.metadata(rows), mask)
+
+    def _context_mask(self, rows: Tensor) -> Tensor:
+        return context_mask(self.tensors.gather(rows, CONTEXT_PLACES), self.manifest.max_seq_length)
+
+    @property
+    def features(self) -> Self:
+        """The rows under their earlier name: the dataset itself, a sequence that reads them when they are asked for."""
+        return self
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of the source."""
+        return self.manifest.name
+
+    @property
+    def split(self) -> str:
+        """Split of the source."""
+        return self.manifest.split
+
+    @property
+    def cache_params(self) -> dict[str, Any]:
+        """The settings of the cache."""
+        return self.manifest.settings
+
+    @cached_property
+    def document_map(self) -> DocumentMap:
+        """From a document's id to the rows of its segments: a view, read from the cache when it is asked."""
+        return DocumentMap(self.cache)
+
+    def get_document_segments(self, example_id: str) -> list[int]:
+        """Return the rows of a document's segments, in order.
+
+        Raises:
+            DocumentNotFoundError: No document has this id.
+        """
+        return list(self.document_map[example_id])
+
+    def get_all_documents(self) -> DocumentIds:
+        """Return the ids of all documents, in the order of the source: a sequence that reads them when asked."""
+        return self.document_map.ids
+
+    @property
+    def documents(self) -> Documents:
+        """Where the segments of each document lie: first rows and counts."""
+        return self.document_map.documents
