@@ -436,7 +436,7 @@ class Cache(PublishedCache):
         locate: Locate = "first",
         offsets: Offsets = "characters",
     ) -> None:
-        """Check every byte of the cache against its manifest, and every value against those that it must fit.
+        """Check every byte of the cache against its manifest, and that every value can be read safely.
 
         Args:
             deep: Encode all documents again, as the cache holds them, and compare every column.

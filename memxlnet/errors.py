@@ -71,7 +71,18 @@ class CacheMismatchError(CacheError, ValueError):
 
 
 class CacheDamagedError(CacheError, ValueError):
-    """A file of a cache is missing, swapped, truncated or altered."""
+    """A file of a cache is missing, swapped, truncated or altered.
+
+    Attributes:
+        hint: What to do, shown after the message; who fetches the cache, or builds it, has another one.
+    """
+
+    def __init__(self, *message: object, hint: str = ""):
+        super().__init__(*message)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}; {self.hint}" if self.hint else super().__str__()
 
 
 class AmbiguousCacheError(CacheError, LookupError):

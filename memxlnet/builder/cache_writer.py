@@ -17,7 +17,7 @@ from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_ch
 from memxlnet.builder.chunks_to_shards import Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
-from memxlnet.format.manifest import REBUILD, Manifest
+from memxlnet.format.manifest import Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.directory_swap import put_in_place, take_away
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
@@ -223,10 +223,9 @@ class CacheWriter:
         try:
             put_in_place(build.staging, final)
         except CacheDamagedError as error:
-            found = str(error).removesuffix(f"; {REBUILD}")
             raise BuildOSError(
-                f"{found}: the system did not write what it was given; check the disk, and build again to resume after "
-                "the finished chunks"
+                f"{error.args[0]}: the system did not write what it was given; check the disk, and build again to "
+                "resume after the finished chunks"
             ) from error
         self.discard(settings)
         self._settings = None

@@ -11,7 +11,7 @@ from typing import Any
 from memxlnet.data.cache_manager import cache_differences, shown_settings
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION
 from memxlnet.encode.tokenizer_content import read_tokenizer
-from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, SettingsError, TransferError
+from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, SettingsError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, known_files
 from memxlnet.remote.hub import HubCache, HubListing, HubRepository
@@ -22,10 +22,11 @@ from memxlnet.sources import SourceOptions, is_file_name, open_source, source_na
 logger = logging.getLogger(__name__)
 
 WITHOUT_HUB = "or pass use_hub_dataset=False to continue without the Hub"
+"""The hint for errors of a Hub that was only to be looked into first."""
 
 
 def choose(
-    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]], hint: str = ""
+    listing: HubListing, subject: str, split: str, differences: Callable[[Manifest], list[str]]
 ) -> HubCache | None:
     """Return the one cache of a split that fits; None where there is no cache of that split.
 
@@ -34,7 +35,6 @@ def choose(
         subject: The repository in messages.
         split: The split.
         differences: In which fields a cache is not what was asked for.
-        hint: How to continue otherwise, for messages.
 
     Raises:
         CacheMismatchError: There are some of that split, and all differ; the message names the fields of the closest.
@@ -58,7 +58,7 @@ def choose(
         others = f" (and {len(of_split) - 1} more that differ)" if of_split[1:] else ""
         raise CacheMismatchError(
             f"{subject}: split {split!r}: expected a cache of what was asked for, found {closest.folder}{others}, "
-            f"which differs in {'; '.join(fields)}; ask for what is there{f', {hint}' if hint else ''}"
+            f"which differs in {'; '.join(fields)}; ask for what is there"
         )
     manifest = fitting[0].manifest
     source = ", ".join(f"{key}={value!r:.80}" for key, value in manifest.fields["source"].items())
@@ -167,7 +167,7 @@ class Wanted:
             return origin
         if not re.fullmatch(r"[0-9a-f]{40}", check_text("revision", revision)):
             check_hub_id("dataset_name", name)
-            revision = HubRepository(name, self.options.token, revision, WITHOUT_HUB).commit()
+            revision = HubRepository(name, self.options.token, revision).commit()
         return {**origin, "commits": [revision]}
 
 
@@ -199,17 +199,15 @@ def fetch_wanted(repo_id: str, wanted: Wanted, progress: bool | None) -> Path | 
         CacheError: None could be read, or the existing one is damaged.
         TransferError: The Hub cannot be reached or refuses, or what arrived is wrong.
     """
-    repository = HubRepository(repo_id, wanted.options.token, hint=WITHOUT_HUB)
+    repository = HubRepository(repo_id, wanted.options.token)
     differences = wanted.differences()
     listing = repository.listing()
-    cache = choose(listing, repository.subject, wanted.split, differences, WITHOUT_HUB)
+    cache = choose(listing, repository.subject, wanted.split, differences)
     if cache is not None:
-        return _fetched(repository, cache, wanted.cache_dir, progress)
+        return repository.fetch(cache, wanted.cache_dir, progress)
     if listing.unreadable:
         # The one that was asked for may be among them: not a reason to build it again silently.
-        error = listing.unreadable[0]
-        error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
-        raise error
+        raise listing.unreadable[0]
     logger.warning(
         "%s: expected a cache of split %r, found %s; looking in %s, and building where one is missing",
         repository.subject,
@@ -225,12 +223,3 @@ def splits_of(listing: HubListing) -> str:
     found = [f"{cache.folder} (split {cache.manifest.split!r})" for cache in listing.caches]
     found += ["manifests that cannot be read"] if listing.unreadable else []
     return ", ".join(found) or "no cache at all"
-
-
-def _fetched(repository: HubRepository, cache: HubCache, cache_dir: Path, progress: bool | None) -> Path:
-    try:
-        return repository.fetch(cache, cache_dir, progress)
-    except TransferError as error:
-        if WITHOUT_HUB not in str(error):
-            error.add_note(f"pass use_hub_dataset=False to continue without the Hub ({repository.subject})")
-        raise

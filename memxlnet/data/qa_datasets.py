@@ -11,8 +11,8 @@ from typing import Any, Literal
 from memxlnet.builder.builder import find_or_build
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
-from memxlnet.data.hub_caches import Wanted, fetch_wanted
-from memxlnet.errors import SettingsError
+from memxlnet.data.hub_caches import WITHOUT_HUB, Wanted, fetch_wanted
+from memxlnet.errors import CacheDamagedError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat, check_compat
@@ -261,7 +261,11 @@ def create_dataset_from_cache(
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
         options = settings_of(SourceOptions, arguments)
         wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)
-        directory = fetch_wanted(hub_dataset_id, wanted, progress)
+        try:
+            directory = fetch_wanted(hub_dataset_id, wanted, progress)
+        except (TransferError, CacheDamagedError, CacheMismatchError) as error:
+            error.add_note(WITHOUT_HUB)
+            raise
     if directory is None:
         directory = find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).directory
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset

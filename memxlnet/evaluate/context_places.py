@@ -66,8 +66,8 @@ class PlaceReader:
             at = int(np.argmax(wrong))
             found = ", ".join(f"{name} {values[at]}" for name, values in zip(places._fields, places, strict=True))
             raise CacheDamagedError(
-                f"{self._cache.directory}, row {rows[at]}: expected places within {length} tokens, found {found}; "
-                f"verify the cache, or {REBUILD}"
+                f"{self._cache.directory}, row {rows[at]}: expected places within {length} tokens, found {found}",
+                hint=REBUILD,
             )
         return places
 

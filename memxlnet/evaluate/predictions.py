@@ -104,8 +104,7 @@ class SpanCutter:
 
     def _damaged(self, context: int, expected: str) -> CacheDamagedError:
         return CacheDamagedError(
-            f"{self._cache.directory}, contexts, row {context}: expected {expected}, found none; verify the cache, or "
-            f"{REBUILD}"
+            f"{self._cache.directory}, contexts, row {context}: expected {expected}, found none", hint=REBUILD
         )
 
 

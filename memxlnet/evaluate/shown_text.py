@@ -119,6 +119,6 @@ class ShownText:
 
     def _damaged(self, context: int, expected: str, found: str) -> CacheDamagedError:
         return CacheDamagedError(
-            f"{self._cache.directory}, contexts, row {context}: expected {expected}, found {found}; verify the cache, "
-            f"or {REBUILD}"
+            f"{self._cache.directory}, contexts, row {context}: expected {expected}, found {found}",
+            hint=REBUILD,
         )

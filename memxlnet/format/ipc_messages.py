@@ -81,7 +81,7 @@ def damaged(path: Path, expected: object, found: object) -> CacheError:
     """Return the error for a file of another structure, or where it is the memory that was not enough to look at it."""
     if isinstance(found, MemoryError):
         return out_of_memory(path, "read")
-    return CacheDamagedError(f"{path}: expected {expected}, found {found}; {REBUILD}")
+    return CacheDamagedError(f"{path}: expected {expected}, found {found}", hint=REBUILD)
 
 
 def _places(batch: pa.RecordBatch) -> tuple[int, list[tuple[int, int] | None]]:

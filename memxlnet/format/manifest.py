@@ -168,7 +168,7 @@ def reading(path: Path) -> Iterator[None]:
             if isinstance(error, CacheError):
                 raise
             found = "none" if isinstance(error, FileNotFoundError) else error.strerror
-            raise CacheDamagedError(f"{path}: expected a file of the cache, found {found}; {REBUILD}") from error
+            raise CacheDamagedError(f"{path}: expected a file of the cache, found {found}", hint=REBUILD) from error
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -223,9 +223,9 @@ def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
     try:
         content = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: expected JSON, found {error}; {hint}") from None
+        raise CacheDamagedError(f"{path}: expected JSON, found {error}", hint=hint) from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON; {hint}")
+        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON", hint=hint)
     version = content.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         is_newer = isinstance(version, int) and version > SCHEMA_VERSION
@@ -239,14 +239,14 @@ def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
         found = digest(canonical_json({**content, "schema_version": version}))
     except (ValueError, RecursionError) as error:
         # JSON can name half of a surrogate pair, which is not text.
-        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}; {hint}") from None
+        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}", hint=hint) from None
     if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other; {hint}")
+        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other", hint=hint)
     content.pop("format")
     try:
         return _decode(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}; {hint}") from error
+        raise CacheDamagedError(f"{path}: a field is missing or of the wrong kind: {error!r}", hint=hint) from error
 
 
 def _decode(content: dict[str, Any]) -> Manifest:

@@ -50,7 +50,7 @@ class MappedFile:
         except ValueError as error:
             if isinstance(error, CacheDamagedError):
                 raise
-            raise CacheDamagedError(f"{path}: cannot be mapped: {error}; {REBUILD}") from error
+            raise CacheDamagedError(f"{path}: cannot be mapped: {error}", hint=REBUILD) from error
         self.buffer = pa.py_buffer(self._data)
         self.size = self.buffer.size
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
-from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError, with_fields_of
+from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError
 from memxlnet.format.file_layout import column_width, file_identity, numpy_type, values_buffer
 from memxlnet.format.ipc_messages import READ_ERRORS, check_messages, check_start, damaged
 from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
@@ -186,7 +186,7 @@ class PublishedCache:
             raise damaged(path, "an Arrow IPC file", error) from error
         if differences:
             shown = "; ".join(map(str, differences[:5]))
-            raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}; {REBUILD}")
+            raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}", hint=REBUILD)
         check_start(path, mapped.buffer, reader.schema)
         self._files.append((mapped, reader))
         return mapped, _GuardedReader(path, reader)
@@ -200,12 +200,12 @@ class PublishedCache:
             if error.errno not in LIMITS:
                 raise
             shards = [record for table in self.manifest.tables.values() for record in table.shards]
-            message = (
-                f"{error}, or build the cache in fewer shards (a larger max_shard_rows): {len(self._files)} of its "
+            error.add_note(
+                f"or build the cache in fewer shards (a larger max_shard_rows): {len(self._files)} of its "
                 f"{len(shards)} are open, which take a file each and {sum(record.bytes for record in shards):,} bytes "
                 f"of {'memory' if self.in_memory else 'address space'} together"
             )
-            raise with_fields_of(type(error)(message), error) from error.__cause__
+            raise
 
 
 class _GuardedReader:

@@ -89,14 +89,14 @@ class TextTable:
         rows = min(self._batch_rows, self._rows - number * self._batch_rows)
         place = f"{self._mapped.path}, record batch {number}"
         if batch.num_rows != rows:
-            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}; {REBUILD}")
+            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}", hint=REBUILD)
         try:
             batch.validate(full=True)
         except pa.ArrowException as error:
-            raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
+            raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if column.null_count or (pa.types.is_large_list(column.type) and column.values.null_count):
-                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some; {REBUILD}")
+                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some", hint=REBUILD)
         return batch
 
     def _find(self, name: str, row: int) -> tuple[_Part, int]:
@@ -112,7 +112,7 @@ class TextTable:
                 }
             except ValueError as error:
                 place = f"{self._mapped.path}, record batch {number}"
-                raise CacheDamagedError(f"{place}: damaged: {error}; {REBUILD}") from error
+                raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
         return self._batches[number]
 
 

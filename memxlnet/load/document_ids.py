@@ -9,6 +9,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
+from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.row_lengths import last_row_lengths
 from memxlnet.load.segment_windows import Documents
@@ -95,7 +96,8 @@ class DocumentMap(Mapping[str, range]):
             row = int(wrong[0]) if len(wrong) else 0
             raise CacheDamagedError(
                 f"{self._cache.directory}, document {row}: expected its segments to lie before those of the next one, "
-                f"found {counts[row]} from row {first[row]} on; verify the cache, or delete it to rebuild"
+                f"found {counts[row]} from row {first[row]}",
+                hint=REBUILD,
             )
         return Documents(first, counts)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.manifest import REBUILD
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.epoch_plan import EpochSize
@@ -84,7 +85,8 @@ def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
     if len(wrong):
         raise CacheDamagedError(
             f"{cache.directory}, row {rows[wrong[0]]}: expected 1 to {manifest.max_seq_length} tokens, found "
-            f"{lengths[wrong[0]]}; verify the cache, or delete it to rebuild"
+            f"{lengths[wrong[0]]}",
+            hint=REBUILD,
         )
     return lengths
 

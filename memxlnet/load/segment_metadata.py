@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 
 _PLACES = (
@@ -69,8 +70,8 @@ class SegmentReader:
             return self._read(row)
         except (IndexError, ValueError, OverflowError) as error:
             raise CacheDamagedError(
-                f"{self._cache.directory}, row {row}: expected values that fit together, found {error}; verify the "
-                "cache, or delete it to rebuild"
+                f"{self._cache.directory}, row {row}: expected values that fit together, found {error}",
+                hint=REBUILD,
             ) from error
 
     def _read(self, row: int) -> dict[str, Any]:

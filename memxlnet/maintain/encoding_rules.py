@@ -60,7 +60,8 @@ def read_rules(cache: PublishedCache) -> Rules:
         layout.check(encode)
     except (TypeError, ValueError) as error:
         raise CacheDamagedError(
-            f"{path}, fields: expected settings and a layout that a build can have, found {error}; {REBUILD}"
+            f"{path}, fields: expected settings and a layout that a build can have, found {error}",
+            hint=REBUILD,
         ) from error
     return Rules(encode, read_content(cache))
 
@@ -100,7 +101,9 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
         raw = path.read_bytes()
     sha256, found = manifest.fields["tokenizer"].get("sha256"), hashlib.sha256(raw).hexdigest()
     if sha256 != found:
-        raise CacheDamagedError(f"{path}: expected the sha256 {sha256!r:.80} (fingerprint), found {found}; {REBUILD}")
+        raise CacheDamagedError(
+            f"{path}: expected the sha256 {sha256!r:.80} (fingerprint), found {found}", hint=REBUILD
+        )
     try:
         content = TokenizerContent(raw.decode(), manifest.layout, manifest.vocabulary_size)
         backend = content.backend
@@ -111,11 +114,12 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
         # A panic of the Rust side is a BaseException of its own; anything else that is not an Exception passes on.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        raise CacheDamagedError(f"{path}: expected a tokenizer, found {error}; {REBUILD}") from error
+        raise CacheDamagedError(f"{path}: expected a tokenizer, found {error}", hint=REBUILD) from error
     if manifest.vocabulary_size != highest + 1:
         raise CacheDamagedError(
             f"{cache.directory / MANIFEST}, vocabulary_size: expected {highest + 1}, one above the largest id of "
-            f"{TOKENIZER}, found {manifest.vocabulary_size}; {REBUILD}"
+            f"{TOKENIZER}, found {manifest.vocabulary_size}",
+            hint=REBUILD,
         )
     return content
 
@@ -132,7 +136,8 @@ def read_dropped(cache: PublishedCache) -> Iterator[BadExample]:
     if listed != (manifest.dropped_examples > 0):
         expected = f"the report of {manifest.dropped_examples} dropped examples" if not listed else "no such report"
         raise CacheDamagedError(
-            f"{path}: expected {expected} (manifest), found {'one' if listed else 'none'}; {REBUILD}"
+            f"{path}: expected {expected} (manifest), found {'one' if listed else 'none'}",
+            hint=REBUILD,
         )
     if not listed:
         return
@@ -144,13 +149,13 @@ def read_dropped(cache: PublishedCache) -> Iterator[BadExample]:
             lines += 1
             entry = _dropped_entry(line, row + 1, total)
             if isinstance(entry, str):
-                raise CacheDamagedError(f"{path}, line {lines}: expected {entry}, found {line!r:.120}; {REBUILD}")
+                raise CacheDamagedError(f"{path}, line {lines}: expected {entry}, found {line!r:.120}", hint=REBUILD)
             row = entry.row
             yield entry
     if lines != manifest.dropped_examples:
         raise CacheDamagedError(
-            f"{path}: expected {manifest.dropped_examples} lines, one for each dropped example, found {lines}; "
-            f"{REBUILD}"
+            f"{path}: expected {manifest.dropped_examples} lines, one for each dropped example, found {lines}",
+            hint=REBUILD,
         )
 
 

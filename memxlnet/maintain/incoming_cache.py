@@ -17,7 +17,7 @@ from memxlnet.errors import (
     with_fields_of,
 )
 from memxlnet.format.checksums import file_digest
-from memxlnet.format.manifest import REBUILD, FileRecord, decode_manifest
+from memxlnet.format.manifest import FileRecord, decode_manifest
 from memxlnet.format.paths import (
     ARRIVAL_PREFIX,
     MANIFEST,
@@ -189,10 +189,7 @@ class Arrival:
         try:
             put_in_place(self.staging, self.directory)
         except CacheDamagedError as error:
-            if REBUILD not in str(error):
-                raise
-            message = str(error).replace(str(self.staging), self._origin).replace(REBUILD, SEND_AGAIN)
-            raise CacheDamagedError(message) from error
+            raise CacheDamagedError(f"{self._origin}: {error.args[0]}", hint=SEND_AGAIN) from error
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
 
@@ -207,10 +204,9 @@ class Arrival:
         try:
             found = self.find()
         except (CacheDamagedError, CacheMismatchError, CacheDirectoryError) as error:
-            if not hint:
-                raise
-            hinted = type(error)(f"{error}; {hint}")
-            raise (with_fields_of(hinted, error) if isinstance(error, OSError) else hinted) from error
+            if hint:
+                error.add_note(hint)
+            raise
         if found is not None:
             logger.info("%s: is there already", found)
         return found

@@ -157,7 +157,8 @@ def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: E
         found = "more" if rows > total else rows
         raise CacheDamagedError(
             f"{cache.directory}: expected {total} examples, as documents and dropped examples say, found {found} in "
-            f"{source.name}; {REBUILD}"
+            f"{source.name}",
+            hint=REBUILD,
         )
 
 
@@ -241,7 +242,8 @@ def _compare_dropped(cache: PublishedCache, chunk: list[Picked], bad: dict[int, 
             held = f"{found.id!r:.120} dropped ({found.reason})" if found else f"row {picked.document} of documents"
             raise CacheDamagedError(
                 f"{cache.directory}, example in row {picked.example.row} of the source: expected {wanted}, found "
-                f"{held}; {REBUILD}"
+                f"{held}",
+                hint=REBUILD,
             )
 
 
@@ -293,7 +295,7 @@ def _compare_features(
             made = column_values(expected[name]).reshape(expected.num_rows, *values.shape[1:])[part]
             if name == "document":
                 made = documents[made]
-            block.demand(name, held, made, held == made)
+            block.demand_equal(name, held, made)
 
 
 def _id_of(ids: list[str], owner: Ints, at: int) -> str:

@@ -1,17 +1,15 @@
-"""What must hold within and between the tables of a cache, checked in blocks of rows.
+"""What must hold within and between the tables of a cache so that it can be read safely, checked in blocks of rows.
 
-A row is a function of settings, layout, the numbers of tokens of its context and question and the characters of its
-answer, except for the ids of the two texts. So features are not only checked for their ranges: every column is computed
-again and compared, and the ids of the texts must be in the vocabulary.
+Every number that leads somewhere (a row of another table, a token, a character, an id of the vocabulary) must lead to
+something that exists, nothing may repeat that is looked up, and the counts of the manifest must be those of the tables.
+Whether values are the *right* ones shows only when the examples are encoded again: `memxlnet.maintain.reencode`.
 
-RAM is that of a block and of its contexts, and at most 16 bytes a document: digests of what must not repeat, and two
-lengths of each context.
+RAM is that of a block, and at most 16 bytes a document: digests of what must not repeat, and two lengths of each
+context.
 """
 
-from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,28 +17,25 @@ import xxhash
 from numpy.typing import NDArray
 
 from arrow_schemas import ALIGNMENTS
-from memxlnet.encode.answer_alignment import DROPPED, EXACT, NUMBER, REPAIRED, UNANSWERABLE, UNLABELLED, YES_NO
-from memxlnet.encode.answer_labels import AnswerTokens
-from memxlnet.encode.token_pool import TokenPool
-from memxlnet.encode.windows import window_counts
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.maintain.encoding_rules import Rules
-from memxlnet.maintain.feature_relations import Segments, check_features
-from memxlnet.maintain.row_blocks import Flags, TextBlock, read_blocks, take_rows
+from memxlnet.maintain.row_blocks import FeatureBlock, TextBlock, read_blocks
 
 _REPEATED = 1000
 """Repeated hashes that are looked into: each is two equal texts, except for one chance in 2^64."""
 
-PART_TOKENS = 1 << 20
-"""Tokens of contexts that are held at once, some 50 MB with their texts."""
+BLOCK_VALUES = 1 << 20
+"""Values of a token column that are checked at once."""
+
+_FLAG, _TYPE = 1, 2**7 - 1
 
 
 def check_relations(cache: PublishedCache, rules: Rules) -> None:
-    """Check every value of a cache against the values that it must fit.
+    """Check every value of a cache against what it leads to.
 
     Args:
         cache: The cache; its checksums are right.
@@ -54,8 +49,7 @@ def check_relations(cache: PublishedCache, rules: Rules) -> None:
     _check_distinct(cache, "documents", "id")
     documents = _Documents(cache, rules, contexts)
     for block in read_blocks(cache, "documents"):
-        for part in _parts(block, contexts.tokens):
-            documents.check(part)
+        documents.check(block)
     documents.finish()
 
 
@@ -102,18 +96,6 @@ def _check_contexts(cache: PublishedCache) -> _Texts:
     return texts
 
 
-def _parts(block: TextBlock, context_tokens: NDArray[np.int32]) -> Iterator[TextBlock]:
-    """Cut a block of documents so that the contexts of a part have some `PART_TOKENS` tokens, or it is one document."""
-    # Not checked yet: any number serves for a missing context.
-    context = np.clip(block.integers("context"), 0, max(len(context_tokens) - 1, 0))
-    _, first = np.unique(context, return_index=True)
-    tokens = np.zeros(len(context), np.int64)
-    tokens[first] = context_tokens[context[first]]
-    edges = np.flatnonzero(np.diff(np.cumsum(tokens) // PART_TOKENS)) + 1
-    for start, stop in pairwise([0, *edges.tolist(), len(context)]):
-        yield TextBlock(block.path, block.first_row + start, block.batch.slice(start, stop - start))
-
-
 def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str) -> Ints:
     """Check the spans of the tokens of a text column; return int64[rows], their number."""
     (bounds, starts_values), (stop_bounds, stops_values) = block.lists(starts_name), block.lists(stops_name)
@@ -149,18 +131,17 @@ class _Documents:
     def check(self, block: TextBlock) -> None:
         """Check the next block of documents."""
         context = self._check_context(block)
-        questions = _check_tokens(block, "question", "question_token_starts", "question_token_stops")
-        spanned = _check_answers(block)
-        self._contradictions += self._check_contradictions(block)
-        _check_characters(block, spanned, self._contexts.characters[context])
-        answers = _check_answer_tokens(self._cache, block, context)
-        segments = self._check_segments(block, self._contexts.tokens[context].astype(np.int64), questions, answers)
-        holding = check_features(self._cache, self._rules, block, segments)
-        found = block.integers("num_answer_segments")
-        block.demand("num_answer_segments", found == holding, lambda at: f"{holding[at]}, as in features")
+        _check_tokens(block, "question", "question_token_starts", "question_token_stops")
+        _check_golds(block)
+        _check_span(block, "answer_char", self._contexts.characters[context])
+        _check_span(block, "answer_token", self._contexts.tokens[context])
+        first = self._check_segments(block)
+        self._check_features(block, first, self._contexts.tokens[context])
         for entry in pc.value_counts(block.batch["alignment"]).to_pylist():
             self._alignment[entry["values"]] += entry["counts"]
-        self._without_segment += int((spanned & (holding == 0)).sum())
+        self._contradictions += int((pc.utf8_length(block.batch["contradiction"]).to_numpy() > 0).sum())
+        unseen = (block.integers("chosen_answer") >= 0) & (block.integers("num_answer_segments") == 0)
+        self._without_segment += int(unseen.sum())
 
     def finish(self) -> None:
         """Check what all documents together must give."""
@@ -175,24 +156,9 @@ class _Documents:
         for name, (expected, found) in counted.items():
             if expected != found:
                 raise CacheDamagedError(
-                    f"{directory / MANIFEST}, {name}: expected {expected}, as documents give it, found {found}; "
-                    f"{REBUILD}"
+                    f"{directory / MANIFEST}, {name}: expected {expected}, as documents give it, found {found}",
+                    hint=REBUILD,
                 )
-
-    def _check_contradictions(self, block: TextBlock) -> int:
-        """Check where documents may contradict themselves, and count those that do."""
-        found: Flags = pc.utf8_length(block.batch["contradiction"]).to_numpy() > 0
-        block.demand(
-            "contradiction",
-            ~found | (self._rules.encode.on_contradiction != "error"),
-            lambda at: "no text where contradictions are errors",
-        )
-        block.demand(
-            "contradiction",
-            ~found | np.asarray(pc.not_equal(block.batch["alignment"], UNLABELLED)),
-            lambda at: f"no text for a document that is {UNLABELLED}",
-        )
-        return int(found.sum())
 
     def _check_context(self, block: TextBlock) -> Ints:
         context = block.integers("context")
@@ -207,101 +173,72 @@ class _Documents:
         self._used = int(before[-1]) + 1
         return context
 
-    def _check_segments(
-        self, block: TextBlock, context_tokens: Ints, question_tokens: Ints, answers: AnswerTokens
-    ) -> Segments:
-        settings = self._rules.encode
-        room = settings.max_seq_length - self._rules.layout.overhead - question_tokens
-        block.demand(
-            "question_token_starts",
-            (context_tokens <= room) | (room > settings.doc_stride),
-            lambda at: f"a question that leaves room for context in max_seq_length {settings.max_seq_length}",
-            lambda at: f"{question_tokens[at]} tokens",
-        )
-        count = window_counts(context_tokens, room, settings.doc_stride)
-        if settings.max_n_segs is not None:
-            count = np.minimum(count, settings.max_n_segs)
-        first = self._segments + bounds_of(count)
-        most = self._cache.num_rows
-        for name, right, expected in (
-            ("num_segments", block.integers("num_segments") == count, count),
-            ("first_segment", block.integers("first_segment") == first[:-1], first),
-        ):
-            block.demand(name, right, expected.item)
+    def _check_segments(self, block: TextBlock) -> Ints:
+        """Check that segments follow each other; return int64[documents + 1], the rows with which they begin."""
+        count, most = block.integers("num_segments"), self._cache.num_rows
+        block.demand("num_segments", (count > 0) & (count <= most), lambda at: f"1 to {most}")
+        first: Ints = self._segments + bounds_of(count)
+        block.demand("first_segment", block.integers("first_segment") == first[:-1], first.item)
         block.demand("first_segment", first[1:] <= most, lambda at: f"all of its segments in the {most} of features")
         self._segments = int(first[-1])
-        return Segments(first[:-1], count, room, context_tokens, question_tokens, answers)
+        return first
+
+    def _check_features(self, block: TextBlock, first: Ints, context_tokens: NDArray[np.int32]) -> None:
+        """Check the features of a block of documents."""
+        most = max(1, BLOCK_VALUES // self._rules.encode.max_seq_length)
+        for shard in self._cache.features:
+            for start in range(max(int(first[0]), shard.row_start), min(int(first[-1]), shard.row_stop), most):
+                rows = np.arange(start, min(start + most, int(first[-1]), shard.row_stop))
+                document = np.searchsorted(first, rows, side="right") - 1
+                features = FeatureBlock(self._cache, rows, partial(_id_of, block, document))
+                part = slice(start - shard.row_start, rows[-1] + 1 - shard.row_start)
+                columns = {name: values[part] for name, values in shard.columns.items()}
+                limits = self._limits(columns, context_tokens[document])
+                limits["document"] = (document + block.first_row,) * 2
+                limits["segment_index"] = (rows - first[document],) * 2
+                for name, found in columns.items():
+                    features.demand_within(name, found, *limits[name])
+
+    def _limits(self, columns: dict[str, NDArray[Any]], context_tokens: NDArray[np.int32]) -> dict[str, Any]:
+        """Return the least and the most of each column but the numbers of document and segment."""
+        length = self._rules.encode.max_seq_length
+        held = columns["context_token_count"]
+        position = (0, length - 1)
+        return {
+            "input_ids": (0, self._rules.vocabulary_size - 1),
+            "attention_mask": (0, _FLAG),
+            "token_type_ids": (0, _TYPE),
+            "start_positions": position,
+            "end_positions": position,
+            "cls_index": position,
+            "context_token_count": (0, np.minimum(context_tokens, length)),
+            "context_token_start": (0, context_tokens - held),
+            "context_row_start": (0, length - held),
+            "question_row_start": (0, length),
+            "has_answer_in_segment": (0, _FLAG),
+        }
 
 
-def _check_answers(block: TextBlock) -> Flags:
-    """Check golds, choice and alignment; return bool[documents], whether an answer has a span."""
-    (bounds, texts), (starts_bounds, starts) = block.lists("answer_texts"), block.lists("answer_starts")
-    golds, chosen = np.diff(bounds), block.integers("chosen_answer")
-    demand = block.demand
-    demand("answer_starts", np.diff(starts_bounds) == golds, lambda at: f"{golds[at]} offsets, one for each gold")
-    demand("chosen_answer", (chosen >= -1) & (chosen < golds), lambda at: f"-1 to {golds[at] - 1}")
-    spanned: Flags = chosen >= 0
-    status = block.batch["alignment"]
-    is_status = {name: np.asarray(pc.equal(status, name)) for name in ALIGNMENTS}
-    known = np.logical_or.reduce(list(is_status.values()))
-    demand("alignment", known, lambda at: " or ".join(ALIGNMENTS))
-    for names, right, where in (
-        ((UNANSWERABLE, UNLABELLED), golds == 0, "there is no gold"),
-        ((DROPPED, YES_NO, NUMBER), ~spanned & (golds > 0), "none of the golds was chosen"),
-    ):
-        held = np.logical_or.reduce([is_status[name] for name in names])
-        demand("alignment", held == right, partial(_only_where, names, where))
-    detailed = is_status[REPAIRED] | is_status[DROPPED]
-    demand(
-        "alignment_detail",
-        (pc.utf8_length(block.batch["alignment_detail"]).to_numpy() > 0) == detailed,
-        lambda at: "a reason" if detailed[at] else "no text",
-    )
-    exact = np.flatnonzero(is_status[EXACT])
-    gold = (bounds[:-1] + chosen)[exact]
-    start, stop = np.full((2, len(golds)), -1, np.int64)
-    start[exact] = starts.to_numpy()[gold]
-    stop[exact] = start[exact] + pc.utf8_length(texts).to_numpy()[gold]
-    for name, expected in (("answer_char_start", start), ("answer_char_stop", stop)):
-        right = ~is_status[EXACT] | (block.integers(name) == expected)
-        demand(name, right, expected.item)
-    return spanned
+def _id_of(block: TextBlock, document: Ints, at: int) -> str:
+    return str(block.batch["id"][int(document[at])].as_py())
 
 
-def _only_where(names: Sequence[str], where: str, _: int) -> str:
-    return f"{' or '.join(names)} where and only where {where}"
+def _check_golds(block: TextBlock) -> None:
+    """Check golds, choice and alignment."""
+    golds, starts = (np.diff(block.lists(name)[0]) for name in ("answer_texts", "answer_starts"))
+    chosen = block.integers("chosen_answer")
+    block.demand("answer_starts", starts == golds, lambda at: f"{golds[at]} offsets, one for each gold")
+    block.demand("chosen_answer", (chosen >= -1) & (chosen < golds), lambda at: f"-1 to {golds[at] - 1}")
+    known = np.logical_or.reduce([np.asarray(pc.equal(block.batch["alignment"], name)) for name in ALIGNMENTS])
+    block.demand("alignment", known, lambda at: " or ".join(ALIGNMENTS))
 
 
-def _check_characters(block: TextBlock, spanned: Flags, limit: NDArray[np.int32]) -> None:
-    start, stop = block.integers("answer_char_start"), block.integers("answer_char_stop")
+def _check_span(block: TextBlock, name: str, limit: NDArray[np.int32]) -> None:
+    """Check the span of the answers: within the context, or -1 and -1."""
+    start, stop = block.integers(f"{name}_start"), block.integers(f"{name}_stop")
     block.demand(
-        "answer_char_start, answer_char_stop",
-        np.where(spanned, (start >= 0) & (start < stop) & (stop <= limit), (start == -1) & (stop == -1)),
-        lambda at: (
-            f"a span within 0 to {limit[at]} (of the context)" if spanned[at] else "-1 and -1, as none is chosen"
-        ),
+        f"{name}_start, {name}_stop",
+        ((start == -1) & (stop == -1)) | ((start >= 0) & (start < stop) & (stop <= limit)),
+        lambda at: f"-1 and -1, or a span within 0 to {limit[at]}, the length of the context",
         lambda at: f"{start[at]} to {stop[at]}",
     )
-
-
-def _check_answer_tokens(cache: PublishedCache, block: TextBlock, context: Ints) -> AnswerTokens:
-    """Find the tokens of the answers again, from their characters, and compare."""
-    start, stop = block.integers("answer_char_start"), block.integers("answer_char_stop")
-    asked = np.unique(context[start >= 0])
-    texts, pool = _take_contexts(cache, asked)
-    answers = AnswerTokens(texts, pool, np.arange(len(asked)), np.searchsorted(asked, context), start, stop)
-    expected = answers.documents
-    for name, values in (("answer_token_start", expected.start), ("answer_token_stop", expected.stop)):
-        block.demand(name, block.integers(name) == values, values.item)
-    return answers
-
-
-def _take_contexts(cache: PublishedCache, rows: Ints) -> tuple[list[str], TokenPool]:
-    """Return contexts and their tokens, without the ids."""
-    if not rows.size:
-        nothing = np.empty(0, np.int32)
-        return [], TokenPool(nothing, nothing, nothing, np.zeros(1, np.int64))
-    taken = take_rows(cache, "contexts", rows)
-    bounds = taken["token_starts"].offsets.to_numpy()
-    starts, stops = (taken[name].flatten().to_numpy() for name in ("token_starts", "token_stops"))
-    return taken["text"].to_pylist(), TokenPool(starts, starts, stops, bounds - bounds[0])

@@ -17,9 +17,6 @@ from memxlnet.format.text_table import TextTable
 
 Flags = NDArray[np.bool_]
 
-ANY_ID = -1
-"""Stands for any id of the vocabulary where the other columns do not determine an id."""
-
 
 class TextBlock(NamedTuple):
     """Rows of documents or contexts that lie in one record batch, which is checked in full.
@@ -63,8 +60,8 @@ class TextBlock(NamedTuple):
         value = self.batch[name][at].as_py() if found is None else found(at)
         identity = f" (id {self.batch['id'][at].as_py()!r:.120})" if "id" in self.batch.schema.names else ""
         raise CacheDamagedError(
-            f"{self.path}, row {self.first_row + at}{identity}, {name}: expected {expected(at)}, found {value!r:.200}; "
-            f"{REBUILD}"
+            f"{self.path}, row {self.first_row + at}{identity}, {name}: expected {expected(at)}, found {value!r:.200}",
+            hint=REBUILD,
         )
 
 
@@ -116,30 +113,42 @@ class FeatureBlock(NamedTuple):
     rows: Ints
     identify: Callable[[int], str]
 
-    def demand(self, name: str, found: NDArray[Any], expected: NDArray[Any], right: Flags) -> None:
-        """Check a column; all arrays are [rows] or [rows, max_seq_length].
-
-        Args:
-            name: Its name.
-            found: Its values.
-            expected: What they should be, `ANY_ID` for any id of the vocabulary.
-            right: Whether each value is right.
+    def demand_equal(self, name: str, found: NDArray[Any], expected: NDArray[Any]) -> None:
+        """Check that a column holds the expected values; both are [rows] or [rows, max_seq_length].
 
         Raises:
-            CacheDamagedError: A value is wrong; the message names the first one.
+            CacheDamagedError: A value differs; the message names the first one.
         """
+        self._demand(name, found, found == expected, lambda place: expected[place])
+
+    def demand_within(
+        self, name: str, found: NDArray[Any], least: int | NDArray[Any], most: int | NDArray[Any]
+    ) -> None:
+        """Check that each value of a column lies within limits, which are numbers or [rows].
+
+        Raises:
+            CacheDamagedError: A value lies outside; the message names the first one.
+        """
+
+        def shown(place: tuple[int, ...]) -> str:
+            low, high = (int(np.broadcast_to(limit, len(self.rows))[place[0]]) for limit in (least, most))
+            return str(low) if low == high else f"{low} to {high}"
+
+        self._demand(name, found, (found >= least) & (found <= most), shown)
+
+    def _demand(
+        self, name: str, found: NDArray[Any], right: Flags, expected: Callable[[tuple[int, ...]], object]
+    ) -> None:
         if right.all():
             return
         place = tuple(int(index) for index in np.argwhere(~right)[0])
         row = int(self.rows[place[0]])
         position = f", position {place[1]}" if len(place) > 1 else ""
-        wanted: object = expected[place]
-        if name == "input_ids" and wanted == ANY_ID:
-            wanted = f"an id from 0 to {self.cache.manifest.vocabulary_size - 1}"
         identity = f"{self.identify(place[0])!r:.120}"
         raise CacheDamagedError(
-            f"{file_of(self.cache, 'features', row)}, row {row} (id {identity}), {name}{position}: expected {wanted}, "
-            f"found {found[place]}; {REBUILD}"
+            f"{file_of(self.cache, 'features', row)}, row {row} (id {identity}), {name}{position}: expected "
+            f"{expected(place)}, found {found[place]}",
+            hint=REBUILD,
         )
 
 

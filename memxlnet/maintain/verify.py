@@ -1,4 +1,4 @@
-"""Check all of a cache: a changed byte anywhere is an error, and so is an impossible value, whatever the checksums."""
+"""Check a cache: its bytes, that its values can be read safely, and, by encoding again, that they are right."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -38,12 +38,12 @@ def verify(
     locate: Locate = "first",
     offsets: Offsets = "characters",
 ) -> None:
-    """Check every byte of a cache against its manifest, and every value against the values that it must fit.
+    """Check every byte of a cache against its manifest, and that every value can be read safely.
 
     It checks the checksum and the structure of every file, then the tokenizer and the report of dropped examples, then
-    the tables row by row (ranges, spans, and how features, documents and contexts fit each other) with all counts of
-    the manifest. Token ids of questions and contexts need only be in the vocabulary, unless `deep` or `against`
-    compares them. RAM is that of a block of rows, and at most 16 bytes a document.
+    the tables row by row (every row, token, character and id that a value leads to exists; ids and contexts do not
+    repeat) with all counts of the manifest. Whether the values are those that the encoder gives is what `deep` or
+    `against` shows. RAM is that of a block of rows, and at most 16 bytes a document.
 
     Args:
         directory: The published directory.
@@ -107,7 +107,7 @@ def read_manifest_bytes(cache: PublishedCache) -> bytes:
     path = cache.directory / MANIFEST
     raw = manifest_bytes(cache.directory)
     if raw != cache.manifest.encode():
-        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others; {REBUILD}")
+        raise CacheDamagedError(f"{path}: expected the bytes that its content gives, found others", hint=REBUILD)
     return raw
 
 
@@ -122,7 +122,9 @@ def check_file(directory: Path, record: FileRecord) -> None:
     with reading(path):
         found = file_digest(path)
     if found != record.xxh3_128:
-        raise CacheDamagedError(f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}; {REBUILD}")
+        raise CacheDamagedError(
+            f"{path}: expected the checksum {record.xxh3_128} (manifest), found {found}", hint=REBUILD
+        )
 
 
 def check_stayed(path: Path, identity: tuple[int, int, int] | None) -> None:
@@ -174,15 +176,17 @@ def _check_examples(cache: PublishedCache, rules: Rules) -> None:
     manifest = cache.manifest
     path = cache.directory / MANIFEST
     if TOKENIZER not in {record.file for record in manifest.files}:
-        raise CacheDamagedError(f"{path}, files: expected {TOKENIZER} among them, found it missing; {REBUILD}")
+        raise CacheDamagedError(f"{path}, files: expected {TOKENIZER} among them, found it missing", hint=REBUILD)
     dropped = sum(1 for _ in read_dropped(cache))
     if dropped and rules.encode.on_bad_example == "error":
         raise CacheDamagedError(
-            f"{path}, dropped_examples: expected 0 where bad examples are errors, found {dropped}; {REBUILD}"
+            f"{path}, dropped_examples: expected 0 where bad examples are errors, found {dropped}",
+            hint=REBUILD,
         )
     most = rules.encode.max_examples
     if most is not None and cache.num_documents + dropped > most:
         raise CacheDamagedError(
             f"{path}, max_examples: expected at most {most} examples, found {cache.num_documents} documents and "
-            f"{dropped} dropped examples; {REBUILD}"
+            f"{dropped} dropped examples",
+            hint=REBUILD,
         )

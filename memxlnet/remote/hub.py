@@ -67,17 +67,15 @@ class HubRepository:
         repo_id: Its name.
         token: Credentials; None takes those that `huggingface_hub` has stored, if any.
         revision: Branch, tag or commit; None for the main branch.
-        hint: What error texts end with: how to continue without the Hub.
 
     Raises:
         SettingsError: An argument is wrong.
     """
 
-    def __init__(self, repo_id: str, token: str | None = None, revision: str | None = None, hint: str = ""):
+    def __init__(self, repo_id: str, token: str | None = None, revision: str | None = None):
         self.repo_id = check_hub_id("hub_dataset_id", repo_id)
         self.revision = None if revision is None else check_text("revision", revision)
         self._token = check_token(token)
-        self._hint = hint
         self.api = huggingface_hub.HfApi(token=self._token)
 
     @property
@@ -87,7 +85,7 @@ class HubRepository:
 
     def errors(self) -> Any:
         """Return a context in which the client's errors become those of the package; see `hub_errors`."""
-        return hub_errors(self.subject, self._hint, self._token)
+        return hub_errors(self.subject, self._token)
 
     def commit(self) -> str:
         """Return the commit that the revision names now.
@@ -204,7 +202,7 @@ class HubRepository:
             raise TransferError(
                 f"{self.subject}: expected {len(files)} files of commit {commit}, found {absent[0]} missing"
                 + (f" and {len(absent) - 1} more" if absent[1:] else "")
-                + f"; try again{f', {self._hint}' if self._hint else ''}"
+                + "; try again"
             )
         return Path(root)
 

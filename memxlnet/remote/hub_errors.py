@@ -50,12 +50,11 @@ def check_token(value: object) -> str | None:
 
 
 @contextlib.contextmanager
-def hub_errors(subject: str, hint: str, token: str | None) -> Iterator[None]:
+def hub_errors(subject: str, token: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises into errors of the package.
 
     Args:
         subject: What it is about, for the message.
-        hint: How to continue otherwise, after the advice: empty, or a text such as "or pass x=y".
         token: Credentials; None takes those that the client has stored. No text shows them.
 
     Raises:
@@ -71,7 +70,7 @@ def hub_errors(subject: str, hint: str, token: str | None) -> Iterator[None]:
     except Exception as error:
         # The client's errors have no root of their own: its HTTP library changes with its version, and Xet adds others.
         redact = Redactor({"token": token or _stored_token()})
-        found = _as_own_error(chain(error, outer), subject, f", {hint}" if hint else "", redact)
+        found = _as_own_error(chain(error, outer), subject, redact)
         cause = safe_cause(error, redact)
     try:
         raise found from cause
@@ -86,7 +85,7 @@ def _stored_token() -> str | None:
     return None
 
 
-def _as_own_error(chained: list[BaseException], subject: str, hint: str, redact: Redactor) -> TransferError:
+def _as_own_error(chained: list[BaseException], subject: str, redact: Redactor) -> TransferError:
     from huggingface_hub import errors
 
     links = {kind: link for link in reversed(chained) for kind in type(link).__mro__}
@@ -94,23 +93,21 @@ def _as_own_error(chained: list[BaseException], subject: str, hint: str, redact:
     status = http.response.status_code if http is not None else None  # type: ignore[attr-defined]
     kind = TransferPermissionError if status in (401, 403) else TransferError
     if errors.OfflineModeIsEnabled in links:
-        return TransferError(f"{subject}: expected to reach the Hub, found offline mode; unset HF_HUB_OFFLINE{hint}")
+        return TransferError(f"{subject}: expected to reach the Hub, found offline mode; unset HF_HUB_OFFLINE")
     if errors.GatedRepoError in links:
         return TransferPermissionError(
             f"{subject}: expected a repository that these credentials may read, found a gated one; accept its terms on "
-            f"its page and pass the hub_token of that account{hint}"
+            "its page and pass the hub_token of that account"
         )
     if errors.RepositoryNotFoundError in links:
         return kind(
             f"{subject}: expected a dataset repository, found none that these credentials may see (HTTP {status}); "
-            f"check its name, and pass a hub_token where it is private{hint}"
+            "check its name, and pass a hub_token where it is private"
         )
     if errors.RevisionNotFoundError in links:
-        return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name{hint}")
+        return kind(f"{subject}: expected a branch, tag or commit of the repository, found none of this name")
     found = shown(chained[0], redact)
     if kind is TransferPermissionError:
-        return kind(
-            f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this{hint}"
-        )
+        return kind(f"{subject}: expected permission, found HTTP {status}: {found}; pass a hub_token that may do this")
     way = system_hint(chained[0])
-    return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again{hint}")
+    return TransferError(f"{subject}: {found}; {f'{way} and ' if way else ''}try again")

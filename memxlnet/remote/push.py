@@ -105,7 +105,8 @@ def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
         found = decode_manifest(raw, f"{store.url}/{MANIFEST}", SEND_AGAIN)
     except CacheError as error:
         if not replace:
-            raise type(error)(f"{error}; replace=True puts this cache in its place") from error
+            error.add_note("replace=True puts this cache in its place")
+            raise
         return _Former(raw, {})
     if found.fingerprint != local.fingerprint and not replace:
         differences = "; ".join(differing_fields(local.fields, found.fields)[:10])

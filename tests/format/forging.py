@@ -87,7 +87,7 @@ def outcome(directory: Path, content: dict[str, bytes], seed: int) -> dict[str, 
     (directory / name).write_bytes(damage(content[name], source))
     try:
         seal(directory)
-        verify(directory)
+        verify(directory, deep=True)
     except CacheError as error:
         return {"seed": seed, "file": name, "error": str(error)}
     finally:
