@@ -189,7 +189,8 @@ class Arrival:
         try:
             put_in_place(self.staging, self.directory)
         except CacheDamagedError as error:
-            raise CacheDamagedError(f"{self._origin}: {error.args[0]}", hint=SEND_AGAIN) from error
+            message = str(error.args[0]).replace(str(self.staging), self._origin)
+            raise CacheDamagedError(message, hint=SEND_AGAIN) from error
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
 
