@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.errors import CacheMismatchError, RowIndexError, SettingsError
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
+from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
@@ -27,13 +28,14 @@ from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
 from memxlnet.load.segment_windows import Documents
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_dtype, as_rows, context_mask
+from memxlnet.load.views import Viewable
 from memxlnet.settings import check_bool, one_of, positive_int
 
 BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
 """The columns of `__getitems__`."""
 
 
-class CacheDataset(Dataset[dict[str, Any]]):
+class CacheDataset(Dataset[dict[str, Any]], Viewable):
     """The segments of a cache, in order; documents one after the other.
 
     ``dataset[i]`` is a dictionary of
@@ -51,6 +53,10 @@ class CacheDataset(Dataset[dict[str, Any]]):
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
     others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again.
+
+    `select`, `filter`, `shuffle`, `take`, `skip`, `sample`, `train_test_split` and `folds` return views: datasets over
+    the same maps with some of the documents. Indices and the length count the rows of a view; ``rows`` of steps and
+    batches, `gather` and `metadata` count those of the cache, so that they mean the same in all views.
 
     A plain ``DataLoader(dataset)``, a ``Subset`` and the Trainer of transformers read whole batches, in `dtype`.
 
@@ -93,6 +99,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         self.tensors = FeatureTensors(self.cache)
         self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
         self._num_rows = self.cache.num_rows
+        self._chosen: Ints | None = None
         self._set_compat(compat)
 
     def _set_compat(self, compat: Compat | None) -> None:
@@ -144,10 +151,56 @@ class CacheDataset(Dataset[dict[str, Any]]):
         dataset._set_compat(compat)
         return dataset
 
+    @property
+    def chosen(self) -> Ints | None:
+        """int64[documents], the documents of a view in their order, 8 bytes each; None for the whole cache."""
+        return self._chosen
+
+    def _view(self, documents: Ints) -> Self:
+        view = object.__new__(type(self))
+        # The original stays alive: its temporary directory is removed with it.
+        kept = {name: value for name, value in self.__dict__.items() if name not in ("document_map", "_starts")}
+        view.__dict__ = {**kept, "_original": self, "_chosen": documents}
+        return view
+
+    @cached_property
+    def _starts(self) -> Ints:
+        """int64[documents + 1], the rows of a view before each document."""
+        return bounds_of(self.documents.num_segments)
+
+    def rows(self, places: Ints | None = None) -> Ints:
+        """Return the rows of the cache at some places of this dataset.
+
+        Args:
+            places: int64[n], from 0 up; None for all.
+
+        Returns:
+            int64[n].
+        """
+        if places is None:
+            places = np.arange(len(self))
+        if self._chosen is None:
+            return places
+        document = np.searchsorted(self._starts, places, side="right") - 1
+        rows: Ints = self.documents.first_segment[document] + places - self._starts[document]
+        return rows
+
+    @property
+    def rows_of_view(self) -> Ints | None:
+        """int64[rows], the rows of a view; None for the whole cache."""
+        return None if self._chosen is None else self.rows()
+
+    def ids_of(self, documents: Ints) -> DocumentIds:
+        """Return the ids of documents of this dataset, read when they are asked for; empty for -1."""
+        if self._chosen is not None:
+            documents = np.where(documents >= 0, self._chosen[np.maximum(documents, 0)], -1)
+        return DocumentIds(self.cache, documents)
+
     _in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
+        view = {} if self._chosen is None else {"chosen": self._chosen, "fingerprint": self.manifest.fingerprint}
+        return view | {
             "directory": str(self.directory),
             "in_memory": self.cache.in_memory,
             "copies": self._copies,
@@ -159,9 +212,16 @@ class CacheDataset(Dataset[dict[str, Any]]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         names = ("in_memory", "copies", "dtype", "compat", "device")
         self._open(Path(state["directory"]), *(state[name] for name in names))
+        if "chosen" in state:
+            if state["fingerprint"] != self.manifest.fingerprint:
+                raise CacheMismatchError(
+                    f"{self.directory}: expected the cache of a view (fingerprint {state['fingerprint'][:16]}), found "
+                    f"another one (fingerprint {self.manifest.fingerprint[:16]}); choose its documents again"
+                )
+            self._chosen = state["chosen"]
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.cache.num_documents} documents)"
+        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents)"
 
     @property
     def directory(self) -> Path:
@@ -174,7 +234,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return self.cache.manifest
 
     def __len__(self) -> int:
-        return self._num_rows
+        return self._num_rows if self._chosen is None else int(self._starts[-1])
 
     @overload
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -187,9 +247,9 @@ class CacheDataset(Dataset[dict[str, Any]]):
     ) -> dict[str, Any] | list[dict[str, Any]]:
         if type(index) is not int:
             if isinstance(index, slice):
-                return [self[row] for row in range(*index.indices(self._num_rows))]
+                return [self[row] for row in range(*index.indices(len(self)))]
             if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
-                return [self[row] for row in as_rows(index, self._num_rows).tolist()]
+                return [self[row] for row in as_rows(index, len(self)).tolist()]
         row = self._row(index)
         item: dict[str, Any] = self._model_tensors(row)
         item.update(self._segments.metadata(row))
@@ -218,15 +278,16 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return as_dtype({name: value.clone() for name, value in found.items()}, self._dtype) if self._copies else found
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return (self[row] for row in range(self._num_rows))
+        return (self[row] for row in range(len(self)))
 
     def _row(self, index: Any) -> int:
         if isinstance(index, str):
             raise TypeError(f"index: expected a row, found {index!r}; a whole column is dataset.column({index!r})")
-        row = operator.index(index)
-        if not -self._num_rows <= row < self._num_rows:
-            raise RowIndexError(f"row {row}: expected one from {-self._num_rows} to {self._num_rows - 1}")
-        return row + self._num_rows if row < 0 else row
+        row, total = operator.index(index), len(self)
+        if not -total <= row < total:
+            raise RowIndexError(f"row {row}: expected one from {-total} to {total - 1}")
+        row = row + total if row < 0 else row
+        return row if self._chosen is None else int(self.rows(np.array([row]))[0])
 
     def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:
         """Gather many rows at once: what torch's `DataLoader` calls.
@@ -239,7 +300,9 @@ class CacheDataset(Dataset[dict[str, Any]]):
         """
         if isinstance(rows, DeferredBatch):
             return rows.read()
-        wanted = as_rows(rows, self._num_rows)
+        wanted = as_rows(rows, len(self))
+        if self._chosen is not None:
+            wanted = torch.from_numpy(self.rows(wanted.numpy()))
         return RowBatch(partial(self._gather_batch, wanted), wanted, self._dtype)
 
     def _gather_batch(self, rows: Tensor) -> dict[str, Tensor]:
@@ -261,6 +324,11 @@ class CacheDataset(Dataset[dict[str, Any]]):
         Raises:
             SettingsError: There is no such column.
         """
+        if self._chosen is not None:
+            raise SettingsError(
+                f"column: expected a whole cache, found a view of {self.num_documents} of its documents; "
+                f"gather(dataset.rows(), [{name!r}]) copies those of the view"
+            )
         views = self._columns.column(name)
         return views[0] if len(views) == 1 else views
 
@@ -382,7 +450,7 @@ class CacheDataset(Dataset[dict[str, Any]]):
     @cached_property
     def document_map(self) -> DocumentMap:
         """From a document's id to the rows of its segments: a view, read from the cache when it is asked."""
-        return DocumentMap(self.cache)
+        return DocumentMap(self.cache, self._chosen)
 
     def get_document_segments(self, example_id: str) -> list[int]:
         """Return the rows of a document's segments, in order.

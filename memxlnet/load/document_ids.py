@@ -75,11 +75,16 @@ class DocumentMap(Mapping[str, range]):
     """From a document's id to the rows of its segments, in order.
 
     The first look-up by id reads all ids once and keeps 16 bytes of each.
+
+    Args:
+        cache: The cache.
+        chosen: int64[n], the documents of a view; None for all.
     """
 
-    def __init__(self, cache: PublishedCache):
+    def __init__(self, cache: PublishedCache, chosen: NDArray[np.int64] | None = None):
         self._cache = cache
-        self.ids = DocumentIds(cache)
+        self._chosen = chosen
+        self.ids = DocumentIds(cache, chosen)
 
     @cached_property
     def documents(self) -> Documents:
@@ -99,6 +104,8 @@ class DocumentMap(Mapping[str, range]):
                 f"found {counts[row]} from row {first[row]}",
                 hint=REBUILD,
             )
+        if self._chosen is not None:
+            return Documents(first[self._chosen], counts[self._chosen])
         return Documents(first, counts)
 
     @cached_property
@@ -117,7 +124,7 @@ class DocumentMap(Mapping[str, range]):
         return hashes[order], order
 
     def find(self, example_id: str) -> int:
-        """Return the document that has an id.
+        """Return the place of the document that has an id, among those of the view.
 
         Raises:
             DocumentNotFoundError: None has.
@@ -136,7 +143,8 @@ class DocumentMap(Mapping[str, range]):
         )
 
     def __getitem__(self, example_id: str) -> range:
-        document = self.find(example_id)
+        place = self.find(example_id)
+        document = place if self._chosen is None else int(self._chosen[place])
         first = self._cache.documents.number("first_segment", document)
         return range(first, first + self._cache.documents.number("num_segments", document))
 

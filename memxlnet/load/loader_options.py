@@ -4,9 +4,10 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any, TypedDict, get_args
 
+import numpy as np
+import pyarrow.compute as pc
 import torch
 import torch.distributed
 from torch.utils.data import ConcatDataset, Subset
@@ -19,7 +20,6 @@ from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device
 from memxlnet.load.epoch_plan import Ranks
 from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
-from memxlnet.load.seeded_random import SEED_MASK
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
@@ -156,17 +156,6 @@ def metadata_names(value: object) -> tuple[str, ...]:
     return names
 
 
-def check_seed(value: object) -> int:
-    """Check that a seed is an integer and return it modulo 2^64.
-
-    Raises:
-        SettingsError: It is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | Integral):
-        raise SettingsError(f"seed: expected an integer, found {value!r}")
-    return int(value) & SEED_MASK
-
-
 def check_batch_size(value: object) -> int:
     """Check that a batch size is one and return it.
 
@@ -258,15 +247,16 @@ def check_labelled(dataset: CacheDataset) -> None:
     Raises:
         SettingsError: Some are not.
     """
-    unlabelled = dataset.manifest.alignment[UNLABELLED]
-    if unlabelled:
-        documents = dataset.cache.documents
-        statuses = (status.as_py() for batch in documents.batches() for status in batch["alignment"])
-        first = next((row for row, status in enumerate(statuses) if status == UNLABELLED), 0)
+    if not dataset.manifest.alignment[UNLABELLED]:
+        return
+    batches = dataset.cache.documents.batches()
+    flags = np.concatenate([np.asarray(pc.equal(batch["alignment"], UNLABELLED)) for batch in batches])
+    unlabelled = np.flatnonzero(flags if dataset.chosen is None else flags[dataset.chosen])
+    if len(unlabelled):
         raise SettingsError(
-            f"dataset: expected labelled documents, found {unlabelled} of {dataset.cache.num_documents} unlabelled, "
-            f"the first of them {documents.text('id', first)!r:.120}: no answer to train on was given; "
-            "evaluation=True reads them for predictions"
+            f"dataset: expected labelled documents, found {len(unlabelled)} of {dataset.num_documents} unlabelled, "
+            f"the first of them {dataset.document_map.ids[int(unlabelled[0])]!r:.120}: no answer to train on was "
+            "given; evaluation=True reads them for predictions"
         )
 
 

@@ -17,16 +17,20 @@ _ROWS_AT_ONCE = 1 << 16
 _BATCHES_AT_ONCE = 1 << 12
 
 
-def row_lengths(cache: PublishedCache) -> NDArray[np.int32]:
-    """Return int32[rows], the real tokens of all rows, special and memory tokens included.
+def row_lengths(cache: PublishedCache, chosen: Ints | None = None) -> NDArray[np.int32]:
+    """Return int32[rows], the real tokens of rows, special and memory tokens included.
+
+    Args:
+        cache: The cache.
+        chosen: int64[rows], the rows in any order; None for all.
 
     Raises:
         CacheDamagedError: A row cannot be as long as its columns say.
     """
-    found = np.empty(cache.num_rows, np.int32)
-    for start in range(0, cache.num_rows, _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, cache.num_rows))
-        found[start : start + len(rows)] = _lengths(cache, rows)
+    found = np.empty(cache.num_rows if chosen is None else len(chosen), np.int32)
+    for start in range(0, len(found), _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, len(found))
+        found[start:stop] = _lengths_of(cache, np.arange(start, stop) if chosen is None else chosen[start:stop])
     return found
 
 
@@ -35,7 +39,7 @@ def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: N
 
     Args:
         cache: The cache.
-        first_segment: int64[documents], the first rows, ascending.
+        first_segment: int64[documents], the first rows.
         num_segments: int32[documents], the number of rows.
 
     Raises:
@@ -44,7 +48,7 @@ def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: N
     found = np.empty(len(first_segment), np.int32)
     for start in range(0, len(found), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        found[part] = _lengths(cache, first_segment[part] + num_segments[part] - 1)
+        found[part] = _lengths_of(cache, first_segment[part] + num_segments[part] - 1)
     return found
 
 
@@ -74,6 +78,14 @@ def batches_size(
         tokens += int(np.diff(starts, append=len(own)) @ widths.width(longest))
         real += int(own.sum())
     return EpochSize(begun, rows, 0, batches, tokens, real)
+
+
+def _lengths_of(cache: PublishedCache, rows: Ints) -> Ints:
+    """Return int64[rows], the lengths of some rows in any order."""
+    order = np.argsort(rows, kind="stable")
+    found = np.empty(len(rows), np.int64)
+    found[order] = _lengths(cache, rows[order])
+    return found
 
 
 def _lengths(cache: PublishedCache, rows: Ints) -> Ints:

@@ -12,9 +12,9 @@ from torch.utils.data import Sampler
 from memxlnet.errors import SettingsError
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.length_grouping import Lengths, grouped
-from memxlnet.load.loader_options import check_batch_size, check_fields, check_seed
+from memxlnet.load.loader_options import check_batch_size, check_fields
 from memxlnet.load.row_lengths import row_lengths
-from memxlnet.load.seeded_random import Order, shuffled
+from memxlnet.load.seeded_random import Order, check_seed, shuffled
 from memxlnet.settings import check_bool, whole_number
 
 _ROWS_AT_ONCE = 1 << 14
@@ -175,7 +175,7 @@ class GroupedRows(EpochSampler[list[int]]):
         self.batch_size = check_batch_size(batch_size)
         self.drop_last = check_bool("drop_last", drop_last)
         self.shuffle = check_bool("shuffle", shuffle)
-        self.lengths = row_lengths(rows.cache) if isinstance(rows, CacheDataset) else _checked(rows)
+        self.lengths = row_lengths(rows.cache, rows.rows_of_view) if isinstance(rows, CacheDataset) else _checked(rows)
 
     def __len__(self) -> int:
         rows = len(self.lengths)

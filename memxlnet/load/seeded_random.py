@@ -6,10 +6,13 @@ carried along, and any of them is computed directly.
 """
 
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from memxlnet.errors import SettingsError
 
 Ints = NDArray[np.int64]
 
@@ -19,7 +22,7 @@ Order = NDArray[np.signedinteger[Any]]
 ORDER = 0
 """What numbers are drawn for: each purpose has a stream of its own."""
 
-WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST = 1, 2, 3, 4, 5, 6, 7
+WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST, VIEW = 1, 2, 3, 4, 5, 6, 7, 8
 
 SEED_MASK = 2**64 - 1
 
@@ -128,3 +131,14 @@ def _lowers(packed: NDArray[np.uint64]) -> Order:
 def parts(count: int, at_once: int = AT_ONCE) -> Iterator[slice]:
     """Yield slices that cut `count` items into blocks: what is made of one block stays small."""
     return (slice(start, min(start + at_once, count)) for start in range(0, count, at_once))
+
+
+def check_seed(value: object) -> int:
+    """Check that a seed is an integer and return it modulo 2^64.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | Integral):
+        raise SettingsError(f"seed: expected an integer, found {value!r}")
+    return int(value) & SEED_MASK

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.padding import Padding, RowWidths
+from memxlnet.format.ragged import bounds_of
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.compat import Compat
@@ -19,13 +20,13 @@ from memxlnet.load.loader_options import (
     check_batch_size,
     check_dataset,
     check_labelled,
-    check_seed,
     check_workers,
     metadata_names,
 )
 from memxlnet.load.option_literals import Dtype, EndedLabel
 from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
+from memxlnet.load.seeded_random import check_seed
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
@@ -59,11 +60,11 @@ class RegularDataLoader(DataLoader[Any]):
             if isinstance(sampler, ShuffledRows | GroupedRows):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
         size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
-        lengths = row_lengths(dataset.cache)
+        lengths = row_lengths(dataset.cache, dataset.rows_of_view)
         widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
         if widths is None:
             raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
-        return batches_size(lengths, order, size, len(self), widths, dataset.documents.first_segment)
+        return batches_size(lengths, order, size, len(self), widths, bounds_of(dataset.documents.num_segments)[:-1])
 
 
 def regular_loader(

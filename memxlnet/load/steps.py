@@ -129,7 +129,7 @@ class StepMaker:
 
     def example_ids(self, documents: Ints) -> DocumentIds:
         """Return the ids of documents, read when they are asked for; empty for -1."""
-        return DocumentIds(self._dataset.cache, documents)
+        return self._dataset.ids_of(documents)
 
     def run(self, plan: StepRows) -> "StepRun":
         """Return a run of steps, with everything made that is small.
@@ -139,7 +139,7 @@ class StepMaker:
         """
         active = plan.rows >= 0
         # Any row stands in for padding; one of these needs no page that would not be read anyway.
-        stand_in = int(plan.rows.max()) if active.any() else len(self._dataset) - 1
+        stand_in = int(plan.rows.max()) if active.any() else self._dataset.cache.num_rows - 1
         rows = torch.from_numpy(np.where(active, plan.rows, stand_in).reshape(-1))
         places = self._dataset.tensors.gather(rows, self._places)
         columns = {name: places[name].to(torch.int64) for name in POSITIONS} | self._memory_places(places)

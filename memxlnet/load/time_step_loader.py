@@ -28,7 +28,6 @@ from memxlnet.load.loader_options import (
     check_dataset,
     check_fields,
     check_labelled,
-    check_seed,
     check_workers,
     find_ranks,
     metadata_names,
@@ -37,7 +36,7 @@ from memxlnet.load.loader_options import (
 from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
 from memxlnet.load.page_advice import advised
 from memxlnet.load.refilled_plan import RefilledPlan
-from memxlnet.load.seeded_random import Ints, Order, shuffled
+from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
 from memxlnet.load.segment_windows import DocumentWindows
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import StepMaker
@@ -275,7 +274,7 @@ class TimeStepMajorDataLoader:
             epoch, step = self._position.epoch, self._position.next_step
             if self._position.is_done:
                 epoch, step = epoch + 1, 0
-        bound = {"version": STATE_VERSION, "fingerprint": self.dataset.manifest.fingerprint}
+        bound = {"version": STATE_VERSION, "fingerprint": self.dataset.fingerprint}
         return {**bound, **asdict(self.settings), "epoch": epoch, "step": step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -1,0 +1,288 @@
+"""Views: some documents of a cache, in an order, without a file of their own. NumPy only.
+
+The methods are named as in `datasets`, and each returns another view; views of views are views of the cache. All random
+ones are pure functions of their seed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
+from typing import Any, Literal, NamedTuple, Self, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+from numpy.typing import NDArray
+
+from memxlnet.errors import DocumentNotFoundError, RowIndexError, SettingsError
+from memxlnet.format.file_layout import column_values
+from memxlnet.format.published import PublishedCache
+from memxlnet.load.document_ids import DocumentMap
+from memxlnet.load.seeded_random import VIEW, Ints, check_seed, shuffled
+from memxlnet.settings import one_of, positive_int, whole_number
+
+By = Literal["context"]
+"""What keeps documents on one side of a split."""
+
+_SHOWN = 10
+"""Unknown ids that an error names."""
+
+_PLACE = "memxlnet.place"
+
+
+class Split(NamedTuple):
+    """Two views that have no document in common, and together all of a view."""
+
+    train: Any
+    test: Any
+
+
+class Viewable(ABC):
+    """What has documents that can be chosen."""
+
+    cache: PublishedCache
+    document_map: DocumentMap
+
+    @property
+    @abstractmethod
+    def chosen(self) -> Ints | None:
+        """int64[documents], the documents of the cache in order; None for all of them in their own order."""
+
+    @abstractmethod
+    def _view(self, documents: Ints) -> Self:
+        """Return a view of documents of the cache."""
+
+    @property
+    def num_documents(self) -> int:
+        """Number of documents."""
+        return self.cache.num_documents if self.chosen is None else len(self.chosen)
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the cache and of the documents in their order; states of loaders are bound to it."""
+        own = self.cache.manifest.fingerprint
+        if self.chosen is None:
+            return own
+        documents = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.chosen, "<i8"))
+        return f"{own}/{documents}"
+
+    def select(self, documents: Any) -> Self:
+        """Return a view of some documents, in the order in which they are named.
+
+        Args:
+            documents: Their places in this view (a sequence, array, tensor, range or slice of integers, negative ones
+                from the end), their ids, or a mask, bool[documents].
+
+        Raises:
+            SettingsError: They are none of these, none is chosen, or a mask has another length.
+            RowIndexError: A place is out of range.
+            DocumentNotFoundError: No document has an id; the message names the first ten.
+        """
+        return self._chosen_of(self._places(documents))
+
+    def filter(self, condition: pc.Expression | Callable[[dict[str, Any]], Any]) -> Self:
+        """Return a view of the documents that meet a condition, in their order.
+
+        Args:
+            condition: An Arrow expression over columns of the documents table (``pc.field("num_segments") > 1``), or a
+                function of a document's columns, a dictionary, that returns whether it is kept. Documents are read
+                batch by batch.
+
+        Raises:
+            SettingsError: No document meets it, or it is neither.
+        """
+        if not isinstance(condition, pc.Expression) and not callable(condition):
+            raise SettingsError(
+                f"condition: expected an Arrow expression or a function of a document, found {condition!r:.80}"
+            )
+        kept = np.zeros(self.cache.num_documents, np.bool_)
+        first = 0
+        for batch in self.cache.documents.batches():
+            kept[first : first + batch.num_rows] = _met(condition, batch)
+            first += batch.num_rows
+        return self._chosen_of(np.flatnonzero(kept if self.chosen is None else kept[self.chosen]))
+
+    def shuffle(self, seed: int) -> Self:
+        """Return a view of all documents in a random order.
+
+        Args:
+            seed: Any integer.
+        """
+        return self._chosen_of(shuffled(self.num_documents, check_seed(seed), 0, VIEW))
+
+    def take(self, count: int) -> Self:
+        """Return a view of the first documents; of all where there are fewer.
+
+        Args:
+            count: At least 1.
+        """
+        return self._chosen_of(np.arange(min(positive_int("count", count), self.num_documents)))
+
+    def skip(self, count: int) -> Self:
+        """Return a view without the first documents.
+
+        Args:
+            count: Below the number of documents.
+
+        Raises:
+            SettingsError: No document is left.
+        """
+        return self._chosen_of(np.arange(whole_number("count", count, 0), self.num_documents))
+
+    def sample(self, size: int | float, seed: int) -> Self:
+        """Return a view of some documents at random, in their order.
+
+        Args:
+            size: A number of documents, or a fraction of them between 0 and 1.
+            seed: Any integer.
+
+        Raises:
+            SettingsError: The size is neither.
+        """
+        drawn = shuffled(self.num_documents, check_seed(seed), 0, VIEW)
+        return self._chosen_of(np.sort(drawn[: self._count("size", size)]))
+
+    def train_test_split(self, test_size: int | float, seed: int, by: By | None = None) -> Split:
+        """Split the documents at random in two, each in their order.
+
+        Args:
+            test_size: Documents of the second view, or their fraction. With `by`, groups are added until it holds as
+                many.
+            seed: Any integer.
+            by: ``"context"`` keeps all documents of one context on one side.
+
+        Raises:
+            SettingsError: An argument is wrong, or a side would be empty.
+        """
+        groups = self._groups(by)
+        count = self._count("test_size", test_size)
+        turn = self._turns(groups, seed)
+        # Groups come in their turn; the documents before each.
+        before = np.concatenate([[0], np.cumsum(np.bincount(turn))])[:-1]
+        is_test = before[turn] < count
+        return Split(self._chosen_of(np.flatnonzero(~is_test)), self._chosen_of(np.flatnonzero(is_test)))
+
+    def folds(self, number: int, seed: int, by: By | None = None) -> list[Split]:
+        """Split the documents at random into folds of almost equal size; each is the second view of one split.
+
+        Args:
+            number: Number of folds, at least 2.
+            seed: Any integer.
+            by: ``"context"`` keeps all documents of one context in one fold.
+
+        Raises:
+            SettingsError: An argument is wrong, or there are fewer documents (or contexts) than folds.
+        """
+        groups = self._groups(by)
+        distinct = int(groups.max()) + 1
+        if not 2 <= whole_number("number", number, 2) <= distinct:
+            raise SettingsError(
+                f"number: expected from 2 to {distinct} folds, the number of {by or 'document'}s, found {number}"
+            )
+        turn = self._turns(groups, seed)
+        sizes = np.bincount(turn)
+        # The middle of each group decides, so that folds are of almost equal size.
+        middle = np.cumsum(sizes) - sizes / 2
+        fold = np.minimum((middle * number / self.num_documents).astype(np.int64), number - 1)[turn]
+        if len(np.unique(fold)) < number:
+            fold = (turn * number // distinct).astype(np.int64)
+        return [
+            Split(self._chosen_of(np.flatnonzero(fold != one)), self._chosen_of(np.flatnonzero(fold == one)))
+            for one in range(number)
+        ]
+
+    def _chosen_of(self, places: NDArray[np.integer]) -> Self:
+        if not len(places):
+            raise SettingsError(f"expected a view of at least one of {self.num_documents} documents, found none chosen")
+        places = places.astype(np.int64)
+        return self._view(places if self.chosen is None else self.chosen[places])
+
+    def _places(self, documents: Any) -> NDArray[np.integer]:
+        """Return int[n], the places of documents in this view."""
+        total = self.num_documents
+        if isinstance(documents, slice):
+            return np.arange(total)[documents]
+        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
+            raise SettingsError(
+                f"documents: expected places, ids or a mask of documents, found {type(documents).__name__}"
+            )
+        found = documents.cpu().numpy() if hasattr(documents, "cpu") else documents
+        found = found if isinstance(found, np.ndarray | range) else list(found)
+        if len(found) and isinstance(found[0], str):
+            return self._found(found)
+        values = np.asarray(found if len(found) else np.zeros(0, np.int64))
+        if values.ndim != 1 or values.dtype.kind not in "iub":
+            raise SettingsError(
+                "documents: expected integers, ids or a mask in one dimension, found "
+                f"{values.dtype} with the shape {values.shape}"
+            )
+        if values.dtype.kind == "b":
+            if len(values) != total:
+                raise SettingsError(f"documents: expected a mask of {total} documents, found one of {len(values)}")
+            return np.flatnonzero(values)
+        wrong = np.flatnonzero((values < -total) | (values >= total))
+        if len(wrong):
+            raise RowIndexError(f"document {values[wrong[0]]}: expected one from {-total} to {total - 1}")
+        return np.where(values < 0, values + total, values)
+
+    def _found(self, names: Sequence[Any]) -> NDArray[np.integer]:
+        places, unknown = [], []
+        for name in names:
+            try:
+                places.append(self.document_map.find(name))
+            except DocumentNotFoundError:
+                unknown.append(name)
+        if unknown:
+            shown = ", ".join(f"{name!r:.60}" for name in unknown[:_SHOWN])
+            raise DocumentNotFoundError(
+                f"{self.cache.directory}: expected ids of its {self.num_documents} documents, found {len(unknown)} "
+                f"others: {shown}{', ...' if unknown[_SHOWN:] else ''}"
+            )
+        return np.array(places, np.int64)
+
+    def _count(self, name: str, size: Any) -> int:
+        """Return a number of documents, given as such or as a fraction."""
+        total = self.num_documents
+        if isinstance(size, float) or (isinstance(size, Real) and not isinstance(size, int | np.integer)):
+            if not 0 < size < 1:
+                raise SettingsError(f"{name}: expected a fraction between 0 and 1, or a number, found {size!r}")
+            return min(max(round(float(size) * total), 1), total)
+        count = positive_int(name, size, " (or a fraction between 0 and 1)")
+        if count > total:
+            raise SettingsError(f"{name}: expected at most the {total} documents, found {count}")
+        return count
+
+    def _groups(self, by: Any) -> Ints:
+        """Return int64[documents], a number from 0 on for what stays together."""
+        if by is None:
+            return np.arange(self.num_documents)
+        one_of("by", by, get_args(By))
+        contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
+        _, groups = np.unique(contexts if self.chosen is None else contexts[self.chosen], return_inverse=True)
+        return groups.astype(np.int64)
+
+    def _turns(self, groups: Ints, seed: int) -> Ints:
+        """Return int64[documents], at which turn the group of each comes in a random order."""
+        order = shuffled(int(groups.max()) + 1, check_seed(seed), 0, VIEW)
+        turns: Ints = np.empty(len(order), np.int64)
+        turns[order] = np.arange(len(order))
+        return turns[groups]
+
+
+def _met(condition: pc.Expression | Callable[[dict[str, Any]], Any], batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Return bool[rows], which documents meet a condition."""
+    met = np.zeros(batch.num_rows, np.bool_)
+    if isinstance(condition, pc.Expression):
+        numbered = pa.table(batch).append_column(_PLACE, pa.array(np.arange(batch.num_rows)))
+        try:
+            met[numbered.filter(condition)[_PLACE].to_numpy()] = True
+        except pa.ArrowException as error:
+            raise SettingsError(
+                f"condition: expected an expression over the columns {', '.join(batch.schema.names)}, found one that "
+                f"fails: {error}"
+            ) from error
+        return met
+    for row, document in enumerate(batch.to_pylist()):
+        met[row] = bool(condition(document))
+    return met
