@@ -1,7 +1,12 @@
 """A cache, opened from what a caller passes."""
 
 import os
+from collections.abc import Iterator
 from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.paths import as_directory
@@ -17,7 +22,17 @@ class HasCache(Protocol):
 
 
 CacheLike = PublishedCache | HasCache | str | os.PathLike[str]
-"""An opened cache, a dataset over one, or the directory of a published one."""
+"""An opened cache, a dataset over one or a view of it, or the directory of a published one."""
+
+
+def documents_in_view(value: CacheLike) -> NDArray[np.bool_] | None:
+    """Return bool[documents of the cache], which ones a view holds; None where all count."""
+    chosen = getattr(value, "chosen", None)
+    if chosen is None:
+        return None
+    held = np.zeros(open_cache(value).num_documents, np.bool_)
+    held[chosen] = True
+    return held
 
 
 def open_cache(value: CacheLike) -> PublishedCache:
@@ -40,3 +55,11 @@ def open_cache(value: CacheLike) -> PublishedCache:
     raise SettingsError(
         f"cache: expected a cache, a dataset over one or the directory of one, found {type(value).__name__}"
     )
+
+
+def batches_in_view(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[pa.RecordBatch]:
+    """Yield the documents of a view, batch by batch in the order of the cache."""
+    first = 0
+    for batch in cache.documents.batches():
+        yield batch if held is None else batch.filter(pa.array(held[first : first + batch.num_rows]))
+        first += batch.num_rows

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memxlnet.encode.answer_alignment import DROPPED, NUMBER, UNLABELLED, YES_NO
-from memxlnet.evaluate.cache_argument import CacheLike, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, documents_in_view, open_cache
 from memxlnet.evaluate.metrics import exact_match, scored_golds
 from memxlnet.evaluate.predictions import SpanCutter
 from memxlnet.format.published import PublishedCache
@@ -40,7 +43,7 @@ class AnswerCeiling:
         inexact: Those whose span is reached, but the text of its tokens is not a gold answer under the official
             normalisation.
         exact_match: Exact match of the official metric over the labelled documents, in percent; None without any.
-        dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures.
+        dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures, and of no view.
     """
 
     documents: int
@@ -61,21 +64,22 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
     Documents are read in record batches and contexts one by one: RAM does not grow with the cache.
 
     Args:
-        cache: A cache, a dataset over one, or the directory of a published one.
+        cache: A cache, a dataset over one or a view of it, or the directory of a published one.
 
     Raises:
         SettingsError: `cache` is not one of these.
         CacheError: The directory holds no cache, or a damaged one.
     """
-    opened = open_cache(cache)
+    opened, held = open_cache(cache), documents_in_view(cache)
     cutter = SpanCutter(opened)
+    total = opened.num_documents if held is None else int(held.sum())
     counts: Counter[str] = Counter()
-    for document in _read_documents(opened):
+    for document in _read_documents(opened, held):
         counts["answerable"] += bool(document["answer_texts"])
         counts[_outcome(document, cutter)] += 1
-    labelled = opened.num_documents - counts[UNLABELLED]
+    labelled = total - counts[UNLABELLED]
     return AnswerCeiling(
-        documents=opened.num_documents,
+        documents=total,
         unlabelled=counts[UNLABELLED],
         answerable=counts["answerable"],
         dropped=counts[DROPPED],
@@ -84,12 +88,12 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
         unreachable=counts["unreachable"],
         inexact=counts["inexact"],
         exact_match=100.0 * counts["right"] / labelled if labelled else None,
-        dropped_examples=opened.manifest.dropped_examples,
+        dropped_examples=opened.manifest.dropped_examples if held is None else 0,
     )
 
 
-def _read_documents(cache: PublishedCache) -> Iterator[dict[str, Any]]:
-    for batch in cache.documents.batches():
+def _read_documents(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[dict[str, Any]]:
+    for batch in batches_in_view(cache, held):
         columns = [batch[name].to_pylist() for name in _COLUMNS]
         for values in zip(*columns, strict=True):
             yield dict(zip(_COLUMNS, values, strict=True))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.array_inputs import Floats
-from memxlnet.evaluate.cache_argument import CacheLike, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, documents_in_view, open_cache
 from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
 from memxlnet.evaluate.json_files import as_file, write_json_object
 from memxlnet.evaluate.predictions import (
@@ -47,7 +47,8 @@ class AnswerCollector:
     send it to another rank: it carries the path of the cache and what it has collected.
 
     Args:
-        cache: A cache, a dataset over one, or the directory of a published one.
+        cache: A cache, a dataset over one, or the directory of a published one. A view stands for its documents alone:
+            others are neither missing nor predicted, nor are dropped examples.
         n_best: Spans kept of a document.
         max_answer_length: Tokens of a span at most; None for any number.
         null_threshold: There is no answer where the score of no answer exceeds that of the best span by more.
@@ -71,7 +72,13 @@ class AnswerCollector:
         self.max_answer_length = positive_int("max_answer_length", max_answer_length, hint) if limited else None
         self.null_threshold = _finite("null_threshold", null_threshold)
         self._open(open_cache(cache))
+        held = documents_in_view(cache)
+        self._fingerprint: str = self.cache.manifest.fingerprint if held is None else getattr(cache, "fingerprint")  # noqa: B009
+        # Rows outside of a view count as seen: nothing of them is missing, and none may be added.
+        self._outside = None if held is None else ~np.repeat(held, self.cache.documents.column("num_segments"))
         self._seen: NDArray[np.bool_] = np.zeros(self.cache.num_rows, np.bool_)
+        if self._outside is not None:
+            self._seen |= self._outside
         self._null_scores: Floats = np.full(self.cache.num_documents, np.inf)
         self._buffer = CandidateBuffer(self.n_best)
 
@@ -85,6 +92,8 @@ class AnswerCollector:
             "directory": str(self.cache.directory.absolute()),
             "in_memory": self.cache.in_memory,
             "fingerprint": self.cache.manifest.fingerprint,
+            "view": self._fingerprint,
+            "outside": self._outside,
             "seen": self._seen,
             "null_scores": self._null_scores,
             "best": tuple(self._buffer.best()),
@@ -94,14 +103,17 @@ class AnswerCollector:
         for name in _SETTINGS:
             setattr(self, name, state[name])
         self._open(PublishedCache(Path(state["directory"]), state["in_memory"]))
+        self._fingerprint = self.cache.manifest.fingerprint
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
+        self._fingerprint, self._outside = state["view"], state["outside"]
         # Copies: what crossed a process border may be read-only, and what did not belongs to the caller.
         self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])
         self._buffer = CandidateBuffer(self.n_best, Candidates(*state["best"]))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in _SETTINGS)
-        seen = f"{len(self._seen) - self.num_missing_rows} of {len(self._seen)} rows"
+        rows = len(self._seen) if self._outside is None else int(np.count_nonzero(~self._outside))
+        seen = f"{rows - self.num_missing_rows} of {rows} rows"
         return f"{type(self).__name__}({str(self.cache.directory)!r}, {settings}; {seen})"
 
     @property
@@ -128,6 +140,9 @@ class AnswerCollector:
             CacheDamagedError: A value of the cache cannot be.
         """
         checked = self._reader.check(rows, start_logits, end_logits)
+        if self._outside is not None and self._outside[checked.rows].any():
+            row = int(checked.rows[np.argmax(self._outside[checked.rows])])
+            raise SettingsError(f"rows: expected rows of the documents of the view, found {row} of another document")
         # All of it first: a damaged text must not leave some of the rows added.
         for scored in list(checked.search(self.n_best, self.max_answer_length)):
             np.minimum.at(self._null_scores, scored.document, scored.null_score)
@@ -150,13 +165,13 @@ class AnswerCollector:
                     f"other: {name}: expected {mine!r} as in this collector, found {theirs!r}; make the collectors of "
                     "all ranks with the same settings"
                 )
-        self._check_fingerprint(other.cache.manifest.fingerprint, f"the collector over {other.cache.directory}")
+        self._check_fingerprint(other._fingerprint, f"the collector over {other.cache.directory}")
         self._seen |= other._seen
         np.minimum(self._null_scores, other._null_scores, out=self._null_scores)
         self._buffer.add(other._buffer.best())
 
     def _check_fingerprint(self, found: str, whose: str) -> None:
-        expected = self.cache.manifest.fingerprint
+        expected = self._fingerprint
         if found != expected:
             raise CacheMismatchError(
                 f"{self.cache.directory}: expected a collector over this cache (fingerprint {expected[:16]}), found "
@@ -268,7 +283,7 @@ class AnswerCollector:
 
     def _with_dropped(self, entries: Iterator[tuple[str, Any]], value: Any) -> Iterator[tuple[str, Any]]:
         """Yield the entries, then those of dropped examples; a document with the id of one stands for both."""
-        dropped = dict.fromkeys(example.id for example in read_dropped(self.cache))
+        dropped = dict.fromkeys(example.id for example in read_dropped(self.cache)) if self._outside is None else {}
         for example_id, found in entries:
             dropped.pop(example_id, None)
             yield example_id, found

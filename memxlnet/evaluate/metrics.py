@@ -9,11 +9,13 @@ import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
-from memxlnet.evaluate.cache_argument import CacheLike, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, documents_in_view, open_cache
 from memxlnet.format.published import PublishedCache
 from memxlnet.settings import check_bool
 
@@ -67,7 +69,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
 
     Args:
         predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
-        cache: A cache, a dataset over one, or the directory of a published one.
+        cache: A cache, a dataset over one or a view of it, or the directory of a published one.
         allow_missing: Leave documents without a prediction out of every figure.
 
     Returns:
@@ -82,8 +84,10 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
     if not isinstance(predictions, Mapping):
         raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
     opened, allowed = open_cache(cache), check_bool("allow_missing", allow_missing)
-    unlabelled = opened.manifest.alignment[UNLABELLED]
-    if unlabelled == opened.num_documents:
+    held = documents_in_view(cache)
+    total = opened.num_documents if held is None else int(held.sum())
+    unlabelled = _count_unlabelled(opened, held)
+    if unlabelled == total:
         raise SettingsError(
             f"cache: expected labelled documents, found all {unlabelled} of {opened.directory} unlabelled; their "
             "predictions have nothing to be compared with"
@@ -91,7 +95,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
     scores: dict[bool, _Scores] = {True: [], False: []}
     every: _Scores = []
     missing, first = 0, ""
-    for example_id, golds in _read_golds(opened):
+    for example_id, golds in _read_golds(opened, held):
         if example_id not in predictions:
             missing, first = missing + 1, first if missing else example_id
             continue
@@ -104,7 +108,7 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
         scores[bool(golds)].append(score)
     if (missing and not allowed) or not every:
         raise SettingsError(
-            f"predictions: expected one for each of the {opened.num_documents - unlabelled} labelled documents of "
+            f"predictions: expected one for each of the {total - unlabelled} labelled documents of "
             f"{opened.directory}, found none for {missing} of them, the first of them {first!r:.120}; give an empty "
             "text for no answer" + ("" if allowed else ", or pass allow_missing=True")
         )
@@ -112,9 +116,16 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
     return figures | {"unlabelled_total": unlabelled} if unlabelled else figures
 
 
-def _read_golds(cache: PublishedCache) -> Iterator[tuple[str, list[str]]]:
+def _count_unlabelled(cache: PublishedCache, held: NDArray[np.bool_] | None) -> int:
+    known: int = cache.manifest.alignment[UNLABELLED]
+    if not known or held is None:
+        return known
+    return sum(pc.sum(pc.equal(batch["alignment"], UNLABELLED)).as_py() or 0 for batch in batches_in_view(cache, held))
+
+
+def _read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[str, list[str]]]:
     """Yield the id and gold answers of each labelled document; RAM for one record batch."""
-    for batch in cache.documents.batches():
+    for batch in batches_in_view(cache, held):
         labelled = batch.filter(pc.not_equal(batch["alignment"], UNLABELLED))
         yield from zip(labelled["id"].to_pylist(), labelled["answer_texts"].to_pylist(), strict=True)
 
