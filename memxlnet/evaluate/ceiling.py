@@ -43,7 +43,8 @@ class AnswerCeiling:
         inexact: Those whose span is reached, but the text of its tokens is not a gold answer under the official
             normalisation.
         exact_match: Exact match of the official metric over the labelled documents, in percent; None without any.
-        dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures, and of no view.
+        dropped_examples: Examples that gave no document (`on_bad_example="drop"`); not part of the other figures, and
+            0 for a view.
     """
 
     documents: int

@@ -64,8 +64,7 @@ class Viewable(ABC):
         own = self.cache.manifest.fingerprint
         if self.chosen is None:
             return own
-        documents = xxhash.xxh3_128_hexdigest(np.ascontiguousarray(self.chosen, "<i8"))
-        return f"{own}/{documents}"
+        return xxhash.xxh3_128_hexdigest(own.encode() + self.chosen.astype("<i8").tobytes())
 
     def select(self, documents: Any) -> Self:
         """Return a view of some documents, in the order in which they are named.
