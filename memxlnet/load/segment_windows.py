@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.format.ragged import ragged_arange
 from memxlnet.load.seeded_random import ANSWER_SEGMENT, WINDOW_START, Ints, below, drawn
 
 _FLAGS_AT_ONCE = 1 << 16
@@ -20,6 +21,13 @@ class Documents(NamedTuple):
 
     first_segment: Ints
     num_segments: NDArray[np.int32]
+
+
+def rows_of(documents: Documents) -> Ints:
+    """Return int64[rows], the rows of documents, one after the other."""
+    counts = documents.num_segments.astype(np.int64)
+    rows: Ints = ragged_arange(counts) + np.repeat(documents.first_segment, counts)
+    return rows
 
 
 class DocumentWindows:

@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 
 from memxlnet.format.padding import RowWidths
 from memxlnet.format.published import PublishedCache
+from memxlnet.format.ragged import bounds_of
 from memxlnet.load.aligned_plan import AlignedPlan
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.epoch_plan import EpochSize, Ranks
 from memxlnet.load.length_grouping import Deal, Lengths, dealt, grouped
 from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.row_lengths import batches_size, row_lengths
-from memxlnet.load.seeded_random import Order, shuffled
-from memxlnet.load.segment_windows import Documents, DocumentWindows
+from memxlnet.load.seeded_random import Ints, Order, shuffled
+from memxlnet.load.segment_windows import DocumentWindows, rows_of
 
 GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Sizes of groups and batches for which shares are computed."""
@@ -113,36 +114,40 @@ class CacheStatistics:
         return later / max(sum(self.answer_time_steps.values()), 1)
 
 
-def read_statistics(cache: PublishedCache, group_sizes: Sequence[int] = GROUP_SIZES) -> CacheStatistics:
+def read_statistics(
+    cache: PublishedCache, group_sizes: Sequence[int] = GROUP_SIZES, chosen: Ints | None = None
+) -> CacheStatistics:
     """Read the statistics of a cache, in blocks: RAM is some 30 bytes a document.
 
     Args:
         cache: The cache.
         group_sizes: Sizes of groups and batches for which shares are computed.
+        chosen: int64[documents], the documents of a view; None for all.
 
     Raises:
         CacheDamagedError: A record batch is damaged.
     """
-    document_map, manifest = DocumentMap(cache), cache.manifest
+    document_map, manifest = DocumentMap(cache, chosen), cache.manifest
     documents = document_map.documents
-    context_tokens = sum(int(shard.columns["context_token_count"].sum(dtype=np.int64)) for shard in cache.features)
-    tokens = context_tokens + _question_tokens(cache, documents) + cache.num_rows * manifest.layout.overhead
+    # How often each document of the cache counts.
+    times = None if chosen is None else np.bincount(chosen, minlength=cache.num_documents)
+    lengths = row_lengths(cache, None if chosen is None else rows_of(documents))
     widths = RowWidths(manifest.layout, manifest.max_seq_length, "longest", min(MULTIPLE, manifest.max_seq_length))
-    sizes = _epoch_sizes(document_map, row_lengths(cache), widths, group_sizes)
+    sizes = _epoch_sizes(document_map, lengths, widths, group_sizes)
     return CacheStatistics(
-        documents=cache.num_documents,
-        segments=cache.num_rows,
+        documents=len(documents.num_segments),
+        segments=len(lengths),
         max_seq_length=manifest.max_seq_length,
         segments_per_document=_counted(documents.num_segments),
-        answer_time_steps=_answer_time_steps(cache),
-        without_answer_segment=manifest.documents_without_answer_segment,
+        answer_time_steps=_answer_time_steps(cache, times),
+        without_answer_segment=_without_answer_segment(cache, times),
         padding={size: _padding(found) for size, found in sizes.items()},
         useful={
             size: UsefulShares(**{way: each.useful_share for way, each in found.items()})
             for size, found in sizes.items()
         },
-        tokens=tokens,
-        context_tokens=context_tokens,
+        tokens=int(lengths.sum(dtype=np.int64)),
+        context_tokens=_context_tokens(cache, times),
     )
 
 
@@ -151,17 +156,25 @@ def _counted(values: NDArray[np.integer]) -> dict[int, int]:
     return dict(zip(found.tolist(), counts.tolist(), strict=True))
 
 
-def _question_tokens(cache: PublishedCache, documents: Documents) -> int:
-    """Return the tokens of questions in all rows: every segment of a document holds its question."""
-    total = row = 0
-    for batch in cache.documents.batches():
-        counts = np.diff(batch["question_token_starts"].offsets.to_numpy())
-        total += int(counts @ documents.num_segments[row : row + batch.num_rows].astype(np.int64))
-        row += batch.num_rows
-    return total
+def _context_tokens(cache: PublishedCache, times: Ints | None) -> int:
+    found = 0
+    for shard in cache.features:
+        counts, document = shard.columns["context_token_count"], shard.columns["document"]
+        for begin in range(0, len(counts), _ROWS_AT_ONCE):
+            part = slice(begin, begin + _ROWS_AT_ONCE)
+            own = counts[part].astype(np.int64)
+            found += int(own.sum() if times is None else own @ times[document[part]])
+    return found
 
 
-def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
+def _without_answer_segment(cache: PublishedCache, times: Ints | None) -> int:
+    if times is None:
+        return cache.manifest.documents_without_answer_segment
+    column = cache.documents.column
+    return int(times[(column("chosen_answer") >= 0) & (column("num_answer_segments") == 0)].sum())
+
+
+def _answer_time_steps(cache: PublishedCache, times: Ints | None) -> dict[int, int]:
     """Count the documents by the time step of the first segment that holds the whole answer."""
     found: dict[int, int] = {}
     before = -1
@@ -173,7 +186,8 @@ def _answer_time_steps(cache: PublishedCache) -> dict[int, int]:
             document = columns["document"][part][holders]
             # Rows lie in order: a document's first holder is the one before which another document's lies.
             first = np.flatnonzero(np.diff(document, prepend=before))
-            for step, count in _counted(columns["segment_index"][part][holders[first]]).items():
+            steps = columns["segment_index"][part][holders[first]]
+            for step, count in _counted(steps if times is None else np.repeat(steps, times[document[first]])).items():
                 found[step] = found.get(step, 0) + count
             before = int(document[-1]) if len(document) else before
     return dict(sorted(found.items()))
@@ -194,7 +208,7 @@ def _epoch_sizes(
         lambda: document_map.last_tokens,
         row_tokens,
     )
-    alone, first = Ranks(0, 1), documents.first_segment
+    alone, first = Ranks(0, 1), bounds_of(documents.num_segments)[:-1]
     order, rows = shuffled(len(windows.counts), 0, 0), shuffled(len(lengths), 0, 0)
     by_document, by_row = Lengths(windows.counts, windows.last_tokens, row_tokens), Lengths.of_rows(lengths)
 
