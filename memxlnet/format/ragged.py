@@ -12,6 +12,6 @@ def ragged_arange(counts: Ints) -> Ints:
     return np.arange(total, dtype=np.int64) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def bounds_of(counts: Ints) -> Ints:
+def bounds_of(counts: NDArray[np.integer]) -> Ints:
     """Return int64[lists + 1]: where lists of these lengths begin and end when they lie end to end."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])

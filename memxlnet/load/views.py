@@ -5,8 +5,8 @@ ones are pure functions of their seed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 import numpy as np
@@ -42,7 +42,11 @@ class Viewable(ABC):
     """What has documents that can be chosen."""
 
     cache: PublishedCache
-    document_map: DocumentMap
+
+    @property
+    @abstractmethod
+    def document_map(self) -> DocumentMap:
+        """From a document's id to the rows of its segments."""
 
     @property
     @abstractmethod
@@ -194,8 +198,8 @@ class Viewable(ABC):
     def _chosen_of(self, places: NDArray[np.integer]) -> Self:
         if not len(places):
             raise SettingsError(f"expected a view of at least one of {self.num_documents} documents, found none chosen")
-        places = places.astype(np.int64)
-        return self._view(places if self.chosen is None else self.chosen[places])
+        chosen: Ints = places.astype(np.int64) if self.chosen is None else self.chosen[places]
+        return self._view(chosen)
 
     def _places(self, documents: Any) -> NDArray[np.integer]:
         """Return int[n], the places of documents in this view."""
@@ -225,7 +229,7 @@ class Viewable(ABC):
             raise RowIndexError(f"document {values[wrong[0]]}: expected one from {-total} to {total - 1}")
         return np.where(values < 0, values + total, values)
 
-    def _found(self, names: Sequence[Any]) -> NDArray[np.integer]:
+    def _found(self, names: Iterable[Any]) -> NDArray[np.integer]:
         places, unknown = [], []
         for name in names:
             try:
@@ -243,10 +247,11 @@ class Viewable(ABC):
     def _count(self, name: str, size: Any) -> int:
         """Return a number of documents, given as such or as a fraction."""
         total = self.num_documents
-        if isinstance(size, float) or (isinstance(size, Real) and not isinstance(size, int | np.integer)):
-            if not 0 < size < 1:
+        if isinstance(size, Real) and not isinstance(size, Integral):
+            share = float(size)
+            if not 0 < share < 1:
                 raise SettingsError(f"{name}: expected a fraction between 0 and 1, or a number, found {size!r}")
-            return min(max(round(float(size) * total), 1), total)
+            return min(max(round(share * total), 1), total)
         count = positive_int(name, size, " (or a fraction between 0 and 1)")
         if count > total:
             raise SettingsError(f"{name}: expected at most the {total} documents, found {count}")

@@ -26,8 +26,9 @@ from memxlnet.evaluate.metrics import squad_metrics
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
 from memxlnet.load.samplers import GroupedRows
+from memxlnet.load.statistics import read_statistics
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
-from tests.load.helpers import Built, sample_tokenizer
+from tests.load.helpers import LENGTH, OVERLAP, Built, sample_tokenizer
 from tests.support import build, example
 
 IDS = [f"{'again' if number in (3, 7, 11) else 'dök'}-{number}" for number in range(13)]
@@ -262,12 +263,12 @@ class TestEvaluation:
     def test_collectors_of_one_view_merge(self, built: Built) -> None:
         dataset = CacheDataset(built.plain)
         view = dataset.select([6, 0])
-        copied = pickle.loads(pickle.dumps(AnswerCollector(view)))
+        copied = pickle.loads(pickle.dumps(AnswerCollector(view, max_answer_length=None)))
         collector = self.collected(view)
         copied.merge(collector)
         assert dict(copied.answers()) == dict(collector.answers())
         with pytest.raises(CacheMismatchError):
-            copied.merge(AnswerCollector(dataset))
+            copied.merge(AnswerCollector(dataset, max_answer_length=None))
 
     def test_dropped_examples_belong_to_no_view(self, tmp_path: Path) -> None:
         rows = [example("the river", "what", [("river", 4)], id="a"), example("x", "the " * 90, id="long")]
@@ -314,10 +315,10 @@ BAD: list[tuple[Callable[[CacheDataset], Any], type[MemxlnetError], str]] = [
     (lambda dataset: dataset.sample(1.0, 0), SettingsError, "size"),
     (lambda dataset: dataset.sample(14, 0), SettingsError, "size"),
     (lambda dataset: dataset.sample(True, 0), SettingsError, "size"),
-    (lambda dataset: dataset.sample(2, 0.5), SettingsError, "seed"),
+    (lambda dataset: dataset.sample(2, "x"), SettingsError, "seed"),  # type: ignore[arg-type]
     (lambda dataset: dataset.train_test_split(13, 0), SettingsError, "none chosen"),
     (lambda dataset: dataset.train_test_split(float("nan"), 0), SettingsError, "test_size"),
-    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),
+    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),  # type: ignore[arg-type]
     (lambda dataset: dataset.folds(1, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(14, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(11, 0, by="context"), SettingsError, "10 folds"),
@@ -336,9 +337,38 @@ def test_bad_arguments(
 def test_unlabelled_documents_outside_of_a_view_do_not_stop_training(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         example("the river", "what", [("river", 4)], id="a"),
-        {"id": "b", "question": "x", "context": "the river"},
+        {"id": "b", "question": "x", "context": "the river", "answers": None},
     ]
     dataset = build(rows, sample_tokenizer(), tmp_path, max_seq_length=48)
     with pytest.raises(SettingsError, match="'b'"):
         create_dataloader(dataset, 2)
     assert rows_read(dataset.select(["a"])) == [0]
+
+
+def test_statistics_are_those_of_a_cache_of_the_documents(built: Built, tmp_path: Path) -> None:
+    dataset = CacheDataset(built.sharded)
+    chosen = [12, 3, 0, 7, 8]
+    alone = build(
+        [built.examples[place] for place in chosen],
+        sample_tokenizer(),
+        tmp_path,
+        max_seq_length=LENGTH,
+        doc_stride=OVERLAP,
+    )
+    view = dataset.select(chosen)
+    assert read_statistics(view.cache, (1, 4), view.chosen) == read_statistics(alone.cache, (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (lambda dataset: dataset.shuffle(3), [1, 6, 12, 2, 10, 5, 4, 7, 3, 0, 9, 11, 8]),
+        (lambda dataset: dataset.sample(4, -1), [3, 7, 9, 11]),
+        (lambda dataset: dataset.train_test_split(3, 2**70, by="context").test, [6, 7, 9]),
+        (lambda dataset: dataset.folds(3, 0)[1].test, [0, 1, 3, 6, 12]),
+    ],
+)
+def test_random_views_stay_the_same_in_later_versions(
+    built: Built, make: Callable[[CacheDataset], CacheDataset], expected: list[int]
+) -> None:
+    assert [IDS.index(name) for name in ids(make(CacheDataset(built.plain)))] == expected

@@ -186,7 +186,9 @@ def test_documents_that_the_encoder_does_not_give(golden: Path, row: int, change
 
     forge(golden, "documents", lambda rows: rows[row].update(changes))
     seal(golden, recount)
-    refused(golden, rf"documents-00000\.arrow, row {row} |manifest\.json, (contradictions|documents_without)", deep=True)
+    refused(
+        golden, rf"documents-00000\.arrow, row {row} |manifest\.json, (contradictions|documents_without)", deep=True
+    )
 
 
 @pytest.mark.parametrize(
