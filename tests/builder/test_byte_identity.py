@@ -168,9 +168,9 @@ def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: i
 def test_no_example_is_the_same_error_with_workers(tmp_path: Path) -> None:
     unsized = (row for row in list[Any]())
     for rows, identity in (([], None), (unsized, "none")):
-        with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+        with pytest.raises(SourceError, match=r"^in-memory/test:"):
             built(rows, golden_tokenizer(), tmp_path, num_workers=2, identity=identity)
-    with ThreadPoolExecutor(2) as executor, pytest.raises(SourceError, match="expected at least one example"):
+    with ThreadPoolExecutor(2) as executor, pytest.raises(SourceError, match=r"^in-memory/test:"):
         built([], golden_tokenizer(), tmp_path, executor=executor)
     assert not list(published(tmp_path))
 

@@ -51,7 +51,7 @@ def test_the_name_holds_number_and_checksum(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"chunk 3: expected the tables .*none of \['contexts'\]"):
+    with pytest.raises(BuildError, match=r"\['contexts'\]"):
         write_chunk(tmp_path, 3, {name: batch for name, batch in TABLES.items() if name != "contexts"})
     assert not list(tmp_path.iterdir())
 

@@ -97,7 +97,7 @@ def test_an_example_that_does_not_fit_is_named_before_it_is_encoded() -> None:
 
 def test_bad_rows_stop_or_are_counted() -> None:
     rows = [*numbered(2), {"id": "bad", "question": 5}, *numbered(1)]
-    with pytest.raises(ExampleError, match="example 'bad'"):
+    with pytest.raises(ExampleError, match="'bad'"):
         cut(rows, 2)
     chunks = cut(rows, 2, EncodeSettings(on_bad_example="drop"))
     assert [len(chunk.examples) for chunk in chunks] == [2, 2]

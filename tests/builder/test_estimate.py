@@ -94,7 +94,7 @@ def test_bad_examples_that_are_dropped_take_no_room(tokenizer: Any, tmp_path: Pa
     manifest = built(work, tmp_path)
     assert manifest.dropped_examples == 2
     assert (estimate.examples, estimate.features) == (6, manifest.tables["features"].rows)
-    with pytest.raises(ExampleError, match=r"example 'id-2' \(row 2\)"):
+    with pytest.raises(ExampleError, match="'id-2'"):
         estimate_size(job(source, tokenizer, tmp_path), BUILD)
 
 
@@ -169,13 +169,13 @@ def test_it_is_near_on_real_data(xlnet: Any, tmp_path: Path, settings: dict[str,
 
 
 def test_an_empty_source_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+    with pytest.raises(SourceError, match=r"^in-memory/test:"):
         estimate_size(job([], tokenizer, tmp_path), BUILD)
 
 
 def test_what_does_not_fit_the_memory_is_not_encoded(tokenizer: Any, tmp_path: Path) -> None:
     work = job(long_examples(3), tokenizer, tmp_path, max_seq_length=2**31 - 1)
-    with pytest.raises(MemoryLimitError, match=r"example 'id-0' \(row 0\): encoding it may take 48.00 GiB"):
+    with pytest.raises(MemoryLimitError, match=r"'id-0'.*\b48\.00\b"):
         estimate_size(work, BUILD)
 
 
@@ -209,7 +209,7 @@ def test_the_peak_must_fit(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.M
     set_free(monkeypatch, 2100)
     check_space(work, ESTIMATE, tmp_path)
     set_free(monkeypatch, 2099)
-    with pytest.raises(BuildError, match=r"expected room for about 2,100 bytes \(a cache of about 1,000 .* 2,099 free"):
+    with pytest.raises(BuildError, match=r"2,100.*1,000.*2,099"):
         check_space(work, ESTIMATE, tmp_path)
 
 

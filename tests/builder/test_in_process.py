@@ -155,7 +155,7 @@ def test_memory_that_can_be_given_back_makes_a_split_needless() -> None:
 
 def test_a_process_beyond_the_bound_is_told() -> None:
     encoder = Recording()
-    with pytest.raises(MemoryLimitError, match="max_memory_gb: what is held between two chunks takes"):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:"):
         list(LocalEncoder(encoder, SETTINGS, Guard(BOUND + 1)).run(iter([chunk(0)])))
     assert encoder.seen == []
 
@@ -199,18 +199,18 @@ def test_an_error_of_the_source_comes_behind_the_chunks_before(using: int, error
 
 
 def test_an_error_of_the_tokenizer_and_one_of_the_rows_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
-    no_room = Chunk(1, [Example(0, "no room", "who " * 30, "lamp " * 60, (), ())], 10)
+    no_room = Chunk(1, [Example(0, "wordy", "who " * 30, "lamp " * 60, (), ())], 10)
     running = LocalEncoder(Recording(), SETTINGS, Guard()).run(iter([chunk(0), no_room, chunk(2)]))
     assert next(running)[0].index == 0
-    with pytest.raises(ExampleError, match="'no room'"):
+    with pytest.raises(ExampleError, match="'wordy'"):
         next(running)
     assert threads() == []
 
     def fail(*_: Any) -> Any:
-        raise ZeroDivisionError("of the tokenizer")
+        raise ZeroDivisionError("mine")
 
     monkeypatch.setattr(Recording, "tokenize", fail)
-    with pytest.raises(ZeroDivisionError, match="of the tokenizer"):
+    with pytest.raises(ZeroDivisionError, match=r"^mine$"):
         list(LocalEncoder(Recording(), SETTINGS, Guard()).run(iter([chunk(0)])))
     assert threads() == []
 

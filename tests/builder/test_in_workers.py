@@ -281,7 +281,7 @@ def test_an_example_that_fits_in_no_way_is_named(each_wait: EachWait) -> None:
     workers = Workers(window=4)
     workers.needs = lambda index, part_cost: 2000 if index == 2 else 10
     each_wait(finish_first(workers))
-    with pytest.raises(MemoryLimitError, match=r"max_memory_gb: chunk 2 \(examples '2\.0'\) alone takes .* raise max_"):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:.*'2\.0'"):
         run(workers, [chunk(index, 10, size=1) for index in range(5)])
     assert workers.closed == 1
     assert workers.submitted[-1][0] == 2
@@ -292,7 +292,7 @@ def test_examples_that_fit_in_no_way_end_after_a_few_attempts(each_wait: EachWai
     workers = Workers(window=4)
     workers.needs = lambda index, part_cost: 2000
     each_wait(finish_first(workers))
-    with pytest.raises(MemoryLimitError, match="chunk 0 "):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:.*'0\.0'"):
         run(workers, [chunk(0, 2**28)], Guard(workers))
     assert len(workers.submitted) < 20
 
@@ -306,7 +306,7 @@ def test_a_process_beyond_the_bound_without_work_is_told(each_wait: EachWait) ->
             workers.idle = BOUND + 1
 
     each_wait(step)
-    with pytest.raises(MemoryLimitError, match="what is held between two chunks takes"):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:(?!.*'\d+\.0')"):
         run(workers, [chunk(index) for index in range(20)])
     assert workers.closed == 1
 
@@ -383,34 +383,18 @@ def told(name: str, message: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("found", "kind", "message"),
     [
-        (told("ExampleError", "example 'x': bad"), ExampleError, "^example 'x': bad"),
-        (told("TokenizerError", "the tokenizer failed"), TokenizerError, "^the tokenizer failed"),
-        (told("MemoryLimitError", "too much"), MemoryLimitError, "^too much"),
-        (
-            told("MemoryError", ""),
-            MemoryLimitError,
-            r"chunk 1 \(examples '1\.0', .*: the worker ran out of memory; low",
-        ),
-        (
-            told("OSError", "[Errno 28] No space"),
-            BuildError,
-            r"chunk 1 .* with OSError: \[Errno 28\] No space; finished",
-        ),
-        (
-            told("Exception", "any"),
-            BuildError,
-            r"chunk 1 \(.*: failed in a worker with Exception: any; finished chunks",
-        ),
-        (told("__name__", "any"), BuildError, "failed in a worker with __name__: any"),
-        (told("KeyboardInterrupt", ""), BuildError, "failed in a worker with KeyboardInterrupt"),
-        (
-            WorkerDiedError("its worker process was killed"),
-            BuildError,
-            r"chunk 1 \(.*\): its worker process was killed",
-        ),
-        (BrokenProcessPool("a process ended"), BuildError, r"BrokenProcessPool: a process ended \(.*__main__"),
-        (CancelledError(), BuildError, r"chunk 1 \(.*\): CancelledError; .*build again to resume"),
-        (ZeroDivisionError("of the executor"), BuildError, "ZeroDivisionError: of the executor"),
+        (told("ExampleError", "example 'x': bad"), ExampleError, "^example 'x': bad$"),
+        (told("TokenizerError", "the tokenizer failed"), TokenizerError, "^the tokenizer failed$"),
+        (told("MemoryLimitError", "too much"), MemoryLimitError, "^too much$"),
+        (told("MemoryError", ""), MemoryLimitError, r"'1\.0'.*\bnum_workers\b"),
+        (told("OSError", "[Errno 28] full"), BuildError, r"'1\.0'.*OSError: \[Errno 28\] full\b"),
+        (told("Exception", "any"), BuildError, r"'1\.0'.*Exception: any\b"),
+        (told("__name__", "any"), BuildError, r"'1\.0'.*__name__: any\b"),
+        (told("KeyboardInterrupt", ""), BuildError, r"'1\.0'.*KeyboardInterrupt\b"),
+        (WorkerDiedError("killed"), BuildError, r"'1\.0'.*\bkilled\b"),
+        (BrokenProcessPool("ended"), BuildError, r"'1\.0'.*BrokenProcessPool: ended\b.*__main__"),
+        (CancelledError(), BuildError, r"'1\.0'.*CancelledError\b"),
+        (ZeroDivisionError("mine"), BuildError, r"'1\.0'.*ZeroDivisionError: mine\b"),
     ],
     ids=lambda value: value["error"] if isinstance(value, dict) else "",
 )
@@ -466,7 +450,7 @@ def test_workers_that_take_nothing_are_told(error: Exception) -> None:
         raise error
 
     workers.submit = refuse  # type: ignore[assignment, method-assign]
-    with pytest.raises(BuildError, match=f"chunk 0 .*{type(error).__name__}: {error}") as caught:
+    with pytest.raises(BuildError, match=type(error).__name__) as caught:
         run(workers, [chunk(0)])
     assert caught.value.__cause__ is error
     assert workers.closed == 1

@@ -102,9 +102,7 @@ def test_nothing_is_said_where_nothing_is_wrong(tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize("bad", CONTRADICTIONS, ids=lambda bad: str(bad["id"]))
 def test_a_contradiction_is_a_bad_example_by_default(tmp_path: Path, bad: dict[str, Any]) -> None:
     rows = [*LABELLED, bad]
-    with pytest.raises(
-        ExampleError, match=rf"example '{bad['id']}' \(row 3\): .*; set on_contradiction='unanswerable'"
-    ):
+    with pytest.raises(ExampleError, match=rf"'{bad['id']}'.*\bon_contradiction="):
         built(rows, tmp_path)
     dataset = built(rows, tmp_path, on_bad_example="drop")
     assert [entry.id for entry in read_dropped(dataset.cache)] == [bad["id"]]
@@ -154,9 +152,9 @@ def test_a_test_set_is_built_and_predicted_but_not_trained_on(tmp_path: Path) ->
             "dataset: expected labelled documents, found 2 of 2 unlabelled, the first of them '0': no answer to train "
             "on was given; evaluation=True reads them for predictions"
         )
-    with pytest.raises(SettingsError, match="found 2 of 2 unlabelled"):
+    with pytest.raises(SettingsError, match="unlabelled"):
         TimeStepMajorDataLoader(dataset)
-    with pytest.raises(SettingsError, match=r"found all 2 of .* unlabelled"):
+    with pytest.raises(SettingsError, match="unlabelled"):
         squad_metrics({"0": "", "1": ""}, dataset)
     ceiling = answer_ceiling(dataset)
     assert (ceiling.unlabelled, ceiling.answerable, ceiling.exact_match) == (2, 0, None)
@@ -189,7 +187,7 @@ def test_figures_leave_unlabelled_documents_out(tmp_path: Path) -> None:
     assert {(found.yes_no, found.number, found.answerable, found.exact_match) for found in ceilings} == {
         (2, 1, 4, 50.0)
     }
-    with pytest.raises(SettingsError, match="found 2 of 8 unlabelled, the first of them 'test 0'"):
+    with pytest.raises(SettingsError, match=r"\b2\b.*\b8\b.*unlabelled.*'test\s0'"):
         create_dataloader(mixed)
 
 
@@ -197,9 +195,7 @@ def test_answers_are_missing_everywhere_or_nowhere(tmp_path: Path) -> None:
     misspelt = {**row("misspelt", None), "answer": [{"text": "lamp", "answer_start": 4}]}
     del misspelt["answers"]
     rows = [row("null", None), row("plain"), misspelt, row("null again", None)]
-    with pytest.raises(
-        ExampleError, match=r"example 'misspelt' \(row 2\): expected a field 'answers' as in rows before"
-    ):
+    with pytest.raises(ExampleError, match=r"'misspelt'.*'answers'"):
         built(rows, tmp_path)
     dataset = built(rows, tmp_path, on_bad_example="drop")
     assert alignments(dataset) == {"null": "unlabelled", "plain": "exact", "null again": "unlabelled"}
@@ -242,10 +238,10 @@ def test_a_resumed_build_counts_all_examples(
 @pytest.mark.parametrize(
     ("at", "changes", "message"),
     [
-        ("some blank", {"contradiction": ""}, "contradictions: expected 3, as documents give it, found 4"),
-        ("test 0", {"contradiction": "x"}, "contradiction: expected no text for a document that is unlabelled"),
-        ("test 0", {"alignment": "unanswerable"}, "alignment: expected .*'unlabelled': 1"),
-        ("yes", {"alignment": "number"}, "alignment: expected .*'number': 2"),
+        ("some blank", {"contradiction": ""}, r"\bcontradictions:.*\b3\b.*\b4\b"),
+        ("test 0", {"contradiction": "x"}, r"\bcontradiction:.*\bunlabelled\b"),
+        ("test 0", {"alignment": "unanswerable"}, r"\balignment:.*'unlabelled': 1\b"),
+        ("yes", {"alignment": "number"}, r"\balignment:.*'number': 2\b"),
     ],
 )
 def test_what_does_not_fit_is_told(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
@@ -260,5 +256,5 @@ def test_another_label_is_told_by_the_source(tmp_path: Path) -> None:
     rows = [row("a", None), row("b")]
     process_and_cache_dataset(rows, "test", tmp_path, tokenizer=golden_tokenizer(), identity="same", **SETTINGS)
     (directory,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    with pytest.raises(CacheDamagedError, match=r"row 0 \(id 'a'\), alignment: expected 'unanswerable'"):
+    with pytest.raises(CacheDamagedError, match=r"'a'.*alignment:.*'unanswerable'"):
         verify(directory, against=[row("a", []), row("b")], identity="same", sample=None)

@@ -203,7 +203,7 @@ def test_what_libraries_print_in_a_worker_harms_nothing(
 def test_a_worker_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
     Injection(tmp_path / "injected", tmp_path / "cache", "os._exit(7)").use(monkeypatch)
-    with pytest.raises(BuildError, match=r"chunk \d .*its worker process ended with exit code 7"):
+    with pytest.raises(BuildError, match="exit code 7"):
         build(tmp_path / "cache", num_workers=2)
     assert children() <= before
 
@@ -219,14 +219,14 @@ def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch:
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Refusing)
-    with pytest.raises(BuildError, match=r"cannot start a worker process: .*Resource temporarily unavailable"):
+    with pytest.raises(BuildError, match="temporarily unavailable"):
         build(tmp_path, num_workers=2)
     assert started[0].returncode == -signal.SIGKILL
 
 
 def test_an_interpreter_that_does_not_know_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(BuildError, match="does not know its own executable; use an executor"):
+    with pytest.raises(BuildError, match="executor"):
         build(tmp_path, num_workers=2)
 
 
@@ -235,13 +235,13 @@ def test_a_chunk_that_waits_is_not_blamed_for_a_dead_worker(tmp_path: Path, monk
     workers = WorkerPool(1)
     try:
         first, second = (workers.submit("nowhere", index, b"", 1) for index in range(2))
-        with pytest.raises(WorkerDiedError, match="exit code 5"):
+        with pytest.raises(WorkerDiedError, match=r"\b5\b"):
             first.result(WAIT_SECONDS)
         time.sleep(0.2)
         assert not second.done()
     finally:
         workers.close()
-    with pytest.raises(WorkerDiedError, match="were ended"):
+    with pytest.raises(WorkerDiedError, match=r"^[^5]*$"):
         second.result(0)
 
 

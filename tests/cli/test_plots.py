@@ -54,10 +54,10 @@ def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match=r"--plot: .*; pip install 'memxlnet\[plot\]'"):
+    with pytest.raises(MissingLibraryError, match=r"^--plot:.*memxlnet\[plot\]"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
     # What is wrong anyway is told first.
-    with pytest.raises(SettingsError, match=r"expected a file that ends in \.png, \.svg, \.pdf, found"):
+    with pytest.raises(SettingsError, match=r"^--plot:.*plot\.gif"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
 
 
@@ -65,6 +65,5 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch:
 def test_a_place_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
     (tmp_path / "directory.png").mkdir()
-    with pytest.raises(CacheDirectoryError, match=r"cannot be written: .*; choose another file") as caught:
+    with pytest.raises(CacheDirectoryError, match=f"^{tmp_path / name}:"):
         draw_statistics(STATISTICS, "x", tmp_path / name)
-    assert str(tmp_path / name) in str(caught.value)
