@@ -198,7 +198,10 @@ def test_a_directory_without_a_manifest_in_the_way_is_replaced(tmp_path: Path) -
     assert names(tmp_path) == [directory.name]
 
 
-def test_one_builder_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_builder_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memxlnet.maintain.lock.WAIT_SECONDS", 0.05)
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -212,7 +215,7 @@ def test_one_builder_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     # Another cache of the same directory is not held up.
     with CacheWriter(tmp_path).lock(settings(4, split="other")):
         pass
-    threading.Timer(1.5, leave.set).start()
+    threading.Timer(0.3, leave.set).start()
     with caplog.at_level(logging.WARNING, "memxlnet"), CacheWriter(tmp_path).lock(settings(4)):
         assert leave.is_set()
     assert [f"{settings(4).directory_name}: waiting for another process" in text for text in caplog.messages] == [True]

@@ -206,7 +206,8 @@ def encodable(draw: st.DrawFn) -> list[Example | BadExample]:
     return made
 
 
-@settings(max_examples=15)
+@pytest.mark.slow
+@settings(max_examples=40)
 @given(encodable(), st.integers(1, 60_000))
 def test_parts_publish_the_same_bytes_as_the_whole(chunk: list[Example | BadExample], part_cost: int) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -56,7 +56,7 @@ def even_examples(count: int) -> list[dict[str, Any]]:
         {"max_seq_length": 48, "doc_stride": 20},
         {"max_seq_length": 384, "doc_stride": 0},
         {"max_n_segs": 2},
-        {"max_examples": 17},
+        {"max_examples": 7},
         {"max_examples": 10**20},
     ],
 )
@@ -66,10 +66,10 @@ def test_it_is_exact_where_the_sample_is_the_whole_source(
 ) -> None:
     if memory:
         configure_memory_tokens(tokenizer, memory)
-    work = job(write_json_lines(tmp_path / "long.jsonl", long_examples(40)), tokenizer, tmp_path, **settings)
+    work = job(write_json_lines(tmp_path / "long.jsonl", long_examples(18, words=100)), tokenizer, tmp_path, **settings)
     estimate = estimate_size(work, BUILD)
     manifest = built(work, tmp_path)
-    examples = min(settings.get("max_examples", 40), 40)
+    examples = min(settings.get("max_examples", 18), 18)
     assert (estimate.sampled, estimate.examples, estimate.is_whole) == (examples, examples, True)
     assert estimate.features == manifest.tables["features"].rows
     assert_near(estimate, manifest, 0.02)

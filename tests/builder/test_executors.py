@@ -18,7 +18,7 @@ import pytest
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.data.process import StreamingSquadProcessor
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError
-from tests.builder.processes import SETTINGS, build, content, rows
+from tests.builder.processes import SETTINGS, build, content, rows, server
 from tests.builder.scripts.injected import children, chunk_files, environment, wait_until
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import slow_but
@@ -27,19 +27,15 @@ from tests.support import slow_but
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 
-def processes(method: str) -> Callable[[], Executor]:
-    return lambda: ProcessPoolExecutor(2, multiprocessing.get_context(method))
-
-
 EXECUTORS: dict[str, Callable[[], Executor]] = {
-    "spawn": processes("spawn"),
-    "forkserver": processes("forkserver"),
-    "fork": processes("fork"),
+    "spawn": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("spawn")),
+    "forkserver": lambda: ProcessPoolExecutor(2, server()),
+    "fork": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("fork")),
     "threads": lambda: ThreadPoolExecutor(3),
 }
 
 
-@pytest.mark.parametrize("kind", slow_but(["spawn", "threads"], EXECUTORS))
+@pytest.mark.parametrize("kind", slow_but(["forkserver", "threads"], EXECUTORS))
 def test_an_executor_changes_no_byte_and_stays_the_users(
     tmp_path: Path, undisturbed: dict[str, bytes], kind: str
 ) -> None:

@@ -1,5 +1,6 @@
 """Worker processes: what they load and are sent, scripts without a main guard, signals, and one giant document."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, MemxlnetError
-from tests.builder.processes import build, content, published, rows
+from tests.builder.processes import build, build_interruptible, content, published, rows, start
 from tests.builder.scripts import long_build
 from tests.builder.scripts.injected import (
     Injection,
@@ -34,7 +35,7 @@ from tests.builder.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, WAIT_SECONDS, long_examples, slow_but
+from tests.support import ROOT, WAIT_SECONDS, long_examples, slow
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -45,13 +46,13 @@ SCRIPTS = Path(__file__).parent / "scripts"
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_workers": 1},
+        slow({"num_workers": 1}),
         {"num_workers": 2},
-        {"num_workers": 7},  # more than chunks
+        slow({"num_workers": 7}),  # more than chunks
         {"num_workers": 3, "streaming_chunk_size": 1},
-        {"num_workers": 2, "streaming_chunk_size": 100},
-        {"num_workers": 2, "max_memory_gb": 2.0},
-        {"num_workers": 2, "use_streaming": False},
+        slow({"num_workers": 2, "streaming_chunk_size": 100}),
+        slow({"num_workers": 2, "max_memory_gb": 2.0}),
+        slow({"num_workers": 2, "use_streaming": False}),
     ],
     ids=str,
 )
@@ -89,20 +90,22 @@ def at_work(ids):
 """
 
 
-def test_workers_load_nothing_that_encoding_does_not_need(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    cache_dir = tmp_path / "cache"
-    injection = Injection(tmp_path / "injected", cache_dir, NOTE_MODULES)
-    env = environment(PYTHONPATH=os.pathsep.join([str(injection.folder), str(ROOT)]))
-    heavy = "torch,transformers,datasets,pandas"
-    done = run_script(SCRIPTS / "unguarded.py", cache_dir, "workers", "default", heavy, env=env)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert content(cache_dir) == undisturbed
+HEAVY = ("torch", "transformers", "datasets", "pandas", "multiprocessing", "psutil", "tqdm")
+
+
+def test_workers_load_nothing_that_encoding_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    for name in HEAVY:
+        importlib.import_module(name)
+    injection = Injection(tmp_path / "injected", tmp_path / "cache", NOTE_MODULES).use(monkeypatch)
+    build(tmp_path / "cache", num_workers=2)
+    assert content(tmp_path / "cache") == undisturbed
     loaded = [set(line.split()) for line in injection.notes("modules")]
     assert len(loaded) == 4
     for modules in loaded:
         tops = {name.split(".")[0] for name in modules}
-        assert tops.isdisjoint({"torch", "transformers", "datasets", "pandas", "multiprocessing", "psutil", "tqdm"})
-        assert "tests" not in tops  # nor the script
+        assert tops.isdisjoint({*HEAVY, "pytest", "tests"})  # nor what the main script loads
         assert "memxlnet.builder.running_build" not in modules
         assert {"memxlnet", "tokenizers", "numpy", "pyarrow"} <= tops
 
@@ -342,8 +345,36 @@ def at_work(ids):
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    cache_dir = tmp_path / "cache"
+    injection = Injection(tmp_path / "stuck", cache_dir, STUCK)
+    process = start(build_interruptible, cache_dir, injection.folder)
+    assert process.pid is not None
+    wait_until(lambda: set(injection.notes("encoded")) >= {"id-6", "id-9"}, "the build is at work")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) == 2
+    os.kill(process.pid, signal.SIGINT)
+    wait_until(lambda: not any(map(is_running, workers)), "the workers end")
+    process.join(WAIT_SECONDS)
+    assert process.exitcode == 130
+    check_resumed(tmp_path, monkeypatch, undisturbed)
+
+
+def check_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]) -> None:
+    """Resume a build whose last two chunks were in work."""
+    cache_dir = tmp_path / "cache"
+    assert [path.name[:8] for path in chunk_files(cache_dir)] == ["00000000", "00000001"]
+    seen = Injection(tmp_path / "seen", cache_dir).use(monkeypatch)
+    build(cache_dir, num_workers=2)
+    assert sorted(seen.notes("encoded")) == ["id-6", "id-9"]
+    assert content(cache_dir) == undisturbed
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", slow_but([signal.SIGINT], SIGNALS))
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], number: signal.Signals
 ) -> None:
@@ -352,11 +383,7 @@ def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     env = environment(PYTHONPATH=os.pathsep.join([str(injection.folder), str(ROOT)]))
     command = [sys.executable, str(SCRIPTS / "unguarded.py"), str(cache_dir), "workers", "default"]
     expect_end(command, env, number, lambda: set(injection.notes("encoded")) >= {"id-6", "id-9"})
-    assert [path.name[:8] for path in chunk_files(cache_dir)] == ["00000000", "00000001"]
-    seen = Injection(tmp_path / "seen", cache_dir).use(monkeypatch)
-    build(cache_dir, num_workers=2)
-    assert sorted(seen.notes("encoded")) == ["id-6", "id-9"]
-    assert content(cache_dir) == undisturbed
+    check_resumed(tmp_path, monkeypatch, undisturbed)
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.settings import BuildSettings, EncodeSettings
 from tests.cli.helpers import Caches, Told, change_manifest, error, files_of, usage_error
 from tests.load.helpers import oracle_rows, sample_tokenizer, varied_examples
-from tests.support import example, long_examples, write_json_lines
+from tests.support import example, long_examples, slow, write_json_lines
 
 Run = Callable[..., Told]
 
@@ -288,7 +288,7 @@ def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, ca
 @pytest.mark.parametrize(
     ("damage", "message"), [("cut", "expected JSON"), ("altered", "expected content with"), ("unreadable", "be read: ")]
 )
-@pytest.mark.parametrize("options", [[], ["--estimate"]])
+@pytest.mark.parametrize("options", [[], slow(["--estimate"])])
 def test_a_cache_with_a_damaged_manifest_is_not_built_anew_in_silence(
     run: Run, source: Path, cache_dir: Path, damage: str, message: str, options: list[str]
 ) -> None:

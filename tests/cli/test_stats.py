@@ -16,7 +16,7 @@ from memxlnet.load.statistics import GROUP_SIZES, read_statistics
 from memxlnet.sample import sample_tokenizer_directory
 from tests.cli.helpers import Caches, Told, error
 from tests.load.helpers import sample_tokenizer, time_major
-from tests.support import build, example, long_examples, write_json_lines
+from tests.support import build, example, long_examples, slow, write_json_lines
 
 Run = Callable[..., Told]
 KINDS = ["plain", "memory", "sharded"]
@@ -296,7 +296,7 @@ def test_answers_that_cannot_be_reached(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".pdf", b"%PDF"), (".PNG", b"\x89PNG")]
+    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), slow(".pdf", b"%PDF"), slow(".PNG", b"\x89PNG")]
 )
 def test_a_plot_of_every_kind(run: Run, caches: Caches, tmp_path: Path, suffix: str, magic: bytes) -> None:
     path = tmp_path / f"plot{suffix}"

@@ -422,12 +422,13 @@ def _with_case(files: Files, place: tuple[Any, ...], value: Any) -> Files:
     return _sealed(files, content, with_fingerprint=True)
 
 
-def main(directory: Path, seeds: range) -> None:
+def main(directory: Path, seeds: range, every: int) -> None:
+    """Try each `every`-th of the fixed cases, and the changes of some seeds."""
     # A refused cache is opened once more after a while, which here would be most of the time.
     cache_module._OPEN_PAUSE = 0
     files = files_of(directory)
     original = json.loads(files[MANIFEST])
-    fixed = [(-1 - number, MANIFEST, _with_case(files, *case)) for number, case in enumerate(_cases())]
+    fixed = [(-1 - number, MANIFEST, _with_case(files, *case)) for number, case in enumerate(_cases())][::every]
     for seed, name, altered in chain(fixed, ((seed, *changed(random.Random(seed), files)) for seed in seeds)):
         tell({"trying": seed, "file": name})
         replace(directory, files, altered)
@@ -440,4 +441,4 @@ def main(directory: Path, seeds: range) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))
+    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4]))

@@ -26,7 +26,7 @@ from tests.faults.processes import (
     workers_of,
 )
 from tests.format.content import files_of
-from tests.support import WAIT_SECONDS
+from tests.support import WAIT_SECONDS, slow, slow_but
 
 VICTIMS = ("builder", "worker", "workers", "worker, then builder")
 
@@ -108,9 +108,10 @@ def survive(seed: int, cache_dir: Path, undisturbed: dict[str, bytes], workers: 
 
 
 CASES = [(0, "builder"), *((2, victim) for victim in VICTIMS)]
+QUICK = [(2, "builder"), (2, "worker")]
 
 
-@pytest.mark.parametrize(("workers", "victim"), CASES)
+@pytest.mark.parametrize(("workers", "victim"), [case if case in QUICK else slow(*case) for case in CASES])
 def test_a_kill_is_survived(tmp_path: Path, undisturbed: dict[str, bytes], workers: int, victim: str) -> None:
     survive(VICTIMS.index(victim), tmp_path, undisturbed, workers, victim)
 
@@ -122,7 +123,8 @@ def test_any_kill_is_survived(tmp_path: Path, undisturbed: dict[str, bytes], see
     survive(100 + seed, tmp_path, undisturbed, workers, victim)
 
 
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 16))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, *range(10, 16)])
 def test_kill_upon_kill_loses_nothing(tmp_path: Path, undisturbed: dict[str, bytes], seed: int) -> None:
     source = random.Random(seed)
     seen: set[str] = set()
@@ -136,19 +138,17 @@ def test_kill_upon_kill_loses_nothing(tmp_path: Path, undisturbed: dict[str, byt
     check_completion(tmp_path, undisturbed, 2)
 
 
-def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunks", slow_but([3], [-1, 0, 3]))
+def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path, chunks: int) -> None:
     """Workers that wait for work, are at work, or are still loading."""
     _, sender = server().Pipe(duplex=False)
-    for chunks in (-1, 0, 3):
-        cache_dir = tmp_path / str(chunks)
-        process = start(build_and_tell, cache_dir, sender, {"num_workers": 2})
-        assert process.pid is not None
-        assert wait_until(lambda pid=process.pid: workers_of(pid))  # type: ignore[misc]
-        wait_until(lambda wanted=chunks, here=cache_dir: len(chunk_files(here)) >= wanted)  # type: ignore[misc]
-        stop(process.pid)
-        assert workers_of(process.pid)
-        kill(process)
-        assert wait_until(lambda pid=process.pid: not workers_of(pid))  # type: ignore[misc]
+    process: Any = start(build_and_tell, tmp_path, sender, {"num_workers": 2})
+    assert wait_until(lambda: workers_of(process.pid))
+    wait_until(lambda: len(chunk_files(tmp_path)) >= chunks)
+    stop(process.pid)
+    assert workers_of(process.pid)
+    kill(process)
+    assert wait_until(lambda: not workers_of(process.pid))
 
 
 @contextmanager

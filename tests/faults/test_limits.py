@@ -15,7 +15,7 @@ from memxlnet.errors import CacheOSError, MemoryLimitError, SourceError
 from memxlnet.format.published import PublishedCache
 from memxlnet.system_errors import read_from, source_errors
 from tests.golden.make_golden import CACHE, golden_tokenizer
-from tests.support import build, long_examples, told_by, write_json_lines
+from tests.support import build, long_examples, slow, told_by, write_json_lines
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system sets no limit of address space")
 
@@ -64,7 +64,9 @@ def test_a_cache_of_many_shards_names_the_limit_and_how_many_it_has(
     )
 
 
-@pytest.mark.parametrize(("kind", "amount"), [("files", 100), pytest.param("memory", 10**9, marks=linux)])
+@pytest.mark.parametrize(
+    ("kind", "amount"), [("files", 100), pytest.param("memory", 10**9, marks=(linux, pytest.mark.slow))]
+)
 def test_within_the_limit_it_opens(many_shards: Path, kind: str, amount: int) -> None:
     assert told(kind, amount, "cache", many_shards) == ("", "")
 
@@ -79,7 +81,7 @@ def test_a_source_names_the_limit_of_files(file: Path) -> None:
 
 
 @linux
-@pytest.mark.parametrize("suffix", [".arrow", ".jsonl"])
+@pytest.mark.parametrize("suffix", [slow(".arrow"), ".jsonl"])
 def test_a_source_names_the_limit_of_address_space(tmp_path: Path, suffix: str) -> None:
     rows = [{**row, "context": row["context"] * 2000} for row in long_examples(8)]
     path = tmp_path / f"rows{suffix}"

@@ -41,7 +41,7 @@ def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[
 
 @pytest.mark.parametrize(
     ("kills", "workers"),
-    [(1, 0), slow(3, 0), (1, 2), *(slow(kills, 0) for kills in (5, 7, 7, 7))],
+    [(1, 2), *(slow(kills, 0) for kills in (1, 3, 5, 7, 7, 7))],
 )
 def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes], kills: int, workers: int) -> None:
     context = server()
@@ -93,7 +93,8 @@ def rebuild_often(cache_dir: Path, barrier: Any, report: Any, number: int, times
     report.send([build(cache_dir, rebuild=(turn + number) % 3 == 0, streaming_chunk_size=9) for turn in range(times)])
 
 
-@pytest.mark.parametrize("times", [3, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [60])
 def test_rebuilds_and_questions_at_once_all_end(tmp_path: Path, undisturbed: dict[str, bytes], times: int) -> None:
     context = server()
     barrier = context.Barrier(RACERS)

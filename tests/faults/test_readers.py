@@ -21,7 +21,7 @@ from tests.faults.acts import (
     rebuild_slowly,
 )
 from tests.faults.processes import build, names, wait_until
-from tests.support import WAIT_SECONDS
+from tests.support import WAIT_SECONDS, slow
 
 
 class Readers:
@@ -57,7 +57,7 @@ def cache(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_a_reader_keeps_its_values(tmp_path: Path, cache: Path, times: int) -> None:
     expected = digest_of(CacheDataset(cache))
     readers = Readers((keep_reading, cache, expected), (keep_opening, cache, expected))
@@ -84,7 +84,7 @@ def test_a_reader_keeps_its_values_when_the_directory_is_deleted_by_hand(tmp_pat
     assert {kind for kind in kinds if kind not in ("whole", "none") and "CacheDamagedError" not in kind} == set(), kinds
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(60)])
 def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, times: int) -> None:
     expected = digest_of(CacheDataset(cache))
     readers = Readers((keep_opening, cache, expected))
@@ -96,7 +96,7 @@ def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, 
     assert kinds["whole"] >= 1
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(60)])
 def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers((keep_asking, tmp_path))
     process = start(rebuild_slowly, tmp_path, times)
@@ -108,7 +108,7 @@ def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: 
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Path, times: int) -> None:
     """The call that builds waits for the builder where there is no cache for a moment: it never says that none is."""
     readers = Readers(*[(keep_building, tmp_path)] * 3)
@@ -120,7 +120,7 @@ def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Pat
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_verifies_while_it_is_rebuilt_meets_no_damage(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers(*[(keep_verifying, cache)] * 2)
     process = start(rebuild_slowly, tmp_path, times)

@@ -24,6 +24,7 @@ from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from tests.faults.processes import build, names
 from tests.format.content import files_of
+from tests.support import slow
 
 OPENING = (errno.EMFILE, errno.EACCES, errno.EIO, errno.ENFILE)
 READING = (errno.EIO, errno.EACCES)
@@ -194,7 +195,7 @@ def outcome(act: Callable[[Place], Any], place: Place) -> Any:
         return error
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [97, slow(1)])
 @pytest.mark.parametrize("border", BORDERS)
 def test_a_call_that_fails_is_an_error_of_ours_and_does_no_harm(
     template: Path,
