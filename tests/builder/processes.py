@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-# The default lock of the bar is a semaphore of the system, which a killed process leaves behind.
+# The default lock of the bar is a semaphore of the system, which a killed process leaves.
 tqdm.set_lock(threading.RLock())
 
 # The first array of pyarrow imports pandas where it is there.
@@ -134,7 +134,7 @@ def _within(folder: bytes, arguments: Iterable[Any]) -> bool:
     )
 
 
-def build_and_tell(cache_dir: Path, barrier: Any, report: Any, settings: dict[str, Any]) -> None:
+def build_and_report(cache_dir: Path, barrier: Any, report: Any, settings: dict[str, Any]) -> None:
     """Build when all are ready, and report the number of features and of chunks that were encoded here."""
     encoded = 0
     plain = Encoder.tokenize
@@ -161,7 +161,7 @@ def build_interruptible(cache_dir: Path, modules: Path) -> None:
 
 
 def content(cache_dir: Path) -> dict[str, bytes]:
-    """The files of the one cache that is there, of a build that left nothing behind."""
+    """The files of the one cache that is there, of a build that left nothing else."""
     (directory,) = published(cache_dir)
     assert not list(cache_dir.glob(".build-*/"))
     return files_of(directory)

@@ -232,7 +232,7 @@ def test_not_streaming_is_honoured_up_to_a_thousand_examples(
     assert sizes == [400, 400, 201]
     assert "use_streaming=False" in caplog.text
     assert built(rows, golden_tokenizer(), tmp_path / "streamed", **work) == eager
-    # A file does not tell its length beforehand; its examples are still not all encoded at once.
+    # The length of a file is unknown before it is read; its examples are still not all encoded at once.
     sizes.clear()
     source = write_json_lines(tmp_path / "rows.jsonl", rows)
     built(source, golden_tokenizer(), tmp_path / "file", use_streaming=False, **work)

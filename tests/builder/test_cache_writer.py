@@ -62,7 +62,7 @@ def test_nothing_is_published_before_the_end(tmp_path: Path) -> None:
     assert sum(summary.alignment.values()) == 4
 
 
-def test_a_gap_in_the_chunks_is_told(tmp_path: Path) -> None:
+def test_a_gap_in_the_chunks_is_an_error(tmp_path: Path) -> None:
     writer, receipts = begun(tmp_path)
     for given, missing in (([receipts[0], receipts[2]], r"\[1\]"), ([], r"\[\]")):
         with pytest.raises(BuildError, match=missing):
@@ -70,7 +70,7 @@ def test_a_gap_in_the_chunks_is_told(tmp_path: Path) -> None:
     writer.finish(receipts)
 
 
-def test_calls_out_of_order_are_told(tmp_path: Path) -> None:
+def test_calls_out_of_order_are_errors(tmp_path: Path) -> None:
     writer = CacheWriter(tmp_path / "caches")
     with pytest.raises(BuildError, match=r"begin\(settings\)"):
         writer.write_chunk(0, {})
@@ -162,7 +162,7 @@ def test_the_build_directory_holds_what_workers_need(tmp_path: Path) -> None:
     _, receipts = begun(tmp_path)
     assert build.num_finished() == len(receipts) == 3
     assert build.state()["fingerprint"] == settings(4).fingerprint
-    # A tokenizer that the Rust side refuses is told with its path.
+    # A tokenizer that the Rust side refuses is named by its path.
     with pytest.raises(BuildError, match=r"tokenizer\.json"):
         build.read_encoder()
 
@@ -175,7 +175,7 @@ def test_a_chunk_that_was_finished_but_is_no_longer_wanted_is_left_out(tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"fingerprint":"x"}', b"\xff"])
-def test_a_build_directory_of_unknown_state_is_started_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_build_directory_of_unknown_state_is_emptied(tmp_path: Path, content: bytes) -> None:
     begun(tmp_path)
     (state,) = tmp_path.glob(".build-*/build.json")
     state.write_bytes(content)
@@ -243,7 +243,7 @@ def test_the_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
         pass
 
 
-def test_bad_cache_directories_are_told(tmp_path: Path) -> None:
+def test_bad_cache_directories_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cache_dir"):
         CacheWriter("")
     (tmp_path / "file").write_bytes(b"")

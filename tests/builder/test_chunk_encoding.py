@@ -330,7 +330,7 @@ def test_whatever_is_raised_comes_back_as_data(
     assert not list(directory.chunks.iterdir())
 
 
-def test_errors_of_ours_keep_their_name(tmp_path: Path) -> None:
+def test_errors_of_memxlnet_keep_their_name(tmp_path: Path) -> None:
     strict = EncodeSettings(max_seq_length=24, doc_stride=4)
     _, directory = prepared(tmp_path, strict)
     packed = pack([good(0, LONG, NO_ROOM)])
@@ -375,7 +375,7 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 @pytest.mark.parametrize("before", [None, "true", "false"])
-def test_the_environment_is_put_back_behind_the_last_user(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+def test_the_environment_is_restored_after_the_last_user(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
     if before is None:
         monkeypatch.delenv(PARALLELISM, raising=False)
     else:
@@ -408,7 +408,7 @@ def test_the_environment_is_put_back_behind_the_last_user(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("own", "seen"), [(False, "as it was"), (True, "false")])
-def test_only_a_process_of_its_own_is_kept_toone_thread(
+def test_only_a_worker_process_is_kept_to_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, seen: str
 ) -> None:
     _, directory = prepared(tmp_path)

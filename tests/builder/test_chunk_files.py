@@ -116,7 +116,7 @@ def test_a_damaged_chunk_is_removed_and_the_others_stay(data: st.DataObject) -> 
         assert not victim.exists()
 
 
-def test_foreign_files_among_the_chunks_are_removed_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_files_are_removed_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     receipt = write_chunk(tmp_path, 0, TABLES)
     foreign = ["00000001.999.tmp", "notes.txt", f"0.{'a' * 32}.chunk", "00000001.chunk", f"{receipt.file}.bak"]
     for name in foreign:

@@ -19,7 +19,7 @@ from tests.support import SQUAD, example, long_examples, slow, write_json_lines
 
 BUILD = BuildSettings(num_workers=0, progress=False)
 HEADERS = 16 * 1024
-"""Bytes of a cache that its rows do not tell: schemas, footers and padding of three files."""
+"""Bytes of a cache beside its rows: schemas, footers and padding of three files."""
 
 
 def job(source: Any, tokenizer: Any, cache_dir: Path, options: Any = None, **settings: Any) -> Build:
@@ -123,9 +123,7 @@ def test_the_number_of_examples_that_are_read_counts(
     assert (estimate.sampled, estimate.examples) == (min(most, 25), examples)
 
 
-def test_a_source_that_does_not_tell_its_length(
-    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_without_a_length(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Rows:
         def __iter__(self) -> Iterator[dict[str, Any]]:
             return iter(long_examples(30, words=30))

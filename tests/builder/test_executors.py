@@ -88,7 +88,7 @@ def test_num_workers_bounds_the_chunks_in_an_executor(tmp_path: Path, number: in
 # --- executors that fail
 
 
-def test_an_executor_that_is_shut_down_is_told(tmp_path: Path) -> None:
+def test_an_executor_that_is_shut_down_is_an_error(tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
     with pytest.raises(BuildError, match="RuntimeError"):
@@ -96,7 +96,7 @@ def test_an_executor_that_is_shut_down_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), LookupError("mine")], ids=repr)
-def test_an_executor_that_takes_nothing_is_told(tmp_path: Path, error: Exception) -> None:
+def test_an_executor_that_refuses_work_is_an_error(tmp_path: Path, error: Exception) -> None:
     class Refusing(Executor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
             raise error
@@ -108,7 +108,7 @@ def test_an_executor_that_takes_nothing_is_told(tmp_path: Path, error: Exception
 
 
 class Unfit:
-    """Has the methods of an executor and is none."""
+    """Has the methods of an executor but is not one."""
 
     def submit(self, *_: Any) -> None: ...
 
@@ -118,7 +118,7 @@ class Unfit:
 @pytest.mark.parametrize(
     ("value", "kind"), [(Unfit(), "Unfit"), (ThreadPoolExecutor, "type"), (4, "int"), ("threads", "str")]
 )
-def test_what_is_no_executor_is_refused_before_any_work(tmp_path: Path, value: Any, kind: str) -> None:
+def test_another_object_than_an_executor_is_refused_before_any_work(tmp_path: Path, value: Any, kind: str) -> None:
     with pytest.raises(SettingsError, match=rf"^executor:.*\b{kind}$"):
         build(tmp_path, executor=value)
     assert not list(tmp_path.iterdir())
@@ -144,7 +144,7 @@ def _die(cache_dir: Path) -> None:
     tasks.encode_in_parts = encode_in_parts
 
 
-def test_a_killed_process_of_an_executor_is_told_and_the_next_build_goes_on(
+def test_a_killed_process_of_an_executor_is_an_error_and_the_next_build_resumes(
     tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = children()
@@ -244,7 +244,7 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         assert content(tmp_path / "cache") == undisturbed
         with pytest.raises(SettingsError, match=r"^executor:.*get_executor.*Client$"):
             build(tmp_path / "cache", executor=found.client)
-        # What was told of a failure is not told again when its cause has gone, though the error is still held.
+        # A failure is not reported again when its cause has gone, though the error is still held.
         found.client.run(_patch, "full", str(tmp_path / "other"))
         with pytest.raises(BuildError, match="No space left") as held:
             build(tmp_path / "other", executor=executor)
@@ -293,7 +293,7 @@ class Cancelling(Executor):
         return future
 
 
-def test_chunks_that_an_executor_cancels_are_told(tmp_path: Path) -> None:
+def test_chunks_that_an_executor_cancels_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="CancelledError"):
         build(tmp_path, executor=Cancelling())
 
@@ -308,7 +308,7 @@ class Odd(Executor):
         return self._given
 
 
-def test_an_executor_that_gives_something_else_is_told(tmp_path: Path) -> None:
+def test_an_executor_that_returns_something_else_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"concurrent\.futures\.Future.*\bint\b"):
         build(tmp_path, executor=Odd(5))
     answered: Future[Any] = Future()

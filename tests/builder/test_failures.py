@@ -1,4 +1,4 @@
-"""What ends in a worker: the builder tells it at once, leaves no process and loses no finished chunk."""
+"""What ends in a worker: the builder fails at once, leaves no process and loses no finished chunk."""
 
 import re
 from pathlib import Path
@@ -64,10 +64,10 @@ def fault(code: str) -> str:
 
 
 @pytest.mark.parametrize("name", slow_but(["SIGKILL", "KeyboardInterrupt", "no unicode"], FAULTS))
-def test_a_failure_in_a_worker_is_told_and_the_next_build_goes_on(
+def test_a_failure_in_a_worker_is_reported_and_the_next_build_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], name: str
 ) -> None:
-    code, kind, message = FAULTS[name]
+    code, kind, pattern = FAULTS[name]
     cache_dir = tmp_path / "cache"
     before = children()
     with monkeypatch.context() as patched:
@@ -75,9 +75,9 @@ def test_a_failure_in_a_worker_is_told_and_the_next_build_goes_on(
         with pytest.raises(kind) as caught:
             build(cache_dir, num_workers=2)
     assert children() <= before
-    told = str(caught.value)
-    assert told.startswith("chunk 2 (examples 'id-6', 'id-7', 'id-8'): ")
-    assert re.search(message, told), told
+    message = str(caught.value)
+    assert message.startswith("chunk 2 (examples 'id-6', 'id-7', 'id-8'): ")
+    assert re.search(pattern, message), message
     assert not list(published(cache_dir))
     finished = {int(path.name[:8]) for path in chunk_files(cache_dir)}
     assert {0, 1} <= finished <= {0, 1, 3}
@@ -139,32 +139,32 @@ KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and is
 
 
 @pytest.mark.parametrize("kind", slow_but([SettingsError], KINDS))
-def test_an_error_of_ours_arrives_as_itself(
+def test_an_error_of_memxlnet_keeps_its_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[MemxlnetError]
 ) -> None:
-    code = f"from memxlnet import errors\nraise errors.{kind.__name__}('told in the worker')"
+    code = f"from memxlnet import errors\nraise errors.{kind.__name__}('from the worker')"
     Injection(tmp_path / "failing", tmp_path / "cache", fault(code)).use(monkeypatch)
     with pytest.raises(MemxlnetError) as caught:
         build(tmp_path / "cache", num_workers=1)
     assert type(caught.value) is kind
-    assert str(caught.value) == "told in the worker"
+    assert str(caught.value) == "from the worker"
 
 
-def test_a_bad_example_is_told_as_it_is_told_here(tmp_path: Path) -> None:
+def test_a_bad_example_is_the_same_error_from_a_worker(tmp_path: Path) -> None:
     rows = long_examples(9, words=20)
     raw = [*rows[:7], example("the lamp", "who " * 60, id="wordy"), *rows[7:]]
     arguments: dict[str, Any] = {"tokenizer": golden_tokenizer(), "max_seq_length": 32, "doc_stride": 8}
-    told = []
+    messages = []
     for number in (0, 2):
         with pytest.raises(ExampleError, match="'wordy'") as caught:
             process_and_cache_dataset(
                 raw, "test", tmp_path / str(number), num_workers=number, streaming_chunk_size=3, **arguments
             )
-        told.append(str(caught.value))
-    assert told[0] == told[1]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
-def test_a_broken_build_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_build_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from memxlnet.builder.build_directory import BuildDirectory\nBuildDirectory.state = lambda self: None"
     Injection(tmp_path / "failing", tmp_path / "cache", code).use(monkeypatch)
     with pytest.raises(BuildError, match=r"build\.json"):

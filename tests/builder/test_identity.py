@@ -1,4 +1,4 @@
-"""A cache is found for exactly what it was made from; whoever asks for something else is told what differs."""
+"""A cache is found for exactly what it was made from; for anything else the log names what differs."""
 
 import logging
 import os
@@ -90,7 +90,7 @@ def test_one_byte_of_the_source_changes_it(source: Path) -> None:
     assert fingerprint(source.with_suffix(".json"), load()) != before
 
 
-def test_a_list_is_told_by_its_content() -> None:
+def test_a_list_is_known_by_its_content() -> None:
     rows = long_examples(3, words=10)
     tokenizer = load()
     before = fingerprint(rows, tokenizer)
@@ -171,7 +171,7 @@ def test_the_split_changes_it(source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "difference"),
     [
         ({"max_seq_length": 40}, "settings.max_seq_length: expected 40, found 32"),
         ({"doc_stride": 4}, "settings.doc_stride: expected 4, found 8"),
@@ -182,7 +182,7 @@ def test_the_split_changes_it(source: Path) -> None:
     ],
 )
 def test_the_log_names_the_setting_that_differs(
-    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], told: str
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any], difference: str
 ) -> None:
     build(source, tmp_path / "caches")
     (first,) = published(tmp_path / "caches")
@@ -192,7 +192,7 @@ def test_the_log_names_the_setting_that_differs(
     lines = [message for message in caplog.messages if "not used, it differs in" in message]
     assert len(lines) == 1  # one line for one cache
     assert lines[0].startswith(f"{first}: ")
-    assert told in lines[0]
+    assert difference in lines[0]
     assert len(list(published(tmp_path / "caches"))) == 2
 
 

@@ -33,7 +33,7 @@ BOUND = 10**9
 
 
 class Guard(MemoryGuard):
-    """Tells what it is told to tell."""
+    """Measures what it is set to."""
 
     def __init__(self, using: int = 0, bound: int = BOUND):
         super().__init__(bound)
@@ -153,7 +153,7 @@ def test_memory_that_can_be_given_back_makes_a_split_needless() -> None:
     assert encoder.seen == [ids(0, 7)]
 
 
-def test_a_process_beyond_the_bound_is_told() -> None:
+def test_a_process_beyond_the_bound_is_an_error() -> None:
     encoder = Recording()
     with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:"):
         list(LocalEncoder(encoder, SETTINGS, Guard(BOUND + 1)).run(iter([chunk(0)])))
@@ -184,7 +184,7 @@ def test_who_waits_for_a_lost_consumer_ends_with_it() -> None:
 
 @pytest.mark.parametrize("using", [0, int(0.9 * BOUND)])
 @pytest.mark.parametrize("error", [SourceError("torn"), ZeroDivisionError("any")])
-def test_an_error_of_the_source_comes_behind_the_chunks_before(using: int, error: Exception) -> None:
+def test_an_error_of_the_source_comes_after_the_chunks_before(using: int, error: Exception) -> None:
     def source() -> Iterator[Chunk]:
         yield chunk(0)
         yield chunk(1)

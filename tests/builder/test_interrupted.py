@@ -169,7 +169,7 @@ def test_a_damaged_chunk_is_made_again(
 
 
 @pytest.mark.parametrize("changes", [{"streaming_chunk_size": 4}, {"use_streaming": False}])
-def test_other_chunks_are_made_anew(
+def test_other_chunks_are_all_made_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     undisturbed: dict[str, bytes],
@@ -196,7 +196,7 @@ def test_another_bound_keeps_the_chunks(
     assert files_of(directory) == undisturbed
 
 
-def test_rebuild_starts_anew(
+def test_rebuild_uses_no_chunk_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], encoded: list[list[str]]
 ) -> None:
     interrupt(monkeypatch, tmp_path, 3)

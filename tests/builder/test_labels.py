@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {"max_seq_length": 20, "doc_stride": 4, "progress": F
 
 
 @pytest.fixture(autouse=True)
-def _told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level(logging.INFO, "memxlnet"):
         yield
 
@@ -113,9 +113,9 @@ def test_a_contradiction_is_a_bad_example_by_default(tmp_path: Path, bad: dict[s
 def test_the_first_ids_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row(f"id-{number}", [("", -1)]) for number in range(13)]
     built(rows, tmp_path, on_contradiction="answers")
-    (told,) = warnings(caplog)
-    assert "says: 13: 'id-0'," in told
-    assert told.endswith("'id-9' and 3 more ('memxlnet show CACHE --contradictions' lists them)")
+    (warning,) = warnings(caplog)
+    assert "says: 13: 'id-0'," in warning
+    assert warning.endswith("'id-9' and 3 more ('memxlnet show CACHE --contradictions' lists them)")
 
 
 def test_what_a_source_drops_on_the_way_is_no_flag_any_more(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_misspelt_field_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for one in rows:
         del one["answers"]
     built(rows, tmp_path)
-    (told,) = warnings(caplog)
-    assert told.endswith("trained: 3; the first has the fields 'question', 'context', 'id', 'answer'")
+    (warning,) = warnings(caplog)
+    assert warning.endswith("trained: 3; the first has the fields 'question', 'context', 'id', 'answer'")
 
 
 # --- resumed, and damaged
@@ -244,14 +244,14 @@ def test_a_resumed_build_counts_all_examples(
         ("yes", {"alignment": "number"}, r"\balignment:.*'number': 2\b"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
+def test_what_does_not_fit_is_damage(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
     directory = built(EVERYTHING, tmp_path, on_contradiction="answers").directory
     forge(directory, "documents", lambda rows: next(row for row in rows if row["id"] == at).update(changes))
     with pytest.raises(CacheDamagedError, match=message):
         verify(directory)
 
 
-def test_another_label_is_told_by_the_source(tmp_path: Path) -> None:
+def test_another_label_is_found_against_the_source(tmp_path: Path) -> None:
     """A row that is unlabelled and one that is unanswerable look alike but for their alignment."""
     rows = [row("a", None), row("b")]
     process_and_cache_dataset(rows, "test", tmp_path, tokenizer=golden_tokenizer(), identity="same", **SETTINGS)

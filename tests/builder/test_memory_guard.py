@@ -22,7 +22,7 @@ on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="coun
 
 
 class Process:
-    """A process that holds as much as it is told to."""
+    """A process that holds as much as it is set to."""
 
     def __init__(self, pid: int, rss: int, shared: int = 0):
         self.pid = pid
@@ -62,7 +62,7 @@ def test_the_whole_tree_counts_without_shared_pages(tree: Tree) -> None:
     assert MemoryGuard(1000).used == 200 + 50 + 1
 
 
-def test_where_shared_pages_are_not_told_all_counts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_shared_pages_are_unknown_all_counts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Process, "memory_info", lambda self: SimpleNamespace(rss=self.rss))
     assert MemoryGuard(1000).used == 300
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from memxlnet.encode.encoder import Encoder
-from tests.builder.processes import build, build_and_tell, build_until, published, server, start, stop
+from tests.builder.processes import build, build_and_report, build_until, published, server, start, stop
 from tests.format.content import files_of
 from tests.support import slow_but
 
@@ -18,7 +18,7 @@ def race(cache_dir: Path, settings: list[dict[str, Any]]) -> list[tuple[int, int
     barrier = server().Barrier(len(settings))
     pipes = [server().Pipe(duplex=False) for _ in settings]
     processes = [
-        start(build_and_tell, cache_dir, barrier, sender, changes)
+        start(build_and_report, cache_dir, barrier, sender, changes)
         for (_, sender), changes in zip(pipes, settings, strict=True)
     ]
     for process in processes:
@@ -31,9 +31,9 @@ def race(cache_dir: Path, settings: list[dict[str, Any]]) -> list[tuple[int, int
 def test_exactly_one_builds(tmp_path: Path, attempt: int) -> None:
     features = build(tmp_path / "alone")
     (alone,) = published(tmp_path / "alone")
-    told = race(tmp_path / "raced", [{}] * 3)
-    assert [count for count, _ in told] == [features] * 3
-    encoded = sorted(count for _, count in told)
+    reports = race(tmp_path / "raced", [{}] * 3)
+    assert [count for count, _ in reports] == [features] * 3
+    encoded = sorted(count for _, count in reports)
     assert encoded[:2] == [0, 0]
     assert encoded[2] >= 4
     (raced,) = published(tmp_path / "raced")
@@ -42,8 +42,8 @@ def test_exactly_one_builds(tmp_path: Path, attempt: int) -> None:
 
 
 def test_different_caches_are_built_at_once(tmp_path: Path) -> None:
-    told = race(tmp_path, [{}, {"doc_stride": 4}])
-    assert all(count >= 4 for _, count in told)
+    reports = race(tmp_path, [{}, {"doc_stride": 4}])
+    assert all(count >= 4 for _, count in reports)
     assert len(list(published(tmp_path))) == 2
 
 
@@ -51,9 +51,9 @@ def test_two_rebuilds_at_once_both_end(tmp_path: Path) -> None:
     build(tmp_path)
     (directory,) = published(tmp_path)
     before = files_of(directory)
-    told = race(tmp_path, [{"rebuild": True}] * 2)
-    assert len({features for features, _ in told}) == 1
-    assert all(count >= 4 for _, count in told)
+    reports = race(tmp_path, [{"rebuild": True}] * 2)
+    assert len({features for features, _ in reports}) == 1
+    assert all(count >= 4 for _, count in reports)
     (directory,) = published(tmp_path)
     assert files_of(directory) == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [directory.name]

@@ -26,7 +26,7 @@ def part_of(view: memoryview) -> memoryview:
 
 
 def honest(descriptor: int, view: memoryview, offset: int) -> int:
-    """Write a half, and say so."""
+    """Write a half, and return its size."""
     return plain(descriptor, part_of(view) if len(view) > 1 else view, offset)
 
 
@@ -106,7 +106,7 @@ def test_a_laid_out_file_that_is_cut_anywhere_is_never_published(
     """Where the system itself claims more than it wrote, in each write of the file's structure."""
     counting = At(-1, plain)
     number = 0
-    told: list[str] = []
+    messages: list[str] = []
     while number == 0 or number < counting.calls:
         counting = At(number, lying)
 
@@ -120,13 +120,13 @@ def test_a_laid_out_file_that_is_cut_anywhere_is_never_published(
         try:
             directory = publish(CONTENT, cache_dir, [2]).directory
         except BuildOSError as error:
-            told.append(str(error))
+            messages.append(str(error))
             assert not [path for path in cache_dir.iterdir() if not path.name.startswith(".")]
         else:
             assert files_of(directory) == expected  # what was not written was zeros
         number += 1
-    assert len(told) >= 6
-    assert [text for text in told if "features-00000.arrow" not in text or "check the disk" not in text] == []
+    assert len(messages) >= 6
+    assert [text for text in messages if "features-00000.arrow" not in text or "check the disk" not in text] == []
 
 
 DAMAGE = {
@@ -170,7 +170,7 @@ def test_every_part_of_the_structure_is_looked_at_before_publishing(
         try:
             directory = publish(CONTENT, tmp_path / "unchecked", [2]).directory
         except BuildOSError:
-            return  # opening tells it
+            return  # opening finds it
     with pytest.raises(CacheDamagedError, match=name):
         verify_bytes(directory)
     # Nor does it arrive anywhere.

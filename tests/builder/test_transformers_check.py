@@ -51,7 +51,7 @@ def test_a_tokenizer_that_can_be_taken_apart_passes_and_keeps_its_state() -> Non
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids", "offset_mapping"])
-def test_every_difference_is_told(name: str) -> None:
+def test_every_difference_is_found(name: str) -> None:
     tokenizer = golden_tokenizer()
     content = read_tokenizer(tokenizer)
 

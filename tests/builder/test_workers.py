@@ -63,7 +63,7 @@ def test_workers_change_no_byte(tmp_path: Path, undisturbed: dict[str, bytes], c
     assert content(tmp_path) == undisturbed
 
 
-def test_a_build_goes_on_with_another_number_of_workers(
+def test_a_build_resumes_with_another_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
 ) -> None:
     code = "def at_work(ids):\n    if ids[0] == 'id-6':\n        wait_for_chunks(2)\n        raise ValueError('once')"
@@ -203,7 +203,7 @@ def test_what_libraries_print_in_a_worker_harms_nothing(
     assert err.count("printed") == 4
 
 
-def test_a_worker_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
     Injection(tmp_path / "injected", tmp_path / "cache", "os._exit(7)").use(monkeypatch)
     with pytest.raises(BuildError, match="exit code 7"):
@@ -211,7 +211,7 @@ def test_a_worker_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytes
     assert children() <= before
 
 
-def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_the_system_refuses_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
     class Refusing(subprocess.Popen):  # type: ignore[type-arg]
@@ -227,7 +227,7 @@ def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch:
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_an_interpreter_that_does_not_know_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_does_not_know_itself_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
     with pytest.raises(BuildError, match="executor"):
         build(tmp_path, num_workers=2)
@@ -289,7 +289,7 @@ def test_workers_need_no_main_guard(tmp_path: Path, undisturbed: dict[str, bytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_an_executor_in_a_script_without_a_main_guard_is_told(tmp_path: Path, method: str) -> None:
+def test_an_executor_in_a_script_without_a_main_guard_is_an_error(tmp_path: Path, method: str) -> None:
     command = [sys.executable, str(SCRIPTS / "unguarded.py"), str(tmp_path), "executor", method]
     with subprocess.Popen(
         command,
@@ -461,7 +461,7 @@ def test_a_giant_document_does_not_stall_the_others(tmp_path: Path, monkeypatch:
     assert done[-1] == 1
 
 
-def test_a_manager_of_the_user_gets_chunks_in_order_behind_a_giant(tmp_path: Path) -> None:
+def test_a_manager_of_the_user_gets_chunks_in_order_after_a_giant(tmp_path: Path) -> None:
     raw = [long_build.giant("giant", 100_000), *long_examples(20, words=20)]
     written: list[int] = []
 

@@ -56,7 +56,7 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingLibraryError, match=r"^--plot:.*memxlnet\[plot\]"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
-    # What is wrong anyway is told first.
+    # What is wrong anyway is reported first.
     with pytest.raises(SettingsError, match=r"^--plot:.*plot\.gif"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.cli.helpers import Caches, Told, change_manifest, copy_of, error, usage_error
+from tests.cli.helpers import Caches, Result, change_manifest, copy_of, error, usage_error
 
-Run = Callable[..., Told]
+Run = Callable[..., Result]
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -54,8 +54,8 @@ def test_the_options_of_pull(
         return tmp_path / "fetched"
 
     monkeypatch.setattr("memxlnet.cli.pull.pull", pull)
-    told = run("pull", "s3://bucket/x", "--cache-dir", tmp_path, *options)
-    assert told == (0, f"{tmp_path}/fetched\n", "")
+    result = run("pull", "s3://bucket/x", "--cache-dir", tmp_path, *options)
+    assert result == (0, f"{tmp_path}/fetched\n", "")
     assert asked == ["s3://bucket/x", tmp_path, {"replace": False, "progress": None, **expected}]
     monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(tmp_path / "other"))
     run("pull", "s3://bucket/x")
@@ -66,10 +66,10 @@ def test_there_and_back(run: Run, caches: Caches, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/far"
     assert run("push", caches.sharded, url) == (0, "", "")
     assert content(tmp_path / "far") == content(caches.sharded)
-    told = run("pull", url, "--cache-dir", tmp_path / "near")
-    assert (told.code, told.err) == (0, "")
+    result = run("pull", url, "--cache-dir", tmp_path / "near")
+    assert (result.code, result.err) == (0, "")
     fetched = tmp_path / "near" / caches.sharded.name
-    assert told.out == f"{fetched}\n"
+    assert result.out == f"{fetched}\n"
     assert content(fetched) == content(caches.sharded)
     assert run("verify", fetched, "--against", caches.source).code == 0
     # A second time there is nothing to do.
@@ -107,7 +107,7 @@ def test_errors_of_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "/no/address"])
-def test_an_address_that_is_none(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
+def test_a_malformed_address(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
     message = f"URL: expected an address such as s3://bucket/cache, found {url!r}"
     assert error(run("push", caches.plain, url)).startswith(message)
     assert error(run("pull", url, "--cache-dir", tmp_path / "near")).startswith(message)

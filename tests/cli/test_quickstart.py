@@ -104,7 +104,7 @@ def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str])
         (["--tokenizer", ""], "--tokenizer: expected a directory or a name on the Hub, found no directory ''"),
     ],
 )
-def test_errors_are_told_on_standard_error(
+def test_errors_are_on_standard_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     assert main(["quickstart", "--cache-dir", str(tmp_path / "cache"), *options]) == 1

@@ -34,7 +34,7 @@ def vocabulary_in(directory: Path) -> Path:
     return directory
 
 
-def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_without_a_class_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = vocabulary_in(tmp_path / "my-XLNet-copy")
     assert isinstance(load_tokenizer(str(directory)), XLNetTokenizerFast)
     (tmp_path / "link").symlink_to(directory)
@@ -46,7 +46,7 @@ def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path, monkeyp
         load_tokenizer("")
 
 
-def test_a_directory_whose_class_nothing_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_unknown_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = vocabulary_in(tmp_path / "xlnet" / "files")
     (tmp_path / "xlnet-link").symlink_to(directory)
     monkeypatch.chdir(directory)

@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from tests.cli.helpers import Caches, Told, copy_of, error, usage_error
+from tests.cli.helpers import Caches, Result, copy_of, error, usage_error
 from tests.load.helpers import varied_examples
 from tests.support import write_json_lines
 
-Run = Callable[..., Told]
+Run = Callable[..., Result]
 
 
 @pytest.mark.parametrize("kind", ["plain", "memory", "sharded"])
 def test_a_cache_that_is_right(run: Run, caches: Caches, kind: str) -> None:
     directory = getattr(caches, kind)
     assert run("verify", directory) == (0, f"{directory}: all bytes and values are right\n", "")
-    told = run("verify", directory, "--against", caches.source)
-    assert told == (0, f"{directory}: all bytes and values are right, as {caches.source} gives them\n", "")
+    result = run("verify", directory, "--against", caches.source)
+    assert result == (0, f"{directory}: all bytes and values are right, as {caches.source} gives them\n", "")
 
 
 def test_deep(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,10 +30,10 @@ def test_deep(run: Run, caches: Caches, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_json(run: Run, caches: Caches) -> None:
-    told = run("verify", caches.plain, "--json")
-    assert told.json == {"cache": str(caches.plain), "verified": True, "deep": False, "against": None}
-    told = run("verify", caches.plain, "--json", "--against", caches.source)
-    assert told.json["against"] == str(caches.source)
+    result = run("verify", caches.plain, "--json")
+    assert result.json == {"cache": str(caches.plain), "verified": True, "deep": False, "against": None}
+    result = run("verify", caches.plain, "--json", "--against", caches.source)
+    assert result.json["against"] == str(caches.source)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""Run as a process of its own: change the structure of a cache's files, and tell every error that is none of ours.
+"""Run as a process of its own: change the structure of a cache's files, and report every error of another library.
 
 The metadata of Arrow files (flatbuffers, lengths, footers) and manifests are changed, then sealed: with sizes and
 checksums, and most often the fingerprint, as a forger or a broken writer would leave them. A random bit seldom gets
-past the checksums to where it could do harm. One line of JSON before each change and one behind it.
+past the checksums to where it could do harm. One line of JSON before each change and one after it.
 """
 
 import copy
@@ -28,7 +28,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.maintain.verify import verify, verify_bytes
-from tests.faults.damage import Files, replace, tell
+from tests.faults.damage import Files, replace, report
 from tests.format.content import files_of, read_texts
 
 MANIFEST = "manifest.json"
@@ -370,7 +370,7 @@ def _steps(directory: Path, original: dict[str, Any]) -> dict[str, Callable[[], 
 
 
 def tried(directory: Path, original: dict[str, Any]) -> dict[str, Any]:
-    """What came of every step: errors of ours by step, and others in full."""
+    """What came of every step: errors of memxlnet by step, and others in full."""
     ours: dict[str, str] = {}
     others: dict[str, str] = {}
     for step, call in _steps(directory, original).items():
@@ -430,13 +430,13 @@ def main(directory: Path, seeds: range, every: int) -> None:
     original = json.loads(files[MANIFEST])
     fixed = [(-1 - number, MANIFEST, _with_case(files, *case)) for number, case in enumerate(_cases())][::every]
     for seed, name, altered in chain(fixed, ((seed, *changed(random.Random(seed), files)) for seed in seeds)):
-        tell({"trying": seed, "file": name})
+        report({"trying": seed, "file": name})
         replace(directory, files, altered)
         began = time.monotonic()
         outcome = tried(directory, original)
         seconds = time.monotonic() - began
         replace(directory, altered, files)
-        tell({"seed": seed, "file": name, "seconds": seconds, **outcome})
+        report({"seed": seed, "file": name, "seconds": seconds, **outcome})
     verify(directory)
 
 

@@ -94,7 +94,7 @@ def outcome_of(call: Callable[[], Any]) -> tuple[str, str, bool]:
         return type(error).__name__, repr(error), False
 
 
-def build_and_tell(cache_dir: Path, report: Any, settings: dict[str, Any]) -> None:
+def build_and_report(cache_dir: Path, report: Any, settings: dict[str, Any]) -> None:
     """Build, and report what came of it."""
     report.send(outcome_of(lambda: build(cache_dir, **settings)))
 
@@ -165,7 +165,7 @@ def acting(
         arguments: Its arguments.
 
     Returns:
-        What came of it, as `outcome_of` tells, and what the function gave.
+        What came of it, as `outcome_of` gives it, and what the function gave.
     """
     receiver, sender = context.Pipe(duplex=False)
     process = start(_act, sender, user, act, arguments)

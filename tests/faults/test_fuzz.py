@@ -15,15 +15,17 @@ FIRST = int(os.environ.get("MEMXLNET_FUZZ_FIRST", "0"))
 
 
 @pytest.mark.parametrize(("count", "every"), [(12, 5), slow(10_000, 1)])
-def test_changed_structure_gives_errors_of_ours_only(small_cache: Path, tmp_path: Path, count: int, every: int) -> None:
+def test_changed_structure_raises_errors_of_memxlnet_only(
+    small_cache: Path, tmp_path: Path, count: int, every: int
+) -> None:
     directory = shutil.copytree(small_cache, tmp_path / "caches" / small_cache.name)
     options = ("-W", "error")
-    told = told_by("tests.faults.fuzz", directory, FIRST, FIRST + count, every, options=options, timeout=1800)
-    finished = [entry for entry in told if "seed" in entry]
+    reports = told_by("tests.faults.fuzz", directory, FIRST, FIRST + count, every, options=options, timeout=1800)
+    finished = [entry for entry in reports if "seed" in entry]
     assert [entry["seed"] for entry in finished if entry["seed"] >= 0] == list(range(FIRST, FIRST + count))
     others = {f"{step}: {error}": entry["seed"] for entry in finished for step, error in entry["others"].items()}
     assert not others, "\n".join(f"seed {seed}, {error}" for error, seed in sorted(others.items()))
     assert [entry for entry in finished if entry["seconds"] > SECONDS] == []
-    # Most changes are told, and enough get beyond opening to be worth it.
+    # Most changes are found, and enough get beyond opening to be worth it.
     refused = [entry for entry in finished if "open" in entry["ours"]]
     assert count // 4 < len(refused) < len(finished) * 9 // 10

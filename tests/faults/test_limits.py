@@ -31,7 +31,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_json_lines(tmp_path_factory.mktemp("source") / "rows.jsonl", long_examples(3))
 
 
-def told(*arguments: Any) -> tuple[str, str]:
+def failure(*arguments: Any) -> tuple[str, str]:
     (found,) = told_by("tests.faults.limited", *arguments)
     return found["error"], found["message"]
 
@@ -54,7 +54,7 @@ def test_a_cache_of_many_shards_names_the_limit_and_how_many_it_has(
 ) -> None:
     shards = len(list(many_shards.glob("*.arrow")))
     assert shards > 30
-    error, message = told(kind, amount, "cache", many_shards)
+    error, message = failure(kind, amount, "cache", many_shards)
     assert error == "CacheOSError"
     assert re.fullmatch(
         rf"{re.escape(str(many_shards))}/[a-z]+-\d+\.arrow: cannot be read: {limit}, or build the cache in fewer "
@@ -68,11 +68,11 @@ def test_a_cache_of_many_shards_names_the_limit_and_how_many_it_has(
     ("kind", "amount"), [("files", 100), pytest.param("memory", 10**9, marks=(linux, pytest.mark.slow))]
 )
 def test_within_the_limit_it_opens(many_shards: Path, kind: str, amount: int) -> None:
-    assert told(kind, amount, "cache", many_shards) == ("", "")
+    assert failure(kind, amount, "cache", many_shards) == ("", "")
 
 
 def test_a_source_names_the_limit_of_files(file: Path) -> None:
-    error, message = told("files", 0, "source", file)
+    error, message = failure("files", 0, "source", file)
     assert error == "SourceError"
     assert str(file) in message
     assert re.search(
@@ -89,7 +89,7 @@ def test_a_source_names_the_limit_of_address_space(tmp_path: Path, suffix: str) 
         pa.feather.write_feather(pa.Table.from_pylist(rows), path, compression="uncompressed")
     else:
         write_json_lines(path, rows)
-    error, message = told("memory", 8_000_000, "source", path)
+    error, message = failure("memory", 8_000_000, "source", path)
     assert error in ("SourceError", "MemoryLimitError")
     assert "cannot be read" in message
     assert re.search(r"raise the limit of address space \(ulimit -v, now [\d,]+ bytes\)", message)
@@ -127,7 +127,7 @@ def test_a_cache_that_does_not_fit_into_memory_is_not_called_damaged(monkeypatch
     ],
     ids=repr,
 )
-def test_only_limits_are_told_as_such(raised: Exception, kind: type[Exception], message: str) -> None:
+def test_only_limits_get_another_error(raised: Exception, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message), source_errors("rows"):
         raise raised
     with pytest.raises(kind, match=message):

@@ -130,32 +130,32 @@ def test_reading_where_nothing_can_be_written(shared: Path) -> None:
     for path in (*directory.iterdir(), directory, cache_dir):
         path.chmod(0o555 if path.is_dir() else 0o444)
     times = {path: path.stat().st_mtime_ns for path in (*directory.iterdir(), directory, cache_dir)}
-    outcome, told = acting(server(), PLAIN, read_everything, directory)
+    outcome, found = acting(server(), PLAIN, read_everything, directory)
     assert outcome[0] == "done", outcome
-    assert (told["digest"], told["eager"]) == (expected, expected)
-    assert told["found"]
-    assert told["unchanged"]
-    assert told["built"] == told["again"] == told["rows"]
-    assert not told["locks"]
-    assert not told["leftovers"] + told["old"]
+    assert (found["digest"], found["eager"]) == (expected, expected)
+    assert found["found"]
+    assert found["unchanged"]
+    assert found["built"] == found["again"] == found["rows"]
+    assert not found["locks"]
+    assert not found["leftovers"] + found["old"]
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 @pytest.mark.parametrize(
     "name", ["manifest.json", slow("features-00001.arrow"), slow("contexts-00000.arrow"), slow("tokenizer.json")]
 )
-def test_a_file_that_may_not_be_read_is_told(shared: Path, name: str) -> None:
+def test_a_file_that_may_not_be_read_is_named(shared: Path, name: str) -> None:
     """By opening, or by `verify` at the latest; and looking a source up passes over what it may not read."""
     directory = prepare(shared / "caches", True)
     assert directory is not None
     (directory / name).chmod(0)
-    told = []
+    found = []
     for act in (open_dataset, verify):
         outcome, _ = acting(server(), PLAIN, act, directory)
-        told.append(outcome)
+        found.append(outcome)
         assert outcome[0] in ("done", "CacheNotFoundError", "CacheDamagedError", "CacheDirectoryError"), outcome
         assert outcome[0] == "done" or name in outcome[1]
-    assert told[1][0] != "done"
+    assert found[1][0] != "done"
     source = write_json_lines(shared / "source.jsonl", rows())
     (kind, message, _), _ = acting(server(), PLAIN, build_from_file, shared / "caches", source, {})
     assert kind == "done", message
@@ -216,19 +216,19 @@ def test_files_follow_the_umask(common: Path, umask: int, workers: int) -> None:
     for path in directory.iterdir():
         found = path.stat()
         assert stat.S_ISREG(found.st_mode)
-        told = (path.name, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
-        assert told == (path.name, ALICE, GROUP, 0o666 & ~umask)
+        shown = (path.name, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+        assert shown == (path.name, ALICE, GROUP, 0o666 & ~umask)
 
 
 @two_users
 def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
     directory = published_by(common, ALICE, 0o002)
     before = files_of(directory)
-    outcome, told = act_as(BOB, 0o002, read_everything, directory)
+    outcome, found = act_as(BOB, 0o002, read_everything, directory)
     assert outcome[0] == "done", outcome
-    assert told["built"] == told["rows"]
-    assert told["digest"] == digest_of(CacheDataset(directory))
-    assert told["unchanged"]
+    assert found["built"] == found["rows"]
+    assert found["digest"] == digest_of(CacheDataset(directory))
+    assert found["unchanged"]
     outcome, _ = act_as(BOB, 0o002, build_with, common, {"rebuild": True})
     assert outcome[0] == "done", outcome
     assert directory.stat().st_uid == BOB
@@ -240,7 +240,7 @@ def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
 
 
 @two_users
-def test_another_user_goes_on_with_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
+def test_another_user_resumes_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o002), common, sender)
     assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)
@@ -267,7 +267,7 @@ def test_another_user_waits_for_a_build(common: Path) -> None:
 
 @two_users
 @pytest.mark.parametrize("umask", [0o077, slow(0o027)])
-def test_what_another_user_keeps_private_is_told(common: Path, umask: int) -> None:
+def test_what_another_user_keeps_private_is_named(common: Path, umask: int) -> None:
     """A clear error for every call, by the path that may not be read, and other caches are built beside it."""
     directory = published_by(common, ALICE, umask)
     stranger = (BOB, BOB, 0o022)
@@ -320,8 +320,8 @@ def test_a_rebuild_of_what_another_user_keeps_private(common: Path) -> None:
 
 
 @two_users
-def test_a_private_build_that_was_interrupted_is_told(common: Path) -> None:
-    """What Alice left may be neither read nor removed by Bob: he is told so, and nothing of it is lost."""
+def test_a_private_build_that_was_interrupted_is_named(common: Path) -> None:
+    """What Alice left may be neither read nor removed by Bob: he gets an error, and nothing of it is lost."""
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o077), common, sender)
     assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)

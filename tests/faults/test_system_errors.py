@@ -1,4 +1,4 @@
-"""The operating system fails at any call: every border gives an error of ours that is an OSError too, and no harm."""
+"""The operating system fails at any call: each border raises an error of memxlnet that is an OSError, and does no harm."""
 
 import errno
 import fcntl
@@ -197,7 +197,7 @@ def outcome(act: Callable[[Place], Any], place: Place) -> Any:
 
 @pytest.mark.parametrize("step", [97, slow(1)])
 @pytest.mark.parametrize("border", BORDERS)
-def test_a_call_that_fails_is_an_error_of_ours_and_does_no_harm(
+def test_a_call_that_fails_is_an_error_of_memxlnet_and_does_no_harm(
     template: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
