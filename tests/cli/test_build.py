@@ -1,6 +1,9 @@
 """`memxlnet build`: every option reaches the settings, the estimate comes first, errors name options."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -280,13 +283,13 @@ def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, ca
     (only_cache(cache_dir) / "features-00000.arrow").write_bytes(b"short")
     message = error(run(*arguments))
     assert "features-00000.arrow" in message
-    assert message.endswith("; or pass --rebuild to build it again")
+    assert "--rebuild" in message
     assert run(*arguments, "--rebuild").code == 0
     CacheDataset(only_cache(cache_dir))
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [("cut", "expected JSON"), ("altered", "expected content with"), ("unreadable", "be read: ")]
+    ("damage", "message"), [("cut", "JSON"), ("altered", "checksum"), ("unreadable", os.strerror(errno.EISDIR))]
 )
 @pytest.mark.parametrize("options", [[], slow(["--estimate"])])
 def test_a_cache_with_a_damaged_manifest_is_not_rebuilt_in_silence(
@@ -306,7 +309,7 @@ def test_a_cache_with_a_damaged_manifest_is_not_rebuilt_in_silence(
     shown = error(run(*arguments, *options))
     assert shown.startswith(f"{manifest}: ")
     assert message in shown
-    assert shown.endswith("; or pass --rebuild to build it again")
+    assert "--rebuild" in shown
     assert files_of(cache_dir) == before
     assert run(*arguments, "--rebuild").code == 0
     assert read_manifest(only_cache(cache_dir)) == whole
@@ -405,10 +408,8 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     assert (result.code, result.out) == (1, "")
     estimate, message = result.err.splitlines()
     assert estimate.startswith("estimate: 9 examples")
-    assert message.startswith(f"memxlnet: error: {cache_dir}: expected room for about ")
-    assert message.endswith(
-        "1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check skips this check"
-    )
+    assert message.startswith(f"memxlnet: error: {cache_dir}: ")
+    assert re.search(r"\b1,000\b.*--cache-dir.*--max-examples.*--no-space-check", message)
     assert not cache_dir.exists()
     assert run(*arguments, "--estimate").fields["free_bytes"] == "1000"
 
@@ -465,16 +466,16 @@ def bad_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty.json", r"empty.json, line 1, column 1: malformed JSON"),
-        ("empty.jsonl", "empty/train: expected at least one example, found none"),
-        ("no examples.json", "no examples/train: expected at least one example, found none"),
-        ("cut.json", "cut.json, line 1"),
-        ("cut.jsonl", "cut.jsonl, line 2"),
-        ("no.parquet", "no.parquet: cannot be read as Parquet"),
-        ("no.arrow", "no.arrow: cannot be read as Arrow IPC"),
-        ("number.jsonl", "number.jsonl, example 'bad' (row 1): field 'context': expected text, found int"),
-        ("question.jsonl", "raise --max-seq-length, lower --doc-stride or use --on-bad-example drop"),
-        ("missing.json", "missing.json: no such file"),
+        ("empty.json", r"empty\.json, line 1, column 1:"),
+        ("empty.jsonl", "^empty/train:"),
+        ("no examples.json", "^no examples/train:"),
+        ("cut.json", r"cut\.json, line 1\b"),
+        ("cut.jsonl", r"cut\.jsonl, line 2\b"),
+        ("no.parquet", r"no\.parquet:.*Parquet"),
+        ("no.arrow", r"no\.arrow:.*Arrow"),
+        ("number.jsonl", r"number\.jsonl, example 'bad' \(row 1\): field 'context':.*found int\b"),
+        ("question.jsonl", "--max-seq-length.*--doc-stride.*--on-bad-example drop"),
+        ("missing.json", r"missing\.json:"),
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--estimate"]])
@@ -483,7 +484,7 @@ def test_a_bad_source_is_an_error_before_anything_is_written(
 ) -> None:
     path = bad_files(tmp_path).get(name, tmp_path / name)
     shown = error(run("build", path, *TOKENIZER, "--cache-dir", cache_dir, *options))
-    assert message in shown
+    assert re.search(message, shown), shown
     assert shown.isprintable()
     assert not cache_dir.exists()
 
@@ -501,36 +502,33 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max-seq-length", 0], "--max-seq-length: expected an integer above 0, found 0"),
-        (["--max-seq-length", 4], "--max-seq-length: expected at least 5 (room for 3 special and memory tokens"),
-        (
-            ["--max-seq-length", 2**31 - 1],
-            "; expected at most --max-memory-gb 8 for all of the build; raise it, or set",
-        ),
-        (["--doc-stride", -1], "--doc-stride: expected an integer of at least 0, found -1"),
-        (["--doc-stride", 400], "--doc-stride: expected an overlap below 381 (--max-seq-length 384 less 3"),
-        (["--max-n-segs", 0], "--max-n-segs: expected an integer above 0, found 0"),
-        (["--max-examples", 0], "--max-examples: expected an integer above 0, found 0"),
-        (["--memory-tokens", -1], "--memory-tokens: expected an integer of at least 0, found -1"),
-        (["--memory-tokens", 500], "--max-seq-length: expected at least 1005"),
-        (["--workers", -1], "--workers: expected an integer of at least 0, found -1"),
-        (["--max-memory-gb", 0], "--max-memory-gb: expected a number above 0 (GiB), found 0.0"),
-        (["--max-memory-gb", "nan"], "--max-memory-gb: expected a number above 0 (GiB), found nan"),
-        (["--chunk-size", 0], "--chunk-size: expected an integer above 0, found 0"),
-        (["--max-shard-rows", 0], "--max-shard-rows: expected an integer above 0, found 0"),
-        (["--split", ""], "--split: expected a non-empty string"),
-        (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
-        (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),
-        (["--tokenizer", ""], "error: --tokenizer: expected a directory or a name on the Hub, found no directory ''"),
-        (["--tokenizer", "./no"], "error: --tokenizer: expected a directory or a name on the Hub, found no "),
-        (["--tokenizer", "no/such"], "error: --tokenizer: 'no/such' cannot be loaded: "),
+        (["--max-seq-length", 0], "^--max-seq-length:.*found 0$"),
+        (["--max-seq-length", 4], r"^--max-seq-length:.* 5\b"),
+        (["--max-seq-length", 2**31 - 1], "--max-memory-gb 8 "),
+        (["--doc-stride", -1], "^--doc-stride:.*found -1$"),
+        (["--doc-stride", 400], "^--doc-stride:.* 381 .*--max-seq-length 384 "),
+        (["--max-n-segs", 0], "^--max-n-segs:.*found 0$"),
+        (["--max-examples", 0], "^--max-examples:.*found 0$"),
+        (["--memory-tokens", -1], "^--memory-tokens:.*found -1$"),
+        (["--memory-tokens", 500], r"^--max-seq-length:.* 1005\b"),
+        (["--workers", -1], "^--workers:.*found -1$"),
+        (["--max-memory-gb", 0], r"^--max-memory-gb:.*found 0\.0$"),
+        (["--max-memory-gb", "nan"], "^--max-memory-gb:.*found nan$"),
+        (["--chunk-size", 0], "^--chunk-size:.*found 0$"),
+        (["--max-shard-rows", 0], "^--max-shard-rows:.*found 0$"),
+        (["--split", ""], "^--split:"),
+        (["--config-name", "x"], "^--config-name:.*'x'"),
+        (["--revision", "x"], "^--revision:.*'x'"),
+        (["--tokenizer", ""], "^--tokenizer:.*''"),
+        (["--tokenizer", "./no"], r"^--tokenizer:.*'\./no'"),
+        (["--tokenizer", "no/such"], "^--tokenizer:.*'no/such'"),
     ],
 )
 def test_errors_name_options_and_no_parameters(
     run: Run, tmp_path: Path, cache_dir: Path, options: list[Any], message: str
 ) -> None:
     shown = error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, "--cache-dir", cache_dir, *options))
-    assert message in f"error: {shown}"
+    assert re.search(message, shown), shown
     names = {*EncodeSettings.__dataclass_fields__, *BuildSettings.__dataclass_fields__} - {"progress", "rebuild"}
     names |= {"cache_dir", "dataset_name", "config_name", "memory_num_tokens", "None"}
     assert [name for name in names if name in shown] == []
@@ -540,7 +538,7 @@ def test_errors_name_options_and_no_parameters(
 def test_a_column_named_twice_is_refused(run: Run, tmp_path: Path) -> None:
     options = ["--column", "question=a", "--column", "question=b"]
     message = usage_error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, *options))
-    assert "expected each name once, found ['question'] again" in message
+    assert "['question']" in message
 
 
 @pytest.mark.parametrize("name", ["max_examples", "max_examples=5", "rebuild=True", "it's max_examples"])
@@ -548,20 +546,20 @@ def test_an_id_is_no_parameter(run: Run, tmp_path: Path, cache_dir: Path, name: 
     source = write_json_lines(tmp_path / "x.jsonl", [example("Context.", "word " * 400, id=name)])
     message = error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir))
     assert f"example {name!r} " in message
-    assert "raise --max-seq-length" in message
+    assert "--max-seq-length" in message
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "SOURCE: expected a non-empty string"),
-        ("nothing://example.org/x", "SOURCE: expected a scheme that fsspec knows, found 'nothing'"),
-        ("???", "SOURCE: expected a file or the name of a dataset, found '???'"),
-        ("squad_v2", "squad_v2: cannot be opened as a dataset of the Hub"),
+        ("", "SOURCE:"),
+        ("nothing://example.org/x", "SOURCE:.*'nothing'"),
+        ("???", r"SOURCE:.*'\?\?\?'"),
+        ("squad_v2", "squad_v2:"),
     ],
 )
 def test_a_source_that_does_not_exist(run: Run, cache_dir: Path, source: str, message: str) -> None:
-    assert error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir)).startswith(message)
+    assert re.match(message, error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir)))
     assert not cache_dir.exists()
 
 
@@ -569,8 +567,8 @@ def test_a_cache_directory_that_cannot_be_one(run: Run, tmp_path: Path) -> None:
     paths = bad_files(tmp_path)
     arguments = ["build", paths["good.jsonl"], *TOKENIZER, "--json", "--cache-dir"]
     message = error(run(*arguments, paths["empty.json"]))
-    assert message.startswith(f"{paths['empty.json']}: expected a directory that can be created")
-    assert message.endswith("choose another --cache-dir")
+    assert message.startswith(f"{paths['empty.json']}: ")
+    assert "--cache-dir" in message
     assert "File name too long" in error(run(*arguments, tmp_path / ("x" * 300)))
     assert "expected a path, found an empty one" in usage_error(run(*arguments, ""))
 
@@ -578,7 +576,7 @@ def test_a_cache_directory_that_cannot_be_one(run: Run, tmp_path: Path) -> None:
 def test_a_memory_bound_that_cannot_be_kept(run: Run, tmp_path: Path, cache_dir: Path) -> None:
     path = bad_files(tmp_path)["good.jsonl"]
     result = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--max-memory-gb", 0.001, "--json")
-    assert "raise --max-memory-gb, lower --workers" in error(result)
+    assert re.search("--max-memory-gb.*--workers", error(result))
 
 
 def test_the_sample_with_memory_tokens(run: Run, cache_dir: Path) -> None:

@@ -1,5 +1,6 @@
 """`memxlnet push` and `memxlnet pull`: the options reach the library, and a cache travels there and back."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,25 +93,24 @@ def test_another_cache_is_replaced_on_request_only(run: Run, caches: Caches, tmp
 def test_errors_of_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -> None:
     near = tmp_path / "near"
     (tmp_path / "nothing").mkdir()
-    assert "found no manifest.json" in error(run("pull", f"file://{tmp_path}/nothing", "--cache-dir", near))
+    assert "manifest.json" in error(run("pull", f"file://{tmp_path}/nothing", "--cache-dir", near))
     newer = copy_of(caches.plain, tmp_path)
     change_manifest(newer, schema_version=99)
-    assert "upgrade memxlnet to read it" in error(run("pull", f"file://{newer}", "--cache-dir", near))
+    assert "found 99" in error(run("pull", f"file://{newer}", "--cache-dir", near))
     assert "expected" in error(run("pull", "/no/address", "--cache-dir", near))
     assert not near.exists()
     damaged = copy_of(caches.plain, near)
     (damaged / "tokenizer.json").unlink()
     message = error(run("pull", f"file://{caches.plain}", "--cache-dir", near))
-    assert message.endswith("or put this one in its place with --replace")
+    assert "--replace" in message
     assert run("pull", f"file://{caches.plain}", "--cache-dir", near, "--replace").code == 0
     assert content(damaged) == content(caches.plain)
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "/no/address"])
 def test_a_malformed_address(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
-    message = f"URL: expected an address such as s3://bucket/cache, found {url!r}"
-    assert error(run("push", caches.plain, url)).startswith(message)
-    assert error(run("pull", url, "--cache-dir", tmp_path / "near")).startswith(message)
+    for result in (run("push", caches.plain, url), run("pull", url, "--cache-dir", tmp_path / "near")):
+        assert re.match(rf"URL:.*found {url!r}", error(result))
     assert list(tmp_path.iterdir()) == []
 
 

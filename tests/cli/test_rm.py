@@ -131,13 +131,13 @@ def test_without_a_path_it_is_wrong_usage(run: Run) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ("none", "expected the directory of a cache, found none"),
-        ("foreign", "expected a cache, found no manifest.json in it"),
-        ("other json", "expected a memxlnet-cache, found another manifest.json; delete it by hand"),
-        ("filled", "expected files of a cache only, found notes.txt"),
-        ("caches", "found a directory of caches: "),
-        ("link", "expected a cache itself, found a symbolic link; unlink it"),
-        ("file", "expected the directory of a cache, found none"),
+        ("none", "found none"),
+        ("foreign", "found no manifest.json"),
+        ("other json", "found another manifest.json"),
+        ("filled", "notes.txt"),
+        ("caches", "directory of caches"),
+        ("link", "symbolic link"),
+        ("file", "found none"),
     ],
 )
 def test_where_one_is_refused_none_goes(
@@ -176,7 +176,7 @@ def test_one_that_a_build_is_at_work_on_stays(run: Run, both: list[Path], monkey
     with builder_lock(lock_path(both[0].parent, both[0].name), lambda: None):
         result = run("rm", "-y", both[0])
     assert result.code == 1
-    assert "expected no running builder" in result.err
+    assert both[0].name in result.err
     assert both[0].exists()
 
 

