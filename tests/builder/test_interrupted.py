@@ -20,14 +20,6 @@ from tests.format.content import files_of
 CHUNKS = 4
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    cache_dir = tmp_path_factory.mktemp("undisturbed")
-    build(cache_dir)
-    (directory,) = published(cache_dir)
-    return files_of(directory)
-
-
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The ids of each chunk that is encoded from here on; those of the check of each build left out."""

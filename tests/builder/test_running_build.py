@@ -80,8 +80,8 @@ def test_there_are_no_more_workers_than_chunks(tmp_path: Path, pools: list[int])
 
 def test_workers_that_do_not_fit_are_not_started(tmp_path: Path, pools: list[int], monkeypatch: Any) -> None:
     monkeypatch.setattr(running_build, "WORKER_BYTES", int(BuildSettings().max_memory_bytes * 0.2))
-    build(long_examples(40, 40), tmp_path, num_workers=8)
+    build(long_examples(12, 40), tmp_path, num_workers=8)
     assert pools == [1]
     monkeypatch.setattr(running_build, "WORKER_BYTES", BuildSettings().max_memory_bytes)
-    build(long_examples(39, 40), tmp_path, num_workers=8)
+    build(long_examples(11, 40), tmp_path, num_workers=8)
     assert pools == [1]

@@ -18,7 +18,7 @@ from memxlnet import __version__
 from memxlnet.cli import commands
 from memxlnet.cli.commands import COMMANDS, in_options, main
 from tests.cli.helpers import Caches, Result, copy_of, error, usage_error
-from tests.support import ROOT
+from tests.support import ROOT, slow
 
 Run = Callable[..., Result]
 
@@ -310,7 +310,7 @@ def test_runs_as_a_module_and_its_exit_code_is_that_of_the_process(caches: Cache
     assert done.stderr.startswith("Usage: memxlnet info ")
 
 
-@pytest.mark.parametrize("arguments", [["info"], ["show", "--no-tokens"], ["show", "--json"]])
+@pytest.mark.parametrize("arguments", [["info"], slow(["show", "--no-tokens"]), ["show", "--json"]])
 def test_a_closed_pipe_is_no_error_to_report(caches: Caches, arguments: list[str]) -> None:
     name, *options = arguments
     with subprocess.Popen(

@@ -10,7 +10,7 @@ import pytest
 
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import remove_cache
-from tests.builder.processes import published, server, start
+from tests.builder.processes import server, start
 from tests.faults.acts import (
     digest_of,
     keep_asking,
@@ -51,10 +51,8 @@ class Readers:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    build(tmp_path)
-    (directory,) = published(tmp_path)
-    return directory
+def cache(tmp_path: Path, whole_cache: Path) -> Path:
+    return Path(shutil.copytree(whole_cache, tmp_path / whole_cache.name))
 
 
 @pytest.mark.parametrize("times", [2, slow(100)])
