@@ -160,7 +160,8 @@ def chunk_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("count", [slow(1), 2, slow(3)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: int) -> None:
     rows = [example(f"the lamp {number}", id=str(number)) for number in range(count)]
     tokenizer = golden_tokenizer()

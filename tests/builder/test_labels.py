@@ -21,7 +21,7 @@ from memxlnet.sources import open_source
 from tests.format.content import files_of
 from tests.format.forging import forge
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import build, example, write_json_lines
+from tests.support import build, example, slow, write_json_lines
 
 CONTEXT = "The lamp of the harbour was lit in 1898 . The keeper was a keeper of the lamp ."
 LAMP = [("lamp", 4)]
@@ -67,8 +67,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # --- contradictions
 
 
-@pytest.mark.parametrize(("policy", "both"), [("unanswerable", "unanswerable"), ("answers", "exact")])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("policy", "both", "workers"),
+    [
+        *(("unanswerable", "unanswerable", 0), slow("unanswerable", "unanswerable", 2)),
+        *(("answers", "exact", 0), ("answers", "exact", 2)),
+    ],
+)
 def test_contradictions_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: str, both: str, workers: int
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from memxlnet.builder import memory_guard
 from memxlnet.builder.memory_guard import NEAR, MemoryGuard
 from memxlnet.errors import MemoryLimitError
+from tests.support import slow
 
 MB = 2**20
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts as Linux does")
@@ -202,7 +203,7 @@ def test_what_was_freed_is_given_back_to_the_system() -> None:
 
 
 @on_linux
-@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE], ids=["shared", "private"])
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, slow(mmap.MAP_PRIVATE)], ids=["shared", "private"])
 def test_pages_of_mapped_files_do_not_count(tmp_path: Path, flags: int) -> None:
     guard = MemoryGuard(2**40)
     path = tmp_path / "large"

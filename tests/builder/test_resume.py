@@ -21,7 +21,7 @@ from memxlnet.errors import BuildError
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import example, long_examples, slow_but
+from tests.support import example, long_examples, slow, slow_but
 
 ROWS = long_examples(11, words=30)
 
@@ -156,7 +156,9 @@ def test_what_changed_twice_is_the_last_content(
     assert encoded == []
 
 
-@pytest.mark.parametrize(("before", "now", "again"), [(11, 7, [2]), (11, 6, []), (6, 11, [2, 3]), (8, 11, [2, 3])])
+@pytest.mark.parametrize(
+    ("before", "now", "again"), [(11, 7, [2]), slow(11, 6, []), slow(6, 11, [2, 3]), (8, 11, [2, 3])]
+)
 def test_a_source_of_another_length_keeps_what_is_the_same(
     tmp_path: Path, encoded: list[int], before: int, now: int, again: list[int]
 ) -> None:
@@ -168,7 +170,9 @@ def test_a_source_of_another_length_keeps_what_is_the_same(
     assert not list(tmp_path.glob("left/.build-*/"))
 
 
-@pytest.mark.parametrize(("before", "now", "kept"), [(3, 4, 0), (4, 3, 0), (3, 1000, 0), (1000, 2, 0), (3, 3, 4)])
+@pytest.mark.parametrize(
+    ("before", "now", "kept"), [(3, 4, 0), slow(4, 3, 0), slow(3, 1000, 0), slow(1000, 2, 0), (3, 3, 4)]
+)
 def test_other_sizes_of_chunks_give_the_same_bytes(
     tmp_path: Path, undisturbed: dict[str, bytes], encoded: list[int], before: int, now: int, kept: int
 ) -> None:
@@ -220,6 +224,7 @@ def test_the_number_of_workers_may_change_at_every_attempt(
     assert encoded == [2]
 
 
+@pytest.mark.slow
 def test_workers_make_changed_chunks_again_as_well(tmp_path: Path, encoded: list[int]) -> None:
     rows = [*ROWS[:4], {"id": "bad"}, *ROWS[5:10], example("the lamp", id="new")]
     leave(tmp_path / "left")
@@ -262,7 +267,7 @@ class Relaying:
         return self.writer.finish(receipts)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, slow(2)])
 def test_a_manager_that_returns_receipts_gets_changed_chunks_again(
     tmp_path: Path, undisturbed: dict[str, bytes], workers: int
 ) -> None:

@@ -83,7 +83,7 @@ def write_source(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [slow(".json"), ".jsonl", ".parquet", slow(".arrow")])
 def test_a_file_of_every_kind_becomes_the_same_cache(run: Run, tmp_path: Path, cache_dir: Path, suffix: str) -> None:
     rows = varied_examples()
     source = write_source(tmp_path / f"varied{suffix}", rows)

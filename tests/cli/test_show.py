@@ -11,7 +11,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from tests import styles
 from tests.cli.helpers import Caches, Result, copy_of, error, usage_error
 from tests.load.helpers import sample_tokenizer, varied_examples
-from tests.support import build, example, long_examples, slow
+from tests.support import build, example, long_examples, slow, slow_but
 
 Run = Callable[..., Result]
 
@@ -56,9 +56,12 @@ def roles(dataset: CacheDataset, row: int) -> list[str]:
 
 # --- tokens
 
+QUICK = ["xlnet-sample", "bert-padded-left", "roberta", "llama3", "qwen2-text", "t5", "xlm-roberta", "split-special"]
+"""One layout of each kind."""
+
 
 @pytest.mark.parametrize("memory", [slow(0), 2])
-@pytest.mark.parametrize("style", styles.STYLES)
+@pytest.mark.parametrize("style", slow_but(QUICK, styles.STYLES))
 def test_tokens_of_every_layout(run: Run, tmp_path: Path, style: str, memory: int) -> None:
     tokenizer = styles.make(style, memory)
     dataset = build(style_examples(), tokenizer, tmp_path, max_seq_length=72, doc_stride=8)
@@ -199,7 +202,7 @@ def test_the_answer_stands_in_brackets(run: Run, tmp_path: Path, style: str) -> 
 
 def test_all_fields(run: Run, caches: Caches) -> None:
     dataset = CacheDataset(caches.plain)
-    for row in range(0, len(dataset), 9):
+    for row in range(0, len(dataset), 17):
         item = dataset[row]
         result = run("show", caches.plain, row, "--no-tokens")
         fields = result.fields
@@ -237,7 +240,7 @@ def test_the_help_names_negative_rows(run: Run) -> None:
 
 def test_json_holds_what_the_dataset_holds(run: Run, caches: Caches) -> None:
     dataset = CacheDataset(caches.memory)
-    for row in range(0, len(dataset), 11):
+    for row in range(0, len(dataset), 19):
         found = run("show", caches.memory, row, "--json").json
         item = dataset[row]
         same = ("example_id", "segment_index", "total_segments", "question", "has_answer", "has_answer_in_segment")

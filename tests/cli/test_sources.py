@@ -11,11 +11,14 @@ from tests.sources.test_builds import tables
 from tests.sources.test_forms import FORMS
 from tests.sources.test_forms import write as write_form
 from tests.sources.test_places import ROWS, write
+from tests.support import slow_but
 
 Run = Callable[..., Result]
 
 
-@pytest.mark.parametrize("case", ["mrqa", "coqa", "natural-questions", "drop", "hotpotqa, yes"])
+@pytest.mark.parametrize(
+    "case", slow_but(["mrqa", "drop"], ["mrqa", "coqa", "natural-questions", "drop", "hotpotqa, yes"])
+)
 def test_the_command_line_makes_the_same_cache(case: str, run: Run, tmp_path: Path) -> None:
     name, content, _ = FORMS[case]
     path = write_form(tmp_path, content)

@@ -296,7 +296,7 @@ def test_answers_that_cannot_be_reached(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), slow(".pdf", b"%PDF"), slow(".PNG", b"\x89PNG")]
+    ("suffix", "magic"), [(".png", b"\x89PNG"), slow(".svg", b"<?xml"), slow(".pdf", b"%PDF"), slow(".PNG", b"\x89PNG")]
 )
 def test_a_plot_of_every_kind(run: Run, caches: Caches, tmp_path: Path, suffix: str, magic: bytes) -> None:
     path = tmp_path / f"plot{suffix}"

@@ -88,7 +88,7 @@ def test_another_source_is_refused(run: Run, caches: Caches, tmp_path: Path) -> 
         ("", [], "^--against:"),
         ("nothing://example.org/x", [], "^--against:.*'nothing'"),
         ("SOURCE", ["--sample", 0], "^--sample:.*found 0$"),
-        ("SOURCE", ["--config-name", "x"], "^--config-name:.*'x'"),
+        ("SOURCE", ["--config-name", "x"], "--config-name:.*'x'"),
     ],
 )
 def test_errors_name_options(run: Run, caches: Caches, source: str, options: list[Any], message: str) -> None:
