@@ -1,4 +1,4 @@
-"""Run as a process of its own: damage a cache in ways beyond single words, and report what came of each.
+"""What a process of its own does: damage a cache in ways beyond single words, and report what came of each.
 
 One line of JSON before each damage and one after it, so that one that ends the process is known.
 """
@@ -183,6 +183,7 @@ def _foreign_names(found: list[str]) -> list[str]:
 
 def truncate(directory: Path, count: int) -> None:
     """Cut files, first as they are, then with a manifest that was made for what is left of them."""
+    cache_module._OPEN_PAUSE = 0
     files = files_of(directory)
     for number, (name, size) in enumerate(truncations(random.Random(count), files, count)):
         report({"trying": number, "file": name, "size": size})
@@ -203,6 +204,8 @@ def truncate(directory: Path, count: int) -> None:
 
 
 def damage(directory: Path, other: Path, seeds: range, only_flips: bool) -> None:
+    # A refused cache is opened once more after a while, which here would be most of the time.
+    cache_module._OPEN_PAUSE = 0
     files, others = files_of(directory), files_of(other)
     for seed in seeds:
         source = random.Random(seed)
@@ -217,13 +220,3 @@ def damage(directory: Path, other: Path, seeds: range, only_flips: bool) -> None
         replace(directory, changed, files)
         report(outcome)
     verify(directory)
-
-
-if __name__ == "__main__":
-    # A refused cache is opened once more after a while, which here would be most of the time.
-    cache_module._OPEN_PAUSE = 0
-    what, at = sys.argv[1], Path(sys.argv[2])
-    if what == "truncate":
-        truncate(at, int(sys.argv[3]))
-    else:
-        damage(at, Path(sys.argv[3]), range(int(sys.argv[4]), int(sys.argv[5])), what == "flip")

@@ -1,4 +1,4 @@
-"""Run as a process of its own: change the structure of a cache's files, and report every error of another library.
+"""What a process of its own does: change the structure of a cache's files, and report every error of another library.
 
 The metadata of Arrow files (flatbuffers, lengths, footers) and manifests are changed, then sealed: with sizes and
 checksums, and most often the fingerprint, as a forger or a broken writer would leave them. A random bit seldom gets
@@ -10,7 +10,6 @@ import json
 import random
 import re
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -422,7 +421,7 @@ def _with_case(files: Files, place: tuple[Any, ...], value: Any) -> Files:
     return _sealed(files, content, with_fingerprint=True)
 
 
-def main(directory: Path, seeds: range, every: int) -> None:
+def change_structure(directory: Path, seeds: range, every: int) -> None:
     """Try each `every`-th of the fixed cases, and the changes of some seeds."""
     # A refused cache is opened once more after a while, which here would be most of the time.
     cache_module._OPEN_PAUSE = 0
@@ -438,7 +437,3 @@ def main(directory: Path, seeds: range, every: int) -> None:
         replace(directory, altered, files)
         report({"seed": seed, "file": name, "seconds": seconds, **outcome})
     verify(directory)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])), int(sys.argv[4]))

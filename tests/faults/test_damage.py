@@ -1,6 +1,7 @@
 """Files cut, overwritten, swapped and mixed up: opening or `verify` names the file of each; none ends the process."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from tests.builder.processes import published
 from tests.faults.acts import build_from_file
-from tests.faults.processes import rows
-from tests.support import slow, told_by, write_json_lines
+from tests.faults.damage import damage, truncate
+from tests.faults.processes import reports_of, rows
+from tests.support import slow, write_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -22,9 +24,9 @@ def other_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def run(*arguments: Any) -> list[dict[str, Any]]:
-    """Damage a cache in a process of its own, and hand back its report of each damage."""
-    reports = told_by("tests.faults.damage", *arguments, options=("-W", "error"), timeout=1200)
+def run(folder: Path, damage: Callable[..., None], cache: Path, *arguments: Any) -> list[dict[str, Any]]:
+    """Damage a copy of a cache in a process of its own, and hand back its report of each damage."""
+    reports = reports_of(folder, damage, Path(shutil.copytree(cache, folder / cache.name)), *arguments)
     return [entry for entry in reports if "trying" not in entry]
 
 
@@ -38,7 +40,7 @@ def check_named(found: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [10, 400])
 def test_a_file_that_ends_anywhere_is_found(small_cache: Path, tmp_path: Path, count: int) -> None:
-    result = run("truncate", shutil.copytree(small_cache, tmp_path / small_cache.name), count)
+    result = run(tmp_path, truncate, small_cache, count)
     assert {entry["file"].split("-")[0] for entry in result} == {
         path.name.split("-")[0] for path in small_cache.iterdir()
     }
@@ -58,14 +60,14 @@ def test_a_file_that_ends_anywhere_is_found(small_cache: Path, tmp_path: Path, c
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [20_000])
 def test_many_flipped_bits_are_found(small_cache: Path, tmp_path: Path, count: int) -> None:
-    result = run("flip", shutil.copytree(small_cache, tmp_path / small_cache.name), small_cache, 0, count)
+    result = run(tmp_path, damage, small_cache, small_cache, range(count), True)
     assert [entry["seed"] for entry in result] == list(range(count))
     assert [entry for entry in result if entry["verifying"] == "silent"] == []
 
 
 @pytest.mark.parametrize("count", [18, slow(5000)])
 def test_every_kind_of_damage_is_found(small_cache: Path, other_cache: Path, tmp_path: Path, count: int) -> None:
-    result = run("worse", shutil.copytree(small_cache, tmp_path / small_cache.name), other_cache, 0, count)
+    result = run(tmp_path, damage, small_cache, other_cache, range(count), False)
     assert [entry["seed"] for entry in result] == list(range(count))
     assert len({entry["way"] for entry in result}) == 9
     assert [entry for entry in result if entry["verifying"] == "silent"] == []
