@@ -35,7 +35,7 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-# The default lock of the bar is a semaphore of the system, which a killed process leaves behind.
+# The default lock of the bar is a semaphore of the system, which a killed process leaves.
 tqdm.set_lock(threading.RLock())
 
 # The first array of pyarrow imports pandas where it is there.
@@ -134,7 +134,7 @@ def _within(folder: bytes, arguments: Iterable[Any]) -> bool:
     )
 
 
-def build_and_tell(cache_dir: Path, barrier: Any, report: Any, settings: dict[str, Any]) -> None:
+def build_and_report(cache_dir: Path, barrier: Any, report: Any, settings: dict[str, Any]) -> None:
     """Build when all are ready, and report the number of features and of chunks that were encoded here."""
     encoded = 0
     plain = Encoder.tokenize
@@ -150,8 +150,18 @@ def build_and_tell(cache_dir: Path, barrier: Any, report: Any, settings: dict[st
     report.send((features, encoded))
 
 
+def build_interruptible(cache_dir: Path, modules: Path) -> None:
+    """Build with two workers that find modules in a folder; SIGINT ends the process with exit code 130."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.path.insert(0, str(modules))
+    try:
+        build(cache_dir, num_workers=2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
 def content(cache_dir: Path) -> dict[str, bytes]:
-    """The files of the one cache that is there, of a build that left nothing behind."""
+    """The files of the one cache that is there, of a build that left nothing else."""
     (directory,) = published(cache_dir)
     assert not list(cache_dir.glob(".build-*/"))
     return files_of(directory)

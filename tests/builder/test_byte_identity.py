@@ -1,7 +1,7 @@
 """How the work is done never changes a byte of the result."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -62,14 +62,18 @@ def sample_tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(sample_tokenizer_directory())
 
 
-@pytest.mark.parametrize("work", WORK, ids=str)
+QUICK = [{"streaming_chunk_size": 7}, {"use_streaming": False}, {"num_workers": 2, "streaming_chunk_size": 13}]
+QUICK += [{"rebuild": True}, {"progress": True}]
+
+
+@pytest.mark.parametrize("work", slow_but(QUICK, WORK), ids=str)
 def test_the_sample_gives_the_same_bytes(
     tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
 ) -> None:
     assert built(sample_file(), sample_tokenizer, tmp_path, **work) == plain
 
 
-@pytest.mark.parametrize("work", THREADS, ids=str)
+@pytest.mark.parametrize("work", slow_but(THREADS[1:], THREADS), ids=str)
 def test_an_executor_gives_the_same_bytes(
     tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
 ) -> None:
@@ -78,7 +82,7 @@ def test_an_executor_gives_the_same_bytes(
         assert executor.submit(int, "3").result() == 3  # it stays the user's
 
 
-@pytest.mark.parametrize("work", [{}, {"use_streaming": False}, {"num_workers": 2}], ids=str)
+@pytest.mark.parametrize("work", [{}, {"use_streaming": False}, slow({"num_workers": 2})], ids=str)
 def test_chunks_that_are_closed_early_give_the_same_bytes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -97,8 +101,8 @@ SMALL_SHARDS = [WORK[0], WORK[2], WORK[5], {"num_workers": 2, "streaming_chunk_s
 def test_the_sample_in_small_shards_gives_the_same_bytes(
     tmp_path: Path, sample_tokenizer: Any, plain: dict[str, bytes], work: dict[str, Any]
 ) -> None:
-    one = built(sample_file(), sample_tokenizer, tmp_path / "one", max_shard_rows=17)
-    two = built(sample_file(), sample_tokenizer, tmp_path / "two", max_shard_rows=17, **work)
+    one = built(sample_file(), sample_tokenizer, tmp_path / "one", max_shard_rows=60)
+    two = built(sample_file(), sample_tokenizer, tmp_path / "two", max_shard_rows=60, **work)
     assert one == two
     assert len(one) > len(plain)
     assert one["contexts-00000.arrow"] == plain["contexts-00000.arrow"]
@@ -156,7 +160,8 @@ def chunk_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("count", [1, 2, slow(3)])
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: int) -> None:
     rows = [example(f"the lamp {number}", id=str(number)) for number in range(count)]
     tokenizer = golden_tokenizer()
@@ -168,9 +173,9 @@ def test_more_workers_than_examples_give_the_same_bytes(tmp_path: Path, count: i
 def test_no_example_is_the_same_error_with_workers(tmp_path: Path) -> None:
     unsized = (row for row in list[Any]())
     for rows, identity in (([], None), (unsized, "none")):
-        with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+        with pytest.raises(SourceError, match=r"^in-memory/test:"):
             built(rows, golden_tokenizer(), tmp_path, num_workers=2, identity=identity)
-    with ThreadPoolExecutor(2) as executor, pytest.raises(SourceError, match="expected at least one example"):
+    with ThreadPoolExecutor(2) as executor, pytest.raises(SourceError, match=r"^in-memory/test:"):
         built([], golden_tokenizer(), tmp_path, executor=executor)
     assert not list(published(tmp_path))
 
@@ -185,23 +190,26 @@ class Rereadable:
         return iter(self.rows)
 
 
-def test_every_kind_of_object_is_encoded_by_workers(tmp_path: Path) -> None:
+OBJECTS: dict[str, tuple[Callable[[list[dict[str, Any]]], Any], str | None]] = {
+    "iterable": (Rereadable, None),
+    "generator": (iter, "mine"),
+    "dataset": (Dataset.from_list, None),
+    "iterable dataset": (lambda rows: Dataset.from_list(rows).to_iterable_dataset(), "mine"),
+}
+"""What gives rows, and the identity that it needs."""
+
+
+@pytest.mark.parametrize("kind", slow_but(["generator"], OBJECTS))
+def test_every_kind_of_object_is_encoded_by_workers(tmp_path: Path, kind: str) -> None:
     rows = [{**row, "id": str(number)} for number, row in enumerate(long_examples(7, words=20))]
-    work: dict[str, Any] = {"num_workers": 2, "streaming_chunk_size": 2}
+    made, identity = OBJECTS[kind]
     tokenizer = golden_tokenizer()
-    expected = built(rows, tokenizer, tmp_path / "here", num_workers=0)
-    assert built(Rereadable(rows), tokenizer, tmp_path / "iterable", **work) == expected
-    dataset = Dataset.from_list(rows)
-    for name, source, identity in (
-        ("generator", (row for row in rows), "mine"),
-        ("dataset", dataset, None),
-        ("iterable dataset", dataset.to_iterable_dataset(), "mine"),
-    ):
-        by_workers = built(source, tokenizer, tmp_path / f"{name} of workers", identity=identity, **work)
-        source = (row for row in rows) if name == "generator" else source
-        assert by_workers == built(source, tokenizer, tmp_path / name, num_workers=0, identity=identity)
-        for table in ("features-00000.arrow", "documents-00000.arrow", "contexts-00000.arrow"):
-            assert values(tmp_path / name, table) == values(tmp_path / "here", table)
+    built(rows, tokenizer, tmp_path / "rows", num_workers=0)
+    here = built(made(rows), tokenizer, tmp_path / "here", num_workers=0, identity=identity)
+    work: dict[str, Any] = {"num_workers": 2, "streaming_chunk_size": 2, "identity": identity}
+    assert built(made(rows), tokenizer, tmp_path / "workers", **work) == here
+    for table in ("features-00000.arrow", "documents-00000.arrow", "contexts-00000.arrow"):
+        assert values(tmp_path / "workers", table) == values(tmp_path / "rows", table)
 
 
 def values(cache_dir: Path, file: str) -> Any:
@@ -225,7 +233,7 @@ def test_not_streaming_is_honoured_up_to_a_thousand_examples(
     assert sizes == [400, 400, 201]
     assert "use_streaming=False" in caplog.text
     assert built(rows, golden_tokenizer(), tmp_path / "streamed", **work) == eager
-    # A file does not tell its length beforehand; its examples are still not all encoded at once.
+    # The length of a file is unknown before it is read; its examples are still not all encoded at once.
     sizes.clear()
     source = write_json_lines(tmp_path / "rows.jsonl", rows)
     built(source, golden_tokenizer(), tmp_path / "file", use_streaming=False, **work)

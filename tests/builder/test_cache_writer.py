@@ -14,7 +14,7 @@ import pytest
 from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
-from memxlnet.errors import BuildError, CacheDirectoryError, SettingsError
+from memxlnet.errors import BuildError, BuildOSError, CacheDirectoryError, SettingsError
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (
@@ -62,20 +62,19 @@ def test_nothing_is_published_before_the_end(tmp_path: Path) -> None:
     assert sum(summary.alignment.values()) == 4
 
 
-def test_a_gap_in_the_chunks_is_told(tmp_path: Path) -> None:
+def test_a_gap_in_the_chunks_is_an_error(tmp_path: Path) -> None:
     writer, receipts = begun(tmp_path)
-    with pytest.raises(BuildError, match=r"expected chunks without a gap, found none of \[1\]"):
-        writer.finish([receipts[0], receipts[2]])
-    with pytest.raises(BuildError, match="expected chunks"):
-        writer.finish([])
+    for given, missing in (([receipts[0], receipts[2]], r"\[1\]"), ([], r"\[\]")):
+        with pytest.raises(BuildError, match=missing):
+            writer.finish(given)
     writer.finish(receipts)
 
 
-def test_calls_out_of_order_are_told(tmp_path: Path) -> None:
+def test_calls_out_of_order_are_errors(tmp_path: Path) -> None:
     writer = CacheWriter(tmp_path / "caches")
-    with pytest.raises(BuildError, match=r"expected begin\(settings\) before"):
+    with pytest.raises(BuildError, match=r"begin\(settings\)"):
         writer.write_chunk(0, {})
-    with pytest.raises(BuildError, match=r"expected begin\(settings\) before"):
+    with pytest.raises(BuildError, match=r"begin\(settings\)"):
         writer.finish([])
     assert not (tmp_path / "caches").exists()
 
@@ -83,7 +82,7 @@ def test_calls_out_of_order_are_told(tmp_path: Path) -> None:
 def test_a_source_of_dropped_examples_alone_is_an_error(tmp_path: Path) -> None:
     content = CONTENT._replace(items=[Dropped(0, "a", "why"), Dropped(1, "b", "why")])
     writer, receipts = begun(tmp_path, content)
-    with pytest.raises(BuildError, match="made up/test: expected at least one document, found none: all 2 examples"):
+    with pytest.raises(BuildError, match=r"^made\sup/test:.*\b2\b"):
         writer.finish(receipts)
     assert not writer.directory(settings(4)).exists()
 
@@ -98,8 +97,9 @@ def test_a_failed_publication_publishes_nothing_and_loses_no_chunk(
     expected = files_of(publish(CONTENT, tmp_path / "undisturbed", [2]).directory)
     writer, receipts = begun(tmp_path / "caches")
     monkeypatch.setattr(Path, "rename", fail) if step == "rename" else monkeypatch.setattr(publish_module, step, fail)
-    with pytest.raises(BuildError, match="cannot be written: No space left on device; what is finished is kept"):
+    with pytest.raises(BuildOSError) as caught:
         writer.finish(receipts)
+    assert caught.value.errno == errno.ENOSPC
     monkeypatch.undo()
     assert names(tmp_path / "caches") == [f".build-{settings(4).directory_name}"]
     again = CacheWriter(tmp_path / "caches")
@@ -157,13 +157,13 @@ def test_the_build_directory_holds_what_workers_need(tmp_path: Path) -> None:
     build = writer.build_directory(settings(4))
     assert build.state() == {}
     assert build.num_finished() == 0
-    with pytest.raises(BuildError, match=r"build\.json, found none that can be read; .* shared file system"):
+    with pytest.raises(BuildError, match=r"build\.json"):
         build.read_encoder()
     _, receipts = begun(tmp_path)
     assert build.num_finished() == len(receipts) == 3
     assert build.state()["fingerprint"] == settings(4).fingerprint
-    # A tokenizer that the Rust side refuses is told with its path.
-    with pytest.raises(BuildError, match=r"tokenizer\.json: cannot be read"):
+    # A tokenizer that the Rust side refuses is named by its path.
+    with pytest.raises(BuildError, match=r"tokenizer\.json"):
         build.read_encoder()
 
 
@@ -175,7 +175,7 @@ def test_a_chunk_that_was_finished_but_is_no_longer_wanted_is_left_out(tmp_path:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"fingerprint":"x"}', b"\xff"])
-def test_a_build_directory_of_unknown_state_is_started_anew(tmp_path: Path, content: bytes) -> None:
+def test_a_build_directory_of_unknown_state_is_emptied(tmp_path: Path, content: bytes) -> None:
     begun(tmp_path)
     (state,) = tmp_path.glob(".build-*/build.json")
     state.write_bytes(content)
@@ -198,7 +198,10 @@ def test_a_directory_without_a_manifest_in_the_way_is_replaced(tmp_path: Path) -
     assert names(tmp_path) == [directory.name]
 
 
-def test_one_builder_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_one_builder_at_a_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memxlnet.maintain.lock.WAIT_SECONDS", 0.05)
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -212,7 +215,7 @@ def test_one_builder_at_a_time(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     # Another cache of the same directory is not held up.
     with CacheWriter(tmp_path).lock(settings(4, split="other")):
         pass
-    threading.Timer(1.5, leave.set).start()
+    threading.Timer(0.3, leave.set).start()
     with caplog.at_level(logging.WARNING, "memxlnet"), CacheWriter(tmp_path).lock(settings(4)):
         assert leave.is_set()
     assert [f"{settings(4).directory_name}: waiting for another process" in text for text in caplog.messages] == [True]
@@ -240,12 +243,12 @@ def test_the_lock_ends_with_the_process_that_holds_it(tmp_path: Path) -> None:
         pass
 
 
-def test_bad_cache_directories_are_told(tmp_path: Path) -> None:
+def test_bad_cache_directories_are_errors(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cache_dir"):
         CacheWriter("")
     (tmp_path / "file").write_bytes(b"")
     writer = CacheWriter(tmp_path / "file")
-    with pytest.raises(CacheDirectoryError, match="file: expected a directory"):
+    with pytest.raises(CacheDirectoryError, match="/file:"):
         writer.begin(settings(4))
-    with pytest.raises(CacheDirectoryError, match="file: expected a directory"), writer.lock(settings(4)):
+    with pytest.raises(CacheDirectoryError, match="/file:"), writer.lock(settings(4)):
         pass

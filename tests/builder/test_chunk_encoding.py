@@ -130,7 +130,7 @@ def changed(draw: st.DrawFn) -> tuple[Examples, Examples]:
     return chunk, [*chunk[:place], *new, *chunk[place + 1 :]]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(changed())
 def test_any_change_changes_the_digest(pair: tuple[Examples, Examples]) -> None:
     before, after = pair
@@ -206,7 +206,8 @@ def encodable(draw: st.DrawFn) -> list[Example | BadExample]:
     return made
 
 
-@settings(max_examples=15)
+@pytest.mark.slow
+@settings(max_examples=40)
 @given(encodable(), st.integers(1, 60_000))
 def test_parts_publish_the_same_bytes_as_the_whole(chunk: list[Example | BadExample], part_cost: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -329,7 +330,7 @@ def test_whatever_is_raised_comes_back_as_data(
     assert not list(directory.chunks.iterdir())
 
 
-def test_errors_of_ours_keep_their_name(tmp_path: Path) -> None:
+def test_errors_of_memxlnet_keep_their_name(tmp_path: Path) -> None:
     strict = EncodeSettings(max_seq_length=24, doc_stride=4)
     _, directory = prepared(tmp_path, strict)
     packed = pack([good(0, LONG, NO_ROOM)])
@@ -374,14 +375,14 @@ PARALLELISM = "TOKENIZERS_PARALLELISM"
 
 
 @pytest.mark.parametrize("before", [None, "true", "false"])
-def test_the_environment_is_put_back_behind_the_last_user(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
+def test_the_environment_is_restored_after_the_last_user(monkeypatch: pytest.MonkeyPatch, before: str | None) -> None:
     if before is None:
         monkeypatch.delenv(PARALLELISM, raising=False)
     else:
         monkeypatch.setenv(PARALLELISM, before)
     limited = tasks._OneThread()
-    with pytest.raises(ZeroDivisionError, match="while false"), limited:
-        raise ZeroDivisionError(f"while {os.environ[PARALLELISM]}")
+    with pytest.raises(ZeroDivisionError, match=r"^false$"), limited:
+        raise ZeroDivisionError(os.environ[PARALLELISM])
     assert os.environ.get(PARALLELISM) == before
     inside, leave = threading.Barrier(4, timeout=30), threading.Event()
 
@@ -407,7 +408,7 @@ def test_the_environment_is_put_back_behind_the_last_user(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("own", "seen"), [(False, "as it was"), (True, "false")])
-def test_only_a_process_of_its_own_is_kept_toone_thread(
+def test_only_a_worker_process_is_kept_to_one_thread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool, seen: str
 ) -> None:
     _, directory = prepared(tmp_path)

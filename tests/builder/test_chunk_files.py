@@ -51,7 +51,7 @@ def test_the_name_holds_number_and_checksum(tmp_path: Path) -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"chunk 3: expected the tables .*none of \['contexts'\]"):
+    with pytest.raises(BuildError, match=r"\['contexts'\]"):
         write_chunk(tmp_path, 3, {name: batch for name, batch in TABLES.items() if name != "contexts"})
     assert not list(tmp_path.iterdir())
 
@@ -116,7 +116,7 @@ def test_a_damaged_chunk_is_removed_and_the_others_stay(data: st.DataObject) -> 
         assert not victim.exists()
 
 
-def test_foreign_files_among_the_chunks_are_removed_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_foreign_files_are_removed_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     receipt = write_chunk(tmp_path, 0, TABLES)
     foreign = ["00000001.999.tmp", "notes.txt", f"0.{'a' * 32}.chunk", "00000001.chunk", f"{receipt.file}.bak"]
     for name in foreign:

@@ -97,7 +97,7 @@ def test_an_example_that_does_not_fit_is_named_before_it_is_encoded() -> None:
 
 def test_bad_rows_stop_or_are_counted() -> None:
     rows = [*numbered(2), {"id": "bad", "question": 5}, *numbered(1)]
-    with pytest.raises(ExampleError, match="example 'bad'"):
+    with pytest.raises(ExampleError, match="'bad'"):
         cut(rows, 2)
     chunks = cut(rows, 2, EncodeSettings(on_bad_example="drop"))
     assert [len(chunk.examples) for chunk in chunks] == [2, 2]
@@ -107,7 +107,7 @@ def test_bad_rows_stop_or_are_counted() -> None:
     assert "field 'question': expected text, found int" in bad.reason
 
 
-def test_what_comes_behind_the_last_example_is_never_read(tmp_path: Path) -> None:
+def test_what_comes_after_the_last_example_is_never_read(tmp_path: Path) -> None:
     path = write_json_lines(tmp_path / "rows.jsonl", numbered(3))
     path.write_text(path.read_text() + "{ malformed")
     assert [len(chunk.examples) for chunk in cut(path, 10, EncodeSettings(max_examples=3))] == [3]
@@ -135,7 +135,7 @@ def test_a_chunk_is_shown_by_its_first_examples() -> None:
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3000)), max_size=25), st.integers(1, 9), st.integers(0, 10**6)
 )
-def test_parts_hold_everything_once_and_tell_their_cost(raw: list[tuple[int, int]], most: int, budget: int) -> None:
+def test_parts_hold_everything_once_with_their_cost(raw: list[tuple[int, int]], most: int, budget: int) -> None:
     model = CostModel(EncodeSettings(max_seq_length=32, doc_stride=8))
     examples = [
         Example(row, str(row), "q", "\u4e2d" * size, (), ()) if kind else BadExample(row, str(row), "why")

@@ -29,7 +29,7 @@ def test_the_slices_of_a_batch_are_read_as_such() -> None:
 
 
 @given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]), max_size=8))
-def test_digests_that_share_a_half_are_told_apart(halves: list[tuple[int, int]]) -> None:
+def test_digests_that_share_a_half_differ(halves: list[tuple[int, int]]) -> None:
     texts = [f"{high} {low}" for high, low in halves]
 
     def strong(text: Any) -> bytes:

@@ -19,7 +19,7 @@ from tests.support import SQUAD, example, long_examples, slow, write_json_lines
 
 BUILD = BuildSettings(num_workers=0, progress=False)
 HEADERS = 16 * 1024
-"""Bytes of a cache that its rows do not tell: schemas, footers and padding of three files."""
+"""Bytes of a cache beside its rows: schemas, footers and padding of three files."""
 
 
 def job(source: Any, tokenizer: Any, cache_dir: Path, options: Any = None, **settings: Any) -> Build:
@@ -56,7 +56,7 @@ def even_examples(count: int) -> list[dict[str, Any]]:
         {"max_seq_length": 48, "doc_stride": 20},
         {"max_seq_length": 384, "doc_stride": 0},
         {"max_n_segs": 2},
-        {"max_examples": 17},
+        {"max_examples": 7},
         {"max_examples": 10**20},
     ],
 )
@@ -66,10 +66,10 @@ def test_it_is_exact_where_the_sample_is_the_whole_source(
 ) -> None:
     if memory:
         configure_memory_tokens(tokenizer, memory)
-    work = job(write_json_lines(tmp_path / "long.jsonl", long_examples(40)), tokenizer, tmp_path, **settings)
+    work = job(write_json_lines(tmp_path / "long.jsonl", long_examples(18, words=100)), tokenizer, tmp_path, **settings)
     estimate = estimate_size(work, BUILD)
     manifest = built(work, tmp_path)
-    examples = min(settings.get("max_examples", 40), 40)
+    examples = min(settings.get("max_examples", 18), 18)
     assert (estimate.sampled, estimate.examples, estimate.is_whole) == (examples, examples, True)
     assert estimate.features == manifest.tables["features"].rows
     assert_near(estimate, manifest, 0.02)
@@ -94,7 +94,7 @@ def test_bad_examples_that_are_dropped_take_no_room(tokenizer: Any, tmp_path: Pa
     manifest = built(work, tmp_path)
     assert manifest.dropped_examples == 2
     assert (estimate.examples, estimate.features) == (6, manifest.tables["features"].rows)
-    with pytest.raises(ExampleError, match=r"example 'id-2' \(row 2\)"):
+    with pytest.raises(ExampleError, match="'id-2'"):
         estimate_size(job(source, tokenizer, tmp_path), BUILD)
 
 
@@ -123,9 +123,7 @@ def test_the_number_of_examples_that_are_read_counts(
     assert (estimate.sampled, estimate.examples) == (min(most, 25), examples)
 
 
-def test_a_source_that_does_not_tell_its_length(
-    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_source_without_a_length(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Rows:
         def __iter__(self) -> Iterator[dict[str, Any]]:
             return iter(long_examples(30, words=30))
@@ -169,13 +167,13 @@ def test_it_is_near_on_real_data(xlnet: Any, tmp_path: Path, settings: dict[str,
 
 
 def test_an_empty_source_is_an_error(tokenizer: Any, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+    with pytest.raises(SourceError, match=r"^in-memory/test:"):
         estimate_size(job([], tokenizer, tmp_path), BUILD)
 
 
 def test_what_does_not_fit_the_memory_is_not_encoded(tokenizer: Any, tmp_path: Path) -> None:
     work = job(long_examples(3), tokenizer, tmp_path, max_seq_length=2**31 - 1)
-    with pytest.raises(MemoryLimitError, match=r"example 'id-0' \(row 0\): encoding it may take 48.00 GiB"):
+    with pytest.raises(MemoryLimitError, match=r"'id-0'.*\b48\.00\b"):
         estimate_size(work, BUILD)
 
 
@@ -209,7 +207,7 @@ def test_the_peak_must_fit(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.M
     set_free(monkeypatch, 2100)
     check_space(work, ESTIMATE, tmp_path)
     set_free(monkeypatch, 2099)
-    with pytest.raises(BuildError, match=r"expected room for about 2,100 bytes \(a cache of about 1,000 .* 2,099 free"):
+    with pytest.raises(BuildError, match=r"2,100.*1,000.*2,099"):
         check_space(work, ESTIMATE, tmp_path)
 
 

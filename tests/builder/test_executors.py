@@ -18,7 +18,7 @@ import pytest
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.data.process import StreamingSquadProcessor
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError
-from tests.builder.processes import SETTINGS, build, content, rows
+from tests.builder.processes import SETTINGS, build, content, rows, server
 from tests.builder.scripts.injected import children, chunk_files, environment, wait_until
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import slow_but
@@ -27,19 +27,15 @@ from tests.support import slow_but
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 
-def processes(method: str) -> Callable[[], Executor]:
-    return lambda: ProcessPoolExecutor(2, multiprocessing.get_context(method))
-
-
 EXECUTORS: dict[str, Callable[[], Executor]] = {
-    "spawn": processes("spawn"),
-    "forkserver": processes("forkserver"),
-    "fork": processes("fork"),
+    "spawn": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("spawn")),
+    "forkserver": lambda: ProcessPoolExecutor(2, server()),
+    "fork": lambda: ProcessPoolExecutor(2, multiprocessing.get_context("fork")),
     "threads": lambda: ThreadPoolExecutor(3),
 }
 
 
-@pytest.mark.parametrize("kind", slow_but(["spawn", "threads"], EXECUTORS))
+@pytest.mark.parametrize("kind", slow_but(["forkserver", "threads"], EXECUTORS))
 def test_an_executor_changes_no_byte_and_stays_the_users(
     tmp_path: Path, undisturbed: dict[str, bytes], kind: str
 ) -> None:
@@ -92,42 +88,44 @@ def test_num_workers_bounds_the_chunks_in_an_executor(tmp_path: Path, number: in
 # --- executors that fail
 
 
-def test_an_executor_that_is_shut_down_is_told(tmp_path: Path) -> None:
+def test_an_executor_that_is_shut_down_is_an_error(tmp_path: Path) -> None:
     executor = ThreadPoolExecutor(1)
     executor.shutdown()
-    with pytest.raises(BuildError, match=r"chunk 0 .*RuntimeError: cannot schedule new futures after shutdown"):
+    with pytest.raises(BuildError, match="RuntimeError"):
         build(tmp_path, executor=executor)
 
 
 @pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "reset"), LookupError("mine")], ids=repr)
-def test_an_executor_that_takes_nothing_is_told(tmp_path: Path, error: Exception) -> None:
+def test_an_executor_that_refuses_work_is_an_error(tmp_path: Path, error: Exception) -> None:
     class Refusing(Executor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
             raise error
 
-    with pytest.raises(BuildError, match=rf"chunk 0 .*: {type(error).__name__}") as caught:
+    with pytest.raises(BuildError, match=type(error).__name__) as caught:
         build(tmp_path, executor=Refusing())
     # A fork server that cannot load a main script without a guard ends, and that is all that is seen of it.
     assert ("`if __name__ == '__main__':`" in str(caught.value)) == (not isinstance(error, LookupError))
 
 
 class Unfit:
-    """Has the methods of an executor and is none."""
+    """Has the methods of an executor but is not one."""
 
     def submit(self, *_: Any) -> None: ...
 
     def map(self, *_: Any) -> None: ...
 
 
-@pytest.mark.parametrize("value", [Unfit(), ThreadPoolExecutor, 4, "threads"], ids=["unfit", "class", "number", "name"])
-def test_what_is_no_executor_is_refused_before_any_work(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(SettingsError, match=r"executor: expected a concurrent\.futures\.Executor .*, found \w+$"):
+@pytest.mark.parametrize(
+    ("value", "kind"), [(Unfit(), "Unfit"), (ThreadPoolExecutor, "type"), (4, "int"), ("threads", "str")]
+)
+def test_another_object_than_an_executor_is_refused_before_any_work(tmp_path: Path, value: Any, kind: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^executor:.*\b{kind}$"):
         build(tmp_path, executor=value)
     assert not list(tmp_path.iterdir())
 
 
 def test_no_worker_for_an_executor_is_refused(tmp_path: Path) -> None:
-    with ThreadPoolExecutor(1) as executor, pytest.raises(SettingsError, match=r"num_workers: .* found 0"):
+    with ThreadPoolExecutor(1) as executor, pytest.raises(SettingsError, match=r"^num_workers:.*0$"):
         build(tmp_path, executor=executor, num_workers=0)
 
 
@@ -146,16 +144,14 @@ def _die(cache_dir: Path) -> None:
     tasks.encode_in_parts = encode_in_parts
 
 
-def test_a_killed_process_of_an_executor_is_told_and_the_next_build_goes_on(
+def test_a_killed_process_of_an_executor_is_an_error_and_the_next_build_resumes(
     tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = children()
     context = multiprocessing.get_context("fork")
     with (
         ProcessPoolExecutor(2, context, initializer=_die, initargs=(tmp_path,)) as executor,
-        pytest.raises(
-            BuildError, match=r"chunk \d .*BrokenProcessPool.*likely out of memory.*finished chunks are kept"
-        ),
+        pytest.raises(BuildError, match="BrokenProcessPool"),
     ):
         build(tmp_path, executor=executor)
     finished = len(chunk_files(tmp_path))
@@ -246,9 +242,9 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         assert content(tmp_path / "cache") == undisturbed
         build(tmp_path / "cache", executor=executor, rebuild=True)
         assert content(tmp_path / "cache") == undisturbed
-        with pytest.raises(SettingsError, match=r"client\.get_executor\(\)\), found Client"):
+        with pytest.raises(SettingsError, match=r"^executor:.*get_executor.*Client$"):
             build(tmp_path / "cache", executor=found.client)
-        # What was told of a failure is not told again when its cause has gone, though the error is still held.
+        # A failure is not reported again when its cause has gone, though the error is still held.
         found.client.run(_patch, "full", str(tmp_path / "other"))
         with pytest.raises(BuildError, match="No space left") as held:
             build(tmp_path / "other", executor=executor)
@@ -258,7 +254,7 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         assert held.value.__traceback__ is not None
         assert content(tmp_path / "other") == undisturbed
         assert executor.submit(os.getpid).result(30) in {worker.pid for worker in found.workers}
-    with pytest.raises(BuildError, match=r"chunk 0 .*[Cc]lient"):
+    with pytest.raises(BuildError, match=r"[Cc]lient"):
         build(tmp_path / "late", executor=executor)
 
 
@@ -284,7 +280,7 @@ def test_a_lost_worker_of_dask_loses_no_finished_chunk(tmp_path: Path, undisturb
 def test_the_scheduler_of_dask_may_be_lost(tmp_path: Path) -> None:
     with cluster(tmp_path, 1) as found, closing(found.client):
         found.client.shutdown()
-        with pytest.raises(BuildError, match="chunk 0"):
+        with pytest.raises(BuildError):
             build(tmp_path / "cache", executor=found.client.get_executor())
 
 
@@ -297,8 +293,8 @@ class Cancelling(Executor):
         return future
 
 
-def test_chunks_that_an_executor_cancels_are_told(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"chunk \d+ .*CancelledError"):
+def test_chunks_that_an_executor_cancels_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="CancelledError"):
         build(tmp_path, executor=Cancelling())
 
 
@@ -312,10 +308,10 @@ class Odd(Executor):
         return self._given
 
 
-def test_an_executor_that_gives_something_else_is_told(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match=r"submit gave no concurrent\.futures\.Future, but int"):
+def test_an_executor_that_returns_something_else_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"concurrent\.futures\.Future.*\bint\b"):
         build(tmp_path, executor=Odd(5))
     answered: Future[Any] = Future()
     answered.set_result({"other": 1})
-    with pytest.raises(BuildError, match=r"the executor gave no receipt, but \{'other': 1\}"):
+    with pytest.raises(BuildError, match="'other'"):
         build(tmp_path, executor=Odd(answered))

@@ -1,7 +1,6 @@
-"""What ends in a worker: the builder tells it at once, leaves no process and loses no finished chunk."""
+"""What ends in a worker: the builder fails at once, leaves no process and loses no finished chunk."""
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -9,79 +8,52 @@ import pytest
 
 from memxlnet import errors
 from memxlnet.data.process import process_and_cache_dataset
-from memxlnet.errors import BuildError, ExampleError, MemoryLimitError, MemxlnetError
+from memxlnet.errors import BuildError, ExampleError, MemoryLimitError, MemxlnetError, SettingsError
 from tests.builder.processes import build, published, rows
 from tests.builder.scripts.injected import Injection, children, chunk_files
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import example, long_examples, slow_but
 
-PROCESS = "its worker process "
-RAISED = "failed in a worker with "
-
 FAULTS: dict[str, tuple[str, type[MemxlnetError], str]] = {
-    "SIGKILL": (
-        "os.kill(os.getpid(), signal.SIGKILL)",
-        BuildError,
-        PROCESS + r"was killed by signal 9 \(SIGKILL\), likely out of memory",
-    ),
-    "SIGSEGV": (
-        "os.kill(os.getpid(), signal.SIGSEGV)",
-        BuildError,
-        PROCESS + r"was killed by signal 11 \(SIGSEGV\);",
-    ),
-    "SIGABRT": ("os.abort()", BuildError, PROCESS + r"was killed by signal 6 \(SIGABRT\);"),
-    "real-time signal": ("os.kill(os.getpid(), 40)", BuildError, PROCESS + r"was killed by signal 40 \(unknown\);"),
-    "exit 3": ("os._exit(3)", BuildError, PROCESS + "ended with exit code 3;"),
-    "exit 0": ("os._exit(0)", BuildError, PROCESS + "ended with exit code 0;"),
-    "pipes closed": (
-        "os.closerange(3, 64)\ntime.sleep(600)",
-        BuildError,
-        PROCESS + "closed its pipe and did not end;",
-    ),
-    "BaseException": (
-        "class Gone(BaseException): pass\nraise Gone('for good')",
-        BuildError,
-        RAISED + "Gone: for good;",
-    ),
+    "SIGKILL": ("os.kill(os.getpid(), signal.SIGKILL)", BuildError, r"\b9\b.*SIGKILL"),
+    "SIGSEGV": ("os.kill(os.getpid(), signal.SIGSEGV)", BuildError, r"\b11\b.*SIGSEGV"),
+    "SIGABRT": ("os.abort()", BuildError, r"\b6\b.*SIGABRT"),
+    "real-time signal": ("os.kill(os.getpid(), 40)", BuildError, r"\bsignal 40\b"),
+    "exit 3": ("os._exit(3)", BuildError, r"\bexit code 3\b"),
+    "exit 0": ("os._exit(0)", BuildError, r"\bexit code 0\b"),
+    "pipes closed": ("os.closerange(3, 64)\ntime.sleep(600)", BuildError, r"\bpipe\b"),
+    "BaseException": ("class Gone(BaseException): pass\nraise Gone('away')", BuildError, r"\bGone: away\b"),
     "panic": (
         "class PanicException(BaseException): pass\nraise PanicException('index out of bounds')",
         BuildError,
-        RAISED + "PanicException: index out of bounds;",
+        r"\bPanicException: index out of bounds\b",
     ),
-    "KeyboardInterrupt": ("raise KeyboardInterrupt", BuildError, RAISED + "KeyboardInterrupt"),
-    "SystemExit": ("sys.exit(3)", BuildError, RAISED + "SystemExit: 3;"),
-    "GeneratorExit": ("raise GeneratorExit", BuildError, RAISED + "GeneratorExit"),
-    "StopIteration": ("raise StopIteration(7)", BuildError, RAISED + "StopIteration: 7;"),
+    "KeyboardInterrupt": ("raise KeyboardInterrupt", BuildError, r"\bKeyboardInterrupt\b"),
+    "SystemExit": ("sys.exit(3)", BuildError, r"\bSystemExit: 3\b"),
+    "GeneratorExit": ("raise GeneratorExit", BuildError, r"\bGeneratorExit\b"),
+    "StopIteration": ("raise StopIteration(7)", BuildError, r"\bStopIteration: 7\b"),
     "no text": (
         "class Mute(Exception):\n    def __str__(self): raise ValueError\nraise Mute",
         BuildError,
-        RAISED + r"Mute: \(its text cannot be shown\);",
+        r"\bMute: \(",
     ),
     "no pickle": (
         "import threading\nerror = ValueError('held')\nerror.lock = threading.Lock()\nraise error",
         BuildError,
-        RAISED + "ValueError: held;",
+        r"\bValueError: held\b",
     ),
-    "no unicode": ("raise ValueError('half \\ud800 of it')", BuildError, RAISED + "ValueError: half \ud800 of it;"),
-    "MemoryError": ("raise MemoryError", MemoryLimitError, "the worker ran out of memory; lower num_workers"),
-    "memory of NumPy": (
-        "import numpy\nnumpy.empty(2**60, numpy.int8)",
-        MemoryLimitError,
-        "the worker ran out of memory; lower num_workers",
-    ),
-    "memory of Arrow": (
-        "import pyarrow\npyarrow.allocate_buffer(2**60)",
-        MemoryLimitError,
-        "the worker ran out of memory; lower num_workers",
-    ),
-    # What is held while the error is told may make the telling fail too: then the process ends, and that is told.
+    "no unicode": ("raise ValueError('half \\ud800 of it')", BuildError, "ValueError: half \ud800 of it"),
+    "MemoryError": ("raise MemoryError", MemoryLimitError, "num_workers"),
+    "memory of NumPy": ("import numpy\nnumpy.empty(2**60, numpy.int8)", MemoryLimitError, "num_workers"),
+    "memory of Arrow": ("import pyarrow\npyarrow.allocate_buffer(2**60)", MemoryLimitError, "num_workers"),
+    # What is held while the error is reported may make the report fail too: then the process ends.
     "RLIMIT_AS": (
         "resource.setrlimit(resource.RLIMIT_AS, (2**28, 2**28))\nheld = []\nwhile True: held.append(bytearray(2**16))",
         BuildError,
-        "the worker ran out of memory; lower num_workers|its worker process ",
+        "num_workers|worker process",
     ),
-    "disk full": ("raise OSError(28, 'No space left on device')", BuildError, RAISED + "OSError: .*No space left"),
+    "disk full": ("raise OSError(28, 'No space left on device')", BuildError, r"\bOSError:.*No space left"),
 }
 
 
@@ -91,30 +63,21 @@ def fault(code: str) -> str:
     return f"def at_work(ids):\n    if ids[0] == 'id-6':\n        wait_for_chunks(2)\n{body}"
 
 
-QUICK = [
-    *("SIGKILL", "exit 3", "pipes closed", "KeyboardInterrupt"),
-    *("no pickle", "no unicode", "memory of NumPy", "disk full"),
-]
-"""The faults of the quick tests: a kill, an end, a worker that hangs, and errors of each kind."""
-
-
-@pytest.mark.parametrize("name", slow_but(QUICK, FAULTS))
-def test_a_failure_in_a_worker_is_told_and_the_next_build_goes_on(
+@pytest.mark.parametrize("name", slow_but(["SIGKILL", "KeyboardInterrupt", "no unicode"], FAULTS))
+def test_a_failure_in_a_worker_is_reported_and_the_next_build_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], name: str
 ) -> None:
-    code, kind, message = FAULTS[name]
+    code, kind, pattern = FAULTS[name]
     cache_dir = tmp_path / "cache"
     before = children()
     with monkeypatch.context() as patched:
         Injection(tmp_path / "failing", cache_dir, fault(code)).use(patched)
-        started = time.monotonic()
         with pytest.raises(kind) as caught:
             build(cache_dir, num_workers=2)
-        assert time.monotonic() - started < 10
     assert children() <= before
-    told = str(caught.value)
-    assert told.startswith("chunk 2 (examples 'id-6', 'id-7', 'id-8'): ")
-    assert re.search(message, told), told
+    message = str(caught.value)
+    assert message.startswith("chunk 2 (examples 'id-6', 'id-7', 'id-8'): ")
+    assert re.search(pattern, message), message
     assert not list(published(cache_dir))
     finished = {int(path.name[:8]) for path in chunk_files(cache_dir)}
     assert {0, 1} <= finished <= {0, 1, 3}
@@ -145,6 +108,7 @@ def at_work(ids):
     )
 
 
+@pytest.mark.slow
 def test_all_workers_may_die_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
 ) -> None:
@@ -153,7 +117,7 @@ def test_all_workers_may_die_at_once(
         code = "def at_work(ids):\n    os.kill(os.getpid(), signal.SIGKILL)"
         Injection(tmp_path / "failing", tmp_path / "cache", code).use(patched)
         for _ in range(2):
-            with pytest.raises(BuildError, match=r"chunk [01] .* killed by signal 9"):
+            with pytest.raises(BuildError, match="SIGKILL"):
                 build(tmp_path / "cache", num_workers=2)
     assert children() <= before
     build(tmp_path / "cache", num_workers=2)
@@ -171,43 +135,39 @@ def test_the_traceback_of_the_worker_comes_along(tmp_path: Path, monkeypatch: py
     assert "LookupError: deep" in note
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        kind
-        for kind in vars(errors).values()
-        if isinstance(kind, type) and issubclass(kind, MemxlnetError) and kind is not MemxlnetError
-    ][::3],
-)
-def test_an_error_of_ours_arrives_as_itself(
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MemxlnetError)]
+
+
+@pytest.mark.parametrize("kind", slow_but([SettingsError], KINDS))
+def test_an_error_of_memxlnet_keeps_its_class(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[MemxlnetError]
 ) -> None:
-    code = f"from memxlnet import errors\nraise errors.{kind.__name__}('told in the worker')"
+    code = f"from memxlnet import errors\nraise errors.{kind.__name__}('from the worker')"
     Injection(tmp_path / "failing", tmp_path / "cache", fault(code)).use(monkeypatch)
     with pytest.raises(MemxlnetError) as caught:
         build(tmp_path / "cache", num_workers=1)
     assert type(caught.value) is kind
-    assert str(caught.value) == "told in the worker"
+    assert str(caught.value) == "from the worker"
 
 
-def test_a_bad_example_is_told_as_it_is_told_here(tmp_path: Path) -> None:
+def test_a_bad_example_is_the_same_error_from_a_worker(tmp_path: Path) -> None:
     rows = long_examples(9, words=20)
     raw = [*rows[:7], example("the lamp", "who " * 60, id="wordy"), *rows[7:]]
     arguments: dict[str, Any] = {"tokenizer": golden_tokenizer(), "max_seq_length": 32, "doc_stride": 8}
-    told = []
+    messages = []
     for number in (0, 2):
         with pytest.raises(ExampleError, match="'wordy'") as caught:
             process_and_cache_dataset(
                 raw, "test", tmp_path / str(number), num_workers=number, streaming_chunk_size=3, **arguments
             )
-        told.append(str(caught.value))
-    assert told[0] == told[1]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
 
 
-def test_a_broken_build_directory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_build_directory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "from memxlnet.builder.build_directory import BuildDirectory\nBuildDirectory.state = lambda self: None"
     Injection(tmp_path / "failing", tmp_path / "cache", code).use(monkeypatch)
-    with pytest.raises(BuildError, match=r"on a shared file system"):
+    with pytest.raises(BuildError, match=r"build\.json"):
         build(tmp_path / "cache", num_workers=1)
 
 
@@ -216,9 +176,9 @@ def test_an_error_of_the_source_ends_the_workers(tmp_path: Path) -> None:
 
     def failing() -> Any:
         yield from rows()
-        raise LookupError("the source broke off")
+        raise LookupError("torn")
 
-    with pytest.raises(LookupError, match="broke off"):
+    with pytest.raises(LookupError, match=r"^torn$"):
         process_and_cache_dataset(
             failing(),
             "test",

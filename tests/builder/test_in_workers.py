@@ -1,4 +1,4 @@
-"""Chunks handed to workers: never more at once than the bounds allow, each back exactly once, every error told."""
+"""Chunks handed to workers: never more at once than the bounds allow, each back exactly once, every error raised."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def done(index: int) -> dict[str, Any]:
 
 
 class Workers:
-    """Workers whose work is done when the test says so; each chunk holds `needs` bytes, split ones less."""
+    """Workers whose work is done when the test asks for it; each chunk holds `needs` bytes, split ones less."""
 
     def __init__(self, window: int = 3, restarts: bool = True, idle: int = 100):
         self.window = window
@@ -281,7 +281,7 @@ def test_an_example_that_fits_in_no_way_is_named(each_wait: EachWait) -> None:
     workers = Workers(window=4)
     workers.needs = lambda index, part_cost: 2000 if index == 2 else 10
     each_wait(finish_first(workers))
-    with pytest.raises(MemoryLimitError, match=r"max_memory_gb: chunk 2 \(examples '2\.0'\) alone takes .* raise max_"):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:.*'2\.0'"):
         run(workers, [chunk(index, 10, size=1) for index in range(5)])
     assert workers.closed == 1
     assert workers.submitted[-1][0] == 2
@@ -292,12 +292,12 @@ def test_examples_that_fit_in_no_way_end_after_a_few_attempts(each_wait: EachWai
     workers = Workers(window=4)
     workers.needs = lambda index, part_cost: 2000
     each_wait(finish_first(workers))
-    with pytest.raises(MemoryLimitError, match="chunk 0 "):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:.*'0\.0'"):
         run(workers, [chunk(0, 2**28)], Guard(workers))
     assert len(workers.submitted) < 20
 
 
-def test_a_process_beyond_the_bound_without_work_is_told(each_wait: EachWait) -> None:
+def test_a_process_beyond_the_bound_without_work_is_an_error(each_wait: EachWait) -> None:
     workers = Workers(window=4)
 
     def step(idle: bool) -> None:
@@ -306,7 +306,7 @@ def test_a_process_beyond_the_bound_without_work_is_told(each_wait: EachWait) ->
             workers.idle = BOUND + 1
 
     each_wait(step)
-    with pytest.raises(MemoryLimitError, match="what is held between two chunks takes"):
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:(?!.*'\d+\.0')"):
         run(workers, [chunk(index) for index in range(20)])
     assert workers.closed == 1
 
@@ -324,7 +324,7 @@ costs = st.lists(st.integers(1, 1500), max_size=12)
 
 @settings(max_examples=200)
 @given(st.integers(0, 2**32), costs, st.integers(1, 6), st.integers(0, 900), st.floats(0.1, 3), st.booleans())
-def test_every_chunk_comes_back_once_or_the_bound_is_told(
+def test_every_chunk_comes_back_once_or_the_bound_is_an_error(
     seed: int, costs: list[int], window: int, idle: int, factor: float, restarts: bool
 ) -> None:
     workers = Workers(window, restarts, idle)
@@ -376,45 +376,29 @@ def test_real_threads_give_every_chunk_once() -> None:
 # --- errors
 
 
-def told(name: str, message: str) -> dict[str, Any]:
+def failed(name: str, message: str) -> dict[str, Any]:
     return {"error": name, "message": message, "traceback": "Traceback of the worker"}
 
 
 @pytest.mark.parametrize(
     ("found", "kind", "message"),
     [
-        (told("ExampleError", "example 'x': bad"), ExampleError, "^example 'x': bad"),
-        (told("TokenizerError", "the tokenizer failed"), TokenizerError, "^the tokenizer failed"),
-        (told("MemoryLimitError", "too much"), MemoryLimitError, "^too much"),
-        (
-            told("MemoryError", ""),
-            MemoryLimitError,
-            r"chunk 1 \(examples '1\.0', .*: the worker ran out of memory; low",
-        ),
-        (
-            told("OSError", "[Errno 28] No space"),
-            BuildError,
-            r"chunk 1 .* with OSError: \[Errno 28\] No space; finished",
-        ),
-        (
-            told("Exception", "any"),
-            BuildError,
-            r"chunk 1 \(.*: failed in a worker with Exception: any; finished chunks",
-        ),
-        (told("__name__", "any"), BuildError, "failed in a worker with __name__: any"),
-        (told("KeyboardInterrupt", ""), BuildError, "failed in a worker with KeyboardInterrupt"),
-        (
-            WorkerDiedError("its worker process was killed"),
-            BuildError,
-            r"chunk 1 \(.*\): its worker process was killed",
-        ),
-        (BrokenProcessPool("a process ended"), BuildError, r"BrokenProcessPool: a process ended \(.*__main__"),
-        (CancelledError(), BuildError, r"chunk 1 \(.*\): CancelledError; .*build again to resume"),
-        (ZeroDivisionError("of the executor"), BuildError, "ZeroDivisionError: of the executor"),
+        (failed("ExampleError", "example 'x': bad"), ExampleError, "^example 'x': bad"),
+        (failed("TokenizerError", "the tokenizer failed"), TokenizerError, "^the tokenizer failed"),
+        (failed("MemoryLimitError", "too much"), MemoryLimitError, "^too much"),
+        (failed("MemoryError", ""), MemoryLimitError, r"'1\.0'.*\bnum_workers\b"),
+        (failed("OSError", "[Errno 28] full"), BuildError, r"'1\.0'.*OSError: \[Errno 28\] full\b"),
+        (failed("Exception", "any"), BuildError, r"'1\.0'.*Exception: any\b"),
+        (failed("__name__", "any"), BuildError, r"'1\.0'.*__name__: any\b"),
+        (failed("KeyboardInterrupt", ""), BuildError, r"'1\.0'.*KeyboardInterrupt\b"),
+        (WorkerDiedError("killed"), BuildError, r"'1\.0'.*\bkilled\b"),
+        (BrokenProcessPool("ended"), BuildError, r"'1\.0'.*BrokenProcessPool: ended\b.*__main__"),
+        (CancelledError(), BuildError, r"'1\.0'.*CancelledError\b"),
+        (ZeroDivisionError("mine"), BuildError, r"'1\.0'.*ZeroDivisionError: mine\b"),
     ],
     ids=lambda value: value["error"] if isinstance(value, dict) else "",
 )
-def test_an_error_of_a_worker_is_told_with_its_chunk(
+def test_an_error_of_a_worker_names_its_chunk(
     each_wait: EachWait, found: Any, kind: type[MemxlnetError], message: str
 ) -> None:
     workers = Workers(3)
@@ -439,12 +423,12 @@ def test_an_error_of_a_worker_is_told_with_its_chunk(
         assert "finished chunks are kept, build again to resume" in str(caught.value)
 
 
-def test_every_error_of_ours_keeps_its_class(each_wait: EachWait) -> None:
+def test_every_error_of_memxlnet_keeps_its_class(each_wait: EachWait) -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MemxlnetError)]
     assert len(kinds) > 15
     for kind in kinds:
         workers = Workers(1)
-        each_wait(lambda idle, workers=workers, kind=kind: workers.fail(0, told(kind.__name__, "why")))  # type: ignore[misc]
+        each_wait(lambda idle, workers=workers, kind=kind: workers.fail(0, failed(kind.__name__, "why")))  # type: ignore[misc]
         with pytest.raises(kind, match="why") as caught:
             run(workers, [chunk(0)])
         assert type(caught.value) is kind
@@ -459,14 +443,14 @@ def test_an_interruption_stays_one(each_wait: EachWait) -> None:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("cannot schedule new futures after shutdown"), BrokenExecutor("gone")])
-def test_workers_that_take_nothing_are_told(error: Exception) -> None:
+def test_workers_that_refuse_work_are_an_error(error: Exception) -> None:
     workers = Workers()
 
     def refuse(*_: Any) -> Any:
         raise error
 
     workers.submit = refuse  # type: ignore[assignment, method-assign]
-    with pytest.raises(BuildError, match=f"chunk 0 .*{type(error).__name__}: {error}") as caught:
+    with pytest.raises(BuildError, match=type(error).__name__) as caught:
         run(workers, [chunk(0)])
     assert caught.value.__cause__ is error
     assert workers.closed == 1

@@ -20,14 +20,6 @@ from tests.format.content import files_of
 CHUNKS = 4
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    cache_dir = tmp_path_factory.mktemp("undisturbed")
-    build(cache_dir)
-    (directory,) = published(cache_dir)
-    return files_of(directory)
-
-
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The ids of each chunk that is encoded from here on; those of the check of each build left out."""
@@ -169,7 +161,7 @@ def test_a_damaged_chunk_is_made_again(
 
 
 @pytest.mark.parametrize("changes", [{"streaming_chunk_size": 4}, {"use_streaming": False}])
-def test_other_chunks_are_made_anew(
+def test_other_chunks_are_all_made_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     undisturbed: dict[str, bytes],
@@ -196,7 +188,7 @@ def test_another_bound_keeps_the_chunks(
     assert files_of(directory) == undisturbed
 
 
-def test_rebuild_starts_anew(
+def test_rebuild_uses_no_chunk_of_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], encoded: list[list[str]]
 ) -> None:
     interrupt(monkeypatch, tmp_path, 3)

@@ -21,7 +21,7 @@ from memxlnet.sources import open_source
 from tests.format.content import files_of
 from tests.format.forging import forge
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import build, example, write_json_lines
+from tests.support import build, example, slow, write_json_lines
 
 CONTEXT = "The lamp of the harbour was lit in 1898 . The keeper was a keeper of the lamp ."
 LAMP = [("lamp", 4)]
@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {"max_seq_length": 20, "doc_stride": 4, "progress": F
 
 
 @pytest.fixture(autouse=True)
-def _told(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def _logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level(logging.INFO, "memxlnet"):
         yield
 
@@ -67,8 +67,13 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 # --- contradictions
 
 
-@pytest.mark.parametrize(("policy", "both"), [("unanswerable", "unanswerable"), ("answers", "exact")])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("policy", "both", "workers"),
+    [
+        *(("unanswerable", "unanswerable", 0), slow("unanswerable", "unanswerable", 2)),
+        *(("answers", "exact", 0), ("answers", "exact", 2)),
+    ],
+)
 def test_contradictions_are_counted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: str, both: str, workers: int
 ) -> None:
@@ -102,9 +107,7 @@ def test_nothing_is_said_where_nothing_is_wrong(tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize("bad", CONTRADICTIONS, ids=lambda bad: str(bad["id"]))
 def test_a_contradiction_is_a_bad_example_by_default(tmp_path: Path, bad: dict[str, Any]) -> None:
     rows = [*LABELLED, bad]
-    with pytest.raises(
-        ExampleError, match=rf"example '{bad['id']}' \(row 3\): .*; set on_contradiction='unanswerable'"
-    ):
+    with pytest.raises(ExampleError, match=rf"'{bad['id']}'.*\bon_contradiction="):
         built(rows, tmp_path)
     dataset = built(rows, tmp_path, on_bad_example="drop")
     assert [entry.id for entry in read_dropped(dataset.cache)] == [bad["id"]]
@@ -115,9 +118,9 @@ def test_a_contradiction_is_a_bad_example_by_default(tmp_path: Path, bad: dict[s
 def test_the_first_ids_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row(f"id-{number}", [("", -1)]) for number in range(13)]
     built(rows, tmp_path, on_contradiction="answers")
-    (told,) = warnings(caplog)
-    assert "says: 13: 'id-0'," in told
-    assert told.endswith("'id-9' and 3 more ('memxlnet show CACHE --contradictions' lists them)")
+    (warning,) = warnings(caplog)
+    assert "says: 13: 'id-0'," in warning
+    assert warning.endswith("'id-9' and 3 more ('memxlnet show CACHE --contradictions' lists them)")
 
 
 def test_what_a_source_drops_on_the_way_is_no_flag_any_more(tmp_path: Path) -> None:
@@ -154,9 +157,9 @@ def test_a_test_set_is_built_and_predicted_but_not_trained_on(tmp_path: Path) ->
             "dataset: expected labelled documents, found 2 of 2 unlabelled, the first of them '0': no answer to train "
             "on was given; evaluation=True reads them for predictions"
         )
-    with pytest.raises(SettingsError, match="found 2 of 2 unlabelled"):
+    with pytest.raises(SettingsError, match="unlabelled"):
         TimeStepMajorDataLoader(dataset)
-    with pytest.raises(SettingsError, match=r"found all 2 of .* unlabelled"):
+    with pytest.raises(SettingsError, match="unlabelled"):
         squad_metrics({"0": "", "1": ""}, dataset)
     ceiling = answer_ceiling(dataset)
     assert (ceiling.unlabelled, ceiling.answerable, ceiling.exact_match) == (2, 0, None)
@@ -189,7 +192,7 @@ def test_figures_leave_unlabelled_documents_out(tmp_path: Path) -> None:
     assert {(found.yes_no, found.number, found.answerable, found.exact_match) for found in ceilings} == {
         (2, 1, 4, 50.0)
     }
-    with pytest.raises(SettingsError, match="found 2 of 8 unlabelled, the first of them 'test 0'"):
+    with pytest.raises(SettingsError, match=r"\b2\b.*\b8\b.*unlabelled.*'test\s0'"):
         create_dataloader(mixed)
 
 
@@ -197,9 +200,7 @@ def test_answers_are_missing_everywhere_or_nowhere(tmp_path: Path) -> None:
     misspelt = {**row("misspelt", None), "answer": [{"text": "lamp", "answer_start": 4}]}
     del misspelt["answers"]
     rows = [row("null", None), row("plain"), misspelt, row("null again", None)]
-    with pytest.raises(
-        ExampleError, match=r"example 'misspelt' \(row 2\): expected a field 'answers' as in rows before"
-    ):
+    with pytest.raises(ExampleError, match=r"'misspelt'.*'answers'"):
         built(rows, tmp_path)
     dataset = built(rows, tmp_path, on_bad_example="drop")
     assert alignments(dataset) == {"null": "unlabelled", "plain": "exact", "null again": "unlabelled"}
@@ -212,8 +213,8 @@ def test_a_misspelt_field_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixt
     for one in rows:
         del one["answers"]
     built(rows, tmp_path)
-    (told,) = warnings(caplog)
-    assert told.endswith("trained: 3; the first has the fields 'question', 'context', 'id', 'answer'")
+    (warning,) = warnings(caplog)
+    assert warning.endswith("trained: 3; the first has the fields 'question', 'context', 'id', 'answer'")
 
 
 # --- resumed, and damaged
@@ -242,23 +243,23 @@ def test_a_resumed_build_counts_all_examples(
 @pytest.mark.parametrize(
     ("at", "changes", "message"),
     [
-        ("some blank", {"contradiction": ""}, "contradictions: expected 3, as documents give it, found 4"),
-        ("test 0", {"contradiction": "x"}, "contradiction: expected no text for a document that is unlabelled"),
-        ("test 0", {"alignment": "unanswerable"}, "alignment: expected .*'unlabelled': 1"),
-        ("yes", {"alignment": "number"}, "alignment: expected .*'number': 2"),
+        ("some blank", {"contradiction": ""}, r"\bcontradictions:.*\b3\b.*\b4\b"),
+        ("test 0", {"contradiction": "x"}, r"\bcontradiction:.*\bunlabelled\b"),
+        ("test 0", {"alignment": "unanswerable"}, r"\balignment:.*'unlabelled': 1\b"),
+        ("yes", {"alignment": "number"}, r"\balignment:.*'number': 2\b"),
     ],
 )
-def test_what_does_not_fit_is_told(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
+def test_what_does_not_fit_is_damage(tmp_path: Path, at: str, changes: dict[str, str], message: str) -> None:
     directory = built(EVERYTHING, tmp_path, on_contradiction="answers").directory
     forge(directory, "documents", lambda rows: next(row for row in rows if row["id"] == at).update(changes))
     with pytest.raises(CacheDamagedError, match=message):
         verify(directory)
 
 
-def test_another_label_is_told_by_the_source(tmp_path: Path) -> None:
+def test_another_label_is_found_against_the_source(tmp_path: Path) -> None:
     """A row that is unlabelled and one that is unanswerable look alike but for their alignment."""
     rows = [row("a", None), row("b")]
     process_and_cache_dataset(rows, "test", tmp_path, tokenizer=golden_tokenizer(), identity="same", **SETTINGS)
     (directory,) = (path for path in tmp_path.iterdir() if path.is_dir())
-    with pytest.raises(CacheDamagedError, match=r"row 0 \(id 'a'\), alignment: expected 'unanswerable'"):
+    with pytest.raises(CacheDamagedError, match=r"'a'.*alignment:.*'unanswerable'"):
         verify(directory, against=[row("a", []), row("b")], identity="same", sample=None)

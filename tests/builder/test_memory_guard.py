@@ -16,13 +16,14 @@ import pytest
 from memxlnet.builder import memory_guard
 from memxlnet.builder.memory_guard import NEAR, MemoryGuard
 from memxlnet.errors import MemoryLimitError
+from tests.support import slow
 
 MB = 2**20
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts as Linux does")
 
 
 class Process:
-    """A process that holds as much as it is told to."""
+    """A process that holds as much as it is set to."""
 
     def __init__(self, pid: int, rss: int, shared: int = 0):
         self.pid = pid
@@ -62,7 +63,7 @@ def test_the_whole_tree_counts_without_shared_pages(tree: Tree) -> None:
     assert MemoryGuard(1000).used == 200 + 50 + 1
 
 
-def test_where_shared_pages_are_not_told_all_counts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_shared_pages_are_unknown_all_counts(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Process, "memory_info", lambda self: SimpleNamespace(rss=self.rss))
     assert MemoryGuard(1000).used == 300
 
@@ -202,7 +203,7 @@ def test_what_was_freed_is_given_back_to_the_system() -> None:
 
 
 @on_linux
-@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, mmap.MAP_PRIVATE], ids=["shared", "private"])
+@pytest.mark.parametrize("flags", [mmap.MAP_SHARED, slow(mmap.MAP_PRIVATE)], ids=["shared", "private"])
 def test_pages_of_mapped_files_do_not_count(tmp_path: Path, flags: int) -> None:
     guard = MemoryGuard(2**40)
     path = tmp_path / "large"

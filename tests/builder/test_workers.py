@@ -1,5 +1,6 @@
 """Worker processes: what they load and are sent, scripts without a main guard, signals, and one giant document."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -23,7 +24,7 @@ from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, MemxlnetError
-from tests.builder.processes import build, content, published, rows
+from tests.builder.processes import build, build_interruptible, content, published, rows, start
 from tests.builder.scripts import long_build
 from tests.builder.scripts.injected import (
     Injection,
@@ -34,7 +35,7 @@ from tests.builder.scripts.injected import (
     wait_until,
 )
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, WAIT_SECONDS, long_examples, slow_but
+from tests.support import ROOT, WAIT_SECONDS, long_examples, slow
 
 SCRIPTS = Path(__file__).parent / "scripts"
 
@@ -45,13 +46,13 @@ SCRIPTS = Path(__file__).parent / "scripts"
 @pytest.mark.parametrize(
     "changes",
     [
-        {"num_workers": 1},
+        slow({"num_workers": 1}),
         {"num_workers": 2},
-        {"num_workers": 7},  # more than chunks
-        {"num_workers": 3, "streaming_chunk_size": 1},
-        {"num_workers": 2, "streaming_chunk_size": 100},
-        {"num_workers": 2, "max_memory_gb": 2.0},
-        {"num_workers": 2, "use_streaming": False},
+        slow({"num_workers": 7}),  # more than chunks
+        slow({"num_workers": 3, "streaming_chunk_size": 1}),
+        slow({"num_workers": 2, "streaming_chunk_size": 100}),
+        slow({"num_workers": 2, "max_memory_gb": 2.0}),
+        slow({"num_workers": 2, "use_streaming": False}),
     ],
     ids=str,
 )
@@ -62,7 +63,8 @@ def test_workers_change_no_byte(tmp_path: Path, undisturbed: dict[str, bytes], c
     assert content(tmp_path) == undisturbed
 
 
-def test_a_build_goes_on_with_another_number_of_workers(
+@pytest.mark.slow
+def test_a_build_resumes_with_another_number_of_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
 ) -> None:
     code = "def at_work(ids):\n    if ids[0] == 'id-6':\n        wait_for_chunks(2)\n        raise ValueError('once')"
@@ -89,20 +91,22 @@ def at_work(ids):
 """
 
 
-def test_workers_load_nothing_that_encoding_does_not_need(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    cache_dir = tmp_path / "cache"
-    injection = Injection(tmp_path / "injected", cache_dir, NOTE_MODULES)
-    env = environment(PYTHONPATH=os.pathsep.join([str(injection.folder), str(ROOT)]))
-    heavy = "torch,transformers,datasets,pandas"
-    done = run_script(SCRIPTS / "unguarded.py", cache_dir, "workers", "default", heavy, env=env)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert content(cache_dir) == undisturbed
+HEAVY = ("torch", "transformers", "datasets", "pandas", "multiprocessing", "psutil", "tqdm")
+
+
+def test_workers_load_nothing_that_encoding_does_not_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    for name in HEAVY:
+        importlib.import_module(name)
+    injection = Injection(tmp_path / "injected", tmp_path / "cache", NOTE_MODULES).use(monkeypatch)
+    build(tmp_path / "cache", num_workers=2)
+    assert content(tmp_path / "cache") == undisturbed
     loaded = [set(line.split()) for line in injection.notes("modules")]
     assert len(loaded) == 4
     for modules in loaded:
         tops = {name.split(".")[0] for name in modules}
-        assert tops.isdisjoint({"torch", "transformers", "datasets", "pandas", "multiprocessing", "psutil", "tqdm"})
-        assert "tests" not in tops  # nor the script
+        assert tops.isdisjoint({*HEAVY, "pytest", "tests"})  # nor what the main script loads
         assert "memxlnet.builder.running_build" not in modules
         assert {"memxlnet", "tokenizers", "numpy", "pyarrow"} <= tops
 
@@ -200,15 +204,15 @@ def test_what_libraries_print_in_a_worker_harms_nothing(
     assert err.count("printed") == 4
 
 
-def test_a_worker_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = children()
     Injection(tmp_path / "injected", tmp_path / "cache", "os._exit(7)").use(monkeypatch)
-    with pytest.raises(BuildError, match=r"chunk \d .*its worker process ended with exit code 7"):
+    with pytest.raises(BuildError, match="exit code 7"):
         build(tmp_path / "cache", num_workers=2)
     assert children() <= before
 
 
-def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_the_system_refuses_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
     class Refusing(subprocess.Popen):  # type: ignore[type-arg]
@@ -219,14 +223,14 @@ def test_processes_that_the_system_refuses_are_told(tmp_path: Path, monkeypatch:
             started.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Refusing)
-    with pytest.raises(BuildError, match=r"cannot start a worker process: .*Resource temporarily unavailable"):
+    with pytest.raises(BuildError, match="temporarily unavailable"):
         build(tmp_path, num_workers=2)
     assert started[0].returncode == -signal.SIGKILL
 
 
-def test_an_interpreter_that_does_not_know_itself_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interpreter_that_does_not_know_itself_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "")
-    with pytest.raises(BuildError, match="does not know its own executable; use an executor"):
+    with pytest.raises(BuildError, match="executor"):
         build(tmp_path, num_workers=2)
 
 
@@ -235,13 +239,13 @@ def test_a_chunk_that_waits_is_not_blamed_for_a_dead_worker(tmp_path: Path, monk
     workers = WorkerPool(1)
     try:
         first, second = (workers.submit("nowhere", index, b"", 1) for index in range(2))
-        with pytest.raises(WorkerDiedError, match="exit code 5"):
+        with pytest.raises(WorkerDiedError, match=r"\b5\b"):
             first.result(WAIT_SECONDS)
         time.sleep(0.2)
         assert not second.done()
     finally:
         workers.close()
-    with pytest.raises(WorkerDiedError, match="were ended"):
+    with pytest.raises(WorkerDiedError, match=r"^[^5]*$"):
         second.result(0)
 
 
@@ -286,7 +290,7 @@ def test_workers_need_no_main_guard(tmp_path: Path, undisturbed: dict[str, bytes
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_an_executor_in_a_script_without_a_main_guard_is_told(tmp_path: Path, method: str) -> None:
+def test_an_executor_in_a_script_without_a_main_guard_is_an_error(tmp_path: Path, method: str) -> None:
     command = [sys.executable, str(SCRIPTS / "unguarded.py"), str(tmp_path), "executor", method]
     with subprocess.Popen(
         command,
@@ -342,8 +346,36 @@ def at_work(ids):
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
 
 
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
+) -> None:
+    cache_dir = tmp_path / "cache"
+    injection = Injection(tmp_path / "stuck", cache_dir, STUCK)
+    process = start(build_interruptible, cache_dir, injection.folder)
+    assert process.pid is not None
+    wait_until(lambda: set(injection.notes("encoded")) >= {"id-6", "id-9"}, "the build is at work")
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) == 2
+    os.kill(process.pid, signal.SIGINT)
+    wait_until(lambda: not any(map(is_running, workers)), "the workers end")
+    process.join(WAIT_SECONDS)
+    assert process.exitcode == 130
+    check_resumed(tmp_path, monkeypatch, undisturbed)
+
+
+def check_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]) -> None:
+    """Resume a build whose last two chunks were in work."""
+    cache_dir = tmp_path / "cache"
+    assert [path.name[:8] for path in chunk_files(cache_dir)] == ["00000000", "00000001"]
+    seen = Injection(tmp_path / "seen", cache_dir).use(monkeypatch)
+    build(cache_dir, num_workers=2)
+    assert sorted(seen.notes("encoded")) == ["id-6", "id-9"]
+    assert content(cache_dir) == undisturbed
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("number", slow_but([signal.SIGINT], SIGNALS))
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes], number: signal.Signals
 ) -> None:
@@ -352,11 +384,7 @@ def test_a_signal_ends_builder_and_workers_and_keeps_what_is_finished(
     env = environment(PYTHONPATH=os.pathsep.join([str(injection.folder), str(ROOT)]))
     command = [sys.executable, str(SCRIPTS / "unguarded.py"), str(cache_dir), "workers", "default"]
     expect_end(command, env, number, lambda: set(injection.notes("encoded")) >= {"id-6", "id-9"})
-    assert [path.name[:8] for path in chunk_files(cache_dir)] == ["00000000", "00000001"]
-    seen = Injection(tmp_path / "seen", cache_dir).use(monkeypatch)
-    build(cache_dir, num_workers=2)
-    assert sorted(seen.notes("encoded")) == ["id-6", "id-9"]
-    assert content(cache_dir) == undisturbed
+    check_resumed(tmp_path, monkeypatch, undisturbed)
 
 
 @pytest.mark.slow
@@ -418,8 +446,8 @@ def test_workers_ignore_ctrl_c_of_their_own(
 
 
 def test_a_giant_document_does_not_stall_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = long_examples(1000, words=20)
-    raw = [*small[:40], long_build.giant("giant", 400_000), *small[40:]]
+    small = long_examples(400, words=20)
+    raw = [*small[:40], long_build.giant("giant", 250_000), *small[40:]]
     done: list[int] = []
     plain = Run._done
 
@@ -430,11 +458,11 @@ def test_a_giant_document_does_not_stall_the_others(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Run, "_done", record)
     settings: dict[str, Any] = {"streaming_chunk_size": 40, "max_seq_length": 64, "doc_stride": 8, "progress": False}
     process_and_cache_dataset(raw, "test", tmp_path, tokenizer=golden_tokenizer(), num_workers=2, **settings)
-    assert sorted(done) == list(range(26))
+    assert sorted(done) == list(range(11))
     assert done[-1] == 1
 
 
-def test_a_manager_of_the_user_gets_chunks_in_order_behind_a_giant(tmp_path: Path) -> None:
+def test_a_manager_of_the_user_gets_chunks_in_order_after_a_giant(tmp_path: Path) -> None:
     raw = [long_build.giant("giant", 100_000), *long_examples(20, words=20)]
     written: list[int] = []
 

@@ -7,7 +7,7 @@ import pytest
 from memxlnet.cli import main, output
 from memxlnet.cli.commands import COMMANDS
 from memxlnet.encode.memory_tokens import configure_memory_tokens
-from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told
+from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Result
 from tests.load.helpers import sample_tokenizer, varied_examples
 from tests.support import build, write_json_lines
 
@@ -33,14 +33,14 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> Caches:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Told]:
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     """Runs the command line in this process."""
 
-    def call(*arguments: object) -> Told:
+    def call(*arguments: object) -> Result:
         code = main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
-        return Told(code, out, err)
+        return Result(code, out, err)
 
     return call
 

@@ -18,8 +18,8 @@ class Caches(NamedTuple):
     sharded: Path
 
 
-class Told(NamedTuple):
-    """What a command gave back and told."""
+class Result(NamedTuple):
+    """What a command gave back and printed."""
 
     code: int
     out: str
@@ -40,23 +40,23 @@ class Told(NamedTuple):
         return json.loads(self.out)
 
     def section(self, title: str) -> list[list[str]]:
-        """The lines behind a title, up to the next empty one."""
+        """The lines after a title, up to the next empty one."""
         start = self.lines.index([f"# {title}"]) + 1
         return self.lines[start : next((i for i in range(start, len(self.lines)) if self.lines[i] == [""]), None)]
 
 
-def error(told: Told) -> str:
-    """The error of a command that told one, in one line on standard error, and nothing else."""
-    assert (told.code, told.out) == (1, ""), told
-    assert told.err.startswith("memxlnet: error: "), told.err
-    return told.err.removeprefix("memxlnet: error: ").rstrip("\n")
+def error(result: Result) -> str:
+    """The error of a command that failed, in one line on standard error, and nothing else."""
+    assert (result.code, result.out) == (1, ""), result
+    assert result.err.startswith("memxlnet: error: "), result.err
+    return result.err.removeprefix("memxlnet: error: ").rstrip("\n")
 
 
-def usage_error(told: Told) -> str:
+def usage_error(result: Result) -> str:
     """The error of a command that was called in a wrong way."""
-    assert (told.code, told.out) == (2, ""), told
-    assert told.err.startswith("Usage: memxlnet"), told.err
-    return told.err.splitlines()[-1].removeprefix("Error: ")
+    assert (result.code, result.out) == (2, ""), result
+    assert result.err.startswith("Usage: memxlnet"), result.err
+    return result.err.splitlines()[-1].removeprefix("Error: ")
 
 
 def copy_of(cache: Path, cache_dir: Path) -> Path:

@@ -1,6 +1,9 @@
 """`memxlnet build`: every option reaches the settings, the estimate comes first, errors name options."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,15 +24,15 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.settings import BuildSettings, EncodeSettings
-from tests.cli.helpers import Caches, Told, change_manifest, error, files_of, usage_error
+from tests.cli.helpers import Caches, Result, change_manifest, error, files_of, usage_error
 from tests.load.helpers import oracle_rows, sample_tokenizer, varied_examples
-from tests.support import example, long_examples, write_json_lines
+from tests.support import example, long_examples, slow, write_json_lines
 
-Run = Callable[..., Told]
+Run = Callable[..., Result]
 
 TOKENIZER = ("--tokenizer", sample_tokenizer_directory())
 SMALL = ("--max-seq-length", 64, "--doc-stride", 16)
-TOLD = [
+SHOWN = [
     *("cache", "built", "segments", "documents", "contexts", "bytes"),
     *(f"answers {status}" for status in ALIGNMENTS),
     *("answers in no segment", "contradictions", "examples dropped", "seconds"),
@@ -80,42 +83,42 @@ def write_source(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet", ".arrow"])
+@pytest.mark.parametrize("suffix", [slow(".json"), ".jsonl", ".parquet", slow(".arrow")])
 def test_a_file_of_every_kind_becomes_the_same_cache(run: Run, tmp_path: Path, cache_dir: Path, suffix: str) -> None:
     rows = varied_examples()
     source = write_source(tmp_path / f"varied{suffix}", rows)
-    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
-    assert told.code == 0
-    assert list(told.fields) == TOLD
-    dataset = CacheDataset(Path(told.fields["cache"]))
+    result = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
+    assert result.code == 0
+    assert list(result.fields) == SHOWN
+    dataset = CacheDataset(Path(result.fields["cache"]))
     expected = oracle_rows(sample_tokenizer(), rows, 64, 16)
     assert [row["input_ids"].tolist() for row in dataset] == [row["input_ids"] for row in expected]
     assert dataset.directory.parent == cache_dir
     assert dataset.manifest.split == "train"
-    assert [int(told.fields[name]) for name in TOLD[2:6]] == [
+    assert [int(result.fields[name]) for name in SHOWN[2:6]] == [
         len(expected),
         len(rows),
         len({row["context"] for row in rows}),
         dataset.manifest.num_bytes,
     ]
-    assert {name: int(told.fields[f"answers {name}"]) for name in dataset.manifest.alignment} == (
+    assert {name: int(result.fields[f"answers {name}"]) for name in dataset.manifest.alignment} == (
         dataset.manifest.alignment
     )
-    assert (told.fields["answers in no segment"], told.fields["examples dropped"]) == ("0", "0")
+    assert (result.fields["answers in no segment"], result.fields["examples dropped"]) == ("0", "0")
 
 
 def test_the_counts_as_json(run: Run, source: Path, cache_dir: Path) -> None:
-    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir, "--json")
-    assert (told.code, told.err) == (0, "")
-    assert list(told.json) == [name.replace(" ", "_") for name in TOLD]
+    result = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir, "--json")
+    assert (result.code, result.err) == (0, "")
+    assert list(result.json) == [name.replace(" ", "_") for name in SHOWN]
     manifest = read_manifest(only_cache(cache_dir))
-    assert told.json["cache"] == str(only_cache(cache_dir))
-    assert told.json["built"] is True
-    assert told.json["segments"] == manifest.tables["features"].rows
-    assert told.json["documents"] == told.json["contexts"] == 9
-    assert (told.json["answers_exact"], told.json["answers_unanswerable"]) == (6, 3)
-    assert told.json["bytes"] == manifest.num_bytes
-    assert isinstance(told.json["seconds"], float)
+    assert result.json["cache"] == str(only_cache(cache_dir))
+    assert result.json["built"] is True
+    assert result.json["segments"] == manifest.tables["features"].rows
+    assert result.json["documents"] == result.json["contexts"] == 9
+    assert (result.json["answers_exact"], result.json["answers_unanswerable"]) == (6, 3)
+    assert result.json["bytes"] == manifest.num_bytes
+    assert isinstance(result.json["seconds"], float)
 
 
 def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, cache_dir: Path) -> None:
@@ -238,8 +241,8 @@ def test_the_cache_directory_comes_from_the_environment(
     run: Run, monkeypatch: pytest.MonkeyPatch, caches: Caches
 ) -> None:
     monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(caches.directory))
-    told = run("build", caches.source, "--split", "test", *TOKENIZER, "--max-seq-length", 48, "--doc-stride", 12)
-    assert told.fields["cache"] == str(caches.plain)
+    result = run("build", caches.source, "--split", "test", *TOKENIZER, "--max-seq-length", 48, "--doc-stride", 12)
+    assert result.fields["cache"] == str(caches.plain)
 
 
 # --- a second time
@@ -265,9 +268,9 @@ def test_a_rebuild_makes_new_files_with_the_same_bytes(run: Run, source: Path, c
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     assert run(*arguments).code == 0
     before, manifest = files_of(only_cache(cache_dir)), read_manifest(only_cache(cache_dir))
-    told = run(*arguments, "--rebuild")
-    assert (told.code, told.fields["built"]) == (0, "yes")
-    assert "estimate: 9 examples" in told.err
+    result = run(*arguments, "--rebuild")
+    assert (result.code, result.fields["built"]) == (0, "yes")
+    assert "estimate: 9 examples" in result.err
     after = files_of(only_cache(cache_dir))
     assert after.keys() == before.keys()
     assert not set(after.values()) & set(before.values())
@@ -280,16 +283,16 @@ def test_a_damaged_cache_is_not_taken_for_a_whole_one(run: Run, source: Path, ca
     (only_cache(cache_dir) / "features-00000.arrow").write_bytes(b"short")
     message = error(run(*arguments))
     assert "features-00000.arrow" in message
-    assert message.endswith("; or pass --rebuild to build it again")
+    assert "--rebuild" in message
     assert run(*arguments, "--rebuild").code == 0
     CacheDataset(only_cache(cache_dir))
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [("cut", "expected JSON"), ("altered", "expected content with"), ("unreadable", "be read: ")]
+    ("damage", "message"), [("cut", "JSON"), ("altered", "checksum"), ("unreadable", os.strerror(errno.EISDIR))]
 )
-@pytest.mark.parametrize("options", [[], ["--estimate"]])
-def test_a_cache_with_a_damaged_manifest_is_not_built_anew_in_silence(
+@pytest.mark.parametrize("options", [[], slow(["--estimate"])])
+def test_a_cache_with_a_damaged_manifest_is_not_rebuilt_in_silence(
     run: Run, source: Path, cache_dir: Path, damage: str, message: str, options: list[str]
 ) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
@@ -303,10 +306,10 @@ def test_a_cache_with_a_damaged_manifest_is_not_built_anew_in_silence(
         # Whoever runs the tests may read every file, but not a directory.
         manifest.write_text("{") if damage == "cut" else manifest.mkdir()
     before = files_of(cache_dir)
-    told = error(run(*arguments, *options))
-    assert told.startswith(f"{manifest}: ")
-    assert message in told
-    assert told.endswith("; or pass --rebuild to build it again")
+    shown = error(run(*arguments, *options))
+    assert shown.startswith(f"{manifest}: ")
+    assert message in shown
+    assert "--rebuild" in shown
     assert files_of(cache_dir) == before
     assert run(*arguments, "--rebuild").code == 0
     assert read_manifest(only_cache(cache_dir)) == whole
@@ -318,7 +321,7 @@ def test_other_settings_make_another_cache(run: Run, source: Path, cache_dir: Pa
     assert len(list(cache_dir.glob("[!.]*"))) == 2
 
 
-def test_an_interrupted_build_goes_on_with_its_chunks(
+def test_an_interrupted_build_resumes_after_its_chunks(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path, tmp_path: Path
 ) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--chunk-size", 2, "--workers", 0, "--cache-dir"]
@@ -332,9 +335,9 @@ def test_an_interrupted_build_goes_on_with_its_chunks(
         return real(writer, index, tables)
 
     monkeypatch.setattr(CacheWriter, "write_chunk", write)
-    told = run(*arguments, cache_dir)
-    assert (told.code, told.out) == (130, "")
-    assert told.err.splitlines()[1:] == ["memxlnet: interrupted"]
+    result = run(*arguments, cache_dir)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.splitlines()[1:] == ["memxlnet: interrupted"]
     assert list(cache_dir.glob("[!.]*")) == []
     assert [each.kind for each in find_leftovers(cache_dir)] == ["build"]
     assert run(*arguments, cache_dir).code == 0
@@ -349,13 +352,13 @@ def test_an_interrupted_build_goes_on_with_its_chunks(
 
 def test_the_estimate_builds_nothing(run: Run, source: Path, cache_dir: Path) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
-    told = run(*arguments, "--estimate")
-    assert (told.code, told.err) == (0, "")
-    assert list(told.fields) == ["sampled", "examples", "features", "num_bytes", "peak_bytes", "free_bytes"]
+    result = run(*arguments, "--estimate")
+    assert (result.code, result.err) == (0, "")
+    assert list(result.fields) == ["sampled", "examples", "features", "num_bytes", "peak_bytes", "free_bytes"]
     assert not cache_dir.exists()
     found = run(*arguments, "--estimate", "--json").json
     assert {name: str(value) for name, value in found.items() if name != "free_bytes"} == {
-        name: value for name, value in told.fields.items() if name != "free_bytes"
+        name: value for name, value in result.fields.items() if name != "free_bytes"
     }
     assert 0 < found["free_bytes"] <= shutil.disk_usage(cache_dir.parent).total
     assert not cache_dir.exists()
@@ -366,30 +369,30 @@ def test_the_estimate_builds_nothing(run: Run, source: Path, cache_dir: Path) ->
     )
     assert int(built.fields["segments"]) == found["features"]
     assert int(built.fields["documents"]) == found["examples"]
-    # It is told again where the cache is there.
+    # It is shown again where the cache is there.
     assert run(*arguments, "--estimate", "--json").json["features"] == found["features"]
 
 
-def test_an_estimate_from_a_part_says_so(
+def test_an_estimate_from_a_part_is_marked(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
 ) -> None:
     monkeypatch.setattr("memxlnet.builder.estimate.SAMPLE_EXAMPLES", 3)
-    told = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
-    assert told.code == 0
-    assert told.err.startswith("estimate: 9 examples, about ")
-    assert told.err.endswith(", estimated from the first 3\n")
+    result = run("build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir)
+    assert result.code == 0
+    assert result.err.startswith("estimate: 9 examples, about ")
+    assert result.err.endswith(", estimated from the first 3\n")
 
 
-def test_an_unknown_size_is_told_and_builds_all_the_same(
+def test_an_unknown_size_is_shown_and_builds_all_the_same(
     run: Run, monkeypatch: pytest.MonkeyPatch, source: Path, cache_dir: Path
 ) -> None:
     monkeypatch.setattr("memxlnet.builder.estimate.SAMPLE_EXAMPLES", 3)
     monkeypatch.setattr("memxlnet.sources.file_origin.Files.count", lambda _: None)
     set_free(monkeypatch, 0)
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
-    told = run(*arguments, "--estimate")
-    assert told.fields["sampled"] == "3"
-    assert {told.fields[name] for name in ("examples", "features", "num_bytes", "peak_bytes")} == {"unknown"}
+    result = run(*arguments, "--estimate")
+    assert result.fields["sampled"] == "3"
+    assert {result.fields[name] for name in ("examples", "features", "num_bytes", "peak_bytes")} == {"unknown"}
     assert run(*arguments, "--estimate", "--json").json["examples"] is None
     built = run(*arguments)
     assert built.code == 0
@@ -401,14 +404,12 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
 ) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**12, 10**12 - 1000, 1000))
-    told = run(*arguments)
-    assert (told.code, told.out) == (1, "")
-    estimate, message = told.err.splitlines()
+    result = run(*arguments)
+    assert (result.code, result.out) == (1, "")
+    estimate, message = result.err.splitlines()
     assert estimate.startswith("estimate: 9 examples")
-    assert message.startswith(f"memxlnet: error: {cache_dir}: expected room for about ")
-    assert message.endswith(
-        "1,000 free; make room, choose another --cache-dir, or set --max-examples; --no-space-check skips this check"
-    )
+    assert message.startswith(f"memxlnet: error: {cache_dir}: ")
+    assert re.search(r"\b1,000\b.*--cache-dir.*--max-examples.*--no-space-check", message)
     assert not cache_dir.exists()
     assert run(*arguments, "--estimate").fields["free_bytes"] == "1000"
 
@@ -428,16 +429,16 @@ def test_without_the_space_check_it_begins(
 
 
 def test_progress_is_shown_on_a_terminal_or_on_request(run: Run, source: Path, tmp_path: Path) -> None:
-    def told(*options: str) -> str:
+    def found(*options: str) -> str:
         name = tmp_path / f"caches{len(options)}{options[-1] if options else ''}"
         return run("build", source, *TOKENIZER, *SMALL, "--cache-dir", name, *options).err
 
-    estimate, *rest = told().splitlines()
+    estimate, *rest = found().splitlines()
     assert estimate.startswith("estimate: ")
     assert rest == []
-    assert told("--no-progress").splitlines() == [estimate]
-    assert "long/train: 100%" in told("--progress")
-    assert "\r" in told("--json", "--progress")
+    assert found("--no-progress").splitlines() == [estimate]
+    assert "long/train: 100%" in found("--progress")
+    assert "\r" in found("--json", "--progress")
 
 
 # --- errors
@@ -465,35 +466,35 @@ def bad_files(folder: Path) -> dict[str, Path]:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty.json", r"empty.json, line 1, column 1: malformed JSON"),
-        ("empty.jsonl", "empty/train: expected at least one example, found none"),
-        ("no examples.json", "no examples/train: expected at least one example, found none"),
-        ("cut.json", "cut.json, line 1"),
-        ("cut.jsonl", "cut.jsonl, line 2"),
-        ("no.parquet", "no.parquet: cannot be read as Parquet"),
-        ("no.arrow", "no.arrow: cannot be read as Arrow IPC"),
-        ("number.jsonl", "number.jsonl, example 'bad' (row 1): field 'context': expected text, found int"),
-        ("question.jsonl", "raise --max-seq-length, lower --doc-stride or use --on-bad-example drop"),
-        ("missing.json", "missing.json: no such file"),
+        ("empty.json", r"empty\.json, line 1, column 1:"),
+        ("empty.jsonl", "^empty/train:"),
+        ("no examples.json", "^no examples/train:"),
+        ("cut.json", r"cut\.json, line 1\b"),
+        ("cut.jsonl", r"cut\.jsonl, line 2\b"),
+        ("no.parquet", r"no\.parquet:.*Parquet"),
+        ("no.arrow", r"no\.arrow:.*Arrow"),
+        ("number.jsonl", r"number\.jsonl, example 'bad' \(row 1\): field 'context':.*found int\b"),
+        ("question.jsonl", "--max-seq-length.*--doc-stride.*--on-bad-example drop"),
+        ("missing.json", r"missing\.json:"),
     ],
 )
 @pytest.mark.parametrize("options", [[], ["--estimate"]])
-def test_a_bad_source_is_told_before_anything_is_written(
+def test_a_bad_source_is_an_error_before_anything_is_written(
     run: Run, tmp_path: Path, cache_dir: Path, name: str, message: str, options: list[str]
 ) -> None:
     path = bad_files(tmp_path).get(name, tmp_path / name)
-    told = error(run("build", path, *TOKENIZER, "--cache-dir", cache_dir, *options))
-    assert message in told
-    assert told.isprintable()
+    shown = error(run("build", path, *TOKENIZER, "--cache-dir", cache_dir, *options))
+    assert re.search(message, shown), shown
+    assert shown.isprintable()
     assert not cache_dir.exists()
 
 
 def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir: Path) -> None:
     path = bad_files(tmp_path)["number.jsonl"]
-    told = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--on-bad-example", "drop")
-    assert told.code == 0
-    assert (told.fields["documents"], told.fields["examples dropped"]) == ("1", "1")
-    assert told.err.startswith("estimate: 2 examples, about 1 segments")
+    result = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--on-bad-example", "drop")
+    assert result.code == 0
+    assert (result.fields["documents"], result.fields["examples dropped"]) == ("1", "1")
+    assert result.err.startswith("estimate: 2 examples, about 1 segments")
     dropped = json.loads((only_cache(cache_dir) / "dropped.jsonl").read_text())
     assert dropped["id"] == "bad"
 
@@ -501,90 +502,87 @@ def test_a_bad_example_is_dropped_on_request(run: Run, tmp_path: Path, cache_dir
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max-seq-length", 0], "--max-seq-length: expected an integer above 0, found 0"),
-        (["--max-seq-length", 4], "--max-seq-length: expected at least 5 (room for 3 special and memory tokens"),
-        (
-            ["--max-seq-length", 2**31 - 1],
-            "; expected at most --max-memory-gb 8 for all of the build; raise it, or set",
-        ),
-        (["--doc-stride", -1], "--doc-stride: expected an integer of at least 0, found -1"),
-        (["--doc-stride", 400], "--doc-stride: expected an overlap below 381 (--max-seq-length 384 less 3"),
-        (["--max-n-segs", 0], "--max-n-segs: expected an integer above 0, found 0"),
-        (["--max-examples", 0], "--max-examples: expected an integer above 0, found 0"),
-        (["--memory-tokens", -1], "--memory-tokens: expected an integer of at least 0, found -1"),
-        (["--memory-tokens", 500], "--max-seq-length: expected at least 1005"),
-        (["--workers", -1], "--workers: expected an integer of at least 0, found -1"),
-        (["--max-memory-gb", 0], "--max-memory-gb: expected a number above 0 (GiB), found 0.0"),
-        (["--max-memory-gb", "nan"], "--max-memory-gb: expected a number above 0 (GiB), found nan"),
-        (["--chunk-size", 0], "--chunk-size: expected an integer above 0, found 0"),
-        (["--max-shard-rows", 0], "--max-shard-rows: expected an integer above 0, found 0"),
-        (["--split", ""], "--split: expected a non-empty string"),
-        (["--config-name", "x"], "--config-name: applies to Hub datasets only, found 'x' with another source"),
-        (["--revision", "x"], "--revision: applies to Hub datasets only, found 'x' with another source"),
-        (["--tokenizer", ""], "error: --tokenizer: expected a directory or a name on the Hub, found no directory ''"),
-        (["--tokenizer", "./no"], "error: --tokenizer: expected a directory or a name on the Hub, found no "),
-        (["--tokenizer", "no/such"], "error: --tokenizer: 'no/such' cannot be loaded: "),
+        (["--max-seq-length", 0], "^--max-seq-length:.*found 0$"),
+        (["--max-seq-length", 4], r"^--max-seq-length:.* 5\b"),
+        (["--max-seq-length", 2**31 - 1], "--max-memory-gb 8 "),
+        (["--doc-stride", -1], "^--doc-stride:.*found -1$"),
+        (["--doc-stride", 400], "^--doc-stride:.* 381 .*--max-seq-length 384 "),
+        (["--max-n-segs", 0], "^--max-n-segs:.*found 0$"),
+        (["--max-examples", 0], "^--max-examples:.*found 0$"),
+        (["--memory-tokens", -1], "^--memory-tokens:.*found -1$"),
+        (["--memory-tokens", 500], r"^--max-seq-length:.* 1005\b"),
+        (["--workers", -1], "^--workers:.*found -1$"),
+        (["--max-memory-gb", 0], r"^--max-memory-gb:.*found 0\.0$"),
+        (["--max-memory-gb", "nan"], "^--max-memory-gb:.*found nan$"),
+        (["--chunk-size", 0], "^--chunk-size:.*found 0$"),
+        (["--max-shard-rows", 0], "^--max-shard-rows:.*found 0$"),
+        (["--split", ""], "^--split:"),
+        (["--config-name", "x"], "^--config-name:.*'x'"),
+        (["--revision", "x"], "^--revision:.*'x'"),
+        (["--tokenizer", ""], "^--tokenizer:.*''"),
+        (["--tokenizer", "./no"], r"^--tokenizer:.*'\./no'"),
+        (["--tokenizer", "no/such"], "^--tokenizer:.*'no/such'"),
     ],
 )
 def test_errors_name_options_and_no_parameters(
     run: Run, tmp_path: Path, cache_dir: Path, options: list[Any], message: str
 ) -> None:
-    told = error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, "--cache-dir", cache_dir, *options))
-    assert message in f"error: {told}"
+    shown = error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, "--cache-dir", cache_dir, *options))
+    assert re.search(message, shown), shown
     names = {*EncodeSettings.__dataclass_fields__, *BuildSettings.__dataclass_fields__} - {"progress", "rebuild"}
     names |= {"cache_dir", "dataset_name", "config_name", "memory_num_tokens", "None"}
-    assert [name for name in names if name in told] == []
+    assert [name for name in names if name in shown] == []
     assert not cache_dir.exists()
 
 
 def test_a_column_named_twice_is_refused(run: Run, tmp_path: Path) -> None:
     options = ["--column", "question=a", "--column", "question=b"]
-    told = usage_error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, *options))
-    assert "expected each name once, found ['question'] again" in told
+    message = usage_error(run("build", bad_files(tmp_path)["good.jsonl"], *TOKENIZER, *options))
+    assert "['question']" in message
 
 
 @pytest.mark.parametrize("name", ["max_examples", "max_examples=5", "rebuild=True", "it's max_examples"])
 def test_an_id_is_no_parameter(run: Run, tmp_path: Path, cache_dir: Path, name: str) -> None:
     source = write_json_lines(tmp_path / "x.jsonl", [example("Context.", "word " * 400, id=name)])
-    told = error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir))
-    assert f"example {name!r} " in told
-    assert "raise --max-seq-length" in told
+    message = error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir))
+    assert f"example {name!r} " in message
+    assert "--max-seq-length" in message
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("", "SOURCE: expected a non-empty string"),
-        ("nothing://example.org/x", "SOURCE: expected a scheme that fsspec knows, found 'nothing'"),
-        ("???", "SOURCE: expected a file or the name of a dataset, found '???'"),
-        ("squad_v2", "squad_v2: cannot be opened as a dataset of the Hub"),
+        ("", "SOURCE:"),
+        ("nothing://example.org/x", "SOURCE:.*'nothing'"),
+        ("???", r"SOURCE:.*'\?\?\?'"),
+        ("squad_v2", "squad_v2:"),
     ],
 )
-def test_a_source_that_is_none(run: Run, cache_dir: Path, source: str, message: str) -> None:
-    assert error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir)).startswith(message)
+def test_a_source_that_does_not_exist(run: Run, cache_dir: Path, source: str, message: str) -> None:
+    assert re.match(message, error(run("build", source, *TOKENIZER, "--cache-dir", cache_dir)))
     assert not cache_dir.exists()
 
 
-def test_a_cache_directory_that_is_none(run: Run, tmp_path: Path) -> None:
+def test_a_cache_directory_that_cannot_be_one(run: Run, tmp_path: Path) -> None:
     paths = bad_files(tmp_path)
     arguments = ["build", paths["good.jsonl"], *TOKENIZER, "--json", "--cache-dir"]
-    told = error(run(*arguments, paths["empty.json"]))
-    assert told.startswith(f"{paths['empty.json']}: expected a directory that can be created")
-    assert told.endswith("choose another --cache-dir")
+    message = error(run(*arguments, paths["empty.json"]))
+    assert message.startswith(f"{paths['empty.json']}: ")
+    assert "--cache-dir" in message
     assert "File name too long" in error(run(*arguments, tmp_path / ("x" * 300)))
     assert "expected a path, found an empty one" in usage_error(run(*arguments, ""))
 
 
 def test_a_memory_bound_that_cannot_be_kept(run: Run, tmp_path: Path, cache_dir: Path) -> None:
     path = bad_files(tmp_path)["good.jsonl"]
-    told = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--max-memory-gb", 0.001, "--json")
-    assert "raise --max-memory-gb, lower --workers" in error(told)
+    result = run("build", path, *TOKENIZER, "--cache-dir", cache_dir, "--max-memory-gb", 0.001, "--json")
+    assert re.search("--max-memory-gb.*--workers", error(result))
 
 
 def test_the_sample_with_memory_tokens(run: Run, cache_dir: Path) -> None:
     lengths = ["--max-seq-length", 128, "--doc-stride", 32, "--memory-tokens", 4]
-    told = run("build", sample_file(), *TOKENIZER, *lengths, "--cache-dir", cache_dir, "--json")
-    dataset = CacheDataset(told.json["cache"])
+    result = run("build", sample_file(), *TOKENIZER, *lengths, "--cache-dir", cache_dir, "--json")
+    dataset = CacheDataset(result.json["cache"])
     assert dataset.manifest.vocabulary_size == 2008
-    assert told.json["segments"] == len(dataset) > told.json["documents"] == 96
-    assert (told.json["answers_exact"], told.json["answers_unanswerable"]) == (73, 23)
+    assert result.json["segments"] == len(dataset) > result.json["documents"] == 96
+    assert (result.json["answers_exact"], result.json["answers_unanswerable"]) == (73, 23)

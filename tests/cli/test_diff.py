@@ -7,16 +7,16 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Told, error
+from tests.cli.helpers import LENGTH, MEMORY, OVERLAP, Caches, Result, error
 from tests.load.helpers import sample_tokenizer, varied_examples
 from tests.support import build, write_json_lines
 
-Run = Callable[..., Told]
+Run = Callable[..., Result]
 
 
-def fields(told: Told) -> dict[str, tuple[str, str]]:
-    assert told.lines[0] == ["field", "first", "second"]
-    return {name: (first, second) for name, first, second in told.lines[1:]}
+def fields(result: Result) -> dict[str, tuple[str, str]]:
+    assert result.lines[0] == ["field", "first", "second"]
+    return {name: (first, second) for name, first, second in result.lines[1:]}
 
 
 def test_a_cache_equals_itself_and_its_copy(run: Run, caches: Caches, tmp_path: Path) -> None:
@@ -34,9 +34,9 @@ def test_where_a_source_was_found_does_not_count(run: Run, caches: Caches, tmp_p
 
 def test_the_settings_that_differ(run: Run, caches: Caches, tmp_path: Path) -> None:
     other = build(caches.source, sample_tokenizer(), tmp_path, max_seq_length=64, doc_stride=OVERLAP, max_n_segs=2)
-    told = run("diff", caches.plain, other.directory)
-    assert (told.code, told.err) == (1, "")
-    found = fields(told)
+    result = run("diff", caches.plain, other.directory)
+    assert (result.code, result.err) == (1, "")
+    found = fields(result)
     assert found["settings.max_seq_length"] == ("48", "64")
     assert found["settings.max_n_segs"] == ("None", "2")
     assert {name for name in found if name.startswith(("settings", "source", "tokenizer"))} == {
@@ -62,17 +62,17 @@ def test_memory_tokens_and_shards(run: Run, caches: Caches) -> None:
 
 
 def test_json(run: Run, caches: Caches) -> None:
-    told = run("diff", caches.plain, caches.memory, "--json")
-    assert (told.code, told.err) == (1, "")
-    assert told.json["vocabulary_size"] == {"first": 2000, "second": 2000 + 2 * MEMORY}
-    assert set(told.json) == set(fields(run("diff", caches.plain, caches.memory)))
+    result = run("diff", caches.plain, caches.memory, "--json")
+    assert (result.code, result.err) == (1, "")
+    assert result.json["vocabulary_size"] == {"first": 2000, "second": 2000 + 2 * MEMORY}
+    assert set(result.json) == set(fields(run("diff", caches.plain, caches.memory)))
 
 
 @pytest.mark.usefixtures("terminal")
 def test_for_a_person(run: Run, caches: Caches) -> None:
-    told = click.unstyle(run("diff", caches.plain, caches.memory).out)
-    assert "2,000" in told
-    assert "\t" not in told
+    shown = click.unstyle(run("diff", caches.plain, caches.memory).out)
+    assert "2,000" in shown
+    assert "\t" not in shown
 
 
 def test_a_second_one_that_is_no_cache(run: Run, caches: Caches, tmp_path: Path) -> None:

@@ -113,13 +113,15 @@ def test_printable_examples(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner)))
+@given(
+    st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.dictionaries(st.text(), inner), max_leaves=9)
+)
 def test_json_is_read_back_and_holds_no_control_characters(value: object) -> None:
     with pytest.MonkeyPatch.context() as patched:
-        told: list[str] = []
-        patched.setattr(click, "echo", told.append)
+        found: list[str] = []
+        patched.setattr(click, "echo", found.append)
         print_json(value)
-    (text,) = told
+    (text,) = found
     assert json.loads(text) == value
     assert text.isascii()
     assert text.replace("\n", "").isprintable()

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import ChainMap
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from memxlnet.cli.plots import draw_statistics
 from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
 from memxlnet.load.statistics import CacheStatistics, PaddingShares, UsefulShares
+from tests.support import slow
 
 STATISTICS = CacheStatistics(
     documents=9,
@@ -42,9 +44,10 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     assert {"aligned", "grouped by length", "refilled", "refilled, grouped", "regular, grouped"} <= drawn
 
 
-@pytest.mark.parametrize(
-    "changes", [{"answer_time_steps": {}}, {"segments_per_document": {1: 100_000, 2: 3}}, {"padding": {}, "useful": {}}]
-)
+CHANGES = [{"answer_time_steps": {}}, {"segments_per_document": {1: 100_000, 2: 3}}, {"padding": {}, "useful": {}}]
+
+
+@pytest.mark.parametrize("changes", [*map(slow, CHANGES), dict(ChainMap(*CHANGES))])
 def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str, dict[int, int]]) -> None:
     pytest.importorskip("matplotlib")
     draw_statistics(CacheStatistics(**{**vars(STATISTICS), **changes}), "x", tmp_path / "plot.png")
@@ -54,17 +57,16 @@ def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match=r"--plot: .*; pip install 'memxlnet\[plot\]'"):
+    with pytest.raises(MissingLibraryError, match=r"^--plot:.*memxlnet\[plot\]"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
-    # What is wrong anyway is told first.
-    with pytest.raises(SettingsError, match=r"expected a file that ends in \.png, \.svg, \.pdf, found"):
+    # What is wrong anyway is reported first.
+    with pytest.raises(SettingsError, match=r"^--plot:.*plot\.gif"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
 
 
-@pytest.mark.parametrize("name", ["none/plot.png", "directory.png", f"{'x' * 300}.png"])
+@pytest.mark.parametrize("name", ["none/plot.png", slow("directory.png"), slow(f"{'x' * 300}.png")])
 def test_a_place_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib")
     (tmp_path / "directory.png").mkdir()
-    with pytest.raises(CacheDirectoryError, match=r"cannot be written: .*; choose another file") as caught:
+    with pytest.raises(CacheDirectoryError, match=f"^{tmp_path / name}:"):
         draw_statistics(STATISTICS, "x", tmp_path / name)
-    assert str(tmp_path / name) in str(caught.value)

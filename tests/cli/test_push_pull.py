@@ -1,14 +1,15 @@
 """`memxlnet push` and `memxlnet pull`: the options reach the library, and a cache travels there and back."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cli.helpers import Caches, Told, change_manifest, copy_of, error, usage_error
+from tests.cli.helpers import Caches, Result, change_manifest, copy_of, error, usage_error
 
-Run = Callable[..., Told]
+Run = Callable[..., Result]
 
 
 def content(directory: Path) -> dict[str, bytes]:
@@ -54,8 +55,8 @@ def test_the_options_of_pull(
         return tmp_path / "fetched"
 
     monkeypatch.setattr("memxlnet.cli.pull.pull", pull)
-    told = run("pull", "s3://bucket/x", "--cache-dir", tmp_path, *options)
-    assert told == (0, f"{tmp_path}/fetched\n", "")
+    result = run("pull", "s3://bucket/x", "--cache-dir", tmp_path, *options)
+    assert result == (0, f"{tmp_path}/fetched\n", "")
     assert asked == ["s3://bucket/x", tmp_path, {"replace": False, "progress": None, **expected}]
     monkeypatch.setenv("MEMXLNET_CACHE_DIR", str(tmp_path / "other"))
     run("pull", "s3://bucket/x")
@@ -66,10 +67,10 @@ def test_there_and_back(run: Run, caches: Caches, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/far"
     assert run("push", caches.sharded, url) == (0, "", "")
     assert content(tmp_path / "far") == content(caches.sharded)
-    told = run("pull", url, "--cache-dir", tmp_path / "near")
-    assert (told.code, told.err) == (0, "")
+    result = run("pull", url, "--cache-dir", tmp_path / "near")
+    assert (result.code, result.err) == (0, "")
     fetched = tmp_path / "near" / caches.sharded.name
-    assert told.out == f"{fetched}\n"
+    assert result.out == f"{fetched}\n"
     assert content(fetched) == content(caches.sharded)
     assert run("verify", fetched, "--against", caches.source).code == 0
     # A second time there is nothing to do.
@@ -92,25 +93,24 @@ def test_another_cache_is_replaced_on_request_only(run: Run, caches: Caches, tmp
 def test_errors_of_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -> None:
     near = tmp_path / "near"
     (tmp_path / "nothing").mkdir()
-    assert "found no manifest.json" in error(run("pull", f"file://{tmp_path}/nothing", "--cache-dir", near))
+    assert "manifest.json" in error(run("pull", f"file://{tmp_path}/nothing", "--cache-dir", near))
     newer = copy_of(caches.plain, tmp_path)
     change_manifest(newer, schema_version=99)
-    assert "upgrade memxlnet to read it" in error(run("pull", f"file://{newer}", "--cache-dir", near))
+    assert "found 99" in error(run("pull", f"file://{newer}", "--cache-dir", near))
     assert "expected" in error(run("pull", "/no/address", "--cache-dir", near))
     assert not near.exists()
     damaged = copy_of(caches.plain, near)
     (damaged / "tokenizer.json").unlink()
     message = error(run("pull", f"file://{caches.plain}", "--cache-dir", near))
-    assert message.endswith("or put this one in its place with --replace")
+    assert "--replace" in message
     assert run("pull", f"file://{caches.plain}", "--cache-dir", near, "--replace").code == 0
     assert content(damaged) == content(caches.plain)
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "/no/address"])
-def test_an_address_that_is_none(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
-    message = f"URL: expected an address such as s3://bucket/cache, found {url!r}"
-    assert error(run("push", caches.plain, url)).startswith(message)
-    assert error(run("pull", url, "--cache-dir", tmp_path / "near")).startswith(message)
+def test_a_malformed_address(run: Run, caches: Caches, tmp_path: Path, url: str) -> None:
+    for result in (run("push", caches.plain, url), run("pull", url, "--cache-dir", tmp_path / "near")):
+        assert re.match(rf"URL:.*found {url!r}", error(result))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 """Tokenizers by name or directory."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def test_memory_tokens_are_added() -> None:
     tokenizer = load_tokenizer(str(sample_tokenizer_directory()), 3)
     assert len(tokenizer) == 2006
     assert tokenizer.convert_tokens_to_ids("[MEM_WRITE_2]") == 2005
-    with pytest.raises(SettingsError, match="memory_num_tokens: expected an integer of at least 0, found -1"):
+    with pytest.raises(SettingsError, match=r"^memory_num_tokens:.*-1$"):
         load_tokenizer(str(sample_tokenizer_directory()), -1)
 
 
@@ -33,7 +34,7 @@ def vocabulary_in(directory: Path) -> Path:
     return directory
 
 
-def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_without_a_class_is_known_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = vocabulary_in(tmp_path / "my-XLNet-copy")
     assert isinstance(load_tokenizer(str(directory)), XLNetTokenizerFast)
     (tmp_path / "link").symlink_to(directory)
@@ -41,20 +42,16 @@ def test_a_directory_without_a_class_is_told_by_its_name(tmp_path: Path, monkeyp
     monkeypatch.chdir(directory)
     for name in (".", "./", "../my-XLNet-copy"):
         assert isinstance(load_tokenizer(name), XLNetTokenizerFast)
-    with pytest.raises(TokenizerError, match="found no directory ''"):
+    with pytest.raises(TokenizerError, match=r"^tokenizer:.*''$"):
         load_tokenizer("")
 
 
-def test_a_directory_whose_class_nothing_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_of_unknown_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = vocabulary_in(tmp_path / "xlnet" / "files")
     (tmp_path / "xlnet-link").symlink_to(directory)
     monkeypatch.chdir(directory)
     for name in (str(directory), ".", str(tmp_path / "xlnet-link")):
-        message = (
-            f"^tokenizer: expected tokenizer_config.json or config.json in {Path(name)}, found none; XLNet's files "
-            "alone are known by 'xlnet' in the name of their directory, others by what save_pretrained writes$"
-        )
-        with pytest.raises(TokenizerError, match=message):
+        with pytest.raises(TokenizerError, match=rf"^tokenizer:.*\bconfig\.json\b.*{re.escape(str(Path(name)))}"):
             load_tokenizer(name)
 
 
@@ -79,8 +76,7 @@ def test_a_path_that_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     name = str(tmp_path / name) if name == "file" else name
-    message = f"^tokenizer: expected a directory or a name on the Hub, found no directory {name!r}$"
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=f"^tokenizer:.*{re.escape(repr(name))}$"):
         load_tokenizer(name)
 
 
@@ -95,10 +91,7 @@ def test_the_real_one() -> None:
 @pytest.mark.parametrize("name", ["xlnet-empty", "other-empty"])
 def test_a_directory_without_a_vocabulary(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
-    message = (
-        f"tokenizer: expected tokenizer.json or spiece.model or vocab.txt or vocab.json in {tmp_path / name}, found"
-    )
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=rf"^tokenizer:.*\btokenizer\.json\b.*{tmp_path / name}"):
         load_tokenizer(str(tmp_path / name))
 
 
@@ -107,7 +100,7 @@ def test_a_damaged_vocabulary(tmp_path: Path, content: str) -> None:
     directory = tmp_path / "xlnet"
     directory.mkdir()
     (directory / "tokenizer.json").write_text(content)
-    with pytest.raises(TokenizerError, match=rf"^tokenizer: '{directory}' cannot be loaded: "):
+    with pytest.raises(TokenizerError, match=f"^tokenizer:.*'{directory}'"):
         load_tokenizer(str(directory))
 
 

@@ -16,7 +16,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.maintain.verify import verify
-from tests.faults.processes import SETTINGS, be_user, build, build_and_tell, counted, names, rows
+from tests.faults.processes import SETTINGS, be_user, build, build_and_report, counted, names, rows
 from tests.golden.make_golden import golden_tokenizer
 
 GAP_SECONDS = 0.05
@@ -36,7 +36,7 @@ def digest_of(dataset: CacheDataset) -> str:
 
 
 def keep_reading(directory: Path, expected: str, report: Any, stop: Any) -> None:
-    """Read one opened cache until told to stop; nothing may ever change."""
+    """Read one opened cache until asked to stop; nothing may ever change."""
     # One reader has read everything before the first rebuild, the other touches most pages only afterwards.
     datasets = [CacheDataset(directory), CacheDataset(directory)]
     assert digest_of(datasets[0]) == expected
@@ -158,7 +158,7 @@ def read_everything(directory: Path) -> dict[str, Any]:
 
 def build_as(whom: tuple[int, int, int], cache_dir: Path, report: Any) -> None:
     be_user(*whom)
-    build_and_tell(cache_dir, report, {})
+    build_and_report(cache_dir, report, {})
 
 
 def build_counted(cache_dir: Path) -> int:

@@ -14,7 +14,9 @@ from tests.support import write_json_lines
 @pytest.fixture(scope="session", autouse=True)
 def loaded_server() -> None:
     """Start the fork server with all that these tests need, unless tests of another folder have started it."""
-    server().set_forkserver_preload(["tests.builder.processes", "tests.faults.acts"])
+    server().set_forkserver_preload(
+        ["tests.builder.processes", "tests.faults.acts", "tests.faults.damage", "tests.faults.fuzz"]
+    )
     forkserver.ensure_running()
 
 

@@ -1,6 +1,6 @@
-"""Run as a process of its own: damage a cache in ways beyond single words, and tell what came of each.
+"""What a process of its own does: damage a cache in ways beyond single words, and report what came of each.
 
-One line of JSON before each damage and one behind it, so that one that ends the process is known.
+One line of JSON before each damage and one after it, so that one that ends the process is known.
 """
 
 import json
@@ -25,7 +25,7 @@ Damaged = tuple[str, Files]
 """The name of the file that is damaged, and the files of the cache with it."""
 
 
-def tell(outcome: dict[str, Any]) -> None:
+def report(outcome: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.stdout.flush()
 
@@ -132,7 +132,7 @@ def missing(source: random.Random, files: Files, _: Files) -> Damaged:
     return name, {other: content for other, content in files.items() if other != name}
 
 
-WAYS = (garbage, zeros, appended, moved, shifted, foreign, swapped, missing)
+WAYS = (flip, garbage, zeros, appended, moved, shifted, foreign, swapped, missing)
 
 
 def damaged(way: Callable[..., Damaged], source: random.Random, files: Files, others: Files) -> Damaged:
@@ -173,19 +173,20 @@ def truncations(source: random.Random, files: Files, count: int) -> Iterator[tup
         yield from ((name, size) for size in sorted(sizes))
 
 
-# --- what is told
+# --- what is reported
 
 
 def _foreign_names(found: list[str]) -> list[str]:
-    """The names of exceptions that are none of memxlnet."""
+    """The names of exceptions that are not of memxlnet."""
     return [name for name in found if not hasattr(errors, name)]
 
 
 def truncate(directory: Path, count: int) -> None:
     """Cut files, first as they are, then with a manifest that was made for what is left of them."""
+    cache_module._OPEN_PAUSE = 0
     files = files_of(directory)
     for number, (name, size) in enumerate(truncations(random.Random(count), files, count)):
-        tell({"trying": number, "file": name, "size": size})
+        report({"trying": number, "file": name, "size": size})
         cut = {**files, name: files[name][:size]}
         replace(directory, files, cut)
         plain = opening(directory)
@@ -198,32 +199,24 @@ def truncate(directory: Path, count: int) -> None:
             outcome["sealed_verifying"] = verifying(directory)
             cut["manifest.json"] = (directory / "manifest.json").read_bytes()
         replace(directory, cut, files)
-        tell(outcome)
+        report(outcome)
     verify(directory)
 
 
 def damage(directory: Path, other: Path, seeds: range, only_flips: bool) -> None:
+    # A refused cache is opened once more after a while, which here would be most of the time.
+    cache_module._OPEN_PAUSE = 0
     files, others = files_of(directory), files_of(other)
     for seed in seeds:
         source = random.Random(seed)
-        way = flip if only_flips else source.choice(WAYS)
+        way = flip if only_flips else WAYS[seed % len(WAYS)]
         name, changed = damaged(way, source, files, others)
-        tell({"trying": seed, "way": way.__name__, "file": name})
+        report({"trying": seed, "way": way.__name__, "file": name})
         replace(directory, files, changed)
         outcome = {"seed": seed, "way": way.__name__, "file": name}
         if not only_flips:
             outcome |= {"opening": opening(directory), "foreign": _foreign_names(reading(directory))}
         outcome["verifying"] = verifying(directory)
         replace(directory, changed, files)
-        tell(outcome)
+        report(outcome)
     verify(directory)
-
-
-if __name__ == "__main__":
-    # A refused cache is opened once more after a while, which here would be most of the time.
-    cache_module._OPEN_PAUSE = 0
-    what, at = sys.argv[1], Path(sys.argv[2])
-    if what == "truncate":
-        truncate(at, int(sys.argv[3]))
-    else:
-        damage(at, Path(sys.argv[3]), range(int(sys.argv[4]), int(sys.argv[5])), what == "flip")

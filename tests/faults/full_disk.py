@@ -1,6 +1,6 @@
 """Run as a process of its own, in a mount namespace of its own: builds on disks that are too small.
 
-For each disk: build until it is full, then make room and build again. One line of JSON tells what came of it.
+For each disk: build until it is full, then make room and build again. One line of JSON reports what came of it.
 """
 
 import json
@@ -55,15 +55,15 @@ def stage_of(cache_dir: Path, message: str) -> str:
     return "preparing"
 
 
-def tell(**outcome: Any) -> None:
+def report(**outcome: Any) -> None:
     sys.stdout.write(json.dumps(outcome) + "\n")
     sys.stdout.flush()
 
 
-def fail_then_go_on(
+def fail_then_resume(
     case: str, cache_dir: Path, make_room: Callable[[], None], expected: dict[str, bytes], **settings: Any
 ) -> bool:
-    """Build on a full disk, make room, build again; tells both, and whether the first one failed."""
+    """Build on a full disk, make room, build again; report both, and return whether the first one failed."""
     with counted():
         kind, message, is_ours = outcome_of(partial(build, cache_dir, **settings))
     if kind == "done":
@@ -79,7 +79,7 @@ def fail_then_go_on(
         again = outcome_of(partial(build, cache_dir, **settings))
     published = [name for name in names(cache_dir) if not name.startswith(".")]
     remove_leftovers(cache_dir)
-    tell(
+    report(
         case=case,
         stage=stage,
         error=kind,
@@ -113,7 +113,7 @@ def sizes(place: Path, step: int) -> None:
     for size in range(1, 10 * pages, step):
         with disk(place / "disk", f"size={size * PAGE}") as change:
             room = partial(change, f"size={ROOMY}")
-            if not fail_then_go_on(f"{size} pages", place / "disk/caches", room, expected, **CHUNKED):
+            if not fail_then_resume(f"{size} pages", place / "disk/caches", room, expected, **CHUNKED):
                 return
 
 
@@ -126,17 +126,17 @@ def sizes_with_workers(place: Path, step: int) -> None:
             with ballast.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, ROOMY - size * PAGE)
             settings = {**CHUNKED, "num_workers": 2}
-            if not fail_then_go_on(f"{size} pages free", place / "disk/caches", ballast.unlink, expected, **settings):
+            if not fail_then_resume(f"{size} pages free", place / "disk/caches", ballast.unlink, expected, **settings):
                 return
 
 
 def shards(place: Path, step: int) -> None:
-    """Disks that hold the chunks and, as far as can be told beforehand, the result, which then takes more."""
+    """Disks that hold the chunks and, as far as is known beforehand, the result, which then takes more."""
     expected, pages = unlimited(place, **SHARDED)
     for size in range(1, 10 * pages, step):
         with disk(place / "disk", f"size={size * PAGE}") as change:
             room = partial(change, f"size={ROOMY}")
-            if not fail_then_go_on(f"{size} pages, shards", place / "disk/caches", room, expected, **SHARDED):
+            if not fail_then_resume(f"{size} pages, shards", place / "disk/caches", room, expected, **SHARDED):
                 return
 
 
@@ -146,7 +146,7 @@ def inodes(place: Path, step: int) -> None:
     for count in range(1, 200, step):
         with disk(place / "disk", f"size={ROOMY},nr_inodes={count}") as change:
             room = partial(change, f"size={ROOMY},nr_inodes=1000")
-            if not fail_then_go_on(f"{count} names", place / "disk/caches", room, expected, **CHUNKED):
+            if not fail_then_resume(f"{count} names", place / "disk/caches", room, expected, **CHUNKED):
                 return
 
 
@@ -169,7 +169,7 @@ def rebuild(place: Path, step: int) -> None:
             found = outcome_of(partial(build, cache_dir, **CHUNKED))
             ballast.unlink()
             again = outcome_of(partial(build, cache_dir, **CHUNKED, rebuild=True))
-            tell(
+            report(
                 case=f"rebuild with {size} pages",
                 stage="rebuild",
                 error=kind,
@@ -196,7 +196,7 @@ def read_only(place: Path, step: int) -> None:
         (name,) = names(cache_dir)
         change("ro")
         verify(cache_dir / name)
-        tell(
+        report(
             case="read-only",
             found=outcome_of(partial(build, cache_dir, **CHUNKED))[1] == str(features),
             rebuild=outcome_of(partial(build, cache_dir, **CHUNKED, rebuild=True)),

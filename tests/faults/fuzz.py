@@ -1,8 +1,8 @@
-"""Run as a process of its own: change the structure of a cache's files, and tell every error that is none of ours.
+"""What a process of its own does: change the structure of a cache's files, and report every error of another library.
 
 The metadata of Arrow files (flatbuffers, lengths, footers) and manifests are changed, then sealed: with sizes and
 checksums, and most often the fingerprint, as a forger or a broken writer would leave them. A random bit seldom gets
-past the checksums to where it could do harm. One line of JSON before each change and one behind it.
+past the checksums to where it could do harm. One line of JSON before each change and one after it.
 """
 
 import copy
@@ -10,7 +10,6 @@ import json
 import random
 import re
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -28,7 +27,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.removal import find_leftovers
 from memxlnet.maintain.verify import verify, verify_bytes
-from tests.faults.damage import Files, replace, tell
+from tests.faults.damage import Files, replace, report
 from tests.format.content import files_of, read_texts
 
 MANIFEST = "manifest.json"
@@ -370,7 +369,7 @@ def _steps(directory: Path, original: dict[str, Any]) -> dict[str, Callable[[], 
 
 
 def tried(directory: Path, original: dict[str, Any]) -> dict[str, Any]:
-    """What came of every step: errors of ours by step, and others in full."""
+    """What came of every step: errors of memxlnet by step, and others in full."""
     ours: dict[str, str] = {}
     others: dict[str, str] = {}
     for step, call in _steps(directory, original).items():
@@ -422,22 +421,19 @@ def _with_case(files: Files, place: tuple[Any, ...], value: Any) -> Files:
     return _sealed(files, content, with_fingerprint=True)
 
 
-def main(directory: Path, seeds: range) -> None:
+def change_structure(directory: Path, seeds: range, every: int) -> None:
+    """Try each `every`-th of the fixed cases, and the changes of some seeds."""
     # A refused cache is opened once more after a while, which here would be most of the time.
     cache_module._OPEN_PAUSE = 0
     files = files_of(directory)
     original = json.loads(files[MANIFEST])
-    fixed = [(-1 - number, MANIFEST, _with_case(files, *case)) for number, case in enumerate(_cases())]
+    fixed = [(-1 - number, MANIFEST, _with_case(files, *case)) for number, case in enumerate(_cases())][::every]
     for seed, name, altered in chain(fixed, ((seed, *changed(random.Random(seed), files)) for seed in seeds)):
-        tell({"trying": seed, "file": name})
+        report({"trying": seed, "file": name})
         replace(directory, files, altered)
         began = time.monotonic()
         outcome = tried(directory, original)
         seconds = time.monotonic() - began
         replace(directory, altered, files)
-        tell({"seed": seed, "file": name, "seconds": seconds, **outcome})
+        report({"seed": seed, "file": name, "seconds": seconds, **outcome})
     verify(directory)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3])))

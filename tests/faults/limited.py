@@ -1,4 +1,4 @@
-"""Opens what it is asked to under a limit of the system, and tells the error as a JSON line.
+"""Opens what it is asked to under a limit of the system, and prints the error as a JSON line.
 
     python -m tests.faults.limited KIND AMOUNT WHAT PATH
 
@@ -41,12 +41,12 @@ def main() -> None:
     list(read_chunks(open_source([], "train"), EncodeSettings(), BuildSettings(), 10))  # what it imports is loaded
     "".encode("utf-8-sig")
     limit(kind, int(amount))
-    told = {"error": "", "message": ""}
+    found = {"error": "", "message": ""}
     try:
         run(what, path)
     except Exception as error:
-        told = {"error": type(error).__name__, "message": str(error)}
-    sys.stdout.write(json.dumps(told) + "\n")
+        found = {"error": type(error).__name__, "message": str(error)}
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

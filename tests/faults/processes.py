@@ -4,10 +4,12 @@ Light on purpose: the fork server of `tests.builder.processes` or each forked pr
 """
 
 import codecs
+import json
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,9 +96,26 @@ def outcome_of(call: Callable[[], Any]) -> tuple[str, str, bool]:
         return type(error).__name__, repr(error), False
 
 
-def build_and_tell(cache_dir: Path, report: Any, settings: dict[str, Any]) -> None:
+def build_and_report(cache_dir: Path, report: Any, settings: dict[str, Any]) -> None:
     """Build, and report what came of it."""
     report.send(outcome_of(lambda: build(cache_dir, **settings)))
+
+
+def _write_reports(path: Path, act: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    warnings.simplefilter("error")
+    # What is logged is of no interest, and there is a lot of it.
+    with path.open("w") as file, redirect_stdout(file), Path(os.devnull).open("w") as null, redirect_stderr(null):
+        act(*arguments)
+
+
+def reports_of(folder: Path, act: Callable[..., Any], *arguments: Any, seconds: float = 1800) -> list[dict[str, Any]]:
+    """Call a function in a process of its own that must end well, warnings as errors; gives the JSON that it prints."""
+    path = folder / "reports.jsonl"
+    process = start(_write_reports, path, act, arguments)
+    process.join(seconds)
+    reports = [json.loads(line) for line in path.read_text().splitlines()]
+    assert process.exitcode == 0, reports[-1:]
+    return reports
 
 
 def workers_of(builder: int) -> list[psutil.Process]:
@@ -165,7 +184,7 @@ def acting(
         arguments: Its arguments.
 
     Returns:
-        What came of it, as `outcome_of` tells, and what the function gave.
+        What came of it, as `outcome_of` gives it, and what the function gave.
     """
     receiver, sender = context.Pipe(duplex=False)
     process = start(_act, sender, user, act, arguments)

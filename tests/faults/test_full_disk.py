@@ -1,4 +1,4 @@
-"""A disk that is full at any stage is told as such; with more room the build goes on after its finished chunks."""
+"""A full disk is an error at any stage; with more room the build resumes after its finished chunks."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from tests.faults.processes import CHUNKS, acting, build, chunk_files, counted, 
 from tests.format.content import files_of
 from tests.support import ROOT, slow
 
-WAYS_OUT = ("make room", "choose another cache_dir")
+HINTS = ("make room", "choose another cache_dir")
 
 
 def own_mounts() -> list[str]:
@@ -37,7 +37,7 @@ def own_mounts() -> list[str]:
 
 
 def run(place: Path, cases: Sequence[str]) -> list[dict[str, Any]]:
-    """Fill disks up, each in a process of its own, and hand back what they tell."""
+    """Fill disks up, each in a process of its own, and hand back what they report."""
     done = subprocess.run(
         [*own_mounts(), sys.executable, "-W", "error", "-m", "tests.faults.full_disk", str(place), *cases],
         cwd=ROOT,
@@ -60,17 +60,17 @@ def lost(outcome: dict[str, Any]) -> bool:
     )
 
 
-def is_untold(outcome: dict[str, Any]) -> bool:
-    """Whether an error is not ours, or does not tell the directory or the way out."""
-    told = any(way in outcome["message"] for way in WAYS_OUT)
-    return not (outcome["is_ours"] and outcome["names_directory"] and told)
+def is_unclear(outcome: dict[str, Any]) -> bool:
+    """Whether an error is not of memxlnet, or does not name the directory or what to do."""
+    has_hint = any(hint in outcome["message"] for hint in HINTS)
+    return not (outcome["is_ours"] and outcome["names_directory"] and has_hint)
 
 
 def check(outcomes: list[dict[str, Any]], stages: set[str]) -> None:
     assert {outcome["stage"] for outcome in outcomes} >= stages
     assert [outcome for outcome in outcomes if lost(outcome)] == []
-    untold = {outcome["message"]: outcome["case"] for outcome in outcomes if is_untold(outcome)}
-    assert not untold, "\n".join(f"{case}: {message}" for message, case in untold.items())
+    unclear = {outcome["message"]: outcome["case"] for outcome in outcomes if is_unclear(outcome)}
+    assert not unclear, "\n".join(f"{case}: {message}" for message, case in unclear.items())
 
 
 STAGES = {"preparing", "chunks", "space check", "publishing"}
@@ -88,10 +88,10 @@ def test_a_disk_that_fills_up_while_workers_write(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_disk_that_takes_no_new_names(tmp_path: Path) -> None:
-    told, *outcomes = run(tmp_path, ["read_only:1", "inodes:3"])
-    assert told["found"]
-    assert len(told["names"]) == 1
-    for kind, message, _ in (told["rebuild"], told["other"], told["below"]):
+    read_only, *outcomes = run(tmp_path, ["read_only:1", "inodes:3"])
+    assert read_only["found"]
+    assert len(read_only["names"]) == 1
+    for kind, message, _ in (read_only["rebuild"], read_only["other"], read_only["below"]):
         assert kind == "CacheDirectoryError"
         assert str(tmp_path / "disk/caches") in message
     check(outcomes, {"preparing", "chunks", "publishing"})
@@ -133,13 +133,13 @@ def build_within(cache_dir: Path, most: int, settings: dict[str, Any]) -> dict[s
 def test_a_file_that_may_not_grow(
     tmp_path: Path, undisturbed: dict[str, bytes], most: int, settings: dict[str, Any], stage: str
 ) -> None:
-    outcome, told = acting(server(), None, build_within, tmp_path, most, settings)
+    outcome, result = acting(server(), None, build_within, tmp_path, most, settings)
     assert outcome[0] == "done", outcome
-    kind, message, _ = told["first"]
-    assert (kind, told["second"][0]) == ("BuildOSError", "done"), told
-    assert told["finished"] == (CHUNKS if stage == "publishing" else 0)
-    assert told["staged"] == (stage == "publishing")
-    assert told["made"] == CHUNKS - told["finished"]
+    kind, message, _ = result["first"]
+    assert (kind, result["second"][0]) == ("BuildOSError", "done"), result
+    assert result["finished"] == (CHUNKS if stage == "publishing" else 0)
+    assert result["staged"] == (stage == "publishing")
+    assert result["made"] == CHUNKS - result["finished"]
     (directory,) = published(tmp_path)
     assert files_of(directory) == undisturbed
     assert names(tmp_path) == [directory.name]

@@ -17,7 +17,7 @@ from tests.builder.processes import published, server, start, stop
 from tests.faults.processes import (
     CHUNKS,
     build,
-    build_and_tell,
+    build_and_report,
     chunk_files,
     counted,
     kill,
@@ -26,7 +26,7 @@ from tests.faults.processes import (
     workers_of,
 )
 from tests.format.content import files_of
-from tests.support import WAIT_SECONDS
+from tests.support import WAIT_SECONDS, slow, slow_but
 
 VICTIMS = ("builder", "worker", "workers", "worker, then builder")
 
@@ -50,9 +50,9 @@ def wait_for_moment(source: random.Random, cache_dir: Path, process: Any) -> Non
 
 
 def attack(source: random.Random, cache_dir: Path, workers: int, victim: str) -> tuple[str, str, bool] | None:
-    """Build in a process, and kill it or its workers; what it told, if it could still tell anything."""
+    """Build in a process, and kill it or its workers; what it reported, if it still could."""
     receiver, sender = server().Pipe(duplex=False)
-    process = start(build_and_tell, cache_dir, sender, {"num_workers": workers})
+    process = start(build_and_report, cache_dir, sender, {"num_workers": workers})
     pid = process.pid
     assert pid is not None
     wait_for_moment(source, cache_dir, process)
@@ -71,16 +71,16 @@ def attack(source: random.Random, cache_dir: Path, workers: int, victim: str) ->
     return receiver.recv() if receiver.poll() else None
 
 
-def check_told(told: tuple[str, str, bool] | None, victim: str) -> None:
-    """The build of a killed worker tells so; that of a killed builder tells nothing."""
-    if told is None:
+def check_report(report: tuple[str, str, bool] | None, victim: str) -> None:
+    """The build of a killed worker fails with an error; that of a killed builder reports nothing."""
+    if report is None:
         assert "builder" in victim
         return
-    kind, message, _ = told
+    kind, message, _ = report
     if kind == "done":
         return
     assert victim != "builder", message
-    assert kind == "BuildError", told
+    assert kind == "BuildError", report
     assert "chunk" in message
     assert "killed by signal 9 (SIGKILL)" in message or "the workers were ended" in message, message
     assert "finished chunks are kept, build again to resume" in message
@@ -102,15 +102,16 @@ def check_completion(cache_dir: Path, undisturbed: dict[str, bytes], workers: in
 
 def survive(seed: int, cache_dir: Path, undisturbed: dict[str, bytes], workers: int, victim: str) -> None:
     source = random.Random(seed)
-    told = attack(source, cache_dir, workers, victim)
-    check_told(told, victim)
+    report = attack(source, cache_dir, workers, victim)
+    check_report(report, victim)
     check_completion(cache_dir, undisturbed, source.choice([0, 0, 2]))
 
 
 CASES = [(0, "builder"), *((2, victim) for victim in VICTIMS)]
+QUICK = [(2, "builder"), (2, "worker")]
 
 
-@pytest.mark.parametrize(("workers", "victim"), CASES)
+@pytest.mark.parametrize(("workers", "victim"), [case if case in QUICK else slow(*case) for case in CASES])
 def test_a_kill_is_survived(tmp_path: Path, undisturbed: dict[str, bytes], workers: int, victim: str) -> None:
     survive(VICTIMS.index(victim), tmp_path, undisturbed, workers, victim)
 
@@ -122,13 +123,14 @@ def test_any_kill_is_survived(tmp_path: Path, undisturbed: dict[str, bytes], see
     survive(100 + seed, tmp_path, undisturbed, workers, victim)
 
 
-@pytest.mark.parametrize("seed", [3, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 16))])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [3, *range(10, 16)])
 def test_kill_upon_kill_loses_nothing(tmp_path: Path, undisturbed: dict[str, bytes], seed: int) -> None:
     source = random.Random(seed)
     seen: set[str] = set()
     for _ in range(4):
         victim = source.choice(VICTIMS)
-        check_told(attack(source, tmp_path, 2, victim), victim)
+        check_report(attack(source, tmp_path, 2, victim), victim)
         if list(published(tmp_path)):
             break
         assert seen <= chunk_files(tmp_path)
@@ -136,19 +138,17 @@ def test_kill_upon_kill_loses_nothing(tmp_path: Path, undisturbed: dict[str, byt
     check_completion(tmp_path, undisturbed, 2)
 
 
-def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("chunks", slow_but([3], [-1, 0, 3]))
+def test_no_worker_survives_a_builder_that_is_stopped_and_killed(tmp_path: Path, chunks: int) -> None:
     """Workers that wait for work, are at work, or are still loading."""
     _, sender = server().Pipe(duplex=False)
-    for chunks in (-1, 0, 3):
-        cache_dir = tmp_path / str(chunks)
-        process = start(build_and_tell, cache_dir, sender, {"num_workers": 2})
-        assert process.pid is not None
-        assert wait_until(lambda pid=process.pid: workers_of(pid))  # type: ignore[misc]
-        wait_until(lambda wanted=chunks, here=cache_dir: len(chunk_files(here)) >= wanted)  # type: ignore[misc]
-        stop(process.pid)
-        assert workers_of(process.pid)
-        kill(process)
-        assert wait_until(lambda pid=process.pid: not workers_of(pid))  # type: ignore[misc]
+    process: Any = start(build_and_report, tmp_path, sender, {"num_workers": 2})
+    assert wait_until(lambda: workers_of(process.pid))
+    wait_until(lambda: len(chunk_files(tmp_path)) >= chunks)
+    stop(process.pid)
+    assert workers_of(process.pid)
+    kill(process)
+    assert wait_until(lambda: not workers_of(process.pid))
 
 
 @contextmanager
@@ -162,9 +162,9 @@ def not_orphaned(group: int) -> Iterator[None]:
 
 
 def test_a_worker_that_outlives_its_builder_does_no_harm(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
-    """It is stopped within its work, its builder killed, the cache completed by another; then it goes on."""
+    """It is stopped within its work, its builder killed, the cache completed by another; then it continues."""
     _, sender = server().Pipe(duplex=False)
-    process: Any = start(build_and_tell, tmp_path, sender, {"num_workers": 2})
+    process: Any = start(build_and_report, tmp_path, sender, {"num_workers": 2})
     assert wait_until(lambda: len(chunk_files(tmp_path)) >= 5)
     # One that starts only now would finish a chunk after the others were stopped.
     assert wait_until(lambda: len(workers_of(process.pid)) == 2)

@@ -27,7 +27,7 @@ from tests.faults.acts import (
     open_dataset,
     read_everything,
 )
-from tests.faults.processes import NOBODY, acting, build, chunk_files, kill, names, outcome_of, rows, wait_until
+from tests.faults.processes import NOBODY, acting, chunk_files, kill, names, outcome_of, rows, wait_until
 from tests.format.content import files_of
 from tests.support import slow, write_json_lines
 
@@ -59,25 +59,29 @@ def shared() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def prepare(cache_dir: Path, with_cache: bool) -> Path | None:
-    """A directory of caches that the plain user owns."""
+def prepare(cache_dir: Path, cache: Path | None) -> Path:
+    """Make a directory of caches that the plain user owns, with a copy of a cache or empty; gives the copy's place."""
     cache_dir.mkdir()
-    if with_cache:
-        build(cache_dir)
+    if cache is not None:
+        shutil.copytree(cache, cache_dir / cache.name)
     if PLAIN is not None:
         for path in (cache_dir, *cache_dir.rglob("*")):
             os.chown(path, NOBODY, NOBODY)
-    return next((path for path in cache_dir.iterdir() if not path.name.startswith(".")), None)
+    return cache_dir / cache.name if cache is not None else cache_dir
 
 
 # --- directories that cannot be written
 
 
-@pytest.mark.parametrize(("mode", "workers"), [(0o555, 0), slow(0o555, 2), slow(0o444, 0), slow(0o111, 0), (0o000, 0)])
+@pytest.mark.parametrize(
+    ("mode", "workers"), [(0o555, 0), slow(0o555, 2), slow(0o444, 0), slow(0o111, 0), slow(0o000, 0)]
+)
 @pytest.mark.parametrize("with_cache", [slow(False), True])
-def test_building_where_nothing_can_be_written(shared: Path, mode: int, with_cache: bool, workers: int) -> None:
+def test_building_where_nothing_can_be_written(
+    shared: Path, whole_cache: Path, mode: int, with_cache: bool, workers: int
+) -> None:
     cache_dir = shared / "caches"
-    prepare(cache_dir, with_cache)
+    prepare(cache_dir, whole_cache if with_cache else None)
     before = names(cache_dir)
     cache_dir.chmod(mode)
     (kind, message, _), _ = acting(
@@ -100,7 +104,7 @@ def test_building_where_nothing_can_be_created(shared: Path, place: str) -> None
 def test_building_in_a_directory_that_can_be_written_but_not_listed(shared: Path) -> None:
     """A rename is durable only after its directory was opened and synced, which is refused there."""
     cache_dir = shared / "caches"
-    prepare(cache_dir, False)
+    prepare(cache_dir, None)
     cache_dir.chmod(0o333)
     (kind, message, is_ours), _ = acting(server(), PLAIN, build_with, cache_dir, {})
     assert is_ours, (kind, message)
@@ -110,65 +114,65 @@ def test_building_in_a_directory_that_can_be_written_but_not_listed(shared: Path
 
 
 @pytest.mark.parametrize("mode", [0o555, slow(0o111), slow(0o000)])
-def test_building_from_a_file_where_nothing_can_be_written(shared: Path, mode: int) -> None:
+def test_building_from_a_file_where_nothing_can_be_written(shared: Path, whole_cache: Path, mode: int) -> None:
     """A source file is looked up in the caches that are there, before anything is written."""
     source = write_json_lines(shared / "source.jsonl", rows())
     cache_dir = shared / "caches"
-    prepare(cache_dir, True)
+    prepare(cache_dir, whole_cache)
     cache_dir.chmod(mode)
     (kind, message, _), _ = acting(server(), PLAIN, build_from_file, cache_dir, source, {})
     assert (kind, str(cache_dir) in message) == ("CacheDirectoryError", True), message
 
 
-def test_reading_where_nothing_can_be_written(shared: Path) -> None:
+def test_reading_where_nothing_can_be_written(shared: Path, whole_cache: Path) -> None:
     if not Path("/proc/locks").exists():
         pytest.skip("needs /proc/locks")
     cache_dir = shared / "caches"
-    directory = prepare(cache_dir, True)
-    assert directory is not None
+    directory = prepare(cache_dir, whole_cache)
     expected = digest_of(CacheDataset(directory))
     for path in (*directory.iterdir(), directory, cache_dir):
         path.chmod(0o555 if path.is_dir() else 0o444)
     times = {path: path.stat().st_mtime_ns for path in (*directory.iterdir(), directory, cache_dir)}
-    outcome, told = acting(server(), PLAIN, read_everything, directory)
+    outcome, found = acting(server(), PLAIN, read_everything, directory)
     assert outcome[0] == "done", outcome
-    assert (told["digest"], told["eager"]) == (expected, expected)
-    assert told["found"]
-    assert told["unchanged"]
-    assert told["built"] == told["again"] == told["rows"]
-    assert not told["locks"]
-    assert not told["leftovers"] + told["old"]
+    assert (found["digest"], found["eager"]) == (expected, expected)
+    assert found["found"]
+    assert found["unchanged"]
+    assert found["built"] == found["again"] == found["rows"]
+    assert not found["locks"]
+    assert not found["leftovers"] + found["old"]
     assert {path: path.stat().st_mtime_ns for path in times} == times
 
 
 @pytest.mark.parametrize(
     "name", ["manifest.json", slow("features-00001.arrow"), slow("contexts-00000.arrow"), slow("tokenizer.json")]
 )
-def test_a_file_that_may_not_be_read_is_told(shared: Path, name: str) -> None:
+def test_a_file_that_may_not_be_read_is_named(shared: Path, whole_cache: Path, name: str) -> None:
     """By opening, or by `verify` at the latest; and looking a source up passes over what it may not read."""
-    directory = prepare(shared / "caches", True)
-    assert directory is not None
+    directory = prepare(shared / "caches", whole_cache)
     (directory / name).chmod(0)
-    told = []
+    found = []
     for act in (open_dataset, verify):
         outcome, _ = acting(server(), PLAIN, act, directory)
-        told.append(outcome)
+        found.append(outcome)
         assert outcome[0] in ("done", "CacheNotFoundError", "CacheDamagedError", "CacheDirectoryError"), outcome
         assert outcome[0] == "done" or name in outcome[1]
-    assert told[1][0] != "done"
+    assert found[1][0] != "done"
     source = write_json_lines(shared / "source.jsonl", rows())
     (kind, message, _), _ = acting(server(), PLAIN, build_from_file, shared / "caches", source, {})
     assert kind == "done", message
 
 
-def test_a_cache_that_may_not_be_entered_is_passed_over_by_other_builds(shared: Path) -> None:
-    directory = prepare(shared / "caches", True)
-    assert directory is not None
+@pytest.mark.parametrize("from_file", [True, slow(False)])
+def test_a_cache_that_may_not_be_entered_is_passed_over_by_other_builds(
+    shared: Path, whole_cache: Path, from_file: bool
+) -> None:
+    directory = prepare(shared / "caches", whole_cache)
     directory.chmod(0)
     source = write_json_lines(shared / "source.jsonl", rows())
-    for act, arguments in ((build_from_file, (source, {})), (build_with, ({"doc_stride": 4},))):
-        (kind, message, _), _ = acting(server(), PLAIN, act, shared / "caches", *arguments)
-        assert kind == "done", message
+    act, arguments = (build_from_file, (source, {})) if from_file else (build_with, ({"doc_stride": 4},))
+    (kind, message, _), _ = acting(server(), PLAIN, act, shared / "caches", *arguments)
+    assert kind == "done", message
 
 
 # --- two users
@@ -204,9 +208,12 @@ def published_by(cache_dir: Path, uid: int, umask: int, **settings: Any) -> Path
     return cache_dir / name
 
 
+UMASKS = [(umask, workers) for umask in (0o002, 0o022, 0o027, 0o077) for workers in (0, 2)]
+QUICK = [(0o002, 2), (0o077, 0)]
+
+
 @two_users
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("umask", [0o002, slow(0o022), slow(0o027), 0o077])
+@pytest.mark.parametrize(("umask", "workers"), [case if case in QUICK else slow(*case) for case in UMASKS])
 def test_files_follow_the_umask(common: Path, umask: int, workers: int) -> None:
     if workers:
         need_interpreter(user(ALICE, umask))
@@ -216,19 +223,19 @@ def test_files_follow_the_umask(common: Path, umask: int, workers: int) -> None:
     for path in directory.iterdir():
         found = path.stat()
         assert stat.S_ISREG(found.st_mode)
-        told = (path.name, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
-        assert told == (path.name, ALICE, GROUP, 0o666 & ~umask)
+        shown = (path.name, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+        assert shown == (path.name, ALICE, GROUP, 0o666 & ~umask)
 
 
 @two_users
 def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
     directory = published_by(common, ALICE, 0o002)
     before = files_of(directory)
-    outcome, told = act_as(BOB, 0o002, read_everything, directory)
+    outcome, found = act_as(BOB, 0o002, read_everything, directory)
     assert outcome[0] == "done", outcome
-    assert told["built"] == told["rows"]
-    assert told["digest"] == digest_of(CacheDataset(directory))
-    assert told["unchanged"]
+    assert found["built"] == found["rows"]
+    assert found["digest"] == digest_of(CacheDataset(directory))
+    assert found["unchanged"]
     outcome, _ = act_as(BOB, 0o002, build_with, common, {"rebuild": True})
     assert outcome[0] == "done", outcome
     assert directory.stat().st_uid == BOB
@@ -240,7 +247,7 @@ def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
 
 
 @two_users
-def test_another_user_goes_on_with_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
+def test_another_user_resumes_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o002), common, sender)
     assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)
@@ -267,7 +274,7 @@ def test_another_user_waits_for_a_build(common: Path) -> None:
 
 @two_users
 @pytest.mark.parametrize("umask", [0o077, slow(0o027)])
-def test_what_another_user_keeps_private_is_told(common: Path, umask: int) -> None:
+def test_what_another_user_keeps_private_is_named(common: Path, umask: int) -> None:
     """A clear error for every call, by the path that may not be read, and other caches are built beside it."""
     directory = published_by(common, ALICE, umask)
     stranger = (BOB, BOB, 0o022)
@@ -301,6 +308,7 @@ def test_a_private_cache_does_not_keep_others_from_building_theirs(common: Path)
     assert outcome[0] == "done", outcome
 
 
+@pytest.mark.slow
 @two_users
 def test_a_rebuild_of_what_another_user_keeps_private(common: Path) -> None:
     """It replaces the cache or is refused; either way nothing is left that nobody knows of."""
@@ -320,8 +328,8 @@ def test_a_rebuild_of_what_another_user_keeps_private(common: Path) -> None:
 
 
 @two_users
-def test_a_private_build_that_was_interrupted_is_told(common: Path) -> None:
-    """What Alice left may be neither read nor removed by Bob: he is told so, and nothing of it is lost."""
+def test_a_private_build_that_was_interrupted_is_named(common: Path) -> None:
+    """What Alice left may be neither read nor removed by Bob: he gets an error, and nothing of it is lost."""
     _, sender = server().Pipe(duplex=False)
     process = start(build_as, user(ALICE, 0o077), common, sender)
     assert wait_until(lambda: len(chunk_files(common)) >= 5 or process.exitcode is not None)

@@ -10,7 +10,7 @@ import pytest
 
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.removal import remove_cache
-from tests.builder.processes import published, server, start
+from tests.builder.processes import server, start
 from tests.faults.acts import (
     digest_of,
     keep_asking,
@@ -21,11 +21,11 @@ from tests.faults.acts import (
     rebuild_slowly,
 )
 from tests.faults.processes import build, names, wait_until
-from tests.support import WAIT_SECONDS
+from tests.support import WAIT_SECONDS, slow
 
 
 class Readers:
-    """Processes that read until they are told to stop."""
+    """Processes that read until they are asked to stop."""
 
     def __init__(self, *jobs: tuple[Callable[..., None], *tuple[Any, ...]]):
         self._stop = server().Event()
@@ -39,25 +39,23 @@ class Readers:
             assert receiver.recv() == "ready"
 
     def stop(self) -> list[Any]:
-        """What each of them told; none may have crashed."""
+        """What each of them reported; none may have crashed."""
         self._stop.set()
-        told = []
+        reports = []
         for process, (receiver, _) in zip(self._processes, self._pipes, strict=True):
             assert receiver.poll(WAIT_SECONDS), process.exitcode
-            told.append(receiver.recv())
+            reports.append(receiver.recv())
             process.join(WAIT_SECONDS)
             assert process.exitcode == 0
-        return told
+        return reports
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    build(tmp_path)
-    (directory,) = published(tmp_path)
-    return directory
+def cache(tmp_path: Path, whole_cache: Path) -> Path:
+    return Path(shutil.copytree(whole_cache, tmp_path / whole_cache.name))
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_a_reader_keeps_its_values(tmp_path: Path, cache: Path, times: int) -> None:
     expected = digest_of(CacheDataset(cache))
     readers = Readers((keep_reading, cache, expected), (keep_opening, cache, expected))
@@ -80,11 +78,11 @@ def test_a_reader_keeps_its_values_when_the_directory_is_deleted_by_hand(tmp_pat
     time.sleep(0.3)
     passes, kinds = readers.stop()
     assert passes >= 1
-    # Files go one by one, the manifest not first: an opener may see a part of it, which it must tell as damage.
+    # Files go one by one, the manifest not first: an opener may see a part of it, which it must report as damage.
     assert {kind for kind in kinds if kind not in ("whole", "none") and "CacheDamagedError" not in kind} == set(), kinds
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(60)])
 def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, times: int) -> None:
     expected = digest_of(CacheDataset(cache))
     readers = Readers((keep_opening, cache, expected))
@@ -96,7 +94,7 @@ def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, 
     assert kinds["whole"] >= 1
 
 
-@pytest.mark.parametrize("times", [4, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(60)])
 def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers((keep_asking, tmp_path))
     process = start(rebuild_slowly, tmp_path, times)
@@ -108,23 +106,23 @@ def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: 
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Path, times: int) -> None:
-    """The call that builds waits for the builder where there is no cache for a moment: it never says that none is."""
+    """A call that builds waits for the builder while there is no cache for a moment: it never reports it missing."""
     readers = Readers(*[(keep_building, tmp_path)] * 3)
     process = start(rebuild_slowly, tmp_path, times)
     assert wait_until(lambda: process.exitcode is not None)
     assert process.exitcode == 0
-    told = readers.stop()
-    assert [kinds for kinds in told if set(kinds) != {"whole"}] == [], told
+    reports = readers.stop()
+    assert [kinds for kinds in reports if set(kinds) != {"whole"}] == [], reports
     assert names(tmp_path) == [cache.name]
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_verifies_while_it_is_rebuilt_meets_no_damage(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers(*[(keep_verifying, cache)] * 2)
     process = start(rebuild_slowly, tmp_path, times)
     assert wait_until(lambda: process.exitcode is not None)
     assert process.exitcode == 0
-    told = readers.stop()
-    assert [kinds for kinds in told if not set(kinds) <= {"whole", "none"}] == [], told
+    reports = readers.stop()
+    assert [kinds for kinds in reports if not set(kinds) <= {"whole", "none"}] == [], reports

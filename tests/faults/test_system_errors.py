@@ -1,4 +1,4 @@
-"""The operating system fails at any call: every border gives an error of ours that is an OSError too, and no harm."""
+"""The system fails at any call: each border raises an error of memxlnet that is an OSError, and does no harm."""
 
 import errno
 import fcntl
@@ -24,6 +24,7 @@ from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from tests.faults.processes import build, names
 from tests.format.content import files_of
+from tests.support import slow
 
 OPENING = (errno.EMFILE, errno.EACCES, errno.EIO, errno.ENFILE)
 READING = (errno.EIO, errno.EACCES)
@@ -194,9 +195,9 @@ def outcome(act: Callable[[Place], Any], place: Place) -> Any:
         return error
 
 
-@pytest.mark.parametrize("step", [29, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [97, slow(1)])
 @pytest.mark.parametrize("border", BORDERS)
-def test_a_call_that_fails_is_an_error_of_ours_and_does_no_harm(
+def test_a_call_that_fails_is_an_error_of_memxlnet_and_does_no_harm(
     template: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -1,19 +1,15 @@
 """A script as users write it, without a main guard.
 
-Usage: unguarded.py CACHE_DIR HOW START_METHOD [MODULES]. HOW is ``workers`` or ``executor``; START_METHOD is set as the
-default unless it is ``default``; MODULES, separated by commas, are imported first.
+Usage: unguarded.py CACHE_DIR HOW START_METHOD. HOW is ``workers`` or ``executor``; START_METHOD is set as the default
+unless it is ``default``.
 """
 
-import importlib
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-for name in filter(None, "".join(sys.argv[4:]).split(",")):
-    importlib.import_module(name)
-
-from tests.builder.processes import build  # noqa: E402
+from tests.builder.processes import build
 
 cache_dir, how, method = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 if method != "default":
