@@ -167,7 +167,7 @@ def test_the_meaning_stays_with_a_dataset(earlier: CacheDataset, now: CacheDatas
     assert now.compat is None
     wanted = ["all_valid_answers", "boundary_info"]
     assert earlier.metadata([0, -1], wanted) == [{name: earlier[0][name] for name in wanted}, None]
-    with pytest.raises(SettingsError, match=r"^names: expected names of"):
+    with pytest.raises(SettingsError, match=r"^names:"):
         now.metadata([0], wanted)
 
 
@@ -183,7 +183,7 @@ def test_another_meaning_is_refused(now: CacheDataset, tokenizer: Any, value: An
         lambda: load_chunked_dataset(now.directory.parent, "test", compat=value),
     ]
     for call in calls:
-        with pytest.raises(SettingsError, match=r"^compat: expected 'memxlnet-0', found "):
+        with pytest.raises(SettingsError, match=rf"^compat:.*{value!r}"):
             call()
 
 
@@ -229,7 +229,7 @@ class TestAttributes:
         paths = [manager.get_cache_path(name, "test", chunk) for chunk in range(total)]
         assert [Path(path).name for path in paths[:4]] == [f"features-0000{n}.arrow" for n in (0, 0, 1, 1)]
         assert all(Path(path).is_file() for path in paths)
-        with pytest.raises(IndexError, match=f"expected a chunk from 0 to {total - 1}"):
+        with pytest.raises(IndexError, match=rf"\b{total - 1}\b.*{total}$"):
             manager.get_cache_path(name, "test", total)
         assert len(manager.load_chunk(name, "test", chunk_id=0)) == 10
 
@@ -253,24 +253,24 @@ class TestChunked:
     def test_the_first_examples_are_a_cache_of_their_own(self, tokenizer: Any, tmp_path: Path) -> None:
         rows = varied_examples()
         build(rows, tokenizer, tmp_path)
-        with pytest.raises(CacheNotFoundError, match="max_examples: expected 2"):
+        with pytest.raises(CacheNotFoundError, match="max_examples:"):
             load_chunked_dataset(tmp_path, "test", "first_n", 2)
         two = build(rows, tokenizer, tmp_path, max_examples=2)
         assert load_chunked_dataset(tmp_path, "test", "first_n", 2).directory == two.directory
-        with pytest.raises(AmbiguousCacheError, match="expected one cache that fits"):
+        with pytest.raises(AmbiguousCacheError):
             load_chunked_dataset(tmp_path, "test")
-        with pytest.raises(CacheNotFoundError, match="max_n_segs: expected 3"):
+        with pytest.raises(CacheNotFoundError, match="max_n_segs:"):
             load_chunked_dataset(tmp_path, "test", max_n_segs=3)
-        with pytest.raises(CacheNotFoundError, match=r"split .expected 'train', found 'test'"):
+        with pytest.raises(CacheNotFoundError, match=r"split.*'train'.*'test'"):
             load_chunked_dataset(two.directory)
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"mode": "chunks", "chunk_indices": [0]}, "^mode, chunk_indices: expected .* build with max_examples="),
-            ({"chunk_indices": [0]}, "^mode, chunk_indices: "),
-            ({"mode": "first_n"}, "^num_examples: expected a number"),
-            ({"mode": "all"}, "^mode: expected 'streaming' or 'full' or 'first_n', found 'all'"),
+            ({"mode": "chunks", "chunk_indices": [0]}, r"^mode, chunk_indices:.*max_examples="),
+            ({"chunk_indices": [0]}, "^mode, chunk_indices:"),
+            ({"mode": "first_n"}, "^num_examples:"),
+            ({"mode": "all"}, r"^mode:.*'all'"),
         ],
     )
     def test_what_cannot_be_is_refused(self, now: CacheDataset, options: Any, message: str) -> None:
@@ -278,7 +278,7 @@ class TestChunked:
             load_chunked_dataset(now.directory, "test", **options)
 
     def test_what_is_no_cache_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(CacheNotFoundError, match="found none; build it with process_and_cache_dataset"):
+        with pytest.raises(CacheNotFoundError):
             load_chunked_dataset(tmp_path)
         (tmp_path / "manifest.json").write_text('{"dataset_name": "squad", "split": "train", "chunks": []}')
         with pytest.raises(CacheError, match="manifest"):

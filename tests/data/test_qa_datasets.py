@@ -66,7 +66,7 @@ class TestEager:
         one = SquadLikeQADataset("train", tokenizer, 64, 16, None, rows)
         other = SquadLikeQADataset("train", tokenizer, 64, 16, None, iter(rows), identity="v1")
         assert _rows(one) == _rows(other) == oracle_rows(tokenizer, rows, 64, 16)
-        with pytest.raises(SourceError, match=r"one-shot iterator .* identity="):
+        with pytest.raises(SourceError, match="identity="):
             SquadLikeQADataset("train", tokenizer, 64, 16, None, iter(rows))
 
     def test_its_directory_goes_with_it_without_a_warning(
@@ -182,31 +182,29 @@ class TestLazy:
 
     @pytest.mark.parametrize("params", [{"max_len": 64}, {"max_seq_length": 64, "overlap": 3}])
     def test_unknown_params(self, manager: ChunkedCacheManager, source: Path, params: Any) -> None:
-        with pytest.raises(
-            SettingsError, match=r"cache_params: expected the names doc_stride, .*found '(max_len|overlap)'"
-        ):
+        with pytest.raises(SettingsError, match=r"^cache_params:.*'(max_len|overlap)'"):
             LazySquadLikeQADataset(manager, source, "train", params)
 
     @pytest.mark.parametrize("params", [[("max_seq_length", 64)], "max_seq_length", 64])
     def test_params_are_a_mapping(self, manager: ChunkedCacheManager, source: Path, params: Any) -> None:
-        with pytest.raises(SettingsError, match="cache_params: expected a mapping"):
+        with pytest.raises(SettingsError, match=rf"^cache_params:.*{type(params).__name__}"):
             LazySquadLikeQADataset(manager, source, "train", params)
 
     @pytest.mark.parametrize("manager", [None, 5, object()])
     def test_a_manager_is_one_or_a_path(self, manager: Any) -> None:
-        with pytest.raises(SettingsError, match="cache_manager"):
+        with pytest.raises(SettingsError, match=r"^cache_manager:"):
             LazySquadLikeQADataset(manager, "questions", "train")
 
     @pytest.mark.parametrize(
         ("name", "split"), [("questions", "validation"), ("others", "train"), ("squad_v2", "train")]
     )
     def test_none_there(self, manager: ChunkedCacheManager, name: str, split: str) -> None:
-        with pytest.raises(CacheNotFoundError, match=f"cache of '{name}', split '{split}': expected one, found none"):
+        with pytest.raises(CacheNotFoundError, match=rf"'{name}'.*'{split}'"):
             LazySquadLikeQADataset(manager, name, split)
 
     def test_several_there(self, manager: ChunkedCacheManager, source: Path, tokenizer: Any) -> None:
         StreamingSquadProcessor(tokenizer, 48, 16).process_dataset_streaming(source, "train", None, manager)
-        with pytest.raises(AmbiguousCacheError, match="expected one, found 2") as caught:
+        with pytest.raises(AmbiguousCacheError) as caught:
             LazySquadLikeQADataset(manager, source, "train", {"doc_stride": 16})
         directories = [path for path in manager.cache_dir.iterdir() if (path / "manifest.json").exists()]
         assert len(directories) == 2
@@ -291,7 +289,7 @@ class TestCreate:
         create_dataset_from_cache(source, "train", tmp_path / "cache", max_examples=2, **options)
         assert len(builds) == 4
 
-    def test_a_changed_source_is_built_anew(self, source: Path, tokenizer: Any, tmp_path: Path) -> None:
+    def test_a_changed_source_is_built_again(self, source: Path, tokenizer: Any, tmp_path: Path) -> None:
         options: dict[str, Any] = {"tokenizer": tokenizer, "max_seq_length": 64, "doc_stride": 16}
         old = create_dataset_from_cache(source, "train", tmp_path / "cache", **options)
         rows = [*long_examples(6, words=40), example("one more", id="more")]
@@ -308,10 +306,10 @@ class TestCreate:
         create_dataset_from_cache(source, "train", tmp_path / "cache", max_seq_length=64, **options)
         with caplog.at_level(logging.INFO):
             create_dataset_from_cache(source, "train", tmp_path / "cache", max_seq_length=48, **options)
-        told = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
-        assert len(told) == 1
-        assert "settings.max_seq_length: expected 48, found 64" in told[0]
-        assert "doc_stride" not in told[0]
+        differences = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+        assert len(differences) == 1
+        assert "settings.max_seq_length: expected 48, found 64" in differences[0]
+        assert "doc_stride" not in differences[0]
 
     @pytest.mark.parametrize(
         ("options", "error"),
