@@ -12,16 +12,24 @@ from tests.load.helpers import oracle_rows, plain_row, sample_tokenizer
 from tests.support import long_examples, write_json_lines
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_json_lines(tmp_path / "questions.jsonl", long_examples(5, words=40))
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of examples and a directory with the cache of it."""
+    folder = tmp_path_factory.mktemp("built")
+    source = write_json_lines(folder / "questions.jsonl", long_examples(5, words=40))
+    _build(source, ChunkedCacheManager(folder / "cache", 7))
+    return folder
 
 
 @pytest.fixture
-def manager(source: Path, tmp_path: Path) -> ChunkedCacheManager:
-    manager = ChunkedCacheManager(tmp_path / "cache", 7)
-    _build(source, manager)
-    return manager
+def source(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy2(built / "questions.jsonl", tmp_path))
+
+
+@pytest.fixture
+def manager(built: Path, tmp_path: Path) -> ChunkedCacheManager:
+    """One with a copy of the cache."""
+    return ChunkedCacheManager(shutil.copytree(built / "cache", tmp_path / "cache"), 7)
 
 
 def _build(source: Path, manager: ChunkedCacheManager, **options: Any) -> int:

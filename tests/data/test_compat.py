@@ -17,7 +17,7 @@ from memxlnet.load.compat import ENDED
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, bert_tokenizer, sample_tokenizer, varied_examples
-from tests.support import build, example
+from tests.support import build, example, slow
 
 KINDS = {"sample": sample_tokenizer, "bert": bert_tokenizer}
 
@@ -102,8 +102,9 @@ def test_an_answer_that_was_dropped_is_an_answer_all_the_same(tokenizer: Any, tm
     assert old["chosen_answer_text"] == ""
 
 
-@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("lanes", "workers"), [("aligned", 0), ("refilled", 1), slow("aligned", 1), slow("refilled", 0)]
+)
 def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: int) -> None:
     options: Any = {"shuffle": True, "seed": 3, "lanes": lanes, "num_workers": workers}
     loaders = [

@@ -19,7 +19,7 @@ from tests.sources.test_files import COMPRESSIONS
 from tests.sources.test_forms import FORMS
 from tests.sources.test_forms import write as write_form
 from tests.sources.test_places import ROWS, WAYS, texts, write, write_parts
-from tests.support import example
+from tests.support import example, slow_but
 
 
 def build(source: Any, cache_dir: Path, **options: Any) -> Path:
@@ -60,7 +60,10 @@ def test_the_same_examples_make_the_same_tables(
     assert found == tables(build(written, folder / "list"))
 
 
-@pytest.mark.parametrize("case", FORMS)
+QUICK = ["squad", "natural-questions", "coqa", "quac", "drop", "hotpotqa, yes", "hotpotqa without labels"]
+
+
+@pytest.mark.parametrize("case", slow_but(QUICK, FORMS))
 def test_every_answer_of_a_form_is_counted(case: str, tmp_path: Path) -> None:
     name, content, expected = FORMS[case]
     path = write_form(tmp_path, content)

@@ -469,7 +469,8 @@ def test_every_form_of_the_registry_is_tested() -> None:
 def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) -> None:
     story = {"storyId": "s", "text": "t", "questions": [{"q": "Q?", "consensus": {"badQuestion": True}}]}
     (found,) = open_source(write(tmp_path, {"data": [story]}), "train").rows()
-    assert "example 's#0': its question is marked as bad; use on_bad_example='drop'" in str(found)
+    assert "'s#0'" in str(found)
+    assert "on_bad_example='drop'" in str(found)
 
 
 @pytest.mark.parametrize(

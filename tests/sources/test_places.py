@@ -500,7 +500,7 @@ def test_a_slice_that_needs_the_number_of_rows_needs_a_second_reading() -> None:
 
 
 def test_a_slice_that_does_not_fit_the_number_of_rows_is_refused() -> None:
-    with pytest.raises(SettingsError, match="10"):
+    with pytest.raises(SettingsError, match=r"^split:.*dropremainder.*\b10\b"):
         read(ROWS, "train[:10%](pct1_dropremainder)")
 
 
@@ -548,17 +548,23 @@ def test_max_examples_bounds_every_reading() -> None:
 # Stores
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[str]:
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+@contextlib.contextmanager
+def running_server(handler: Callable[..., Any]) -> Iterator[str]:
+    """Run a server on this machine, and give its host and port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{running.server_address[1]}"
+            yield f"127.0.0.1:{running.server_address[1]}"
         finally:
             running.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[str]:
+    with running_server(functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))) as address:
+        yield f"http://{address}"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -602,15 +608,8 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     ],
 )
 def test_no_error_shows_credentials(url: str, kind: type[Exception]) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(kind) as caught:
-                open_source(url.format(f"127.0.0.1:{running.server_address[1]}"), "train")
-        finally:
-            running.shutdown()
-            thread.join()
+    with running_server(Refusing) as address, pytest.raises(kind) as caught:
+        open_source(url.format(address), "train")
     assert kind is not SourceError or not isinstance(caught.value, SourceNotFoundError)
     assert "SECRET" not in " ".join(f"{error}" for error in chain(caught.value))
 
@@ -664,14 +663,9 @@ def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:
 
 
 def test_a_file_over_http_that_is_missing(server: str) -> None:
-    with pytest.raises(SourceNotFoundError, match=r"nothing\.jsonl:"):
+    with pytest.raises(SourceNotFoundError, match=r"nothing\.jsonl:") as caught:
         open_source(f"{server}/nothing.jsonl?token=secret", "train")
-
-
-def test_credentials_in_a_url_are_not_shown(server: str) -> None:
-    with pytest.raises(SourceNotFoundError) as caught:
-        open_source(f"{server}/nothing.jsonl?token=secret", "train")
-    assert "secret" not in str(caught.value).partition(": no such file")[0]
+    assert "secret" not in str(caught.value)
 
 
 @pytest.fixture
