@@ -38,6 +38,11 @@ def earlier(now: CacheDataset) -> CacheDataset:
     return LazySquadLikeQADataset.open(now.directory, compat="memxlnet-0")
 
 
+@pytest.fixture(scope="module")
+def items(earlier: CacheDataset) -> list[dict[str, Any]]:
+    return list(earlier)
+
+
 def pair_call(tokenizer: Any, one: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of one example by a call of the tokenizer on the pair, and 1 where a token is of the context."""
     texts, which = (one["question"], one["context"]), 1
@@ -59,12 +64,12 @@ def pair_call(tokenizer: Any, one: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows(kind: str, now: CacheDataset, earlier: CacheDataset) -> None:
+def test_rows(kind: str, now: CacheDataset, items: list[dict[str, Any]]) -> None:
     examples = varied_examples()
     expected = [row for one in examples for row in pair_call(KINDS[kind](), one)]
-    assert len(earlier) == len(now) == len(expected)
+    assert len(items) == len(now) == len(expected)
     labels: set[str | None] = set()
-    for row, (old, new, given) in enumerate(zip(earlier, now, expected, strict=True)):
+    for row, (old, new, given) in enumerate(zip(items, now, expected, strict=True)):
         assert old["offset_mapping"] == given["offset_mapping"], row
         for name in ("input_ids", "token_type_ids"):
             assert old[name].tolist() == given[name], (row, name)
@@ -105,7 +110,7 @@ def test_an_answer_that_was_dropped_is_an_answer_all_the_same(tokenizer: Any, tm
 @pytest.mark.parametrize(
     ("lanes", "workers"), [("aligned", 0), ("refilled", 1), slow("aligned", 1), slow("refilled", 0)]
 )
-def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: int) -> None:
+def test_steps(now: CacheDataset, earlier: CacheDataset, items: list[dict[str, Any]], lanes: str, workers: int) -> None:
     options: Any = {"shuffle": True, "seed": 3, "lanes": lanes, "num_workers": workers}
     loaders = [
         create_dataloader(now, 4, ended_label="cls", **options),
@@ -130,7 +135,7 @@ def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: in
                     assert not old["token_type_ids"][lane].any()
                     assert old["example_ids"][lane] == f"padding_{new['example_ids'][lane]}"
                     continue
-                item = earlier[row]
+                item = items[row]
                 assert {name: old[name][lane] for name in ENDED} == {name: item[name] for name in ENDED}
                 assert torch.equal(old["token_type_ids"][lane], item["token_type_ids"])
                 assert old["example_ids"][lane] == item["example_id"]
@@ -138,25 +143,23 @@ def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: in
 
 
 @pytest.mark.parametrize("dtype", ["int64", "stored"])
-def test_batches(now: CacheDataset, earlier: CacheDataset, dtype: str) -> None:
+def test_batches(now: CacheDataset, earlier: CacheDataset, items: list[dict[str, Any]], dtype: str) -> None:
     options: Any = {"use_time_step_major": False, "dtype": dtype}
     loaders = [create_dataloader(now, 7, **options, compat="memxlnet-0"), create_dataloader(earlier, 7, **options)]
     rows = 0
     for batches in zip(*loaders, strict=True):
         for batch in batches:
-            items = [earlier[row] for row in batch["rows"].tolist()]
-            assert {name: batch[name] for name in ENDED} == {name: [item[name] for item in items] for name in ENDED}
-            types = torch.stack([item["token_type_ids"] for item in items])
+            held = [items[row] for row in batch["rows"].tolist()]
+            assert {name: batch[name] for name in ENDED} == {name: [item[name] for item in held] for name in ENDED}
+            types = torch.stack([item["token_type_ids"] for item in held])
             assert torch.equal(batch["token_type_ids"].to(torch.int64), types)
             assert batch["token_type_ids"].dtype == (torch.int64 if dtype == "int64" else torch.int8)
             assert batch["document_mask"].all()
             assert batch["example_ids"] == batch["example_id"]
-        rows += len(items)
+        rows += len(held)
     assert rows == len(earlier)
     plain: Any = next(iter(DataLoader(earlier, batch_size=3, collate_fn=lambda rows: rows)))
-    assert [row["token_type_ids"].tolist() for row in plain] == [
-        earlier[i]["token_type_ids"].tolist() for i in range(3)
-    ]
+    assert [row["token_type_ids"].tolist() for row in plain] == [item["token_type_ids"].tolist() for item in items[:3]]
 
 
 def test_the_meaning_stays_with_a_dataset(earlier: CacheDataset, now: CacheDataset) -> None:

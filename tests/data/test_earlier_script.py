@@ -158,7 +158,7 @@ def run(tokenizer: Any, source: str, split: str, cache_dir: str, most: int | Non
     return evaluate(evaluation), dataset
 
 
-@pytest.mark.parametrize(("most", "inexact"), [(24, 0), slow(None, 3)])
+@pytest.mark.parametrize(("most", "inexact"), [(12, 0), slow(None, 3)])
 def test_on_the_sample(tokenizer: Any, tmp_path: Path, most: int | None, inexact: int) -> None:
     answers, dataset = run(tokenizer, str(sample_file()), "train", str(tmp_path), most)
     golds = references(dataset)

@@ -35,6 +35,17 @@ def source(tmp_path: Path) -> Path:
     return write_json_lines(tmp_path / "questions.jsonl", long_examples(6, words=40))
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a cache of the source."""
+    folder = tmp_path_factory.mktemp("built")
+    source = write_json_lines(folder / "questions.jsonl", long_examples(6, words=40))
+    processor = StreamingSquadProcessor(sample_tokenizer(), 64, 16)
+    manager = ChunkedCacheManager(folder / "cache", 10)
+    assert processor.process_dataset_streaming(source, "train", None, manager) > 10
+    return manager.cache_dir
+
+
 @pytest.fixture
 def no_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*arguments: Any) -> Any:
@@ -127,16 +138,6 @@ class TestEager:
 
 
 class TestLazy:
-    @pytest.fixture(scope="class")
-    def built(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """The directory of a cache of the source."""
-        folder = tmp_path_factory.mktemp("built")
-        source = write_json_lines(folder / "questions.jsonl", long_examples(6, words=40))
-        processor = StreamingSquadProcessor(sample_tokenizer(), 64, 16)
-        manager = ChunkedCacheManager(folder / "cache", 10)
-        assert processor.process_dataset_streaming(source, "train", None, manager) > 10
-        return manager.cache_dir
-
     @pytest.fixture
     def manager(self, built: Path, tmp_path: Path) -> ChunkedCacheManager:
         """One with a copy of the cache."""
