@@ -191,9 +191,9 @@ def test_in_memory_is_true_or_false(cache: Cache, value: Any) -> None:
 
 
 def test_a_url_is_no_directory() -> None:
-    with pytest.raises(SettingsError, match=r"^directory:.*s3://bucket/x"):
+    with pytest.raises(SettingsError, match=r"^directory:.*s3://"):
         Cache.open("s3://bucket/x")
-    with pytest.raises(SettingsError, match=r"^cache_dir:.*s3://bucket"):
+    with pytest.raises(SettingsError, match=r"^cache_dir:.*s3://"):
         Cache.build(EXAMPLES, make("xlnet"), cache_dir="s3://bucket")
 
 

@@ -128,6 +128,7 @@ def run_one_rank(arguments: list[str]) -> int:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
             patch.setenv(name, value)
+        patch.setattr(sys, "excepthook", sys.excepthook)  # which the job replaces
         runpy.run_path(arguments[-1], run_name="__main__")
     return 0
 
