@@ -155,7 +155,7 @@ class Style:
         make: Makes a fresh one.
         prefix: Number of special tokens before the first text.
         middle: Number of those between the texts.
-        suffix: Number of those behind the second text.
+        suffix: Number of those after the second text.
         cls_from_start: Place of ``cls`` counted from the first token of a row; None where it is the last token.
         context_first: Whether the context is the first text.
     """

@@ -75,7 +75,7 @@ def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
 
 
 def told_by(module: str, *arguments: Any, options: Iterable[str] = (), timeout: float = 600) -> list[dict[str, Any]]:
-    """Run a module in a process of its own, which must end well, and hand back the JSON lines that it tells."""
+    """Run a module in a process of its own, which must end well, and return the JSON lines that it writes."""
     done = subprocess.run(
         [sys.executable, *options, "-m", module, *map(str, arguments)],
         cwd=ROOT,
@@ -84,9 +84,9 @@ def told_by(module: str, *arguments: Any, options: Iterable[str] = (), timeout: 
         timeout=timeout,
         check=False,
     )
-    told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert done.returncode == 0, (told[-1:], done.stderr[-3000:])
-    return told
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, (lines[-1:], done.stderr[-3000:])
+    return lines
 
 
 def build(rows: Any, tokenizer: Any, cache_dir: Path, **settings: Any) -> CacheDataset:

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,19 +65,24 @@ class Import(NamedTuple):
     line: int
 
 
+@cache
 def tree(module: str) -> ast.Module:
     return ast.parse(PATHS[module].read_text(encoding="utf-8"))
 
 
+@cache
+def nodes(module: str) -> list[ast.AST]:
+    return list(ast.walk(tree(module)))
+
+
 def imports(module: str) -> Iterator[Import]:
-    parsed = tree(module)
     lazy = {
         id(node)
-        for function in ast.walk(parsed)
+        for function in nodes(module)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for node in ast.walk(function)
     }
-    for node in ast.walk(parsed):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(module, alias.name, id(node) not in lazy, node.lineno)
@@ -173,7 +179,7 @@ def test_nothing_reads_pickle() -> None:
     unsafe = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
     assert [entry for entry in ALL if entry.target.split(".")[0] in unsafe] == []
     for module in PATHS:
-        for node in ast.walk(tree(module)):
+        for node in nodes(module):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 assert (node.value.id, node.attr) not in {("torch", "load"), ("torch", "save"), ("np", "load")}
 
@@ -181,7 +187,7 @@ def test_nothing_reads_pickle() -> None:
 def test_there_is_no_assert_and_no_print() -> None:
     wrong = []
     for module in PATHS:
-        for node in ast.walk(tree(module)):
+        for node in nodes(module):
             is_print = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
             if isinstance(node, ast.Assert) or is_print:
                 wrong.append((module, ast.unparse(node)))
@@ -190,7 +196,7 @@ def test_there_is_no_assert_and_no_print() -> None:
 
 def test_no_name_is_evaluated_or_executed() -> None:
     for module in PATHS:
-        for node in ast.walk(tree(module)):
+        for node in nodes(module):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec", "__import__"}, (module, node.lineno)
 
@@ -208,7 +214,7 @@ def test_functions_and_modules_stay_short() -> None:
     """The figures of the design, with some room."""
     for module in PATHS:
         assert lines_of_code(tree(module)) <= 400, module
-        for node in ast.walk(tree(module)):
+        for node in nodes(module):
             if isinstance(node, ast.FunctionDef):
                 assert sum(map(lines_of_code, node.body)) <= 75, (module, node.name)
 

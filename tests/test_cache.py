@@ -119,12 +119,12 @@ def test_an_object_in_memory_takes_a_name(cache: Cache, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("named", ["f.json", "owner/name", "s3://bucket/f.json", ["f.json"]])
 def test_a_source_with_a_name_takes_no_other(named: Any) -> None:
-    with pytest.raises(SettingsError, match="name: applies to objects in memory only, found 'x' with"):
+    with pytest.raises(SettingsError, match=r"^name:.*'x'"):
         Cache.build(named, make("xlnet"), name="x")
 
 
 def test_bad_arguments_are_errors_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="max_seq_length"):
+    with pytest.raises(SettingsError, match=r"^max_seq_length:"):
         Cache.build(EXAMPLES, make("xlnet"), cache_dir=tmp_path / "none", max_seq_length=0)
     with pytest.raises(CacheNotFoundError):
         Cache.open(tmp_path / "none")
@@ -178,22 +178,22 @@ def test_a_loader_reads_the_dataset_that_it_is_given(cache: Cache) -> None:
 @pytest.mark.parametrize("method", ["loader", "segment_loader", "evaluation_loader"])
 def test_a_loader_refuses_the_dataset_of_another_cache(cache: Cache, method: str, tmp_path: Path) -> None:
     other = Cache.build(EXAMPLES[:3], make("xlnet"), cache_dir=tmp_path, **SIZES)
-    with pytest.raises(SettingsError, match=f"dataset: expected one over {cache.directory}, found one over"):
+    with pytest.raises(SettingsError, match=rf"^dataset:.*{cache.directory}.*{other.directory}"):
         getattr(cache, method)(dataset=other.dataset())
 
 
 @pytest.mark.parametrize("value", ["False", 3, None])
 def test_in_memory_is_true_or_false(cache: Cache, value: Any) -> None:
-    with pytest.raises(SettingsError, match="in_memory: expected True or False"):
+    with pytest.raises(SettingsError, match=r"^in_memory:"):
         Cache.open(cache.directory, in_memory=value)
-    with pytest.raises(SettingsError, match="in_memory: expected True or False"):
+    with pytest.raises(SettingsError, match=r"^in_memory:"):
         cache.dataset(in_memory=value)
 
 
 def test_a_url_is_no_directory() -> None:
-    with pytest.raises(SettingsError, match="directory: expected a local directory, found the URL s3://"):
+    with pytest.raises(SettingsError, match=r"^directory:.*s3://"):
         Cache.open("s3://bucket/x")
-    with pytest.raises(SettingsError, match="cache_dir: expected a local directory, found the URL s3://"):
+    with pytest.raises(SettingsError, match=r"^cache_dir:.*s3://"):
         Cache.build(EXAMPLES, make("xlnet"), cache_dir="s3://bucket")
 
 
@@ -205,9 +205,9 @@ def test_answers_that_do_not_occur_are_reported(tmp_path: Path, caplog: pytest.L
 
 def test_a_group_is_no_step(cache: Cache) -> None:
     group = next(iter(cache.loader(2)))
-    with pytest.raises(SettingsError, match="step: expected one step or batch, found Group"):
+    with pytest.raises(SettingsError, match=r"^step:.*Group"):
         model_inputs(group, torch.nn.Linear(1, 1))
-    with pytest.raises(SettingsError, match="step: expected a step of a time-step-major loader, found Group"):
+    with pytest.raises(SettingsError, match=r"^step:.*Group"):
         CarriedState(torch.zeros(1, 1)).before(group)
 
 

@@ -117,7 +117,7 @@ def test_a_star_import_gives_them(module: str) -> None:
 @pytest.mark.parametrize("module", ["memxlnet", "memxlnet.data"])
 def test_an_unknown_name_is_an_attribute_error(module: str) -> None:
     loaded = importlib.import_module(module)
-    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'no_such'"):
+    with pytest.raises(AttributeError, match=rf"'{module}'.*'no_such'"):
         _ = loaded.no_such
     with pytest.raises(ImportError, match="no_such"):
         exec(f"from {module} import no_such")

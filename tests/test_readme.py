@@ -1,24 +1,28 @@
-"""Every block of every README is run, in order: Python here, the command line in a shell, the two commands by CI.
+"""Every block of every README is run, in order: Python here, commands as a shell reads them, the two commands by CI.
 
-The stores that they name are servers on this machine: one that speaks S3, one that speaks as the Hub.
+The quick suite calls the commands in this process; the slow suite runs every block of commands in a shell. The stores
+that the READMEs name are servers on this machine: one that speaks S3, one that speaks as the Hub.
 """
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from memxlnet.cli import main
 from memxlnet.earlier_names import GONE
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.sources.forms import form
 from tests.remote.hub_server import OWNER, running_hub
 from tests.remote.s3 import make_client, server
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS, slow
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EARLIER = (ROOT / "memxlnet" / "data" / "README.md").read_text(encoding="utf-8")
@@ -51,52 +55,85 @@ def stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A user's folder, with the file and the tokenizer that the READMEs name."""
     monkeypatch.chdir(tmp_path)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the models are so small that several threads only wait for each other
     monkeypatch.setattr("memxlnet.sources.forms.form._forms", dict(form._forms))
     shutil.copy(sample_file(), tmp_path / "squad.json")
     shutil.copytree(sample_tokenizer_directory(), tmp_path / "tokenizer")
-    return tmp_path
+    yield tmp_path
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("stores")
-def test_blocks_run_in_order(folder: Path) -> None:
-    run_blocks("README.md", README, {"__name__": "readme"})
+@pytest.mark.parametrize("how", ["here", slow("in a shell")])
+def test_blocks_run_in_order(folder: Path, how: str) -> None:
+    run_blocks("README.md", README, {"__name__": "readme"}, COMMANDS[how])
     assert (folder / "memxlnet-cache").is_dir()
     assert (folder / "statistics.png").stat().st_size > 10_000
     assert (folder / "predictions.json").stat().st_size > 1_000
 
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata
-@pytest.mark.parametrize("room", ROOMS)
-def test_the_blocks_of_a_room_run(room: str, folder: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("room", "how"),
+    [
+        *((room, "here") for room in ROOMS),
+        *(slow(room, "in a shell") for room, text in ROOMS.items() if blocks("console", text=text)),
+    ],
+)
+def test_the_blocks_of_a_room_run(room: str, how: str, folder: Path, request: pytest.FixtureRequest) -> None:
     """A room continues after the first block of the README: its blocks find a tokenizer and a cache."""
     if room in WITH_STORES:
         request.getfixturevalue("stores")
     namespace: dict[str, object] = {"__name__": "readme"}
     if blocks("python", "console", text=ROOMS[room]):
-        run_blocks("README.md", first_python_block(), namespace)
-    run_blocks(room, ROOMS[room], namespace)
+        run_blocks("README.md", first_python_block(), namespace, COMMANDS[how])
+    run_blocks(room, ROOMS[room], namespace, COMMANDS[how])
 
 
 def first_python_block() -> str:
     return f"```python\n{blocks('python')[0][1]}```\n"
 
 
-def run_blocks(document: str, text: str, namespace: dict[str, object]) -> None:
+def run_blocks(
+    document: str, text: str, namespace: dict[str, object], run_commands: Callable[[str, str], None]
+) -> None:
     """Run the blocks of a document in order, in one namespace; one that begins with a file name is written there."""
     for number, (language, block) in enumerate(blocks("python", "console", text=text)):
         name = f"{document}, block {number} ({language})"
         if language == "console":
-            run(block, name)
+            run_commands(block, name)
         elif found := FILE.match(block):
             Path(found[1]).write_text(block, encoding="utf-8")
         else:
             exec(compile(block, name, "exec"), namespace)
 
 
-def run(block: str, name: str) -> None:
+def run_here(block: str, name: str) -> None:
+    """Call the command of each line in this process, with the arguments that a shell makes of the line."""
+    programs = {"memxlnet": main, "torchrun": run_one_rank}
+    functions = "".join(f"""{program}() {{ printf '%s\\0' {program} "$@"; }}\n""" for program in programs)
+    for line in block.splitlines():
+        shell = ["bash", "-c", f"set -euo pipefail\n{functions}{line}"]
+        done = subprocess.run(shell, capture_output=True, text=True, check=True)
+        program, *arguments = done.stdout.split("\0")[:-1]
+        assert programs[program](arguments) == 0, (name, line)
+
+
+def run_one_rank(arguments: list[str]) -> int:
+    """Run the script as the only rank of a job."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0", "RANK": "0", "WORLD_SIZE": "1"}.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "excepthook", sys.excepthook)  # which the job replaces
+        runpy.run_path(arguments[-1], run_name="__main__")
+    return 0
+
+
+def run_in_a_shell(block: str, name: str) -> None:
     """Run the lines of a block in a shell, in which the commands are those of this interpreter."""
     command = f"""
 memxlnet() {{ {sys.executable} -W error -m memxlnet.cli "$@"; }}
@@ -105,9 +142,12 @@ set -euo pipefail
 {block}"""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=300, check=False
+        ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
     )
     assert done.returncode == 0, (name, done.stdout[-2000:], done.stderr[-4000:])
+
+
+COMMANDS = {"here": run_here, "in a shell": run_in_a_shell}
 
 
 def test_the_two_commands_are_what_ci_runs() -> None:

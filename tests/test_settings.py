@@ -9,92 +9,57 @@ from memxlnet.errors import SettingsError
 from memxlnet.settings import BuildSettings, EncodeSettings, check_text, positive_int
 
 NO_COUNTS: list[Any] = [0, -1, 1.0, 1.5, True, False, "3", "", [1], (1,), float("nan"), float("inf"), b"1", object]
-NO_FLAGS: list[Any] = [0, 1, None, "", "yes", "False", [], 1.0]
+NO_COUNTS_FROM_ZERO: list[Any] = [-1, 1.0, True, False, "3", [1], float("nan")]
+NO_NUMBERS: list[Any] = [0, -1, True, None, "8", float("nan"), float("inf"), -float("inf"), [8], 8j]
+NO_FLAGS: list[Any] = [0, 1, "", "yes", "False", [], 1.0]
+NO_ACTIONS: list[Any] = ["", "Error", "ignore", None, True, ["error"], {"error"}]
+
+SETTINGS: list[tuple[Any, str, list[Any], list[Any]]] = [
+    (EncodeSettings, "max_seq_length", [1, 384], [*NO_COUNTS, None]),
+    (EncodeSettings, "doc_stride", [0, 8], [*NO_COUNTS_FROM_ZERO, None]),
+    (EncodeSettings, "max_n_segs", [None, 1], NO_COUNTS),
+    (EncodeSettings, "max_examples", [None, 1], NO_COUNTS),
+    (EncodeSettings, "insert_memory_tokens", [True, False], [*NO_FLAGS, None]),
+    (EncodeSettings, "on_bad_example", ["error", "drop"], NO_ACTIONS),
+    (EncodeSettings, "on_repeated_id", ["error", "number"], NO_ACTIONS),
+    (EncodeSettings, "on_contradiction", ["error", "unanswerable", "answers"], [*NO_ACTIONS, "drop"]),
+    (BuildSettings, "streaming_chunk_size", [1, 1000], [*NO_COUNTS, None]),
+    (BuildSettings, "max_shard_rows", [None, 1], NO_COUNTS),
+    (BuildSettings, "num_workers", [None, 0, 8], NO_COUNTS_FROM_ZERO),
+    (BuildSettings, "max_memory_gb", [1, 0.25, 1e-9, 10**6], NO_NUMBERS),
+    (BuildSettings, "use_streaming", [True, False], [*NO_FLAGS, None]),
+    (BuildSettings, "rebuild", [True, False], [*NO_FLAGS, None]),
+    (BuildSettings, "progress", [True, False, None], NO_FLAGS),
+]
+"""Kind, name, values that it takes, values that it refuses."""
 
 
-@pytest.mark.parametrize("value", [*NO_COUNTS, None])
+def test_every_setting_is_listed_here() -> None:
+    fields = [(kind, field.name) for kind in (EncodeSettings, BuildSettings) for field in dataclasses.fields(kind)]
+    assert sorted(map(str, fields)) == sorted(str((kind, name)) for kind, name, _, _ in SETTINGS)
+
+
 @pytest.mark.parametrize(
-    ("kind", "name"), [(EncodeSettings, "max_seq_length"), (BuildSettings, "streaming_chunk_size")]
+    ("kind", "name", "value"), [(kind, name, v) for kind, name, right, _ in SETTINGS for v in right]
 )
-def test_counts_are_integers_above_zero(kind: Any, name: str, value: Any) -> None:
+def test_a_right_value_is_kept(kind: Any, name: str, value: Any) -> None:
+    assert getattr(kind(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), [(kind, name, v) for kind, name, _, wrong in SETTINGS for v in wrong]
+)
+def test_a_wrong_value_is_an_error_with_the_setting_and_the_value(kind: Any, name: str, value: Any) -> None:
     with pytest.raises(SettingsError) as caught:
         kind(**{name: value})
-    assert str(caught.value) == f"{name}: expected an integer above 0, found {value!r}"
+    assert str(caught.value).startswith(f"{name}: ")
+    assert str(caught.value).endswith(f" {value!r}")
 
 
-@pytest.mark.parametrize("value", NO_COUNTS)
-@pytest.mark.parametrize(
-    ("kind", "name", "hint"),
-    [
-        (EncodeSettings, "max_n_segs", "or None for all segments"),
-        (EncodeSettings, "max_examples", "or None for all examples"),
-        (BuildSettings, "max_shard_rows", "or None for the limit of Arrow"),
-    ],
-)
-def test_limits_are_integers_above_zero_or_none(kind: Any, name: str, hint: str, value: Any) -> None:
+def test_the_error_has_what_was_expected_and_a_hint() -> None:
     with pytest.raises(SettingsError) as caught:
-        kind(**{name: value})
-    assert str(caught.value) == f"{name}: expected an integer above 0 ({hint}), found {value!r}"
-    assert getattr(kind(**{name: None}), name) is None
-    assert getattr(kind(**{name: 1}), name) == 1
-
-
-@pytest.mark.parametrize("value", [-1, 1.0, True, False, "3", None, [1], float("nan")])
-def test_an_overlap_is_an_integer_of_at_least_zero(value: Any) -> None:
-    with pytest.raises(SettingsError, match="doc_stride: expected an integer of at least 0, found"):
-        EncodeSettings(doc_stride=value)
-    assert EncodeSettings(doc_stride=0).doc_stride == 0
-
-
-@pytest.mark.parametrize("value", [-1, 1.0, True, False, "3", [1], float("nan")])
-def test_workers_are_counted_from_zero_or_chosen(value: Any) -> None:
-    with pytest.raises(
-        SettingsError, match=r"num_workers: expected an integer of at least 0 \(or None to choose\), found"
-    ):
-        BuildSettings(num_workers=value)
-    assert [BuildSettings(num_workers=number).num_workers for number in (None, 0, 8)] == [None, 0, 8]
-
-
-@pytest.mark.parametrize("value", [0, -1, True, None, "8", float("nan"), float("inf"), -float("inf"), [8], 8j])
-def test_a_bound_is_a_number_above_zero(value: Any) -> None:
-    with pytest.raises(SettingsError, match=r"max_memory_gb: expected a number above 0 \(GiB\), found"):
-        BuildSettings(max_memory_gb=value)
-
-
-@pytest.mark.parametrize("value", [1, 0.25, 1e-9, 10**6])
-def test_any_number_above_zero_is_a_bound(value: Any) -> None:
-    assert BuildSettings(max_memory_gb=value).max_memory_gb == value
-
-
-@pytest.mark.parametrize("value", NO_FLAGS)
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [(EncodeSettings, "insert_memory_tokens"), (BuildSettings, "use_streaming"), (BuildSettings, "rebuild")],
-)
-def test_switches_are_true_or_false(kind: Any, name: str, value: Any) -> None:
-    with pytest.raises(SettingsError, match=f"{name}: expected True or False, found"):
-        kind(**{name: value})
-
-
-@pytest.mark.parametrize("value", [value for value in NO_FLAGS if value is not None])
-def test_progress_is_true_false_or_none(value: Any) -> None:
-    with pytest.raises(SettingsError, match="progress: expected True, False or None, found"):
-        BuildSettings(progress=value)
-    assert [BuildSettings(progress=shown).progress for shown in (True, False, None)] == [True, False, None]
-
-
-@pytest.mark.parametrize("value", ["", "Error", "ignore", None, True, ["error"], {"error"}])
-def test_bad_examples_stop_or_are_dropped(value: Any) -> None:
-    with pytest.raises(SettingsError, match="on_bad_example: expected 'error' or 'drop', found"):
-        EncodeSettings(on_bad_example=value)
-    with pytest.raises(SettingsError, match="on_repeated_id: expected 'error' or 'number', found"):
-        EncodeSettings(on_repeated_id=value)
-
-
-@pytest.mark.parametrize("value", ["", "drop", "Error", None, True])
-def test_contradictions_are_errors_or_counted(value: Any) -> None:
-    with pytest.raises(SettingsError, match="on_contradiction: expected 'error' or 'unanswerable' or 'answers', found"):
-        EncodeSettings(on_contradiction=value)
+        EncodeSettings(max_n_segs=0)
+    assert str(caught.value) == "max_n_segs: expected an integer above 0 (or None for all segments), found 0"
 
 
 def test_the_defaults_are_those_of_the_published_recipes() -> None:
@@ -137,19 +102,15 @@ def test_a_count_is_handed_back(value: int) -> None:
 @given(st.text())
 def test_text_is_handed_back_or_refused(text: str) -> None:
     if not text.strip() or "\0" in text:
-        with pytest.raises(SettingsError, match="name: expected a non-empty string without NUL characters"):
+        with pytest.raises(SettingsError, match=r"^name:"):
             check_text("name", text)
     else:
         assert check_text("name", text) == text
 
 
-@pytest.mark.parametrize("text", ["\ud800", "a\udfffb"])
-def test_half_of_a_surrogate_pair_is_no_text(text: str) -> None:
-    with pytest.raises(SettingsError, match="name: expected valid Unicode"):
-        check_text("name", text)
-
-
-@pytest.mark.parametrize("value", [None, 5, b"text", ["text"]])
+@pytest.mark.parametrize("value", [None, 5, b"text", ["text"], "\ud800", "a\udfffb"])
 def test_what_is_no_text_is_refused(value: Any) -> None:
-    with pytest.raises(SettingsError, match="name: expected a string, found"):
+    with pytest.raises(SettingsError) as caught:
         check_text("name", value)
+    assert str(caught.value).startswith("name: ")
+    assert repr(value) in str(caught.value)

@@ -12,16 +12,24 @@ from tests.load.helpers import oracle_rows, plain_row, sample_tokenizer
 from tests.support import long_examples, write_json_lines
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    return write_json_lines(tmp_path / "questions.jsonl", long_examples(5, words=40))
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of examples and a directory with the cache of it."""
+    folder = tmp_path_factory.mktemp("built")
+    source = write_json_lines(folder / "questions.jsonl", long_examples(5, words=40))
+    _build(source, ChunkedCacheManager(folder / "cache", 7))
+    return folder
 
 
 @pytest.fixture
-def manager(source: Path, tmp_path: Path) -> ChunkedCacheManager:
-    manager = ChunkedCacheManager(tmp_path / "cache", 7)
-    _build(source, manager)
-    return manager
+def source(built: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy2(built / "questions.jsonl", tmp_path))
+
+
+@pytest.fixture
+def manager(built: Path, tmp_path: Path) -> ChunkedCacheManager:
+    """One with a copy of the cache."""
+    return ChunkedCacheManager(shutil.copytree(built / "cache", tmp_path / "cache"), 7)
 
 
 def _build(source: Path, manager: ChunkedCacheManager, **options: Any) -> int:
@@ -43,7 +51,7 @@ def test_cache_exists(manager: ChunkedCacheManager, source: Path) -> None:
 def test_an_empty_or_missing_directory_has_none(tmp_path: Path) -> None:
     manager = ChunkedCacheManager(tmp_path / "nowhere")
     assert not manager.cache_exists("questions", "train")
-    with pytest.raises(CacheNotFoundError, match="build it with process_and_cache_dataset"):
+    with pytest.raises(CacheNotFoundError):
         manager.get_total_chunks("questions", "train")
     assert not (tmp_path / "nowhere").exists()
 
@@ -71,12 +79,12 @@ def test_chunks_are_views_of_one_map(manager: ChunkedCacheManager) -> None:
     assert one.data_ptr() == other.data_ptr()
 
 
-def test_a_rebuilt_or_other_cache_is_opened_anew(manager: ChunkedCacheManager, source: Path) -> None:
+def test_a_rebuilt_or_other_cache_is_opened_again(manager: ChunkedCacheManager, source: Path) -> None:
     first = manager.load_chunk("questions", "train", 0)
     assert first[0]["example_id"] == "id-0"
     write_json_lines(source, [{**one, "id": f"new-{one['id']}"} for one in long_examples(5, words=40)])
     _build(source, manager)
-    with pytest.raises(AmbiguousCacheError, match="expected one, found 2"):
+    with pytest.raises(AmbiguousCacheError):
         manager.load_chunk("questions", "train", 0)
 
     shutil.rmtree(next(path for path in manager.cache_dir.iterdir() if _first_id(path) == "id-0"))
@@ -90,7 +98,7 @@ def _first_id(path: Path) -> str:
 @pytest.mark.parametrize("chunk", [-1, 10**6, 1.0, "0", None, True])
 def test_there_is_no_such_chunk(manager: ChunkedCacheManager, chunk: Any) -> None:
     total = manager.get_total_chunks("questions", "train")
-    with pytest.raises(RowIndexError, match=f"expected a chunk from 0 to {total - 1}, found {chunk!r}"):
+    with pytest.raises(RowIndexError, match=rf"\b{total - 1}\b.*{chunk!r}$"):
         manager.load_chunk("questions", "train", chunk)
     with pytest.raises(IndexError):
         manager.load_chunk("questions", "train", total)
@@ -107,7 +115,7 @@ def test_several_caches_are_an_error_that_lists_them(manager: ChunkedCacheManage
 
 
 def test_missing_caches_are_an_error(manager: ChunkedCacheManager) -> None:
-    with pytest.raises(CacheNotFoundError, match="'others', split 'train'"):
+    with pytest.raises(CacheNotFoundError, match=r"'others'.*'train'"):
         manager.load_chunk("others", "train", 0)
 
 
@@ -120,10 +128,15 @@ def test_names_are_checked(manager: ChunkedCacheManager, name: Any, split: Any) 
 
 
 @pytest.mark.parametrize(
-    "arguments", [(None,), (5,), ("cache", 0), ("cache", -1), ("cache", 1.5), ("cache", True), ("cache", "7")]
+    ("field", "arguments"),
+    [
+        ("cache_dir", (None,)),
+        ("cache_dir", (5,)),
+        *(("chunk_size", ("cache", size)) for size in (0, -1, 1.5, True, "7")),
+    ],
 )
-def test_construction_checks_its_arguments(arguments: tuple[Any, ...]) -> None:
-    with pytest.raises(SettingsError, match="expected"):
+def test_construction_checks_its_arguments(field: str, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(SettingsError, match=rf"^{field}:"):
         ChunkedCacheManager(*arguments)
 
 

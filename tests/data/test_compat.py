@@ -17,7 +17,7 @@ from memxlnet.load.compat import ENDED
 from memxlnet.load.tensors import MODEL_COLUMNS
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, bert_tokenizer, sample_tokenizer, varied_examples
-from tests.support import build, example
+from tests.support import build, example, slow
 
 KINDS = {"sample": sample_tokenizer, "bert": bert_tokenizer}
 
@@ -36,6 +36,11 @@ def now(kind: str, tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
 @pytest.fixture(scope="module")
 def earlier(now: CacheDataset) -> CacheDataset:
     return LazySquadLikeQADataset.open(now.directory, compat="memxlnet-0")
+
+
+@pytest.fixture(scope="module")
+def items(earlier: CacheDataset) -> list[dict[str, Any]]:
+    return list(earlier)
 
 
 def pair_call(tokenizer: Any, one: dict[str, Any]) -> list[dict[str, Any]]:
@@ -59,12 +64,12 @@ def pair_call(tokenizer: Any, one: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def test_rows(kind: str, now: CacheDataset, earlier: CacheDataset) -> None:
+def test_rows(kind: str, now: CacheDataset, items: list[dict[str, Any]]) -> None:
     examples = varied_examples()
     expected = [row for one in examples for row in pair_call(KINDS[kind](), one)]
-    assert len(earlier) == len(now) == len(expected)
+    assert len(items) == len(now) == len(expected)
     labels: set[str | None] = set()
-    for row, (old, new, given) in enumerate(zip(earlier, now, expected, strict=True)):
+    for row, (old, new, given) in enumerate(zip(items, now, expected, strict=True)):
         assert old["offset_mapping"] == given["offset_mapping"], row
         for name in ("input_ids", "token_type_ids"):
             assert old[name].tolist() == given[name], (row, name)
@@ -102,9 +107,10 @@ def test_an_answer_that_was_dropped_is_an_answer_all_the_same(tokenizer: Any, tm
     assert old["chosen_answer_text"] == ""
 
 
-@pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-@pytest.mark.parametrize("workers", [0, 1])
-def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: int) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "workers"), [("aligned", 0), ("refilled", 1), slow("aligned", 1), slow("refilled", 0)]
+)
+def test_steps(now: CacheDataset, earlier: CacheDataset, items: list[dict[str, Any]], lanes: str, workers: int) -> None:
     options: Any = {"shuffle": True, "seed": 3, "lanes": lanes, "num_workers": workers}
     loaders = [
         create_dataloader(now, 4, ended_label="cls", **options),
@@ -129,7 +135,7 @@ def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: in
                     assert not old["token_type_ids"][lane].any()
                     assert old["example_ids"][lane] == f"padding_{new['example_ids'][lane]}"
                     continue
-                item = earlier[row]
+                item = items[row]
                 assert {name: old[name][lane] for name in ENDED} == {name: item[name] for name in ENDED}
                 assert torch.equal(old["token_type_ids"][lane], item["token_type_ids"])
                 assert old["example_ids"][lane] == item["example_id"]
@@ -137,25 +143,23 @@ def test_steps(now: CacheDataset, earlier: CacheDataset, lanes: str, workers: in
 
 
 @pytest.mark.parametrize("dtype", ["int64", "stored"])
-def test_batches(now: CacheDataset, earlier: CacheDataset, dtype: str) -> None:
+def test_batches(now: CacheDataset, earlier: CacheDataset, items: list[dict[str, Any]], dtype: str) -> None:
     options: Any = {"use_time_step_major": False, "dtype": dtype}
     loaders = [create_dataloader(now, 7, **options, compat="memxlnet-0"), create_dataloader(earlier, 7, **options)]
     rows = 0
     for batches in zip(*loaders, strict=True):
         for batch in batches:
-            items = [earlier[row] for row in batch["rows"].tolist()]
-            assert {name: batch[name] for name in ENDED} == {name: [item[name] for item in items] for name in ENDED}
-            types = torch.stack([item["token_type_ids"] for item in items])
+            held = [items[row] for row in batch["rows"].tolist()]
+            assert {name: batch[name] for name in ENDED} == {name: [item[name] for item in held] for name in ENDED}
+            types = torch.stack([item["token_type_ids"] for item in held])
             assert torch.equal(batch["token_type_ids"].to(torch.int64), types)
             assert batch["token_type_ids"].dtype == (torch.int64 if dtype == "int64" else torch.int8)
             assert batch["document_mask"].all()
             assert batch["example_ids"] == batch["example_id"]
-        rows += len(items)
+        rows += len(held)
     assert rows == len(earlier)
     plain: Any = next(iter(DataLoader(earlier, batch_size=3, collate_fn=lambda rows: rows)))
-    assert [row["token_type_ids"].tolist() for row in plain] == [
-        earlier[i]["token_type_ids"].tolist() for i in range(3)
-    ]
+    assert [row["token_type_ids"].tolist() for row in plain] == [item["token_type_ids"].tolist() for item in items[:3]]
 
 
 def test_the_meaning_stays_with_a_dataset(earlier: CacheDataset, now: CacheDataset) -> None:
@@ -167,7 +171,7 @@ def test_the_meaning_stays_with_a_dataset(earlier: CacheDataset, now: CacheDatas
     assert now.compat is None
     wanted = ["all_valid_answers", "boundary_info"]
     assert earlier.metadata([0, -1], wanted) == [{name: earlier[0][name] for name in wanted}, None]
-    with pytest.raises(SettingsError, match=r"^names: expected names of"):
+    with pytest.raises(SettingsError, match=r"^names:"):
         now.metadata([0], wanted)
 
 
@@ -183,7 +187,7 @@ def test_another_meaning_is_refused(now: CacheDataset, tokenizer: Any, value: An
         lambda: load_chunked_dataset(now.directory.parent, "test", compat=value),
     ]
     for call in calls:
-        with pytest.raises(SettingsError, match=r"^compat: expected 'memxlnet-0', found "):
+        with pytest.raises(SettingsError, match=rf"^compat:.*{value!r}"):
             call()
 
 
@@ -229,7 +233,7 @@ class TestAttributes:
         paths = [manager.get_cache_path(name, "test", chunk) for chunk in range(total)]
         assert [Path(path).name for path in paths[:4]] == [f"features-0000{n}.arrow" for n in (0, 0, 1, 1)]
         assert all(Path(path).is_file() for path in paths)
-        with pytest.raises(IndexError, match=f"expected a chunk from 0 to {total - 1}"):
+        with pytest.raises(IndexError, match=rf"\b{total - 1}\b.*{total}$"):
             manager.get_cache_path(name, "test", total)
         assert len(manager.load_chunk(name, "test", chunk_id=0)) == 10
 
@@ -253,24 +257,24 @@ class TestChunked:
     def test_the_first_examples_are_a_cache_of_their_own(self, tokenizer: Any, tmp_path: Path) -> None:
         rows = varied_examples()
         build(rows, tokenizer, tmp_path)
-        with pytest.raises(CacheNotFoundError, match="max_examples: expected 2"):
+        with pytest.raises(CacheNotFoundError, match="max_examples:"):
             load_chunked_dataset(tmp_path, "test", "first_n", 2)
         two = build(rows, tokenizer, tmp_path, max_examples=2)
         assert load_chunked_dataset(tmp_path, "test", "first_n", 2).directory == two.directory
-        with pytest.raises(AmbiguousCacheError, match="expected one cache that fits"):
+        with pytest.raises(AmbiguousCacheError):
             load_chunked_dataset(tmp_path, "test")
-        with pytest.raises(CacheNotFoundError, match="max_n_segs: expected 3"):
+        with pytest.raises(CacheNotFoundError, match="max_n_segs:"):
             load_chunked_dataset(tmp_path, "test", max_n_segs=3)
-        with pytest.raises(CacheNotFoundError, match=r"split .expected 'train', found 'test'"):
+        with pytest.raises(CacheNotFoundError, match=r"split.*'train'.*'test'"):
             load_chunked_dataset(two.directory)
 
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"mode": "chunks", "chunk_indices": [0]}, "^mode, chunk_indices: expected .* build with max_examples="),
-            ({"chunk_indices": [0]}, "^mode, chunk_indices: "),
-            ({"mode": "first_n"}, "^num_examples: expected a number"),
-            ({"mode": "all"}, "^mode: expected 'streaming' or 'full' or 'first_n', found 'all'"),
+            ({"mode": "chunks", "chunk_indices": [0]}, r"^mode, chunk_indices:.*max_examples="),
+            ({"chunk_indices": [0]}, "^mode, chunk_indices:"),
+            ({"mode": "first_n"}, "^num_examples:"),
+            ({"mode": "all"}, r"^mode:.*'all'"),
         ],
     )
     def test_what_cannot_be_is_refused(self, now: CacheDataset, options: Any, message: str) -> None:
@@ -278,7 +282,7 @@ class TestChunked:
             load_chunked_dataset(now.directory, "test", **options)
 
     def test_what_is_no_cache_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(CacheNotFoundError, match="found none; build it with process_and_cache_dataset"):
+        with pytest.raises(CacheNotFoundError):
             load_chunked_dataset(tmp_path)
         (tmp_path / "manifest.json").write_text('{"dataset_name": "squad", "split": "train", "chunks": []}')
         with pytest.raises(CacheError, match="manifest"):

@@ -55,14 +55,14 @@ class TestLoader:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"segment_selection_strategy": "first_n", "window": "first"}, "^window, segment_selection_strategy: "),
-            ({"epoch_seed": 1, "seed": 1}, "^seed, epoch_seed: expected one of both"),
-            ({"segment_selection_strategy": "first"}, "^segment_selection_strategy: expected 'first_n' or "),
-            ({"epoch_seed": "a"}, "^seed: expected an integer, found 'a'"),
-            ({"memory_collate_config": True}, "^memory_collate_config: .*pass use_time_step_major by its name"),
+            ({"segment_selection_strategy": "first_n", "window": "first"}, "^window, segment_selection_strategy:"),
+            ({"epoch_seed": 1, "seed": 1}, "^seed, epoch_seed:"),
+            ({"segment_selection_strategy": "first"}, "^segment_selection_strategy:"),
+            ({"epoch_seed": "a"}, r"^seed:.*'a'"),
+            ({"memory_collate_config": True}, r"^memory_collate_config:.*use_time_step_major"),
             (
                 {"segment_selection_strategy": "first_n", "max_segments": 1, "use_time_step_major": False},
-                "^max_segments: expected an option for use_time_step_major=False",
+                r"^max_segments:.*use_time_step_major=False",
             ),
         ],
     )
@@ -87,7 +87,7 @@ class TestLoader:
         }
         for name, value in others.items():
             other = replace(config, **{name: value})
-            with pytest.raises(CacheMismatchError, match=f"^memory_collate_config: {name}: expected .*, found "):
+            with pytest.raises(CacheMismatchError, match=rf"^memory_collate_config: {name}:"):
                 create_dataloader(dataset, memory_collate_config=other)
 
     def test_rows_without_memory_tokens(self, tokenizer: Any, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ class TestLoader:
         layout = plain.manifest.layout
         config = MemoryCollateConfig(False, [5], None, 64, layout.cls_id, layout.pad_id)
         assert len(create_dataloader(plain, memory_collate_config=config)) == 1
-        with pytest.raises(CacheMismatchError, match="enable: expected True, found False"):
+        with pytest.raises(CacheMismatchError, match="enable:"):
             create_dataloader(plain, memory_collate_config=replace(config, enable=True))
 
 
@@ -139,9 +139,9 @@ class TestEvaluation:
     @pytest.mark.parametrize(
         ("options", "error", "message"),
         [
-            ({"batch_size": 0}, SettingsError, "^batch_size: "),
-            ({"use_time_step_major": 1}, SettingsError, "^use_time_step_major: "),
-            ({"doc_stride": -1}, SettingsError, "^doc_stride: "),
+            ({"batch_size": 0}, SettingsError, "^batch_size:"),
+            ({"use_time_step_major": 1}, SettingsError, "^use_time_step_major:"),
+            ({"doc_stride": -1}, SettingsError, "^doc_stride:"),
             ({"shuffle": True}, TypeError, "shuffle"),
         ],
     )
@@ -199,10 +199,10 @@ class TestHub:
         ("arguments", "options", "error", "message"),
         [
             (("squad", "train", REPO), {}, TypeError, "tokenizer"),
-            ((), {"splits": ["train"], "tokenizer": None}, SettingsError, "^splits: .*call once for each"),
-            (("squad", "train", "a/b/c", None), {}, SettingsError, "^hub_dataset_id: "),
-            (("squad", "train", REPO, None), {"hub_token": 1}, SettingsError, "^hub_token: "),
-            (("squad", "train", REPO, None), {"private": 1}, SettingsError, "^private: "),
+            ((), {"splits": ["train"], "tokenizer": None}, SettingsError, "^splits:"),
+            (("squad", "train", "a/b/c", None), {}, SettingsError, "^hub_dataset_id:"),
+            (("squad", "train", REPO, None), {"hub_token": 1}, SettingsError, "^hub_token:"),
+            (("squad", "train", REPO, None), {"private": 1}, SettingsError, "^private:"),
         ],
     )
     def test_wrong_arguments_fail_before_a_build(

@@ -27,7 +27,7 @@ from memxlnet.data.dataset import LazySquadLikeQADataset, TimeStepMajorDataLoade
 from memxlnet.data.streaming import create_streaming_processor
 from memxlnet.data.text_utils import normalize_answer_for_comparison
 from memxlnet.sample import sample_file
-from tests.support import SQUAD
+from tests.support import SQUAD, slow
 
 LENGTH, OVERLAP, MEMORY = 128, 32, 4
 LONGEST_ANSWER = 30
@@ -158,13 +158,14 @@ def run(tokenizer: Any, source: str, split: str, cache_dir: str, most: int | Non
     return evaluate(evaluation), dataset
 
 
-def test_on_the_sample(tokenizer: Any, tmp_path: Path) -> None:
-    answers, dataset = run(tokenizer, str(sample_file()), "train", str(tmp_path), None)
+@pytest.mark.parametrize(("most", "inexact"), [(12, 0), slow(None, 3)])
+def test_on_the_sample(tokenizer: Any, tmp_path: Path, most: int | None, inexact: int) -> None:
+    answers, dataset = run(tokenizer, str(sample_file()), "train", str(tmp_path), most)
     golds = references(dataset)
     # Three answers of the sample end within a token.
-    assert len(wrong(answers, golds)) == answer_ceiling(dataset).inexact == 3
+    assert len(wrong(answers, golds)) == answer_ceiling(dataset).inexact == inexact
     # The same through the other calls, by position.
-    settings: Any = (LENGTH, OVERLAP, 4, None, None, str(tmp_path), True)
+    settings: Any = (LENGTH, OVERLAP, 4, most, None, str(tmp_path), True)
     opened, loader = create_evaluation_dataloader(
         str(sample_file()), "train", tokenizer, *settings, compat="memxlnet-0"
     )
@@ -178,9 +179,9 @@ def test_on_the_sample(tokenizer: Any, tmp_path: Path) -> None:
     processor = create_streaming_processor(tokenizer, LENGTH, OVERLAP)
     assert (processor.max_seq_length, processor.doc_stride, processor.streaming_chunk_size) == (LENGTH, OVERLAP, 1000)
     assert (processor.max_memory_gb, processor.has_memory_tokens) == (8.0, True)
-    assert processor.process_dataset_streaming(str(sample_file()), "train", None, manager) == len(dataset)
+    assert processor.process_dataset_streaming(str(sample_file()), "train", most, manager) == len(dataset)
     eager = SquadLikeQADataset(
-        "train", tokenizer, LENGTH, OVERLAP, None, str(sample_file()), cache_dir=tmp_path, compat="memxlnet-0"
+        "train", tokenizer, LENGTH, OVERLAP, most, str(sample_file()), cache_dir=tmp_path, compat="memxlnet-0"
     )
     assert references(eager) == golds
 

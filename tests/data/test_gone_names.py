@@ -12,7 +12,7 @@ from memxlnet.earlier_names import GONE, missing
 
 _ROOMS = ("chunked_dataset", "dataset", "streaming", "text_utils")
 MODULES = ["memxlnet", "memxlnet.data", *(f"memxlnet.data.{n}" for n in _ROOMS)]
-README = "the table of memxlnet/data/README.md"
+README = "memxlnet/data/README.md"
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -31,11 +31,11 @@ def test_a_name_that_is_gone_says_what_to_use_as_an_attribute_and_in_an_import(m
 @pytest.mark.parametrize("module", MODULES)
 def test_any_other_name_points_to_the_table(module: str) -> None:
     loaded = importlib.import_module(module)
-    with pytest.raises(AttributeError, match=f"module '{module}' has no attribute 'Earlier'; {README}"):
+    with pytest.raises(AttributeError, match=rf"'{module}'.*'Earlier'.*{README}"):
         _ = loaded.Earlier
     assert not hasattr(loaded, "Earlier")
     assert getattr(loaded, "Earlier", None) is None
-    with pytest.raises(ImportError, match="cannot import name 'Earlier'"):
+    with pytest.raises(ImportError, match="'Earlier'"):
         exec(f"from {module} import Earlier")
 
 
@@ -56,7 +56,7 @@ def test_the_errors_survive_pickling(name: str) -> None:
 
 def test_a_method_that_is_gone_says_what_to_use(tmp_path: Path) -> None:
     manager: Any = ChunkedCacheManager(tmp_path)
-    with pytest.raises(AttributeError, match=r"'ChunkedCacheManager' object has no attribute 'save_chunk'; ") as caught:
+    with pytest.raises(AttributeError, match=r"'ChunkedCacheManager'.*'save_chunk'") as caught:
         manager.save_chunk([], "squad", "train", 0)
     assert str(caught.value).endswith(GONE["save_chunk"])
     assert not hasattr(manager, "earlier")

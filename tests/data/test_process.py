@@ -41,7 +41,7 @@ from memxlnet.maintain.verify import verify
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, example, long_examples, slow_but, write_json_lines
+from tests.support import ROOT, example, long_examples, short, slow, slow_but, write_json_lines
 
 
 def build(rows: Any, cache_dir: Any, split: str = "test", **changes: Any) -> int:
@@ -72,7 +72,7 @@ def test_the_number_of_features_is_returned(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(1, 1), (3, 3), (7, 7), (8, 7), (None, 7)])
-@pytest.mark.parametrize("chunk", [2, 3, 100])
+@pytest.mark.parametrize("chunk", slow_but([2], [2, 3, 100]))
 def test_max_examples_is_exact(tmp_path: Path, wanted: int | None, expected: int, chunk: int) -> None:
     rows = [example("the lamp", id=str(number)) for number in range(7)]
     assert build(rows, tmp_path, max_examples=wanted, streaming_chunk_size=chunk) == expected
@@ -245,7 +245,7 @@ def test_a_writer_with_a_write_of_its_own_is_asked_to_write(tmp_path: Path) -> N
     work: dict[str, Any] = {"streaming_chunk_size": 2, "num_workers": 2}
     build(rows, tmp_path / "unused", cache_manager=Noting(tmp_path / "noted"), **work)
     assert Noting.noted == [0, 1, 2]
-    build(rows, tmp_path / "plain", **work)
+    build(rows, tmp_path / "plain", num_workers=0)
     (one,), (two,) = published(tmp_path / "noted"), published(tmp_path / "plain")
     assert files_of(one) == files_of(two)
 
@@ -254,8 +254,11 @@ class Summary:
     features = 123
 
 
-@pytest.mark.parametrize("summary", [Summary(), {"features": 123}])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("summary", "workers"),
+    [(Summary(), 0), ({"features": 123}, 2), slow(Summary(), 2), slow({"features": 123}, 0)],
+    ids=short,
+)
 def test_finished_chunks_of_a_manager_are_not_made_again(tmp_path: Path, summary: Any, workers: int) -> None:
     manager = InMemory(finished=[0, 2], summary=summary)
     rows = long_examples(5, words=50)
@@ -267,17 +270,17 @@ def test_finished_chunks_of_a_manager_are_not_made_again(tmp_path: Path, summary
 @pytest.mark.parametrize("summary", [None, {}, {"features": "many"}, {"features": True}, {"features": 1.0}, object()])
 def test_a_count_is_never_guessed(tmp_path: Path, summary: Any) -> None:
     manager = InMemory(finished=[0], summary=summary)
-    with pytest.raises(BuildError, match="expected a summary with the number of all features in 'features'"):
+    with pytest.raises(BuildError, match="'features'"):
         build(long_examples(5, words=50), tmp_path, cache_manager=manager, streaming_chunk_size=2)
 
 
 @pytest.mark.parametrize("lacking", [["begin"], ["write_chunk"], ["finish"], ["begin", "write_chunk", "finish"]])
-def test_a_manager_that_lacks_a_method_is_told(tmp_path: Path, lacking: list[str]) -> None:
+def test_a_manager_that_lacks_a_method_is_refused(tmp_path: Path, lacking: list[str]) -> None:
     methods = {
         name: None if name in lacking else getattr(InMemory, name) for name in ("begin", "write_chunk", "finish")
     }
     manager = type("Partial", (), methods)()
-    with pytest.raises(SettingsError, match=f"cache_manager: .*found no {', '.join(lacking)} on Partial"):
+    with pytest.raises(SettingsError, match=rf"^cache_manager:.*{', '.join(lacking)} on Partial"):
         build(long_examples(1), tmp_path, cache_manager=manager)
     assert not names(tmp_path)
 
@@ -286,7 +289,7 @@ class Failing(InMemory):
     def write_chunk(self, index: int, tables: Mapping[str, pa.RecordBatch]) -> str:
         super().write_chunk(index, tables)
         if index == 1:
-            raise RuntimeError("no more")
+            raise RuntimeError("of the manager")
         return "receipt"
 
 
@@ -301,7 +304,7 @@ def test_nothing_is_called_after_an_error(tmp_path: Path, monkeypatch: pytest.Mo
             "workers": {"num_workers": 2},
             "threads": {"executor": executor},
         }
-        with pytest.raises(RuntimeError, match="no more"):
+        with pytest.raises(RuntimeError, match="of the manager"):
             build(rows, tmp_path / "unused", cache_manager=manager, streaming_chunk_size=2, **kinds[how])
     assert manager.calls == ["begin", "write 0", "write 1"]
     assert not names(tmp_path)
@@ -351,7 +354,7 @@ def test_the_processor_refuses_bad_settings_at_once(changes: dict[str, Any]) -> 
 # --- rebuild
 
 
-def test_rebuild_builds_anew(tmp_path: Path) -> None:
+def test_rebuild_builds_again(tmp_path: Path) -> None:
     rows = long_examples(3, words=50)
     build(rows, tmp_path)
     (directory,) = published(tmp_path)
@@ -366,7 +369,7 @@ def test_rebuild_builds_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["manifest", "shard"])
-def test_a_damaged_cache_is_told_and_rebuild_mends_it(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_an_error_and_rebuild_replaces_it(tmp_path: Path, damage: str) -> None:
     rows = long_examples(3, words=50)
     features = build(rows, tmp_path)
     (directory,) = published(tmp_path)
@@ -383,7 +386,7 @@ def test_a_damaged_cache_is_told_and_rebuild_mends_it(tmp_path: Path, damage: st
 
 
 def test_no_example_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="in-memory/test: expected at least one example, found none"):
+    with pytest.raises(SourceError, match="in-memory/test"):
         build([], tmp_path)
     with pytest.raises(SourceError, match="rows"):
         build(write_json_lines(tmp_path / "rows.jsonl", []), tmp_path / "caches")
@@ -391,35 +394,35 @@ def test_no_example_is_an_error(tmp_path: Path) -> None:
 
 
 def test_examples_that_are_all_dropped_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="expected at least one document, found none: all 2 examples were dropped"):
+    with pytest.raises(BuildError, match=r"\b2\b"):
         build([{"id": "a"}, 5], tmp_path, on_bad_example="drop")
     assert not list(published(tmp_path))
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "3"])
 def test_max_examples_must_be_a_number_above_zero(tmp_path: Path, number: Any) -> None:
-    with pytest.raises(SettingsError, match="max_examples: expected an integer above 0"):
+    with pytest.raises(SettingsError, match=r"^max_examples:"):
         build(long_examples(2), tmp_path, max_examples=number)
     assert not names(tmp_path)
 
 
 def test_a_bad_example_is_named_and_nothing_is_published(tmp_path: Path) -> None:
     rows = [*long_examples(4, words=50), {"id": "bad", "question": "who", "answers": []}]
-    with pytest.raises(ExampleError, match=r"example 'bad' \(row 4\): expected a field 'context', found"):
+    with pytest.raises(ExampleError, match=r"'bad' \(row 4\):.*'context'"):
         build(rows, tmp_path, streaming_chunk_size=2)
     assert not list(published(tmp_path))
 
 
-@pytest.mark.parametrize(
-    "work", [{"streaming_chunk_size": size} for size in (100, 2, 1)] + [{"num_workers": 1}], ids=str
+WORK = slow_but(
+    [{"streaming_chunk_size": 2}, {"num_workers": 1}],
+    [*({"streaming_chunk_size": size} for size in (100, 2, 1)), {"num_workers": 1}],
 )
+
+
+@pytest.mark.parametrize("work", WORK, ids=str)
 def test_a_repeated_id_is_named_with_both_rows(tmp_path: Path, work: dict[str, Any]) -> None:
     rows = [example("the lamp", id=name) for name in ("a", "b", "c", "b", "d", "a")]
-    message = (
-        r"^in-memory, example 'b' \(row 3\): its id is that of row 1; expected every id once: make the ids distinct, "
-        "or pass on_repeated_id='number' or on_bad_example='drop'$"
-    )
-    with pytest.raises(ExampleError, match=message):
+    with pytest.raises(ExampleError, match=r"^in-memory, example 'b' \(row 3\):.*row 1;.*on_repeated_id="):
         build(rows, tmp_path, **work)
     assert not list(published(tmp_path))
 
@@ -427,9 +430,7 @@ def test_a_repeated_id_is_named_with_both_rows(tmp_path: Path, work: dict[str, A
 REPEATED = ["a", "b", "a", "a#2", "b", "a", "c", "a#2", "b#2"]
 
 
-@pytest.mark.parametrize(
-    "work", [{"streaming_chunk_size": size} for size in (100, 2, 1)] + [{"num_workers": 1}], ids=str
-)
+@pytest.mark.parametrize("work", WORK, ids=str)
 @pytest.mark.parametrize(
     ("policy", "ids", "dropped"),
     [
@@ -474,7 +475,7 @@ def test_an_interrupted_build_knows_the_ids_of_its_finished_chunks(
 
 def test_an_id_may_clash_with_that_of_a_row_without_one(tmp_path: Path) -> None:
     rows = [example("the lamp", id="doc_2"), example("the lamp"), example("the lamp")]
-    with pytest.raises(ExampleError, match=r"example 'doc_2' \(row 2\): its id is that of row 0;"):
+    with pytest.raises(ExampleError, match=r"'doc_2' \(row 2\):.*row 0;"):
         build(rows, tmp_path)
     build(rows[1:], tmp_path)
     (directory,) = published(tmp_path)
@@ -484,21 +485,20 @@ def test_an_id_may_clash_with_that_of_a_row_without_one(tmp_path: Path) -> None:
 
 def test_an_example_beyond_the_bound_is_named(tmp_path: Path) -> None:
     rows = [example("the lamp", id="small"), example("lamp " * 3_000_000, id="giant")]
-    with pytest.raises(MemoryLimitError, match=r"example 'giant' \(row 1\): .*at most max_memory_gb 2 for all of the "):
+    with pytest.raises(MemoryLimitError, match=r"'giant' \(row 1\):.*max_memory_gb"):
         build(rows, tmp_path, max_memory_gb=2)
     assert not list(published(tmp_path))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bound_that_this_process_passes_already_is_told_before_any_work(tmp_path: Path, workers: int) -> None:
-    message = r"max_memory_gb: this process, before any work, takes 0\.\d\d GiB .*; expected at most 0\.01; raise"
-    with pytest.raises(MemoryLimitError, match=message):
+def test_a_bound_that_this_process_passes_already_is_an_error_before_any_work(tmp_path: Path, workers: int) -> None:
+    with pytest.raises(MemoryLimitError, match=r"^max_memory_gb:.*0\.01"):
         build(long_examples(2), tmp_path / "caches", max_memory_gb=0.01, num_workers=workers)
     assert not list(published(tmp_path / "caches"))
     assert not list(tmp_path.glob("caches/.build-*/"))
 
 
-def test_a_source_that_changes_during_the_build_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_changes_during_the_build_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_json_lines(tmp_path / "rows.jsonl", long_examples(9, words=30))
     plain = CacheWriter.write_chunk
 
@@ -510,7 +510,7 @@ def test_a_source_that_changes_during_the_build_is_told(tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patched:
         patched.setattr(CacheWriter, "write_chunk", write)
-        with pytest.raises(SourceError, match=r"rows\.jsonl: expected the file to stay as it is"):
+        with pytest.raises(SourceError, match=r"rows\.jsonl:"):
             build(source, tmp_path / "caches", streaming_chunk_size=2)
     assert not list(published(tmp_path / "caches"))
     build(source, tmp_path / "caches", streaming_chunk_size=2)
@@ -520,28 +520,28 @@ def test_a_source_that_changes_during_the_build_is_told(tmp_path: Path, monkeypa
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"max_seq_length": 5}, SettingsError, "max_seq_length: expected at least 7"),
-        ({"max_seq_length": 0}, SettingsError, "max_seq_length: expected an integer above 0"),
-        ({"doc_stride": 27}, SettingsError, "doc_stride: expected an overlap below 27"),
-        ({"doc_stride": -1}, SettingsError, "doc_stride: expected an integer of at least 0"),
-        ({"streaming_chunk_size": 0}, SettingsError, "streaming_chunk_size"),
-        ({"max_memory_gb": -1}, SettingsError, "max_memory_gb"),
-        ({"max_n_segs": 0}, SettingsError, "max_n_segs"),
-        ({"max_shard_rows": 0}, SettingsError, "max_shard_rows"),
-        ({"use_streaming": 1}, SettingsError, "use_streaming"),
-        ({"rebuild": "yes"}, SettingsError, "rebuild"),
-        ({"progress": 1}, SettingsError, "progress"),
-        ({"on_bad_example": "ignore"}, SettingsError, "on_bad_example"),
-        ({"insert_memory_tokens": None}, SettingsError, "insert_memory_tokens"),
-        ({"identity": 5}, SettingsError, "identity"),
-        ({"tokenizer": None}, TokenizerError, "tokenizer: expected a transformers fast tokenizer, found None"),
-        ({"tokenizer": "xlnet-base-cased"}, TokenizerError, "tokenizer: expected a transformers fast tokenizer"),
-        ({"split": ""}, SettingsError, "split: expected a non-empty string"),
-        ({"split": None}, SettingsError, "split: expected a string"),
+        ({"max_seq_length": 5}, SettingsError, r"^max_seq_length:.*7"),
+        ({"max_seq_length": 0}, SettingsError, "^max_seq_length:"),
+        ({"doc_stride": 27}, SettingsError, r"^doc_stride:.*27"),
+        ({"doc_stride": -1}, SettingsError, "^doc_stride:"),
+        ({"streaming_chunk_size": 0}, SettingsError, "^streaming_chunk_size:"),
+        ({"max_memory_gb": -1}, SettingsError, "^max_memory_gb:"),
+        ({"max_n_segs": 0}, SettingsError, "^max_n_segs:"),
+        ({"max_shard_rows": 0}, SettingsError, "^max_shard_rows:"),
+        ({"use_streaming": 1}, SettingsError, "^use_streaming:"),
+        ({"rebuild": "yes"}, SettingsError, "^rebuild:"),
+        ({"progress": 1}, SettingsError, "^progress:"),
+        ({"on_bad_example": "ignore"}, SettingsError, "^on_bad_example:"),
+        ({"insert_memory_tokens": None}, SettingsError, "^insert_memory_tokens:"),
+        ({"identity": 5}, SettingsError, "^identity:"),
+        ({"tokenizer": None}, TokenizerError, r"^tokenizer:.*None"),
+        ({"tokenizer": "xlnet-base-cased"}, TokenizerError, r"^tokenizer:.*xlnet-base-cased"),
+        ({"split": ""}, SettingsError, r"^split:.*''"),
+        ({"split": None}, SettingsError, r"^split:.*None"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_bad_arguments_are_told_before_any_work(
+def test_bad_arguments_are_errors_before_any_work(
     tmp_path: Path, changes: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -549,23 +549,23 @@ def test_bad_arguments_are_told_before_any_work(
     assert not (tmp_path / "caches").exists()
 
 
-def test_a_missing_file_is_told_before_any_work(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error_before_any_work(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.json", str(tmp_path / "missing.parquet")):
-        with pytest.raises(SourceNotFoundError, match=r"missing\.\w+: no such file"):
+        with pytest.raises(SourceNotFoundError, match="missing"):
             build(path, tmp_path / "caches")
     assert not (tmp_path / "caches").exists()
 
 
-def test_a_cache_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_cache_directory_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"kept")
     for cache_dir in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(CacheDirectoryError, match=f"{cache_dir}: expected a directory"):
+        with pytest.raises(CacheDirectoryError, match=rf"^{cache_dir}:"):
             build(long_examples(2), cache_dir)
     assert (tmp_path / "file").read_bytes() == b"kept"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_cache_directory_without_permission_is_told(tmp_path: Path) -> None:
+def test_a_cache_directory_without_permission_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o555)
     try:
         with pytest.raises(CacheDirectoryError):
@@ -591,7 +591,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("name", slow_but(["..", "/outside", "a b\\c"], NAMES))
+@pytest.mark.parametrize("name", slow_but(["..", "/outside"], NAMES))
 def test_no_name_leads_out_of_the_cache_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     # A name of an object reaches the directory's name as that of a Hub dataset does.
     monkeypatch.setattr("memxlnet.sources.opening.IN_MEMORY", name)
@@ -613,7 +613,10 @@ def test_no_name_leads_out_of_the_cache_directory(tmp_path: Path, monkeypatch: p
     }
 
 
-@pytest.mark.parametrize("name", ["rows..jsonl", "-- .jsonl", "\u4e2d\u6587.jsonl", "a;b$(c).jsonl", "..jsonl.jsonl"])
+ODD_FILES = ["rows..jsonl", "-- .jsonl", "\u4e2d\u6587.jsonl", "a;b$(c).jsonl", "..jsonl.jsonl"]
+
+
+@pytest.mark.parametrize("name", slow_but(["-- .jsonl", "a;b$(c).jsonl"], ODD_FILES))
 def test_odd_names_of_files_are_files(tmp_path: Path, name: str) -> None:
     (tmp_path / "data").mkdir()
     source = write_json_lines(tmp_path / "data" / name, long_examples(2))
@@ -624,20 +627,20 @@ def test_odd_names_of_files_are_files(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800", "/", "..", "../.."])
-def test_names_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected"):
+def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^dataset_name:"):
         build(name, tmp_path / "caches")
     assert not (tmp_path / "caches").exists()
 
 
 @pytest.mark.parametrize("value", [5, None, {"id": "a"}, b"bytes", object()])
 def test_objects_that_are_no_source_are_refused(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected a file, a Hub name"):
+    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{type(value).__name__}"):
         build(value, tmp_path / "caches")
 
 
 def test_a_one_shot_iterator_needs_an_identity(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"a one-shot iterator .*pass identity='\.\.\.'"):
+    with pytest.raises(SourceError, match="identity="):
         build(iter(long_examples(2)), tmp_path)
     assert build(iter(long_examples(2)), tmp_path, identity="once") > 0
 

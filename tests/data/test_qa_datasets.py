@@ -3,6 +3,7 @@ import inspect
 import logging
 import os
 import pickle
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,24 @@ from memxlnet.errors import (
     TokenizerError,
 )
 from memxlnet.load.cache_dataset import CacheDataset
-from tests.load.helpers import oracle_rows, plain_row
+from tests.load.helpers import oracle_rows, plain_row, sample_tokenizer
 from tests.support import example, long_examples, write_json_lines
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     return write_json_lines(tmp_path / "questions.jsonl", long_examples(6, words=40))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a cache of the source."""
+    folder = tmp_path_factory.mktemp("built")
+    source = write_json_lines(folder / "questions.jsonl", long_examples(6, words=40))
+    processor = StreamingSquadProcessor(sample_tokenizer(), 64, 16)
+    manager = ChunkedCacheManager(folder / "cache", 10)
+    assert processor.process_dataset_streaming(source, "train", None, manager) > 10
+    return manager.cache_dir
 
 
 @pytest.fixture
@@ -66,7 +78,7 @@ class TestEager:
         one = SquadLikeQADataset("train", tokenizer, 64, 16, None, rows)
         other = SquadLikeQADataset("train", tokenizer, 64, 16, None, iter(rows), identity="v1")
         assert _rows(one) == _rows(other) == oracle_rows(tokenizer, rows, 64, 16)
-        with pytest.raises(SourceError, match=r"one-shot iterator .* identity="):
+        with pytest.raises(SourceError, match="identity="):
             SquadLikeQADataset("train", tokenizer, 64, 16, None, iter(rows))
 
     def test_its_directory_goes_with_it_without_a_warning(
@@ -127,11 +139,9 @@ class TestEager:
 
 class TestLazy:
     @pytest.fixture
-    def manager(self, source: Path, tokenizer: Any, tmp_path: Path) -> ChunkedCacheManager:
-        manager = ChunkedCacheManager(tmp_path / "cache", 10)
-        processor = StreamingSquadProcessor(tokenizer, 64, 16)
-        assert processor.process_dataset_streaming(source, "train", None, manager) > 10
-        return manager
+    def manager(self, built: Path, tmp_path: Path) -> ChunkedCacheManager:
+        """One with a copy of the cache."""
+        return ChunkedCacheManager(shutil.copytree(built, tmp_path / "cache"), 10)
 
     @pytest.mark.parametrize(
         "params",
@@ -155,22 +165,17 @@ class TestLazy:
     @pytest.mark.parametrize(
         ("params", "message"),
         [
-            ({"max_seq_length": 384}, "max_seq_length: expected 384, found 64"),
-            (
-                {"doc_stride": 128, "max_n_segs": 3},
-                "doc_stride: expected 128, found 16, max_n_segs: expected 3, found None",
-            ),
-            ({"max_examples": 5}, "max_examples: expected 5, found None"),
-            ({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
+            ({"max_seq_length": 384}, r"max_seq_length:.*384.*64"),
+            ({"doc_stride": 128, "max_n_segs": 3}, r"doc_stride:.*128.*16.*max_n_segs:.*3.*None"),
+            ({"max_examples": 5}, r"max_examples:.*5.*None"),
+            ({"insert_memory_tokens": False}, r"insert_memory_tokens:.*False.*True"),
         ],
     )
     def test_other_params_are_an_error_that_names_the_field(
         self, manager: ChunkedCacheManager, source: Path, params: Any, message: str
     ) -> None:
-        with pytest.raises(CacheMismatchError) as caught:
+        with pytest.raises(CacheMismatchError, match=rf"'questions'.*'train'.*{message}"):
             LazySquadLikeQADataset(manager, source, "train", params)
-        assert message in str(caught.value)
-        assert "'questions', split 'train'" in str(caught.value)
 
     def test_another_tokenizer_is_an_error_that_names_the_field(
         self, manager: ChunkedCacheManager, source: Path, tokenizer: Any
@@ -182,31 +187,29 @@ class TestLazy:
 
     @pytest.mark.parametrize("params", [{"max_len": 64}, {"max_seq_length": 64, "overlap": 3}])
     def test_unknown_params(self, manager: ChunkedCacheManager, source: Path, params: Any) -> None:
-        with pytest.raises(
-            SettingsError, match=r"cache_params: expected the names doc_stride, .*found '(max_len|overlap)'"
-        ):
+        with pytest.raises(SettingsError, match=r"^cache_params:.*'(max_len|overlap)'"):
             LazySquadLikeQADataset(manager, source, "train", params)
 
     @pytest.mark.parametrize("params", [[("max_seq_length", 64)], "max_seq_length", 64])
     def test_params_are_a_mapping(self, manager: ChunkedCacheManager, source: Path, params: Any) -> None:
-        with pytest.raises(SettingsError, match="cache_params: expected a mapping"):
+        with pytest.raises(SettingsError, match=rf"^cache_params:.*{type(params).__name__}"):
             LazySquadLikeQADataset(manager, source, "train", params)
 
     @pytest.mark.parametrize("manager", [None, 5, object()])
     def test_a_manager_is_one_or_a_path(self, manager: Any) -> None:
-        with pytest.raises(SettingsError, match="cache_manager"):
+        with pytest.raises(SettingsError, match=r"^cache_manager:"):
             LazySquadLikeQADataset(manager, "questions", "train")
 
     @pytest.mark.parametrize(
         ("name", "split"), [("questions", "validation"), ("others", "train"), ("squad_v2", "train")]
     )
-    def test_none_there(self, manager: ChunkedCacheManager, name: str, split: str) -> None:
-        with pytest.raises(CacheNotFoundError, match=f"cache of '{name}', split '{split}': expected one, found none"):
+    def test_there_is_no_such_cache(self, manager: ChunkedCacheManager, name: str, split: str) -> None:
+        with pytest.raises(CacheNotFoundError, match=rf"'{name}'.*'{split}'"):
             LazySquadLikeQADataset(manager, name, split)
 
-    def test_several_there(self, manager: ChunkedCacheManager, source: Path, tokenizer: Any) -> None:
+    def test_there_are_several_caches(self, manager: ChunkedCacheManager, source: Path, tokenizer: Any) -> None:
         StreamingSquadProcessor(tokenizer, 48, 16).process_dataset_streaming(source, "train", None, manager)
-        with pytest.raises(AmbiguousCacheError, match="expected one, found 2") as caught:
+        with pytest.raises(AmbiguousCacheError) as caught:
             LazySquadLikeQADataset(manager, source, "train", {"doc_stride": 16})
         directories = [path for path in manager.cache_dir.iterdir() if (path / "manifest.json").exists()]
         assert len(directories) == 2
@@ -291,7 +294,7 @@ class TestCreate:
         create_dataset_from_cache(source, "train", tmp_path / "cache", max_examples=2, **options)
         assert len(builds) == 4
 
-    def test_a_changed_source_is_built_anew(self, source: Path, tokenizer: Any, tmp_path: Path) -> None:
+    def test_a_changed_source_is_built_again(self, source: Path, tokenizer: Any, tmp_path: Path) -> None:
         options: dict[str, Any] = {"tokenizer": tokenizer, "max_seq_length": 64, "doc_stride": 16}
         old = create_dataset_from_cache(source, "train", tmp_path / "cache", **options)
         rows = [*long_examples(6, words=40), example("one more", id="more")]
@@ -308,10 +311,10 @@ class TestCreate:
         create_dataset_from_cache(source, "train", tmp_path / "cache", max_seq_length=64, **options)
         with caplog.at_level(logging.INFO):
             create_dataset_from_cache(source, "train", tmp_path / "cache", max_seq_length=48, **options)
-        told = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
-        assert len(told) == 1
-        assert "settings.max_seq_length: expected 48, found 64" in told[0]
-        assert "doc_stride" not in told[0]
+        differences = [record.getMessage() for record in caplog.records if "not used" in record.getMessage()]
+        assert len(differences) == 1
+        assert "settings.max_seq_length: expected 48, found 64" in differences[0]
+        assert "doc_stride" not in differences[0]
 
     @pytest.mark.parametrize(
         ("options", "error"),

@@ -19,7 +19,7 @@ from tests.sources.test_files import COMPRESSIONS
 from tests.sources.test_forms import FORMS
 from tests.sources.test_forms import write as write_form
 from tests.sources.test_places import ROWS, WAYS, texts, write, write_parts
-from tests.support import example
+from tests.support import example, slow_but
 
 
 def build(source: Any, cache_dir: Path, **options: Any) -> Path:
@@ -60,7 +60,10 @@ def test_the_same_examples_make_the_same_tables(
     assert found == tables(build(written, folder / "list"))
 
 
-@pytest.mark.parametrize("case", FORMS)
+QUICK = ["squad", "natural-questions", "coqa", "quac", "drop", "hotpotqa, yes", "hotpotqa without labels"]
+
+
+@pytest.mark.parametrize("case", slow_but(QUICK, FORMS))
 def test_every_answer_of_a_form_is_counted(case: str, tmp_path: Path) -> None:
     name, content, expected = FORMS[case]
     path = write_form(tmp_path, content)
@@ -92,18 +95,23 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
         {"part-1.jsonl": [{**ROWS[5], "context": 3}]},
         {},
         ExampleError,
-        r"part-1\.jsonl, example '5' \(row 0\): field 'context'",
+        r"part-1\.jsonl.*'5' \(row 0\):.*'context'",
     ),
-    "two formats": ({"part-1.parquet": ROWS[5:]}, {}, SourceError, "expected files of one format"),
+    "two formats": ({"part-1.parquet": ROWS[5:]}, {}, SourceError, r"part-0\.jsonl.*part-1\.parquet"),
     "a column that is missing": (
         {},
         {"columns": {"question": "query", "context": "context"}},
         ExampleError,
-        r"part-0\.jsonl, row 0: columns: expected a field 'query', found 'id'|'question'",
+        r"part-0\.jsonl, row 0: columns:.*'query'.*'question'",
     ),
-    "a transform that raises": ({}, {"transform": lambda row: 1 / 0}, ExampleError, "row 0: transform: raised ZeroDiv"),
-    "a transform that gives no mapping": ({}, {"transform": lambda row: 3}, ExampleError, "row 0: transform: expected"),
-    "a repeated id": ({"part-1.jsonl": ROWS[:1]}, {}, ExampleError, r"part-1\.jsonl, example '0' \(row 0\): its id is"),
+    "a transform that raises": (
+        {},
+        {"transform": lambda row: 1 / 0},
+        ExampleError,
+        r"row 0: transform:.*ZeroDivisionError",
+    ),
+    "a transform that gives no mapping": ({}, {"transform": lambda row: 3}, ExampleError, "row 0: transform:"),
+    "a repeated id": ({"part-1.jsonl": ROWS[:1]}, {}, ExampleError, r"part-1\.jsonl.*'0' \(row 0\):.*id"),
 }
 
 
@@ -120,7 +128,7 @@ def test_bad_input_is_an_error_and_nothing_is_published(case: str, tmp_path: Pat
 def test_finished_chunks_stay_where_a_later_file_is_bad(tmp_path: Path) -> None:
     write(tmp_path / "data" / "part-0.jsonl", ROWS[:5])
     bad = write(tmp_path / "data" / "part-1.jsonl", [*ROWS[5:], {"id": "bad"}])
-    with pytest.raises(ExampleError, match="expected a field 'question'"):
+    with pytest.raises(ExampleError, match="'question'"):
         build(tmp_path / "data", tmp_path / "caches", streaming_chunk_size=2)
     assert len(list(tmp_path.glob("caches/.build-*/chunks/*.chunk"))) >= 4
     dropped = build(tmp_path / "data", tmp_path / "dropped", on_bad_example="drop")
@@ -135,9 +143,9 @@ def test_a_compressed_line_without_end_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("memxlnet.sources.json_stream._READ_BYTES", 100)
     (tmp_path / "f.jsonl.gz").write_bytes(COMPRESSIONS[".gz"](b'{"id": "' + b"x" * 10**6))
     (tmp_path / "f.json.gz").write_bytes(COMPRESSIONS[".gz"](b'[{"id": "' + b"x" * 10**6))
-    with pytest.raises(SourceError, match=r"f\.jsonl\.gz, line 1: expected at most 1,000 bytes, found a longer line"):
+    with pytest.raises(SourceError, match=r"f\.jsonl\.gz,.*1,000"):
         build(tmp_path / "f.jsonl.gz", tmp_path / "caches")
-    with pytest.raises(SourceError, match=r"f\.json\.gz, line 1, column .* at most 1,000 characters"):
+    with pytest.raises(SourceError, match=r"f\.json\.gz,.*1,000"):
         build(tmp_path / "f.json.gz", tmp_path / "caches")
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from memxlnet.encode.examples import parse_example
 from memxlnet.errors import ExampleError, SourceError, SourceNotFoundError
-from memxlnet.sources import is_file_name, open_source
+from memxlnet.sources import KnownFile, is_file_name, open_source
 from memxlnet.sources.json_files import read_json, read_json_lines
 from memxlnet.sources.source_files import HashedFile
 from tests.support import example
@@ -56,6 +56,17 @@ def _parquet(rows: list[dict[str, Any]]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+class Unhashed:
+    """Reports every file as known, so that many small files need not wait for the clock."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __call__(self, path: str) -> KnownFile:
+        status = self._path.stat()
+        return KnownFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "0" * 64)
+
+
 FORMATS: dict[str, Callable[[list[dict[str, Any]]], bytes]] = {
     ".json": lambda rows: json.dumps(rows).encode(),
     ".jsonl": lambda rows: "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode(),
@@ -79,7 +90,9 @@ class TestCompressed:
         assert source.count() == len(ROWS)
         assert source.identity()["format"] == suffix[1:]
 
-    def test_the_content_says_what_the_name_does_not(self, suffix: str, compression: str, tmp_path: Path) -> None:
+    def test_the_content_gives_the_format_where_the_name_does_not(
+        self, suffix: str, compression: str, tmp_path: Path
+    ) -> None:
         if suffix == ".arrow":
             pytest.skip("a stream of Arrow begins with nothing that is its own")
         path = tmp_path / "part-00000"
@@ -93,8 +106,8 @@ class TestCompressed:
             path.write_bytes(whole[:length])
             if suffix == ".jsonl" and not compression:
                 continue
-            with pytest.raises(SourceError, match="f" + suffix):
-                list(open_source(path, "train").rows())
+            with pytest.raises(SourceError, match=rf"f\{suffix}"):
+                list(open_source(path, "train", find_known=Unhashed(path)).rows())
 
 
 LINES = [json.dumps(row).encode() + b"\n" for row in ROWS]
@@ -112,15 +125,15 @@ class TestSeveralStreams:
         path = tmp_path / f"f.jsonl{suffix}"
         for rest in (b"X" + second[1:], b"garbage", second[:3], second[:-3]):
             path.write_bytes(first + rest)
-            with pytest.raises(SourceError, match="it was cut off or is damaged"):
-                list(open_source(path, "train").rows())
+            with pytest.raises(SourceError, match=rf"f\.jsonl\{suffix}:"):
+                list(open_source(path, "train", find_known=Unhashed(path)).rows())
 
 
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESSIONS if suffix])
-def test_a_suffix_that_lies_is_an_error(suffix: str, tmp_path: Path) -> None:
+def test_a_wrong_suffix_is_an_error(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"f.json{suffix}"
     path.write_bytes(json.dumps(ROWS).encode())
-    with pytest.raises(SourceError, match="as its suffix says, found a file that begins with"):
+    with pytest.raises(SourceError, match=rf"f\.json\{suffix}:.*suffix"):
         list(open_source(path, "train").rows())
 
 
@@ -130,11 +143,11 @@ class TestNames:
         ["squad.csv", "a/b/c", "./squad", "../squad", "~/squad", "/no/such", "data/squad.json.gz", "x.zst", "s.xlsx"],
     )
     def test_what_looks_like_a_path_is_never_asked_for_on_the_hub(self, name: str) -> None:
-        with pytest.raises(SourceNotFoundError, match="no such file"):
+        with pytest.raises(SourceNotFoundError):
             open_source(name, "train")
 
     @pytest.mark.parametrize("name", ["squad", "rajpurkar/squad_v2", "a.b/c-d", "squad_v1.1"])
-    def test_a_name_on_the_hub_is_none_of_a_file(self, name: str) -> None:
+    def test_a_name_on_the_hub_is_not_that_of_a_file(self, name: str) -> None:
         assert not is_file_name(name)
 
     def test_a_file_that_exists_is_that_file(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,12 +229,10 @@ class TestStrangeValues:
     def test_half_of_a_surrogate_pair_is_an_error_of_its_example(self, tmp_path: Path, name: str) -> None:
         record = '{"id": "a", "question": "q", "context": "x \\ud800 y", "answers": []}'
         (found,) = self.rows(tmp_path, name, record)
-        with pytest.raises(
-            ExampleError, match=r"example 'a' \(row 0\): field 'context' holds half of a surrogate pair"
-        ):
+        with pytest.raises(ExampleError, match=r"'a' \(row 0\):.*'context'.*surrogate"):
             parse_example(0, found, name)
 
-    def test_a_byte_order_mark_is_none_of_the_text(self, tmp_path: Path, name: str) -> None:
+    def test_a_byte_order_mark_is_not_part_of_the_text(self, tmp_path: Path, name: str) -> None:
         assert self.rows(tmp_path, name, '\ufeff{"id": "a"}') == [{"id": "a"}]
 
 
@@ -232,7 +243,7 @@ class TestStrangeValues:
         {"data": [{"paragraphs": [{"qas": [ROWS[1]]}], "context": "of the article"}], "title": "t"},
     ],
 )
-def test_official_squad_is_told_from_its_whole_shape(content: Any, tmp_path: Path) -> None:
+def test_official_squad_is_recognised_by_its_whole_shape(content: Any, tmp_path: Path) -> None:
     if "id" in content:
         del content["id"]
     (tmp_path / "f.json").write_text(json.dumps(content))
@@ -258,7 +269,7 @@ def test_an_object_of_records_is_read_to_its_end(broken: int, marks: dict[str, s
 def test_two_arrays_of_records_are_an_error(second: str, tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     path.write_text(f'{{"data": {json.dumps(ROWS)}, "{second}": {json.dumps(ROWS)}}}')
-    with pytest.raises(SourceError, match=f"expected one array of records, found 'data' and '{second}'"):
+    with pytest.raises(SourceError, match=rf"f\.json:.*'data'.*'{second}'"):
         list(open_source(path, "train").rows())
 
 
@@ -270,5 +281,5 @@ def test_one_record_may_have_any_fields_before_its_own(tmp_path: Path) -> None:
 
 def test_an_object_that_is_a_record_and_holds_records_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f.json").write_text(json.dumps({"data": ROWS, **ROWS[0]}))
-    with pytest.raises(SourceError, match="found both"):
+    with pytest.raises(SourceError, match="both"):
         list(read_json(HashedFile(tmp_path / "f.json")))

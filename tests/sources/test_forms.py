@@ -457,7 +457,7 @@ class TestForms:
         assert isinstance(found, ExampleError)
         subject = "question of this form" if name == "mrqa" else f"record of the form {name!r}"
         assert f"expected a {subject}, found the fields no: the field '" in str(found)
-        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0: expected a (record|question) of th"):
+        with pytest.raises(ExampleError, match=r"broken\.jsonl, row 0:"):
             parse_example(0, found, source.place)
 
 
@@ -469,7 +469,8 @@ def test_every_form_of_the_registry_is_tested() -> None:
 def test_a_question_that_newsqa_marks_as_bad_is_a_bad_example(tmp_path: Path) -> None:
     story = {"storyId": "s", "text": "t", "questions": [{"q": "Q?", "consensus": {"badQuestion": True}}]}
     (found,) = open_source(write(tmp_path, {"data": [story]}), "train").rows()
-    assert "example 's#0': its question is marked as bad; use on_bad_example='drop'" in str(found)
+    assert "'s#0'" in str(found)
+    assert "on_bad_example='drop'" in str(found)
 
 
 @pytest.mark.parametrize(
@@ -590,9 +591,9 @@ def test_offsets_in_other_units(text: str, at: int) -> None:
 
 
 def test_an_offset_within_a_character_is_an_error() -> None:
-    with pytest.raises(ExampleError, match=r"offset 1: expected the beginning of a character \(bytes\)"):
+    with pytest.raises(ExampleError, match=r"1:.*\(bytes\)"):
         code_points("é", 1, "bytes")
-    with pytest.raises(ExampleError, match=r"offset 1: .* \(utf-16\)"):
+    with pytest.raises(ExampleError, match=r"1:.*\(utf-16\)"):
         code_points("\U0001f600", 1, "utf-16")
 
 
@@ -604,7 +605,7 @@ def test_joined_passages_stand_at_their_offsets(passages: list[tuple[str, str]])
         assert not title or context[:offset].endswith(f"{title}\n")
 
 
-def test_foundthat_stand_nowhere_follow_those_that_do() -> None:
+def test_answers_that_are_not_found_follow_those_that_are() -> None:
     assert [*map(tuple, locate("a b a", ["x", "a"], FormOptions("all")))] == [("a", 0), ("a", 4), ("x", -1)]
 
 
@@ -612,7 +613,7 @@ def test_the_history_of_a_turn() -> None:
     turns = [("A?", "a"), ("B?", ""), ("C?", "c")]
     assert with_history(turns.__getitem__, 3, "D?") == "B? C? c D?"
     assert with_history(turns.__getitem__, 0, "D?") == "D?"
-    with pytest.raises(ExampleError, match="turns before it that can be read, found turn 3 malformed"):
+    with pytest.raises(ExampleError, match="turn 3"):
         with_history(turns.__getitem__, 4, "E?")
 
 
@@ -799,7 +800,7 @@ def test_another_page_is_another_source(archive: Path, named: str | None) -> Non
     (archive.parent.parent / "evidence" / "wikipedia" / "a.txt").write_text("Another page.")
     assert open_source(archive, "train", form=named).identity() != before
     list(source.rows())
-    with pytest.raises(SourceError, match="the same rows"):
+    with pytest.raises(SourceError, match=r"^web-dev:.*2"):
         source.check_unchanged()
 
 
@@ -871,8 +872,7 @@ def test_records_of_two_forms_are_refused_unless_one_is_named(
         source = [tmp_path / "a.json", tmp_path / "b.json"]
         for path, name in zip(source, (first, second), strict=True):
             path.write_text(json.dumps({"data": [ARTICLES[name]]}))
-    message = f"expected records of the form '{first}', as the first one is, found one of the form '{second}'"
-    with pytest.raises(SourceError, match=message):
+    with pytest.raises(SourceError, match=rf"'{first}'.*'{second}'"):
         list(open_source(source, "train").rows())
     assert len(list(open_source(source, "train", form=first).rows())) == 2
 
@@ -903,36 +903,36 @@ def test_a_form_of_ones_own_is_recognised_first(own_form: Form, tmp_path: Path) 
 
 def test_a_form_of_ones_own_that_cannot_recognise_is_named(own_form: Form) -> None:
     register_form(Form("sloppy", lambda record: record["kind"] == "x", own_form.examples))
-    with pytest.raises(SourceError, match=r"form 'sloppy': .* `recognises` raised KeyError: 'kind'"):
+    with pytest.raises(SourceError, match=r"'sloppy':.*`recognises`.*KeyError"):
         list(open_source([SQUAD_ROW], "train").rows())
 
 
 def test_a_form_has_one_meaning(own_form: Form) -> None:
-    with pytest.raises(SettingsError, match="form: 'mine' is registered; pass replace=True"):
+    with pytest.raises(SettingsError, match=r"^form: 'mine'.*replace=True"):
         register_form(own_form)
     register_form(own_form, replace=True)
-    with pytest.raises(SettingsError, match="expected lower-case letters"):
+    with pytest.raises(SettingsError, match="Mine!"):
         register_form(Form("Mine!", own_form.recognises, own_form.examples))
-    with pytest.raises(SettingsError, match="form: expected a Form, found str"):
+    with pytest.raises(SettingsError, match=r"^form:.*str"):
         register_form("mine")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "nothing"}, "form: expected one of coqa, drop, .*, or a Form, found 'nothing'"),
-        ({"form": 3}, "or a Form, found 3"),
-        ({"locate": "last"}, "locate: expected 'first' or 'all' or 'nearest', found 'last'"),
-        ({"offsets": "words"}, "offsets: expected 'characters' or 'bytes' or 'utf-16', found 'words'"),
-        ({"form": "squad", "columns": {"question": "q", "context": "c"}}, "form, columns: expected one of both"),
-        ({"form": "coqa", "offsets": "bytes"}, "offsets: the form 'coqa' has offsets of its own"),
-        ({"transform": "text"}, "transform: expected a function of a mapping, found str"),
-        ({"columns": {"question": "q"}}, "columns: .* found no context"),
-        ({"columns": {"question": "q", "context": "c", "title": "t"}}, r"columns: .* found unknown \['title'\]"),
-        ({"columns": "question"}, "columns: expected a mapping of names to names of fields, found 'question'"),
-        ({"columns": {"question": "q", "context": 3}}, "columns: expected a mapping"),
-        ({"columns": {"question": "q", "context": "c", "answer_start": "s"}}, "'answer_start' belongs to"),
-        ({"columns": {"question": "q", "context": "c", "answers": "a", "answer_text": "t"}}, "found both"),
+        ({"form": "nothing"}, r"^form:.*coqa, drop,.*'nothing'"),
+        ({"form": 3}, r"^form:.*3"),
+        ({"locate": "last"}, r"^locate:.*'last'"),
+        ({"offsets": "words"}, r"^offsets:.*'words'"),
+        ({"form": "squad", "columns": {"question": "q", "context": "c"}}, "^form, columns:"),
+        ({"form": "coqa", "offsets": "bytes"}, r"^offsets:.*'coqa'"),
+        ({"transform": "text"}, r"^transform:.*str"),
+        ({"columns": {"question": "q"}}, r"^columns:.*context"),
+        ({"columns": {"question": "q", "context": "c", "title": "t"}}, r"^columns:.*\['title'\]"),
+        ({"columns": "question"}, r"^columns:.*'question'"),
+        ({"columns": {"question": "q", "context": 3}}, r"^columns:.*3"),
+        ({"columns": {"question": "q", "context": "c", "answer_start": "s"}}, r"^columns:.*'answer_start'"),
+        ({"columns": {"question": "q", "context": "c", "answers": "a", "answer_text": "t"}}, r"^columns:.*both"),
     ],
 )
 def test_what_cannot_be_asked_for(options: dict[str, Any], message: str) -> None:
@@ -971,7 +971,7 @@ def test_the_unit_of_offsets_is_heeded_however_answers_are_held(answers: Any, op
 def test_values_of_other_kinds_are_errors_of_their_row(text: Any, start: Any) -> None:
     columns = {**NAMES, "answer_text": "text", "answer_start": "start"}
     (found,) = open_source([{**OWN, "text": text, "start": start}], "train", columns=columns, offsets="bytes").rows()
-    with pytest.raises(ExampleError, match="field 'answers"):
+    with pytest.raises(ExampleError, match="'answers"):
         parse_example(0, found, "f")
 
 
@@ -1008,7 +1008,7 @@ def test_a_name_with_a_dot_is_a_name_first() -> None:
 
 def test_a_field_that_is_missing_is_an_error_of_its_row() -> None:
     rows = list(open_source([OWN, {"key": 1}], "train", columns=NAMES).rows())
-    with pytest.raises(ExampleError, match="in-memory, row 1: columns: expected a field 'query', found 'key'"):
+    with pytest.raises(ExampleError, match=r"^in-memory, row 1: columns:.*'query'.*'key'"):
         parse_example(1, rows[1], "in-memory")
 
 
@@ -1034,7 +1034,7 @@ def test_a_transform_gives_none_one_or_several() -> None:
     assert source.total is None
 
 
-def test_a_transform_is_told_by_what_it_gives_or_by_an_identity(tmp_path: Path) -> None:
+def test_a_transform_is_known_by_what_it_gives_or_by_an_identity(tmp_path: Path) -> None:
     path = write(tmp_path, [SQUAD_ROW])
 
     def upper(example: Any) -> Any:
@@ -1051,7 +1051,7 @@ def test_a_transform_is_told_by_what_it_gives_or_by_an_identity(tmp_path: Path) 
 @pytest.mark.parametrize("bad", [3, "text", ["text"], [None]])
 def test_a_transform_that_gives_no_mapping_is_an_error(bad: Any) -> None:
     source = open_source([SQUAD_ROW], "train", transform=lambda one: bad, identity="x")
-    with pytest.raises(ExampleError, match="in-memory, row 0: transform: expected"):
+    with pytest.raises(ExampleError, match=r"^in-memory, row 0: transform:"):
         parse_example(0, next(source.rows()), source.place)
 
 
@@ -1075,7 +1075,7 @@ def test_a_transform_that_raises_is_an_error_of_its_row() -> None:
         raise KeyError("nothing")
 
     source = open_source([SQUAD_ROW], "train", transform=fail)
-    with pytest.raises(ExampleError, match="in-memory, row 0: transform: raised KeyError: 'nothing'"):
+    with pytest.raises(ExampleError, match=r"^in-memory, row 0: transform:.*KeyError"):
         parse_example(0, next(source.rows()), source.place)
 
 
@@ -1086,7 +1086,7 @@ def test_a_transform_that_raises_while_it_yields_is_an_error_of_its_row() -> Non
 
     first, second, third, _ = open_source([SQUAD_ROW, SQUAD_ROW], "train", transform=fail).rows()
     assert first == third == SQUAD_ROW
-    with pytest.raises(ExampleError, match="in-memory, row 1: transform: raised KeyError: 'nothing'"):
+    with pytest.raises(ExampleError, match=r"^in-memory, row 1: transform:.*KeyError"):
         parse_example(1, second, "in-memory")
 
 

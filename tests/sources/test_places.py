@@ -115,7 +115,7 @@ class TestSeveralFiles:
         identity = before.identity()
         write(folder / "part-1.jsonl", ROWS[4:5])
         assert open_source(NAMED[named](folder), "train").identity() != identity
-        with pytest.raises(SourceError, match=r"part-1\.jsonl: expected the file to stay as it is"):
+        with pytest.raises(SourceError, match=r"part-1\.jsonl:"):
             before.check_unchanged()
 
 
@@ -123,7 +123,7 @@ def test_a_bad_row_is_named_by_its_file(folder: Path) -> None:
     write(folder / "part-1.jsonl", [{"id": "x", "question": 3, "context": "c", "answers": []}])
     source = open_source(folder, "train")
     rows = list(source.rows())
-    with pytest.raises(ExampleError, match=r"part-1\.jsonl, example 'x' \(row 0\): field 'question'"):
+    with pytest.raises(ExampleError, match=r"part-1\.jsonl.*'x' \(row 0\):.*'question'"):
         parse_example(3, rows[3], source.place)
 
 
@@ -134,34 +134,32 @@ def test_the_same_content_is_the_same_wherever_it_lies(folder: Path, tmp_path: P
 
 def test_files_of_two_formats_are_refused(folder: Path) -> None:
     write(folder / "part-3.parquet", ROWS)
-    with pytest.raises(
-        SourceError, match=r"expected files of one format, found .*part-0\.jsonl .* and .*part-3\.parquet"
-    ):
+    with pytest.raises(SourceError, match=r"part-0\.jsonl.*part-3\.parquet"):
         open_source(folder, "train")
 
 
 @pytest.mark.parametrize("named", ["*.jsonl", "**/*.jsonl", ""], ids=["glob", "recursive glob", "directory"])
 def test_a_file_that_a_link_leads_to_as_well_is_refused(folder: Path, named: str) -> None:
     (folder / "part-9.jsonl").symlink_to(folder / "part-0.jsonl")
-    with pytest.raises(SettingsError, match=r"expected each file once, found several names of one: .*part-0\.jsonl"):
+    with pytest.raises(SettingsError, match=r"^dataset_name:.*part-0\.jsonl"):
         open_source(f"{folder}/{named}", "train")
 
 
 def test_a_recursive_glob_that_a_link_leads_round_is_refused(folder: Path) -> None:
     (folder / "round").symlink_to(folder)
-    with pytest.raises(SettingsError, match="expected each file once"):
+    with pytest.raises(SettingsError, match=r"^dataset_name:"):
         open_source(f"{folder}/**/*.jsonl", "train")
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a" * 300 + ".jsonl", "/tmp/" + "a/" * 3000 + "f.jsonl"])
 def test_a_path_that_is_too_long_is_not_found(name: str) -> None:
-    with pytest.raises(SourceNotFoundError, match="cannot be opened: File name too long"):
+    with pytest.raises(SourceNotFoundError, match="File name too long"):
         open_source(name, "train")
 
 
 def test_a_file_named_twice_is_refused(folder: Path) -> None:
     path = str(folder / "part-0.jsonl")
-    with pytest.raises(SettingsError, match="expected each file once, found"):
+    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{path}"):
         open_source([path, path], "train")
 
 
@@ -174,7 +172,7 @@ def test_no_file_is_an_error(named: str, tmp_path: Path) -> None:
 
 def test_a_pattern_that_fits_a_directory_is_refused(folder: Path) -> None:
     (folder / "more").mkdir()
-    with pytest.raises(SourceError, match=r"expected a pattern of files, found the directory .*more; name '.*/\*/\*'"):
+    with pytest.raises(SourceError, match=rf"^{folder}/\*:.*{folder}/more"):
         open_source(f"{folder}/*", "train")
 
 
@@ -205,7 +203,7 @@ def test_directories_that_links_lead_to_are_read_once(folder: Path, tmp_path: Pa
 @pytest.mark.parametrize("name", ["pipe", "pipe.jsonl"])
 def test_a_pipe_in_a_directory_is_an_error(name: str, folder: Path) -> None:
     os.mkfifo(folder / name)
-    with pytest.raises(SourceError, match=f"{name}: expected a file"):
+    with pytest.raises(SourceError, match=f"/{name}:"):
         open_source(folder, "train")
 
 
@@ -214,14 +212,14 @@ def test_a_name_in_a_directory_that_is_no_text_is_an_error(folder: Path) -> None
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff.jsonl")).touch()
     except OSError:
         pytest.skip("this file system takes no such name")
-    with pytest.raises(SettingsError, match="expected valid Unicode"):
+    with pytest.raises(SettingsError, match="Unicode"):
         open_source(folder, "train")
 
 
 def test_a_file_named_in_two_ways_is_refused(folder: Path) -> None:
     (folder / "link.jsonl").symlink_to(folder / "part-0.jsonl")
     for other in (folder / "link.jsonl", folder / ".." / folder.name / "part-0.jsonl"):
-        with pytest.raises(SettingsError, match="expected each file once, found"):
+        with pytest.raises(SettingsError, match=r"^dataset_name:.*part-0\.jsonl"):
             open_source([folder / "part-0.jsonl", other], "train")
 
 
@@ -230,7 +228,7 @@ def test_a_directory_of_splits_is_read_split_by_split(tmp_path: Path) -> None:
     write(tmp_path / "data" / "dev-v2.0.json", ROWS[4:])
     assert read(tmp_path / "data") == ROWS[:4]
     assert read(tmp_path / "data", "validation") == ROWS[4:]
-    with pytest.raises(SourceError, match="unknown split 'test'"):
+    with pytest.raises(SourceError, match="'test'"):
         open_source(tmp_path / "data", "test")
 
 
@@ -239,7 +237,7 @@ def test_a_file_that_belongs_to_no_split_is_an_error(name: str, tmp_path: Path) 
     for other in ("train-0.jsonl", "train-2.jsonl", "test.jsonl"):
         write(tmp_path / "data" / other, ROWS)
     (tmp_path / "data" / name).write_text("id,question,context\n")
-    with pytest.raises(SourceError, match=f"expected every file to belong to a split, .*{name}"):
+    with pytest.raises(SourceError, match=name):
         open_source(tmp_path / "data", "train")
 
 
@@ -255,9 +253,7 @@ def test_the_splits_of_a_directory_in_a_store_are_not_mixed(names: Any, found: s
     store = fsspec.filesystem("memory")
     for name in names:
         store.pipe(f"/splits-{names[1]}/{name}-0.jsonl", FORMATS[".jsonl"](ROWS))
-    with pytest.raises(
-        SourceError, match=f"expected the files of one split in the directory, found names with {found}"
-    ):
+    with pytest.raises(SourceError, match=found):
         open_source(f"memory://splits-{names[1]}", "train")
     assert read(f"memory://splits-{names[1]}/train-*.jsonl") == ROWS
 
@@ -270,10 +266,10 @@ def test_what_save_to_disk_wrote_is_that_dataset(tmp_path: Path) -> None:
     assert len(read(tmp_path / "two", "a")) == 10
     assert [row["id"] for row in read(tmp_path / "two", "b")] == ["0"]
     assert open_source(tmp_path / "two", "a").name == source_name(tmp_path / "two") == "two"
-    with pytest.raises(SourceError, match="unknown split 'c'; expected one of 'a', 'b'"):
+    with pytest.raises(SourceError, match=r"'c'.*'a', 'b'"):
         open_source(tmp_path / "two", "c")
     (tmp_path / "one" / "state.json").write_text("{")
-    with pytest.raises(SourceError, match="cannot be read as a saved dataset"):
+    with pytest.raises(SourceError, match=str(tmp_path / "one")):
         open_source(tmp_path / "one", "train")
 
 
@@ -312,22 +308,22 @@ def test_answers_may_be_json_in_a_cell(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "cannot be read as CSV: "),
-        ("id,question\n1,2,3\n", "cannot be read as CSV: .*Expected 2 columns, got 3"),
-        ("id,id\n1,2\n", r"expected columns of different names, found \['id'\] more than once"),
-        ("id\n\xff\n", "cannot be read as CSV: "),
+        ("", "CSV"),
+        ("id,question\n1,2,3\n", r"CSV.*Expected 2 columns, got 3"),
+        ("id,id\n1,2\n", r"\['id'\]"),
+        ("id\n\xff\n", "CSV"),
     ],
 )
 def test_a_broken_csv_is_an_error(content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_bytes(content.encode("latin-1"))
-    with pytest.raises(SourceError, match=f"f.csv: {message}"):
+    with pytest.raises(SourceError, match=rf"f\.csv:.*{message}"):
         read(tmp_path / "f.csv")
 
 
 def test_a_csv_without_a_header_names_the_fields_it_has(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("1,Who?,Text\n2,Why?,Text\n")
     (row,) = read(tmp_path / "f.csv")
-    with pytest.raises(ExampleError, match="expected a field 'question', found '1', 'Who\\?', 'Text'"):
+    with pytest.raises(ExampleError, match=r"'question'.*'1', 'Who\?', 'Text'"):
         parse_example(0, row, "f.csv")
 
 
@@ -335,20 +331,20 @@ def test_a_csv_without_a_header_names_the_fields_it_has(tmp_path: Path) -> None:
 def test_a_cell_that_is_no_offset_is_an_error_of_its_row(cell: str, tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text(f"id,question,context,answer_text,answer_start\na,Q?,c,c,{cell}\n")
     (row,) = read(tmp_path / "f.csv")
-    with pytest.raises(ExampleError, match="expected an offset, found"):
+    with pytest.raises(ExampleError, match="offset"):
         parse_example(0, row, "f.csv")
 
 
 def test_a_cell_of_deeply_nested_answers_is_an_error_of_its_row(tmp_path: Path) -> None:
     (tmp_path / "f.csv").write_text("id,question,context,answers\na,Q?,c," + "[" * 200_000)
     (row,) = read(tmp_path / "f.csv")
-    with pytest.raises(ExampleError, match="field 'answers': expected a mapping"):
+    with pytest.raises(ExampleError, match="'answers':"):
         parse_example(0, row, "f.csv")
 
 
 def test_an_unknown_user_is_not_found() -> None:
     for named in ("~no-such-user/f.json", Path("~no-such-user")):
-        with pytest.raises(SourceNotFoundError, match="expected ~ or ~USER at the beginning"):
+        with pytest.raises(SourceNotFoundError, match="~no-such-user"):
             open_source(named, "train")
 
 
@@ -377,7 +373,7 @@ def test_a_stream_of_batches_needs_an_identity() -> None:
     def stream() -> pa.RecordBatchReader:
         return pa.Table.from_pylist(ROWS).to_reader(max_chunksize=3)
 
-    with pytest.raises(SourceError, match="a one-shot iterator"):
+    with pytest.raises(SourceError, match="identity="):
         open_source(stream(), "train")
     assert read(stream(), identity="v1") == ROWS
 
@@ -397,7 +393,7 @@ class Stream:
 
 def test_any_stream_is_read_once_where_it_has_an_identity() -> None:
     assert read(Stream(), identity="v1") == ROWS
-    with pytest.raises(SourceError, match="in-memory: cannot be read as a table of Arrow: gone"):
+    with pytest.raises(SourceError, match=r"^in-memory:.*gone"):
         open_source(Stream(RuntimeError("gone")), "train")
 
 
@@ -405,7 +401,7 @@ def test_a_value_that_python_cannot_hold_is_an_error_of_the_source(tmp_path: Pat
     table = pa.Table.from_pylist(ROWS).append_column("when", pa.array([2**50] * 10).cast(pa.timestamp("ms")))
     pq.write_table(table, tmp_path / "f.parquet")
     for named in (table, tmp_path / "f.parquet"):
-        with pytest.raises(SourceError, match=r"cannot be read as .*out of range"):
+        with pytest.raises(SourceError, match="out of range"):
             read(named, columns={"question": "question", "context": "context"})
 
 
@@ -415,7 +411,7 @@ def test_a_frame_with_a_repeated_column_is_refused() -> None:
     with pytest.raises((SourceError, SettingsError), match="id"):
         open_source(frame, "train")
     table = pa.table([["1"], ["2"]], names=["id", "id"])
-    with pytest.raises(SourceError, match=r"expected columns of different names, found \['id'\] more than once"):
+    with pytest.raises(SourceError, match=r"\['id'\]"):
         open_source(table, "train")
 
 
@@ -449,7 +445,7 @@ def test_a_transform_of_a_dataset_that_raises_is_an_error_of_the_source() -> Non
     def fail(batch: Any) -> Any:
         raise KeyError("nothing")
 
-    with pytest.raises(SourceError, match="the transform of the dataset raised KeyError: 'nothing'"):
+    with pytest.raises(SourceError, match="KeyError"):
         read(datasets.Dataset.from_list(ROWS).with_transform(fail))
 
 
@@ -492,19 +488,19 @@ def test_a_slice_is_that_of_datasets(spec: str, expected: Any, kind: str, folder
 
 @pytest.mark.parametrize("spec", ["train[", "train[:3", "train[x]", "train[1:2:3]", "train[:200%]", "a[:1]+b[:1]"])
 def test_a_slice_that_cannot_be_read_is_refused(spec: str) -> None:
-    with pytest.raises(SettingsError, match="split: expected"):
+    with pytest.raises(SettingsError, match=r"^split:"):
         open_source(ROWS, spec)
 
 
 def test_a_slice_that_needs_the_number_of_rows_needs_a_second_reading() -> None:
     for named in (iter(ROWS), pa.Table.from_pylist(ROWS).to_reader()):
-        with pytest.raises(SettingsError, match="split: 'train\\[:50%\\]' depends on the number of rows"):
+        with pytest.raises(SettingsError, match=r"^split: 'train\[:50%\]'"):
             open_source(named, "train[:50%]", identity="v1")
     assert read(iter(ROWS), "train[2:4]", identity="v1") == ROWS[2:4]
 
 
 def test_a_slice_that_does_not_fit_the_number_of_rows_is_refused() -> None:
-    with pytest.raises(SettingsError, match="does not fit 10 rows"):
+    with pytest.raises(SettingsError, match=r"^split:.*dropremainder.*\b10\b"):
         read(ROWS, "train[:10%](pct1_dropremainder)")
 
 
@@ -529,7 +525,7 @@ def test_other_rows_at_the_second_reading_are_refused(second: list[Any]) -> None
     source = open_source(Wandering(ROWS, second), "train")
     source.identity()
     list(source.rows())
-    with pytest.raises(SourceError, match="expected the same rows at every reading, found 10 rows at the first one"):
+    with pytest.raises(SourceError, match="10"):
         source.check_unchanged()
 
 
@@ -552,17 +548,23 @@ def test_max_examples_bounds_every_reading() -> None:
 # Stores
 
 
-@pytest.fixture
-def server(folder: Path) -> Iterator[str]:
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+@contextlib.contextmanager
+def running_server(handler: Callable[..., Any]) -> Iterator[str]:
+    """Run a server on this machine, and give its host and port."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{running.server_address[1]}"
+            yield f"127.0.0.1:{running.server_address[1]}"
         finally:
             running.shutdown()
             thread.join()
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[str]:
+    with running_server(functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))) as address:
+        yield f"http://{address}"
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -606,15 +608,8 @@ class Refusing(http.server.BaseHTTPRequestHandler):
     ],
 )
 def test_no_error_shows_credentials(url: str, kind: type[Exception]) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as running:
-        thread = threading.Thread(target=running.serve_forever)
-        thread.start()
-        try:
-            with pytest.raises(kind) as caught:
-                open_source(url.format(f"127.0.0.1:{running.server_address[1]}"), "train")
-        finally:
-            running.shutdown()
-            thread.join()
+    with running_server(Refusing) as address, pytest.raises(kind) as caught:
+        open_source(url.format(address), "train")
     assert kind is not SourceError or not isinstance(caught.value, SourceNotFoundError)
     assert "SECRET" not in " ".join(f"{error}" for error in chain(caught.value))
 
@@ -663,21 +658,14 @@ def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:
     assert read(files) == ROWS[:4]
     same = [f"{server}/part-0.jsonl?id={number}" for number in (0, 1)]
     assert read(same) == ROWS[:3] * 2
-    with pytest.raises(
-        SettingsError, match=r"expected each file once, found several names of one: http://[^?]*part-0\.jsonl"
-    ):
+    with pytest.raises(SettingsError, match=r"^dataset_name:.*http://[^?]*part-0\.jsonl"):
         open_source(same[:1] * 2, "train")
 
 
 def test_a_file_over_http_that_is_missing(server: str) -> None:
-    with pytest.raises(SourceNotFoundError, match=r"nothing\.jsonl: no such file in the store"):
+    with pytest.raises(SourceNotFoundError, match=r"nothing\.jsonl:") as caught:
         open_source(f"{server}/nothing.jsonl?token=secret", "train")
-
-
-def test_credentials_in_a_url_are_not_shown(server: str) -> None:
-    with pytest.raises(SourceNotFoundError) as caught:
-        open_source(f"{server}/nothing.jsonl?token=secret", "train")
-    assert "secret" not in str(caught.value).partition(": no such file")[0]
+    assert "secret" not in str(caught.value)
 
 
 @pytest.fixture
@@ -698,7 +686,7 @@ def test_files_of_a_store(named: Any, memory: Any) -> None:
     assert list(source.rows()) == ROWS
     identity = source.identity()
     memory.pipe("/qa/part-1.jsonl", FORMATS[".jsonl"](ROWS[5:] + ROWS[:1]))
-    with pytest.raises(SourceError, match=r"part-1\.jsonl: expected the file to stay as it is"):
+    with pytest.raises(SourceError, match=r"part-1\.jsonl:"):
         source.check_unchanged()
     assert open_source(named, "train").identity() != identity
 
@@ -706,9 +694,9 @@ def test_files_of_a_store(named: Any, memory: Any) -> None:
 @pytest.mark.parametrize(
     ("url", "error", "message"),
     [
-        ("memory://nothing.jsonl", SourceNotFoundError, "no such file in the store"),
-        ("nothing://a/b.jsonl", SettingsError, "expected a scheme that fsspec knows, found 'nothing'"),
-        ("memory://no/*.jsonl", SourceNotFoundError, "no such file"),
+        ("memory://nothing.jsonl", SourceNotFoundError, r"nothing\.jsonl"),
+        ("nothing://a/b.jsonl", SettingsError, r"^dataset_name:.*'nothing'"),
+        ("memory://no/*.jsonl", SourceNotFoundError, r"no/\*\.jsonl"),
     ],
 )
 def test_a_url_that_cannot_be_read(url: str, error: type[Exception], message: str) -> None:

@@ -21,7 +21,8 @@ from memxlnet.errors import ExampleError, SettingsError, SourceError, SourceNotF
 from memxlnet.sample import sample_file
 from memxlnet.sources import KnownFile, Source, open_source, source_name
 from memxlnet.sources.source_files import HashedFile
-from tests.support import SQUAD, example, need_real_data, slow_but, write_json_lines, xquad
+from tests.sources.test_files import Unhashed
+from tests.support import SQUAD, example, need_real_data, slow, write_json_lines, xquad
 
 Rows = list[dict[str, Any]]
 
@@ -151,7 +152,7 @@ def test_counting_is_not_misled_by_the_key_within_texts(tmp_path: Path) -> None:
 
 def test_counting_parses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "f.jsonl"
-    # Only the first record is parsed, which tells the form.
+    # Only the first record is parsed, which decides the form.
     path.write_bytes(b'{"question": "q", "context": "c"}\n{"question": \n"question"\xff')
     assert file_source(path).count() == 3
     path.write_bytes(b"")
@@ -168,7 +169,7 @@ def test_counting_an_arrow_file_of_many_batches(stream: bool, tmp_path: Path) ->
 def test_counting_garbage_is_an_error_that_names_it(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     source = file_source(tmp_path / name)
-    with pytest.raises(SourceError, match=rf"{name}: cannot be read as "):
+    with pytest.raises(SourceError, match=f"{name}:"):
         source.count()
     assert source.total is None
 
@@ -176,7 +177,7 @@ def test_counting_garbage_is_an_error_that_names_it(name: str, content: bytes, t
 def test_counting_a_stream_that_was_cut_off_is_an_error(tmp_path: Path) -> None:
     path = write_arrow(tmp_path / "f.arrow", stream=True)
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(SourceError, match="the stream has no end marker"):
+    with pytest.raises(SourceError, match="end marker"):
         file_source(path).count()
 
 
@@ -185,7 +186,7 @@ def test_counting_a_file_that_is_gone_is_an_error_that_names_it(form: str, tmp_p
     path = FORMS[form](tmp_path)
     source = file_source(path)
     path.unlink()
-    with pytest.raises(SourceError, match=rf"{path.name}: cannot be read"):
+    with pytest.raises(SourceError, match=f"{path.name}:"):
         source.count()
 
 
@@ -241,18 +242,21 @@ def _legal(form: str, content: bytes) -> set[int]:
     return whole if form == "json lines named json" else whole | {0}
 
 
-QUICK = ["nested v1.1", "json lines", "parquet", "arrow stream"]
+QUICK = [("nested v1.1", 1), ("json lines", 1), ("parquet", 5), ("arrow stream", 5)]
 
 
-@pytest.mark.parametrize("form", slow_but(QUICK, [form for form in FORMS if form != "suffix in capitals"]))
-def test_a_file_that_was_cut_off_is_never_read_as_a_shorter_one(form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("form", "every"),
+    [*QUICK, *(slow(form, 1) for form in FORMS if form != "suffix in capitals" and (form, 1) not in QUICK)],
+)
+def test_a_file_that_was_cut_off_is_never_read_as_a_shorter_one(form: str, every: int, tmp_path: Path) -> None:
     (tmp_path / "whole").mkdir()
     content = FORMS[form](tmp_path / "whole").read_bytes()
     suffix = {"parquet": ".parquet", "arrow file": ".arrow", "arrow stream": ".arrow", "ndjson": ".ndjson"}
     path = tmp_path / f"cut{suffix.get(form, '.jsonl' if form == 'json lines' else '.json')}"
     legal = _legal(form, content)
-    find_known = _Unhashed(path)
-    for length in range(len(content)):
+    find_known = Unhashed(path)
+    for length in range(0, len(content), every):
         path.write_bytes(content[:length])
         if length in legal:
             lines = content[:length].split(b"\n")
@@ -262,23 +266,12 @@ def test_a_file_that_was_cut_off_is_never_read_as_a_shorter_one(form: str, tmp_p
             read(path, find_known=find_known)
 
 
-class _Unhashed:
-    """Says of a file that it is known as it is, so that many small files need not wait for the clock."""
-
-    def __init__(self, path: Path):
-        self._path = path
-
-    def __call__(self, path: str) -> KnownFile:
-        status = self._path.stat()
-        return KnownFile(path, status.st_size, status.st_mtime_ns, status.st_ctime_ns, "0" * 64)
-
-
 def test_an_arrow_stream_cut_between_two_batches_is_damaged(tmp_path: Path) -> None:
     one = write_arrow(tmp_path / "one.arrow", stream=True).read_bytes()
     two = write_arrow(tmp_path / "two.arrow", stream=True, repeats=2)
     path = tmp_path / "cut.arrow"
     path.write_bytes(two.read_bytes()[: len(one) - 8])
-    with pytest.raises(SourceError, match=r"cut\.arrow: cannot be read as Arrow IPC: the stream has no end marker"):
+    with pytest.raises(SourceError, match=r"cut\.arrow:.*end marker"):
         read(path)
     assert len(read(two)) == 6
 
@@ -298,7 +291,7 @@ def test_a_changed_byte_of_json_is_an_error_or_a_changed_value(
     rows: list[Any] = []
     refused = ""
     try:
-        rows = read(path, find_known=_Unhashed(path))
+        rows = read(path, find_known=Unhashed(path))
     except SourceError as error:
         refused = str(error)
     if refused:
@@ -341,17 +334,17 @@ def test_malformed_json_far_into_a_large_file_names_the_line(tmp_path: Path) -> 
     path = tmp_path / "f.json"
     path.write_text("\n".join(lines), encoding="utf-8")
     rows = open_source(path, "train").rows()
-    with pytest.raises(SourceError, match="line 2002, column 8: malformed JSON: Expecting value"):
+    with pytest.raises(SourceError, match="line 2002, column 8:"):
         list(rows)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (b'{"id": }', 'line 3, column 8: malformed JSON: Expecting value: \'{"id": }'),
-        (b'{"id": "a"} {}', "line 3, column 13: malformed JSON: Extra data"),
-        (b'{"id": "\xff"}', "line 3: expected UTF-8, found 'utf-8' codec can't decode byte 0xff"),
-        (b"[" * 200_000, "line 3: nested too deeply: '[[["),
+        (b'{"id": }', r"line 3, column 8:.*'\{\"id\": \}"),
+        (b'{"id": "a"} {}', "line 3, column 13:"),
+        (b'{"id": "\xff"}', r"line 3:.*0xff"),
+        (b"[" * 200_000, r"line 3:.*'\[\[\["),
     ],
 )
 def test_a_malformed_line_names_the_line(line: bytes, message: str, tmp_path: Path) -> None:
@@ -359,7 +352,7 @@ def test_a_malformed_line_names_the_line(line: bytes, message: str, tmp_path: Pa
     path.write_bytes(b'{"id": "a"}\n\n' + line + b"\n")
     rows = open_source(path, "train").rows()
     assert next(rows) == {"id": "a"}
-    with pytest.raises(SourceError, match=re.escape(f"{path}, {message}")):
+    with pytest.raises(SourceError, match=rf"^{re.escape(str(path))}, {message}"):
         next(rows)
 
 
@@ -384,10 +377,10 @@ def test_json_of_no_known_form_lists_the_known_ones(value: Any, found: str, tmp_
 @pytest.mark.parametrize(
     ("paragraph", "message"),
     [
-        ({"context": "c"}, r"expected paragraphs that are a mapping with the list 'qas', found \['context'\]"),
-        ({"context": "c", "qas": {}}, r"expected paragraphs that are .*, found \['context', 'qas'\]"),
-        (["c"], "expected paragraphs that are a mapping with the list 'qas', found list"),
-        ({"context": "c", "qas": ["q"]}, "expected mappings in 'qas', found str"),
+        ({"context": "c"}, r"'qas'.*\['context'\]"),
+        ({"context": "c", "qas": {}}, r"\['context', 'qas'\]"),
+        (["c"], r"'qas'.*list$"),
+        ({"context": "c", "qas": ["q"]}, r"'qas'.*str$"),
     ],
 )
 def test_a_malformed_paragraph_is_an_error_of_its_row(paragraph: Any, message: str, tmp_path: Path) -> None:
@@ -396,7 +389,7 @@ def test_a_malformed_paragraph_is_an_error_of_its_row(paragraph: Any, message: s
     source = open_source(path, "train")
     rows = list(source.rows())
     assert len(rows) == 2
-    with pytest.raises(ExampleError, match=f"f.json, row 1: {message}"):
+    with pytest.raises(ExampleError, match=rf"f\.json, row 1:.*{message}"):
         parse_example(1, rows[1], source.place)
 
 
@@ -405,7 +398,7 @@ def test_a_malformed_paragraph_is_an_error_of_its_row(paragraph: Any, message: s
 def test_garbage_in_a_columnar_file_is_an_error_that_names_it(suffix: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"f{suffix}"
     path.write_bytes(content)
-    with pytest.raises(SourceError, match=rf"{re.escape(str(path))}: cannot be read as (Parquet|Arrow IPC): "):
+    with pytest.raises(SourceError, match=rf"^{re.escape(str(path))}:.*(Parquet|Arrow)"):
         read(path)
 
 
@@ -431,41 +424,39 @@ def test_text_that_is_no_utf8_in_a_columnar_file(suffix: str, tmp_path: Path) ->
 def test_a_missing_file_is_not_found(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"absent{suffix}"
     for name in (path, str(path)):
-        with pytest.raises(SourceNotFoundError, match=re.escape(f"{path}: no such file")) as caught:
+        with pytest.raises(SourceNotFoundError, match=re.escape(str(path))) as caught:
             open_source(name, "train")
         assert isinstance(caught.value, FileNotFoundError)
 
 
 def test_a_device_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "f.json")
-    with pytest.raises(SourceError, match=r"f\.json: expected a file, found a directory or device"):
+    with pytest.raises(SourceError, match=r"f\.json:"):
         open_source(tmp_path / "f.json", "train")
 
 
 @pytest.mark.parametrize("name", ["f.txt", "f"])
 def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("x", encoding="utf-8")
-    with pytest.raises(
-        SourceError, match=r"expected a file that ends in \.json, \.jsonl, \.ndjson, \.parquet, \.arrow"
-    ):
+    with pytest.raises(SourceError, match=r"\.json, \.jsonl, \.ndjson, \.parquet, \.arrow"):
         open_source(tmp_path / name, "train")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "/", "a\0b", "\ud800"])
-def test_a_name_that_can_be_none_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected"):
+def test_what_is_no_name_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"^dataset_name:"):
         open_source(name, "train")
 
 
 @pytest.mark.parametrize("split", ["", "\0", None, 3])
-def test_a_split_that_can_be_none_is_refused(split: Any) -> None:
-    with pytest.raises(SettingsError, match="split: expected a"):
+def test_what_is_no_split_is_refused(split: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^split:"):
         open_source(EXAMPLES, split)
 
 
 def test_an_identity_of_a_file_is_refused(tmp_path: Path) -> None:
     path = write_json_lines(tmp_path / "f.jsonl", EXAMPLES)
-    with pytest.raises(SettingsError, match="identity: applies to iterables only"):
+    with pytest.raises(SettingsError, match=r"^identity:"):
         open_source(path, "train", identity="mine")
 
 
@@ -554,7 +545,7 @@ def test_a_file_that_changes_under_way_is_noticed(change: str, tmp_path: Path) -
         os.utime(path, ns=(1, 1))
     else:
         write_json_lines(tmp_path / "other", EXAMPLES).replace(path)
-    with pytest.raises(SourceError, match=r"expected the file to stay as it is while it is read.*start again"):
+    with pytest.raises(SourceError, match=r"f\.jsonl:"):
         source.check_unchanged()
 
 
@@ -588,7 +579,7 @@ def test_an_iterable_without_a_length() -> None:
 
 @pytest.mark.parametrize("make", [iter, lambda rows: (row for row in rows), lambda rows: map(dict, rows)])
 def test_a_one_shot_iterator_needs_an_identity(make: Callable[[Rows], Iterator[Any]]) -> None:
-    with pytest.raises(SourceError, match=r"a one-shot iterator \(\w+\) cannot be read twice.*pass identity='...'"):
+    with pytest.raises(SourceError, match="identity="):
         open_source(make(EXAMPLES), "train")
     source = open_source(make(EXAMPLES), "train", identity="version 1")
     assert source.identity() == {"kind": "iterable", "identity": "version 1"}
@@ -618,18 +609,17 @@ def test_numpy_values_have_the_identity_of_lists() -> None:
     assert open_source(rows, "train").identity() == open_source(lists, "train").identity()
 
 
-def test_a_value_that_no_field_may_hold_is_told_when_its_row_is_read() -> None:
+def test_a_value_that_no_field_may_hold_is_an_error_when_its_row_is_read() -> None:
     rows = [EXAMPLES[0], {**EXAMPLES[1], "question": b"bytes"}]
     other = [EXAMPLES[0], {**EXAMPLES[1], "question": b"other"}]
     assert open_source(rows, "train").identity() != open_source(other, "train").identity()
-    with pytest.raises(ExampleError, match="field 'question': expected text, found bytes"):
+    with pytest.raises(ExampleError, match=r"'question':.*bytes"):
         parse_example(1, rows[1], "in-memory")
 
 
 @pytest.mark.parametrize("value", [3, None, b"bytes", {"id": "a"}, object()])
 def test_what_is_no_source_lists_what_is_one(value: Any) -> None:
-    message = "expected a file, a Hub name, a datasets object, a table or an iterable of mappings, found"
-    with pytest.raises(SettingsError, match=f"{message} {type(value).__name__}"):
+    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{type(value).__name__}"):
         open_source(value, "train")
 
 
@@ -645,7 +635,7 @@ def test_a_dataset_is_read_whatever_its_format(formatted: str | None) -> None:
     assert source.total == 3
 
 
-def test_a_dataset_is_told_by_its_fingerprint() -> None:
+def test_a_dataset_is_known_by_its_fingerprint() -> None:
     dataset = made_dataset()
     identity = open_source(dataset, "train").identity()
     assert identity == open_source(dataset, "validation").identity()
@@ -671,7 +661,7 @@ def test_the_split_of_a_dataset_dict(streaming: bool) -> None:
         splits = datasets.DatasetDict(parts)
     assert plain(read(splits, "dev")) == [EXAMPLES[1]]
     assert plain(read(splits, "train")) == EXAMPLES
-    with pytest.raises(SourceError, match="unknown split 'test'; expected one of 'train', 'dev'"):
+    with pytest.raises(SourceError, match=r"'test'.*'train', 'dev'"):
         open_source(splits, "test")
 
 
@@ -697,7 +687,7 @@ def test_a_repository_is_streamed_by_its_name_with_a_slash(repository: str) -> N
     assert source.name == source_name(repository) == "set of questions"
 
 
-def test_a_repository_is_told_by_the_content_of_its_files(repository: str) -> None:
+def test_a_repository_is_known_by_the_content_of_its_files(repository: str) -> None:
     train, validation = (open_source(repository, split).identity() for split in ("train", "validation"))
     assert train != validation
     assert json.loads(json.dumps(train)) == train
@@ -719,23 +709,23 @@ def test_a_repository_with_a_card_is_read_as_datasets_reads_it(repository: str) 
 
 
 def test_an_unknown_split_of_a_repository_lists_the_known_ones(repository: str) -> None:
-    with pytest.raises(SourceError, match="unknown split 'test'; expected one of 'train', 'validation'"):
+    with pytest.raises(SourceError, match=r"'test'.*'train', 'validation'"):
         open_source(repository, "test")
 
 
 def test_a_malformed_file_of_a_repository_is_an_error_of_the_source(repository: str) -> None:
     (Path(repository) / "train.jsonl").write_text('{"id": "a"}\n{"id": ', encoding="utf-8")
-    with pytest.raises(SourceError, match=f"{repository}.*"):
+    with pytest.raises(SourceError, match=repository):
         read(repository, "train")
 
 
 def test_an_absent_repository_is_not_found(repository: str) -> None:
-    with pytest.raises(SourceError, match="nobody/nothing: "):
+    with pytest.raises(SourceError, match="nobody/nothing:"):
         open_source("nobody/nothing", "train")
 
 
 def test_reading_a_stream_holds_no_whole_file(tmp_path: Path) -> None:
-    """The first rows come before damage far behind them is met."""
+    """The first rows come before damage far after them is met."""
     path = tmp_path / "f.json"
     with io.StringIO() as text:
         text.write('{"data": [{"paragraphs": [')
@@ -744,5 +734,5 @@ def test_reading_a_stream_holds_no_whole_file(tmp_path: Path) -> None:
         path.write_text(text.getvalue() + "oops", encoding="utf-8")
     rows = open_source(path, "train").rows()
     assert [next(rows)["id"] for _ in range(100)] == [str(number) for number in range(100)]
-    with pytest.raises(SourceError, match="line 3001, column 1: "):
+    with pytest.raises(SourceError, match="line 3001, column 1:"):
         list(rows)
