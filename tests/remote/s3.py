@@ -1,4 +1,4 @@
-"""A real S3 server on the loopback interface, and what tests ask of a bucket behind memxlnet's back."""
+"""A real S3 server on the loopback interface, and what tests ask of a bucket without memxlnet."""
 
 import uuid
 from collections.abc import Iterator

@@ -54,15 +54,15 @@ def test_of_two_processes_one_fetches_and_the_other_waits(
                 assert lines[-1], lines
             proxy.heal()
             for process, text in ((first, "fetched from"), (second, "is there already")):
-                told, log = process.communicate(timeout=60)
+                output, log = process.communicate(timeout=60)
                 assert process.returncode == 0, log
-                assert Path(told.strip()) == tmp_path / cache.name
+                assert Path(output.strip()) == tmp_path / cache.name
                 assert text in log
     assert files_of(tmp_path / cache.name) == files_of(cache)
 
 
 @pytest.mark.slow
-def test_a_pull_that_is_killed_leaves_no_cache_and_goes_on(
+def test_a_pull_that_is_killed_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
     push(cache, bucket.url, storage_options=bucket.options())
@@ -82,7 +82,7 @@ def test_a_pull_that_is_killed_leaves_no_cache_and_goes_on(
     assert not list(tmp_path.glob(".arriving-*"))
 
 
-def test_a_push_that_is_killed_leaves_no_cache_and_goes_on(cache: Path, bucket: Bucket, proxy: CuttingProxy) -> None:
+def test_a_push_that_is_killed_leaves_no_cache_and_resumes(cache: Path, bucket: Bucket, proxy: CuttingProxy) -> None:
     size = sum(len(content) for content in files_of(cache).values())
     proxy.cut_after(up=size // 2, hold=True)
     options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
@@ -121,7 +121,7 @@ def kill(process: subprocess.Popen[str]) -> None:
     process.wait(60)
 
 
-def test_a_failure_is_told_by_its_own_process(bucket: Bucket, tmp_path: Path) -> None:
+def test_a_failure_ends_the_process_with_its_error(bucket: Bucket, tmp_path: Path) -> None:
     with started("pull", bucket.url, tmp_path, json.dumps(bucket.options())) as process:
         _, log = process.communicate(timeout=60)
     assert process.returncode == 1

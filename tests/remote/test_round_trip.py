@@ -109,7 +109,7 @@ def test_a_cache_travels_through_memory(cache: Path, tmp_path: Path) -> None:
     assert files_of(pull(url, tmp_path / "here")) == files_of(cache)
 
 
-def test_replace_fetches_a_damaged_cache_anew(cache: Path, tmp_path: Path) -> None:
+def test_replace_fetches_a_damaged_cache_again(cache: Path, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/place"
     push(cache, url)
     expected = files_of(cache)
