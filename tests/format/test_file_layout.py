@@ -103,7 +103,7 @@ def test_the_space_is_reserved(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
-def test_a_full_disk_is_told_when_the_file_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_found_when_the_file_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, offset: int, size: int) -> None:
         raise OSError(code, os.strerror(code))
 

@@ -112,7 +112,7 @@ def test_a_table_beyond_what_one_arrow_array_may_hold_gets_more_shards(
     assert files_of(wider.directory) == files_of(cache.directory)
 
 
-def test_every_file_says_what_it_is(tmp_path: Path) -> None:
+def test_every_file_holds_what_it_is(tmp_path: Path) -> None:
     content = make_content(2, 4, ["a", "b"], [(0, 3), (1, 2)])
     cache = PublishedCache(publish(content, tmp_path, [1], max_shard_rows=3).directory)
     fingerprint = settings(4).fingerprint

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -53,6 +54,11 @@ class Bucket:
         found = self.client.list_objects_v2(Bucket=self.name, Prefix="some/cache/").get("Contents", [])
         names = [entry["Key"].removeprefix("some/cache/") for entry in found]
         return {name: self.get(name) for name in names}
+
+    def fill(self, directory: Path) -> None:
+        """Put the files of a cache there, as a push leaves them."""
+        for path in directory.iterdir():
+            self.put(path.name, path.read_bytes())
 
     def get(self, name: str) -> bytes:
         body = self.client.get_object(Bucket=self.name, Key=f"some/cache/{name}")["Body"]

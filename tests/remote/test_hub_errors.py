@@ -159,8 +159,8 @@ class TestToken:
 
 class TestTranslation:
     def test_errors_of_the_library_pass(self) -> None:
-        with pytest.raises(SettingsError, match="as it is"), hub_errors("hub", "", None):
-            raise SettingsError("as it is")
+        with pytest.raises(SettingsError, match="unchanged"), hub_errors("hub", "", None):
+            raise SettingsError("unchanged")
 
     @pytest.mark.parametrize(
         ("error", "message"),

@@ -59,7 +59,7 @@ def test_a_push_that_is_cut_leaves_no_cache_and_resumes(
 def test_a_pull_that_is_cut_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path, share: float
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     options = bucket.options(endpoint_url=proxy.endpoint)
     proxy.cut_after(down=int(share * size(cache)))
     with pytest.raises(TransferError, match=r"^s3://"):
@@ -79,7 +79,7 @@ def test_a_pull_that_is_cut_leaves_no_cache_and_resumes(
 def test_a_file_resumes_at_the_byte_where_it_ended(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     asked = interrupt(monkeypatch, "features-00001.arrow", KeyboardInterrupt, blocks=3)
     with pytest.raises(KeyboardInterrupt):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
@@ -114,7 +114,7 @@ def interrupt(
 def test_what_an_earlier_transfer_left_is_never_trusted(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begun: str
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     right = (cache / "features-00000.arrow").read_bytes()
     left = {
         "garbage": b"x" * 5000,
@@ -148,7 +148,7 @@ def test_what_an_earlier_transfer_left_is_never_trusted(
 def test_the_room_of_what_has_arrived_is_not_asked_for_again(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     interrupt(monkeypatch, "features-00001.arrow", KeyboardInterrupt, blocks=3)
     with pytest.raises(KeyboardInterrupt):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
@@ -176,7 +176,7 @@ def test_a_server_that_is_gone_is_no_missing_cache(cache: Path, bucket: Bucket, 
 
 
 def test_ram_is_that_of_some_blocks(cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     ranges = Store._ranges
     most = 0
 

@@ -39,7 +39,7 @@ def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
 def test_of_two_processes_one_fetches_and_the_other_waits(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
     size = sum(len(content) for content in files_of(cache).values())
     proxy.cut_after(down=size // 2, hold=True)
@@ -65,7 +65,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(
 def test_a_pull_that_is_killed_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     size = sum(len(content) for content in files_of(cache).values())
     proxy.cut_after(down=size * 2 // 3, hold=True)
     options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
@@ -102,7 +102,7 @@ def test_a_push_that_is_killed_leaves_no_cache_and_resumes(cache: Path, bucket: 
 def test_a_push_that_is_killed_while_it_replaces_leaves_no_manifest(
     cache: Path, bucket: Bucket, proxy: CuttingProxy
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     bucket.delete("features-00001.arrow")
     options = json.dumps(bucket.options(endpoint_url=proxy.endpoint))
     proxy.cut_after(up=25_000, hold=True)

@@ -45,7 +45,7 @@ def test_nothing_that_is_right_is_sent_again(cache: Path, bucket: Bucket, verify
 
 
 def test_a_changed_file_is_sent_again_while_there_is_no_manifest(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     bucket.put("features-00001.arrow", flip(bucket.get("features-00001.arrow")))
     assert sent(cache, bucket, verify=False) == []  # of the same size: only reading shows it
     assert sent(cache, bucket) == [
@@ -58,7 +58,7 @@ def test_a_changed_file_is_sent_again_while_there_is_no_manifest(cache: Path, bu
 
 @pytest.mark.parametrize("verify", [True, slow(False)])
 def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, verify: bool) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     bucket.put("features-00001.arrow", bucket.get("features-00001.arrow")[:-8])
     bucket.delete("tokenizer.json")
     names = [name for _, name in sent(cache, bucket, verify=verify)]
@@ -67,7 +67,7 @@ def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, ver
 
 
 def test_what_was_half_sent_is_completed(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     for name in ("manifest.json", "features-00000.arrow"):
         bucket.delete(name)
     assert sent(cache, bucket) == [("put_object", "features-00000.arrow"), ("put_object", "manifest.json")]
@@ -76,7 +76,7 @@ def test_what_was_half_sent_is_completed(cache: Path, bucket: Bucket) -> None:
 
 
 def test_another_manifest_of_the_same_content_is_replaced(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     seal(cache, lambda content: content["provenance"].update(path="/elsewhere"))
     assert sent(cache, bucket) == [("delete_object", "manifest.json"), ("put_object", "manifest.json")]
     assert bucket.files() == files_of(cache)
@@ -86,7 +86,7 @@ def test_a_cache_of_other_settings_is_not_overwritten_unasked(cache: Path, other
     push(other_cache, bucket.url, storage_options=bucket.options())
     before = bucket.files()
     with pytest.raises(CacheMismatchError, match=r"settings\.max_seq_length:.*48.*5") as raised:
-        push(cache, bucket.url, storage_options=bucket.options())
+        bucket.fill(cache)
     assert bucket.url in str(raised.value)
     assert bucket.files() == before
 
@@ -94,7 +94,7 @@ def test_a_cache_of_other_settings_is_not_overwritten_unasked(cache: Path, other
 def test_replace_removes_what_the_former_manifest_named_and_nothing_else(
     cache: Path, other_cache: Path, bucket: Bucket
 ) -> None:
-    push(other_cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(other_cache)
     bucket.put("notes.txt", b"mine")
     bucket.put("features-99999.arrow", b"mine too")
     assert "dropped.jsonl" in bucket.files()
@@ -124,7 +124,7 @@ def test_a_manifest_that_cannot_be_read_stays_unless_it_is_to_be_replaced(
 
 
 def test_a_changed_byte_never_travels_and_what_is_there_stays(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     before = bucket.files()
     bucket.delete("features-00001.arrow")
     path = cache / "features-00001.arrow"

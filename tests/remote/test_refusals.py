@@ -1,4 +1,4 @@
-"""Stores that refuse, fail or lack what is asked for: an error of the library with its cause, and never a credential."""
+"""Stores that refuse, fail or lack what is asked for: an error of the library, with its cause and no credential."""
 
 import errno
 import logging
