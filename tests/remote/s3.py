@@ -12,8 +12,10 @@ import s3fs
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from tests.support import WAIT_SECONDS
+
 SECRET = "wJalrXUtn/FEMI+K7MDENG"
-QUICK = {"retries": {"max_attempts": 0}, "connect_timeout": 5, "read_timeout": 20}
+ONE_ATTEMPT = {"retries": {"max_attempts": 0}, "connect_timeout": WAIT_SECONDS, "read_timeout": WAIT_SECONDS}
 
 
 @contextmanager
@@ -45,7 +47,7 @@ class Bucket:
             "key": "AKIAEXAMPLE",
             "secret": SECRET,
             "endpoint_url": self.endpoint,
-            "config_kwargs": QUICK,
+            "config_kwargs": ONE_ATTEMPT,
             **changes,
         }
 
