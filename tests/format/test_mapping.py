@@ -21,8 +21,8 @@ from memxlnet.errors import CacheDamagedError
 from memxlnet.format.mapping import MappedFile
 from memxlnet.format.published import PublishedCache
 from tests.format.content import chunks, make_content, publish, settings
+from tests.support import ROOT, WAIT_SECONDS
 
-ROOT = Path(__file__).parent.parent.parent
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's limits and /proc")
 
 
@@ -258,7 +258,7 @@ def run_limited(directory: Path, limit: str) -> dict[str, Any]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=WAIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
