@@ -112,6 +112,8 @@ class HubServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # The headers and the content are two writes, and the second would wait for the acknowledgement of the first.
+    disable_nagle_algorithm = True
     server: HubServer
 
     def log_message(self, *arguments: Any) -> None:

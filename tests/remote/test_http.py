@@ -17,6 +17,7 @@ from tests.format.forging import seal
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "Server"
 
     def log_message(self, *arguments: object) -> None:

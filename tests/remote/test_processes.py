@@ -18,6 +18,8 @@ from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket, calls
 from tests.support import ROOT, WAIT_SECONDS
 
+pytestmark = pytest.mark.slow  # test_interrupted.py cuts transfers within this process
+
 
 @contextmanager
 def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
@@ -35,7 +37,6 @@ def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
         process.communicate()
 
 
-@pytest.mark.slow
 def test_of_two_processes_one_fetches_and_the_other_waits(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
@@ -61,7 +62,6 @@ def test_of_two_processes_one_fetches_and_the_other_waits(
     assert files_of(tmp_path / cache.name) == files_of(cache)
 
 
-@pytest.mark.slow
 def test_a_pull_that_is_killed_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path
 ) -> None:
@@ -98,7 +98,6 @@ def test_a_push_that_is_killed_leaves_no_cache_and_resumes(cache: Path, bucket: 
     assert bucket.files() == files_of(cache)
 
 
-@pytest.mark.slow
 def test_a_push_that_is_killed_while_it_replaces_leaves_no_manifest(
     cache: Path, bucket: Bucket, proxy: CuttingProxy
 ) -> None:

@@ -83,10 +83,10 @@ def test_another_manifest_of_the_same_content_is_replaced(cache: Path, bucket: B
 
 
 def test_a_cache_of_other_settings_is_not_overwritten_unasked(cache: Path, other_cache: Path, bucket: Bucket) -> None:
-    push(other_cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(other_cache)
     before = bucket.files()
     with pytest.raises(CacheMismatchError, match=r"settings\.max_seq_length:.*48.*5") as raised:
-        bucket.fill(cache)
+        push(cache, bucket.url, storage_options=bucket.options())
     assert bucket.url in str(raised.value)
     assert bucket.files() == before
 
