@@ -51,34 +51,29 @@ class TestRefusals:
         hub.repos.clear()
         # The Hub does not show strangers whether it exists.
         error = refused(TransferPermissionError, tmp_path)
-        assert str(error) == (
-            "hub owner/caches: expected a dataset repository, found none that these credentials may see (HTTP 401); "
-            "check its name, and pass a hub_token where it is private"
-        )
+        assert all(part in str(error) for part in (REPO, "401", "hub_token"))
         assert isinstance(error.__cause__, HfHubHTTPError)
         assert isinstance(error, PermissionError)
-        assert "HTTP 404" in str(refused(TransferError, tmp_path, OWNER))
+        assert "404" in str(refused(TransferError, tmp_path, OWNER))
 
     def test_a_gated_one(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repos[REPO].gated = True
         for token in (None, READER):
-            assert "found a gated one; accept its terms" in str(refused(TransferPermissionError, tmp_path, token))
+            assert "gated" in str(refused(TransferPermissionError, tmp_path, token))
 
     def test_a_wrong_token(self, hub: HubServer, tmp_path: Path) -> None:
         error = refused(TransferPermissionError, tmp_path, SECRET)
-        assert "found HTTP 401: " in str(error)
+        assert "401" in str(error)
         assert SECRET not in str(error)
 
     def test_a_revision_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
         error = refused(TransferError, tmp_path, revision="other")
-        assert str(error) == "hub owner/caches at 'other': expected a branch, tag or commit of the repository, " + (
-            "found none of this name"
-        )
+        assert all(part in str(error) for part in (REPO, "'other'", "branch"))
 
     def test_offline(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         error = refused(TransferError, tmp_path)
-        assert "found offline mode; unset HF_HUB_OFFLINE" in str(error)
+        assert "HF_HUB_OFFLINE" in str(error)
         assert isinstance(error.__cause__, OfflineModeIsEnabled)
         assert hub.requests == []
 
