@@ -1,4 +1,4 @@
-"""What a file says of itself, written and read back."""
+"""The metadata of a file, written and read back."""
 
 import re
 
@@ -50,25 +50,25 @@ def test_earlier_metadata_of_a_schema_does_not_stay() -> None:
 def test_a_missing_key_is_named(name: str) -> None:
     found = FileMetadata("features", 0, 0, 1, "ab").encode()
     del found[f"memxlnet.{name}".encode()]
-    with pytest.raises(ValueError, match=f"expected the key 'memxlnet.{name}', found"):
+    with pytest.raises(ValueError, match=f"'memxlnet.{name}'"):
         FileMetadata.decode(found)
 
 
 @pytest.mark.parametrize("name", ["schema_version", "shard", "row_start", "row_stop"])
 @pytest.mark.parametrize("value", ["", "-1", "1.0", "one", " 1", "0x1", "\u0663", "\u00b2"])
-def test_a_value_that_is_no_number_is_shown(name: str, value: str) -> None:
+def test_a_value_that_is_not_a_number_is_shown(name: str, value: str) -> None:
     found = FileMetadata("features", 0, 0, 1, "ab").encode()
     found[f"memxlnet.{name}".encode()] = value.encode()
-    with pytest.raises(ValueError, match=re.escape(f"memxlnet.{name}: expected a number, found {value!r}")):
+    with pytest.raises(ValueError, match=f"memxlnet.{name}:.*{re.escape(repr(value))}"):
         FileMetadata.decode(found)
 
 
 def test_no_metadata_at_all_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"expected the key 'memxlnet\.table', found"):
+    with pytest.raises(ValueError, match=r"'memxlnet\.table'"):
         FileMetadata.decode(None)
 
 
-def test_bytes_that_are_no_text_do_not_end_the_reading() -> None:
+def test_bytes_that_are_not_text_do_not_end_the_reading() -> None:
     found = FileMetadata("features", 0, 0, 1, "ab").encode()
     found[b"memxlnet.fingerprint"] = b"\xff\xfe"
     assert FileMetadata.decode(found).fingerprint == "\ufffd\ufffd"

@@ -73,7 +73,7 @@ def test_documents_and_contexts() -> None:
 
 @pytest.mark.parametrize("name", ["", "feature", "Features", "manifest"])
 def test_an_unknown_table_is_an_error_that_names_the_known_ones(name: str) -> None:
-    with pytest.raises(ValueError, match=f"expected one of features, documents, contexts, dropped, found {name!r}"):
+    with pytest.raises(ValueError, match=f"features.*documents.*contexts.*dropped.*{name!r}"):
         table_schema(name, 8)
 
 

@@ -1,6 +1,6 @@
-"""A cache that is altered behind its checksums: values rewritten, then files and manifest sealed anew.
+"""A cache that is altered and still fits its checksums: values rewritten, then files and manifest sealed again.
 
-Run as a process of its own it damages a cache in many ways, seals and verifies it, and tells what came of it.
+Run as a process of its own it damages a cache in many ways, seals and verifies it, and prints the outcomes.
 """
 
 import json
@@ -81,7 +81,7 @@ def write_report(directory: Path, entries: Iterable[Any]) -> None:
 
 
 def outcome(directory: Path, content: dict[str, bytes], seed: int) -> dict[str, Any]:
-    """Damage one file as the seed says, seal and verify; anything but a `CacheError` comes out of here as it is."""
+    """Damage one file as the seed decides, seal and verify; any error but a `CacheError` passes."""
     source = random.Random(seed)
     name = source.choice(sorted(set(content) - {"manifest.json"}))
     (directory / name).write_bytes(damage(content[name], source))

@@ -1,4 +1,4 @@
-"""Run as a process of its own: damage a cache in many ways, open and read each, and tell what came of it.
+"""Run as a process of its own: damage a cache in many ways, open and read each, and print the outcomes.
 
 One line of JSON for each damage, written before the next one is tried, so that the damage that ends the process is
 known.
@@ -43,27 +43,27 @@ def opening(directory: Path) -> str:
 
 
 def reading(directory: Path) -> list[str]:
-    """Read every value in every way; errors are told, and only signals count."""
-    told = []
+    """Read every value in every way; return the errors, of which only signals count."""
+    errors = []
     try:
         cache = PublishedCache(directory)
-        told += _tried(cache.documents, "documents", cache.num_documents)
-        told += _tried(cache.contexts, "contexts", cache.manifest.tables["contexts"].rows)
+        errors += _tried(cache.documents, "documents", cache.num_documents)
+        errors += _tried(cache.contexts, "contexts", cache.manifest.tables["contexts"].rows)
         dataset = CacheDataset(directory)
         dataset.gather(range(len(dataset)))
         dataset.column("input_ids")
     except CacheError as error:
-        return [*told, type(error).__name__]
+        return [*errors, type(error).__name__]
     for row in range(len(dataset)):
         try:
             dataset[row]
         except Exception as error:
-            told.append(type(error).__name__)
+            errors.append(type(error).__name__)
     try:
         [list(dataset.document_map[name]) for name in dataset.get_all_documents()]
     except Exception as error:
-        told.append(type(error).__name__)
-    return told
+        errors.append(type(error).__name__)
+    return errors
 
 
 def _tried(table: TextTable, name: str, rows: int) -> list[str]:

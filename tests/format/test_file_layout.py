@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from arrow_schemas import FileMetadata, features_schema, with_metadata
 from memxlnet.format.checksums import digest, file_digest
 from memxlnet.format.file_layout import column_values, column_width, lay_out, write_values
-
-ROOT = Path(__file__).parent.parent.parent
+from tests.support import ROOT, WAIT_SECONDS
 
 
 def with_zeros(schema: pa.Schema, rows: int) -> pa.RecordBatch:
@@ -84,7 +83,12 @@ print(grown, rows, max(offsets.values()), path.stat().st_size, path.stat().st_bl
 def test_laying_out_gigabytes_takes_no_ram(tmp_path: Path) -> None:
     path = tmp_path / "big"
     done = subprocess.run(
-        [sys.executable, "-c", BIG, str(path)], cwd=ROOT, capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", BIG, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=WAIT_SECONDS,
     )
     path.unlink()
     grown, rows, last_offset, size, on_disk = map(int, done.stdout.split())
@@ -103,7 +107,7 @@ def test_the_space_is_reserved(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="needs posix_fallocate")
-def test_a_full_disk_is_told_when_the_file_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_found_when_the_file_is_laid_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int, offset: int, size: int) -> None:
         raise OSError(code, os.strerror(code))
 

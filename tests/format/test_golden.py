@@ -1,4 +1,4 @@
-"""The golden cache in the repository: whoever changes the format, or a single value, is told here.
+"""The golden cache in the repository: a change of the format, or of a single value, fails here.
 
 The bytes depend on the Arrow writer and on the JSON of `tokenizers`; where a new version of one writes other bytes,
 this is where it shows.
@@ -122,7 +122,7 @@ def test_every_value_is_the_one_that_was_written() -> None:
     assert read_with_pyarrow(cache) == EXPECTED
 
 
-def test_the_manifest_says_what_it_said() -> None:
+def test_the_manifest_has_not_changed() -> None:
     manifest = read_manifest(CACHE)
     assert manifest.fingerprint == "5f8919ae89fa5fe4153fc221682f6b8deffee07b7c5fe76625d66ad380e8f6e6"
     assert (manifest.name, manifest.split) == ("in-memory", "golden")

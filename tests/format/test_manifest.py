@@ -198,7 +198,7 @@ def canonical_json_or_none(content: Any) -> bytes | None:
 
 
 def outcome_of(directory: Path) -> CacheError | None:
-    """Open, verify and read; anything but a `CacheError` comes out of here as it is."""
+    """Open, verify and read; any error but a `CacheError` passes."""
     try:
         PublishedCache(directory)
         verify_bytes(directory)
@@ -261,10 +261,10 @@ def test_other_content_is_no_manifest(cache: Path, raw: bytes) -> None:
 
 
 @pytest.mark.parametrize("version", [0, 1, 3, 99, "2", 2.5, None, [2]])
-def test_another_version_is_a_mismatch_and_says_so(cache: Path, version: Any) -> None:
+def test_another_version_is_a_mismatch(cache: Path, version: Any) -> None:
     content = {**content_of(cache), "schema_version": version}
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheMismatchError, match="expected schema_version 2, found"):
+    with pytest.raises(CacheMismatchError, match=r"schema_version\b.*2"):
         PublishedCache(cache)
 
 
@@ -278,7 +278,7 @@ def test_a_file_name_that_leaves_the_directory_is_refused(cache: Path, name: Any
     records = content["files"] if kind == "files" else content["tables"][kind]["shards"]
     records[0]["file"] = name
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheDamagedError, match="expected a plain file name"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.file:"):
         read_manifest(cache)
 
 
@@ -286,17 +286,17 @@ def test_fields_must_have_the_fingerprint(cache: Path) -> None:
     content = content_of(cache)
     content["fields"]["settings"]["doc_stride"] = 2
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheDamagedError, match="fingerprint"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.fingerprint:"):
         read_manifest(cache)
 
 
 def test_without_a_manifest_there_is_no_cache(cache: Path, tmp_path: Path) -> None:
     (cache / "manifest.json").unlink()
-    with pytest.raises(CacheNotFoundError, match=r"found no manifest\.json"):
+    with pytest.raises(CacheNotFoundError, match=r"manifest\.json"):
         read_manifest(cache)
-    with pytest.raises(CacheNotFoundError, match=r"found no manifest\.json"):
+    with pytest.raises(CacheNotFoundError, match=r"manifest\.json"):
         PublishedCache(cache)
-    with pytest.raises(CacheNotFoundError, match="found none"):
+    with pytest.raises(CacheNotFoundError):
         PublishedCache(tmp_path / "nowhere")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(CacheNotFoundError):
@@ -306,11 +306,11 @@ def test_without_a_manifest_there_is_no_cache(cache: Path, tmp_path: Path) -> No
 def test_what_cannot_be_read_is_not_taken_for_nothing(cache: Path) -> None:
     (cache / "manifest.json").unlink()
     (cache / "manifest.json").symlink_to("manifest.json")
-    with pytest.raises(CacheDirectoryError, match="cannot be read: Too many levels"):
+    with pytest.raises(CacheDirectoryError, match="Too many levels"):
         read_manifest(cache)
     (cache / "manifest.json").unlink()
     (cache / "manifest.json").mkdir()
-    with pytest.raises(CacheDirectoryError, match="cannot be read: Is a directory"):
+    with pytest.raises(CacheDirectoryError, match="Is a directory"):
         read_manifest(cache)
 
 
@@ -319,7 +319,7 @@ def test_a_file_has_one_record(cache: Path, name: str) -> None:
     content = content_of(cache)
     content["files"][0]["file"] = name
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheDamagedError, match=r"expected each name once and no manifest\.json"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.files:"):
         read_manifest(cache)
 
 
@@ -328,13 +328,13 @@ def test_a_checksum_is_one(cache: Path, checksum: Any) -> None:
     content = content_of(cache)
     content["tables"]["features"]["shards"][0]["xxh3_128"] = checksum
     (cache / "manifest.json").write_bytes(sealed(content))
-    with pytest.raises(CacheDamagedError, match="expected 32 hexadecimal digits"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.xxh3_128:"):
         read_manifest(cache)
 
 
 def test_the_split_is_that_of_the_fields(cache: Path) -> None:
     (cache / "manifest.json").write_bytes(sealed({**content_of(cache), "split": "other"}))
-    with pytest.raises(CacheDamagedError, match="split: expected that of the fields, found 'other'"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.split:.*'other'"):
         read_manifest(cache)
 
 

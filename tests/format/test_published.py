@@ -1,4 +1,4 @@
-"""Opening tells a missing, swapped, truncated, extended or foreign file, and costs the number of shards."""
+"""Opening refuses a missing, swapped, truncated, extended or foreign file, and costs the number of shards."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.format.text_table import TextTable
 from tests.format.content import make_content, publish, read_tables, settings, tables_of
 
-# Two shards of features of one size, so that only their own words tell them apart.
+# Two shards of features of one size, so that only their metadata shows which is which.
 CONTENT = make_content(1, 4, ["a", "b"], [(0, 3), (1, 2), (0, 1)])
 SHARDS = ("contexts-00000.arrow", "documents-00000.arrow", "features-00000.arrow", "features-00001.arrow")
 
@@ -39,7 +39,7 @@ def cache(published: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", [*SHARDS, "tokenizer.json"])
 def test_a_missing_file_is_named(cache: Path, name: str) -> None:
     (cache / name).unlink()
-    with pytest.raises(CacheDamagedError, match=rf"{name}: expected a file of \d+ bytes \(manifest\), found none"):
+    with pytest.raises(CacheDamagedError, match=name):
         PublishedCache(cache)
 
 
@@ -49,9 +49,7 @@ def test_a_truncated_file_is_named_wherever_it_ends(cache: Path, name: str) -> N
     for size in sorted({0, 1, 8, len(content) - 1, *range(0, len(content), 97)}):
         os.truncate(cache / name, 0)
         (cache / name).write_bytes(content[:size])
-        with pytest.raises(
-            CacheDamagedError, match=rf"{name}: expected {len(content)} bytes \(manifest\), found {size}"
-        ):
+        with pytest.raises(CacheDamagedError, match=rf"{name}:.*\b{len(content)}\b.*\b{size}\b"):
             PublishedCache(cache)
 
 
@@ -63,36 +61,36 @@ def test_an_extended_file_is_named(cache: Path, name: str) -> None:
         PublishedCache(cache)
 
 
-def test_two_swapped_shards_are_told(cache: Path) -> None:
+def test_two_swapped_shards_are_named(cache: Path) -> None:
     one, two = (cache / name for name in ("features-00000.arrow", "features-00001.arrow"))
     assert one.stat().st_size == two.stat().st_size
     content = one.read_bytes()
     one.write_bytes(two.read_bytes())
     two.write_bytes(content)
-    with pytest.raises(CacheDamagedError, match=r"features-00000.arrow: not the file .*memxlnet\.row_start.*'0'.*'3'"):
+    with pytest.raises(CacheDamagedError, match=r"features-00000\.arrow:.*memxlnet\.row_start.*'0'.*'3'"):
         PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
-def test_a_file_of_another_cache_is_told(cache: Path, tmp_path: Path, name: str) -> None:
+def test_a_file_of_another_cache_is_named(cache: Path, tmp_path: Path, name: str) -> None:
     other = publish(CONTENT, tmp_path / "other", [2], max_shard_rows=3, split="other").directory
     assert (other / name).stat().st_size == (cache / name).stat().st_size
     shutil.copy(other / name, cache / name)
-    with pytest.raises(CacheDamagedError, match=rf"{name}: not the file .*memxlnet\.fingerprint"):
+    with pytest.raises(CacheDamagedError, match=rf"{name}:.*memxlnet\.fingerprint"):
         PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
-def test_a_foreign_file_of_the_same_size_is_told(cache: Path, name: str) -> None:
+def test_a_foreign_file_of_the_same_size_is_named(cache: Path, name: str) -> None:
     size = (cache / name).stat().st_size
     for content in (bytes(size), b"ARROW1\0\0" + bytes(size - 14) + b"ARROW1", b"\xff" * size):
         (cache / name).write_bytes(content)
-        with pytest.raises(CacheDamagedError, match=f"{name}: expected an Arrow IPC file"):
+        with pytest.raises(CacheDamagedError, match=f"{name}:.*Arrow"):
             PublishedCache(cache)
 
 
 @pytest.mark.parametrize("name", SHARDS)
-def test_a_directory_in_place_of_a_file_is_told(cache: Path, name: str) -> None:
+def test_a_directory_in_place_of_a_file_is_named(cache: Path, name: str) -> None:
     (cache / name).unlink()
     (cache / name).mkdir()
     with pytest.raises(CacheDamagedError, match=name):
@@ -119,7 +117,7 @@ def test_a_hole_in_the_structure_is_never_another_error(
 
 
 def replace_features(cache: Path, schema: pa.Schema, batches: list[pa.RecordBatch]) -> int:
-    """Write another file in place of the first features shard; hands back its size."""
+    """Write another file in place of the first features shard; return its size."""
     path = cache / "features-00000.arrow"
     path.unlink()
     with pa.ipc.new_file(str(path), schema) as writer:
@@ -131,16 +129,16 @@ def replace_features(cache: Path, schema: pa.Schema, batches: list[pa.RecordBatc
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("two batches", "expected one record batch, found 2"),
-        ("fewer rows", r"expected 3 rows \(manifest\), found 2"),
-        ("nulls", "validity bitmap|no nulls"),
-        ("compressed", "expected a buffer of"),
-        ("column less", "column has_answer_in_segment: expected int8 not null, found nothing"),
-        ("column more", "column extra: expected nothing, found int8"),
-        ("wider", r"column input_ids.*\[4\].*\[5\]"),
+        ("two batches", r"batch.*\b2"),
+        ("fewer rows", r"\b3\b.*rows.*\b2"),
+        ("nulls", "null"),
+        ("compressed", "buffer"),
+        ("column less", "has_answer_in_segment:.*int8"),
+        ("column more", "extra:.*int8"),
+        ("wider", r"input_ids.*\[4\].*\[5\]"),
     ],
 )
-def test_a_file_of_another_structure_is_told(
+def test_a_file_of_another_structure_is_refused(
     cache: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
     rows = tables_of(CONTENT)["features"][:3]
@@ -173,7 +171,7 @@ def test_a_file_of_another_structure_is_told(
             writer.write_batch(batch)
     else:
         replace_features(cache, schema, batches)
-    # The size is told before anything else, so it has to be passed over here.
+    # The size is checked before anything else, so that check has to pass here.
     monkeypatch.setattr(cache_module, "_check_size", lambda path, size: None)
     monkeypatch.setattr(MappedFile, "__init__", pretending_size(cache, MappedFile.__init__))
     with pytest.raises(CacheDamagedError, match=message):
@@ -193,11 +191,11 @@ def pretending_size(cache: Path, plain: Any) -> Any:
 
 def test_opening_reads_no_rows(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
-        raise AssertionError("a row was read")
+        raise AssertionError("read")
 
     monkeypatch.setattr(TextTable, "_batch", refuse)
     opened = PublishedCache(cache)
-    with pytest.raises(AssertionError, match="a row was read"):
+    with pytest.raises(AssertionError, match=r"^read$"):
         opened.documents.text("id", 0)
 
 
@@ -257,7 +255,7 @@ def test_a_cache_may_be_moved_and_renamed(cache: Path, tmp_path: Path) -> None:
     assert read_tables(PublishedCache(moved)) == tables_of(CONTENT)
 
 
-def test_it_says_what_it_holds(published: Path) -> None:
+def test_its_counts_and_tokenizer(published: Path) -> None:
     opened = PublishedCache(published)
     assert (opened.num_rows, opened.num_documents) == (6, 3)
     assert opened.tokenizer_file == published / "tokenizer.json"
@@ -267,10 +265,10 @@ def test_it_says_what_it_holds(published: Path) -> None:
 def test_a_row_that_a_damaged_value_points_to_is_never_read(published: Path) -> None:
     contexts = PublishedCache(published).contexts
     for row in (-(10**9), 10**9, 2**62):
-        with pytest.raises(CacheDamagedError, match="record batch"):
+        with pytest.raises(CacheDamagedError, match="contexts"):
             contexts.text("text", row)
 
 
-def test_no_cache_is_told(tmp_path: Path) -> None:
-    with pytest.raises(CacheNotFoundError, match="expected the directory of a cache, found none"):
+def test_a_missing_cache(tmp_path: Path) -> None:
+    with pytest.raises(CacheNotFoundError):
         PublishedCache(tmp_path / "none")

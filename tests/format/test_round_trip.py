@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from arrow_schemas import ALIGNMENTS, FileMetadata
 from memxlnet.builder import chunks_to_shards as publish_module
+from memxlnet.builder.cache_writer import BuildSummary
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (
@@ -32,7 +33,7 @@ shard_rows = st.none() | st.integers(1, 8)
 
 
 @given(contents(), cuts(), shard_rows, st.integers(1, 4), st.integers(1, 3))
-def test_what_is_written_is_what_is_read(
+def test_what_is_written_is_what_is_read_and_counted(
     content: Content, sizes: list[int], max_shard_rows: int | None, documents_batch: int, contexts_batch: int
 ) -> None:
     with (
@@ -58,6 +59,24 @@ def test_what_is_written_is_what_is_read(
             len(content.documents),
             len(expected["contexts"]),
         )
+        check_counts(cache, summary, content)
+
+
+def check_counts(cache: PublishedCache, summary: BuildSummary, content: Content) -> None:
+    """Check that counts and the report of dropped examples follow the content."""
+    counts = Counter(document.columns["alignment"] for document in content.documents)
+    assert cache.manifest.alignment == {name: counts[name] for name in ALIGNMENTS}
+    without = sum(
+        document.columns["chosen_answer"] >= 0 and document.columns["num_answer_segments"] == 0
+        for document in content.documents
+    )
+    assert cache.manifest.documents_without_answer_segment == without
+    assert cache.manifest.dropped_examples == summary.dropped_examples == len(content.dropped)
+    report = cache.directory / "dropped.jsonl"
+    assert report.exists() == bool(content.dropped)
+    if content.dropped:
+        lines = report.read_text(encoding="utf-8").split("\n")[:-1]
+        assert [json.loads(line) for line in lines] == [entry._asdict() for entry in content.dropped]
 
 
 @pytest.mark.slow
@@ -71,26 +90,6 @@ def test_other_chunks_give_the_same_bytes(
         assert one.directory.name == two.directory.name
         assert files_of(one.directory) == files_of(two.directory)
         assert sorted(path.name for path in Path(folder, "one").iterdir()) == [one.directory.name]
-
-
-@given(contents(), cuts())
-def test_counts_and_reports_follow_the_content(content: Content, sizes: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        summary = publish(content, Path(folder), sizes)
-        cache = PublishedCache(summary.directory)
-        counts = Counter(document.columns["alignment"] for document in content.documents)
-        assert cache.manifest.alignment == {name: counts[name] for name in ALIGNMENTS}
-        without = sum(
-            document.columns["chosen_answer"] >= 0 and document.columns["num_answer_segments"] == 0
-            for document in content.documents
-        )
-        assert cache.manifest.documents_without_answer_segment == without
-        assert cache.manifest.dropped_examples == summary.dropped_examples == len(content.dropped)
-        report = summary.directory / "dropped.jsonl"
-        assert report.exists() == bool(content.dropped)
-        if content.dropped:
-            lines = report.read_text(encoding="utf-8").split("\n")[:-1]
-            assert [json.loads(line) for line in lines] == [entry._asdict() for entry in content.dropped]
 
 
 def test_a_table_beyond_what_one_arrow_array_may_hold_gets_more_shards(
@@ -112,7 +111,7 @@ def test_a_table_beyond_what_one_arrow_array_may_hold_gets_more_shards(
     assert files_of(wider.directory) == files_of(cache.directory)
 
 
-def test_every_file_says_what_it_is(tmp_path: Path) -> None:
+def test_every_file_holds_what_it_is(tmp_path: Path) -> None:
     content = make_content(2, 4, ["a", "b"], [(0, 3), (1, 2)])
     cache = PublishedCache(publish(content, tmp_path, [1], max_shard_rows=3).directory)
     fingerprint = settings(4).fingerprint

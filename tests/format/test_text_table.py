@@ -39,7 +39,7 @@ def test_only_the_batches_that_are_asked_are_read(directory: Path, monkeypatch: 
     assert read == [1, 2]
 
 
-def test_damaged_text_is_told_before_it_is_read(directory: Path) -> None:
+def test_damaged_text_is_found_before_it_is_read(directory: Path) -> None:
     path = directory / "contexts-00000.arrow"
     content = path.read_bytes()
     at = content.index(b"context 4")
@@ -47,26 +47,26 @@ def test_damaged_text_is_told_before_it_is_read(directory: Path) -> None:
     contexts = PublishedCache(directory).contexts
     assert contexts.text("text", 0) == "context 0"
     for row in (3, 4, 5):
-        with pytest.raises(CacheDamagedError, match=r"contexts-00000\.arrow, record batch 1: damaged"):
+        with pytest.raises(CacheDamagedError, match=r"contexts-00000\.arrow.*\b1:"):
             contexts.text("text", row)
     assert contexts.text("text", 8) == "context 8"
-    with pytest.raises(CacheDamagedError, match="record batch 1"):
+    with pytest.raises(CacheDamagedError, match=r"\b1:"):
         contexts.validate()
 
 
 @pytest.mark.parametrize("offset", [2**62, -1, 2**31])
-def test_offsets_that_lead_anywhere_are_told(directory: Path, offset: int) -> None:
+def test_offsets_that_lead_anywhere_are_refused(directory: Path, offset: int) -> None:
     path = directory / "contexts-00000.arrow"
     content = path.read_bytes()
     offsets = b"".join(value.to_bytes(8, "little") for value in (0, 9, 18, 27))
     at = content.index(offsets)
     damaged = content[: at + 8] + offset.to_bytes(8, "little", signed=True) + content[at + 16 :]
     path.write_bytes(damaged)
-    with pytest.raises(CacheDamagedError, match="record batch 0: damaged"):
+    with pytest.raises(CacheDamagedError, match=r"contexts-00000\.arrow.*\b0:"):
         PublishedCache(directory).contexts.text("text", 0)
 
 
-def test_batches_of_other_sizes_are_told(directory: Path, tmp_path: Path) -> None:
+def test_batches_of_other_sizes_are_refused(directory: Path, tmp_path: Path) -> None:
     with mock.patch.object(publish_module, "CONTEXTS_BATCH_ROWS", 4):
         other = publish(CONTENT, tmp_path / "other", [4]).directory
     name = "contexts-00000.arrow"

@@ -45,7 +45,7 @@ def tables_of(dataset: CacheDataset, source: str = "map") -> dict[str, Any]:
 
 
 def answers(tables: dict[str, Any], query: str, ordered: bool = True) -> list[dict[str, Any]]:
-    # No annotation names a class of duckdb: with torch loaded, that makes it tell of leaks when the process ends.
+    # No annotation names a class of duckdb: with torch loaded, that makes it report leaks when the process ends.
     with duckdb.connect(config={"threads": 4, "preserve_insertion_order": ordered}) as database:
         for name, table in tables.items():
             database.register(name, table)
@@ -56,14 +56,14 @@ def answers(tables: dict[str, Any], query: str, ordered: bool = True) -> list[di
 @over_both
 class TestFeatures:
     def test_have_their_types(self, dataset: CacheDataset, source: str) -> None:
-        told = {
+        types = {
             one["column_name"]: one["column_type"] for one in answers(tables_of(dataset, source), "DESCRIBE features")
         }
         length = dataset.manifest.max_seq_length
-        assert list(told) == list(features_of(dataset))
-        assert told["input_ids"] == f"INTEGER[{length}]"
-        assert told["attention_mask"] == f"TINYINT[{length}]"
-        assert told["document"] == "BIGINT"
+        assert list(types) == list(features_of(dataset))
+        assert types["input_ids"] == f"INTEGER[{length}]"
+        assert types["attention_mask"] == f"TINYINT[{length}]"
+        assert types["document"] == "BIGINT"
 
     def test_have_their_values(self, dataset: CacheDataset, source: str) -> None:
         expected = features_of(dataset)

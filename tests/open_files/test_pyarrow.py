@@ -47,15 +47,15 @@ class TestMaps:
             assert not any(field.nullable or field.metadata for field in schema)
 
     @every_table
-    def test_say_what_they_are(self, dataset: CacheDataset, table: str) -> None:
+    def test_their_metadata(self, dataset: CacheDataset, table: str) -> None:
         row = 0
         for shard, path in enumerate(shard_paths(dataset, table)):
             with pa.memory_map(str(path)) as file:
                 reader = pa.ipc.open_file(file)
                 found, rows = reader.schema.metadata, reader.read_all().num_rows
             assert found.keys() == METADATA_KEYS
-            told = {name.decode().removeprefix("memxlnet."): value.decode() for name, value in found.items()}
-            assert told == {
+            metadata = {name.decode().removeprefix("memxlnet."): value.decode() for name, value in found.items()}
+            assert metadata == {
                 "schema_version": str(SCHEMA_VERSION),
                 "table": table,
                 "shard": str(shard),

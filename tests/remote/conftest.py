@@ -1,3 +1,5 @@
+import copy
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -5,20 +7,28 @@ from typing import Any
 
 import pytest
 import s3fs
+from botocore.loaders import create_loader
 from transformers import AutoTokenizer
 
-from memxlnet.data.hub import upload_processed_dataset_to_hub
 from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.sample import sample_tokenizer_directory
 from tests.format.content import make_content, publish
 from tests.remote.cutting_proxy import CuttingProxy
-from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, running_hub
+from tests.remote.hub_server import REPO, ROWS, HubServer, Repo, running_hub, upload_once
 from tests.remote.s3 import Bucket, make_bucket, make_client, server
 from tests.support import build, write_json_lines
 
 Transfer = Callable[..., object]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loader() -> Iterator[None]:
+    """Let botocore parse its descriptions of services once, not for every client."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("botocore.session.create_loader", functools.cache(create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -99,16 +109,22 @@ def source(tmp_path: Path) -> Path:
     return write_json_lines(tmp_path / "questions.jsonl", ROWS)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of a file with `ROWS`."""
     tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
     directory = tmp_path_factory.mktemp("built")
     return build(write_json_lines(directory / "questions.jsonl", ROWS), tokenizer, directory / "caches").directory
 
 
+@pytest.fixture(scope="session")
+def uploaded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """The repository that an upload of it makes."""
+    return upload_once(built, tmp_path_factory.mktemp("home"))
+
+
 @pytest.fixture
-def sent(hub: HubServer, built: Path, tmp_path: Path) -> Path:
-    directory = Path(shutil.copytree(built, tmp_path / "ours" / built.name))
-    upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER)
-    hub.requests.clear()
-    return directory
+def sent(hub: HubServer, built: Path, uploaded: Repo, tmp_path: Path) -> Path:
+    """A copy of the cache, which the Hub holds as well."""
+    hub.repos[REPO] = copy.deepcopy(uploaded)
+    return Path(shutil.copytree(built, tmp_path / "local" / built.name))

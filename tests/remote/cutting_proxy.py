@@ -78,6 +78,8 @@ class CuttingProxy:
                 near.close()
                 continue
             far = socket.create_connection(self._target)
+            for each in (near, far):
+                each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
                 self._open |= {near, far}
             self._start(self._pump, "up", near, far)

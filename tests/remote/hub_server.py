@@ -25,6 +25,7 @@ import pytest
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+from memxlnet.data.hub import upload_processed_dataset_to_hub
 from tests.support import long_examples
 
 REPO = "owner/caches"
@@ -79,7 +80,7 @@ class HubServer(ThreadingHTTPServer):
         cut: Bytes after which the content of a file is cut off, by a pattern of its path.
         wrong: What is sent instead of a file, by its path.
         ignored: Files that the repository's .gitignore leaves out, by the end of their path.
-        said: A text that every refusal repeats.
+        echo: A text that every refusal repeats.
         before_commit: Called before each commit with the repository.
     """
 
@@ -95,7 +96,7 @@ class HubServer(ThreadingHTTPServer):
         self.cut: dict[str, int] = {}
         self.wrong: dict[str, bytes] = {}
         self.ignored: tuple[str, ...] = ()
-        self.said = ""
+        self.echo = ""
         self.before_commit: Any = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -111,6 +112,8 @@ class HubServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # The headers and the content are two writes, and the second would wait for the acknowledgement of the first.
+    disable_nagle_algorithm = True
     server: HubServer
 
     def log_message(self, *arguments: Any) -> None:
@@ -139,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = _handle  # noqa: N815 - names of the standard library
 
     def _refuse(self, refusal: RefusalError) -> None:
-        message = " ".join(text for text in (refusal.message, self.server.said) if text)
+        message = " ".join(text for text in (refusal.message, self.server.echo) if text)
         headers = {"X-Error-Code": refusal.code, "X-Error-Message": message}
         self.send(json.dumps({"error": message}).encode(), refusal.status, headers)
 
@@ -339,6 +342,13 @@ def running_hub(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[HubServ
         server.server_close()
         thread.join()
     assert server.errors == []
+
+
+def upload_once(directory: Path, home: Path) -> Repo:
+    """Upload a cache to a Hub that runs no longer than that, and return its repository."""
+    with pytest.MonkeyPatch.context() as patched, running_hub(patched, home) as server:
+        upload_processed_dataset_to_hub(directory, hub_dataset_id=REPO, hub_token=OWNER)
+    return server.repos[REPO]
 
 
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:

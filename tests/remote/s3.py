@@ -1,9 +1,10 @@
-"""A real S3 server on the loopback interface, and what tests ask of a bucket behind memxlnet's back."""
+"""A real S3 server on the loopback interface, and what tests ask of a bucket without memxlnet."""
 
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -11,8 +12,10 @@ import s3fs
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
+from tests.support import WAIT_SECONDS
+
 SECRET = "wJalrXUtn/FEMI+K7MDENG"
-QUICK = {"retries": {"max_attempts": 0}, "connect_timeout": 5, "read_timeout": 20}
+ONE_ATTEMPT = {"retries": {"max_attempts": 0}, "connect_timeout": WAIT_SECONDS, "read_timeout": WAIT_SECONDS}
 
 
 @contextmanager
@@ -44,7 +47,7 @@ class Bucket:
             "key": "AKIAEXAMPLE",
             "secret": SECRET,
             "endpoint_url": self.endpoint,
-            "config_kwargs": QUICK,
+            "config_kwargs": ONE_ATTEMPT,
             **changes,
         }
 
@@ -53,6 +56,11 @@ class Bucket:
         found = self.client.list_objects_v2(Bucket=self.name, Prefix="some/cache/").get("Contents", [])
         names = [entry["Key"].removeprefix("some/cache/") for entry in found]
         return {name: self.get(name) for name in names}
+
+    def fill(self, directory: Path) -> None:
+        """Put the files of a cache there, as a push leaves them."""
+        for path in directory.iterdir():
+            self.put(path.name, path.read_bytes())
 
     def get(self, name: str) -> bytes:
         body = self.client.get_object(Bucket=self.name, Key=f"some/cache/{name}")["Body"]

@@ -1,4 +1,4 @@
-"""Addresses that are none are refused before anything is asked, with a better one in the message."""
+"""Invalid addresses are refused before any request, with a better one in the message."""
 
 import sys
 
@@ -18,8 +18,8 @@ from tests.remote.conftest import Transfer
         "sftp://me:geheimnis@host/x", "s3://bucket/\0", "s3://bucket/\ud800", "simplecache::s3://bucket/x",
     ],
 )  # fmt: skip
-def test_an_address_that_is_none_is_refused(transfer: Transfer, url: str) -> None:
-    with pytest.raises(SettingsError, match=r"^url: expected ") as raised:
+def test_an_invalid_address_is_refused(transfer: Transfer, url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^url:") as raised:
         transfer(url)
     assert "geheimnis" not in str(raised.value)
     assert "Signature=abc" not in str(raised.value)
@@ -35,33 +35,33 @@ def test_an_address_that_is_none_is_refused(transfer: Transfer, url: str) -> Non
         ("qqqqqqqq://x/y", "the nearest are s3, gs, hf, file"),
     ],
 )
-def test_a_wrong_address_tells_a_better_one(transfer: Transfer, url: str, text: str) -> None:
+def test_an_invalid_address_names_a_better_one(transfer: Transfer, url: str, text: str) -> None:
     with pytest.raises(SettingsError, match=text):
         transfer(url)
 
 
 @pytest.mark.parametrize(
-    ("scheme", "module", "way"),
+    ("scheme", "module", "name"),
     [
-        ("s3", "s3fs", r"pip install 'memxlnet\[s3\]'"),
-        ("s3a", "s3fs", r"pip install 'memxlnet\[s3\]'"),
-        ("gs", "gcsfs", r"pip install 'memxlnet\[gs\]'"),
-        ("gcs", "gcsfs", r"pip install 'memxlnet\[gs\]'"),
-        ("hf", "huggingface_hub", "pip install huggingface_hub"),
-        ("oci", "ocifs", "ocifs.*install what it names"),
+        ("s3", "s3fs", r"'memxlnet\[s3\]'"),
+        ("s3a", "s3fs", r"'memxlnet\[s3\]'"),
+        ("gs", "gcsfs", r"'memxlnet\[gs\]'"),
+        ("gcs", "gcsfs", r"'memxlnet\[gs\]'"),
+        ("hf", "huggingface_hub", "huggingface_hub"),
+        ("oci", "ocifs", "ocifs"),
     ],
 )
 def test_a_missing_library_is_named(
-    transfer: Transfer, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, way: str
+    transfer: Transfer, monkeypatch: pytest.MonkeyPatch, scheme: str, module: str, name: str
 ) -> None:
     monkeypatch.delitem(loaded_file_systems, scheme, raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(MissingLibraryError, match=f"^{scheme}://: .*{way}"):
+    with pytest.raises(MissingLibraryError, match=f"^{scheme}://:.*{name}"):
         transfer(f"{scheme}://some/where/x")
 
 
 @pytest.mark.parametrize("options", ["geheimnis", {7: "geheimnis"}, ["geheimnis"]])
-def test_options_that_are_none_are_refused_unseen(transfer: Transfer, options: object) -> None:
-    with pytest.raises(SettingsError, match=r"^storage_options: expected a mapping") as raised:
+def test_invalid_options_are_refused_and_not_shown(transfer: Transfer, options: object) -> None:
+    with pytest.raises(SettingsError, match=r"^storage_options:") as raised:
         transfer("memory://some/where", storage_options=options)
     assert "geheimnis" not in str(raised.value)

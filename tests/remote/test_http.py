@@ -1,4 +1,4 @@
-"""Web servers: those that serve parts of files are stores to pull from, all others are told."""
+"""Web servers: those that serve parts of files are stores to pull from, all others are refused."""
 
 import contextlib
 import re
@@ -17,6 +17,7 @@ from tests.format.forging import seal
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "Server"
 
     def log_message(self, *arguments: object) -> None:
@@ -88,11 +89,11 @@ def test_small_files_need_no_parts(cache: Path, tmp_path: Path) -> None:
         assert files_of(pull(server.url, tmp_path / "here")) == files_of(cache)
 
 
-def test_a_server_that_answers_with_the_whole_each_time_is_told(cache: Path, tmp_path: Path) -> None:
+def test_a_server_that_answers_with_the_whole_each_time_is_refused(cache: Path, tmp_path: Path) -> None:
     (cache / "tokenizer.json").write_bytes(bytes(40 << 20))
     seal(cache)
     with serving(cache, serves_parts=False) as server:
-        with pytest.raises(TransferError, match=r"tokenizer\.json: expected a server that serves parts of files"):
+        with pytest.raises(TransferError, match=r"tokenizer\.json:.*parts"):
             pull(server.url, tmp_path / "here")
         # What lies in the buffers of the connection, beside the other files.
         assert server.sent < 20 << 20
@@ -103,7 +104,7 @@ def test_the_rest_of_a_file_needs_parts(cache: Path, tmp_path: Path) -> None:
     staging.mkdir(parents=True)
     (staging / "tokenizer.json.part").write_bytes((cache / "tokenizer.json").read_bytes()[:5])
     with serving(cache, serves_parts=False) as server:
-        with pytest.raises(TransferError, match=r"tokenizer\.json: expected a server that serves parts of files"):
+        with pytest.raises(TransferError, match=r"tokenizer\.json:.*parts"):
             pull(server.url, tmp_path / "here")
         server.serves_parts = True
         assert files_of(pull(server.url, tmp_path / "here")) == files_of(cache)

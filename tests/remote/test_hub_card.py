@@ -1,5 +1,6 @@
 """The card of a repository, and its files as other libraries read them."""
 
+import copy
 import dataclasses
 import re
 import shutil
@@ -20,7 +21,7 @@ from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.remote.hub_card import described
 from memxlnet.sample import sample_tokenizer_directory
 from tests.format.content import files_of
-from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo
+from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, upload_once
 from tests.support import build, short
 
 NAME = 'it\'s <!-- memxlnet: end folder --> "so" ```\n\\ {x}'
@@ -32,6 +33,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
     configure_memory_tokens(tokenizer, 2)
     return build(ROWS, tokenizer, tmp_path_factory.mktemp("built")).directory
+
+
+@pytest.fixture(scope="module")
+def uploaded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    return upload_once(built, tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
@@ -145,20 +151,20 @@ class TestCard:
         assert "words between" not in again  # within the section
         assert f"kept\n\n{begin}" in again
 
-    def test_a_split_that_is_no_name_has_no_configuration(self, manifest: Manifest) -> None:
+    def test_a_split_that_is_not_a_name_has_no_configuration(self, manifest: Manifest) -> None:
         card = described(None, REPO, "folder", dataclasses.replace(manifest, split="a b"))
         assert "configs" not in huggingface_hub.DatasetCard(card).data
 
     @pytest.mark.parametrize("card", ["---\n- a\n---\n", "---\n{\n---\n"])
-    def test_metadata_that_is_none(self, manifest: Manifest, card: str) -> None:
-        with pytest.raises(ValueError, match="Error: "):
+    def test_invalid_metadata(self, manifest: Manifest, card: str) -> None:
+        with pytest.raises(ValueError, match="Error:"):
             described(card, REPO, "folder", manifest)
 
     @pytest.mark.parametrize("card", [b"---\n- a\n---\n", b"---\n{\n---\n", b"\xff"])
-    def test_such_a_card_is_told_before_anything_is_sent(self, hub: HubServer, built: Path, card: bytes) -> None:
+    def test_an_invalid_card_is_refused_before_anything_is_sent(self, hub: HubServer, built: Path, card: bytes) -> None:
         hub.repos[REPO] = Repo()
         hub.repos[REPO].commit({"README.md": card}, "theirs")
-        with pytest.raises(TransferError, match=r"README\.md: expected UTF-8 text .* YAML, found .*; correct it, and"):
+        with pytest.raises(TransferError, match=r"README\.md"):
             upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
         assert hub.repos[REPO].files == {"README.md": card}
 
@@ -183,8 +189,8 @@ class TestOthers:
     """What a repository holds, without memxlnet."""
 
     @pytest.fixture
-    def folder(self, hub: HubServer, built: Path) -> str:
-        upload_processed_dataset_to_hub(built, hub_dataset_id=REPO, hub_token=OWNER)
+    def folder(self, hub: HubServer, built: Path, uploaded: Repo) -> str:
+        hub.repos[REPO] = copy.deepcopy(uploaded)
         return built.name
 
     @pytest.fixture

@@ -76,7 +76,7 @@ class TestFits:
 
     def test_a_private_one(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
         hub.repos[REPO].private = True
-        with pytest.raises(TransferPermissionError, match="or pass use_hub_dataset=False to continue without the Hub"):
+        with pytest.raises(TransferPermissionError, match="use_hub_dataset=False"):
             create_dataset_from_cache(source, **options)
         assert len(create_dataset_from_cache(source, hub_token=OWNER, **options))
         stored = [path.read_bytes() for path in options["cache_dir"].parent.rglob("*") if path.is_file()]
@@ -90,11 +90,11 @@ class TestFits:
 
 
 def test_an_iterable_by_its_identity(hub: HubServer, tokenizer: Any, options: Any, tmp_path: Path) -> None:
-    ours = {**options, "cache_dir": tmp_path / "ours", "hub_dataset_id": None}
-    sent = create_dataset_from_cache(iter(ROWS), identity="v1", **ours)
+    local = {**options, "cache_dir": tmp_path / "local", "hub_dataset_id": None}
+    sent = create_dataset_from_cache(iter(ROWS), identity="v1", **local)
     upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
     assert create_dataset_from_cache(iter(()), identity="v1", **options).directory.name == sent.directory.name
-    with pytest.raises(CacheMismatchError, match=r"source\.identity: expected 'v2', found 'v1'"):
+    with pytest.raises(CacheMismatchError, match=r"source\.identity:.*'v2'.*'v1'"):
         create_dataset_from_cache(iter(()), identity="v2", **options)
 
 
@@ -103,31 +103,26 @@ class TestMismatch:
     @pytest.mark.parametrize(
         ("change", "field"),
         [
-            ({"max_seq_length": 48}, "max_seq_length: expected 48, found 64"),
-            slow({"doc_stride": 8}, "doc_stride: expected 8, found 16"),
-            slow({"max_n_segs": 2}, "max_n_segs: expected 2, found None"),
-            slow({"max_examples": 2}, "max_examples: expected 2, found None"),
-            slow({"insert_memory_tokens": False}, "insert_memory_tokens: expected False, found True"),
-            slow({"on_bad_example": "drop"}, "on_bad_example: expected 'drop', found 'error'"),
-            ({"dataset_name": "others"}, "name: expected 'others', found 'questions'"),
-            (
-                {"dataset_name": "questions"},
-                "source.kind: expected 'hub', found 'file' (pass the file or object itself, or open it with "
-                "load_dataset_from_hub)",
-            ),
-            ({"dataset_name": ROWS}, "source.kind: expected 'iterable'"),
-            slow({"dataset_name": iter(ROWS), "identity": "v1"}, "source.identity: expected 'v1', found None"),
-            ({"dataset_name": "questions", "config_name": "de"}, "source.config: expected 'de', found None"),
-            ({"dataset_name": "questions", "revision": "a" * 40}, "source.commits: expected"),
+            ({"max_seq_length": 48}, "max_seq_length:.*48.*64"),
+            slow({"doc_stride": 8}, "doc_stride:.*8.*16"),
+            slow({"max_n_segs": 2}, "max_n_segs:.*2.*None"),
+            slow({"max_examples": 2}, "max_examples:.*2.*None"),
+            slow({"insert_memory_tokens": False}, "insert_memory_tokens:.*False.*True"),
+            slow({"on_bad_example": "drop"}, "on_bad_example:.*'drop'.*'error'"),
+            ({"dataset_name": "others"}, "name:.*'others'.*'questions'"),
+            ({"dataset_name": "questions"}, r"source\.kind:.*'hub'.*'file'.*load_dataset_from_hub"),
+            ({"dataset_name": ROWS}, r"source\.kind:.*'iterable'.*'file'"),
+            slow({"dataset_name": iter(ROWS), "identity": "v1"}, r"source\.identity:.*'v1'.*None"),
+            ({"dataset_name": "questions", "config_name": "de"}, r"source\.config:.*'de'.*None"),
+            ({"dataset_name": "questions", "revision": "a" * 40}, r"source\.commits:.*aaaa"),
         ],
         ids=short,
     )
     def test_the_field_is_named(
         self, hub: HubServer, sent: Path, source: Path, options: Any, change: dict[str, Any], field: str
     ) -> None:
-        with pytest.raises(CacheMismatchError) as caught:
+        with pytest.raises(CacheMismatchError, match=field) as caught:
             create_dataset_from_cache(**{"dataset_name": source, **options, **change})
-        assert field in str(caught.value)
         assert sent.name in str(caught.value)
         assert any("use_hub_dataset=False" in note for note in caught.value.__notes__)
         assert [Path(path).name for path in hub.fetched()] == ["manifest.json"]
@@ -135,17 +130,17 @@ class TestMismatch:
 
     def test_content(self, sent: Path, source: Path, options: Any) -> None:
         write_json_lines(source, ROWS[:2])
-        with pytest.raises(CacheMismatchError, match=r"source\.sha256: expected"):
+        with pytest.raises(CacheMismatchError, match=r"source\.sha256:"):
             create_dataset_from_cache(source, **options)
 
     def test_tokenizer(self, sent: Path, source: Path, tokenizer: Any, options: Any) -> None:
         configure_memory_tokens(tokenizer, 2)
-        with pytest.raises(CacheMismatchError, match=r"tokenizer\.sha256: expected"):
+        with pytest.raises(CacheMismatchError, match=r"tokenizer\.sha256:"):
             create_dataset_from_cache(source, **options)
 
     def test_encoder(self, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("memxlnet.data.hub_caches.ALGORITHM_VERSION", 99)
-        with pytest.raises(CacheMismatchError, match="algorithm_version: expected 99"):
+        with pytest.raises(CacheMismatchError, match=r"algorithm_version:.*99"):
             create_dataset_from_cache(source, **options)
 
     def test_a_damaged_manifest_may_be_the_one(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
@@ -159,7 +154,7 @@ def test_several(hub: HubServer, sent: Path, source: Path, tokenizer: Any, optio
     configure_memory_tokens(tokenizer, 2)
     other = build(source, tokenizer, sent.parent).directory
     upload_processed_dataset_to_hub(other, hub_dataset_id=REPO, hub_token=OWNER)
-    with pytest.raises(AmbiguousCacheError, match="found 2"):
+    with pytest.raises(AmbiguousCacheError, match=other.name):
         create_dataset_from_cache(source, **{**options, "tokenizer": None})
     assert create_dataset_from_cache(source, **options).directory.name == other.name
 
@@ -193,7 +188,7 @@ class TestOfTheHub:
         assert other.startswith("source.commits: expected ['bbb")
 
     def test_a_branch_is_looked_up(self, hub: HubServer, manifest: Manifest, options: Any) -> None:
-        with pytest.raises(TransferError, match="hub questions at 'main'"):
+        with pytest.raises(TransferError, match=r"questions.*'main'"):
             self.differences(manifest, options, revision="main")
         hub.repos["owner/questions"] = Repo()
         first = hub.repos["owner/questions"].commit({}, "first")
@@ -205,17 +200,17 @@ class TestOfTheHub:
         [moved] = self.differences(manifest, options, "owner/questions", revision="main")
         assert "source.commits" in moved
 
-    def test_a_name_that_is_none(self, manifest: Manifest, options: Any) -> None:
-        with pytest.raises(SettingsError, match="dataset_name: expected the name of a dataset repository"):
+    def test_an_invalid_name(self, manifest: Manifest, options: Any) -> None:
+        with pytest.raises(SettingsError, match=r"^dataset_name:"):
             self.differences(manifest, options, "a--b", revision="main")
 
     def test_what_looks_like_a_path_is_a_file_that_is_missing(self, manifest: Manifest, options: Any) -> None:
-        with pytest.raises(SourceNotFoundError, match=r"a/b/c: no such file"):
+        with pytest.raises(SourceNotFoundError, match="a/b/c"):
             self.differences(manifest, options, "./a/b/c")
 
 
 @pytest.mark.usefixtures("no_builds")
-def test_a_file_that_is_not_there_is_no_name(hub: HubServer, source: Path, options: Any) -> None:
+def test_a_missing_file_is_not_taken_for_a_name(hub: HubServer, source: Path, options: Any) -> None:
     for missing in (source.with_name("typo") / source.name, "questions.json"):
         with pytest.raises(SourceNotFoundError):
             create_dataset_from_cache(missing, **options)
@@ -240,9 +235,9 @@ class TestWithoutCacheOfTheSplit:
         with caplog.at_level(logging.WARNING, "memxlnet"):
             dataset = create_dataset_from_cache(source, **options)
         assert dataset.manifest.split == "train"
-        [told] = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet.data")]
-        found = "no cache at all" if is_empty else f"{sent.name} (split 'test')"
-        assert f"hub {REPO}: expected a cache of split 'train', found {found}; looking in" in told
+        [warning] = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet.data")]
+        found = "no cache" if is_empty else sent.name
+        assert all(part in warning for part in (REPO, "'train'", found, str(options["cache_dir"])))
 
     def test_the_local_one_is_taken(
         self, hub: HubServer, sent: Path, source: Path, options: Any, monkeypatch: pytest.MonkeyPatch
@@ -301,14 +296,14 @@ class TestFailures:
     ) -> None:
         no_waiting(monkeypatch)
         hub.fail[what] = status
-        with pytest.raises(error, match="or pass use_hub_dataset=False"):
+        with pytest.raises(error, match="use_hub_dataset=False"):
             create_dataset_from_cache(source, **options)
 
     def test_no_such_repository(self, source: Path, options: Any) -> None:
         options["hub_dataset_id"] = "owner/none"
-        with pytest.raises(TransferError, match="expected a dataset repository, found none that these credentials"):
+        with pytest.raises(TransferPermissionError, match="owner/none"):
             create_dataset_from_cache(source, **options)
-        with pytest.raises(TransferError, match="expected a dataset repository"):
+        with pytest.raises(TransferError, match=r"owner/none.*404"):
             create_dataset_from_cache(source, hub_token=OWNER, **options)
 
     def test_wrong_bytes(self, hub: HubServer, sent: Path, source: Path, options: Any) -> None:
@@ -342,7 +337,7 @@ class TestFailures:
         ],
         ids=short,
     )
-    def test_wrong_arguments_are_told_before_any_work(
+    def test_wrong_arguments_fail_before_any_work(
         self, hub: HubServer, source: Path, options: Any, change: dict[str, Any], error: type
     ) -> None:
         with pytest.raises(error):

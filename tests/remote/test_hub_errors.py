@@ -11,7 +11,7 @@ from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from memxlnet.data.hub import load_dataset_from_hub, upload_processed_dataset_to_hub
-from memxlnet.errors import MemxlnetError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.errors import CacheNotFoundError, MemxlnetError, SettingsError, TransferError, TransferPermissionError
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from tests.remote.hub_server import OWNER, READER, REPO, Handler, HubServer, Repo, no_waiting, running_hub
 from tests.support import build, long_examples
@@ -37,7 +37,7 @@ def refused(error: type[MemxlnetError], tmp_path: Path, token: str | None = None
 
 
 def everything(error: BaseException) -> str:
-    """All texts behind an error, shown or not."""
+    """All texts of an error and of what led to it, shown or not."""
     found, waiting = "", [error]
     while waiting:
         current = waiting.pop()
@@ -49,36 +49,31 @@ def everything(error: BaseException) -> str:
 class TestRefusals:
     def test_a_repository_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repos.clear()
-        # The Hub does not tell strangers whether it is there.
+        # The Hub does not show strangers whether it exists.
         error = refused(TransferPermissionError, tmp_path)
-        assert str(error) == (
-            "hub owner/caches: expected a dataset repository, found none that these credentials may see (HTTP 401); "
-            "check its name, and pass a hub_token where it is private"
-        )
+        assert all(part in str(error) for part in (REPO, "401", "hub_token"))
         assert isinstance(error.__cause__, HfHubHTTPError)
         assert isinstance(error, PermissionError)
-        assert "HTTP 404" in str(refused(TransferError, tmp_path, OWNER))
+        assert "404" in str(refused(TransferError, tmp_path, OWNER))
 
     def test_a_gated_one(self, hub: HubServer, tmp_path: Path) -> None:
         hub.repos[REPO].gated = True
         for token in (None, READER):
-            assert "found a gated one; accept its terms" in str(refused(TransferPermissionError, tmp_path, token))
+            assert "gated" in str(refused(TransferPermissionError, tmp_path, token))
 
     def test_a_wrong_token(self, hub: HubServer, tmp_path: Path) -> None:
         error = refused(TransferPermissionError, tmp_path, SECRET)
-        assert "found HTTP 401: " in str(error)
+        assert "401" in str(error)
         assert SECRET not in str(error)
 
     def test_a_revision_that_is_not_there(self, hub: HubServer, tmp_path: Path) -> None:
         error = refused(TransferError, tmp_path, revision="other")
-        assert str(error) == "hub owner/caches at 'other': expected a branch, tag or commit of the repository, " + (
-            "found none of this name"
-        )
+        assert all(part in str(error) for part in (REPO, "'other'", "branch"))
 
     def test_offline(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
         error = refused(TransferError, tmp_path)
-        assert "found offline mode; unset HF_HUB_OFFLINE" in str(error)
+        assert "HF_HUB_OFFLINE" in str(error)
         assert isinstance(error.__cause__, OfflineModeIsEnabled)
         assert hub.requests == []
 
@@ -106,8 +101,8 @@ class TestToken:
         self, hub: HubServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
     ) -> None:
         hub.fail["GET /api"] = status
-        hub.said = f"no right for {SECRET}, go away"
-        # The HTTP library's own debug log shows what a server says.
+        hub.echo = f"no right for {SECRET}, go away"
+        # The HTTP library's own debug log shows the answers of a server.
         with caplog.at_level(logging.INFO), pytest.raises(TransferError) as caught:
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=SECRET)
         assert SECRET not in str(caught.value)
@@ -124,8 +119,8 @@ class TestToken:
         else:
             monkeypatch.setenv("HF_TOKEN", SECRET)
         hub.fail["GET /api"] = 418
-        hub.said = f"no right for {SECRET}, go away"
-        with pytest.raises(TransferError, match=r"no right for \*\*\*, go away") as caught:
+        hub.echo = f"no right for {SECRET}, go away"
+        with pytest.raises(TransferError, match=r"\*\*\*") as caught:
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert SECRET not in everything(caught.value)
 
@@ -133,7 +128,7 @@ class TestToken:
         self, hub: HubServer, tokenizer: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         with caplog.at_level(logging.DEBUG):
-            sent = build(long_examples(2, words=30), tokenizer, tmp_path / "ours")
+            sent = build(long_examples(2, words=30), tokenizer, tmp_path / "local")
             address = upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=OWNER)
         assert OWNER not in caplog.text
@@ -145,7 +140,7 @@ class TestToken:
         "token", [f"{SECRET}\n", f" {SECRET}", f"{SECRET}\u00e9", f"a {SECRET}", "", 5, True, b"x"]
     )
     def test_what_no_header_may_hold(self, hub: HubServer, tmp_path: Path, token: Any) -> None:
-        with pytest.raises(SettingsError, match="hub_token") as caught:
+        with pytest.raises(SettingsError, match=r"^hub_token:") as caught:
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", hub_token=token)
         assert SECRET not in str(caught.value)
         assert hub.requests == []
@@ -153,14 +148,14 @@ class TestToken:
     def test_the_stored_one_is_used(self, hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         hub.repos[REPO].private = True
         monkeypatch.setenv("HF_TOKEN", READER)
-        with pytest.raises(MemxlnetError, match="no cache at all"):
+        with pytest.raises(CacheNotFoundError):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
 
 class TestTranslation:
-    def test_our_errors_pass(self) -> None:
-        with pytest.raises(SettingsError, match="ours"), hub_errors("hub", None):
-            raise SettingsError("ours")
+    def test_errors_of_the_library_pass(self) -> None:
+        with pytest.raises(SettingsError, match="unchanged"), hub_errors("hub", None):
+            raise SettingsError("unchanged")
 
     @pytest.mark.parametrize(
         ("error", "message"),
@@ -196,7 +191,7 @@ class TestTranslation:
         assert caught.value.__context__ is trouble
 
     def test_what_the_client_wraps_counts(self) -> None:
-        with pytest.raises(TransferError, match="found offline mode"), hub_errors("hub x", None):
+        with pytest.raises(TransferError, match="HF_HUB_OFFLINE"), hub_errors("hub x", None):
             raise LocalEntryNotFoundError("not here") from OfflineModeIsEnabled("off")
 
     def test_the_user_may_interrupt(self) -> None:
@@ -213,7 +208,7 @@ def test_names(name: str) -> None:
     "name", ["", " ", "a/b/c", "a b", "-a/b", "a..b", "a--b", "a.git", "x" * 97, "a\0", None, 5, "\ud800"]
 )
 def test_wrong_names(name: Any) -> None:
-    with pytest.raises(SettingsError, match="hub_dataset_id: expected"):
+    with pytest.raises(SettingsError, match=r"^hub_dataset_id:"):
         check_hub_id("hub_dataset_id", name)
 
 

@@ -61,20 +61,19 @@ class TestChoice:
         assert dataset.directory.name == sent.name
 
     @pytest.mark.parametrize(
-        ("options", "message"),
+        ("options", "field"),
         [
-            ({"dataset_name": "others"}, "name: expected 'others', found 'questions'"),
-            ({"cache_params": {"max_seq_length": 384}}, "max_seq_length: expected 384, found 64"),
-            ({"cache_params": {"doc_stride": 5, "max_n_segs": 1}}, "doc_stride: expected 5, found 16; max_n_segs: "),
+            ({"dataset_name": "others"}, "name:.*'others'.*'questions'"),
+            ({"cache_params": {"max_seq_length": 384}}, "max_seq_length:.*384.*64"),
+            ({"cache_params": {"doc_stride": 5, "max_n_segs": 1}}, "doc_stride:.*5.*16.*max_n_segs:"),
         ],
         ids=short,
     )
     def test_others_are_an_error_that_names_the_field(
-        self, hub: HubServer, sent: Path, tmp_path: Path, options: Any, message: str
+        self, hub: HubServer, sent: Path, tmp_path: Path, options: Any, field: str
     ) -> None:
-        with pytest.raises(CacheMismatchError) as caught:
+        with pytest.raises(CacheMismatchError, match=field) as caught:
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", **options)
-        assert message in str(caught.value)
         assert sent.name in str(caught.value)
         assert [path.split("/")[-1] for path in hub.fetched()] == ["manifest.json"]
 
@@ -88,7 +87,7 @@ class TestChoice:
         with pytest.raises(CacheMismatchError, match=r"source\.sha256"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", dataset_name=source)
 
-    def test_a_file_that_is_not_there_is_no_name(
+    def test_a_missing_file_is_not_taken_for_a_name(
         self, hub: HubServer, sent: Path, source: Path, tmp_path: Path
     ) -> None:
         for missing in (tmp_path / "typo" / source.name, "questions.json"):
@@ -97,20 +96,19 @@ class TestChoice:
         assert hub.requests == []
 
     def test_none_of_the_split(self, sent: Path, tmp_path: Path) -> None:
-        with pytest.raises(CacheNotFoundError) as caught:
+        with pytest.raises(CacheNotFoundError, match=f"'train'.*{sent.name}.*'test'"):
             load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
-        assert f"expected a cache of split 'train', found {sent.name} (split 'test')" in str(caught.value)
 
     def test_several(self, sent: Path, source: Path, tokenizer: Any, tmp_path: Path) -> None:
-        other = build(source, tokenizer, tmp_path / "ours", max_seq_length=48).directory
+        other = build(source, tokenizer, tmp_path / "local", max_seq_length=48).directory
         upload_processed_dataset_to_hub(other, hub_dataset_id=REPO, hub_token=OWNER)
-        with pytest.raises(AmbiguousCacheError, match="expected one cache that fits, found 2") as caught:
+        with pytest.raises(AmbiguousCacheError) as caught:
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert all(name in str(caught.value) for name in (sent.name, other.name, "max_seq_length=48"))
         one = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"max_seq_length": 48})
         assert one.directory.name == other.name
         # Of these, the one that is closest.
-        with pytest.raises(CacheMismatchError, match=f"found {other.name} .and 1 more .*doc_stride: expected 7"):
+        with pytest.raises(CacheMismatchError, match=f"{other.name}.*doc_stride:.*7"):
             load_dataset_from_hub(
                 REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"max_seq_length": 48, "doc_stride": 7}
             )
@@ -139,7 +137,7 @@ class TestChoice:
         ],
         ids=short,
     )
-    def test_wrong_arguments_are_told_before_any_work(
+    def test_wrong_arguments_fail_before_any_work(
         self, hub: HubServer, tmp_path: Path, options: dict[str, Any], error: type
     ) -> None:
         with pytest.raises(error):
@@ -147,7 +145,7 @@ class TestChoice:
         assert hub.requests == []
 
     def test_an_unknown_setting(self, sent: Path, tmp_path: Path) -> None:
-        with pytest.raises(SettingsError, match="found 'length'"):
+        with pytest.raises(SettingsError, match="'length'"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", cache_params={"length": 5})
 
 
@@ -170,7 +168,7 @@ class TestTransfers:
         assert len(arrived) >= 2
         assert [path.name for path in (tmp_path / "theirs").iterdir() if path.name.startswith(".arr")] == []
 
-    def test_a_connection_that_breaks_goes_on_where_it_broke(
+    def test_a_connection_that_breaks_resumes_where_it_broke(
         self, hub: HubServer, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         no_waiting(monkeypatch)
@@ -184,13 +182,13 @@ class TestTransfers:
         path = f"{sent.name}/features-00000.arrow"
         right = hub.repos[REPO].files[path]
         hub.wrong[path] = right[:-9] + b"x" + right[-8:]
-        with pytest.raises(TransferError, match=r"expected .* bytes with the checksum"):
+        with pytest.raises(TransferError, match="checksum"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert not (tmp_path / "theirs" / sent.name).exists()
         hub.wrong.clear()
         verify(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory)
 
-    def test_wrong_bytes_that_waited_are_fetched_anew(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
+    def test_wrong_bytes_that_waited_are_fetched_again(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.fail["GET .*/resolve/.*features"] = 500
         with pytest.raises(TransferError):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
@@ -210,13 +208,13 @@ class TestTransfers:
 
     def test_a_file_that_is_not_there(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         hub.repos[REPO].change(f"{sent.name}/tokenizer.json", None)
-        with pytest.raises(TransferError, match=r"expected 4 files of commit .*tokenizer\.json missing; try again"):
+        with pytest.raises(TransferError, match=r"tokenizer\.json"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_tree_that_fails_once_a_part_is_there(
         self, hub: HubServer, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The client hands out the part as if it were the whole."""
+        """The client returns the part as if it were the whole."""
         no_waiting(monkeypatch)
         hub.fail["GET .*/resolve/.*features"] = 500
         with pytest.raises(TransferError):
@@ -237,7 +235,7 @@ class TestTransfers:
         monkeypatch.setattr(
             shutil, "disk_usage", lambda path: usage._replace(free=1000) if ".arriving" in str(path) else usage
         )
-        with pytest.raises(TransferError, match="expected room for"):
+        with pytest.raises(TransferError, match=r"\b1,000\b"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_disk_that_becomes_full(self, sent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,23 +248,23 @@ class TestTransfers:
             return download(self, files, *arguments, **options)
 
         monkeypatch.setattr(HubRepository, "download", fail)
-        with pytest.raises(TransferError, match=rf"hub {REPO}: .*No space left on device; make room and try again"):
+        with pytest.raises(TransferError, match=f"{REPO}:.*No space left.*room"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_file_in_the_place_of_the_staging(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs").mkdir()
         (tmp_path / "theirs" / f".arriving-{sent.name}").write_text("a file")
-        with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
+        with pytest.raises(TransferError, match=rf"\.arriving-{sent.name}"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_directory_in_the_place_of_a_file(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs" / f".arriving-{sent.name}" / "tokenizer.json" / "x").mkdir(parents=True)
-        with pytest.raises(TransferError, match=r"cannot be written: .*remove what is in the way and fetch it again"):
+        with pytest.raises(TransferError, match=r"tokenizer\.json"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_what_lies_in_its_place_stays(self, sent: Path, tmp_path: Path) -> None:
         (tmp_path / "theirs" / sent.name / "mine").mkdir(parents=True)
-        with pytest.raises(CacheDirectoryError, match="found a directory without manifest"):
+        with pytest.raises(CacheDirectoryError, match=sent.name):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert (tmp_path / "theirs" / sent.name / "mine").is_dir()
 
@@ -276,12 +274,12 @@ class TestTransfers:
         repo = hub.repos[REPO]
         first = repo.branches["main"]
         repo.commit({".gitattributes": b""}, "emptied")
-        with pytest.raises(CacheNotFoundError, match="no cache at all"):
+        with pytest.raises(CacheNotFoundError):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs", revision=first))
         assert all(f"/resolve/{first}/" in line for line in hub.requests if "/resolve/" in line)
 
-    def test_a_damaged_local_one_is_told(self, sent: Path, tmp_path: Path) -> None:
+    def test_a_damaged_local_one(self, sent: Path, tmp_path: Path) -> None:
         directory = load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs").directory
         (directory / "features-00000.arrow").unlink()
         with pytest.raises(CacheDamagedError):
@@ -294,7 +292,7 @@ class TestTransfers:
 
 
 class TestStrangeRepositories:
-    def test_a_manifest_that_arrived_damaged_is_fetched_anew(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
+    def test_a_manifest_that_arrived_damaged_is_fetched_again(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
         path = f"{sent.name}/manifest.json"
         hub.wrong[path] = hub.repos[REPO].files[path].replace(b"64", b"65")
         with pytest.raises(CacheDamagedError, match="checksum"):
@@ -312,10 +310,11 @@ class TestStrangeRepositories:
             hub.repos[REPO].change(f"{folder}/manifest.json", content)
         with caplog.at_level(logging.WARNING, "memxlnet"):
             assert len(load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs"))
-        told = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet")]
-        assert len(told) == 4
-        assert f"hub owner/caches/c/manifest.json: expected schema_version {SCHEMA_VERSION}, found 99" in told[2]
-        with pytest.raises(CacheDamagedError, match="hub owner/caches/a"):  # it may be the one
+        warnings = [record.getMessage() for record in caplog.records if record.name.startswith("memxlnet")]
+        assert len(warnings) == 4
+        assert "owner/caches/c/manifest.json: " in warnings[2]
+        assert "99" in warnings[2]
+        with pytest.raises(CacheDamagedError, match="owner/caches/a"):  # it may be the one
             load_dataset_from_hub(REPO, "train", cache_dir=tmp_path / "theirs")
 
     FOLDERS = ("..", "../x", "a/../..", "/tmp/x", "a*", "[a-z]", ".hidden", "a b", "deep/er", "a..b")
@@ -326,7 +325,7 @@ class TestStrangeRepositories:
         moved = {f"{folder}/{path.split('/')[1]}": kept for path, kept in repo.files.items() if "/" in path}
         repo.commit(moved, "moved")
         before = sorted(tmp_path.iterdir())
-        with pytest.raises(CacheNotFoundError, match="found no cache at all"):
+        with pytest.raises(CacheNotFoundError):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
         assert not any("/resolve/" in line for line in hub.requests)
         assert sorted(path for path in tmp_path.iterdir() if path.name != "home") == [
@@ -341,7 +340,7 @@ class TestStrangeRepositories:
         raw = hub.repos[REPO].files[path]
         known = json.loads(raw)["fields"]["settings"] if settings else {"max_seq_length": 64}
         hub.repos[REPO].change(path, forged(raw, settings={**known, **settings}))
-        with pytest.raises(CacheMismatchError, match="settings: expected those that this memxlnet knows"):
+        with pytest.raises(CacheMismatchError, match="settings:"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("name", ["../../evil.json", slow(".hub"), slow("/tmp/evil.json"), slow("a/b")])
@@ -349,7 +348,7 @@ class TestStrangeRepositories:
         path = f"{sent.name}/manifest.json"
         raw = hub.repos[REPO].files[path]
         hub.repos[REPO].change(path, forged(raw.replace(b'"tokenizer.json"', json.dumps(name).encode())))
-        with pytest.raises(CacheDamagedError, match="expected a plain file name"):
+        with pytest.raises(CacheDamagedError, match=r"Error\(.file:"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     def test_a_file_that_is_named_twice(self, hub: HubServer, sent: Path, tmp_path: Path) -> None:
@@ -357,12 +356,12 @@ class TestStrangeRepositories:
         content = json.loads(hub.repos[REPO].files[path])
         content["files"].append(content["files"][0])
         hub.repos[REPO].change(path, forged(json.dumps(content).encode()))
-        with pytest.raises(CacheDamagedError, match=r"expected each name once.*; send the cache again"):
+        with pytest.raises(CacheDamagedError, match=r"Error\(.files:"):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")
 
     @pytest.mark.parametrize("files", [{}, {"train.parquet": b"x"}, {"manifest.json": b"{}"}], ids=short)
     def test_without_caches(self, hub: HubServer, tmp_path: Path, files: dict[str, bytes]) -> None:
         hub.repos[REPO] = Repo()
         hub.repos[REPO].commit(files, "theirs")
-        with pytest.raises(CacheNotFoundError, match="found no cache at all; send one"):
+        with pytest.raises(CacheNotFoundError):
             load_dataset_from_hub(REPO, "test", cache_dir=tmp_path / "theirs")

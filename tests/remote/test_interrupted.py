@@ -1,4 +1,4 @@
-"""A transfer that ends early leaves no cache, loses nothing that arrived, and goes on where it ended."""
+"""A transfer that ends early leaves no cache, loses nothing that arrived, and resumes where it ended."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,16 +34,16 @@ def arrived(cache_dir: Path) -> dict[str, int]:
 @pytest.mark.parametrize(
     "share", [0.5, pytest.param(0.1, marks=pytest.mark.slow), pytest.param(0.9, marks=pytest.mark.slow)]
 )
-def test_a_push_that_is_cut_leaves_no_cache_and_goes_on(
+def test_a_push_that_is_cut_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path, share: float
 ) -> None:
     proxy.cut_after(up=int(share * size(cache)))
-    with pytest.raises(TransferError, match=r"s3://.*: cannot be (written|looked at|read): ") as raised:
+    with pytest.raises(TransferError, match=r"^s3://") as raised:
         push(cache, bucket.url, storage_options=bucket.options(endpoint_url=proxy.endpoint))
     assert raised.value.__cause__ is not None
     before = set(bucket.files())
     assert "manifest.json" not in before
-    with pytest.raises(CacheNotFoundError, match="half sent"):
+    with pytest.raises(CacheNotFoundError):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
     proxy.heal()
     with calls() as made:
@@ -56,13 +56,13 @@ def test_a_push_that_is_cut_leaves_no_cache_and_goes_on(
 @pytest.mark.parametrize(
     "share", [0.5, pytest.param(0.2, marks=pytest.mark.slow), pytest.param(0.9, marks=pytest.mark.slow)]
 )
-def test_a_pull_that_is_cut_leaves_no_cache_and_goes_on(
+def test_a_pull_that_is_cut_leaves_no_cache_and_resumes(
     cache: Path, bucket: Bucket, proxy: CuttingProxy, tmp_path: Path, share: float
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     options = bucket.options(endpoint_url=proxy.endpoint)
     proxy.cut_after(down=int(share * size(cache)))
-    with pytest.raises(TransferError, match=r"s3://.*: cannot be (looked at|read): "):
+    with pytest.raises(TransferError, match=r"^s3://"):
         pull(bucket.url, tmp_path / "here", storage_options=options)
     assert not (tmp_path / "here" / cache.name).exists()
     kept = sum(arrived(tmp_path / "here").values())
@@ -76,10 +76,10 @@ def test_a_pull_that_is_cut_leaves_no_cache_and_goes_on(
     assert [path.name for path in (tmp_path / "here").iterdir()] == [cache.name]
 
 
-def test_a_file_goes_on_at_the_byte_where_it_ended(
+def test_a_file_resumes_at_the_byte_where_it_ended(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     asked = interrupt(monkeypatch, "features-00001.arrow", KeyboardInterrupt, blocks=3)
     with pytest.raises(KeyboardInterrupt):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
@@ -95,7 +95,7 @@ def test_a_file_goes_on_at_the_byte_where_it_ended(
 def interrupt(
     monkeypatch: pytest.MonkeyPatch, name: str, error: type[BaseException], blocks: int
 ) -> list[tuple[str, int]]:
-    """Raise behind so many blocks of a file; gives the files that are read, and from which byte on."""
+    """Raise after so many blocks of a file; return the files that are read, each with its first byte."""
     asked: list[tuple[str, int]] = []
     read = Store.blocks
 
@@ -114,7 +114,7 @@ def interrupt(
 def test_what_an_earlier_transfer_left_is_never_trusted(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, begun: str
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     right = (cache / "features-00000.arrow").read_bytes()
     left = {
         "garbage": b"x" * 5000,
@@ -148,7 +148,7 @@ def test_what_an_earlier_transfer_left_is_never_trusted(
 def test_the_room_of_what_has_arrived_is_not_asked_for_again(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     interrupt(monkeypatch, "features-00001.arrow", KeyboardInterrupt, blocks=3)
     with pytest.raises(KeyboardInterrupt):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
@@ -156,7 +156,7 @@ def test_the_room_of_what_has_arrived_is_not_asked_for_again(
     kept = sum(arrived(tmp_path / "here").values())
     wanted = size(cache) - (cache / "manifest.json").stat().st_size - kept
     monkeypatch.setattr("shutil.disk_usage", lambda path: Free(wanted - 1))
-    with pytest.raises(TransferError, match=f"expected room for {wanted:,} bytes .* found {wanted - 1:,} free"):
+    with pytest.raises(TransferError, match=f"{wanted:,}.*{wanted - 1:,}"):
         pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
     monkeypatch.setattr("shutil.disk_usage", lambda path: Free(wanted))
     assert files_of(pull(bucket.url, tmp_path / "here", storage_options=bucket.options())) == files_of(cache)
@@ -169,14 +169,14 @@ class Free:
 
 def test_a_server_that_is_gone_is_no_missing_cache(cache: Path, bucket: Bucket, tmp_path: Path) -> None:
     options = bucket.options(endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(TransferError, match=r"manifest.json: cannot be looked at: .*Error"):
+    with pytest.raises(TransferError, match=r"manifest\.json:.*Error"):
         pull(bucket.url, tmp_path / "here", storage_options=options)
-    with pytest.raises(TransferError, match=r"manifest.json: cannot be looked at: .*Error"):
+    with pytest.raises(TransferError, match=r"manifest\.json:.*Error"):
         push(cache, bucket.url, storage_options=options)
 
 
 def test_ram_is_that_of_some_blocks(cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     ranges = Store._ranges
     most = 0
 

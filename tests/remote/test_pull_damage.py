@@ -39,38 +39,38 @@ def nothing_is_published(place: Path) -> bool:
     return not [path for path in (place.parent / "here").glob("*") if not path.name.startswith(".")]
 
 
-def test_a_truncated_file_is_told_before_it_is_fetched(place: Path, cache: Path) -> None:
+def test_a_truncated_file_is_refused_before_it_is_fetched(place: Path, cache: Path) -> None:
     path = place / "features-00001.arrow"
     right = path.read_bytes()
     path.write_bytes(right[:-10])
-    with pytest.raises(TransferError, match=rf"features-00001.arrow: expected {len(right):,} bytes .* found "):
+    with pytest.raises(TransferError, match=rf"features-00001\.arrow:.*{len(right):,}.*{len(right) - 10:,}"):
         fetch(place)
     assert nothing_is_published(place)
     path.write_bytes(right)
     assert files_of(fetch(place)) == files_of(cache)
 
 
-def test_other_bytes_of_the_same_size_are_told(place: Path, cache: Path) -> None:
+def test_other_bytes_of_the_same_size_are_refused(place: Path, cache: Path) -> None:
     path = place / "features-00001.arrow"
     right = path.read_bytes()
     path.write_bytes(right[:3000] + b"other" + right[3005:])
-    with pytest.raises(TransferError, match=r"features-00001.arrow: expected .* checksum [0-9a-f]{32} .* found"):
+    with pytest.raises(TransferError, match=r"features-00001\.arrow:.*checksum"):
         fetch(place)
     assert nothing_is_published(place)
     path.write_bytes(right)
     assert files_of(fetch(place)) == files_of(cache)
 
 
-def test_a_missing_file_is_told(place: Path) -> None:
+def test_a_missing_file_is_named(place: Path) -> None:
     (place / "tokenizer.json").unlink()
-    with pytest.raises(TransferError, match=r"tokenizer.json: expected .* found no file"):
+    with pytest.raises(TransferError, match=r"tokenizer\.json"):
         fetch(place)
     assert nothing_is_published(place)
 
 
 def test_no_manifest_is_no_cache(place: Path) -> None:
     (place / "manifest.json").unlink()
-    with pytest.raises(CacheNotFoundError, match=r"found no manifest.json: it is missing, or only half sent"):
+    with pytest.raises(CacheNotFoundError):
         fetch(place)
     (place / "manifest.json").mkdir()
     with pytest.raises(CacheNotFoundError):
@@ -81,20 +81,20 @@ def test_no_manifest_is_no_cache(place: Path) -> None:
 @pytest.mark.parametrize(
     ("alter", "kind", "text"),
     [
-        (lambda raw: raw[:-20], CacheDamagedError, "expected JSON"),
+        (lambda raw: raw[:-20], CacheDamagedError, "JSON"),
         (lambda raw: raw.replace(b'"rows"', b'"cows"'), CacheDamagedError, "checksum"),
-        (lambda raw: b"\x00" * 99, CacheDamagedError, "expected JSON"),
-        (lambda raw: b"", CacheDamagedError, "expected JSON"),
-        (lambda raw: b"[" * 100_000, CacheDamagedError, "expected JSON"),
+        (lambda raw: b"\x00" * 99, CacheDamagedError, "JSON"),
+        (lambda raw: b"", CacheDamagedError, "JSON"),
+        (lambda raw: b"[" * 100_000, CacheDamagedError, "JSON"),
         (lambda raw: json.dumps({**json.loads(raw), "schema_version": 99}).encode(), CacheMismatchError, "upgrade"),
     ],
 )
-def test_a_manifest_that_cannot_be_read_is_told(
+def test_a_manifest_that_cannot_be_read_is_refused(
     place: Path, alter: Callable[[bytes], bytes], kind: type[CacheError], text: str
 ) -> None:
     path = place / "manifest.json"
     path.write_bytes(alter(path.read_bytes()))
-    with pytest.raises(kind, match=f"place/manifest.json: .*{text}.*; .*send the cache again") as caught:
+    with pytest.raises(kind, match=rf"place/manifest\.json:.*{text}.*send") as caught:
         fetch(place)
     assert "delete the cache directory" not in str(caught.value)
     assert not (place.parent / "here").exists()
@@ -103,20 +103,20 @@ def test_a_manifest_that_cannot_be_read_is_told(
 def test_a_manifest_without_end_is_not_read(place: Path) -> None:
     with (place / "manifest.json").open("ab") as file:
         file.truncate(70 << 20)
-    with pytest.raises(TransferError, match=r"manifest.json: expected at most 67,108,864 bytes, found 73,400,320"):
+    with pytest.raises(TransferError, match=r"manifest\.json:.*67,108,864.*73,400,320"):
         fetch(place)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "..", ".hidden", "a/b", "a\\b\n", "", 7])
 def test_a_file_name_never_leaves_the_directory(place: Path, name: object) -> None:
     rewrite(place, lambda content: content["files"][0].update(file=name))
-    with pytest.raises(CacheDamagedError, match="expected a plain file name"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.file:"):
         fetch(place)
     assert not (place.parent / "here").exists()
 
 
 def rewrite(place: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change a manifest and make its own checksum fit, files aside."""
+    """Change a manifest and make its own checksum fit, not those of the files."""
     content = json.loads((place / "manifest.json").read_bytes())
     del content["checksum"]
     change(content)
@@ -144,33 +144,33 @@ def test_a_name_and_split_never_leave_the_cache_directory(place: Path) -> None:
 def test_files_that_make_up_no_cache_are_not_published(place: Path) -> None:
     (place / "features-00000.arrow").write_bytes((place / "features-00001.arrow").read_bytes())
     seal(place)
-    with pytest.raises(CacheDamagedError, match=rf"^file://{place}/features-00000.arrow: .*; send the cache again$"):
+    with pytest.raises(CacheDamagedError, match=rf"^file://{place}/features-00000\.arrow:"):
         fetch(place)
     assert nothing_is_published(place)
 
 
-def test_a_file_that_is_named_twice_is_told(place: Path) -> None:
+def test_a_file_that_is_named_twice_is_refused(place: Path) -> None:
     rewrite(place, lambda content: content["files"].append(content["files"][0]))
-    with pytest.raises(CacheDamagedError, match="expected each name once"):
+    with pytest.raises(CacheDamagedError, match=r"Error\(.files:"):
         fetch(place)
 
 
-def test_what_lies_in_its_place_stays_unless_it_shall_go(place: Path, cache: Path) -> None:
+def test_what_lies_in_its_place_stays_unless_it_is_to_be_replaced(place: Path, cache: Path) -> None:
     mine = place.parent / "here" / cache.name
     mine.mkdir(parents=True)
     (mine / "notes.txt").write_text("mine")
-    with pytest.raises(CacheDirectoryError, match=r"(?s)without manifest.*replace=True"):
+    with pytest.raises(CacheDirectoryError, match="replace=True"):
         fetch(place)
     assert files_of(mine) == {"notes.txt": b"mine"}
     assert files_of(fetch(place, replace=True)) == files_of(cache)
 
 
-def test_a_full_disk_is_told_before_anything_is_fetched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_found_before_anything_is_fetched(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Usage:
         free = 100
 
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage)
-    with pytest.raises(TransferError, match=r"expected room for .* found 100 free; make room"):
+    with pytest.raises(TransferError, match=r"\b100\b"):
         fetch(place)
     assert nothing_is_published(place)
 
@@ -178,13 +178,13 @@ def test_a_full_disk_is_told_before_anything_is_fetched(place: Path, monkeypatch
 @pytest.mark.parametrize(
     ("number", "kind", "text"),
     [
-        (errno.ENOSPC, TransferError, "what has arrived is kept: make room and fetch it again"),
-        (errno.EDQUOT, TransferError, "what has arrived is kept: make room and fetch it again"),
-        (errno.EIO, TransferError, "what has arrived is kept: check the disk"),
-        (errno.EROFS, CacheDirectoryError, "what has arrived is kept: restore access"),
+        (errno.ENOSPC, TransferError, "room"),
+        (errno.EDQUOT, TransferError, "room"),
+        (errno.EIO, TransferError, "check"),
+        (errno.EROFS, CacheDirectoryError, "access"),
     ],
 )
-def test_a_disk_that_fails_half_way_is_told_and_keeps_what_arrived(
+def test_a_disk_that_fails_half_way_keeps_what_arrived(
     place: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[Exception], text: str
 ) -> None:
     opened = Path.open
@@ -194,7 +194,7 @@ def test_a_disk_that_fails_half_way_is_told_and_keeps_what_arrived(
         return FullFile(file, number) if self.name == "features-00001.arrow.part" else file
 
     monkeypatch.setattr(Path, "open", failing)
-    with pytest.raises(kind, match=f"{cache.name}: cannot be written: .*{text}") as raised:
+    with pytest.raises(kind, match=f"{cache.name}:.*{text}") as raised:
         fetch(place)
     assert isinstance(raised.value.__cause__, OSError)
     assert raised.value.__cause__.errno == number
@@ -222,17 +222,17 @@ class FullFile:
         return getattr(self._file, name)
 
     def write(self, content: bytes) -> int:
-        raise OSError(self._number, "the disk says no")
+        raise OSError(self._number, "no byte more")
 
 
-def test_a_file_in_the_place_of_the_cache_directory_is_told(place: Path) -> None:
+def test_a_file_in_the_place_of_the_cache_directory(place: Path) -> None:
     (place.parent / "here").write_text("a file")
-    with pytest.raises(CacheDirectoryError, match="expected a directory"):
+    with pytest.raises(CacheDirectoryError, match=f"^{place.parent}/here"):
         fetch(place)
 
 
-def test_a_file_in_the_place_of_the_staging_is_told(place: Path, cache: Path) -> None:
+def test_a_file_in_the_place_of_the_staging(place: Path, cache: Path) -> None:
     (place.parent / "here").mkdir()
     (place.parent / "here" / f".arriving-{cache.name}").write_text("a file")
-    with pytest.raises(TransferError, match="cannot be written"):
+    with pytest.raises(TransferError, match=f".arriving-{cache.name}"):
         fetch(place)

@@ -45,9 +45,9 @@ def test_nothing_that_is_right_is_sent_again(cache: Path, bucket: Bucket, verify
 
 
 def test_a_changed_file_is_sent_again_while_there_is_no_manifest(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     bucket.put("features-00001.arrow", flip(bucket.get("features-00001.arrow")))
-    assert sent(cache, bucket, verify=False) == []  # of the same size: only reading tells
+    assert sent(cache, bucket, verify=False) == []  # of the same size: only reading shows it
     assert sent(cache, bucket) == [
         ("delete_object", "manifest.json"),
         ("put_object", "features-00001.arrow"),
@@ -58,7 +58,7 @@ def test_a_changed_file_is_sent_again_while_there_is_no_manifest(cache: Path, bu
 
 @pytest.mark.parametrize("verify", [True, slow(False)])
 def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, verify: bool) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     bucket.put("features-00001.arrow", bucket.get("features-00001.arrow")[:-8])
     bucket.delete("tokenizer.json")
     names = [name for _, name in sent(cache, bucket, verify=verify)]
@@ -67,7 +67,7 @@ def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, ver
 
 
 def test_what_was_half_sent_is_completed(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     for name in ("manifest.json", "features-00000.arrow"):
         bucket.delete(name)
     assert sent(cache, bucket) == [("put_object", "features-00000.arrow"), ("put_object", "manifest.json")]
@@ -76,16 +76,16 @@ def test_what_was_half_sent_is_completed(cache: Path, bucket: Bucket) -> None:
 
 
 def test_another_manifest_of_the_same_content_is_replaced(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     seal(cache, lambda content: content["provenance"].update(path="/elsewhere"))
     assert sent(cache, bucket) == [("delete_object", "manifest.json"), ("put_object", "manifest.json")]
     assert bucket.files() == files_of(cache)
 
 
 def test_a_cache_of_other_settings_is_not_overwritten_unasked(cache: Path, other_cache: Path, bucket: Bucket) -> None:
-    push(other_cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(other_cache)
     before = bucket.files()
-    with pytest.raises(CacheMismatchError, match=r"settings.max_seq_length: expected 48, found 5") as raised:
+    with pytest.raises(CacheMismatchError, match=r"settings\.max_seq_length:.*48.*5") as raised:
         push(cache, bucket.url, storage_options=bucket.options())
     assert bucket.url in str(raised.value)
     assert bucket.files() == before
@@ -94,7 +94,7 @@ def test_a_cache_of_other_settings_is_not_overwritten_unasked(cache: Path, other
 def test_replace_removes_what_the_former_manifest_named_and_nothing_else(
     cache: Path, other_cache: Path, bucket: Bucket
 ) -> None:
-    push(other_cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(other_cache)
     bucket.put("notes.txt", b"mine")
     bucket.put("features-99999.arrow", b"mine too")
     assert "dropped.jsonl" in bucket.files()
@@ -112,11 +112,11 @@ def test_replace_removes_what_the_former_manifest_named_and_nothing_else(
         (b'{"format": "memxlnet-cache", "schema_version": 99}', CacheMismatchError),
     ],
 )
-def test_a_manifest_that_cannot_be_read_stays_unless_it_shall_go(
+def test_a_manifest_that_cannot_be_read_stays_unless_it_is_to_be_replaced(
     cache: Path, bucket: Bucket, content: bytes, kind: type[CacheError]
 ) -> None:
     bucket.put("manifest.json", content)
-    with pytest.raises(kind, match=r"replace=True puts this cache in its place"):
+    with pytest.raises(kind, match="replace=True"):
         push(cache, bucket.url, storage_options=bucket.options())
     assert bucket.files() == {"manifest.json": content}
     push(cache, bucket.url, storage_options=bucket.options(), replace=True)
@@ -124,12 +124,12 @@ def test_a_manifest_that_cannot_be_read_stays_unless_it_shall_go(
 
 
 def test_a_changed_byte_never_travels_and_what_is_there_stays(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     before = bucket.files()
     bucket.delete("features-00001.arrow")
     path = cache / "features-00001.arrow"
     path.write_bytes(flip(path.read_bytes()))
-    with pytest.raises(CacheDamagedError, match=r"features-00001.arrow: expected the checksum"):
+    with pytest.raises(CacheDamagedError, match=r"features-00001\.arrow:.*checksum"):
         push(cache, bucket.url, storage_options=bucket.options())
     del before["features-00001.arrow"]
     assert bucket.files() == before
@@ -144,7 +144,7 @@ def test_a_damaged_cache_is_refused_before_the_store_is_asked(cache: Path, bucke
     assert made == []
 
 
-def test_no_cache_is_told_before_the_store_is_asked(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_missing_cache_fails_before_the_store_is_asked(tmp_path: Path, bucket: Bucket) -> None:
     with calls() as made, pytest.raises(CacheNotFoundError):
         push(tmp_path / "none", bucket.url, storage_options=bucket.options())
     assert made == []
@@ -153,42 +153,43 @@ def test_no_cache_is_told_before_the_store_is_asked(tmp_path: Path, bucket: Buck
 def test_a_manifest_with_other_blanks_is_damaged(cache: Path, bucket: Bucket) -> None:
     path = cache / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_bytes())))
-    with pytest.raises(CacheDamagedError, match=r"manifest.json"):
+    with pytest.raises(CacheDamagedError, match=r"manifest\.json"):
         push(cache, bucket.url, storage_options=bucket.options())
 
 
-@pytest.mark.parametrize(("verify", "found"), [(True, "the checksum"), (False, "bytes; send")])
-def test_what_arrives_otherwise_is_told_and_gets_no_manifest(
-    cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, verify: bool, found: str
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_file_that_arrives_changed_gets_no_manifest(
+    cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, verify: bool
 ) -> None:
     send = Store.send
 
-    def alter(self: Store, local: Path, name: str, told: object) -> None:
-        send(self, local, name, told)  # type: ignore[arg-type]
+    def alter(self: Store, local: Path, name: str, report: object) -> None:
+        send(self, local, name, report)  # type: ignore[arg-type]
         if name == "features-00001.arrow":
             bucket.put(name, flip(bucket.get(name)) if verify else bucket.get(name)[1:])
 
     monkeypatch.setattr(Store, "send", alter)
-    with pytest.raises(TransferError, match=f"features-00001.arrow: expected .* found .*{found}"):
+    found = "checksum" if verify else f"{(cache / 'features-00001.arrow').stat().st_size - 1:,}"
+    with pytest.raises(TransferError, match=rf"features-00001\.arrow:.*found.*{found}"):
         push(cache, bucket.url, storage_options=bucket.options(), verify=verify)
     assert "manifest.json" not in bucket.files()
-    with pytest.raises(CacheNotFoundError, match="half sent"):
+    with pytest.raises(CacheNotFoundError):
         pull(bucket.url, cache.parent.parent / "here", storage_options=bucket.options())
 
 
-def test_a_file_that_changes_while_it_is_sent_is_told(
+def test_a_file_that_changes_while_it_is_sent_is_refused(
     cache: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send = Store.send
 
-    def alter(self: Store, local: Path, name: str, told: object) -> None:
+    def alter(self: Store, local: Path, name: str, report: object) -> None:
         content = local.read_bytes()
         local.unlink()
         local.write_bytes(content)
-        send(self, local, name, told)  # type: ignore[arg-type]
+        send(self, local, name, report)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Store, "send", alter)
-    with pytest.raises(TransferError, match="found another file there"):
+    with pytest.raises(TransferError, match=f"^{cache}/"):
         push(cache, bucket.url, storage_options=bucket.options())
     assert "manifest.json" not in bucket.files()
 
@@ -198,6 +199,6 @@ def test_a_file_that_changes_while_it_is_sent_is_told(
 )
 def test_arguments_are_checked_first(cache: Path, changes: dict[str, object]) -> None:
     arguments: dict[str, object] = {"cache": cache, "url": "memory://nowhere/x", **changes}
-    with pytest.raises(ValueError, match=f"^{next(iter(changes))}: expected") as raised:
+    with pytest.raises(ValueError, match=f"^{next(iter(changes))}:") as raised:
         push(**arguments)  # type: ignore[arg-type]
     assert isinstance(raised.value, MemxlnetError)

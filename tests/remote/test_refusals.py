@@ -1,4 +1,4 @@
-"""Stores that refuse, fail or lack what is asked for: told in our words, with the cause, and never a credential."""
+"""Stores that refuse, fail or lack what is asked for: an error of the library, with its cause and no credential."""
 
 import errno
 import logging
@@ -31,16 +31,16 @@ def test_credentials_that_are_refused_are_no_missing_cache(
     transfer: Transfer, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
-    with pytest.raises(TransferPermissionError, match=r"the store refuses it .* check the credentials") as raised:
+    with pytest.raises(TransferPermissionError) as raised:
         transfer(bucket.url, storage_options=bucket.options())
     assert isinstance(raised.value, PermissionError)
     assert raised.value.__cause__ is not None
 
 
-def test_no_credentials_are_told_as_such(transfer: Transfer, bucket: Bucket) -> None:
+def test_missing_credentials_are_named(transfer: Transfer, bucket: Bucket) -> None:
     options = bucket.options()
     del options["key"], options["secret"]
-    with pytest.raises(TransferPermissionError, match=r"NoCredentialsError.*storage_options or the environment"):
+    with pytest.raises(TransferPermissionError, match=r"NoCredentialsError.*storage_options"):
         transfer(bucket.url, storage_options=options)
 
 
@@ -54,30 +54,30 @@ def test_credentials_come_from_the_environment(
     assert files_of(pull(bucket.url, tmp_path / "here")) == files_of(cache)
 
 
-def test_a_missing_bucket_is_told_apart_from_a_missing_cache(transfer: Transfer, bucket: Bucket) -> None:
-    with pytest.raises(TransferError, match="expected a bucket or repository, found none") as raised:
+def test_a_missing_bucket_is_not_taken_for_a_missing_cache(transfer: Transfer, bucket: Bucket) -> None:
+    with pytest.raises(TransferError, match=r"no-such-bucket.*repository") as raised:
         transfer("s3://no-such-bucket-anywhere/x", storage_options=bucket.options())
     assert not isinstance(raised.value, CacheNotFoundError)
 
 
-def test_options_that_the_file_system_refuses_are_told(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_the_file_system_refuses(transfer: Transfer, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(self: Any, secret: str) -> None:
         raise TypeError(f"unknown: {secret}")
 
     monkeypatch.setattr(Refusing, "__init__", refuse)
-    with pytest.raises(SettingsError, match=r"^storage_options: expected options of refusing://, .*unknown: \*\*\*"):
+    with pytest.raises(SettingsError, match=r"^storage_options:.*refusing://.*\*\*\*"):
         transfer("refusing://some/where", storage_options={"secret": "geheimnis"})
 
 
-@pytest.mark.parametrize("wrong", [{"bogus": 1}, {"client_kwargs": {"no_such": 1}}])
-def test_options_that_are_refused_when_they_are_used_are_told(
-    transfer: Transfer, bucket: Bucket, wrong: dict[str, Any]
+@pytest.mark.parametrize(("name", "wrong"), [("bogus", {"bogus": 1}), ("no_such", {"client_kwargs": {"no_such": 1}})])
+def test_options_that_are_refused_when_they_are_used(
+    transfer: Transfer, bucket: Bucket, name: str, wrong: dict[str, Any]
 ) -> None:
-    with pytest.raises(SettingsError, match=r"^storage_options: expected options of s3://, .*(bogus|no_such)"):
+    with pytest.raises(SettingsError, match=f"^storage_options:.*s3://.*{name}"):
         transfer(bucket.url, storage_options=bucket.options(**wrong))
 
 
-def test_other_errors_of_that_kind_are_none_of_the_options(
+def test_other_type_errors_are_not_taken_for_wrong_options(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
@@ -85,25 +85,25 @@ def test_other_errors_of_that_kind_are_none_of_the_options(
 
     push(cache, "refusing://some/where")
     with monkeypatch.context() as patched:
-        patched.setattr(Refusing, "_open", fail)  # behind the first use
-        with pytest.raises(TransferError, match="TypeError: broken"):
+        patched.setattr(Refusing, "_open", fail)  # after the first use
+        with pytest.raises(TransferError, match="broken"):
             pull("refusing://some/where", tmp_path, storage_options={"x": 1})
     monkeypatch.setattr(Refusing, "info", fail)
-    with pytest.raises(TransferError, match="TypeError: broken"):
+    with pytest.raises(TransferError, match="broken"):
         pull("refusing://some/where", tmp_path)
 
 
-def test_a_full_disk_over_there_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_of_the_store(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.put_file", fail)
-    with pytest.raises(TransferError, match="No space left on device; make room and try again"):
+    with pytest.raises(TransferError, match=r"No space left.*room"):
         push(cache, f"file://{tmp_path}/place")
 
 
-def test_a_file_system_that_cannot_be_opened_is_told(transfer: Transfer) -> None:
-    with pytest.raises(TransferError, match=r"^zip://some/where: cannot be opened: IsADirectoryError"):
+def test_a_file_system_that_cannot_be_opened(transfer: Transfer) -> None:
+    with pytest.raises(TransferError, match=r"^zip://some/where:.*IsADirectoryError"):
         transfer("zip://some/where")
 
 
@@ -114,23 +114,23 @@ def test_a_secret_is_never_shown(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Wherever it ends, in the log at any level of ours, the message, or the whole traceback."""
+    """Wherever it ends, in the library's log at any level, the message, or the whole traceback."""
     caplog.set_level(logging.DEBUG, "memxlnet")
-    told = "told-by-another-library"
+    repeated = "repeated-by-another-library"
 
     def refuse(self: Any, path: str, **options: Any) -> Any:
         try:
-            raise ValueError(f"the key {SECRET} and {told} and https://host/x?sig={told}")
+            raise ValueError(f"the key {SECRET} and {repeated} and https://host/x?sig={repeated}")
         except ValueError as error:
             raise OSError(f"failed with {SECRET!r}") from error
 
     failing = [
         ("s3://no-such-bucket/x", bucket.options()),
-        (bucket.url, bucket.options(endpoint_url=f"http://me:{told}@127.0.0.1:1")),
-        (bucket.url, bucket.options(client_kwargs={"no_such": {"thing": [told]}})),
-        (bucket.url, bucket.options(config_kwargs={"no_such": told})),
-        (f"s3://{told}@bucket/x", bucket.options()),
-        (f"refusing://x/{told}", {"secret": SECRET, "nested": {"token": told}}),
+        (bucket.url, bucket.options(endpoint_url=f"http://me:{repeated}@127.0.0.1:1")),
+        (bucket.url, bucket.options(client_kwargs={"no_such": {"thing": [repeated]}})),
+        (bucket.url, bucket.options(config_kwargs={"no_such": repeated})),
+        (f"s3://{repeated}@bucket/x", bucket.options()),
+        (f"refusing://x/{repeated}", {"secret": SECRET, "nested": {"token": repeated}}),
     ]
     proxy.cut_after(up=10)
     failing.append((bucket.url, bucket.options(endpoint_url=proxy.endpoint)))
@@ -144,13 +144,13 @@ def test_a_secret_is_never_shown(
             shown += str(inner)
             inner = inner.__cause__ or inner.__context__
         assert SECRET not in shown
-        assert told not in shown
-    ours = [entry for entry in caplog.records if entry.name.startswith("memxlnet")]
-    assert not any(secret in entry.getMessage() for entry in ours for secret in (SECRET, told))
+        assert repeated not in shown
+    logged = [entry for entry in caplog.records if entry.name.startswith("memxlnet")]
+    assert not any(secret in entry.getMessage() for entry in logged for secret in (SECRET, repeated))
 
 
 class Refusing(MemoryFileSystem):  # type: ignore[misc]
-    """A store in memory that does what a test says."""
+    """A store in memory that does what a test asks."""
 
     protocol = "refusing"
     store: dict[str, Any] = {}  # noqa: RUF012 - as its base has it
@@ -217,7 +217,7 @@ def test_what_a_store_raises_is_what_it_means(
     assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
     if kind is not CacheNotFoundError:
         assert raised.value.__cause__ is error
-        # What the caller was at is no part of the story.
+        # What the caller was handling does not count.
     try:
         raise ConnectionError("the caller's own trouble")
     except ConnectionError:
@@ -225,7 +225,7 @@ def test_what_a_store_raises_is_what_it_means(
             pull("refusing://some/where", tmp_path)
 
 
-def test_a_missing_repository_is_told_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_repository_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class RepositoryNotFoundError(StatusError):
         pass
 
@@ -233,7 +233,7 @@ def test_a_missing_repository_is_told_as_such(monkeypatch: pytest.MonkeyPatch, t
         raise not_found_because(RepositoryNotFoundError(404))
 
     monkeypatch.setattr(Refusing, "info", fail)
-    with pytest.raises(TransferError, match="expected a bucket or repository, found none"):
+    with pytest.raises(TransferError, match="repository"):
         pull("refusing://some/where", tmp_path)
 
 
@@ -248,25 +248,26 @@ def test_a_short_read_is_never_taken_as_whole(cache: Path, monkeypatch: pytest.M
         return file
 
     monkeypatch.setattr(Refusing, "_open", shortened)
-    with pytest.raises(TransferError, match=r"contexts-00000.arrow: expected [0-9,]+ bytes from byte 0 on, found"):
+    with pytest.raises(TransferError, match=r"contexts-00000\.arrow:.*\bbyte\b"):
         pull("refusing://some/where", tmp_path / "here")
     assert not (tmp_path / "here" / cache.name).exists()
 
 
-def test_a_store_that_tells_no_size_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_store_without_sizes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(Refusing, "info", lambda self, path, **options: {"size": None, "type": "file"})
-    with pytest.raises(TransferError, match="expected its size, found none"):
+    with pytest.raises(TransferError, match=r"manifest\.json:.*\bsize\b"):
         pull("refusing://some/where", tmp_path)
 
 
-def test_a_store_that_keeps_other_bytes_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_keeps_other_bytes_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = MemoryFileSystem.pipe_file
     monkeypatch.setattr(Refusing, "pipe_file", lambda self, path, value: written(self, path, value[:-1]))
-    with pytest.raises(TransferError, match=r"manifest.json: expected the [0-9,]+ bytes that were sent, found others"):
+    size = (cache / "manifest.json").stat().st_size
+    with pytest.raises(TransferError, match=rf"manifest\.json:.*{size:,}"):
         push(cache, "refusing://some/where")
 
 
-def test_a_file_that_vanishes_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_vanishes(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     push(cache, "refusing://some/where")
 
     def fail(self: Any, path: str, mode: str = "rb", **options: Any) -> Any:
@@ -276,7 +277,7 @@ def test_a_file_that_vanishes_is_told(cache: Path, monkeypatch: pytest.MonkeyPat
 
     opened = MemoryFileSystem._open
     monkeypatch.setattr(Refusing, "_open", fail)
-    with pytest.raises(TransferError, match=r"contexts-00000.arrow: cannot be opened: expected a file, found none"):
+    with pytest.raises(TransferError, match=r"contexts-00000\.arrow:.*FileNotFoundError"):
         pull("refusing://some/where", tmp_path / "here")
 
 
@@ -289,10 +290,10 @@ def test_the_end_of_memory_stays_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp
         pull("refusing://some/where", tmp_path)
 
 
-def test_no_permission_for_a_directory_is_told(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_permission_for_a_directory(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def refuse(self: Any, path: str, exist_ok: bool = False) -> None:
         raise PermissionError(13, "Permission denied", path)
 
     monkeypatch.setattr("fsspec.implementations.local.LocalFileSystem.makedirs", refuse)
-    with pytest.raises(TransferPermissionError, match="Permission denied"):
+    with pytest.raises(TransferPermissionError):
         push(cache, f"file://{tmp_path}/place")

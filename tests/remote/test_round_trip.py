@@ -62,7 +62,7 @@ def test_the_manifest_goes_last_and_comes_first(cache: Path, bucket: Bucket, tmp
 
 
 def test_a_cache_that_is_there_is_not_fetched_again(cache: Path, bucket: Bucket, tmp_path: Path) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     first = pull(bucket.url, tmp_path / "here", storage_options=bucket.options())
     inode = (first / "manifest.json").stat().st_ino
     with calls() as made:
@@ -72,7 +72,7 @@ def test_a_cache_that_is_there_is_not_fetched_again(cache: Path, bucket: Bucket,
 
 
 def test_a_cache_that_is_built_here_already_is_taken_as_it_is(cache: Path, bucket: Bucket) -> None:
-    push(cache, bucket.url, storage_options=bucket.options())
+    bucket.fill(cache)
     assert pull(bucket.url, cache.parent, storage_options=bucket.options()) == cache
 
 
@@ -109,7 +109,7 @@ def test_a_cache_travels_through_memory(cache: Path, tmp_path: Path) -> None:
     assert files_of(pull(url, tmp_path / "here")) == files_of(cache)
 
 
-def test_replace_fetches_a_damaged_cache_anew(cache: Path, tmp_path: Path) -> None:
+def test_replace_fetches_a_damaged_cache_again(cache: Path, tmp_path: Path) -> None:
     url = f"file://{tmp_path}/place"
     push(cache, url)
     expected = files_of(cache)
