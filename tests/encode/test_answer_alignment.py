@@ -180,7 +180,7 @@ near_texts = st.lists(st.one_of(MARKS, HANGUL, OTHER, st.characters(codec="utf-8
 
 
 def _boundaries(text: str) -> Iterator[int]:
-    """Places where a text may be cut without cutting what normalisation puts together: told from the forms alone."""
+    """Places where a text may be cut without cutting what normalisation puts together: found from the forms alone."""
     for place in range(len(text) + 1):
         head, tail = text[:place], text[place:]
         parts_stay = all(
@@ -326,7 +326,7 @@ def test_an_answer_longer_than_the_overlap_may_be_whole_in_no_segment(name: str)
     assert all(row["start_positions"] == row["cls_index"] for row in features(tables))
 
 
-def test_an_answer_behind_max_n_segs_keeps_its_alignment() -> None:
+def test_an_answer_after_max_n_segs_keeps_its_alignment() -> None:
     context = "a " * 40 + "Paris"
     examples = [make_example(context, "is", [("Paris", 80)])]
     settings: dict[str, Any] = {"max_seq_length": 12, "doc_stride": 2}

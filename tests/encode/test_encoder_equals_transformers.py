@@ -128,7 +128,7 @@ def test_rows_of_known_texts(name: str, memory_tokens: int, context: str, questi
 
 @style_names
 def test_a_tokenizer_that_was_used_before_gives_the_same_rows(name: str) -> None:
-    """A call leaves its padding and truncation behind in the backend; neither may reach the rows."""
+    """A call leaves its padding and truncation in the backend; neither may reach the rows."""
     chunk = [make_example("the river of Paris " * 20, "what is it?")]
     used = make(name)
     used("a", "b", truncation="only_second", max_length=9, stride=1, padding="max_length")
