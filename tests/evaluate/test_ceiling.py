@@ -144,7 +144,7 @@ class TestEachOutcome:
     def test_opens_what_is_at_hand(self, examples: list[dict[str, Any]], tokenizer: Any, tmp_path: Path) -> None:
         dataset = build(examples, tokenizer, tmp_path)
         assert answer_ceiling(dataset) == answer_ceiling(dataset.cache) == answer_ceiling(str(dataset.directory))
-        with pytest.raises(SettingsError, match="cache: expected a cache, a dataset over one"):
+        with pytest.raises(SettingsError, match=r"^cache:.*int$"):
             answer_ceiling(3)  # type: ignore[arg-type]
 
 

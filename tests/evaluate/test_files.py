@@ -174,7 +174,7 @@ class TestWholeOrNotAtAll:
         with pytest.raises(FileNotFoundError):
             collector.write_predictions(tmp_path / "none" / "answers.json")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(SettingsError, match="path: expected the name of a file, found the directory"):
+        with pytest.raises(SettingsError, match=r"^path:.*folder"):
             collector.write_n_best(tmp_path / "folder")
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -209,5 +209,5 @@ class TestWholeOrNotAtAll:
             collector.write_n_best,
             collector.write_no_answer_probabilities,
         ):
-            with pytest.raises(SettingsError, match="path: expected"):
+            with pytest.raises(SettingsError, match=r"^path:"):
                 write(path)

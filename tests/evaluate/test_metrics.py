@@ -82,22 +82,21 @@ def test_a_kind_that_no_document_has_is_left_out(tmp_path: Path) -> None:
 
 def test_missing_predictions(dataset: CacheDataset) -> None:
     answers = {one["id"]: "" for one in texts((30, 3, 14, 1, 45)) if one["id"] not in ("ïd-1", "ïd-3")}
-    told = "each of the 6 labelled documents .* found none for 2 of them, the first of them 'ïd-1'; .*allow_m"
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=r"^predictions:.*\b6\b.*\b2\b.*'ïd-1'.*allow_missing=True"):
         squad_metrics(answers, dataset)
     assert squad_metrics(answers, dataset, allow_missing=True)["total"] == 4
-    with pytest.raises(SettingsError, match="found none for 6 of them"):
+    with pytest.raises(SettingsError, match=r"^predictions:.*\b6\b.*\b6\b.*'ïd-0'"):
         squad_metrics({}, dataset, allow_missing=True)
 
 
 @pytest.mark.parametrize(
-    ("predictions", "told"),
+    ("predictions", "message"),
     [
-        ([("ïd-0", "")], "predictions: expected a mapping of texts by id, found list"),
-        ({"ïd-0": None}, "predictions: expected a text for 'ïd-0', found None"),
-        ({"ïd-0": ["x"]}, "predictions: expected a text for 'ïd-0', found"),
+        ([("ïd-0", "")], "list$"),
+        ({"ïd-0": None}, "'ïd-0'.*None$"),
+        ({"ïd-0": ["x"]}, r"'ïd-0'.*\['x'\]$"),
     ],
 )
-def test_wrong_predictions(dataset: CacheDataset, predictions: Any, told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_wrong_predictions(dataset: CacheDataset, predictions: Any, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^predictions:.*{message}"):
         squad_metrics(predictions, dataset, allow_missing=True)

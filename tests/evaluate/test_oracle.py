@@ -1,6 +1,7 @@
 """What the collector finds, against every pair of every row: layouts, shards, orders, batches, ranks."""
 
 import pickle
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,7 @@ def test_a_model_feeds_it_as_it_is(dataset: CacheDataset, found_places: list[Pla
     assert_predicted(collector.predictions(), expected_of(found_places, starts, ends, 20, 30), 0.0)
 
 
-def test_a_sent_collector_goes_on_by_itself(dataset: CacheDataset) -> None:
+def test_a_sent_collector_continues_by_itself(dataset: CacheDataset) -> None:
     logits = random_logits(dataset, 7)
     half = collected(dataset, *logits, range(0, len(dataset), 2))
     sent = pickle.loads(pickle.dumps(half))
@@ -186,22 +187,22 @@ def test_what_is_handed_out_does_not_change_any_more(dataset: CacheDataset) -> N
 )
 def test_other_settings_are_not_merged(dataset: CacheDataset, name: str, value: Any) -> None:
     settings: dict[str, Any] = {name: value}
-    with pytest.raises(SettingsError, match=f"other: {name}: expected"):
+    with pytest.raises(SettingsError, match=f"^other: {name}:"):
         AnswerCollector(dataset).merge(AnswerCollector(dataset, **settings))
 
 
 def test_another_cache_is_not_merged(dataset: CacheDataset, tmp_path: Path, tokenizer: Any) -> None:
     other = AnswerCollector(build(texts((3, 2)), tokenizer, tmp_path))
-    with pytest.raises(CacheMismatchError, match=r"expected a collector over this cache \(fingerprint"):
+    with pytest.raises(CacheMismatchError, match=re.escape(str(other.cache.directory))):
         AnswerCollector(dataset).merge(other)
-    with pytest.raises(SettingsError, match="other: expected an AnswerCollector, found dict"):
+    with pytest.raises(SettingsError, match=r"^other:.*dict"):
         AnswerCollector(dataset).merge({})  # type: ignore[arg-type]
 
 
 def test_a_collector_knows_its_cache_again(dataset: CacheDataset, tmp_path: Path, tokenizer: Any) -> None:
     state = AnswerCollector(dataset).__getstate__()
     other = build(texts((3, 2)), tokenizer, tmp_path)
-    with pytest.raises(CacheMismatchError, match="a collector that was sent here"):
+    with pytest.raises(CacheMismatchError, match=state["fingerprint"][:16]):
         AnswerCollector.__new__(AnswerCollector).__setstate__({**state, "directory": str(other.directory)})
 
 
