@@ -231,7 +231,7 @@ class TestWindows:
             ]
             assert len(missed) > 2
 
-    def test_metadata_tells_which_segment_holds_it(self, lazy: CacheDataset) -> None:
+    def test_metadata_shows_which_segment_holds_it(self, lazy: CacheDataset) -> None:
         loader = time_major(lazy, 13, window="answer", max_segments=3, metadata=["has_answer_in_segment"])
         held: set[str] = set()
         for step in steps_of(loader):

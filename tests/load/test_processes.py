@@ -44,7 +44,7 @@ def test_a_write_does_not_travel(lazy: CacheDataset) -> None:
     assert copy.deepcopy(lazy)[0]["input_ids"].tolist() == old
 
 
-def test_unpickling_without_the_cache_says_so(built: Built, tmp_path: Path) -> None:
+def test_unpickling_without_the_cache_is_an_error(built: Built, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built.plain, tmp_path / "copy"))
     data = pickle.dumps(CacheDataset(moved))
     shutil.rmtree(moved)

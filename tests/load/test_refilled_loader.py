@@ -192,7 +192,7 @@ class TestEndless:
         expected = list(other)
         assert_same_steps(itertools.islice(loader.endless(), len(expected)), expected)
 
-    def test_goes_on_behind_a_state(self, lazy: CacheDataset) -> None:
+    def test_continues_after_a_state(self, lazy: CacheDataset) -> None:
         loader, other = refilled(lazy, 2, shuffle=True), refilled(lazy, 2, shuffle=True)
         expected = list(itertools.islice(loader.endless(), 2 * len(loader) + 20))
         other.set_epoch(1)
@@ -209,7 +209,7 @@ class TestEndless:
         assert len(loader) == 0
         assert list(loader) == []
         assert loader.epoch == 1
-        with pytest.raises(SettingsError, match=r"^drop_last: expected an epoch with steps, found none in .*336 rows"):
+        with pytest.raises(SettingsError, match=r"^drop_last:.*\b336 rows\b"):
             next(loader.endless())
 
 

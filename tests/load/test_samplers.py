@@ -149,7 +149,7 @@ def test_lengths_are_those_of_the_attention(built: Built, kind: str, monkeypatch
     ],
 )
 def test_bad_arguments_fail_at_once(arguments: Any, name: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}: expected .*found "):
+    with pytest.raises(SettingsError, match=f"^{name}:"):
         GroupedRows(*arguments)
 
 
@@ -157,7 +157,7 @@ def test_rows_that_cannot_be_so_long_are_damage(built: Built) -> None:
     dataset = CacheDataset(built.plain)
     column: Any = dataset.column("context_row_start")
     column[5] = LENGTH + 9
-    with pytest.raises(CacheDamagedError, match=rf"row 5: expected 1 to {LENGTH} tokens, found -"):
+    with pytest.raises(CacheDamagedError, match=rf"\brow 5:.*\b{LENGTH}\b.*-"):
         row_lengths(dataset.cache)
 
 

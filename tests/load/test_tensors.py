@@ -84,7 +84,7 @@ def test_gather_refuses_rows_out_of_range(any_dataset: CacheDataset) -> None:
     count = len(any_dataset)
     for row in (count, -count - 1, 2**40):
         for rows in _forms_of(row):
-            with pytest.raises(RowIndexError, match=rf"row {row}: expected a row from -{count} to {count - 1}"):
+            with pytest.raises(RowIndexError, match=rf"^row {row}:.*-{count}\b.*\b{count - 1}$"):
                 any_dataset.gather(rows)
 
 
@@ -123,7 +123,7 @@ WRONG: list[Any] = [
 
 @pytest.mark.parametrize("rows", WRONG, ids=repr)
 def test_gather_refuses_what_is_no_row(any_dataset: CacheDataset, rows: Any) -> None:
-    with pytest.raises(SettingsError, match="rows: expected"):
+    with pytest.raises(SettingsError, match=r"^rows:"):
         any_dataset.gather(rows)
 
 
@@ -139,14 +139,14 @@ def test_gather_of_named_columns(any_dataset: CacheDataset, lazy: CacheDataset) 
 
 @pytest.mark.parametrize("columns", [["labels"], ["input_ids", "Input_ids"], [3]])
 def test_gather_refuses_unknown_columns(any_dataset: CacheDataset, columns: Any) -> None:
-    with pytest.raises(SettingsError, match="column: expected one of input_ids"):
+    with pytest.raises(SettingsError, match=rf"^column:.*\binput_ids\b.*{columns[-1]!r}$"):
         any_dataset.gather([0], columns)
 
 
 def test_columns_may_be_any_iterable_but_one_name(any_dataset: CacheDataset) -> None:
     assert list(any_dataset.gather([0], (name for name in ["cls_index"]))) == ["cls_index"]  # type: ignore[arg-type]
     for columns in ("input_ids", None, 5):
-        with pytest.raises(SettingsError, match="columns: expected a sequence of column names"):
+        with pytest.raises(SettingsError, match=f"^columns:.*{columns!r}$"):
             any_dataset.gather([0], columns)  # type: ignore[arg-type]
 
 
@@ -178,9 +178,9 @@ def test_strided_rows_are_gathered_without_a_word(built: Built) -> None:
 @pytest.mark.parametrize("sharded", [False, True])
 def test_rows_without_values_are_refused(built: Built, sharded: bool) -> None:
     dataset = CacheDataset(built.sharded if sharded else built.plain)
-    with pytest.raises(SettingsError, match="expected a tensor of values, found one on meta"):
+    with pytest.raises(SettingsError, match=r"^rows:.*\bmeta\b"):
         dataset.gather(torch.empty(2, dtype=torch.int64, device="meta"))
-    with pytest.raises(SettingsError, match=r"torch\.sparse_coo"):
+    with pytest.raises(SettingsError, match=r"^rows:.*torch\.sparse_coo"):
         dataset.gather(torch.tensor([1, 2]).to_sparse())
 
 
@@ -261,7 +261,7 @@ def test_a_width_that_cuts_real_tokens_is_refused(side: CacheDataset, any_datase
         lengths = dataset.gather(slice(None))["attention_mask"].sum(dim=1)
         row, short = int(lengths.argmax()), int(lengths.argmin())
         longest = int(lengths[row])
-        message = rf"width: expected at least {longest}, the real tokens of row {row}, found {longest - 1}"
+        message = rf"^width:.*\b{longest}\b.*\brow {row}\b.*\b{longest - 1}\b"
         for named in (row, row - len(dataset)):
             with pytest.raises(SettingsError, match=message):
                 dataset.gather([short, named, short], ["segment_index"], longest - 1)
@@ -269,7 +269,7 @@ def test_a_width_that_cuts_real_tokens_is_refused(side: CacheDataset, any_datase
 
 @pytest.mark.parametrize("width", [0, -1, LENGTH + 1, 8.0, "8", True])
 def test_widths_that_cannot_be_are_refused(any_dataset: CacheDataset, width: Any) -> None:
-    with pytest.raises(SettingsError, match="width: expected"):
+    with pytest.raises(SettingsError, match=f"^width:.*{width!r}$"):
         any_dataset.gather([0], width=width)
 
 
@@ -311,7 +311,7 @@ def test_one_row_out_of_range_among_many_is_refused(any_dataset: CacheDataset, c
     for row in (len(any_dataset), -len(any_dataset) - 1, 2**62, -(2**63), 2**63 - 1):
         rows = torch.zeros(count + 1, dtype=torch.int64)
         rows[count] = row
-        with pytest.raises(RowIndexError, match=f"row {row}: expected a row from"):
+        with pytest.raises(RowIndexError, match=f"^row {row}:"):
             any_dataset.gather(rows)
     rows[count] = -1
     assert torch.equal(any_dataset.gather(rows)["input_ids"][-1], any_dataset[-1]["input_ids"])
