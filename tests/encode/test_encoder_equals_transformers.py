@@ -22,7 +22,7 @@ from tests.encode.oracle import (
     texts,
 )
 from tests.styles import STYLES, make, shared
-from tests.support import slow_but
+from tests.support import in_quarters, slow_but
 
 style_names = pytest.mark.parametrize("name", STYLES)
 
@@ -59,9 +59,10 @@ def lengths(draw: st.DrawFn, overhead: int) -> tuple[int, int]:
 
 
 @style_names
+@in_quarters
 @given(data=st.data(), chunk=chunks(), memory_tokens=st.sampled_from([0, 0, 1, 3]))
 def test_rows_equal_those_of_transformers(
-    name: str, data: st.DataObject, chunk: list[Example], memory_tokens: int
+    name: str, quarter: int, data: st.DataObject, chunk: list[Example], memory_tokens: int
 ) -> None:
     style, tokenizer = STYLES[name], shared(name, memory_tokens)
     length, overlap = data.draw(lengths(style.overhead + 2 * memory_tokens))
@@ -75,8 +76,9 @@ def test_rows_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", slow_but(["xlnet", "bert-padded-left", "roberta", "llama3"], STYLES))
+@in_quarters
 @given(data=st.data(), chunk=chunks())
-def test_rows_do_not_depend_on_the_chunks(name: str, data: st.DataObject, chunk: list[Example]) -> None:
+def test_rows_do_not_depend_on_the_chunks(name: str, quarter: int, data: st.DataObject, chunk: list[Example]) -> None:
     style, tokenizer = STYLES[name], shared(name)
     length, overlap = data.draw(lengths(style.overhead))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(chunk)), max_size=3)) | {0, len(chunk)})

@@ -14,7 +14,7 @@ from memxlnet.evaluate.predictions import DocumentPrediction, logistic
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import balanced_logits, collected, perfectly_collected, random_logits, read_json, texts
 from tests.evaluate.official_squad import as_articles, evaluate
-from tests.support import build, example
+from tests.support import WAIT_SECONDS, build, example
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ class TestWholeOrNotAtAll:
         with ThreadPoolExecutor(1) as executor:
             read = executor.submit((tmp_path / "pipe").read_text, encoding="utf-8")
             collector.write_predictions(tmp_path / "pipe")
-            assert json.loads(read.result(timeout=30)) == dict(collector.answers())
+            assert json.loads(read.result(timeout=WAIT_SECONDS)) == dict(collector.answers())
         assert (tmp_path / "pipe").is_fifo()
 
     def test_long_and_relative_names(

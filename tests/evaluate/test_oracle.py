@@ -29,7 +29,7 @@ from tests.evaluate.helpers import (
 )
 from tests.load.helpers import steps_of
 from tests.styles import make
-from tests.support import build
+from tests.support import build, in_quarters
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +49,7 @@ def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
     assert_predicted(collector.predictions(), expected, 0.0)
 
 
+@in_quarters
 @given(
     st.integers(0, 2**32),
     st.none() | st.integers(1, 4),
@@ -59,6 +60,7 @@ def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
 def test_any_settings(
     dataset: CacheDataset,
     found_places: list[Place],
+    quarter: int,
     seed: int,
     values: int | None,
     n_best: int,

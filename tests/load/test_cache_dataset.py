@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheNotFoundError, RowIndexError, SettingsError
@@ -27,7 +27,7 @@ from tests.load.helpers import (
     random_examples,
     sample_tokenizer,
 )
-from tests.support import build
+from tests.support import build, in_quarters
 
 
 def _digests(directory: Path) -> dict[str, str]:
@@ -321,9 +321,9 @@ class TestOpening:
         assert repr(lazy) == f"LazySquadLikeQADataset({str(lazy.directory)!r}, {len(lazy)} rows, 13 documents)"
 
 
-@settings(max_examples=25)
+@in_quarters
 @given(examples=random_examples())
-def test_lazy_eager_and_sharded_are_equal_row_by_row(examples: list[dict[str, Any]]) -> None:
+def test_lazy_eager_and_sharded_are_equal_row_by_row(quarter: int, examples: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         lazy = build(examples, sample_tokenizer(), Path(directory, "one"), max_seq_length=32, doc_stride=5)
         many = build(

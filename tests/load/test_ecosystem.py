@@ -31,6 +31,7 @@ from memxlnet.load.option_literals import Lanes
 from memxlnet.load.samplers import GroupedRows, ShuffledRows
 from memxlnet.load.seeded_random import shuffled
 from tests.load.helpers import assert_same_tensors
+from tests.support import slow
 
 SEED = 5
 
@@ -169,8 +170,7 @@ def stateful(dataset: CacheDataset, **options: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 class TestTorchdata:
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize(("epochs", "taken"), [(0, 4), (1, 7)])
+    @pytest.mark.parametrize(("epochs", "taken", "workers"), [(0, 4, 0), (0, 4, 2), (1, 7, 0), slow(1, 7, 2)])
     def test_resumes_in_the_middle_of_an_epoch(self, lazy: CacheDataset, epochs: int, taken: int, workers: int) -> None:
         alone = regular(lazy)
         expected = [list(alone) for _ in range(epochs + 2)]
@@ -185,7 +185,7 @@ class TestTorchdata:
         assert_same_batches(list(resumed), expected[epochs + 1])
 
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("workers", [0, slow(2)])
     @pytest.mark.parametrize("batch_size", [40, 48])
     @pytest.mark.parametrize("drop_last", [False, True])
     def test_continues_with_the_next_epoch_after_one(
@@ -256,8 +256,7 @@ def grouped(dataset: CacheDataset, **options: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 class TestGroupedRows:
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("taken", [0, 4, 9])
+    @pytest.mark.parametrize(("taken", "workers"), [(0, 0), (4, 0), (9, 0), (4, 2), slow(0, 2), slow(9, 2)])
     def test_torchdata_resumes_in_the_middle_of_an_epoch(self, lazy: CacheDataset, taken: int, workers: int) -> None:
         alone = regular(lazy, group_by_length=True)
         expected = [list(alone) for _ in range(3)]

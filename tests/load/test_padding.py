@@ -44,6 +44,7 @@ KINDS = [
     ("roberta", 0),
     ("roberta", 3),
 ]
+QUICK = [("xlnet", 3), ("xlnet-padded-right", 2), ("bert-uncased", 0), ("bert-padded-left", 0), ("roberta", 3)]
 
 WAYS: dict[str, dict[str, Any]] = {
     "aligned": {},
@@ -74,7 +75,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return built
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+@pytest.fixture(params=slow_but(QUICK, KINDS), ids=lambda kind: f"{kind[0]}-{kind[1]}")
 def dataset(request: pytest.FixtureRequest, cached: Any) -> CacheDataset:
     found: CacheDataset = cached(*request.param)
     return found

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memxlnet.data.qa_datasets import SquadLikeQADataset
@@ -30,7 +30,7 @@ from tests.load.helpers import (
     time_major,
     varied_examples,
 )
-from tests.support import build
+from tests.support import build, in_quarters
 
 Openers = list[Callable[[], CacheDataset]]
 
@@ -132,10 +132,16 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestAnyStops:
-    @settings(max_examples=40)
+    @in_quarters
     @given(batch_size=st.integers(1, 6), options=stream_options(), blocks=small_blocks(), data=st.data())
     def test_the_stream_continues_as_if_it_had_not_been_stopped(
-        self, openers: Openers, batch_size: int, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
+        self,
+        openers: Openers,
+        quarter: int,
+        batch_size: int,
+        options: dict[str, Any],
+        blocks: tuple[int, int],
+        data: st.DataObject,
     ) -> None:
         with_mask = data.draw(st.sampled_from([(), ("context_mask", "has_answer")]))
 
@@ -168,10 +174,10 @@ class TestAnyStops:
                 received += take(found, len(reference) - at)
             assert_same_steps(received, [one.step for one in reference])
 
-    @settings(max_examples=30)
+    @in_quarters
     @given(options=stream_options(), blocks=small_blocks(), data=st.data())
     def test_other_numbers_of_ranks_continue_with_the_same_lanes(
-        self, openers: Openers, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
+        self, openers: Openers, quarter: int, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
     ) -> None:
         lanes = data.draw(st.sampled_from([4, 8]))
 

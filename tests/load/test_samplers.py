@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.errors import CacheDamagedError, SettingsError
@@ -19,6 +19,7 @@ from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.segment_loader import RegularDataLoader
 from tests.load.helpers import LENGTH, Built, Gathers
+from tests.support import in_quarters
 
 LENGTHS = [3, 9, 2, 2, 9, 5, 40, 41, 1, 7, 7]
 
@@ -161,7 +162,7 @@ def test_rows_that_cannot_be_so_long_are_damage(built: Built) -> None:
         row_lengths(dataset.cache)
 
 
-@settings(max_examples=25)
+@in_quarters
 @given(
     batch_size=st.integers(1, 40),
     multiple=st.none() | st.integers(1, LENGTH),
@@ -171,7 +172,7 @@ def test_rows_that_cannot_be_so_long_are_damage(built: Built) -> None:
     epoch=st.integers(0, 3),
 )
 def test_the_size_of_an_epoch_is_what_an_iteration_gives(
-    built: Built, batch_size: int, multiple: int | None, epoch: int, **options: Any
+    built: Built, quarter: int, batch_size: int, multiple: int | None, epoch: int, **options: Any
 ) -> None:
     dataset = CacheDataset(built.sharded)
     loader = regular(dataset, batch_size, **options)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -32,7 +32,7 @@ from tests.load.helpers import (
     steps_of,
     time_major,
 )
-from tests.support import build, example
+from tests.support import build, example, in_quarters
 
 BATCH_KEYS = {*BATCH_COLUMNS, "rows"}
 
@@ -93,7 +93,7 @@ class TestSteps:
             for name in METADATA:
                 assert [one and plain(one[name]) for one in found] == [plain(value) for value in step[name]]
 
-    @settings(max_examples=25)
+    @in_quarters
     @given(
         names=st.lists(st.sampled_from(METADATA_NAMES), max_size=4),
         lanes=st.sampled_from(["aligned", "refilled"]),
@@ -104,7 +104,7 @@ class TestSteps:
         dtype=st.sampled_from(["int64", "stored"]),
     )
     def test_hold_what_is_named_beside_the_same_tensors(
-        self, built: Built, names: list[str], batch_size: int, block_rows: int, **options: Any
+        self, built: Built, quarter: int, names: list[str], batch_size: int, block_rows: int, **options: Any
     ) -> None:
         dataset = CacheDataset(built.plain)
         with pytest.MonkeyPatch.context() as patch:
