@@ -1,4 +1,4 @@
-"""What a row says of its answer: labels, contradictions between them, and what becomes of these."""
+"""Labels of a row's answer, contradictions between them, and what becomes of these."""
 
 from typing import Any, get_args
 

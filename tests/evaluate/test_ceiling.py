@@ -1,4 +1,4 @@
-"""Perfect logits, from the loader to the official metric: what they reach is what the ceiling says."""
+"""Perfect logits, from the loader to the official metric: what they reach is the ceiling."""
 
 import json
 import unicodedata

@@ -49,7 +49,7 @@ def options_of_epochs(draw: st.DrawFn) -> dict[str, Any]:
 def counted(
     dataset: CacheDataset, batch_size: int, world_size: int, epoch: int, options: Any, widths: RowWidths | None = None
 ) -> EpochSize:
-    """The size of an epoch, counted from what all ranks are given; rows as they are stored, or as wide as is said."""
+    """The size of an epoch, counted from the steps of all ranks; rows as they are stored, or of the given widths."""
     widths = widths or widths_of(dataset)
     sizes, found = set(), []
     documents = segments = rows = tokens = real = 0

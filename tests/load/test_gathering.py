@@ -134,7 +134,7 @@ class TestBlocks:
 class TestThread:
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So many blocks that a thread does not come to its end by itself."""
+        """More blocks than a thread reads ahead, so that it does not end by itself."""
         monkeypatch.setattr(StepMaker, "block_rows", 4)
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])

@@ -40,7 +40,7 @@ Reports = list[dict[str, Any]]
 
 
 def torchrun(script: str, processes: int, *arguments: object) -> None:
-    """Run a script in so many processes; they must end well and in time."""
+    """Run a script in a number of processes; they must end well and in time."""
     environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     with subprocess.Popen(

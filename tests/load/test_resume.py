@@ -112,14 +112,14 @@ def events(loader: TimeStepMajorDataLoader) -> Generator[Step | None, None, None
 
 
 def expected_place(reference: list[Received], stop: int) -> tuple[int, int]:
-    """Epoch and step of a state after so many steps."""
+    """Epoch and step of a state after `stop` steps."""
     if stop < len(reference):
         return reference[stop].epoch, reference[stop].number
     return reference[-1].epoch + 1, 0
 
 
 def take(found: Iterator[Step | None], count: int) -> list[Step]:
-    """So many steps, and nothing that comes after the last of them."""
+    """`count` steps, and nothing that comes after the last of them."""
     return list(itertools.islice((step for step in found if step is not None), count)) if count else []
 
 
