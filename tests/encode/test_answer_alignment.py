@@ -12,6 +12,7 @@ from memxlnet.encode.answer_alignment import Alignment, Context, align
 from tests.encode.label_oracle import compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, fragments, make_example, offsets_of
 from tests.styles import STYLES, make, shared
+from tests.support import in_quarters
 
 
 def found(context: str, *golds: tuple[str, int]) -> Alignment:
@@ -281,8 +282,11 @@ ENCODED = ["xlnet", "bert-uncased", "roberta", "roberta-untrimmed"]
 
 
 @pytest.mark.parametrize("name", ENCODED)
+@in_quarters
 @given(data=st.data(), parts=st.lists(fragments, min_size=1, max_size=20), memory_tokens=st.sampled_from([0, 2]))
-def test_answers_of_encoded_documents(name: str, data: st.DataObject, parts: list[str], memory_tokens: int) -> None:
+def test_answers_of_encoded_documents(
+    name: str, quarter: int, data: st.DataObject, parts: list[str], memory_tokens: int
+) -> None:
     """Documents and segments hold what the rule says, recomputed from offsets and columns."""
     context = "".join(parts)
     assume(context)

@@ -104,28 +104,28 @@ def _resolved(tables: Tables) -> list[dict[str, Any]]:
     return resolved
 
 
+KNOWN_TEXTS = [
+    ("", ""),
+    ("", "what is it?"),
+    ("the river", ""),
+    ("the river", "  \n leading and trailing blanks \u00a0 "),
+    (" \t\u00a0\u3000\u200b ", "what?"),
+    ("the [MEM_READ_0] and [MEM_WRITE_0] river <sep> </s> [SEP]", "who is [MEM_WRITE_1]? <cls> <s> [CLS]"),
+    ("line one\r\nline two\rline three\n" * 3, "what\r\nis it"),
+    ("e\u0301\u0327 \u00e9\u0327 \U0001d11e\U0001f468\u200d\U0001f469 \u0000\u0001\u200d\ufeff " * 4, "\u0301"),
+    ("the German-born of Paris in 1990 " * 9, "who was born?"),
+]
+"""Contexts and questions."""
+
+
 @style_names
 @pytest.mark.parametrize("memory_tokens", [0, 2])
-@pytest.mark.parametrize(
-    ("context", "question"),
-    [
-        ("", ""),
-        ("", "what is it?"),
-        ("the river", ""),
-        ("the river", "  \n leading and trailing blanks \u00a0 "),
-        (" \t\u00a0\u3000\u200b ", "what?"),
-        ("the [MEM_READ_0] and [MEM_WRITE_0] river <sep> </s> [SEP]", "who is [MEM_WRITE_1]? <cls> <s> [CLS]"),
-        ("line one\r\nline two\rline three\n" * 3, "what\r\nis it"),
-        ("e\u0301\u0327 \u00e9\u0327 \U0001d11e\U0001f468\u200d\U0001f469 \u0000\u0001\u200d\ufeff " * 4, "\u0301"),
-        ("the German-born of Paris in 1990 " * 9, "who was born?"),
-    ],
-)
-def test_rows_of_known_texts(name: str, memory_tokens: int, context: str, question: str) -> None:
+def test_rows_of_known_texts(name: str, memory_tokens: int) -> None:
     style, tokenizer = STYLES[name], shared(name, memory_tokens)
     length, overlap = style.overhead + 2 * memory_tokens + 52, 7
-    tables = encode(tokenizer, [make_example(context, question)], max_seq_length=length, doc_stride=overlap)
-    expected = expected_rows(tokenizer, style, [make_example(context, question)], length, overlap, memory_tokens)
-    assert found_rows(tables, memory_tokens) == expected
+    chunk = [make_example(context, question, row=row) for row, (context, question) in enumerate(KNOWN_TEXTS)]
+    tables = encode(tokenizer, chunk, max_seq_length=length, doc_stride=overlap)
+    assert found_rows(tables, memory_tokens) == expected_rows(tokenizer, style, chunk, length, overlap, memory_tokens)
 
 
 @style_names

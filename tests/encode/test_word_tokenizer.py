@@ -17,7 +17,7 @@ from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.encode.word_tokenizer import WordTokenizer, splits_into_words
 from tests.encode.oracle import fragments
 from tests.styles import WORDS, make
-from tests.support import SQUAD, slow_but
+from tests.support import SQUAD, in_quarters, slow_but
 
 Parts = Any
 
@@ -103,8 +103,9 @@ def test_the_parts_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", slow_but(QUICK, WORD_WISE))
+@in_quarters
 @given(calls=calls_of_texts)
-def test_word_by_word_is_as_whole(name: str, calls: list[list[str]]) -> None:
+def test_word_by_word_is_as_whole(name: str, quarter: int, calls: list[list[str]]) -> None:
     """Whatever was learned from earlier calls."""
     tokenizer = WORD_WISE[name]
     remembering = WordTokenizer(tokenizer)
@@ -114,7 +115,7 @@ def test_word_by_word_is_as_whole(name: str, calls: list[list[str]]) -> None:
         assert [found.ids.dtype, found.starts.dtype, found.stops.dtype] == [np.int32] * 3
 
 
-@pytest.mark.parametrize("name", slow_but(QUICK, WORD_WISE))
+@pytest.mark.parametrize("name", slow_but(["xlnet", "bert-uncased", "nothing-left"], WORD_WISE))
 def test_every_character_alone_within_a_word_and_between_words(name: str) -> None:
     tokenizer = WORD_WISE[name]
     fast = WordTokenizer(tokenizer)

@@ -120,7 +120,7 @@ def test_damaged_offsets_are_refused_and_nothing_is_added(
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("language", [slow("ar"), "zh"])
-@pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("name", ["roberta", slow("xlm-roberta")])
 def test_real_texts(name: str, language: str, tmp_path: Path) -> None:
     need_real_data()
     rows = [row for _, row in zip(range(12), open_source(xquad(language), "test").rows(), strict=False)]

@@ -29,7 +29,7 @@ from tests.evaluate.helpers import (
 )
 from tests.load.helpers import steps_of
 from tests.styles import make
-from tests.support import build, in_quarters
+from tests.support import build, in_quarters, slow
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def found_places(dataset: CacheDataset) -> list[Place]:
     return places(dataset)
 
 
-@pytest.mark.parametrize("memory_tokens", [0, 2])
+@pytest.mark.parametrize("memory_tokens", [slow(0), 2])
 @pytest.mark.parametrize("style", ["xlnet", "xlnet-padded-right", "bert-cased", "bert-padded-left", "roberta"])
 def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
     built = build(texts((22, 2, 9, 1)), make(style, memory_tokens), tmp_path, max_seq_length=52, doc_stride=12)
@@ -137,7 +137,7 @@ def test_ranks_are_merged(dataset: CacheDataset, sharded: CacheDataset, lanes: s
     same(collected(dataset, starts, ends, n_best=4), first)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [slow(torch.float32), torch.bfloat16])
 def test_a_model_feeds_it_as_it_is(dataset: CacheDataset, found_places: list[Place], dtype: torch.dtype) -> None:
     """Gradients on and memories carried along, as in a training loop."""
     torch.manual_seed(0)
