@@ -55,7 +55,9 @@ def in_quarters(test: Any) -> Any:
 
     The test takes a `quarter`, which it has no use for.
     """
-    count = -(-settings.default.max_examples // 4)
+    profile = settings.default
+    assert profile is not None
+    count = -(-profile.max_examples // 4)
     return pytest.mark.parametrize("quarter", slow_but([1], range(1, 5)))(settings(max_examples=count)(test))
 
 

@@ -116,7 +116,7 @@ class TestStreams:
     @pytest.fixture
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch, streams: Streams) -> Callable[..., Any]:
         """Makes a loader that believes its device to be on CUDA."""
-        for module in ("loader", "segment_loader"):
+        for module in ("time_step_loader", "segment_loader"):
             monkeypatch.setattr(f"memxlnet.load.{module}.check_device", lambda device: device and torch.device("cuda"))
         return lambda built, **options: create_dataloader(CacheDataset(built.plain), 4, device="cuda", **options)
 

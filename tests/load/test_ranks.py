@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.carried_state import CarriedState
 from memxlnet.load.create import create_dataloader
+from memxlnet.load.epoch_plan import Ranks
 from memxlnet.load.option_literals import Lanes
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
-from tests.load.helpers import Built
+from tests.load.helpers import Built, assert_same_steps
 from tests.load.rank_scripts import memory
 from tests.load.rank_scripts.train import made, seen, steps_of
-from tests.support import ROOT
-
-TIMEOUT = 120
+from tests.support import ROOT, WAIT_SECONDS
 
 BATCH_SIZE = 2
 """Lanes of a rank, as the script has it."""
@@ -34,7 +34,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "end": {"shuffle": True, "seed": 7, "align": "end", "group_by_length": True},
     "dealt": {"shuffle": True, "seed": 7, "lanes": "refilled", "group_by_length": True},
 }
-
 Reports = list[dict[str, Any]]
 """What each rank wrote."""
 
@@ -52,7 +51,7 @@ def torchrun(script: str, processes: int, *arguments: object) -> None:
         text=True,
     ) as process:
         try:
-            output, _ = process.communicate(timeout=TIMEOUT)
+            output, _ = process.communicate(timeout=WAIT_SECONDS)
         except subprocess.TimeoutExpired:
             # torchrun ends its processes when it is asked to end, not when it is killed.
             process.terminate()
@@ -141,6 +140,7 @@ def of_all_ranks(steps: Any) -> list[list[tuple[int, bool, bool]]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_another_number_of_ranks_continues_with_the_state(
@@ -158,6 +158,39 @@ def test_another_number_of_ranks_continues_with_the_state(
         found.append([seen(step) for step in steps_of(loader)])
     whole = of_all_ranks([one[kind]["steps"] for one in reports])
     assert of_all_ranks(found) == whole[states[0]["step"] :]
+
+
+@pytest.fixture
+def group_of_one(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group_of_one")
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_loader_and_memory_resume_in_a_process_group(built: Built, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    dataset = CacheDataset(built.plain)
+
+    def fresh() -> tuple[TimeStepMajorDataLoader, CarriedState]:
+        carried = CarriedState(torch.zeros(1, 2), batch_size=BATCH_SIZE)
+        return made(dataset, BATCH_SIZE, **OPTIONS[kind]), carried
+
+    expected = list(steps_of(made(dataset, BATCH_SIZE, rank=0, world_size=1, **OPTIONS[kind])))
+    loader, carried = fresh()
+    assert loader.ranks == Ranks(0, 1)
+    for step in itertools.islice(steps_of(loader), 5):
+        carried.after(step, carried.before(step) + step["rows"][:, None])
+    resumed, resumed_state = fresh()
+    resumed.load_state_dict(loader.state_dict())
+    resumed_state.load_state_dict(carried.state_dict())
+    rest = list(steps_of(resumed))
+    assert_same_steps(rest, expected[5:])
+    assert torch.equal(resumed_state.before(rest[0]), carried.before(expected[5]))
+    assert not torch.equal(carried.before(expected[5]), torch.zeros(BATCH_SIZE, 2))
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

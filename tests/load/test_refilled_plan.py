@@ -26,7 +26,7 @@ from tests.load.test_aligned_plan import (
     read_epoch,
 )
 from tests.load.test_segment_windows import Corpus
-from tests.support import slow_but
+from tests.support import slow, slow_but
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
@@ -264,19 +264,15 @@ def test_an_epoch_of_long_lanes_ends_with_little_more_padding_than_a_greedy_one(
     assert max(_more_padding_than_greedy(lengths, 8, seed) for seed in range(20)) <= 0.02
 
 
-short = pytest.mark.parametrize(
-    ("lengths", "lanes"),
-    slow_but([("geometric", 32)], itertools.product(_LENGTHS, (32, 128))),
-)
-
-
-@short
+@pytest.mark.parametrize("lengths", slow_but(["geometric"], _LENGTHS))
+@pytest.mark.parametrize("lanes", [32, slow(128)])
 def test_epochs_of_short_lanes_end_with_little_more_padding_than_greedy_ones_on_average(
     lengths: str, lanes: int
 ) -> None:
     assert np.mean([_more_padding_than_greedy(lengths, lanes, seed) for seed in range(20)]) <= 0.02
 
 
-@short
+@pytest.mark.parametrize("lengths", slow_but(["geometric"], _LENGTHS))
+@pytest.mark.parametrize("lanes", [32, slow(128)])
 def test_no_epoch_of_short_lanes_ends_with_much_more_padding_than_a_greedy_one(lengths: str, lanes: int) -> None:
     assert max(_more_padding_than_greedy(lengths, lanes, seed) for seed in range(60)) <= 0.02
