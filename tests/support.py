@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from memxlnet.data.cache_manager import find_cache
 from memxlnet.data.process import process_and_cache_dataset
@@ -47,6 +48,17 @@ def slow_but(quick: Iterable[Any], values: Iterable[Any]) -> list[Any]:
     found, quick = list(values), list(quick)
     assert all(value in found for value in quick), f"expected {quick} among {found}"
     return [value if value in quick else slow(value) for value in found]
+
+
+def in_quarters(test: Any) -> Any:
+    """A property of which the quick suite tries a quarter of the examples, and the slow suite the rest.
+
+    The test takes a `quarter`, which it has no use for.
+    """
+    profile = settings.default
+    assert profile is not None
+    count = -(-profile.max_examples // 4)
+    return pytest.mark.parametrize("quarter", slow_but([1], range(1, 5)))(settings(max_examples=count)(test))
 
 
 def example(

@@ -174,7 +174,7 @@ def _type_of_side(tokenizer: Any, side: int) -> int:
 def kept_and_lost(
     tokenizer: Any, style: Style, examples: Sequence[Example], room_for_texts: int, overlap: int
 ) -> tuple[list[Example], list[Example]]:
-    """The examples whose rows can be made, and the others: told by tokenizing each text alone."""
+    """The examples whose rows can be made, and the others: found by tokenizing each text alone."""
 
     def count(text: str) -> int:
         return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -12,6 +12,7 @@ from memxlnet.encode.answer_alignment import Alignment, Context, align
 from tests.encode.label_oracle import compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, fragments, make_example, offsets_of
 from tests.styles import STYLES, make, shared
+from tests.support import in_quarters
 
 
 def found(context: str, *golds: tuple[str, int]) -> Alignment:
@@ -180,7 +181,7 @@ near_texts = st.lists(st.one_of(MARKS, HANGUL, OTHER, st.characters(codec="utf-8
 
 
 def _boundaries(text: str) -> Iterator[int]:
-    """Places where a text may be cut without cutting what normalisation puts together: told from the forms alone."""
+    """Places where a text may be cut without cutting what normalisation puts together: found from the forms alone."""
     for place in range(len(text) + 1):
         head, tail = text[:place], text[place:]
         parts_stay = all(
@@ -281,8 +282,11 @@ ENCODED = ["xlnet", "bert-uncased", "roberta", "roberta-untrimmed"]
 
 
 @pytest.mark.parametrize("name", ENCODED)
+@in_quarters
 @given(data=st.data(), parts=st.lists(fragments, min_size=1, max_size=20), memory_tokens=st.sampled_from([0, 2]))
-def test_answers_of_encoded_documents(name: str, data: st.DataObject, parts: list[str], memory_tokens: int) -> None:
+def test_answers_of_encoded_documents(
+    name: str, quarter: int, data: st.DataObject, parts: list[str], memory_tokens: int
+) -> None:
     """Documents and segments hold what the rule says, recomputed from offsets and columns."""
     context = "".join(parts)
     assume(context)
@@ -326,7 +330,7 @@ def test_an_answer_longer_than_the_overlap_may_be_whole_in_no_segment(name: str)
     assert all(row["start_positions"] == row["cls_index"] for row in features(tables))
 
 
-def test_an_answer_behind_max_n_segs_keeps_its_alignment() -> None:
+def test_an_answer_after_max_n_segs_keeps_its_alignment() -> None:
     context = "a " * 40 + "Paris"
     examples = [make_example(context, "is", [("Paris", 80)])]
     settings: dict[str, Any] = {"max_seq_length": 12, "doc_stride": 2}

@@ -21,7 +21,7 @@ from memxlnet.sources import open_source
 from tests.encode.families import FAMILIES, LANGUAGES, family
 from tests.encode.label_oracle import Token, compare_labels, core_of, smallest_run
 from tests.encode.oracle import documents, encode, features, make_example
-from tests.styles import STYLES, make
+from tests.styles import STYLES, shared
 from tests.support import SQUAD, need_real_data, slow_but, xquad
 
 
@@ -164,7 +164,7 @@ def test_blanks_around_an_answer_never_decide(name: str) -> None:
     for blank in (" ", "   ", " \u3000 ", "\t\n"):
         context = blank.join(["the river of Paris was in a capital"] * 3 + ["born"] + ["of the German river"] * 3)
         made = make_example(context, "is", [("born", context.index("born"))])
-        tables = encode(make(name), [made], max_seq_length=STYLES[name].overhead + 2 + 20, doc_stride=19)
+        tables = encode(shared(name), [made], max_seq_length=STYLES[name].overhead + 2 + 20, doc_stride=19)
         assert set(compare_labels(tables)) == {"rows"}
         held.append(documents(tables)[0]["num_answer_segments"])
         rows = [row for row in features(tables) if row["has_answer_in_segment"]]

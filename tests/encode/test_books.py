@@ -25,7 +25,7 @@ SETTINGS = EncodeSettings(max_seq_length=32, doc_stride=4)
 
 @contextmanager
 def long_from(characters: int) -> Iterator[list[str]]:
-    """Keep contexts of so many characters; gives the long texts that are tokenized or normalized from here on."""
+    """Keep contexts of at least this length; gives the long texts that are tokenized or normalized inside."""
     made: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encoder, "LONG_TEXT", characters)

@@ -146,8 +146,7 @@ def test_the_overlap_must_be_smaller_than_the_room_that_the_question_leaves(over
     if works:
         assert len(features(encode(make("xlnet"), chunk, max_seq_length=LENGTH, doc_stride=overlap))) == 2
         return
-    message = f"its question of 5 tokens leaves room for 8 tokens of context.* expected more than doc_stride {overlap}"
-    with pytest.raises(ExampleError, match=message):
+    with pytest.raises(ExampleError, match=rf"\b5\b.*\b8\b.*doc_stride {overlap}\b"):
         encode(make("xlnet"), chunk, max_seq_length=LENGTH, doc_stride=overlap)
 
 
@@ -161,7 +160,7 @@ def test_a_question_that_fills_the_row_goes_with_an_empty_context() -> None:
     tokenizer = make("xlnet")
     tables = encode(tokenizer, [make_example("", "is " * 13)], max_seq_length=LENGTH, doc_stride=2)
     assert features(tables)[0]["attention_mask"] == [1] * LENGTH
-    with pytest.raises(ExampleError, match="its question of 14 tokens leaves room for 0 tokens"):
+    with pytest.raises(ExampleError, match=r"\b14\b.*\b0\b"):
         encode(tokenizer, [make_example("", "is " * 14)], max_seq_length=LENGTH, doc_stride=2)
 
 
@@ -187,7 +186,7 @@ def test_dropped_examples_are_reported_in_the_order_of_the_source() -> None:
 
 
 class _Failing:
-    """A backend whose batches fail as it is told to."""
+    """A backend whose batches fail with a given error."""
 
     def __init__(self, backend: Any, error: BaseException):
         self._backend = backend
@@ -223,13 +222,13 @@ def test_a_panic_of_the_tokenizer_is_an_error_that_names_the_examples(name: str)
     assert not isinstance(panic, Exception)
     assert type(panic).__name__ == "PanicException"
     chunk = [make_example("a", row=row) for row in range(5)]
-    with pytest.raises(TokenizerError, match="failed on a chunk with the examples 'id-0', 'id-1', 'id-2' and 2 more: "):
+    with pytest.raises(TokenizerError, match="'id-0', 'id-1', 'id-2'"):
         _failing_encoder(panic, name).encode(chunk)
 
 
 def test_any_failure_of_the_tokenizer_names_the_examples() -> None:
-    with pytest.raises(TokenizerError, match="failed on a chunk with the examples 'id-0': out of luck") as caught:
-        _failing_encoder(RuntimeError("out of luck")).encode([make_example("a")])
+    with pytest.raises(TokenizerError, match=r"'id-0'.*broken") as caught:
+        _failing_encoder(RuntimeError("broken")).encode([make_example("a")])
     assert isinstance(caught.value, MemxlnetError)
     assert isinstance(caught.value.__cause__, RuntimeError)
 

@@ -22,7 +22,7 @@ from tests.encode.oracle import (
     texts,
 )
 from tests.styles import STYLES, make, shared
-from tests.support import slow_but
+from tests.support import in_quarters, slow_but
 
 style_names = pytest.mark.parametrize("name", STYLES)
 
@@ -59,9 +59,10 @@ def lengths(draw: st.DrawFn, overhead: int) -> tuple[int, int]:
 
 
 @style_names
+@in_quarters
 @given(data=st.data(), chunk=chunks(), memory_tokens=st.sampled_from([0, 0, 1, 3]))
 def test_rows_equal_those_of_transformers(
-    name: str, data: st.DataObject, chunk: list[Example], memory_tokens: int
+    name: str, quarter: int, data: st.DataObject, chunk: list[Example], memory_tokens: int
 ) -> None:
     style, tokenizer = STYLES[name], shared(name, memory_tokens)
     length, overlap = data.draw(lengths(style.overhead + 2 * memory_tokens))
@@ -75,8 +76,9 @@ def test_rows_equal_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", slow_but(["xlnet", "bert-padded-left", "roberta", "llama3"], STYLES))
+@in_quarters
 @given(data=st.data(), chunk=chunks())
-def test_rows_do_not_depend_on_the_chunks(name: str, data: st.DataObject, chunk: list[Example]) -> None:
+def test_rows_do_not_depend_on_the_chunks(name: str, quarter: int, data: st.DataObject, chunk: list[Example]) -> None:
     style, tokenizer = STYLES[name], shared(name)
     length, overlap = data.draw(lengths(style.overhead))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(chunk)), max_size=3)) | {0, len(chunk)})
@@ -102,33 +104,33 @@ def _resolved(tables: Tables) -> list[dict[str, Any]]:
     return resolved
 
 
+KNOWN_TEXTS = [
+    ("", ""),
+    ("", "what is it?"),
+    ("the river", ""),
+    ("the river", "  \n leading and trailing blanks \u00a0 "),
+    (" \t\u00a0\u3000\u200b ", "what?"),
+    ("the [MEM_READ_0] and [MEM_WRITE_0] river <sep> </s> [SEP]", "who is [MEM_WRITE_1]? <cls> <s> [CLS]"),
+    ("line one\r\nline two\rline three\n" * 3, "what\r\nis it"),
+    ("e\u0301\u0327 \u00e9\u0327 \U0001d11e\U0001f468\u200d\U0001f469 \u0000\u0001\u200d\ufeff " * 4, "\u0301"),
+    ("the German-born of Paris in 1990 " * 9, "who was born?"),
+]
+"""Contexts and questions."""
+
+
 @style_names
 @pytest.mark.parametrize("memory_tokens", [0, 2])
-@pytest.mark.parametrize(
-    ("context", "question"),
-    [
-        ("", ""),
-        ("", "what is it?"),
-        ("the river", ""),
-        ("the river", "  \n leading and trailing blanks \u00a0 "),
-        (" \t\u00a0\u3000\u200b ", "what?"),
-        ("the [MEM_READ_0] and [MEM_WRITE_0] river <sep> </s> [SEP]", "who is [MEM_WRITE_1]? <cls> <s> [CLS]"),
-        ("line one\r\nline two\rline three\n" * 3, "what\r\nis it"),
-        ("e\u0301\u0327 \u00e9\u0327 \U0001d11e\U0001f468\u200d\U0001f469 \u0000\u0001\u200d\ufeff " * 4, "\u0301"),
-        ("the German-born of Paris in 1990 " * 9, "who was born?"),
-    ],
-)
-def test_rows_of_known_texts(name: str, memory_tokens: int, context: str, question: str) -> None:
+def test_rows_of_known_texts(name: str, memory_tokens: int) -> None:
     style, tokenizer = STYLES[name], shared(name, memory_tokens)
     length, overlap = style.overhead + 2 * memory_tokens + 52, 7
-    tables = encode(tokenizer, [make_example(context, question)], max_seq_length=length, doc_stride=overlap)
-    expected = expected_rows(tokenizer, style, [make_example(context, question)], length, overlap, memory_tokens)
-    assert found_rows(tables, memory_tokens) == expected
+    chunk = [make_example(context, question, row=row) for row, (context, question) in enumerate(KNOWN_TEXTS)]
+    tables = encode(tokenizer, chunk, max_seq_length=length, doc_stride=overlap)
+    assert found_rows(tables, memory_tokens) == expected_rows(tokenizer, style, chunk, length, overlap, memory_tokens)
 
 
 @style_names
 def test_a_tokenizer_that_was_used_before_gives_the_same_rows(name: str) -> None:
-    """A call leaves its padding and truncation behind in the backend; neither may reach the rows."""
+    """A call leaves its padding and truncation in the backend; neither may reach the rows."""
     chunk = [make_example("the river of Paris " * 20, "what is it?")]
     used = make(name)
     used("a", "b", truncation="only_second", max_length=9, stride=1, padding="max_length")

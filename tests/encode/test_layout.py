@@ -1,4 +1,4 @@
-"""Reading a tokenizer: what it says of rows, and which tokenizers are refused."""
+"""Reading a tokenizer: its row layout, and which tokenizers are refused."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, normalizers, processors
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import CanineTokenizer, PreTrainedTokenizerFast
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
 from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.encode import tokenizer_content as layout_module
@@ -80,7 +80,7 @@ def test_the_content_of_a_saved_copy_is_the_same(tmp_path: Any) -> None:
     assert read_tokenizer(loaded).vocabulary_size == read_tokenizer(tokenizer).vocabulary_size
 
 
-def test_the_vocabulary_size_covers_the_largest_id_behind_a_gap() -> None:
+def test_the_vocabulary_size_covers_the_largest_id_after_a_gap() -> None:
     content = json.loads(make("bert-cased").backend_tokenizer.to_str())
     largest = max(content["model"]["vocab"].values())
     content["model"]["vocab"]["far"] = largest + 50
@@ -94,19 +94,19 @@ def test_the_vocabulary_size_covers_the_largest_id_behind_a_gap() -> None:
 
 @pytest.mark.parametrize("value", [None, "xlnet-base-cased", 3, make("bert-cased").backend_tokenizer], ids=repr)
 def test_what_is_no_transformers_tokenizer_is_refused(value: Any) -> None:
-    with pytest.raises(TokenizerError, match="expected a transformers fast tokenizer, found"):
+    with pytest.raises(TokenizerError, match=f"^tokenizer: .*{re.escape(repr(value)[:50])}"):
         read_tokenizer(value)
 
 
 def test_a_slow_tokenizer_is_refused() -> None:
-    with pytest.raises(TokenizerError, match=r"expected a fast tokenizer .*, found the slow CanineTokenizer; load it"):
-        read_tokenizer(CanineTokenizer())
+    with pytest.raises(TokenizerError, match="ByT5Tokenizer"):
+        read_tokenizer(ByT5Tokenizer())
 
 
 def test_left_truncation_is_refused() -> None:
     tokenizer = make("xlnet")
     tokenizer.truncation_side = "left"
-    with pytest.raises(TokenizerError, match=r"expected truncation_side 'right', found 'left'.*set tokenizer.trunc"):
+    with pytest.raises(TokenizerError, match=r"truncation_side.*'left'"):
         read_tokenizer(tokenizer)
 
 
@@ -116,7 +116,7 @@ def test_a_pair_in_reversed_order_is_refused() -> None:
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $B [SEP] $A [SEP]", special_tokens=special
     )
-    with pytest.raises(TokenizerError, match="expected a pair as first text, then second text, found the order"):
+    with pytest.raises(TokenizerError, match=r"\b1\b.*\b0\b"):
         read_tokenizer(tokenizer)
 
 
@@ -135,8 +135,7 @@ def test_a_post_processor_after_the_template_is_refused_until_the_template_is_la
     template = tokenizer.backend_tokenizer.post_processor
     unchanged = processors.ByteLevel(trim_offsets=trim, add_prefix_space=False)
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([template, unchanged])
-    message = r"expected sequence ids 0 and 1 for a pair of texts, found \[0, .*2.*put the template last in"
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=r"\[0, .*2.*post_processor"):
         read_tokenizer(tokenizer)
     tokenizer.backend_tokenizer.post_processor = processors.Sequence([unchanged, template])
     assert read_tokenizer(tokenizer).layout == read_tokenizer(make("gpt2")).layout
@@ -144,20 +143,19 @@ def test_a_post_processor_after_the_template_is_refused_until_the_template_is_la
 
 def test_a_tokenizer_that_gives_no_tokens_is_refused() -> None:
     tokenizer = _of_words({"[PAD]": 0, "[CLS]": 1, "[UNK]": 2}, normalizers.Replace(Regex("[\\s\\S]+"), ""))
-    with pytest.raises(TokenizerError, match="expected tokens for a pair of texts, found none for any probe"):
+    with pytest.raises(TokenizerError, match="probe"):
         read_tokenizer(tokenizer)
 
 
 def test_a_tokenizer_that_fails_is_refused_with_the_cause() -> None:
     tokenizer = _of_words({"[PAD]": 0, "[CLS]": 1})
-    with pytest.raises(TokenizerError, match=r"tokenizer: it failed on the pair of texts 'a', 'a': .*Missing \[UNK\]"):
+    with pytest.raises(TokenizerError, match=r"'a', 'a': .*Missing \[UNK\]"):
         read_tokenizer(tokenizer)
 
 
 def test_a_prefix_space_with_trimmed_offsets_is_refused() -> None:
     """tokenizers gives the first token of each window other offsets than the same token elsewhere."""
-    message = "found a RobertaProcessing post-processor with trim_offsets and add_prefix_space; set "
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=r"RobertaProcessing.*trim_offsets.*add_prefix_space"):
         read_tokenizer(roberta_style(add_prefix_space=True))
 
 
@@ -182,12 +180,12 @@ def _with_template(pair: str, ids: dict[str, int]) -> Any:
 
 @pytest.mark.parametrize("pair", ["[CLS]:128 $A [SEP] $B [SEP]", "[CLS] $A [SEP] $B:200 [SEP]:200"])
 def test_segment_ids_that_their_column_cannot_hold_are_refused(pair: str) -> None:
-    with pytest.raises(TokenizerError, match="expected segment ids of at most 127"):
+    with pytest.raises(TokenizerError, match="127"):
         read_tokenizer(_with_template(pair, {}))
 
 
 def test_a_template_of_ids_that_no_token_has_is_refused() -> None:
-    with pytest.raises(TokenizerError, match=r"expected tokens of the vocabulary .*found the id 99999"):
+    with pytest.raises(TokenizerError, match="99999"):
         read_tokenizer(_with_template("[CLS] $A [SEP] $B [SEP]", {"[CLS]": 99_999}))
 
 
@@ -204,7 +202,7 @@ def test_a_prefix_space_within_a_sequence_of_processors_is_refused() -> None:
     last = tokenizer.backend_tokenizer.post_processor
     parts = [processors.ByteLevel(add_prefix_space=True, trim_offsets=True), last]
     tokenizer.backend_tokenizer.post_processor = processors.Sequence(parts)
-    with pytest.raises(TokenizerError, match="found a ByteLevel post-processor"):
+    with pytest.raises(TokenizerError, match="ByteLevel"):
         read_tokenizer(tokenizer)
 
 
@@ -215,12 +213,8 @@ def test_the_smallest_row_has_room_for_one_token_of_each_text(name: str, memory_
     content = read_tokenizer(tokenizer)
     smallest = STYLES[name].overhead + 2 * memory_tokens + 2
     Encoder(content.backend, content.layout, EncodeSettings(max_seq_length=smallest, doc_stride=1))
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(SettingsError, match=rf"^max_seq_length: .*\b{smallest}\b.*\b{smallest - 1}$"):
         content.layout.check(EncodeSettings(max_seq_length=smallest - 1, doc_stride=0))
-    assert str(caught.value) == (
-        f"max_seq_length: expected at least {smallest} (room for {smallest - 2} special and memory tokens, one token "
-        f"of question and one of context), found {smallest - 1}"
-    )
 
 
 @pytest.mark.parametrize("memory_tokens", [0, 4])
@@ -228,11 +222,7 @@ def test_an_overlap_that_no_question_allows_is_refused(memory_tokens: int) -> No
     content = read_tokenizer(make("xlnet", memory_tokens))
     room = 32 - 3 - 2 * memory_tokens
     content.layout.check(EncodeSettings(max_seq_length=32, doc_stride=room - 1))
-    message = (
-        f"doc_stride: expected an overlap below {room} (max_seq_length 32 less {3 + 2 * memory_tokens} special and "
-        f"memory tokens), found {room}; doc_stride is the overlap of two segments"
-    )
-    with pytest.raises(SettingsError, match=re.escape(message)):
+    with pytest.raises(SettingsError, match=rf"^doc_stride: .*\b{room}\b"):
         content.layout.check(EncodeSettings(max_seq_length=32, doc_stride=room))
 
 
@@ -261,7 +251,7 @@ def test_the_copy_of_the_backend_has_its_content_and_a_state_of_its_own(tokenize
     assert copy.token_to_id("later") is None
 
 
-def test_a_tokenizer_that_cannot_be_put_together_again_is_parsed_anew(
+def test_a_tokenizer_that_cannot_be_put_together_again_is_parsed(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = tokenizer.backend_tokenizer.to_str()

@@ -81,15 +81,14 @@ def test_other_special_tokens_stay(name: str) -> None:
 def test_a_conflicting_count_is_an_error_and_changes_nothing(other: int) -> None:
     tokenizer = make("xlnet", 2)
     before = state(tokenizer)
-    message = f"memory_num_tokens: expected 2, which the tokenizer already has, found {other}; load the tokenizer again"
-    with pytest.raises(TokenizerError, match=message):
+    with pytest.raises(TokenizerError, match=rf"^memory_num_tokens: .*\b2\b.*\b{other}\b"):
         configure_memory_tokens(tokenizer, other)
     assert state(tokenizer) == before
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.0, "2", None, True])
-def test_a_count_that_is_none_is_an_error(count: Any) -> None:
-    with pytest.raises(SettingsError, match="memory_num_tokens: expected an integer above 0"):
+def test_a_wrong_count_is_an_error(count: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^memory_num_tokens:"):
         configure_memory_tokens(make("xlnet"), count)
 
 
@@ -128,12 +127,12 @@ def test_no_memory_tokens_are_two_empty_tuples() -> None:
 
 @pytest.mark.parametrize("value", [None, "xlnet-base-cased", 3, BertTokenizerFast, object()])
 def test_what_is_no_tokenizer_is_refused(value: Any) -> None:
-    with pytest.raises(TokenizerError, match="tokenizer: expected a transformers fast tokenizer, found") as caught:
+    with pytest.raises(TokenizerError, match=r"^tokenizer:") as caught:
         configure_memory_tokens(value, 2)
     assert "AutoTokenizer.from_pretrained" in str(caught.value)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_a_raw_tokenizer_is_refused_with_the_way_out() -> None:
-    with pytest.raises(TokenizerError, match=r"wrap a tokenizers\.Tokenizer in transformers\.PreTrainedTokenizerFast"):
+def test_a_raw_tokenizer_is_refused_with_what_to_do() -> None:
+    with pytest.raises(TokenizerError, match=r"transformers\.PreTrainedTokenizerFast"):
         configure_memory_tokens(make("xlnet").backend_tokenizer, 2)

@@ -56,7 +56,7 @@ def test_ids_are_those_of_a_dictionary(
         patch.setattr(module, "RUN_ROWS", run_rows)
         patch.setattr(module, "_MANY", many)
         plain = module._digests
-        # Digests that share one half are told apart by the other.
+        # Digests that share one half differ in the other.
         patch.setattr(module, "_digests", lambda texts: shared_half(plain(texts), digests))
         assert [one.id for one in checked(entries, size, NUMBER)] == numbered
         dropped = checked(entries, size, DROP)

@@ -119,7 +119,7 @@ def _refusal(tokenizer: Any) -> str:
 
 
 def _follow(tokenizer: Any) -> list[str]:
-    """Do what the errors name, to the letter, until there is none; what was done."""
+    """Do what the errors name, to the letter, until there is no error; returns what was done."""
     done: list[str] = []
     while message := _refusal(tokenizer):
         steps = list(_STEP.finditer(message))
@@ -159,7 +159,7 @@ def test_what_an_error_holds() -> None:
         "point, found none and a template with no special tokens; let eos take its place after each text: "
         "tokenizer.add_eos_token = True; tokenizer.cls_token = tokenizer.eos_token"
     )
-    with pytest.raises(TokenizerError, match=r"found '\[NO\]', which is not in the vocabulary and a template with '\["):
+    with pytest.raises(TokenizerError, match=r"'\[NO\]'.*'\[CLS\]', '\[SEP\]'"):
         read_tokenizer(_without("bert-cased", cls_token="[NO]"))
 
 

@@ -104,7 +104,7 @@ def test_a_row_without_its_cls_token_is_refused() -> None:
     layout = read_tokenizer(make("bert-uncased")).layout
     pool = TokenPool(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.int32), ints(0, 1))
     without = layout.__class__(**{**layout.__dict__, "prefix": (7,)})
-    with pytest.raises(ValueError, match="must hold its cls token"):
+    with pytest.raises(ValueError, match="cls"):
         assemble(without, 8, cut_windows(ints(1), ints(4), 1, None), pool, ints(0), pool, ints(0))
 
 

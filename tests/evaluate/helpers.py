@@ -63,7 +63,7 @@ class Place(NamedTuple):
 
 
 def places(dataset: CacheDataset) -> list[Place]:
-    """Of all rows, as the loader tells them."""
+    """Of all rows, as the loader gives them."""
     loader = create_dataloader(
         dataset, use_time_step_major=False, metadata=["offset_mapping", "context", "context_mask"]
     )
@@ -147,7 +147,7 @@ def collected(
 
 
 def perfect_logits(positions: torch.Tensor, length: int) -> torch.Tensor:
-    """float32[B, L], 10 at each position; positions of ended lanes lie behind the row."""
+    """float32[B, L], 10 at each position; positions of ended lanes lie after the row."""
     return torch.zeros(len(positions), length + 1).scatter_(1, positions[:, None], 10)[:, :length]
 
 

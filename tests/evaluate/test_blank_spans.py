@@ -95,13 +95,13 @@ def test_texts_that_have_no_blank_spans_cost_one_look(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("token_starts", lambda values: values * 0 + 10**6, "token_starts from 0 to .* found 1000000"),
-        ("token_stops", lambda values: values * 0 - 1, "token_stops from 0 to .* found -1"),
-        ("token_stops", lambda values: values[:-1], "token_stops, one for each of token_starts"),
-        (None, lambda values: values[:5], "tokens or more, found 5"),
+        ("token_starts", lambda values: values * 0 + 10**6, r"token_starts\b.*\b1000000\b"),
+        ("token_stops", lambda values: values * 0 - 1, r"token_stops\b.*-1\b"),
+        ("token_stops", lambda values: values[:-1], r"token_stops\b.*\btoken_starts\b"),
+        (None, lambda values: values[:5], r"\b5\b"),
     ],
 )
-def test_damaged_offsets_are_told_and_nothing_is_added(
+def test_damaged_offsets_are_refused_and_nothing_is_added(
     name: str | None, change: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = build(blank_texts()[:1], make("roberta"), tmp_path, max_seq_length=40, doc_stride=10)
@@ -112,7 +112,7 @@ def test_damaged_offsets_are_told_and_nothing_is_added(
 
     monkeypatch.setattr(dataset.cache.contexts, "numbers", numbers)
     collector = AnswerCollector(dataset)
-    with pytest.raises(CacheDamagedError, match=f"contexts, row 0: .*{message}.*verify the cache"):
+    with pytest.raises(CacheDamagedError, match=rf"\bcontexts, row 0:.*{message}"):
         collector.add(range(len(dataset)), *random_logits(dataset))
     assert collector.num_missing_rows == len(dataset)
     assert list(collector.predictions(allow_missing=True)) == []
@@ -120,7 +120,7 @@ def test_damaged_offsets_are_told_and_nothing_is_added(
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("language", [slow("ar"), "zh"])
-@pytest.mark.parametrize("name", ["roberta", "xlm-roberta"])
+@pytest.mark.parametrize("name", ["roberta", slow("xlm-roberta")])
 def test_real_texts(name: str, language: str, tmp_path: Path) -> None:
     need_real_data()
     rows = [row for _, row in zip(range(12), open_source(xquad(language), "test").rows(), strict=False)]

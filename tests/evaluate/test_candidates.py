@@ -25,7 +25,7 @@ def made(spans: list[Span]) -> Candidates:
     return Candidates._make(np.array(values, kind) for values, kind in zip(columns, KINDS, strict=True))
 
 
-def told(found: Candidates) -> list[Span]:
+def spans_of(found: Candidates) -> list[Span]:
     return list(zip(*(values.tolist() for values in found), strict=True))
 
 
@@ -45,7 +45,7 @@ def expected(spans: list[Span], n_best: int) -> list[Span]:
 
 @given(SPANS, st.integers(1, 5))
 def test_each_span_once_and_the_best_of_each_document(spans: list[Span], n_best: int) -> None:
-    assert told(compacted(made(spans), n_best)) == expected(spans, n_best)
+    assert spans_of(compacted(made(spans), n_best)) == expected(spans, n_best)
 
 
 @given(SPANS, st.integers(1, 5), st.data())
@@ -57,7 +57,7 @@ def test_neither_order_nor_parts_matter(spans: list[Span], n_best: int, data: st
         buffer.add(made(shuffled[at : at + size]))
         if data.draw(st.booleans()):
             buffer.best()
-    assert told(buffer.best()) == expected(spans, n_best)
+    assert spans_of(buffer.best()) == expected(spans, n_best)
 
 
 def test_compacts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_compacts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(0, len(spans), 10):
         buffer.add(made(spans[at : at + 10]))
         assert buffer._num_waiting <= 100
-    assert told(buffer.best()) == expected(spans, 4)
+    assert spans_of(buffer.best()) == expected(spans, 4)
 
 
 def test_memory_follows_the_documents_and_not_what_came_in() -> None:

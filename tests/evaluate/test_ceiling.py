@@ -1,4 +1,4 @@
-"""Perfect logits, from the loader to the official metric: what they reach is what the ceiling says."""
+"""Perfect logits, from the loader to the official metric: what they reach is the ceiling."""
 
 import json
 import unicodedata
@@ -83,7 +83,7 @@ def test_what_segments_cost(settings: dict[str, Any], tokenizer: Any, tmp_path: 
 LAYOUTS = ["xlnet", "xlnet-padded-right", "bert-uncased", "bert-padded-left", "roberta"]
 
 
-@pytest.mark.parametrize("style", slow_but(["xlnet", "bert-padded-left", "roberta"], LAYOUTS))
+@pytest.mark.parametrize("style", slow_but(["bert-padded-left", "roberta"], LAYOUTS))
 @pytest.mark.parametrize("memory_tokens", [slow(0), 3])
 def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_seq_length": 192, "doc_stride": 60, "on_bad_example": "drop"}
@@ -144,7 +144,7 @@ class TestEachOutcome:
     def test_opens_what_is_at_hand(self, examples: list[dict[str, Any]], tokenizer: Any, tmp_path: Path) -> None:
         dataset = build(examples, tokenizer, tmp_path)
         assert answer_ceiling(dataset) == answer_ceiling(dataset.cache) == answer_ceiling(str(dataset.directory))
-        with pytest.raises(SettingsError, match="cache: expected a cache, a dataset over one"):
+        with pytest.raises(SettingsError, match=r"^cache:.*int$"):
             answer_ceiling(3)  # type: ignore[arg-type]
 
 
@@ -198,7 +198,8 @@ class TestRealData:
         # XLNet's tokens meet the golds of SQuAD so well that nothing else is lost.
         assert (ceiling.dropped, ceiling.inexact) == (0, 0)
 
-    @pytest.mark.parametrize("language", slow_but(["zh"], ["hi", "ar", "zh"]))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("language", ["hi", "ar", "zh"])
     def test_xquad(self, language: str, xlnet: Any, tmp_path: Path) -> None:
         dataset = build(xquad(language), xlnet, tmp_path / "cache", max_seq_length=256, doc_stride=64)
         articles = json.loads(xquad(language).read_text(encoding="utf-8"))["data"]

@@ -1,5 +1,6 @@
 """What goes in: tensors of every kind; what is refused, at once and without a trace; what is missing."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,37 +98,37 @@ SHAPE = (2, LENGTH)
 
 
 @pytest.mark.parametrize(
-    ("rows", "start", "end", "kind", "told"),
+    ("rows", "start", "end", "kind", "message"),
     [
-        ([0, 99], SHAPE, SHAPE, RowIndexError, "row 99: expected a row from 0 to"),
-        ([0, -2], SHAPE, SHAPE, RowIndexError, "row -2: expected a row from 0 to .* or -1 for a lane"),
-        (np.array([0, 2**64 - 1], np.uint64), SHAPE, SHAPE, RowIndexError, "row 18446744073709551615"),
-        ([0.0, 1.0], SHAPE, SHAPE, SettingsError, r"rows: expected integers in one dimension.* found float64 \[2\]"),
-        ([True, False], SHAPE, SHAPE, SettingsError, "rows: expected integers"),
-        ([[0, 1]], SHAPE, SHAPE, SettingsError, r"found int64 \[1, 2\]"),
-        (3, SHAPE, SHAPE, SettingsError, r"found int64 \[\]"),
-        (None, SHAPE, SHAPE, SettingsError, "rows: expected integers"),
-        ([[1], [2, 3]], SHAPE, SHAPE, SettingsError, "rows: expected an array of numbers, found list"),
-        (torch.tensor([0, 1], device="meta"), SHAPE, SHAPE, SettingsError, "rows: expected an array of numbers"),
-        ([0, 1], (2, 47), (2, 47), SettingsError, "start_logits: row 0: expected a width of at least 48, .*found 47"),
-        ([0, 1], (2, 49), SHAPE, SettingsError, r"start_logits: expected the shape \[2, width\].*found \[2, 49\]"),
-        ([0, 1], SHAPE, (3, 48), SettingsError, r"end_logits: expected the shape \[2, width\].*of 2 rows.*\[3, 48\]"),
-        ([0, 1], SHAPE, (2, 48, 1), SettingsError, r"end_logits: .*found \[2, 48, 1\]"),
-        ([-1, -1], (2, 47), SHAPE, SettingsError, "end_logits: expected the width of start_logits, 47, found 48"),
-        ([0, 1], np.zeros(SHAPE, np.int64), SHAPE, SettingsError, "start_logits: expected floating.* found int64"),
-        ([0, 1], SHAPE, torch.zeros(SHAPE, dtype=torch.bool), SettingsError, "end_logits: .*found bool"),
-        ([0, 1], SHAPE, np.zeros(SHAPE, np.complex64), SettingsError, "found complex64"),
-        ([0, 1], None, SHAPE, SettingsError, "start_logits: expected the shape"),
-        ([0, 1], torch.zeros(SHAPE).to_sparse(), SHAPE, SettingsError, "start_logits: expected an array of numbers"),
+        ([0, 99], SHAPE, SHAPE, RowIndexError, "^row 99:"),
+        ([0, -2], SHAPE, SHAPE, RowIndexError, "^row -2:"),
+        (np.array([0, 2**64 - 1], np.uint64), SHAPE, SHAPE, RowIndexError, "^row 18446744073709551615:"),
+        ([0.0, 1.0], SHAPE, SHAPE, SettingsError, r"^rows:.*float64 \[2\]"),
+        ([True, False], SHAPE, SHAPE, SettingsError, "^rows:.*bool"),
+        ([[0, 1]], SHAPE, SHAPE, SettingsError, r"^rows:.*\[1, 2\]"),
+        (3, SHAPE, SHAPE, SettingsError, r"^rows:.*int64 \[\]"),
+        (None, SHAPE, SHAPE, SettingsError, "^rows:.*object"),
+        ([[1], [2, 3]], SHAPE, SHAPE, SettingsError, "^rows:.*list"),
+        (torch.tensor([0, 1], device="meta"), SHAPE, SHAPE, SettingsError, "^rows:.*Tensor"),
+        ([0, 1], (2, 47), (2, 47), SettingsError, r"^start_logits: row 0:.*\b48\b.*\b47\b"),
+        ([0, 1], (2, 49), SHAPE, SettingsError, r"^start_logits:.*\[2, 49\]"),
+        ([0, 1], SHAPE, (3, 48), SettingsError, r"^end_logits:.*\b2\b.*\[3, 48\]"),
+        ([0, 1], SHAPE, (2, 48, 1), SettingsError, r"^end_logits:.*\[2, 48, 1\]"),
+        ([-1, -1], (2, 47), SHAPE, SettingsError, r"^end_logits:.*\b47\b.*\b48$"),
+        ([0, 1], np.zeros(SHAPE, np.int64), SHAPE, SettingsError, "^start_logits:.*int64"),
+        ([0, 1], SHAPE, torch.zeros(SHAPE, dtype=torch.bool), SettingsError, "^end_logits:.*bool"),
+        ([0, 1], SHAPE, np.zeros(SHAPE, np.complex64), SettingsError, "^end_logits:.*complex64"),
+        ([0, 1], None, SHAPE, SettingsError, r"^start_logits:.*\[\]$"),
+        ([0, 1], torch.zeros(SHAPE).to_sparse(), SHAPE, SettingsError, "^start_logits:.*Tensor"),
     ],
 )
 def test_wrong_arguments(
-    dataset: CacheDataset, logits: tuple[Logits, Logits], rows: Any, start: Any, end: Any, kind: type, told: str
+    dataset: CacheDataset, logits: tuple[Logits, Logits], rows: Any, start: Any, end: Any, kind: type, message: str
 ) -> None:
     collector = collected(dataset, *logits, order=[4, 5])
     before = state(collector)
     arrays = [np.zeros(value) if isinstance(value, tuple) else value for value in (start, end)]
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=message):
         collector.add(rows, *arrays)
     assert state(collector) == before
 
@@ -143,7 +144,7 @@ def test_wrong_values(
     at_cls: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The last of many rows, behind others that are right."""
+    """The last of many rows, after others that are right."""
     monkeypatch.setattr("memxlnet.evaluate.scoring._CHECKED_AT_ONCE", 3 * LENGTH)
     collector = collected(dataset, *logits, order=[4, 5])
     before = state(collector)
@@ -151,15 +152,15 @@ def test_wrong_values(
     place = places(dataset)[row]
     token = place.cls_index if at_cls else place.tokens[2]
     logits[side][row, token] = value
-    with pytest.raises(SettingsError, match=f"row {row} .document '{place.document}'., token {token}: ") as raised:
+    name = ("start_logits", "end_logits")[side]
+    with pytest.raises(SettingsError, match=rf"^{name}: row {row}\b.*'{place.document}'.*\b{token}:"):
         collector.add(range(len(dataset)), *logits)
-    assert str(raised.value).startswith(("start_logits", "end_logits")[side])
     assert state(collector) == before
 
 
-def test_an_overflow_of_half_precision_is_told(dataset: CacheDataset) -> None:
+def test_an_overflow_of_half_precision_is_refused(dataset: CacheDataset) -> None:
     logits = torch.full((1, LENGTH), 1e9).half()
-    with pytest.raises(SettingsError, match="found inf; a model that gives such logits"):
+    with pytest.raises(SettingsError, match=r"^start_logits: row 0\b.*\binf\b"):
         AnswerCollector(dataset).add([0], logits, logits)
 
 
@@ -199,21 +200,23 @@ def test_the_threshold_is_passed_and_not_reached(dataset: CacheDataset, logits: 
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    "settings",
     [
-        ({"n_best": 0}, "n_best: expected an integer above 0, found 0"),
-        ({"n_best": 2.0}, "n_best: expected an integer above 0, found 2.0"),
-        ({"n_best": True}, "n_best: expected"),
-        ({"max_answer_length": 0}, r"max_answer_length: expected an integer above 0 \(or None"),
-        ({"max_answer_length": "30"}, "max_answer_length: expected"),
-        ({"null_threshold": float("nan")}, "null_threshold: expected a finite number, found nan"),
-        ({"null_threshold": float("-inf")}, "null_threshold: expected a finite number, found -inf"),
-        ({"null_threshold": "0"}, "null_threshold: expected a finite number, found '0'"),
-        ({"null_threshold": True}, "null_threshold: expected a finite number, found True"),
+        {"n_best": 0},
+        {"n_best": 2.0},
+        {"n_best": True},
+        {"max_answer_length": 0},
+        {"max_answer_length": "30"},
+        {"null_threshold": float("nan")},
+        {"null_threshold": float("-inf")},
+        {"null_threshold": "0"},
+        {"null_threshold": True},
     ],
+    ids=str,
 )
-def test_wrong_settings(dataset: CacheDataset, settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_wrong_settings(dataset: CacheDataset, settings: dict[str, Any]) -> None:
+    ((name, value),) = settings.items()
+    with pytest.raises(SettingsError, match=f"^{name}:.*{re.escape(repr(value))}$"):
         AnswerCollector(dataset, **settings)
 
 
@@ -221,17 +224,17 @@ def test_wrong_caches(tmp_path: Path) -> None:
     with pytest.raises(CacheNotFoundError):
         AnswerCollector(tmp_path)
     for value in (3, None, "", object(), {"cache": 1}):
-        with pytest.raises(SettingsError, match="cache: expected a"):
+        with pytest.raises(SettingsError, match=r"^cache:"):
             AnswerCollector(value)  # type: ignore[arg-type]
 
 
-def test_missing_rows_are_told(dataset: CacheDataset, logits: tuple[Logits, Logits], tmp_path: Path) -> None:
+def test_missing_rows_are_refused(dataset: CacheDataset, logits: tuple[Logits, Logits], tmp_path: Path) -> None:
     names = [place.document for place in places(dataset)]
     rows = list(range(len(dataset)))
     unseen = [rows[names.index("ïd-1")], *rows[-3:]]
     collector = collected(dataset, *logits, order=[row for row in rows if row not in unseen])
     count = len({names[row] for row in unseen})
-    told = f"expected the logits of all {len(rows)} rows, found none for 4 rows of {count} documents, the first of them"
+    message = rf"\b{len(rows)}\b.*\b4\b.*\b{count}\b.*'ïd-1' \(row {unseen[0]}\).*allow_missing=True"
     calls: list[Callable[[], Any]] = [
         collector.predictions,
         collector.answers,
@@ -240,10 +243,10 @@ def test_missing_rows_are_told(dataset: CacheDataset, logits: tuple[Logits, Logi
         lambda: collector.write_n_best(tmp_path / "a.json"),
     ]
     for call in calls:
-        with pytest.raises(SettingsError, match=rf"{told} 'ïd-1' \(row {unseen[0]}\).*allow_missing=True"):
+        with pytest.raises(SettingsError, match=message):
             call()
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(SettingsError, match="allow_missing: expected True or False, found 1"):
+    with pytest.raises(SettingsError, match=r"^allow_missing:.*1$"):
         collector.predictions(allow_missing=1)  # type: ignore[arg-type]
 
 
@@ -279,25 +282,26 @@ def test_missing_rows_can_be_allowed(dataset: CacheDataset, logits: tuple[Logits
         ("context_token_start", 2**30),
     ],
 )
-def test_a_damaged_cache_is_told(dataset: CacheDataset, logits: tuple[Logits, Logits], name: str, value: int) -> None:
+def test_a_damaged_cache_is_refused(
+    dataset: CacheDataset, logits: tuple[Logits, Logits], name: str, value: int
+) -> None:
     # A private map: what is written stays in this object.
     damaged = CacheDataset(dataset.directory)
     damaged.cache.features[0].columns[name][3] = value
     logits[0][3] += 100
-    with pytest.raises(CacheDamagedError, match=r"verify the cache, or delete") as raised:
+    with pytest.raises(CacheDamagedError, match=re.escape(str(dataset.directory))):
         list(collected(damaged, *logits).predictions())
-    assert str(dataset.directory) in str(raised.value)
 
 
-def test_a_damaged_context_is_told(dataset: CacheDataset, logits: tuple[Logits, Logits]) -> None:
+def test_a_damaged_context_is_refused(dataset: CacheDataset, logits: tuple[Logits, Logits]) -> None:
     damaged = CacheDataset(dataset.directory)
     real = damaged.cache.documents.number
     damaged.cache.documents.number = lambda name, row: 10**6 if name == "context" else real(name, row)  # type: ignore[method-assign]
-    with pytest.raises(CacheDamagedError, match="contexts, row 1000000: expected one of 5 contexts"):
+    with pytest.raises(CacheDamagedError, match=r"\bcontexts, row 1000000:"):
         list(collected(damaged, *logits).predictions())
 
 
-def test_the_representation_tells_how_much_was_seen(dataset: CacheDataset, logits: tuple[Logits, Logits]) -> None:
+def test_the_representation_shows_how_much_was_seen(dataset: CacheDataset, logits: tuple[Logits, Logits]) -> None:
     shown = repr(collected(dataset, *logits, order=[1, 2]))
     assert shown.startswith("AnswerCollector(")
     assert f"n_best=20, max_answer_length=30, null_threshold=0.0; 2 of {len(dataset)} rows" in shown

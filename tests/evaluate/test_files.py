@@ -14,7 +14,7 @@ from memxlnet.evaluate.predictions import DocumentPrediction, logistic
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import balanced_logits, collected, perfectly_collected, random_logits, read_json, texts
 from tests.evaluate.official_squad import as_articles, evaluate
-from tests.support import build, example
+from tests.support import WAIT_SECONDS, build, example
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ class TestWholeOrNotAtAll:
         with pytest.raises(FileNotFoundError):
             collector.write_predictions(tmp_path / "none" / "answers.json")
         (tmp_path / "folder").mkdir()
-        with pytest.raises(SettingsError, match="path: expected the name of a file, found the directory"):
+        with pytest.raises(SettingsError, match=r"^path:.*folder"):
             collector.write_n_best(tmp_path / "folder")
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
@@ -190,7 +190,7 @@ class TestWholeOrNotAtAll:
         with ThreadPoolExecutor(1) as executor:
             read = executor.submit((tmp_path / "pipe").read_text, encoding="utf-8")
             collector.write_predictions(tmp_path / "pipe")
-            assert json.loads(read.result(timeout=30)) == dict(collector.answers())
+            assert json.loads(read.result(timeout=WAIT_SECONDS)) == dict(collector.answers())
         assert (tmp_path / "pipe").is_fifo()
 
     def test_long_and_relative_names(
@@ -209,5 +209,5 @@ class TestWholeOrNotAtAll:
             collector.write_n_best,
             collector.write_no_answer_probabilities,
         ):
-            with pytest.raises(SettingsError, match="path: expected"):
+            with pytest.raises(SettingsError, match=r"^path:"):
                 write(path)

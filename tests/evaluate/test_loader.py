@@ -52,24 +52,24 @@ def test_metadata_can_be_chosen(dataset: CacheDataset, time_major: bool) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"shuffle": True}, "shuffle: expected False for evaluation, which reads documents in order, found True"),
-        ({"shuffle": True, "use_time_step_major": False}, "shuffle: expected False for evaluation"),
-        ({"shuffle": 1}, "shuffle: expected True or False, found 1"),
-        ({"evaluation": False}, "evaluation: expected True, found False"),
-        ({"evaluation": False, "use_time_step_major": False}, "evaluation: expected True, found False"),
-        ({"drop_last": True}, "drop_last: expected False for evaluation, which reads every document"),
-        ({"drop_last": True, "use_time_step_major": False}, "drop_last: expected False .* which reads every segment"),
-        ({"max_segments": 2, "window": "answer"}, "window: expected 'first' or 'random' for evaluation"),
-        ({"use_time_step_major": 1}, "use_time_step_major: expected True or False"),
-        ({"lanes": "refilled", "use_time_step_major": False}, "lanes: expected an option"),
-        ({"nothing": 1}, "nothing: expected an option"),
-        ({"batch_size": 0}, "batch_size: expected"),
+        ({"shuffle": True}, "^shuffle:.*True"),
+        ({"shuffle": True, "use_time_step_major": False}, "^shuffle:.*True"),
+        ({"shuffle": 1}, "^shuffle:.*1$"),
+        ({"evaluation": False}, "^evaluation:.*False"),
+        ({"evaluation": False, "use_time_step_major": False}, "^evaluation:.*False"),
+        ({"drop_last": True}, "^drop_last:"),
+        ({"drop_last": True, "use_time_step_major": False}, "^drop_last:.*True"),
+        ({"max_segments": 2, "window": "answer"}, "^window:.*'answer'"),
+        ({"use_time_step_major": 1}, "^use_time_step_major:.*1$"),
+        ({"lanes": "refilled", "use_time_step_major": False}, "^lanes:.*use_time_step_major=False"),
+        ({"nothing": 1}, "^nothing:.*use_time_step_major=True"),
+        ({"batch_size": 0}, "^batch_size:.*0$"),
     ],
 )
-def test_what_is_refused(dataset: CacheDataset, options: dict[str, Any], told: str) -> None:
-    with pytest.raises(SettingsError, match=told):
+def test_what_is_refused(dataset: CacheDataset, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
         create_evaluation_dataloader(dataset, **options)
 
 
@@ -80,13 +80,13 @@ def test_what_says_what_is_so_anyway(dataset: CacheDataset) -> None:
         assert len(loader) > 0
 
 
-def test_documents_that_are_cut_short_are_told(dataset: CacheDataset) -> None:
+def test_documents_that_are_cut_short_are_refused(dataset: CacheDataset) -> None:
     starts, ends = random_logits(dataset)
     collector = AnswerCollector(dataset)
     for step in steps_of(create_evaluation_dataloader(dataset, max_segments=1)):
         rows = step["rows"]
         collector.add(rows, starts[rows], ends[rows])
     assert collector.num_missing_rows == len(dataset) - 6
-    with pytest.raises(SettingsError, match="read every segment with create_evaluation_dataloader"):
+    with pytest.raises(SettingsError, match="create_evaluation_dataloader"):
         collector.predictions()
     assert len(list(collector.predictions(allow_missing=True))) == 6

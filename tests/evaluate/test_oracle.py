@@ -1,6 +1,7 @@
 """What the collector finds, against every pair of every row: layouts, shards, orders, batches, ranks."""
 
 import pickle
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from tests.evaluate.helpers import (
 )
 from tests.load.helpers import steps_of
 from tests.styles import make
-from tests.support import build
+from tests.support import build, in_quarters, slow
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def found_places(dataset: CacheDataset) -> list[Place]:
     return places(dataset)
 
 
-@pytest.mark.parametrize("memory_tokens", [0, 2])
+@pytest.mark.parametrize("memory_tokens", [slow(0), 2])
 @pytest.mark.parametrize("style", ["xlnet", "xlnet-padded-right", "bert-cased", "bert-padded-left", "roberta"])
 def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
     built = build(texts((22, 2, 9, 1)), make(style, memory_tokens), tmp_path, max_seq_length=52, doc_stride=12)
@@ -48,6 +49,7 @@ def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
     assert_predicted(collector.predictions(), expected, 0.0)
 
 
+@in_quarters
 @given(
     st.integers(0, 2**32),
     st.none() | st.integers(1, 4),
@@ -58,6 +60,7 @@ def test_every_layout(style: str, memory_tokens: int, tmp_path: Path) -> None:
 def test_any_settings(
     dataset: CacheDataset,
     found_places: list[Place],
+    quarter: int,
     seed: int,
     values: int | None,
     n_best: int,
@@ -134,7 +137,7 @@ def test_ranks_are_merged(dataset: CacheDataset, sharded: CacheDataset, lanes: s
     same(collected(dataset, starts, ends, n_best=4), first)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [slow(torch.float32), torch.bfloat16])
 def test_a_model_feeds_it_as_it_is(dataset: CacheDataset, found_places: list[Place], dtype: torch.dtype) -> None:
     """Gradients on and memories carried along, as in a training loop."""
     torch.manual_seed(0)
@@ -159,7 +162,7 @@ def test_a_model_feeds_it_as_it_is(dataset: CacheDataset, found_places: list[Pla
     assert_predicted(collector.predictions(), expected_of(found_places, starts, ends, 20, 30), 0.0)
 
 
-def test_a_sent_collector_goes_on_by_itself(dataset: CacheDataset) -> None:
+def test_a_sent_collector_continues_by_itself(dataset: CacheDataset) -> None:
     logits = random_logits(dataset, 7)
     half = collected(dataset, *logits, range(0, len(dataset), 2))
     sent = pickle.loads(pickle.dumps(half))
@@ -186,22 +189,22 @@ def test_what_is_handed_out_does_not_change_any_more(dataset: CacheDataset) -> N
 )
 def test_other_settings_are_not_merged(dataset: CacheDataset, name: str, value: Any) -> None:
     settings: dict[str, Any] = {name: value}
-    with pytest.raises(SettingsError, match=f"other: {name}: expected"):
+    with pytest.raises(SettingsError, match=f"^other: {name}:"):
         AnswerCollector(dataset).merge(AnswerCollector(dataset, **settings))
 
 
 def test_another_cache_is_not_merged(dataset: CacheDataset, tmp_path: Path, tokenizer: Any) -> None:
     other = AnswerCollector(build(texts((3, 2)), tokenizer, tmp_path))
-    with pytest.raises(CacheMismatchError, match=r"expected a collector over this cache \(fingerprint"):
+    with pytest.raises(CacheMismatchError, match=re.escape(str(other.cache.directory))):
         AnswerCollector(dataset).merge(other)
-    with pytest.raises(SettingsError, match="other: expected an AnswerCollector, found dict"):
+    with pytest.raises(SettingsError, match=r"^other:.*dict"):
         AnswerCollector(dataset).merge({})  # type: ignore[arg-type]
 
 
 def test_a_collector_knows_its_cache_again(dataset: CacheDataset, tmp_path: Path, tokenizer: Any) -> None:
     state = AnswerCollector(dataset).__getstate__()
     other = build(texts((3, 2)), tokenizer, tmp_path)
-    with pytest.raises(CacheMismatchError, match="a collector that was sent here"):
+    with pytest.raises(CacheMismatchError, match=state["fingerprint"][:16]):
         AnswerCollector.__new__(AnswerCollector).__setstate__({**state, "directory": str(other.directory)})
 
 

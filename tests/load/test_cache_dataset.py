@@ -1,5 +1,6 @@
 import hashlib
 import logging
+import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.errors import CacheNotFoundError, RowIndexError, SettingsError
@@ -26,7 +27,7 @@ from tests.load.helpers import (
     random_examples,
     sample_tokenizer,
 )
-from tests.support import build
+from tests.support import build, in_quarters
 
 
 def _digests(directory: Path) -> dict[str, str]:
@@ -137,9 +138,7 @@ class TestIndices:
     def test_out_of_range_is_an_index_error_that_names_the_row(self, any_dataset: CacheDataset) -> None:
         count = len(any_dataset)
         for index in (count, -count - 1, 10**20):
-            with pytest.raises(
-                RowIndexError, match=rf"row {index}: expected one from -{count} to {count - 1}"
-            ) as caught:
+            with pytest.raises(RowIndexError, match=rf"^row {index}:.*-{count}\b.*\b{count - 1}$") as caught:
                 any_dataset[index]
             assert isinstance(caught.value, IndexError)
 
@@ -171,7 +170,7 @@ class TestTensors:
     def test_take_one_row(self, lazy: CacheDataset, index: Any) -> None:
         with pytest.raises(TypeError):
             lazy.model_tensors(index)
-        with pytest.raises(RowIndexError, match=f"row {len(lazy)}: expected one from"):
+        with pytest.raises(RowIndexError, match=f"^row {len(lazy)}:"):
             lazy.model_tensors(len(lazy))
 
 
@@ -234,7 +233,7 @@ class TestZeroCopy:
         del dataset
         assert torch.equal(item, expected)
 
-    def test_read_only_maps_are_told_in_the_log_and_not_as_a_warning(
+    def test_read_only_maps_are_logged_and_no_warning(
         self, built: Built, refuse_private_maps: Callable[[], None], caplog: pytest.LogCaptureFixture
     ) -> None:
         refuse_private_maps()
@@ -246,7 +245,7 @@ class TestZeroCopy:
         assert torch.equal(dataset[2]["input_ids"], old)
 
     def test_unknown_column(self, lazy: CacheDataset) -> None:
-        with pytest.raises(SettingsError, match=r"expected one of input_ids, .* found 'labels'"):
+        with pytest.raises(SettingsError, match=r"^column:.*\binput_ids\b.*'labels'$"):
             lazy.column("labels")
 
 
@@ -281,7 +280,7 @@ class TestMetadata:
     @pytest.mark.parametrize("names", [["context", "labels"], ["input_ids"], [None], [["context"]]])
     def test_names_are_checked(self, lazy: CacheDataset, names: Any) -> None:
         for rows in ([0], [-1], []):
-            with pytest.raises(SettingsError, match=r"^names: expected names of example_id, .*, found "):
+            with pytest.raises(SettingsError, match=rf"^names:.*\bexample_id\b.*{re.escape(repr(names[-1]))}$"):
                 lazy.metadata(rows, names)
 
     def test_takes_slices(self, lazy: CacheDataset) -> None:
@@ -292,16 +291,16 @@ class TestMetadata:
 
     def test_rows_are_checked(self, lazy: CacheDataset) -> None:
         for row in (len(lazy), -2, -len(lazy), 10**12):
-            with pytest.raises(RowIndexError, match=rf"^row {row}: expected a row from -1 to {len(lazy) - 1}"):
+            with pytest.raises(RowIndexError, match=rf"^row {row}:.*-1\b.*\b{len(lazy) - 1}$"):
                 lazy.metadata([0, row])
         for rows in ([0.5], ["a"], None, torch.tensor([[1]])):
-            with pytest.raises(SettingsError, match=r"^rows: expected"):
+            with pytest.raises(SettingsError, match=r"^rows:"):
                 lazy.metadata(rows)
 
 
 class TestOpening:
     def test_no_cache_there(self, tmp_path: Path) -> None:
-        with pytest.raises(CacheNotFoundError, match="expected the directory of a cache, found none"):
+        with pytest.raises(CacheNotFoundError, match=r"\bnothing\b"):
             CacheDataset(tmp_path / "nothing")
         with pytest.raises(CacheNotFoundError):
             LazySquadLikeQADataset.open(tmp_path)
@@ -322,9 +321,9 @@ class TestOpening:
         assert repr(lazy) == f"LazySquadLikeQADataset({str(lazy.directory)!r}, {len(lazy)} rows, 13 documents)"
 
 
-@settings(max_examples=25)
+@in_quarters
 @given(examples=random_examples())
-def test_lazy_eager_and_sharded_are_equal_row_by_row(examples: list[dict[str, Any]]) -> None:
+def test_lazy_eager_and_sharded_are_equal_row_by_row(quarter: int, examples: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         lazy = build(examples, sample_tokenizer(), Path(directory, "one"), max_seq_length=32, doc_stride=5)
         many = build(

@@ -1,4 +1,4 @@
-"""What a carried state refuses to save and to load, and how it goes on in one process."""
+"""What a carried state refuses to save and to load, and how it continues in one process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -95,8 +95,8 @@ class TestGoingOn:
         assert {name: leaf.shape for name, leaf in saved["tensors"].items()} == shapes
         resumed = carried()
         resumed.load_state_dict(saved)
-        going_on = step([21], [True])
-        assert values(resumed.before(going_on)) == [[[[0, 0]]], torch.float32, None, [[7]]]
+        continued = step([21], [True])
+        assert values(resumed.before(continued)) == [[[[0, 0]]], torch.float32, None, [[7]]]
 
 
 def change(name: str, value: Any) -> Callable[[dict[str, Any]], Any]:
@@ -111,23 +111,23 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("alter", "message"),
         [
-            pytest.param(lambda saved: saved["tensors"], "expected the fields", id="other-fields"),
-            pytest.param(lambda _: [1], "expected the fields", id="no-mapping"),
-            pytest.param(change("version", 0), "version: expected 1, found 0", id="version"),
-            pytest.param(change("version", True), "version: expected 1, found True", id="no-number"),
-            pytest.param(change("rows", [1]), "rows: expected int64", id="rows"),
-            pytest.param(change("rows", torch.zeros(0, dtype=torch.int64)), "rows: expected int64", id="no-lanes"),
+            pytest.param(lambda saved: saved["tensors"], "^state:.*dtypes", id="other-fields"),
+            pytest.param(lambda _: [1], r"^state:.*\bdtypes\b.*\blist$", id="no-mapping"),
+            pytest.param(change("version", 0), "^state: version:.*0$", id="version"),
+            pytest.param(change("version", True), "^state: version:.*True$", id="no-number"),
+            pytest.param(change("rows", [1]), "^state: rows:", id="rows"),
+            pytest.param(change("rows", torch.zeros(0, dtype=torch.int64)), "^state: rows:", id="no-lanes"),
             pytest.param(
                 lambda saved: {**saved, "dtypes": dict.fromkeys(saved["dtypes"], "torch.int8")},
-                "expected values that the initial state's torch.float32 holds, found torch.int8",
+                r"^state.*torch\.float32\b.*torch\.int8\b",
                 id="carried-type",
             ),
-            pytest.param(change("tensors", {}), "expected the fields", id="other-structure"),
-            pytest.param(change("dtypes", {}), "expected the fields", id="no-types"),
-            pytest.param(change_tensor(lambda leaf: leaf[..., :1]), "expected the shape", id="shape"),
-            pytest.param(change_tensor(lambda leaf: leaf[:, :2]), "expected the shape", id="fewer-lanes"),
-            pytest.param(change_tensor(lambda leaf: leaf.double()), "expected torch.float32", id="type"),
-            pytest.param(change_tensor(Tensor.tolist), "found list", id="no-tensor"),
+            pytest.param(change("tensors", {}), r"^state:.*\[\]$", id="other-structure"),
+            pytest.param(change("dtypes", {}), r"^state:.*\[\]$", id="no-types"),
+            pytest.param(change_tensor(lambda leaf: leaf[..., :1]), "shape", id="shape"),
+            pytest.param(change_tensor(lambda leaf: leaf[:, :2]), "shape", id="fewer-lanes"),
+            pytest.param(change_tensor(lambda leaf: leaf.double()), r"torch\.float32\b.*torch\.float64\b", id="type"),
+            pytest.param(change_tensor(Tensor.tolist), r"shape\b.*\blist$", id="no-tensor"),
         ],
     )
     def test_what_is_no_state_of_this_structure(self, alter: Callable[[dict[str, Any]], Any], message: str) -> None:
@@ -137,21 +137,21 @@ class TestRefusals:
     def test_a_step_of_another_place_in_the_stream(self) -> None:
         resumed = carried()
         resumed.load_state_dict(after_begin().state_dict())
-        with pytest.raises(SettingsError, match=r"1 of 3 lanes .* had read row 41"):
+        with pytest.raises(SettingsError, match=r"^state: 1\b.*\brow 41\b"):
             resumed.before(step([11, 42, 30], [True, True, False]))
 
     def test_a_step_without_rows(self) -> None:
         resumed = carried()
         resumed.load_state_dict(after_begin().state_dict())
-        with pytest.raises(SettingsError, match="step: expected 'rows'"):
+        with pytest.raises(SettingsError, match=r"^step:.*'rows'"):
             resumed.before({name: NEXT[name] for name in ("document_mask", "reset")})
 
     @pytest.mark.parametrize("nothing", [None, [None], {}, ()])
     def test_an_initial_state_without_a_tensor(self, nothing: Any) -> None:
         state = CarriedState(nothing, batch_size=LANES)
-        with pytest.raises(SettingsError, match="initial: expected at least one tensor, found"):
+        with pytest.raises(SettingsError, match=r"^initial:"):
             state.state_dict()
-        with pytest.raises(SettingsError, match="initial: expected at least one tensor, found"):
+        with pytest.raises(SettingsError, match=r"^initial:"):
             state.before(BEGIN)
 
     def test_saving_ahead_of_the_first_step_without_a_number_of_lanes(self) -> None:
@@ -161,13 +161,13 @@ class TestRefusals:
     def test_saving_a_state_that_was_set_ahead_of_its_step(self) -> None:
         found = after_begin()
         found.state = found.fresh(LANES)
-        with pytest.raises(SettingsError, match="ahead of saving"):
+        with pytest.raises(SettingsError, match=r"^state:.*after\(step\)"):
             found.state_dict()
 
     @pytest.mark.parametrize(("initial_type", "found"), [(torch.float16, torch.float32), (torch.bfloat16, torch.half)])
     def test_an_initial_state_that_cannot_hold_what_is_carried(self, initial_type: Any, found: Any) -> None:
         state = after_begin(found, carried(dtype=initial_type))
-        with pytest.raises(SettingsError, match=f"initial state of {found}"):
+        with pytest.raises(SettingsError, match=rf"^state.*\b{found}$"):
             state.state_dict()
 
     def test_several_ranks_without_a_process_group(self, monkeypatch: pytest.MonkeyPatch) -> None:

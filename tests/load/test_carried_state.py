@@ -1,6 +1,7 @@
 """State that travels along documents: what is carried, reset and held, and that gradients go the same ways."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ class TestCarriedState:
         mapped(made, lambda leaf: leaf.select(dim, 2).fill_(torch.nan if leaf.is_floating_point() else -99))
         carried.after(made_step("110", "110"), made)
         assert none(carried.state) == lanes(fresh, 7, 7, 0)
-        # One lane goes on, one begins another document, and one its first.
+        # One lane continues, one begins another document, and one its first.
         assert none(carried.before(made_step("111", "011"))) == lanes(fresh, 7, 0, 0)
         carried.after(made_step("111", "011"), mapped(carried.state, lambda leaf: leaf + 1))
         assert none(carried.state) == lanes(fresh, 8, 1, 1)
@@ -130,7 +131,7 @@ class TestCarriedState:
         # Of a smaller group some lanes may have no document at all.
         assert carried.before(made_step("10", "10")).tolist() == [[0.0]] * 2
 
-    def test_goes_on_with_a_state_that_was_saved(self) -> None:
+    def test_continues_with_a_state_that_was_saved(self) -> None:
         begin, next_one = made_step("11", "11"), made_step("11", "01")
         whole = CarriedState(torch.zeros(1, 1))
         whole.after(begin, whole.before(begin) + 5)
@@ -155,25 +156,25 @@ class TestCarriedState:
 class TestRefuses:
     @pytest.mark.parametrize("dim", [-1, True, 0.5, None, "1"])
     def test_what_is_no_dimension(self, dim: Any) -> None:
-        with pytest.raises(SettingsError, match="batch_dim: expected an integer of at least 0"):
+        with pytest.raises(SettingsError, match=r"^batch_dim:"):
             CarriedState(torch.zeros(1), dim)
 
     @pytest.mark.parametrize(("shape", "dim"), [((2, 5), 0), ((3,), 1), ((), 0), ((3, 2), 1)])
     def test_an_initial_state_of_other_lanes(self, shape: tuple[int, ...], dim: int) -> None:
-        with pytest.raises(SettingsError, match=f"initial: expected 1 or 3 lanes in dimension {dim}, found the shape"):
+        with pytest.raises(SettingsError, match=rf"^initial:.*\b3\b.*\b{dim}\b.*{re.escape(str(shape))}"):
             CarriedState([torch.zeros(shape)], dim).before(made_step("111", "111"))
 
     def test_an_initial_state_that_holds_no_tensors(self) -> None:
-        with pytest.raises(SettingsError, match="initial: expected tensors, found float"):
+        with pytest.raises(SettingsError, match=r"^initial:.*float$"):
             CarriedState([0.0]).before(made_step("1", "1"))
 
-    def test_documents_that_go_on_where_nothing_is_carried(self) -> None:
+    def test_documents_that_continue_where_nothing_is_carried(self) -> None:
         carried = CarriedState(torch.zeros(1, 1))
-        with pytest.raises(SettingsError, match="state: 1 of 3 lanes continue a document, but nothing is carried"):
+        with pytest.raises(SettingsError, match=r"^state: 1\b.*\b3\b.*nothing"):
             carried.before(made_step("110", "100"))
         carried.state = carried.fresh(3)
         assert carried.before(made_step("110", "100")).shape == (3, 1)
-        with pytest.raises(SettingsError, match="2 of 2 lanes continue a document, but the state of 3 is carried"):
+        with pytest.raises(SettingsError, match=r"^state: 2\b.*\b2\b.*\b3\b"):
             carried.before(made_step("11", "00"))
 
     @pytest.mark.parametrize("mask", ["11", "10"])
@@ -183,14 +184,14 @@ class TestRefuses:
     def test_a_state_of_other_shapes(self, mask: str, shapes: list[Any]) -> None:
         carried = CarriedState([torch.zeros(1, 3), torch.zeros(1, 2)])
         carried.before(made_step(mask, mask))
-        with pytest.raises(SettingsError, match=r"state: expected constant shapes|state: expected one structure"):
+        with pytest.raises(SettingsError, match=r"^state:"):
             carried.after(made_step(mask, mask), [shape and torch.zeros(shape) for shape in shapes])
 
     @pytest.mark.parametrize("mask", ["11", "10"])
     def test_a_state_of_another_structure(self, mask: str) -> None:
         carried = CarriedState({"h": torch.zeros(1, 2), "c": torch.ones(1, 2)})
         carried.before(made_step(mask, mask))
-        with pytest.raises(SettingsError, match="state: expected one structure"):
+        with pytest.raises(SettingsError, match=r"^state:.*structure"):
             carried.after(made_step(mask, mask), {"h": torch.zeros(2, 2), "other": torch.zeros(2, 2)})
 
 
@@ -347,7 +348,7 @@ class TestLossOrZero:
 
     @pytest.mark.parametrize("mask", ["00", "11"])
     def test_needs_an_output(self, mask: str) -> None:
-        with pytest.raises(SettingsError, match="outputs: expected a tensor of the model's output"):
+        with pytest.raises(SettingsError, match=r"^outputs:"):
             loss_or_zero(made_step(mask, mask), torch.zeros(()))
 
 
@@ -417,7 +418,7 @@ SMALL: dict[str, Any] = {"vocab_size": 5, "d_model": 4, "n_layer": 1, "n_head": 
 
 @pytest.mark.parametrize("model", [torch.nn.Linear(1, 1), XLNetModel(XLNetConfig(**SMALL))])
 def test_a_model_without_mems_is_refused(model: Any) -> None:
-    with pytest.raises(SettingsError, match="model: expected a config with n_layer, mem_len and d_model above 0"):
+    with pytest.raises(SettingsError, match=r"^model:.*mem_len"):
         CarriedState.for_model(model, 2)
 
 
@@ -430,5 +431,5 @@ def test_another_number_of_tensors_is_an_error(given: Any) -> None:
     step = {"reset": both, "document_mask": both, "rows": torch.tensor([0, 1])}
     carried = CarriedState([torch.zeros(1, 1)] * 2)
     carried.before(step)
-    with pytest.raises(SettingsError, match="state: expected"):
+    with pytest.raises(SettingsError, match=r"^state:"):
         carried.after(step, given)

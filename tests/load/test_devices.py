@@ -71,25 +71,25 @@ class Streams:
     """What CUDA would be asked for, in order; copies are those of the CPU."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
-        self.told: list[Any] = []
+        self.calls: list[Any] = []
         self.inside = False
-        told = self.told
+        calls = self.calls
 
         class Stream:
             def __init__(self, device: torch.device):
                 pass
 
             def record_event(self) -> int:
-                told.append("recorded")
-                return sum(one == "recorded" for one in told)
+                calls.append("recorded")
+                return sum(one == "recorded" for one in calls)
 
         class Current:
             def wait_event(self, event: int) -> None:
-                told.append(("waited", event))
+                calls.append(("waited", event))
 
         def copy(transfer: Transfer, column: Tensor) -> Tensor:
             assert self.inside, "copied on the stream of the model"
-            told.append("copied")
+            calls.append("copied")
             return column.clone()
 
         @contextmanager
@@ -102,10 +102,10 @@ class Streams:
         monkeypatch.setattr(torch.cuda, "stream", stream)
         monkeypatch.setattr(torch.cuda, "current_stream", Current)
         monkeypatch.setattr(Transfer, "_copy", copy)
-        monkeypatch.setattr(Tensor, "record_stream", lambda tensor, _: told.append(("kept", tensor.data_ptr())))
+        monkeypatch.setattr(Tensor, "record_stream", lambda tensor, _: calls.append(("kept", tensor.data_ptr())))
 
     def since(self, place: int) -> list[Any]:
-        return self.told[place:]
+        return self.calls[place:]
 
 
 class TestStreams:
@@ -116,7 +116,7 @@ class TestStreams:
     @pytest.fixture
     def on_cuda(self, monkeypatch: pytest.MonkeyPatch, streams: Streams) -> Callable[..., Any]:
         """Makes a loader that believes its device to be on CUDA."""
-        for module in ("loader", "segment_loader"):
+        for module in ("time_step_loader", "segment_loader"):
             monkeypatch.setattr(f"memxlnet.load.{module}.check_device", lambda device: device and torch.device("cuda"))
         return lambda built, **options: create_dataloader(CacheDataset(built.plain), 4, device="cuda", **options)
 
@@ -129,20 +129,20 @@ class TestStreams:
         steps = loader if loader.settings.lanes == "refilled" else chain.from_iterable(loader)
         for step, other in zip(steps, expected, strict=True):
             assert_same_tensors(step, other)
-            last = max(number for number, one in enumerate(streams.told) if one[0] == "waited")
-            event = streams.told[last][1]
-            recorded = [number for number, one in enumerate(streams.told) if one == "recorded"][event - 1]
-            assert "copied" in streams.told[:recorded]
-            kept = {one[1] for one in streams.told[last + 1 :] if one[0] == "kept"}
+            last = max(number for number, one in enumerate(streams.calls) if one[0] == "waited")
+            event = streams.calls[last][1]
+            recorded = [number for number, one in enumerate(streams.calls) if one == "recorded"][event - 1]
+            assert "copied" in streams.calls[:recorded]
+            kept = {one[1] for one in streams.calls[last + 1 :] if one[0] == "kept"}
             assert {value.data_ptr() for value in step.values() if isinstance(value, Tensor)} <= kept
 
     def test_batches_are_copied_one_ahead(self, built: Built, streams: Streams, on_cuda: Callable[..., Any]) -> None:
         expected = list(create_dataloader(CacheDataset(built.plain), 4, use_time_step_major=False))
         for number, batch in enumerate(on_cuda(built, use_time_step_major=False)):
             assert_same_tensors(batch, expected[number])
-            begun = streams.told.count("recorded")
+            begun = streams.calls.count("recorded")
             assert begun == min(number + 2, len(expected))
-            assert ("waited", number + 1) in streams.told
+            assert ("waited", number + 1) in streams.calls
         assert number + 1 == len(expected)
 
     def test_what_is_there_is_not_copied(self, streams: Streams) -> None:
@@ -150,7 +150,7 @@ class TestStreams:
         transfer = Transfer(torch.device("cuda"))
         transfer._device = torch.device("cpu")
         assert transfer.send(columns)["a"] is columns["a"]
-        assert not streams.told
+        assert not streams.calls
 
 
 @pytest.mark.parametrize("device", [None, "cpu"])
@@ -189,7 +189,7 @@ class TestRefusals:
                 built.examples, "train", tmp_path, tokenizer=sample_tokenizer(), use_lazy_loading=False, device=device
             ),
         }
-        with pytest.raises(SettingsError, match="device: expected"):
+        with pytest.raises(SettingsError, match=r"^device:"):
             calls[kind]()
         assert not any(tmp_path.iterdir())
 
@@ -199,7 +199,7 @@ class TestRefusals:
         assert not any(tmp_path.iterdir())
 
     def test_the_earlier_meaning(self, built: Built) -> None:
-        with pytest.raises(SettingsError, match="device: expected None"):
+        with pytest.raises(SettingsError, match=r"^device:.*compat='memxlnet-0'"):
             SquadLikeQADataset.open(built.plain, device="cpu", compat="memxlnet-0")
-        with pytest.raises(SettingsError, match="device: expected None"):
+        with pytest.raises(SettingsError, match=r"^device:.*compat='memxlnet-0'"):
             CacheDataset(built.plain, device="cpu").with_compat("memxlnet-0")

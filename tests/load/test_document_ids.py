@@ -43,7 +43,7 @@ def test_an_unknown_id_is_a_key_error_that_says_so(lazy: CacheDataset, name: Any
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 3])
-def test_colliding_hashes_are_told_apart(built: Built, monkeypatch: pytest.MonkeyPatch, buckets: int) -> None:
+def test_colliding_hashes_find_their_own_documents(built: Built, monkeypatch: pytest.MonkeyPatch, buckets: int) -> None:
     monkeypatch.setattr(document_ids, "_hash", lambda name: sum(name.encode("utf-8", "surrogatepass")) % buckets)
     dataset = CacheDataset(built.plain)
     for name, rows in _rows_by_id(dataset).items():
@@ -74,7 +74,7 @@ def test_ids_are_a_sequence_that_reads_when_asked(lazy: CacheDataset, built: Bui
     assert ids.index("dök-4") == 4
     assert repr(ids) == "['dök-0', 'dök-1', 'dök-2', 'again-3', ...]"
     for index in (13, -14):
-        with pytest.raises(RowIndexError, match=f"document {index}: expected one of 13"):
+        with pytest.raises(RowIndexError, match=rf"^document {index}:.*\b13$"):
             ids[index]
     with pytest.raises(TypeError):
         hash(ids)
@@ -97,5 +97,5 @@ def test_segments_that_do_not_follow_each_other_are_damage(tmp_path: Path, count
     dataset = build([example("a"), example("b"), example("c")], sample_tokenizer(), tmp_path)
     assert dataset.documents.num_segments.tolist() == [1, 1, 1]
     set_value(dataset.directory, "documents", 1, "num_segments", count)
-    with pytest.raises(CacheDamagedError, match="document 1: expected its segments to lie before those of the next"):
+    with pytest.raises(CacheDamagedError, match=r"\bdocument 1:"):
         _ = CacheDataset(dataset.directory).documents

@@ -31,6 +31,7 @@ from memxlnet.load.option_literals import Lanes
 from memxlnet.load.samplers import GroupedRows, ShuffledRows
 from memxlnet.load.seeded_random import shuffled
 from tests.load.helpers import assert_same_tensors
+from tests.support import slow
 
 SEED = 5
 
@@ -169,9 +170,8 @@ def stateful(dataset: CacheDataset, **options: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 class TestTorchdata:
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize(("epochs", "taken"), [(0, 4), (1, 7)])
-    def test_goes_on_in_the_middle_of_an_epoch(self, lazy: CacheDataset, epochs: int, taken: int, workers: int) -> None:
+    @pytest.mark.parametrize(("epochs", "taken", "workers"), [(0, 4, 0), (0, 4, 2), (1, 7, 0), slow(1, 7, 2)])
+    def test_resumes_in_the_middle_of_an_epoch(self, lazy: CacheDataset, epochs: int, taken: int, workers: int) -> None:
         alone = regular(lazy)
         expected = [list(alone) for _ in range(epochs + 2)]
         loader = stateful(lazy, num_workers=workers)
@@ -185,10 +185,10 @@ class TestTorchdata:
         assert_same_batches(list(resumed), expected[epochs + 1])
 
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
+    @pytest.mark.parametrize("workers", [0, slow(2)])
     @pytest.mark.parametrize("batch_size", [40, 48])
     @pytest.mark.parametrize("drop_last", [False, True])
-    def test_goes_on_with_the_next_epoch_after_one(
+    def test_continues_with_the_next_epoch_after_one(
         self, lazy: CacheDataset, workers: int, batch_size: int, drop_last: bool
     ) -> None:
         assert (len(lazy) % batch_size == 0) is (batch_size == 48)
@@ -204,7 +204,7 @@ class TestTorchdata:
         assert rows_of(list(resumed)) == order(lazy, 1)[:kept]
         assert rows_of(list(resumed)) == order(lazy, 2)[:kept]
 
-    def test_goes_on_after_the_last_batch_with_the_next_epoch(self, lazy: CacheDataset) -> None:
+    def test_continues_after_the_last_batch_with_the_next_epoch(self, lazy: CacheDataset) -> None:
         loader, resumed = stateful(lazy), stateful(lazy)
         list(itertools.islice(loader, len(loader)))
         resumed.load_state_dict(loader.state_dict())
@@ -218,7 +218,7 @@ class TestTorchdata:
         assert rows_of(list(resumed)) == order(lazy, 3)
         assert resumed.sampler.epoch == 4
 
-    def test_goes_on_without_batches_too(self, lazy: CacheDataset) -> None:
+    def test_resumes_without_batches_too(self, lazy: CacheDataset) -> None:
         def made() -> Any:
             return StatefulDataLoader(lazy, None, sampler=ShuffledRows(len(lazy), SEED), collate_fn=dict)
 
@@ -233,18 +233,17 @@ class TestTorchdata:
         taken = list(itertools.islice(rows, 4))
         state = rows.state_dict()
         assert state == {"epoch": 0, "handed_out": 4, "seed": SEED, "num_rows": 10}
-        for sampler, message in (
-            (ShuffledRows(10, 6), "state: seed: expected 6 as in this sampler, found 5"),
-            (ShuffledRows(11, SEED), "state: num_rows: expected 11 as in this sampler, found 10"),
-        ):
-            with pytest.raises(SettingsError, match=message):
+        for sampler, name in ((ShuffledRows(10, 6), "seed"), (ShuffledRows(11, SEED), "num_rows")):
+            with pytest.raises(
+                SettingsError, match=rf"^state: {name}:.*\b{getattr(sampler, name)}\b.*\b{state[name]}$"
+            ):
                 iter(sampler).load_state_dict(state)
         again = iter(ShuffledRows(10, SEED))
         for wrong in ({}, None, [1], {**state, "more": 1}):
-            with pytest.raises(SettingsError, match="state: expected the fields epoch, handed_out, num_rows, seed"):
+            with pytest.raises(SettingsError, match=r"^state:.*handed_out"):
                 again.load_state_dict(wrong)  # type: ignore[arg-type]
         for name, value in (("epoch", -1), ("handed_out", 11), ("handed_out", 0.5)):
-            with pytest.raises(SettingsError, match=f"state: {name}"):
+            with pytest.raises(SettingsError, match=f"^state: {name}:"):
                 again.load_state_dict({**state, name: value})
         again.load_state_dict(state)
         assert [*taken, *again] == shuffled(10, SEED, 0).tolist()
@@ -257,9 +256,8 @@ def grouped(dataset: CacheDataset, **options: Any) -> Any:
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 class TestGroupedRows:
     @FORK_WARNS
-    @pytest.mark.parametrize("workers", [0, 2])
-    @pytest.mark.parametrize("taken", [0, 4, 9])
-    def test_torchdata_goes_on_in_the_middle_of_an_epoch(self, lazy: CacheDataset, taken: int, workers: int) -> None:
+    @pytest.mark.parametrize(("taken", "workers"), [(0, 0), (4, 0), (9, 0), (4, 2), slow(0, 2), slow(9, 2)])
+    def test_torchdata_resumes_in_the_middle_of_an_epoch(self, lazy: CacheDataset, taken: int, workers: int) -> None:
         alone = regular(lazy, group_by_length=True)
         expected = [list(alone) for _ in range(3)]
         assert len(expected[0]) == 9
@@ -296,9 +294,9 @@ class TestGroupedRows:
             (GroupedRows(lengths, 4, SEED, drop_last=True), "drop_last"),
             (GroupedRows(lengths, 4, SEED, shuffle=False), "shuffle"),
         ):
-            with pytest.raises(SettingsError, match=f"^state: {name}: expected .* as in this sampler, found "):
+            with pytest.raises(SettingsError, match=f"^state: {name}:"):
                 iter(sampler).load_state_dict(state)
-        with pytest.raises(SettingsError, match="state: expected the fields"):
+        with pytest.raises(SettingsError, match=r"^state:.*handed_out"):
             iter(ShuffledRows(30, SEED)).load_state_dict(state)
         again = iter(GroupedRows(lengths, 4, SEED))
         again.load_state_dict(state)
@@ -408,11 +406,11 @@ def test_the_trainer_of_transformers_trains_and_predicts(
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     assert len(losses) == 3
     assert torch.isfinite(torch.tensor(losses)).all()
-    told = trainer.predict(lazy)
-    assert torch.equal(torch.as_tensor(told.label_ids[0]), lazy.gather(range(len(lazy)))["start_positions"])
+    outputs = trainer.predict(lazy)
+    assert torch.equal(torch.as_tensor(outputs.label_ids[0]), lazy.gather(range(len(lazy)))["start_positions"])
     with torch.no_grad():
         expected = model.eval()(**model_inputs(Collate()(lazy.__getitems__(range(8))), model))
-    assert torch.allclose(torch.as_tensor(told.predictions[0][:8]), expected.start_logits, atol=1e-5)
+    assert torch.allclose(torch.as_tensor(outputs.predictions[0][:8]), expected.start_logits, atol=1e-5)
 
 
 class Recurrent(Trainer):  # type: ignore[misc]
@@ -483,7 +481,7 @@ def test_a_plain_loader_feeds_a_model_that_embeds_segment_ids(lazy: CacheDataset
 def test_datasets_without_documents_are_refused_with_what_to_use(
     lazy: CacheDataset, make: Any, time_step_major: bool
 ) -> None:
-    with pytest.raises(SettingsError, match=r"(Subset|ConcatDataset); .*DataLoader\(dataset, .*memxlnet.Collate\(\)"):
+    with pytest.raises(SettingsError, match=r"^dataset:.*(Subset|ConcatDataset).*memxlnet\.Collate"):
         create_dataloader(make(lazy), use_time_step_major=time_step_major)
 
 
@@ -543,7 +541,7 @@ class TestLightning:
         assert torch.isfinite(torch.tensor(module.losses)).all()
 
     @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
-    def test_goes_on_from_a_checkpoint_in_the_middle_of_an_epoch(
+    def test_resumes_from_a_checkpoint_in_the_middle_of_an_epoch(
         self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: Lanes
     ) -> None:
         """Lightning saves the state of the loader of its own accord."""
@@ -558,7 +556,7 @@ class TestLightning:
             assert resumed.seen == whole.seen[-len(resumed.seen) :]
 
     @pytest.mark.parametrize("lanes", ["refilled", "aligned"])
-    def test_moves_on_to_the_next_epoch_without_being_told(
+    def test_moves_to_the_next_epoch_by_itself(
         self, lazy: CacheDataset, lightning: Any, tmp_path: Path, lanes: Lanes
     ) -> None:
         module = lightning.Recurrent(lazy, moves=False)

@@ -4,7 +4,7 @@ import itertools
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.format.padding import RowWidths
@@ -23,6 +23,7 @@ from tests.load.helpers import (
     steps_of,
     time_major,
 )
+from tests.support import in_quarters
 
 
 @st.composite
@@ -48,7 +49,7 @@ def options_of_epochs(draw: st.DrawFn) -> dict[str, Any]:
 def counted(
     dataset: CacheDataset, batch_size: int, world_size: int, epoch: int, options: Any, widths: RowWidths | None = None
 ) -> EpochSize:
-    """The size of an epoch, counted from what all ranks are given; rows as they are stored, or as wide as is said."""
+    """The size of an epoch, counted from the steps of all ranks; rows as they are stored, or of the given widths."""
     widths = widths or widths_of(dataset)
     sizes, found = set(), []
     documents = segments = rows = tokens = real = 0
@@ -79,7 +80,7 @@ def widths_of(dataset: CacheDataset, *padding: Any) -> RowWidths:
 
 
 class TestSize:
-    @settings(max_examples=50)
+    @in_quarters
     @given(
         batch_size=st.integers(1, 9),
         world_size=st.integers(1, 4),
@@ -87,7 +88,7 @@ class TestSize:
         options=options_of_epochs(),
     )
     def test_is_what_an_iteration_gives(
-        self, built: Built, batch_size: int, world_size: int, epoch: int, options: dict[str, Any]
+        self, built: Built, quarter: int, batch_size: int, world_size: int, epoch: int, options: dict[str, Any]
     ) -> None:
         dataset = CacheDataset(built.plain)
         found = counted(dataset, batch_size, world_size, epoch, options)
@@ -99,7 +100,7 @@ class TestSize:
             share = found.padding / (found.padding + found.segments) if found.steps else 0
             assert loader.epoch_size().padding_share == share
 
-    @settings(max_examples=25)
+    @in_quarters
     @given(
         kind=st.sampled_from(["plain", "sharded", "memory"]),
         batch_size=st.integers(1, 9),
@@ -108,7 +109,14 @@ class TestSize:
         options=options_of_epochs(),
     )
     def test_tokens_are_those_of_steps_as_wide_as_their_longest_row(
-        self, built: Built, kind: str, batch_size: int, world_size: int, multiple: int | None, options: dict[str, Any]
+        self,
+        built: Built,
+        quarter: int,
+        kind: str,
+        batch_size: int,
+        world_size: int,
+        multiple: int | None,
+        options: dict[str, Any],
     ) -> None:
         dataset = CacheDataset(getattr(built, kind))
         widths = widths_of(dataset, "longest", multiple)
@@ -183,7 +191,7 @@ def read_windows(loader: Any) -> dict[str, Reading]:
 
 
 class TestWindows:
-    @settings(max_examples=30)
+    @in_quarters
     @given(
         lanes=st.sampled_from(["aligned", "refilled"]),
         window=st.sampled_from(get_args(Window)),
@@ -194,7 +202,7 @@ class TestWindows:
         batch_size=st.integers(1, 9),
     )
     def test_are_contiguous_and_hold_the_answer_where_they_must(
-        self, built: Built, window: str, most: int, epoch: int, batch_size: int, **options: Any
+        self, built: Built, quarter: int, window: str, most: int, epoch: int, batch_size: int, **options: Any
     ) -> None:
         dataset = CacheDataset(built.sharded)
         loader = time_major(dataset, batch_size, window=window, max_segments=most, **options)
@@ -231,7 +239,7 @@ class TestWindows:
             ]
             assert len(missed) > 2
 
-    def test_metadata_tells_which_segment_holds_it(self, lazy: CacheDataset) -> None:
+    def test_metadata_shows_which_segment_holds_it(self, lazy: CacheDataset) -> None:
         loader = time_major(lazy, 13, window="answer", max_segments=3, metadata=["has_answer_in_segment"])
         held: set[str] = set()
         for step in steps_of(loader):

@@ -134,7 +134,7 @@ class TestBlocks:
 class TestThread:
     @pytest.fixture(autouse=True)
     def _small_blocks(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So many blocks that a thread does not come to its end by itself."""
+        """More blocks than a thread reads ahead, so that it does not end by itself."""
         monkeypatch.setattr(StepMaker, "block_rows", 4)
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
@@ -190,7 +190,7 @@ class TestThread:
         del caught
         gc.collect()
         wait_for_no_threads()
-        # What was received counts: the epoch can be taken up behind it.
+        # What was received counts: the epoch can be resumed after it.
         loader.load_state_dict(loader.state_dict())
         read()
         assert_same_steps(seen, expected)
@@ -235,7 +235,7 @@ class TestThread:
         wait_for_no_threads()
 
     @pytest.mark.parametrize("num_workers", [0, 1])
-    def test_refilled_lanes_leave_no_thread_behind(self, lazy: CacheDataset, num_workers: int) -> None:
+    def test_refilled_lanes_leave_no_thread(self, lazy: CacheDataset, num_workers: int) -> None:
         loader = time_major(lazy, 2, num_workers=num_workers, lanes="refilled")
         expected = list(loader)
         assert not threads()

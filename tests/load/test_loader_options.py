@@ -68,25 +68,25 @@ class TestRefused:
     def test_bad_values_fail_at_once(
         self, lazy: CacheDataset, time_step_major: bool, options: dict[str, Any], name: str
     ) -> None:
-        with pytest.raises(SettingsError, match=f"^{name}: expected .*, found "):
+        with pytest.raises(SettingsError, match=f"^{name}:"):
             create_dataloader(lazy, use_time_step_major=time_step_major, **options)
 
     @pytest.mark.parametrize(("options", "name"), TIME_MAJOR, ids=_names(TIME_MAJOR))
     def test_bad_values_of_time_step_major_fail_at_once(
         self, lazy: CacheDataset, options: dict[str, Any], name: str
     ) -> None:
-        with pytest.raises(SettingsError, match=f"^{name}: expected "):
+        with pytest.raises(SettingsError, match=f"^{name}:"):
             create_dataloader(lazy, **options)
 
     @pytest.mark.parametrize("time_step_major", [True, False])
     @pytest.mark.parametrize("dataset", [None, [], [{"input_ids": [1]}], "squad_v2"])
     def test_a_dataset_is_over_a_cache(self, dataset: Any, time_step_major: bool) -> None:
-        with pytest.raises(SettingsError, match=r"^dataset: expected a dataset over a cache"):
+        with pytest.raises(SettingsError, match=rf"^dataset:.*\b{type(dataset).__name__}\b"):
             create_dataloader(dataset, use_time_step_major=time_step_major, shuffle=True)
 
     @pytest.mark.parametrize("value", [1, None, "yes"])
     def test_the_switch_is_a_bool(self, lazy: CacheDataset, value: Any) -> None:
-        with pytest.raises(SettingsError, match=r"^use_time_step_major: expected True or False"):
+        with pytest.raises(SettingsError, match=rf"^use_time_step_major:.*{value!r}$"):
             create_dataloader(lazy, use_time_step_major=value)
 
     @pytest.mark.parametrize("epoch", [-1, 1.5, "1", None, True])
@@ -94,12 +94,12 @@ class TestRefused:
         rows: Any = create_dataloader(lazy, shuffle=True, use_time_step_major=False)
         grouped: Any = create_dataloader(lazy, use_time_step_major=False, group_by_length=True)
         for target in (time_major(lazy), rows.sampler, grouped.batch_sampler):
-            with pytest.raises(MemxlnetError, match=r"^epoch: expected an integer of at least 0"):
+            with pytest.raises(MemxlnetError, match=r"^epoch:"):
                 target.set_epoch(epoch)
             assert target.epoch == 0
         if epoch is not None:
             for loader in (time_major(lazy), rows, grouped):
-                with pytest.raises(SettingsError, match=r"^epoch: expected an integer of at least 0"):
+                with pytest.raises(SettingsError, match=r"^epoch:"):
                     loader.epoch_size(epoch)
 
 
@@ -117,15 +117,14 @@ class TestNames:
             assert len(foreign.keys() - known.keys()) >= 5
             for name in foreign.keys() - known.keys():
                 options: Any = {name: foreign[name]}
-                message = f"^{name}: expected an option for use_time_step_major={time_step_major}: .*; found none of"
-                with pytest.raises(SettingsError, match=message) as caught:
+                with pytest.raises(SettingsError, match=f"^{name}:.*={time_step_major}:") as caught:
                     create_dataloader(lazy, use_time_step_major=time_step_major, **options)
                 assert all(choice in str(caught.value) for choice in known)
 
     @pytest.mark.parametrize("time_step_major", [True, False])
     def test_an_unknown_option_is_refused(self, lazy: CacheDataset, time_step_major: bool) -> None:
         options: Any = {"drop_lats": True}
-        with pytest.raises(SettingsError, match=r"^drop_lats: expected an option .*drop_last"):
+        with pytest.raises(SettingsError, match=r"^drop_lats:.*\bdrop_last\b"):
             create_dataloader(lazy, use_time_step_major=time_step_major, **options)
 
     def test_defaults_given_by_name_change_nothing(self, lazy: CacheDataset) -> None:
@@ -203,9 +202,8 @@ class TestRanks:
         self, lazy: CacheDataset, monkeypatch: pytest.MonkeyPatch, rank: str, world_size: str
     ) -> None:
         self._environment(monkeypatch, rank, world_size)
-        with pytest.raises(SettingsError, match=r"^RANK, WORLD_SIZE: expected .* in the environment, found") as caught:
+        with pytest.raises(SettingsError, match=f"^RANK, WORLD_SIZE:.*{rank!r}.*{world_size!r}.*rank=.*world_size="):
             time_major(lazy)
-        assert f"found {rank!r} and {world_size!r}; pass rank= and world_size=" in str(caught.value)
 
     @pytest.mark.parametrize("found", [("1", "2"), ("x", "y")])
     def test_given_arguments_win(
@@ -233,7 +231,7 @@ class TestRanks:
 class TestPinnedMemory:
     @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
     @pytest.mark.parametrize("time_step_major", [True, False])
-    def test_without_cuda_is_told_once_and_goes_on(
+    def test_without_cuda_one_warning_is_logged(
         self,
         lazy: CacheDataset,
         monkeypatch: pytest.MonkeyPatch,
@@ -250,7 +248,7 @@ class TestPinnedMemory:
         assert record.levelno == logging.WARNING
         assert record.getMessage().startswith("pin_memory: expected CUDA, found none")
 
-    def test_without_the_option_nothing_is_told(self, lazy: CacheDataset, caplog: pytest.LogCaptureFixture) -> None:
+    def test_without_the_option_nothing_is_logged(self, lazy: CacheDataset, caplog: pytest.LogCaptureFixture) -> None:
         steps_of(time_major(lazy, 3))
         assert not caplog.records
 

@@ -38,20 +38,20 @@ def test_a_group_wider_than_the_cache_costs_no_ram_of_its_own(lazy: CacheDataset
 @pytest.mark.parametrize("options", [{"batch_size": 2**20 + 1}, {"batch_size": 2**63}, {"world_size": 2**63}])
 def test_lanes_are_bounded(lazy: CacheDataset, options: dict[str, Any]) -> None:
     given = {"batch_size": 2, "rank": 0, "world_size": 1, **options}
-    with pytest.raises(SettingsError, match="batch_size: expected at most 1048576 over all ranks"):
+    with pytest.raises(SettingsError, match=r"^batch_size:.*\b1048576\b"):
         create_dataloader(lazy, **given)
 
 
 def test_a_state_with_keys_of_several_types_is_refused(lazy: CacheDataset) -> None:
     loader = time_major(lazy, 3)
-    with pytest.raises(SettingsError, match="state: expected the fields"):
+    with pytest.raises(SettingsError, match=r"^state:.*global_batch_size"):
         loader.load_state_dict({**loader.state_dict(), 1: 2})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("entries", [[True], [1.0], [1, 1]])
 def test_a_schedule_of_a_state_is_compared_by_type(lazy: CacheDataset, entries: list[Any]) -> None:
     loader = time_major(lazy, 3, max_segments=1)
-    with pytest.raises(SettingsError, match="state: max_segments: expected"):
+    with pytest.raises(SettingsError, match=r"^state: max_segments:"):
         loader.load_state_dict({**loader.state_dict(), "max_segments": entries})
 
 
@@ -63,7 +63,7 @@ def test_the_state_of_an_epoch_without_steps_stays_in_it(lazy: CacheDataset) -> 
 
 @pytest.mark.parametrize("names", [5, "question", b"question"])
 def test_names_of_metadata_are_a_sequence(lazy: CacheDataset, names: Any) -> None:
-    with pytest.raises(SettingsError, match="names: expected"):
+    with pytest.raises(SettingsError, match=r"^names:"):
         lazy.metadata([0], names)
 
 
@@ -75,13 +75,13 @@ def test_names_of_metadata_are_a_sequence(lazy: CacheDataset, names: Any) -> Non
         {"num_workers": 2, "multiprocessing_context": "none"},
     ],
 )
-def test_what_torch_refuses_is_told_as_a_setting(lazy: CacheDataset, options: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError, match="cannot create torch's DataLoader"):
+def test_what_torch_refuses_is_a_wrong_setting(lazy: CacheDataset, options: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match="DataLoader"):
         create_dataloader(lazy, use_time_step_major=False, **options)
 
 
 def test_an_array_is_no_choice(lazy: CacheDataset) -> None:
-    with pytest.raises(SettingsError, match="lanes: expected 'aligned' or 'refilled'"):
+    with pytest.raises(SettingsError, match=r"^lanes:"):
         create_dataloader(lazy, lanes=np.array(["a", "b"]))  # type: ignore[arg-type]
 
 
@@ -100,12 +100,12 @@ def test_an_array_is_no_choice(lazy: CacheDataset) -> None:
 )
 def test_what_torch_finds_out_late_is_refused_at_once(lazy: CacheDataset, options: dict[str, Any]) -> None:
     name = next(iter(options))
-    with pytest.raises(SettingsError, match=f"^{name}: expected"):
+    with pytest.raises(SettingsError, match=f"^{name}:"):
         create_dataloader(lazy, use_time_step_major=False, **options)
 
 
 def test_workers_are_bounded_in_time_step_major_order_too(lazy: CacheDataset) -> None:
-    with pytest.raises(SettingsError, match="num_workers: expected at most 4096"):
+    with pytest.raises(SettingsError, match=r"^num_workers:.*\b4096\b"):
         create_dataloader(lazy, num_workers=10**30)
 
 
@@ -193,11 +193,11 @@ class TestCarriedState:
         carried = CarriedState(torch.zeros(4, 1, 3), batch_dim=np.int64(1))  # type: ignore[arg-type]
         assert carried.before(made_step("11", "11")).shape == (4, 2, 3)
 
-    def test_after_without_before_is_told(self) -> None:
-        with pytest.raises(SettingsError, match="before"):
+    def test_after_without_before_is_refused(self) -> None:
+        with pytest.raises(SettingsError, match=r"^state:.*before\(step\)"):
             CarriedState(torch.zeros(1, 3)).after(made_step("1", "1"), torch.zeros(1, 3))
 
     @pytest.mark.parametrize("active", ["1", "0"])
     def test_a_model_without_labels_gives_no_loss(self, active: str) -> None:
-        with pytest.raises(SettingsError, match="loss: expected a tensor, found NoneType"):
+        with pytest.raises(SettingsError, match=r"^loss:.*\bNoneType\b"):
             loss_or_zero(made_step(active, "1"), None, torch.zeros(1))  # type: ignore[arg-type]

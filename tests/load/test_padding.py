@@ -44,6 +44,7 @@ KINDS = [
     ("roberta", 0),
     ("roberta", 3),
 ]
+QUICK = [("xlnet", 3), ("xlnet-padded-right", 2), ("bert-uncased", 0), ("bert-padded-left", 0), ("roberta", 3)]
 
 WAYS: dict[str, dict[str, Any]] = {
     "aligned": {},
@@ -74,7 +75,7 @@ def cached(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return built
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+@pytest.fixture(params=slow_but(QUICK, KINDS), ids=lambda kind: f"{kind[0]}-{kind[1]}")
 def dataset(request: pytest.FixtureRequest, cached: Any) -> CacheDataset:
     found: CacheDataset = cached(*request.param)
     return found
@@ -206,14 +207,11 @@ def test_a_collector_refuses_logits_that_lack_tokens(dataset: CacheDataset) -> N
     collector = AnswerCollector(dataset)
     length = int(dataset.gather([3])["attention_mask"].sum())
     collector.add([3], torch.zeros(1, length), torch.zeros(1, length))
-    message = rf"row 3: expected a width of at least {length}, the tokens of the row, found {length - 1}"
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(SettingsError, match=rf"^start_logits: row 3:.*\b{length}\b.*\b{length - 1}\b"):
         collector.add([3, -1], torch.zeros(2, length - 1), torch.zeros(2, length - 1))
-    with pytest.raises(
-        SettingsError, match=f"end_logits: expected the width of start_logits, {LENGTH}, found {length}"
-    ):
+    with pytest.raises(SettingsError, match=rf"^end_logits:.*\b{LENGTH}\b.*\b{length}$"):
         collector.add([3], torch.zeros(1, LENGTH), torch.zeros(1, length))
-    with pytest.raises(SettingsError, match=f"at most {LENGTH}"):
+    with pytest.raises(SettingsError, match=rf"^start_logits:.*\b{LENGTH}\b.*\b{LENGTH + 1}\b"):
         collector.add([3], torch.zeros(1, LENGTH + 1), torch.zeros(1, LENGTH + 1))
 
 
@@ -236,11 +234,11 @@ def test_a_state_resumes_with_other_padding(cached: Any, way: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"padding": "batch"}, "padding: expected 'max_length' or 'longest', found 'batch'"),
-        ({"padding": True}, "padding: expected"),
-        ({"pad_to_multiple_of": 8}, "pad_to_multiple_of: expected padding='longest' with it"),
-        ({"padding": "longest", "pad_to_multiple_of": 0}, "pad_to_multiple_of: expected an integer above 0"),
-        ({"padding": "longest", "pad_to_multiple_of": LENGTH + 1}, f"at most max_seq_length, which is {LENGTH}"),
+        ({"padding": "batch"}, "^padding:.*'batch'$"),
+        ({"padding": True}, "^padding:.*True$"),
+        ({"pad_to_multiple_of": 8}, "^pad_to_multiple_of:.*padding='longest'"),
+        ({"padding": "longest", "pad_to_multiple_of": 0}, "^pad_to_multiple_of:.*0$"),
+        ({"padding": "longest", "pad_to_multiple_of": LENGTH + 1}, rf"^pad_to_multiple_of:.*\b{LENGTH}\b"),
     ],
 )
 def test_bad_settings(lazy: CacheDataset, options: Any, message: str, time_step_major: bool) -> None:
@@ -249,7 +247,7 @@ def test_bad_settings(lazy: CacheDataset, options: Any, message: str, time_step_
 
 
 def test_cutting_needs_a_dataset() -> None:
-    with pytest.raises(SettingsError, match=r"padding: expected a dataset, Collate\(dataset=...\)"):
+    with pytest.raises(SettingsError, match=r"^padding:.*Collate\(dataset="):
         Collate(padding="longest")
 
 

@@ -20,7 +20,7 @@ Asked = list[tuple[int, int, int, str]]
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
-    """What the system was told, while it has less memory than any cache takes."""
+    """The advice that the system was given, while it has less memory than any cache takes."""
     calls: Asked = []
     real = MappedFile.advise
 

@@ -14,6 +14,7 @@ from memxlnet.errors import CacheNotFoundError
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import Built, plain_row
 from tests.load.workers import read_rows
+from tests.support import WAIT_SECONDS, slow
 
 
 def test_pickling_carries_the_path_not_the_data(any_dataset: CacheDataset) -> None:
@@ -44,7 +45,7 @@ def test_a_write_does_not_travel(lazy: CacheDataset) -> None:
     assert copy.deepcopy(lazy)[0]["input_ids"].tolist() == old
 
 
-def test_unpickling_without_the_cache_says_so(built: Built, tmp_path: Path) -> None:
+def test_unpickling_without_the_cache_is_an_error(built: Built, tmp_path: Path) -> None:
     moved = Path(shutil.copytree(built.plain, tmp_path / "copy"))
     data = pickle.dumps(CacheDataset(moved))
     shutil.rmtree(moved)
@@ -53,14 +54,14 @@ def test_unpickling_without_the_cache_says_so(built: Built, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("method", ["fork", slow("spawn"), "forkserver"])
 def test_works_in_worker_processes(built: Built, method: str) -> None:
     openers: list[Callable[[Path], CacheDataset]] = [LazySquadLikeQADataset.open, SquadLikeQADataset.open]
     rows = [0, 3, 50]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as pool:
         for opener in openers:
             dataset = opener(built.plain)
-            kind, in_memory, items, gathered = pool.submit(read_rows, dataset, rows).result(timeout=120)
+            kind, in_memory, items, gathered = pool.submit(read_rows, dataset, rows).result(timeout=WAIT_SECONDS)
             assert (kind, in_memory) == (type(dataset).__name__, dataset.cache.in_memory)
             assert items == [plain_row(dataset[row]) for row in rows]
             assert gathered == [item["input_ids"] for item in items]
@@ -79,7 +80,7 @@ def test_a_forked_map_is_shared_and_private(lazy: CacheDataset) -> None:
     process = context.Process(target=_child, args=(lazy, [0, 5, 9], out))
     process.start()
     written, read = out.get()
-    process.join(60)
+    process.join(WAIT_SECONDS)
     assert process.exitcode == 0
     assert written == [0] * len(expected[0])
     assert read == expected[1:]

@@ -1,8 +1,8 @@
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from tests.load.test_aligned_plan import (
     read_epoch,
 )
 from tests.load.test_segment_windows import Corpus
-from tests.support import slow
+from tests.support import slow, slow_but
 
 
 def refilled(case: Case, rank: Ranks) -> RefilledPlan:
@@ -61,7 +61,7 @@ def _stretches(case: Case) -> list[list[int]]:
             if sum(lengths[borders[-1] : place]) <= longest and _lanes_needed(lengths[place:], longest) <= lanes - lane
         ]
         borders.append(min(places, key=lambda place: (abs(sum(lengths[:place]) - ideal), -place)))
-    return [order[begin:end] for begin, end in pairwise(borders)]
+    return [order[begin:end] for begin, end in itertools.pairwise(borders)]
 
 
 def _oracle(case: Case) -> list[list[Step]]:
@@ -259,24 +259,20 @@ def _more_padding_than_greedy(lengths: str, lanes: int, seed: int) -> float:
     return plan.size(WIDTHS["max_length"]).padding_share - (1 - int(counts.sum()) / (max(ends) * lanes))
 
 
-@pytest.mark.parametrize("lengths", _LENGTHS)
+@pytest.mark.parametrize("lengths", slow_but(["geometric", "heavy tail"], _LENGTHS))
 def test_an_epoch_of_long_lanes_ends_with_little_more_padding_than_a_greedy_one(lengths: str) -> None:
     assert max(_more_padding_than_greedy(lengths, 8, seed) for seed in range(20)) <= 0.02
 
 
-short = pytest.mark.parametrize(
-    ("lengths", "lanes"),
-    [(lengths, 32) for lengths in _LENGTHS] + [slow(lengths, 128) for lengths in _LENGTHS],
-)
-
-
-@short
+@pytest.mark.parametrize("lengths", slow_but(["geometric"], _LENGTHS))
+@pytest.mark.parametrize("lanes", [32, slow(128)])
 def test_epochs_of_short_lanes_end_with_little_more_padding_than_greedy_ones_on_average(
     lengths: str, lanes: int
 ) -> None:
     assert np.mean([_more_padding_than_greedy(lengths, lanes, seed) for seed in range(20)]) <= 0.02
 
 
-@short
+@pytest.mark.parametrize("lengths", slow_but(["geometric"], _LENGTHS))
+@pytest.mark.parametrize("lanes", [32, slow(128)])
 def test_no_epoch_of_short_lanes_ends_with_much_more_padding_than_a_greedy_one(lengths: str, lanes: int) -> None:
     assert max(_more_padding_than_greedy(lengths, lanes, seed) for seed in range(60)) <= 0.02

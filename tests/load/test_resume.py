@@ -1,4 +1,4 @@
-"""A loader that is given a state goes on with the step that comes next, bit for bit."""
+"""A loader that is given a state resumes with the next step, bit for bit."""
 
 import itertools
 import json
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_args
 
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from memxlnet.data.qa_datasets import SquadLikeQADataset
@@ -30,7 +30,7 @@ from tests.load.helpers import (
     time_major,
     varied_examples,
 )
-from tests.support import build
+from tests.support import build, in_quarters
 
 Openers = list[Callable[[], CacheDataset]]
 
@@ -112,14 +112,14 @@ def events(loader: TimeStepMajorDataLoader) -> Generator[Step | None, None, None
 
 
 def expected_place(reference: list[Received], stop: int) -> tuple[int, int]:
-    """Epoch and step of a state behind so many steps."""
+    """Epoch and step of a state after `stop` steps."""
     if stop < len(reference):
         return reference[stop].epoch, reference[stop].number
     return reference[-1].epoch + 1, 0
 
 
 def take(found: Iterator[Step | None], count: int) -> list[Step]:
-    """So many steps, and nothing that comes behind the last of them."""
+    """`count` steps, and nothing that comes after the last of them."""
     return list(itertools.islice((step for step in found if step is not None), count)) if count else []
 
 
@@ -132,10 +132,16 @@ def through_json(state: dict[str, Any]) -> dict[str, Any]:
 
 
 class TestAnyStops:
-    @settings(max_examples=40)
+    @in_quarters
     @given(batch_size=st.integers(1, 6), options=stream_options(), blocks=small_blocks(), data=st.data())
-    def test_the_stream_goes_on_as_if_it_had_not_been_stopped(
-        self, openers: Openers, batch_size: int, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
+    def test_the_stream_continues_as_if_it_had_not_been_stopped(
+        self,
+        openers: Openers,
+        quarter: int,
+        batch_size: int,
+        options: dict[str, Any],
+        blocks: tuple[int, int],
+        data: st.DataObject,
     ) -> None:
         with_mask = data.draw(st.sampled_from([(), ("context_mask", "has_answer")]))
 
@@ -154,7 +160,7 @@ class TestAnyStops:
             for stop in stops:
                 with closing(events(loader)) as found:
                     received += take(found, stop - at)
-                    # A loop that asks for what comes behind the end of a group or epoch is given no step by it.
+                    # A loop that asks for what comes after the end of a group or epoch is given no step by it.
                     asks = stop in ends and (options["lanes"] == "aligned" or stop > at)
                     if asks and data.draw(st.booleans()):
                         assert next(found) is None
@@ -168,10 +174,10 @@ class TestAnyStops:
                 received += take(found, len(reference) - at)
             assert_same_steps(received, [one.step for one in reference])
 
-    @settings(max_examples=30)
+    @in_quarters
     @given(options=stream_options(), blocks=small_blocks(), data=st.data())
-    def test_other_numbers_of_ranks_go_on_with_the_same_lanes(
-        self, openers: Openers, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
+    def test_other_numbers_of_ranks_continue_with_the_same_lanes(
+        self, openers: Openers, quarter: int, options: dict[str, Any], blocks: tuple[int, int], data: st.DataObject
     ) -> None:
         lanes = data.draw(st.sampled_from([4, 8]))
 
@@ -201,7 +207,7 @@ class TestAnyStops:
 
 
 def assert_union(parts: tuple[Any, ...], expected: Any) -> None:
-    """The lanes of all ranks are those of one; a last group that is rounded up holds padding behind them."""
+    """The lanes of all ranks are those of one; a last group that is rounded up holds padding after them."""
     lanes = len(expected["rows"])
     for name, value in expected.items():
         if isinstance(value, torch.Tensor):
@@ -274,7 +280,7 @@ class TestPlaces:
         assert (group.number, group.first_step) == (1, 0)
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
-    def test_an_iteration_without_a_state_begins_the_epoch_anew(self, openers: Openers, lanes: str) -> None:
+    def test_an_iteration_without_a_state_begins_the_epoch_again(self, openers: Openers, lanes: str) -> None:
         loader = time_major(openers[0](), 3, lanes=lanes)
         expected = steps_of(loader)
         loader.set_epoch(0)

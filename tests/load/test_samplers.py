@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.errors import CacheDamagedError, SettingsError
@@ -19,6 +19,7 @@ from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.segment_loader import RegularDataLoader
 from tests.load.helpers import LENGTH, Built, Gathers
+from tests.support import in_quarters
 
 LENGTHS = [3, 9, 2, 2, 9, 5, 40, 41, 1, 7, 7]
 
@@ -149,7 +150,7 @@ def test_lengths_are_those_of_the_attention(built: Built, kind: str, monkeypatch
     ],
 )
 def test_bad_arguments_fail_at_once(arguments: Any, name: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name}: expected .*found "):
+    with pytest.raises(SettingsError, match=f"^{name}:"):
         GroupedRows(*arguments)
 
 
@@ -157,11 +158,11 @@ def test_rows_that_cannot_be_so_long_are_damage(built: Built) -> None:
     dataset = CacheDataset(built.plain)
     column: Any = dataset.column("context_row_start")
     column[5] = LENGTH + 9
-    with pytest.raises(CacheDamagedError, match=rf"row 5: expected 1 to {LENGTH} tokens, found -"):
+    with pytest.raises(CacheDamagedError, match=rf"\brow 5:.*\b{LENGTH}\b.*-"):
         row_lengths(dataset.cache)
 
 
-@settings(max_examples=25)
+@in_quarters
 @given(
     batch_size=st.integers(1, 40),
     multiple=st.none() | st.integers(1, LENGTH),
@@ -171,7 +172,7 @@ def test_rows_that_cannot_be_so_long_are_damage(built: Built) -> None:
     epoch=st.integers(0, 3),
 )
 def test_the_size_of_an_epoch_is_what_an_iteration_gives(
-    built: Built, batch_size: int, multiple: int | None, epoch: int, **options: Any
+    built: Built, quarter: int, batch_size: int, multiple: int | None, epoch: int, **options: Any
 ) -> None:
     dataset = CacheDataset(built.sharded)
     loader = regular(dataset, batch_size, **options)

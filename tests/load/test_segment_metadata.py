@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -32,7 +32,7 @@ from tests.load.helpers import (
     steps_of,
     time_major,
 )
-from tests.support import build, example
+from tests.support import build, example, in_quarters
 
 BATCH_KEYS = {*BATCH_COLUMNS, "rows"}
 
@@ -44,7 +44,7 @@ def regular(dataset: CacheDataset, batch_size: int, **options: Any) -> "DataLoad
 
 
 def context_by_oracle(tokenizer: Any, examples: Sequence[Any], length: int, overlap: int) -> list[list[bool]]:
-    """For each row the tokens of the context, as transformers' own pair call tells its sequences apart."""
+    """For each row the tokens of the context, as transformers' own pair call gives its sequences."""
     masks: list[list[bool]] = []
     left = tokenizer.padding_side == "left"
     for one in examples:
@@ -93,7 +93,7 @@ class TestSteps:
             for name in METADATA:
                 assert [one and plain(one[name]) for one in found] == [plain(value) for value in step[name]]
 
-    @settings(max_examples=25)
+    @in_quarters
     @given(
         names=st.lists(st.sampled_from(METADATA_NAMES), max_size=4),
         lanes=st.sampled_from(["aligned", "refilled"]),
@@ -104,7 +104,7 @@ class TestSteps:
         dtype=st.sampled_from(["int64", "stored"]),
     )
     def test_hold_what_is_named_beside_the_same_tensors(
-        self, built: Built, names: list[str], batch_size: int, block_rows: int, **options: Any
+        self, built: Built, quarter: int, names: list[str], batch_size: int, block_rows: int, **options: Any
     ) -> None:
         dataset = CacheDataset(built.plain)
         with pytest.MonkeyPatch.context() as patch:
@@ -144,7 +144,7 @@ class TestContextMask:
         assert ended > 10
 
     def test_covers_the_tokens_with_offsets_of_the_context(self, lazy: CacheDataset) -> None:
-        """The question has offsets too, but the places of a context's tokens are told from the texts."""
+        """The question has offsets too, but the places of a context's tokens are those of its text."""
         for step in steps_of(time_major(lazy, 5, metadata=True, max_segments=2)):
             for mask, offsets, context, ids in zip(
                 step["context_mask"], step["offset_mapping"], step["context"], step["input_ids"], strict=True
@@ -225,7 +225,7 @@ class TestBatches:
         rows = list(lazy.__getitems__([3, 40]))
         assert collate(rows)["context"] == [lazy[3]["context"], lazy[40]["context"]]
         without = [{name: row[name] for name in row if name != "rows"} for row in rows]
-        with pytest.raises(SettingsError, match=r"^metadata: expected batches with 'rows', found input_ids, "):
+        with pytest.raises(SettingsError, match=r"^metadata:.*'rows'.*\binput_ids\b"):
             collate(without)
 
 
@@ -233,9 +233,8 @@ class TestNames:
     @pytest.mark.parametrize("time_step_major", [True, False])
     @pytest.mark.parametrize("name", ["labels", "example_id", "input_ids", "", None, 3])
     def test_others_are_refused_with_a_list_of_all(self, lazy: CacheDataset, time_step_major: bool, name: Any) -> None:
-        with pytest.raises(SettingsError, match=r"^metadata: expected names of total_segments, ") as caught:
+        with pytest.raises(SettingsError, match=f"^metadata:.*{name!r}$") as caught:
             create_dataloader(lazy, metadata=["context", name], use_time_step_major=time_step_major)
-        assert str(caught.value).endswith(f"found {name!r}")
         assert all(known in str(caught.value) for known in METADATA_NAMES)
 
     def test_are_those_of_the_items(self, lazy: CacheDataset) -> None:

@@ -1,5 +1,6 @@
 """States that a loader refuses, each with a message that names what does not fit."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,8 @@ def test_the_fields_are_those_that_bind_it(loader: TimeStepMajorDataLoader) -> N
 @pytest.mark.parametrize(("name", "value"), CHANGED, ids=[f"{name} {value!r}" for name, value in CHANGED])
 def test_each_field_must_fit_and_is_named(loader: TimeStepMajorDataLoader, name: str, value: Any) -> None:
     state = loader.state_dict()
-    with pytest.raises(SettingsError, match=f"^state: {name}: expected ") as caught:
+    with pytest.raises(SettingsError, match=f"^state: {name}:.*{re.escape(repr(value))}"):
         loader.load_state_dict({**state, name: value})
-    assert f"found {value!r}" in str(caught.value)
     assert loader.state_dict() == state
 
 
@@ -122,7 +122,7 @@ def test_a_loader_with_another_option_refuses_it(lazy: CacheDataset, name: str, 
     state = time_major(lazy, **{"batch_size": 4, **OPTIONS}).state_dict()
     other = time_major(lazy, **{"batch_size": 4, **OPTIONS, name: value})
     field = "global_batch_size" if name == "batch_size" else name
-    with pytest.raises(SettingsError, match=f"^state: {field}: expected .* as in this loader, found .*make the loader"):
+    with pytest.raises(SettingsError, match=f"^state: {field}:.*{re.escape(repr(state[field]))}"):
         other.load_state_dict(state)
 
 
@@ -136,7 +136,7 @@ def test_options_that_change_no_step_may_differ(lazy: CacheDataset) -> None:
 
 def test_other_global_batch_sizes_are_refused(lazy: CacheDataset) -> None:
     state = time_major(lazy, 4).state_dict()
-    with pytest.raises(SettingsError, match=r"^state: global_batch_size: expected 8 as in this loader, found 4"):
+    with pytest.raises(SettingsError, match=r"^state: global_batch_size:.*\b8\b.*\b4\b"):
         time_major(lazy, 4, rank=0, world_size=2).load_state_dict(state)
 
 
@@ -144,17 +144,17 @@ def test_fields_that_are_missing_or_too_many(loader: TimeStepMajorDataLoader) ->
     state = loader.state_dict()
     for name in FIELDS:
         short = {key: value for key, value in state.items() if key != name}
-        with pytest.raises(SettingsError, match=f"^state: expected the fields .*{name}.*, found ") as caught:
+        with pytest.raises(SettingsError, match=rf"^state:.*\b{name}\b") as caught:
             loader.load_state_dict(short)
         assert name not in str(caught.value).partition("found ")[2].split("'")
-    with pytest.raises(SettingsError, match=r"^state: expected the fields .*, found .*'world_size'"):
+    with pytest.raises(SettingsError, match=r"^state:.*'world_size'"):
         loader.load_state_dict({**state, "world_size": 1})
     assert loader.state_dict() == state
 
 
 @pytest.mark.parametrize("state", [None, [], "state", 5, {}, [("epoch", 0)]])
 def test_what_is_no_state(loader: TimeStepMajorDataLoader, state: Any) -> None:
-    with pytest.raises(SettingsError, match=r"^state: expected the fields .*, found "):
+    with pytest.raises(SettingsError, match=r"^state:.*\bglobal_batch_size\b"):
         loader.load_state_dict(state)
 
 
@@ -168,8 +168,7 @@ class TestSteps:
             loader.load_state_dict(last)
             assert len(steps_of(loader)) == 1
             for step in (steps, steps + 1, 10**30):
-                message = f"^state: step: expected one of {steps} in epoch {epoch}, found {step}"
-                with pytest.raises(SettingsError, match=message):
+                with pytest.raises(SettingsError, match=rf"^state: step:.*\b{steps}\b.*\b{epoch}\b.*\b{step}$"):
                     loader.load_state_dict({**last, "step": step})
 
     @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
@@ -178,7 +177,7 @@ class TestSteps:
         state = loader.state_dict()
         loader.load_state_dict(state)
         assert list(loader) == []
-        with pytest.raises(SettingsError, match=r"^state: step: expected one of 0 in epoch 0, found 1"):
+        with pytest.raises(SettingsError, match=r"^state: step:.*\b0\b.*\b0\b.*\b1$"):
             loader.load_state_dict({**state, "step": 1})
 
     def test_a_late_epoch(self, lazy: CacheDataset) -> None:
@@ -190,19 +189,19 @@ class TestSteps:
 
 
 class TestOtherCaches:
-    def test_are_told_from_the_fingerprint(self, built: Built, loader: TimeStepMajorDataLoader, tmp_path: Path) -> None:
+    def test_have_another_fingerprint(self, built: Built, loader: TimeStepMajorDataLoader, tmp_path: Path) -> None:
         # The same documents in rows of another length; and in the same rows with memory tokens.
         other = build(built.examples, sample_tokenizer(), tmp_path, max_seq_length=LENGTH + 1, doc_stride=OVERLAP)
         for dataset in (other, CacheDataset(built.memory)):
             state = time_major(dataset, 4, **OPTIONS).state_dict()
-            with pytest.raises(CacheMismatchError, match=r"^state: expected the fingerprint .*another cache") as caught:
+            with pytest.raises(CacheMismatchError, match=r"^state:.*fingerprint") as caught:
                 loader.load_state_dict(state)
             for part in (state["fingerprint"], loader.dataset.manifest.fingerprint, loader.dataset.directory):
                 assert str(part) in str(caught.value)
 
     @pytest.mark.parametrize("value", ["", None, 5, "0" * 64])
     def test_any_other_fingerprint(self, loader: TimeStepMajorDataLoader, value: Any) -> None:
-        with pytest.raises(CacheMismatchError, match=f"fingerprint .*found {value!r}"):
+        with pytest.raises(CacheMismatchError, match=f"^state:.*fingerprint.*{value!r}"):
             loader.load_state_dict({**loader.state_dict(), "fingerprint": value})
 
     def test_the_error_is_one_of_the_package(self) -> None:

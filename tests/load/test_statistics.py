@@ -16,7 +16,10 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.statistics import GROUP_SIZES, CacheStatistics, PaddingShares, UsefulShares, read_statistics
 from tests.load.helpers import Built, random_examples, sample_tokenizer, steps_of, time_major
-from tests.support import SQUAD, build, example, long_examples
+from tests.support import SQUAD, build, example, long_examples, slow
+
+FEW = (1, 3)
+"""Sizes of groups where others would show nothing new."""
 
 
 def counted(dataset: CacheDataset, group_sizes: Sequence[int] = GROUP_SIZES) -> CacheStatistics:
@@ -64,7 +67,7 @@ def useful(dataset: CacheDataset, size: int) -> UsefulShares:
     return UsefulShares(**{field.name: share(field.name) for field in fields(UsefulShares)})
 
 
-@pytest.mark.parametrize("kind", ["plain", "sharded", "memory"])
+@pytest.mark.parametrize("kind", ["sharded", slow("plain"), slow("memory")])
 def test_it_is_what_the_rows_and_the_loaders_give(built: Built, kind: str) -> None:
     dataset = CacheDataset(getattr(built, kind))
     found = read_statistics(dataset.cache)
@@ -93,7 +96,7 @@ def test_it_does_not_depend_on_the_blocks_that_are_read(
 def test_any_cache(examples: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = build(examples, sample_tokenizer(), Path(folder), max_seq_length=32, doc_stride=4)
-        assert read_statistics(dataset.cache, (1, 3)) == counted(dataset, (1, 3))
+        assert read_statistics(dataset.cache, FEW) == counted(dataset, FEW)
 
 
 def test_answers_that_no_segment_holds_whole(tokenizer: Any, tmp_path: Path) -> None:
@@ -101,24 +104,24 @@ def test_answers_that_no_segment_holds_whole(tokenizer: Any, tmp_path: Path) -> 
     long_answer = context[50:900]
     rows = [example(context, answers=[(long_answer, 50)], id="long"), *long_examples(4)]
     dataset = build(rows, tokenizer, tmp_path)
-    found = read_statistics(dataset.cache)
-    assert found == counted(dataset)
+    found = read_statistics(dataset.cache, FEW)
+    assert found == counted(dataset, FEW)
     assert found.without_answer_segment == 1
     assert sum(found.answer_time_steps.values()) == 3
 
 
 def test_segments_that_are_cut_off(tokenizer: Any, tmp_path: Path) -> None:
     dataset = build(long_examples(9), tokenizer, tmp_path, max_n_segs=2)
-    found = read_statistics(dataset.cache)
-    assert found == counted(dataset)
+    found = read_statistics(dataset.cache, FEW)
+    assert found == counted(dataset, FEW)
     assert found.segments_per_document == {2: 9}
     assert (found.without_answer_segment, found.answer_time_steps) == (6, {})
 
 
 def test_a_cache_without_answers(tokenizer: Any, tmp_path: Path) -> None:
     dataset = build([example("Some context. " * 30, id=str(number)) for number in range(5)], tokenizer, tmp_path)
-    found = read_statistics(dataset.cache)
-    assert found == counted(dataset)
+    found = read_statistics(dataset.cache, FEW)
+    assert found == counted(dataset, FEW)
     assert (found.answer_time_steps, found.without_answer_segment) == ({}, 0)
     assert found.answers_past(0) == 0
 
@@ -151,6 +154,7 @@ def test_shares_and_products() -> None:
     assert CacheStatistics(2, 4, 7, {2: 2}, {}, 0, {}, {}, 9, 9).recurrent_share == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_data(xlnet: Any, tmp_path: Path) -> None:
     dataset = build(SQUAD, xlnet, tmp_path, max_seq_length=192, doc_stride=64, max_examples=1500)

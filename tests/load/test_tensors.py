@@ -12,7 +12,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.gather import MANY_VALUES
 from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
 from tests.load.helpers import DTYPES, LENGTH, Built, bert_tokenizer, varied_examples
-from tests.support import build
+from tests.support import build, in_quarters
 
 COLUMNS = (*MODEL_COLUMNS, "segment_index", "document", "cls_index", "context_token_start", "has_answer_in_segment")
 
@@ -33,16 +33,16 @@ def _expected(dataset: CacheDataset, rows: list[int]) -> dict[str, torch.Tensor]
     return {name: torch.stack([dataset[row][name] for row in rows]) for name in MODEL_COLUMNS}
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_gather_takes_rows_in_every_form(any_dataset: CacheDataset, form: str) -> None:
+def test_gather_takes_rows_in_every_form(any_dataset: CacheDataset) -> None:
     rows = [3, 0, -1, 40, 40, 17, 16, -len(any_dataset)]
-    found = any_dataset.gather(FORMS[form](rows))
     expected = _expected(any_dataset, rows)
-    assert list(found) == list(MODEL_COLUMNS)
-    for name, tensor in found.items():
-        assert tensor.dtype == DTYPES[name]
-        assert tensor.is_contiguous()
-        assert torch.equal(tensor, expected[name])
+    for form, make in FORMS.items():
+        found = any_dataset.gather(make(rows))
+        assert list(found) == list(MODEL_COLUMNS), form
+        for name, tensor in found.items():
+            assert tensor.dtype == DTYPES[name], form
+            assert tensor.is_contiguous(), form
+            assert torch.equal(tensor, expected[name]), form
 
 
 def test_gather_takes_ranges_and_slices(any_dataset: CacheDataset) -> None:
@@ -84,15 +84,16 @@ def test_gather_refuses_rows_out_of_range(any_dataset: CacheDataset) -> None:
     count = len(any_dataset)
     for row in (count, -count - 1, 2**40):
         for rows in _forms_of(row):
-            with pytest.raises(RowIndexError, match=rf"row {row}: expected a row from -{count} to {count - 1}"):
+            with pytest.raises(RowIndexError, match=rf"^row {row}:.*-{count}\b.*\b{count - 1}$"):
                 any_dataset.gather(rows)
 
 
-@pytest.mark.parametrize("row", [2**63, 2**64 - 1, 2**64 - 3, 2**64, 10**30])
-def test_rows_beyond_64_bits_do_not_wrap_around(any_dataset: CacheDataset, row: int) -> None:
-    wrong: list[Any] = [[row], [0, row]]
-    if row < 2**64:
-        wrong += [np.array([row], np.uint64), torch.from_numpy(np.array([row], np.uint64))]
+def test_rows_beyond_64_bits_do_not_wrap_around(any_dataset: CacheDataset) -> None:
+    wrong: list[Any] = []
+    for row in (2**63, 2**64 - 1, 2**64 - 3, 2**64, 10**30):
+        wrong += [[row], [0, row]]
+        if row < 2**64:
+            wrong += [np.array([row], np.uint64), torch.from_numpy(np.array([row], np.uint64))]
     for rows in wrong:
         with pytest.raises((RowIndexError, SettingsError), match="row"):
             any_dataset.gather(rows)
@@ -121,10 +122,10 @@ WRONG: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("rows", WRONG, ids=repr)
-def test_gather_refuses_what_is_no_row(any_dataset: CacheDataset, rows: Any) -> None:
-    with pytest.raises(SettingsError, match="rows: expected"):
-        any_dataset.gather(rows)
+def test_gather_refuses_what_is_no_row(any_dataset: CacheDataset) -> None:
+    for rows in WRONG:
+        with pytest.raises(SettingsError, match=r"^rows:"):
+            any_dataset.gather(rows)
 
 
 def test_gather_of_named_columns(any_dataset: CacheDataset, lazy: CacheDataset) -> None:
@@ -138,15 +139,15 @@ def test_gather_of_named_columns(any_dataset: CacheDataset, lazy: CacheDataset) 
 
 
 @pytest.mark.parametrize("columns", [["labels"], ["input_ids", "Input_ids"], [3]])
-def test_gather_refuses_unknown_columns(any_dataset: CacheDataset, columns: Any) -> None:
-    with pytest.raises(SettingsError, match="column: expected one of input_ids"):
-        any_dataset.gather([0], columns)
+def test_gather_refuses_unknown_columns(lazy: CacheDataset, columns: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"^column:.*\binput_ids\b.*{columns[-1]!r}$"):
+        lazy.gather([0], columns)
 
 
 def test_columns_may_be_any_iterable_but_one_name(any_dataset: CacheDataset) -> None:
     assert list(any_dataset.gather([0], (name for name in ["cls_index"]))) == ["cls_index"]  # type: ignore[arg-type]
     for columns in ("input_ids", None, 5):
-        with pytest.raises(SettingsError, match="columns: expected a sequence of column names"):
+        with pytest.raises(SettingsError, match=f"^columns:.*{columns!r}$"):
             any_dataset.gather([0], columns)  # type: ignore[arg-type]
 
 
@@ -159,8 +160,9 @@ def test_columns_of_shards_are_the_column_in_pieces(any_dataset: CacheDataset, l
         assert torch.equal(joined, whole)
 
 
+@in_quarters
 @given(data=st.data())
-def test_shards_gather_like_one(built: Built, data: st.DataObject) -> None:
+def test_shards_gather_like_one(built: Built, quarter: int, data: st.DataObject) -> None:
     one, many = CacheDataset(built.plain), CacheDataset(built.sharded)
     assert len(one) == len(many)
     rows = data.draw(st.lists(st.integers(-len(one), len(one) - 1), max_size=40))
@@ -178,9 +180,9 @@ def test_strided_rows_are_gathered_without_a_word(built: Built) -> None:
 @pytest.mark.parametrize("sharded", [False, True])
 def test_rows_without_values_are_refused(built: Built, sharded: bool) -> None:
     dataset = CacheDataset(built.sharded if sharded else built.plain)
-    with pytest.raises(SettingsError, match="expected a tensor of values, found one on meta"):
+    with pytest.raises(SettingsError, match=r"^rows:.*\bmeta\b"):
         dataset.gather(torch.empty(2, dtype=torch.int64, device="meta"))
-    with pytest.raises(SettingsError, match=r"torch\.sparse_coo"):
+    with pytest.raises(SettingsError, match=r"^rows:.*torch\.sparse_coo"):
         dataset.gather(torch.tensor([1, 2]).to_sparse())
 
 
@@ -192,18 +194,19 @@ def test_as_rows_counts_like_a_list(count: int, data: st.DataObject) -> None:
     assert found.tolist() == [list(range(count))[row] for row in wanted]
 
 
-@pytest.mark.parametrize("width", [1, 7, LENGTH - 1, LENGTH, None])
-def test_a_width_cuts_the_tokens_on_the_padding_side(any_dataset: CacheDataset, width: int | None) -> None:
+def test_a_width_cuts_the_tokens_on_the_padding_side(any_dataset: CacheDataset) -> None:
     names = (*COLUMNS, "context_row_start")
     rows = torch.tensor([3, 0, 40, 40, 17, 16, len(any_dataset) - 1])
-    found, whole = any_dataset.tensors.gather(rows, names, width), any_dataset.tensors.gather(rows, names)
-    assert list(found) == list(names)
-    for name, tensor in found.items():
-        wanted = whole[name] if tensor.dim() == 1 or width is None else whole[name][:, LENGTH - width :]
-        assert torch.equal(tensor, wanted)
-        assert tensor.is_contiguous()
-        assert tensor.untyped_storage().nbytes() == tensor.nbytes
-    assert [len(one) for one in any_dataset.tensors.gather(rows[:0], names, width).values()] == [0] * len(names)
+    whole = any_dataset.tensors.gather(rows, names)
+    for width in (1, 7, LENGTH - 1, LENGTH, None):
+        found = any_dataset.tensors.gather(rows, names, width)
+        assert list(found) == list(names)
+        for name, tensor in found.items():
+            wanted = whole[name] if tensor.dim() == 1 or width is None else whole[name][:, LENGTH - width :]
+            assert torch.equal(tensor, wanted), width
+            assert tensor.is_contiguous(), width
+            assert tensor.untyped_storage().nbytes() == tensor.nbytes, width
+        assert [len(one) for one in any_dataset.tensors.gather(rows[:0], names, width).values()] == [0] * len(names)
 
 
 POSITIONS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
@@ -227,9 +230,10 @@ def side(request: pytest.FixtureRequest) -> CacheDataset:
     return dataset
 
 
+@in_quarters
 @given(data=st.data())
 def test_cut_rows_hold_the_same_tokens_and_positions(
-    built: Built, right_padded: CacheDataset, data: st.DataObject
+    built: Built, right_padded: CacheDataset, quarter: int, data: st.DataObject
 ) -> None:
     dataset = data.draw(st.sampled_from([CacheDataset(built.plain), CacheDataset(built.sharded), right_padded]))
     rows = data.draw(st.lists(st.integers(-len(dataset), len(dataset) - 1), min_size=1, max_size=20))
@@ -261,16 +265,16 @@ def test_a_width_that_cuts_real_tokens_is_refused(side: CacheDataset, any_datase
         lengths = dataset.gather(slice(None))["attention_mask"].sum(dim=1)
         row, short = int(lengths.argmax()), int(lengths.argmin())
         longest = int(lengths[row])
-        message = rf"width: expected at least {longest}, the real tokens of row {row}, found {longest - 1}"
+        message = rf"^width:.*\b{longest}\b.*\brow {row}\b.*\b{longest - 1}\b"
         for named in (row, row - len(dataset)):
             with pytest.raises(SettingsError, match=message):
                 dataset.gather([short, named, short], ["segment_index"], longest - 1)
 
 
 @pytest.mark.parametrize("width", [0, -1, LENGTH + 1, 8.0, "8", True])
-def test_widths_that_cannot_be_are_refused(any_dataset: CacheDataset, width: Any) -> None:
-    with pytest.raises(SettingsError, match="width: expected"):
-        any_dataset.gather([0], width=width)
+def test_widths_that_cannot_be_are_refused(lazy: CacheDataset, width: Any) -> None:
+    with pytest.raises(SettingsError, match=f"^width:.*{width!r}$"):
+        lazy.gather([0], width=width)
 
 
 def test_a_cut_gather_of_nothing(any_dataset: CacheDataset) -> None:
@@ -311,7 +315,7 @@ def test_one_row_out_of_range_among_many_is_refused(any_dataset: CacheDataset, c
     for row in (len(any_dataset), -len(any_dataset) - 1, 2**62, -(2**63), 2**63 - 1):
         rows = torch.zeros(count + 1, dtype=torch.int64)
         rows[count] = row
-        with pytest.raises(RowIndexError, match=f"row {row}: expected a row from"):
+        with pytest.raises(RowIndexError, match=f"^row {row}:"):
             any_dataset.gather(rows)
     rows[count] = -1
     assert torch.equal(any_dataset.gather(rows)["input_ids"][-1], any_dataset[-1]["input_ids"])

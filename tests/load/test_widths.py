@@ -40,12 +40,12 @@ def test_widths(lazy: CacheDataset, options: Any, widths: list[int]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("batch",), "padding: expected 'max_length' or 'longest', found 'batch'"),
-        ((True,), "padding: expected 'max_length' or 'longest', found True"),
-        (("max_length", 8), "pad_to_multiple_of: expected padding='longest' with it, found 'max_length'"),
-        (("longest", 0), "pad_to_multiple_of: expected an integer above 0"),
-        (("longest", 8.0), "pad_to_multiple_of: expected an integer above 0"),
-        (("longest", 65), "pad_to_multiple_of: expected at most max_seq_length, which is 64, found 65"),
+        (("batch",), "^padding:.*'batch'$"),
+        ((True,), "^padding:.*True$"),
+        (("max_length", 8), "^pad_to_multiple_of:.*'max_length'$"),
+        (("longest", 0), r"^pad_to_multiple_of:.*\b0$"),
+        (("longest", 8.0), r"^pad_to_multiple_of:.*\b8\.0$"),
+        (("longest", 65), r"^pad_to_multiple_of:.*\b64\b.*\b65$"),
     ],
 )
 def test_bad_settings(lazy: CacheDataset, options: Any, message: str) -> None:

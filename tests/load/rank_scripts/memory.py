@@ -1,4 +1,4 @@
-"""What each process does that torchrun starts: trains, saves loader and memory on the way, and goes on from there."""
+"""What each process does that torchrun starts: trains, saves loader and memory on the way, and resumes from there."""
 
 import json
 import sys

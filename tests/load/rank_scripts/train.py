@@ -1,4 +1,4 @@
-"""What each process does that torchrun starts: reads, trains, goes on from a state, and writes down what it saw."""
+"""What each process does that torchrun starts: reads, trains, resumes from a state, and writes down what it saw."""
 
 import hashlib
 import json
@@ -113,7 +113,7 @@ def main(cache: str, out: str) -> None:
     before = made(dataset, 2)
     torch.distributed.init_process_group("gloo")
     try:
-        told = {
+        report = {
             "before": list(before.ranks),
             "aligned": train(dataset),
             "refilled": train(dataset, lanes="refilled"),
@@ -127,7 +127,7 @@ def main(cache: str, out: str) -> None:
         }
     finally:
         torch.distributed.destroy_process_group()
-    (Path(out) / f"{before.ranks.rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    (Path(out) / f"{before.ranks.rank}.json").write_text(json.dumps(report), encoding="utf-8")
 
 
 if __name__ == "__main__":
