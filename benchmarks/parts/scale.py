@@ -1,4 +1,6 @@
-"""Scaling: opening, memory and batches of 10^4 to 10^7 segments, builds of 10^4 to 10^6 examples, and builds of twenty
+"""Scaling of reading with the number of segments, and of building with the number of examples and the length of texts.
+
+Reading covers opening, memory and batches of 10^4 to 10^7 segments; builds have 10^4 to 10^6 examples, or twenty
 questions on one text of 0.4 to 3.2 million characters.
 """
 

@@ -72,7 +72,7 @@ def prepare(name: str, directory: Path, folder: Path) -> Path:
     contestant = _KNOWN[name]
     if contestant.files is None:
         return directory
-    # The name tells apart files of other caches and of other versions of the library or of memxlnet.
+    # The name excludes files of other caches, and of other versions of the library or of memxlnet.
     versions = [_version(package) for package in ("memxlnet", contestant.package or "torch")]
     identity = "-".join([read_manifest(directory).fingerprint[:12], contestant.files, *versions])
     path = folder / identity.replace("+", "-")
