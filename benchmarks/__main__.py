@@ -1,6 +1,6 @@
-"""The comparison, measured on this machine: ``python -m benchmarks [part ...]``; it writes a report.
+"""Run the benchmarks on this machine and write a report: ``python -m benchmarks [part ...]``.
 
-Run it on an idle machine. The report is `report.md`, with its plots and with all samples in `report.json`.
+Run them on an idle machine. The report is `report.md` with plots; `report.json` holds all samples.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from benchmarks.settings import Settings
 try:
     from benchmarks.report.write import write_report, write_samples
 except ModuleNotFoundError as error:
-    sys.exit(f"{error.name}: expected it for the plots of the report, found none; pip install 'memxlnet[bench]'")
+    sys.exit(f"cannot import {error.name}, which draws the plots of the report; pip install 'memxlnet[bench]'")
 
 PARTS = ("build", "reading", "larger-than-ram", "scale", "training", "loaders", "padding")
 
@@ -33,17 +33,25 @@ FORMAT = 1
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("parts", nargs="*", metavar="part", help=f"one of {', '.join(PARTS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small sizes: under two minutes on two cores")
     parser.add_argument(
-        "--data", type=Path, help="a JSON file in SQuAD's official form; default: SQuAD where it is, or the sample"
+        "--data", type=Path, help="JSON file in SQuAD's format; default: SQuAD if available, else the bundled sample"
     )
-    parser.add_argument("--tokenizer", type=Path, help="directory of a fast tokenizer; default: as for the data")
-    parser.add_argument("--work", type=Path, help="folder for what is made; default: build/bench (up to 30 GB)")
-    parser.add_argument("--output", type=Path, help="folder of the report; default: 'report' in the work folder")
-    parser.add_argument("--update", action="store_true", help="put the parts into the report in the output folder")
-    parser.add_argument("--clean", action="store_true", help="remove what was made for these data, but the report")
-    parser.add_argument("--render", type=Path, metavar="JSON", help="only write the report of this report.json anew")
+    parser.add_argument(
+        "--tokenizer",
+        type=Path,
+        help="directory of a fast tokenizer; default: XLNet's if available, else the bundled one",
+    )
+    parser.add_argument("--work", type=Path, help="folder for intermediate files; default: build/bench (up to 30 GB)")
+    parser.add_argument("--output", type=Path, help="folder for the report; default: 'report' in the work folder")
+    parser.add_argument("--update", action="store_true", help="add the parts to the report in the output folder")
+    parser.add_argument(
+        "--clean", action="store_true", help="remove the intermediate files of this data; keeps the report"
+    )
+    parser.add_argument(
+        "--render", type=Path, metavar="JSON", help="measure nothing; write the report from this report.json"
+    )
     options = parser.parse_args(arguments)
     for part in options.parts:
         if part not in PARTS:
@@ -71,7 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
     if options.render is not None:
         found = json.loads(options.render.read_text(encoding="utf-8"))
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            sys.exit(f"{options.render}: expected a report of format {FORMAT}, found another file; measure anew")
+            sys.exit(
+                f"{options.render}: expected a report of format {FORMAT}, found another file; run the benchmarks again"
+            )
         write_report(found, options.output or options.render.parent)
         return 0
     output = options.output or root() / "report"
@@ -84,7 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = Settings(options.quick)
     if options.quick:
         start_warm()
-    # Builds come last: what they leave to the disk to write would slow the others.
+    # Builds run last: the pages that they leave to be written back would slow down the other parts.
     measured: dict[str, Any] = report["parts"]
     for name in options.parts or reversed(PARTS):
         measured[name] = _measured(name, settings)
@@ -93,11 +103,11 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             report["seconds"] = time.monotonic() - settings.begun
         report["parts"] = {part: measured[part] for part in PARTS if part in measured}
-        write_samples(report, output)  # an interrupted run loses nothing that was measured: --render makes its report
+        write_samples(report, output)  # after every part, so that --render can make the report of an interrupted run
     write_report(report, output)
     if options.clean:
         shutil.rmtree(work())
-    settings.tell(f"done; the report is {output / 'report.md'}")
+    settings.log(f"done; the report is {output / 'report.md'}")
     return int(any("failed" in part for part in report["parts"].values()))
 
 
@@ -119,26 +129,26 @@ def _header(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _to_update(output: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """The report in a folder, if it was made with the same machine, packages and data."""
+    """Read the report in a folder; exit if the machine, the packages or the data differ."""
     file = output / "report.json"
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     for name in ("format", "mode", "data"):
         if found.get(name) != header[name]:
             sys.exit(
-                f"--update: {file}: {name}: expected {header[name]!r}, found {found.get(name)!r}; measure all anew"
+                f"--update: {file}: {name}: expected {header[name]!r}, found {found.get(name)!r}; measure all again"
             )
     for name, value in header["machine"].items():
         if name != "disk_free_bytes" and found["machine"][name] != value:
             sys.exit(
-                f"--update: {file}: {name}: expected {value!r}, found {found['machine'][name]!r}; measure all anew"
+                f"--update: {file}: {name}: expected {value!r}, found {found['machine'][name]!r}; measure all again"
             )
     return found
 
 
 def _measured(name: str, settings: Settings) -> dict[str, Any]:
-    """Measure one part; where it fails the report says so, and the others go on."""
+    """Measure one part; a failure is recorded in the report, and the next part runs."""
     settings.part = name
-    settings.tell("begins")
+    settings.log("started")
     begun = time.monotonic()
     try:
         part = importlib.import_module(f"benchmarks.parts.{name.replace('-', '_')}")

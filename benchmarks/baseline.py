@@ -1,11 +1,11 @@
-"""The usual question answering preprocessing of transformers' examples: what the build is compared with."""
+"""The question answering preprocessing of transformers' examples: the baseline of the build."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def pair_call(tokenizer: Any, questions: Any, contexts: Any, max_seq_length: int, doc_stride: int) -> Any:
-    """The rows of some pairs, in the order of texts that the tokenizer's padding asks for."""
+    """Encode pairs of question and context, in the order that the tokenizer's padding side requires."""
     pad_on_right = tokenizer.padding_side == "right"
     return tokenizer(
         *((questions, contexts) if pad_on_right else (contexts, questions)),
@@ -20,7 +20,7 @@ def pair_call(tokenizer: Any, questions: Any, contexts: Any, max_seq_length: int
 
 
 def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) -> Callable[[Any], Any]:
-    """The function of the published question answering recipe: pair call, offsets, start and end positions."""
+    """Return the function of the published recipe: pair call, offsets, start and end positions."""
     pad_on_right = tokenizer.padding_side == "right"
 
     def prepare(examples: Any) -> Any:
@@ -43,11 +43,11 @@ def usual_preprocessing(tokenizer: Any, max_seq_length: int, doc_stride: int) ->
 
 
 def _span(offsets: Any, sides: Any, side: int, answers: Any, text: str) -> tuple[int, int] | None:
-    """The tokens of the answer's characters, in the loops of the recipe.
+    """Find the tokens of the answer's characters with the loops of the recipe.
 
-    The recipe lets blanks at the ends of the answer, characters without a token there and tokens of blanks alone
-    decide, and gives an end before the start where several tokens cover a lone character. Here it does not, so that the
-    results of all ways can be compared value by value.
+    In the recipe, blanks and characters without a token at the ends of the answer shift the span, and so do tokens of
+    blanks only; where several tokens cover one character, the end can precede the start. These cases are fixed here,
+    so that the results of all methods can be compared value by value.
     """
     if not answers["answer_start"]:
         return None

@@ -1,7 +1,7 @@
-"""Ways to make the features of a file: memxlnet, and how it is done without it.
+"""Methods of building the features of a file: memxlnet, and the usual ones without it.
 
-Each makes the five model columns of every segment, and the offsets and ids that turn predictions into text. The
-tokenizer is fresh, and where a way writes its result, it has been written when the call returns.
+Each builds the five model columns of every segment, and the offsets and ids that map predictions to text. The
+tokenizer is fresh. A method that writes its result has written it when the call returns.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,11 +22,11 @@ Columns = dict[str, NDArray[Any]]
 
 
 class Built(NamedTuple):
-    """What a builder made.
+    """The result of a builder.
 
     Attributes:
         segments: Rows of features.
-        columns: Reads the model columns of all rows, for the check that all ways make the same.
+        columns: Reads the model columns of all rows, to check that all methods give the same.
     """
 
     segments: int
@@ -34,7 +34,7 @@ class Built(NamedTuple):
 
 
 def memxlnet(file: Path, folder: Path, batch: int) -> Built:
-    """`process_and_cache_dataset` as a user calls it, over the JSON file; it chooses its workers and chunks itself."""
+    """Call `process_and_cache_dataset` on the JSON file, with its default workers and chunks."""
     from memxlnet import LazySquadLikeQADataset, process_and_cache_dataset
 
     segments = process_and_cache_dataset(
@@ -50,7 +50,7 @@ def memxlnet(file: Path, folder: Path, batch: int) -> Built:
 
 
 def datasets_map(file: Path, folder: Path, batch: int) -> Built:
-    """`datasets.map` with the usual function, batched, a process a core, over its own Arrow files of the source."""
+    """Call `datasets.map` with the usual function, batched, one process per core, on its Arrow copy of the source."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -72,7 +72,7 @@ def datasets_map(file: Path, folder: Path, batch: int) -> Built:
 
 
 def arrow_source(file: Path) -> str:
-    """The examples of a file as `datasets` keeps what it has loaded once; written where it is not there."""
+    """Return the folder of a file's examples as an Arrow dataset of `datasets`; written on first use."""
     import datasets
 
     folder = work() / "datasets" / file.stem
@@ -85,13 +85,13 @@ def arrow_source(file: Path) -> str:
 
 
 def pair_call(file: Path, folder: Path, batch: int) -> Built:
-    """transformers' tokenizer on batches of pairs and the spans of the answers; nothing is kept or written."""
+    """Call transformers' tokenizer on batches of pairs and find the answer spans; keep and write nothing."""
     segments = sum(len(found["input_ids"]) for found in _encoded(file, batch))
     return Built(segments, lambda: _of_batches(_encoded(file, batch)))
 
 
 def traditional(file: Path, folder: Path, batch: int) -> Built:
-    """All features as Python objects in RAM, a dictionary each, then as tensors, and one write of them all."""
+    """Keep all features in RAM as dictionaries, convert them to tensors, and write these in one call."""
     features: list[dict[str, Any]] = []
     for found in _encoded(file, batch):
         names = list(found)
@@ -104,7 +104,7 @@ def traditional(file: Path, folder: Path, batch: int) -> Built:
 
 
 def _encoded(file: Path, batch: int) -> Iterator[dict[str, Any]]:
-    """Features of one batch of examples after the other."""
+    """Yield the features of each batch of examples."""
     prepare = usual_preprocessing(tokenizer(), MAX_SEQ_LENGTH, DOC_STRIDE)
     rows = rows_of(file)
     for start in range(0, len(rows), batch):

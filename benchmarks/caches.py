@@ -1,4 +1,4 @@
-"""Caches of any size to read from: the first copy is encoded, the others repeat its token columns under other ids."""
+"""Caches of any size: the first copy is encoded, the others repeat its token columns with other ids."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ from memxlnet.settings import EncodeSettings
 MAX_SEQ_LENGTH, DOC_STRIDE = 384, 128
 
 MEMORY_TOKENS = 4
-"""READ tokens in a row of every cache that is read from, and as many WRITE tokens."""
+"""READ tokens in each row of these caches, and as many WRITE tokens."""
 
 CHUNK_EXAMPLES = 2000
 
@@ -36,12 +36,12 @@ class NoSpaceError(Exception):
 
 
 class _Repeated(Publisher):
-    """Publishes copies of encoded chunks that are made on the spot, so that nothing is written twice.
+    """Publishes copies of encoded chunks, which are generated on the fly, so that nothing is written twice.
 
     Args:
         base: The encoded chunks.
-        rows: Segments at least.
-        own_contexts: Give each copy contexts of its own; else all copies share the first one's.
+        rows: Minimum number of segments.
+        own_contexts: Make the contexts of each copy distinct; else all copies share those of the first.
     """
 
     def __init__(self, base: Sequence[Tables], rows: int, own_contexts: bool, settings: CacheSettings, limit: Any):
@@ -56,7 +56,7 @@ class _Repeated(Publisher):
         for copy in range(self._copies):
             for chunk in self._base:
                 documents = _renamed(chunk["documents"], f"{copy}-")
-                contexts = _retold(chunk["contexts"], copy) if self._own_contexts else chunk["contexts"]
+                contexts = _marked(chunk["contexts"], copy) if self._own_contexts else chunk["contexts"]
                 yield {**chunk, "documents": documents, "contexts": contexts}
 
 
@@ -74,25 +74,25 @@ def _renamed(batch: pa.RecordBatch, prefix: str) -> pa.RecordBatch:
     return batch.set_column(index, batch.schema.field(index), values)
 
 
-def _retold(batch: pa.RecordBatch, copy: int) -> pa.RecordBatch:
-    """The contexts with their first characters exchanged for the number of the copy: spans stay where they are."""
+def _marked(batch: pa.RecordBatch, copy: int) -> pa.RecordBatch:
+    """Overwrite the first characters of each context with the number of the copy, so that no span moves."""
     mark = f"{copy:06d}"
     texts = pa.array([mark + text[len(mark) :] for text in batch.column(0).to_pylist()], pa.large_string())
     return batch.set_column(0, batch.schema.field(0), texts)
 
 
 def question_cache(rows: int, shards: int = 1) -> Path:
-    """A cache of the file's questions with so many segments, or a few more; each copy has contexts of its own."""
+    """Return a cache of the file's questions with at least `rows` segments; the contexts of each copy are distinct."""
     return _published("questions", rows, shards, MAX_SEQ_LENGTH)
 
 
 def long_cache(rows: int, length: int = MAX_SEQ_LENGTH, shards: int = 1) -> Path:
-    """A cache of long documents, one context an article, with so many segments, or a few more."""
+    """Return a cache of long documents, one context per article, with at least `rows` segments."""
     return _published("long", rows, shards, length)
 
 
 def whole_cache(rows: int) -> Path:
-    """A cache of documents over all text of the file twice over, with so many segments, or a few more."""
+    """Return a cache of documents over the whole text of the file, repeated twice, with at least `rows` segments."""
     return _published("whole", rows, 1, MAX_SEQ_LENGTH)
 
 
@@ -106,7 +106,9 @@ def _published(kind: str, rows: int, shards: int, length: int) -> Path:
     needed = rows * (6 * length + 400)
     free = shutil.disk_usage(final.parents[1]).free
     if free < 1.2 * needed:
-        raise NoSpaceError(f"a cache of {rows:,} segments takes some {needed / 1e9:.1f} GB, {free / 1e9:.1f} are free")
+        raise NoSpaceError(
+            f"a cache of {rows:,} segments needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+        )
     base = _encoded(data(), kind, length, rows)
     actual = _copies(base, rows) * _rows(base)
     limit = -(-actual // shards) if shards > 1 else None
@@ -119,7 +121,7 @@ def _published(kind: str, rows: int, shards: int, length: int) -> Path:
 
 @cache
 def _encoded(_: Data, kind: str, length: int, rows: int) -> list[Tables]:
-    """The file once over, or less of it: so many segments, or of long documents half of them and some 5,000 at most."""
+    """Encode the file, but stop at `rows` segments; for long documents at half of them, and about 5,000 at most."""
     enough = rows if kind == "questions" else min(rows // 2, 5000)
     content, encode = _tokenizer(), EncodeSettings(max_seq_length=length, doc_stride=length // 3)
     encoder = Encoder(content.backend, content.layout, encode)
@@ -140,18 +142,18 @@ def _tokenizer() -> TokenizerContent:
 
 
 def _examples(kind: str) -> tuple[list[dict[str, Any]], int]:
-    """Examples, and how many of them make a chunk."""
+    """Return the examples and the number of examples in a chunk."""
     if kind == "questions":
         return rows_of(data().file), CHUNK_EXAMPLES
     return (rows_of(long_file(10)), 10) if kind == "long" else (rows_of(whole_file(10)), 1)
 
 
 def random_batches(size: int, num_rows: int, number: int = 200) -> list[Tensor]:
-    """So many batches, int64[size] each, of random rows."""
+    """Return `number` batches of random rows, int64[size] each."""
     rows = random_rows(number * size, num_rows, seed=size)
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def random_rows(count: int, num_rows: int, seed: int = 0) -> Tensor:
-    """int64[count] random rows."""
+    """Return random rows, int64[count]."""
     return torch.from_numpy(np.random.default_rng(seed).integers(0, num_rows, count))

@@ -1,4 +1,4 @@
-"""A function in a process of its own, watched from outside: ``python -m benchmarks.child module:function ...``."""
+"""Run a function in a child process and sample its memory: ``python -m benchmarks.child module:function ...``."""
 
 import gc
 import importlib
@@ -23,16 +23,16 @@ Words = tuple[str, str, str, str]
 
 
 class ChildError(Exception):
-    """A child ended with an error."""
+    """A child process failed."""
 
 
 class Child(NamedTuple):
-    """What a child did.
+    """The outcome of a child process.
 
     Attributes:
-        value: What its function gave; None where it was killed.
-        killed: Whether the system killed it (SIGKILL), as it does for want of memory.
-        samples: Time since its start in seconds and the memory of its process tree.
+        value: The result of its function; None if it was killed.
+        killed: Whether it was killed (SIGKILL), as the system does when memory runs out.
+        samples: Seconds since the start, and the memory of the process tree.
     """
 
     value: Any
@@ -40,12 +40,12 @@ class Child(NamedTuple):
     samples: list[tuple[float, Memory]]
 
     def peak(self) -> Memory:
-        """The highest anonymous, file-backed and resident memory; not always of one moment."""
+        """Return the peaks of anonymous, file-backed and resident memory, which may occur at different times."""
         columns = list(zip(*(memory for _, memory in self.samples), strict=True))
         return Memory(*map(max, columns)) if columns else Memory(0, 0, 0)
 
     def timeline(self) -> list[tuple[float, int, int]]:
-        """Seconds since its start, anonymous and file-backed bytes: some 300 moments at most."""
+        """Return seconds since the start, anonymous and file-backed bytes: about 300 samples at most."""
         every = max(1, len(self.samples) // 300)
         groups = [self.samples[start : start + every] for start in range(0, len(self.samples), every)]
         highest = [max(group, key=lambda sample: sample[1].anonymous) for group in groups]
@@ -58,9 +58,9 @@ _warm: Any = None
 
 
 def start_warm() -> None:
-    """Start the next children from a process that has the libraries loaded: seconds faster each, for quick runs.
+    """Fork all later children from a process with the libraries loaded, which saves seconds per child in quick runs.
 
-    What they share with that process counts in shares in their memory; what they add counts whole.
+    Memory that they share with that process is divided among them; memory that they allocate counts in full.
     """
     global _warm
     _warm = multiprocessing.get_context("forkserver")
@@ -68,15 +68,15 @@ def start_warm() -> None:
 
 
 def in_process(function: Callable[..., Any], group: ControlGroup | None = None, **arguments: Any) -> Child:
-    """Call a function of a module in a process of its own.
+    """Call a function of a module in a child process.
 
     Args:
-        function: A function at the top of its module, with arguments and a result that JSON knows.
-        group: The control group that it runs in.
-        **arguments: Its arguments.
+        function: A module-level function whose arguments and result are JSON serializable.
+        group: The control group of the child.
+        **arguments: The arguments of the function.
 
     Raises:
-        ChildError: It ended with an error; its standard error is in the message.
+        ChildError: The child failed; the message holds its standard error.
     """
     name = f"{function.__module__}:{function.__qualname__}"
     with tempfile.TemporaryDirectory(prefix="memxlnet-child-") as folder:
@@ -95,13 +95,15 @@ def in_process(function: Callable[..., Any], group: ControlGroup | None = None, 
         if code == -signal.SIGKILL:
             return Child(None, True, samples)
         if code:
-            told = errors.read_text(encoding="utf-8", errors="replace")[-4000:] if errors.exists() else "it never began"
-            raise ChildError(f"{name} ended with {code}:\n{told}")
+            output = (
+                errors.read_text(encoding="utf-8", errors="replace")[-4000:] if errors.exists() else "did not start"
+            )
+            raise ChildError(f"{name} failed with exit code {code}:\n{output}")
         return Child(json.loads(result.read_text(encoding="utf-8")), False, samples)
 
 
 class _Process(NamedTuple):
-    """A running child, however it was started."""
+    """A running child, spawned or forked."""
 
     pid: int
     wait: Callable[[], int]
@@ -135,12 +137,12 @@ def call(name: str, arguments: str, result: str, errors: str) -> None:
     """Call a function in this process.
 
     Args:
-        name: Module and function, with a colon between.
-        arguments: JSON of its arguments.
-        result: The file that takes its result as JSON.
-        errors: The file that takes the standard error of this process.
+        name: Module and function, separated by a colon.
+        arguments: Its arguments as JSON.
+        result: File for its result as JSON.
+        errors: File for the standard error of this process.
     """
-    gc.freeze()  # a collection would touch, and so copy, all that a forked child shares
+    gc.freeze()  # a collection writes to every object, which copies the pages that a forked child shares
     with Path(errors).open("w+b") as stream:
         os.dup2(stream.fileno(), sys.stderr.fileno())
     module, _, function = name.partition(":")

@@ -1,4 +1,4 @@
-"""A control group whose memory, page cache included, is bounded: version 1 or 2, on Linux, where it may be made."""
+"""A Linux control group (version 1 or 2) with a limit on memory, page cache included."""
 
 import errno
 import os
@@ -15,14 +15,14 @@ _ROOT = Path("/sys/fs/cgroup")
 
 
 class NotPossibleError(Exception):
-    """This machine does not let this process make such a group."""
+    """This process cannot create a control group with a limit."""
 
 
 class ControlGroup:
-    """A group that processes join.
+    """A control group with a memory limit.
 
     Args:
-        directory: Where the system shows it.
+        directory: Its directory in the cgroup file system.
         version: 1 or 2.
     """
 
@@ -31,11 +31,11 @@ class ControlGroup:
         self.version = version
 
     def join(self) -> None:
-        """Put this process into it; for the time between fork and exec."""
+        """Move this process into the group; to be called between fork and exec."""
         (self.directory / "cgroup.procs").write_text(str(os.getpid()))
 
     def kills(self) -> int:
-        """Processes that the system has killed in it for want of memory."""
+        """Count the processes of the group that the system killed for memory."""
         name = "memory.oom_control" if self.version == 1 else "memory.events"
         lines = (self.directory / name).read_text(encoding="utf-8").splitlines()
         counts = {key: int(value) for key, value in (line.split() for line in lines)}
@@ -44,10 +44,10 @@ class ControlGroup:
 
 @contextmanager
 def memory_limit(size: int) -> Iterator[ControlGroup]:
-    """A group whose processes may hold so many bytes, pages of files included, and no swap.
+    """Create a group whose processes may use `size` bytes, file pages included, and no swap.
 
     Raises:
-        NotPossibleError: There are no control groups here, or this process may not make one.
+        NotPossibleError: The system has no memory control groups, or this process may not create one.
     """
     group = _made(size)
     try:
@@ -56,7 +56,7 @@ def memory_limit(size: int) -> Iterator[ControlGroup]:
         with suppress(OSError):
             for process in (group.directory / "cgroup.procs").read_text(encoding="utf-8").split():
                 os.kill(int(process), signal.SIGKILL)
-        for _ in range(50):  # a process that was killed leaves it a moment later
+        for _ in range(50):  # a killed process leaves the group with a delay
             with suppress(OSError):
                 group.directory.rmdir()
                 break
@@ -82,20 +82,20 @@ def _made(size: int) -> ControlGroup:
 
 def _bound(directory: Path, version: int, size: int) -> None:
     limit = "memory.limit_in_bytes" if version == 1 else "memory.max"
-    # Version 1 bounds memory and swap together, version 2 swap by itself.
+    # Version 1 limits the sum of memory and swap, version 2 limits swap separately.
     swap = ("memory.memsw.limit_in_bytes", str(size)) if version == 1 else ("memory.swap.max", "0")
     (directory / limit).write_text(str(size))
-    with suppress(OSError):  # kernels without an account of swap have no such file
+    with suppress(OSError):  # missing in kernels without swap accounting
         (directory / swap[0]).write_text(swap[1])
-    # Without the right to move processes into it, a group is of no use; only a process can tell.
+    # Joining may be forbidden, which only an attempt shows.
     joined = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))"
     procs = directory / "cgroup.procs"
     if subprocess.run([sys.executable, "-c", joined, str(procs)], stderr=subprocess.DEVNULL, check=False).returncode:
-        raise PermissionError(errno.EACCES, "a process may not join it", str(procs))
+        raise PermissionError(errno.EACCES, "processes may not join it", str(procs))
 
 
 def _parents() -> Iterator[tuple[Path, int]]:
-    """Where a group may be made: beside those of the system, or below the one that this process was given."""
+    """Yield the directories in which a group may be created, with their versions: the root, this process's group."""
     if (_ROOT / "memory").is_dir():
         yield _ROOT / "memory", 1
     if (_ROOT / "cgroup.controllers").is_file():

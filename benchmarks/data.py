@@ -1,4 +1,4 @@
-"""What is measured on: a file in SQuAD's official form and a tokenizer, repeated to any size, or with long contexts.
+"""The data of the benchmarks: a file in SQuAD's format and a tokenizer; also repeated, or with long contexts.
 
 `MEMXLNET_BENCH_FILE` and `MEMXLNET_BENCH_TOKENIZER` name them (``python -m benchmarks --data --tokenizer`` sets both);
 else the SQuAD development set and XLNet's vocabulary in the folder `MEMXLNET_DATA`; else the bundled sample.
@@ -25,20 +25,20 @@ FILE_VARIABLE, TOKENIZER_VARIABLE, WORK_VARIABLE = (f"MEMXLNET_BENCH_{name}" for
 
 
 LONG_ARTICLES = 10
-"""Articles of a file of long documents at least."""
+"""Minimum number of articles in a file of long documents."""
 
 
 class DataError(ValueError):
-    """The named file cannot be measured on."""
+    """The data file cannot be used."""
 
 
 class Data(NamedTuple):
-    """What is measured on.
+    """The file and the tokenizer of a run.
 
     Attributes:
-        file: Examples in SQuAD's official form.
+        file: Examples in SQuAD's format.
         tokenizer: Directory of the tokenizer.
-        what: What they are, for the reader of a report.
+        what: Their description in the report.
     """
 
     file: Path
@@ -47,7 +47,7 @@ class Data(NamedTuple):
 
 
 def data() -> Data:
-    """What is measured on; the environment decides, so that processes of a contestant's own find the same."""
+    """Return the data; it is chosen by environment variables, so that child processes use the same."""
     xlnet_directory = SHARED / "xlnet-base-cased"
     sample = sample_tokenizer_directory()
     named = os.environ.get(FILE_VARIABLE)
@@ -66,14 +66,14 @@ def data() -> Data:
 
 
 def work() -> Path:
-    """The folder of everything that benchmarks make from this data; created."""
+    """Return the work folder of this data, created if missing."""
     folder = root() / _digest(data())
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def root() -> Path:
-    """The folder of all that benchmarks make, from whatever data."""
+    """Return the work folder of all data."""
     return Path(os.environ.get(WORK_VARIABLE, Path(__file__).parents[1] / "build" / "bench"))
 
 
@@ -83,48 +83,48 @@ def _digest(found: Data) -> str:
 
 
 def tokenizer() -> Any:
-    """A fresh tokenizer: tokenizers remember the words that they have met."""
-    from transformers import AutoTokenizer, XLNetTokenizerFast  # takes a second, which not every child needs
+    """Return a fresh tokenizer, because tokenizers cache words."""
+    from transformers import AutoTokenizer, XLNetTokenizerFast  # takes a second, and not every child needs it
 
     directory = data().tokenizer
-    # The vocabulary alone, as it is published, does not say of which class it is.
+    # The published vocabulary of XLNet comes without tokenizer_config.json, which names the class.
     kind = AutoTokenizer if (directory / "tokenizer_config.json").is_file() else XLNetTokenizerFast
     return kind.from_pretrained(directory)
 
 
 def articles() -> list[dict[str, Any]]:
-    """The articles of the file."""
+    """Return the articles of the file."""
     return _articles(data().file)
 
 
 @cache
 def _articles(file: Path) -> list[dict[str, Any]]:
-    form = f"{file}: expected SQuAD's official form, an object with a list of articles under 'data'"
+    form = f"{file}: expected SQuAD's format, an object with a list of articles under 'data'"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{form}; found no JSON: {error}") from error
     articles = found.get("data") if isinstance(found, dict) else None
     if not isinstance(articles, list) or not all(isinstance(one, dict) and "paragraphs" in one for one in articles):
-        raise DataError(f"{form} with paragraphs; found another form")
+        raise DataError(f"{form} with paragraphs; found another format")
     paragraphs = [paragraph for article in articles for paragraph in article["paragraphs"]]
     if not all(isinstance(one, dict) and {"context", "qas"} <= one.keys() for one in paragraphs):
-        raise DataError(f"{form} with paragraphs of context and qas; found another form")
+        raise DataError(f"{form} with paragraphs of context and qas; found another format")
     if not any(paragraph["qas"] for paragraph in paragraphs):
         raise DataError(f"{form}; found no question")
     return articles
 
 
 def num_examples() -> int:
-    """Questions in the file."""
+    """Count the questions in the file."""
     return sum(len(paragraph["qas"]) for article in articles() for paragraph in article["paragraphs"])
 
 
 def repeated_file(examples: int) -> Path:
-    """The file repeated to so many examples, in its official form.
+    """Repeat the file until it has this number of examples.
 
-    Ids are distinct, and the contexts of each copy begin with a word of their own, so that none is shared by more
-    questions than in the file itself.
+    Ids are distinct. The contexts of each copy begin with another word, so that as many questions share a context as
+    in the file itself.
     """
     return _written(work() / f"repeated-{examples}.json", _repeated(examples))
 
@@ -147,12 +147,12 @@ def _repeated(examples: int) -> Iterator[dict[str, Any]]:
 
 
 def long_file(questions: int) -> Path:
-    """Articles, each joined into one context that all its questions share; so many questions an article at most."""
+    """Join the paragraphs of each article into one context; keep at most this number of questions per article."""
     return _written(work() / f"long-{questions}.json", _joined(questions))
 
 
 def _joined(questions: int) -> Iterator[dict[str, Any]]:
-    """All articles, again under other ids until there are `LONG_ARTICLES`."""
+    """Yield all articles, repeated with other ids until there are `LONG_ARTICLES`."""
     for copy in range(-(-LONG_ARTICLES // len(articles()))):
         for article in articles():
             context, asked = f"copy{copy}\n" if copy else "", []
@@ -164,7 +164,7 @@ def _joined(questions: int) -> Iterator[dict[str, Any]]:
 
 
 def whole_file(questions: int) -> Path:
-    """All contexts of the file twice over as one context, with so many questions: very long documents."""
+    """Join all contexts of the file, twice, into one context with this number of questions: very long documents."""
     return _written(work() / f"whole-{questions}.json", _whole(questions))
 
 
@@ -176,7 +176,7 @@ def _whole(questions: int) -> Iterator[dict[str, Any]]:
 
 
 def book_file(characters: int, questions: int = 20) -> Path:
-    """One text of so many characters, not all of them ASCII, with questions whose offsets are all wrong."""
+    """Write one text of this length, not all ASCII, with questions whose offsets are all wrong."""
     return _written(work() / f"book-{characters}-{questions}.json", _book(characters, questions))
 
 
@@ -207,7 +207,7 @@ def _moved(question: dict[str, Any], by: int, prefix: str) -> dict[str, Any]:
 
 
 def _written(path: Path, content: Iterator[dict[str, Any]]) -> Path:
-    """Write articles one after the other, unless the file is there."""
+    """Write articles to a file unless it exists."""
     if path.is_file():
         return path
     temporary = path.with_suffix(".tmp")
@@ -220,7 +220,7 @@ def _written(path: Path, content: Iterator[dict[str, Any]]) -> Path:
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
-    """The questions of a file in SQuAD's official form as flat rows, as `datasets` has them."""
+    """Return the questions of a file in SQuAD's format as flat rows, as `datasets` does."""
     return [
         {
             "id": question["id"],

@@ -1,12 +1,12 @@
-"""Building with several kinds of tokenizers, against the pair call. ``python -m benchmarks.kinds [--rounds N]``.
+"""Build with several kinds of tokenizers, compared with the pair call: ``python -m benchmarks.kinds [--rounds N]``.
 
-A build is that of one process, as a user calls it: it reads the vocabulary and the JSON file, checks itself against
-transformers, and syncs and publishes the cache. Encoding is its inner part: examples in memory to record batches with
-answers and labels. The pair call is transformers' own on batches of 1,000 pairs in memory; it finds no answers and
-writes nothing. Each begins with a fresh tokenizer that remembers no words, runs once uncounted, and then takes turns.
-Where XLNet's vocabulary is not at hand the bundled one stands in for it; the others are trained on the files that are
-measured, with the parts of the published tokenizers. Files are SQuAD's development set and XQuAD in the folder
-`MEMXLNET_DATA`, or the bundled sample.
+A build runs in one process, as a user calls it: it reads the vocabulary and the JSON file, compares its first rows with
+transformers, and syncs and publishes the cache. Encoding is a part of it: examples in memory to record batches with
+answers and labels. The pair call is that of transformers on batches of 1,000 pairs in memory; it finds no answers and
+writes nothing. Each starts with a fresh tokenizer without cached words, has one warm-up round, and then they alternate.
+The bundled vocabulary replaces XLNet's if that is missing; the other tokenizers are trained on the measured files, with
+the components of the published ones. Files are SQuAD's development set and XQuAD in the folder `MEMXLNET_DATA`, or the
+bundled sample.
 """
 
 import argparse
@@ -43,11 +43,11 @@ class Kind(NamedTuple):
     """A kind of byte-level BPE.
 
     Attributes:
-        pattern: How it splits; None for the pattern of GPT-2.
-        normalizes: Whether it normalizes to NFC.
+        pattern: The pattern that splits words; None for that of GPT-2.
+        normalizes: Normalize to NFC.
         pair: The template of a pair.
-        special: The token that stands for ``cls``, and that of padding.
-        pieces: Size of the vocabulary at most.
+        special: The tokens used as ``cls`` and for padding.
+        pieces: Maximum size of the vocabulary.
     """
 
     pattern: str | None
@@ -66,18 +66,18 @@ KINDS = {
 
 
 def files() -> dict[str, Path]:
-    """The files that are measured, by name."""
+    """Return the measured files by name."""
     xquad = {language: SHARED / "xquad" / f"xquad.{language}.json" for language in ("zh", "ar")}
     return {"SQuAD": data().file} | {f"XQuAD {name}": path for name, path in xquad.items() if path.is_file()}
 
 
 def texts(paths: list[Path]) -> Iterator[str]:
-    """The distinct contexts and questions of some files."""
+    """Yield the distinct contexts and questions of files."""
     yield from dict.fromkeys(row[name] for path in paths for row in rows_of(path) for name in ("context", "question"))
 
 
 def trained(kind: Kind, corpus: Iterator[str]) -> Tokenizer:
-    """A tokenizer of a kind, trained."""
+    """Train a tokenizer of a kind."""
     backend = Tokenizer(models.BPE(ignore_merges=kind.pattern is not None))
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=kind.pattern is None)
     backend.pre_tokenizer = to_bytes
@@ -102,7 +102,7 @@ def trained(kind: Kind, corpus: Iterator[str]) -> Tokenizer:
 
 
 def makers() -> dict[str, Callable[[], Any]]:
-    """What makes a fresh tokenizer of each kind; those that are trained are kept in the work folder."""
+    """Return factories of fresh tokenizers by kind; trained ones are kept in the work folder."""
     return {"XLNet": xlnet_tokenizer} | {name: partial(_fresh, name) for name in KINDS}
 
 
@@ -115,7 +115,7 @@ def _fresh(name: str) -> Any:
 
 
 def build(tokenizer: Any, file: Path) -> int:
-    """A whole build in this process; returns the number of rows."""
+    """Build a cache in this process and return the number of rows."""
     folder = work() / "kinds"
     shutil.rmtree(folder, ignore_errors=True)
     return process_and_cache_dataset(
@@ -124,7 +124,7 @@ def build(tokenizer: Any, file: Path) -> int:
 
 
 def pair_calls(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
-    """The pair call over batches of examples; returns the number of rows."""
+    """Run the pair call on batches of examples and return the number of rows."""
     segments = 0
     for start in range(0, len(rows), BATCH):
         questions, contexts = ([row[name] for row in rows[start : start + BATCH]] for name in ("question", "context"))
@@ -133,16 +133,16 @@ def pair_calls(tokenizer: Any, rows: list[dict[str, Any]]) -> int:
 
 
 def encode(encoder: Encoder, examples: list[Example]) -> int:
-    """Encode examples, a batch after the other; returns the number of rows."""
+    """Encode examples in batches and return the number of rows."""
     batches = (examples[start : start + BATCH] for start in range(0, len(examples), BATCH))
     return sum(encoder.encode(batch)["features"].num_rows for batch in batches)
 
 
 def measure(make: Callable[[], Any], file: Path, rounds: int) -> dict[str, list[float]]:
-    """Seconds of builds, encodings and pair calls.
+    """Measure the seconds of builds, encodings and pair calls.
 
     Raises:
-        SystemExit: They made different numbers of rows.
+        SystemExit: The numbers of rows differ.
     """
     rows = rows_of(file)
     examples = [parse_example(number, row, file.name) for number, row in enumerate(rows)]
@@ -161,7 +161,7 @@ def measure(make: Callable[[], Any], file: Path, rounds: int) -> dict[str, list[
                 if turn:
                     seconds[name].append(time.perf_counter() - begun)
         if len(set(segments.values())) > 1:
-            raise SystemExit(f"{file.name}: expected the same number of rows of all, found {segments}")
+            raise SystemExit(f"{file.name}: expected equal numbers of rows, found {segments}")
     return seconds
 
 
@@ -174,7 +174,7 @@ def _encoder(tokenizer: Any) -> Encoder:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.kinds", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of each build and each pair call (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each build and each pair call (default: 5)")
     options = parser.parse_args(arguments)
     logging.getLogger("transformers").setLevel(logging.ERROR)
     rows = []

@@ -1,4 +1,4 @@
-"""The machine that a report was made on: what a reader needs to judge its figures, and nothing that names it."""
+"""Description of the machine in a report: hardware and versions, without a host name."""
 
 import importlib.metadata
 import os
@@ -16,15 +16,15 @@ PACKAGES = (
 
 
 def cores() -> int:
-    """Cores that this process may use, which are fewer than the machine's in a container or under taskset."""
+    """Return the number of cores that this process may use, which a container or taskset may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine(folder: Path) -> dict[str, Any]:
-    """The header of a report.
+    """Describe the machine for the header of a report.
 
     Args:
-        folder: Where the benchmarks work: its disk is described.
+        folder: The work folder, whose disk is described.
     """
     return {
         "cpu": _cpu(),
@@ -56,19 +56,19 @@ def _cpu() -> str:
 
 
 def _disk(folder: Path) -> str:
-    """The kind of disk below a folder: its filesystem, and what Linux says of the device."""
+    """Describe the disk of a folder: its file system, and the type of device that Linux reports."""
     mounts = [mount for mount in psutil.disk_partitions(all=True) if folder.absolute().is_relative_to(mount.mountpoint)]
     if not mounts:
         return "unknown"
     mount = max(mounts, key=lambda found: len(found.mountpoint))
-    # The device may be a link, and a partition, whose disk is the folder above it.
+    # The device may be a link, or a partition, whose parent directory is the disk.
     device = (Path("/sys/class/block") / Path(mount.device).resolve().name).resolve()
     for disk in (device, device.parent):
         try:
-            # Virtual disks say that they turn: the word is the system's.
-            turns = (disk / "queue" / "rotational").read_text().strip() == "1"
+            # Virtual disks often report that they are rotational.
+            rotational = (disk / "queue" / "rotational").read_text().strip() == "1"
         except OSError:
             continue
         virtual = "virtual disk, " if disk.name.startswith(("vd", "xvd")) else ""
-        return f"{mount.fstype}, {virtual}told as {'rotational' if turns else 'solid state'}"
-    return f"{mount.fstype}, kind unknown"
+        return f"{mount.fstype}, {virtual}reported as {'rotational' if rotational else 'solid state'}"
+    return f"{mount.fstype}, type unknown"

@@ -1,4 +1,4 @@
-"""Timing: several calls in turns, so that a drift of the machine meets all of them; every sample is kept."""
+"""Timing of interleaved calls, so that drift of the machine affects all of them; every sample is kept."""
 
 import gc
 import os
@@ -16,15 +16,15 @@ PAUSE = 0.05
 def in_turns(
     calls: Mapping[str, Callable[[], Any]], rounds: int = 9, seconds: float = 0.05, budget: float = 20.0
 ) -> dict[str, list[float]]:
-    """Seconds a call of several calls.
+    """Measure the seconds per call of several functions, interleaved.
 
-    Each is called once before, to warm up. A call that takes the budget by itself needs no warmth: that is its sample.
+    Each is called once to warm up; a call that takes more than half of the budget is measured by that call alone.
 
     Args:
-        calls: Calls by name.
-        rounds: Samples of each call.
-        seconds: Time of a round at least, which decides how many calls make one.
-        budget: Time for all rounds of one call; calls that need more have fewer rounds.
+        calls: Functions by name.
+        rounds: Samples per function.
+        seconds: Minimum duration of a round, which sets the number of calls in it.
+        budget: Time for all rounds of one function; slower functions get fewer rounds.
 
     Returns:
         The samples by name, each the mean of one round.
@@ -43,7 +43,7 @@ def in_turns(
     names = list(plans)
     with without_collection():
         for turn in range(rounds):
-            # Another one begins each time, after a pause: threads of the one before may still be at work.
+            # Rotate the order, and pause, because threads of the previous call may still be running.
             for name in (*names[turn % len(names) :], *names[: turn % len(names)]) if names else ():
                 number, most = plans[name]
                 if turn < most:
@@ -61,7 +61,7 @@ def _timed(call: Callable[[], Any], number: int) -> float:
 
 @contextmanager
 def without_collection() -> Iterator[None]:
-    """Hold the garbage collector back, whose runs would meet one contestant by chance."""
+    """Disable the garbage collector, whose runs would affect one of the calls at random."""
     gc.collect()
     gc.disable()
     try:
@@ -71,24 +71,24 @@ def without_collection() -> Iterator[None]:
 
 
 def median(samples: Sequence[float]) -> float:
-    """The median of samples."""
+    """Return the median of samples."""
     return statistics.median(samples)
 
 
 def ratio(samples: Sequence[float], against: Sequence[float]) -> float:
-    """The median of one contestant over the median of another."""
+    """Return the ratio of two medians."""
     return median(samples) / median(against)
 
 
 def fitted_exponent(sizes: Sequence[float], values: Sequence[float]) -> float:
-    """The exponent k of the power law ``value = c * size ** k`` that fits best: 0 does not grow, 1 is linear."""
+    """Fit the exponent k of the power law ``value = c * size ** k``: 0 is constant, 1 is linear."""
     import numpy as np
 
     return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
 
 
 def evict(path: Path) -> None:
-    """Ask the system to drop the pages of a file or folder that no process has mapped; a no-op outside Linux."""
+    """Ask the system to drop the unmapped pages of a file or folder; a no-op outside Linux."""
     if not hasattr(os, "posix_fadvise"):
         return
     for file in path.rglob("*") if path.is_dir() else (path,):
@@ -103,7 +103,7 @@ def evict(path: Path) -> None:
 
 
 def read_into_page_cache(path: Path) -> None:
-    """Read a file, or all files of a folder, so that the system has their pages where there is room."""
+    """Read a file, or all files of a folder, into the page cache."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
             with file.open("rb") as opened:
@@ -112,6 +112,6 @@ def read_into_page_cache(path: Path) -> None:
 
 
 def folder_bytes(path: Path) -> int:
-    """The size of a file, or of all files of a folder."""
+    """Return the size of a file, or of all files of a folder."""
     files = path.rglob("*") if path.is_dir() else (path,)
     return sum(file.stat().st_size for file in files if file.is_file())

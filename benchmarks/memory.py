@@ -1,8 +1,7 @@
-"""The memory of processes, anonymous and file-backed apart, as Linux tells it in `smaps_rollup`.
+"""The memory of processes, split into anonymous and file-backed pages, from `smaps_rollup` of Linux.
 
-Anonymous pages are what a process really takes: its heap and stacks. File-backed pages lie in the page cache, which the
-system takes back when it needs room. Pages that processes share count in equal shares (PSS). Swapped pages count as
-anonymous.
+Anonymous pages are private memory: heap and stacks. File-backed pages are in the page cache, and the system can reclaim
+them. Shared pages are divided among the processes that share them (PSS). Swapped pages count as anonymous.
 """
 
 import ctypes
@@ -18,19 +17,19 @@ from typing import Any, NamedTuple
 import psutil
 
 INTERVAL = 0.05
-"""Seconds between two looks at least; looks, slower the more pages there are, take 5 % of the time at most."""
+"""Minimum seconds between samples; sampling, which is slower with more pages, takes at most 5 % of the time."""
 
 FAMILY_INTERVAL = 0.5
-"""Seconds between two looks for new processes, which go through all of the system's."""
+"""Seconds between two searches for new child processes, which list all processes of the system."""
 
 
 class Memory(NamedTuple):
     """Bytes of memory.
 
     Attributes:
-        anonymous: Pages of no file.
+        anonymous: Pages without a file.
         file: Pages of mapped files, libraries included.
-        rss: Both, as most tools show them: shared pages counted in each process.
+        rss: Resident pages of both kinds; shared pages count in full in each process.
     """
 
     anonymous: int
@@ -39,13 +38,13 @@ class Memory(NamedTuple):
 
 
 def of_processes(processes: Iterable[int | str]) -> Memory:
-    """The memory of some processes, each by its number; those that have ended count nothing."""
+    """Return the total memory of processes given by id; ended processes count as zero."""
     found = [_of_process(process) for process in processes]
     return Memory(*map(sum, zip(*found, strict=True))) if found else Memory(0, 0, 0)
 
 
 def trim() -> None:
-    """Give back to the system what has been freed, of which glibc and Arrow keep hundreds of megabytes."""
+    """Return freed memory to the system; glibc and Arrow keep hundreds of megabytes of it."""
     gc.collect()
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
@@ -54,7 +53,7 @@ def trim() -> None:
 
 
 def of_self() -> Memory:
-    """The memory of this process."""
+    """Return the memory of this process."""
     return of_processes(["self"])
 
 
@@ -64,7 +63,7 @@ def _of_process(process: int | str) -> Memory:
     except FileNotFoundError:
         return _without_proc(process)
     except OSError:
-        return Memory(0, 0, 0)  # it has ended
+        return Memory(0, 0, 0)  # the process has ended
     size = {parts[0]: int(parts[1]) * 1024 for parts in map(str.split, text.splitlines()[1:])}
     if "Pss_Anon:" not in size:  # before Linux 5.9
         return Memory(size["Anonymous:"], size["Rss:"] - size["Anonymous:"], size["Rss:"])
@@ -72,7 +71,7 @@ def _of_process(process: int | str) -> Memory:
 
 
 def _without_proc(process: int | str) -> Memory:
-    """Systems without /proc: what is unique to a process, or else all that is resident, stands for anonymous pages."""
+    """Use the unique set size, or else the resident set size, as anonymous memory on systems without /proc."""
     try:
         found = psutil.Process(process if isinstance(process, int) else None)
         resident = int(found.memory_info().rss)
@@ -85,10 +84,10 @@ def _without_proc(process: int | str) -> Memory:
 
 
 class Watch:
-    """Watches the process tree below a process while it runs.
+    """Samples the memory of a process and its children while it runs.
 
     Attributes:
-        samples: Time of `time.monotonic` and memory, in order.
+        samples: Times of `time.monotonic` and memory, in order.
     """
 
     def __init__(self, process: int):

@@ -1,4 +1,4 @@
-"""A task that needs memory: a fact in the first segment says which of several words in the last one is the answer."""
+"""A task that needs memory: a fact in the first segment determines which word of the last one is the answer."""
 
 import random
 from pathlib import Path
@@ -10,9 +10,9 @@ from memxlnet import Cache, configure_memory_tokens
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 
-TIMES_TOLD = 8
-"""How often the fact is told: so often that the even attention of a random model holds some of it. A small model then
-learns in seconds, whatever its seed."""
+FACT_REPEATS = 8
+"""Repetitions of the fact: enough for the uniform attention of an untrained model to pick it up, so that a small model
+learns in seconds with any seed."""
 
 CODES = ("water", "river", "stone", "fire")
 
@@ -24,13 +24,13 @@ MAX_SEQ_LENGTH, OVERLAP = 48, 8
 
 
 def recall_examples(count: int, seed: int) -> list[dict[str, Any]]:
-    """Documents of two or three segments; without the fact every code is as likely as any other."""
+    """Generate documents of two or three segments; without the fact, all codes are equally likely."""
     numbers = random.Random(seed)
     examples = []
     for number in range(count):
         code = numbers.choice(CODES)
         between = " ".join(numbers.choices(FILLERS, k=numbers.randint(36, 60)))
-        fact = " ".join([f"queen {code}"] * TIMES_TOLD)
+        fact = " ".join([f"queen {code}"] * FACT_REPEATS)
         before = f"{fact} {between} choose "
         listed = numbers.sample(CODES, len(CODES))
         start = len(before) + len(" ".join([*listed[: listed.index(code)], ""]))
@@ -46,7 +46,7 @@ def recall_examples(count: int, seed: int) -> list[dict[str, Any]]:
 
 
 def recall_dataset(count: int, seed: int, cache_dir: Path) -> CacheDataset:
-    """The task as a cache, with the bundled tokenizer."""
+    """Build a cache of the task with the bundled tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(sample_tokenizer_directory())
     configure_memory_tokens(tokenizer, MEMORY_TOKENS)
     cache = Cache.build(

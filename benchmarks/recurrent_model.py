@@ -1,4 +1,4 @@
-"""XLNet for question answering with a recurrent memory: read at the READ places, written at the WRITE places.
+"""XLNet for question answering with a recurrent memory, read at the READ tokens and written at the WRITE tokens.
 
 The embeddings of a segment's READ tokens are replaced by the memory; the hidden states of the last layer at its WRITE
 tokens are the next memory (Bulatov, Kuratov and Burtsev 2022, "Recurrent Memory Transformer").
@@ -16,7 +16,7 @@ from memxlnet import loss_or_zero
 
 
 class Output(NamedTuple):
-    """What a step gives: a scalar loss, logits [B, L], and the next memory [B, tokens, d_model]."""
+    """The output of a step: a scalar loss, logits [B, L], and the next memory [B, tokens, d_model]."""
 
     loss: Tensor
     start_logits: Tensor
@@ -28,10 +28,10 @@ class RecurrentXLNet(torch.nn.Module):
     """XLNet whose memory tokens carry a state from segment to segment.
 
     Args:
-        model: The model of transformers.
-        vocabulary_size: Tokens that the features hold, memory tokens included: its embeddings are resized to it.
-        num_memory_tokens: READ tokens in a row, and as many WRITE tokens.
-        with_memory: False cuts the memory: every segment begins with the initial one.
+        model: An XLNet of transformers.
+        vocabulary_size: Size of the vocabulary, memory tokens included; the embeddings are resized to it.
+        num_memory_tokens: READ tokens per row, and as many WRITE tokens.
+        with_memory: False gives every segment the initial memory.
     """
 
     def __init__(self, model: Any, vocabulary_size: int, num_memory_tokens: int, with_memory: bool = True):
@@ -43,11 +43,11 @@ class RecurrentXLNet(torch.nn.Module):
         self.initial = torch.nn.Parameter(torch.randn(1, num_memory_tokens, model.config.d_model) * 0.02)
 
     def initial_memory(self, lanes: int) -> Tensor:
-        """float[lanes, tokens, d_model], learned."""
+        """Return the learned initial memory, float[lanes, tokens, d_model]."""
         return self.initial.expand(lanes, -1, -1)
 
     def forward(self, step: Mapping[str, Any], memory: Tensor) -> Output:
-        """One step of all lanes."""
+        """Compute one step of all lanes."""
         if not self.with_memory:
             memory = self.initial_memory(len(memory))
         embeddings = self.model.get_input_embeddings()(step["input_ids"])
@@ -69,9 +69,9 @@ class RecurrentXLNet(torch.nn.Module):
 
 
 def _places(first: Tensor, memory: Tensor) -> Tensor:
-    """int64[B, tokens, d_model], the places of memory tokens in their rows.
+    """Return the positions of memory tokens in their rows, int64[B, tokens, d_model].
 
-    Lanes without a segment have none; they take the first places, and what happens there is held back by the carrier.
+    Lanes without a segment have none; they use the first positions, and `CarriedState` ignores the result.
     """
     lanes, tokens, width = memory.shape
     places = first.clamp(min=0)[:, None] + torch.arange(tokens, device=first.device)
@@ -79,7 +79,7 @@ def _places(first: Tensor, memory: Tensor) -> Tensor:
 
 
 def small_xlnet(vocabulary_size: int, seed: int, width: int = 64, layers: int = 2) -> Any:
-    """A small random model that trains in seconds on a CPU."""
+    """Create a small random model that trains in seconds on a CPU."""
     torch.manual_seed(seed)
     config = XLNetConfig(
         vocab_size=vocabulary_size,
@@ -94,5 +94,5 @@ def small_xlnet(vocabulary_size: int, seed: int, width: int = 64, layers: int = 
 
 
 def trained_xlnet(path: str | Path) -> Any:
-    """A model from the Hub or a directory."""
+    """Load a model from the Hub or a directory."""
     return XLNetForQuestionAnsweringSimple.from_pretrained(path)

@@ -1,4 +1,4 @@
-"""How much a run of the benchmarks does, and how it tells where it is."""
+"""Settings of a benchmark run, and its progress log."""
 
 import sys
 import time
@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Settings:
-    """Of one run.
+    """The settings of one run.
 
     Attributes:
-        quick: Small sizes and few rounds: under two minutes in all.
-        begun: Time of the start.
-        part: The part that is measured.
+        quick: Small sizes and few rounds, under two minutes in total.
+        begun: Start time (`time.monotonic`).
+        part: The part that is being measured.
     """
 
     quick: bool = False
     begun: float = field(default_factory=time.monotonic)
     part: str = ""
 
-    def tell(self, what: str) -> None:
-        """Say on standard error what is measured now."""
+    def log(self, message: str) -> None:
+        """Write a progress line to standard error."""
         minutes, seconds = divmod(int(time.monotonic() - self.begun), 60)
-        print(f"{minutes:3d}:{seconds:02d}  {self.part:16} {what}", file=sys.stderr, flush=True)
+        print(f"{minutes:3d}:{seconds:02d}  {self.part:16} {message}", file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""Building from every kind of source, against the plain file. ``python -m benchmarks.sources [--rounds N]``.
+"""Build from every kind of source, compared with the plain file: ``python -m benchmarks.sources [--rounds N]``.
 
-A build is that of one process, as a user calls it, from the same examples: SQuAD's development set (or the bundled
-sample) in its official form, compressed, in 40 compressed files, and in 13 Parquet files. The kinds take turns, and a
-ratio is that of one turn. RAM is the highest anonymous memory of a process that builds from 130,000 questions, from one
-plain file and from 40 compressed ones.
+A build runs in one process, as a user calls it, on the same examples: SQuAD's development set (or the bundled sample)
+in SQuAD's format, compressed, in 40 compressed files, and in 13 Parquet files. The kinds alternate, and a ratio is that
+of one round. RAM is the peak anonymous memory of a process that builds from 130,000 questions, from one plain file and
+from 40 compressed ones.
 """
 
 import argparse
@@ -31,7 +31,7 @@ GZIP_FILES, PARQUET_FILES = 40, 13
 
 
 def write_gzip(file: Path) -> Path:
-    """The file compressed."""
+    """Compress a file with gzip."""
     path = work() / f"{file.name}.gz"
     if not path.is_file():
         path.write_bytes(gzip.compress(file.read_bytes()))
@@ -39,7 +39,7 @@ def write_gzip(file: Path) -> Path:
 
 
 def write_zstd(file: Path) -> Path:
-    """The file compressed with zstd."""
+    """Compress a file with zstd."""
     path = work() / f"{file.name}.zst"
     if not path.is_file():
         with pa.output_stream(str(path), compression="zstd") as out:
@@ -48,7 +48,7 @@ def write_zstd(file: Path) -> Path:
 
 
 def write_parts(file: Path, name: str, count: int, write: Callable[[Path, list[dict[str, Any]]], None]) -> Path:
-    """A directory of so many files with the rows of a file."""
+    """Split the rows of a file into `count` files of one directory."""
     folder = work() / f"{file.stem}.{name}"
     if not folder.is_dir():
         rows = rows_of(file)
@@ -63,18 +63,18 @@ def write_parts(file: Path, name: str, count: int, write: Callable[[Path, list[d
 
 
 def write_json_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as compressed JSON Lines."""
+    """Write rows as compressed JSON Lines."""
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Rows as Parquet."""
+    """Write rows as Parquet."""
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def kinds(file: Path) -> dict[str, Path]:
-    """The same examples in every kind of source; the plain file is the first."""
+    """Write the same examples as every kind of source; the plain file is the first."""
     return {
         "plain": file,
         "gzip": write_gzip(file),
@@ -85,7 +85,7 @@ def kinds(file: Path) -> dict[str, Path]:
 
 
 def build(source: Path) -> int:
-    """A whole build in this process; returns the number of rows."""
+    """Build a cache in this process and return the number of rows."""
     folder = work() / "sources"
     shutil.rmtree(folder, ignore_errors=True)
     return process_and_cache_dataset(
@@ -94,15 +94,15 @@ def build(source: Path) -> int:
 
 
 def build_at(source: str) -> int:
-    """`build`, for a process of its own."""
+    """Call `build` with a path as text, in a child process."""
     return build(Path(source))
 
 
 def measure(sources: dict[str, Path], rounds: int) -> dict[str, list[float]]:
-    """Seconds of builds, in turns.
+    """Measure the seconds of interleaved builds.
 
     Raises:
-        SystemExit: They made different numbers of rows.
+        SystemExit: The numbers of rows differ.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sources}
     for turn in range(rounds + 1):
@@ -114,14 +114,14 @@ def measure(sources: dict[str, Path], rounds: int) -> dict[str, list[float]]:
                 if turn:
                     seconds[name].append(time.perf_counter() - begun)
         if len(set(segments.values())) > 1:
-            raise SystemExit(f"expected the same number of rows of all, found {segments}")
+            raise SystemExit(f"expected equal numbers of rows, found {segments}")
     return seconds
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.sources", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="of each build (default: 5)")
-    parser.add_argument("--examples", type=int, default=LARGE_EXAMPLES, help="questions where RAM is watched")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each build (default: 5)")
+    parser.add_argument("--examples", type=int, default=LARGE_EXAMPLES, help="questions in the measurement of RAM")
     options = parser.parse_args(arguments)
     seconds = measure(kinds(data().file), options.rounds)
     plain = seconds["plain"]
@@ -133,17 +133,17 @@ def main(arguments: list[str] | None = None) -> None:
         ]
         for name, found in seconds.items()
     ]
-    print(table(["source", "build", "against the plain file"], rows))
+    print(table(["source", "build", "relative to the plain file"], rows))
     large = repeated_file(options.examples)
     compressed = write_parts(large, "jsonl.gz", GZIP_FILES, write_json_lines)
-    # Found by the child under the module's own name, whatever it is called here.
-    build_there = importlib.import_module("benchmarks.sources").build_at
+    # The child imports it by the name of the module, which is __main__ here.
+    build_in_child = importlib.import_module("benchmarks.sources").build_at
     memory = {
-        name: in_process(build_there, source=str(source)).peak().anonymous
+        name: in_process(build_in_child, source=str(source)).peak().anonymous
         for name, source in (("plain", large), (f"{GZIP_FILES} gzip files", compressed))
     }
     found = [[name, f"{size / 2**20:.0f} MiB", f"{size / memory['plain']:.2f}"] for name, size in memory.items()]
-    print(table([f"source of {options.examples:,} questions", "anonymous memory", "against the plain file"], found))
+    print(table([f"source of {options.examples:,} questions", "anonymous memory", "relative to the plain file"], found))
 
 
 if __name__ == "__main__":

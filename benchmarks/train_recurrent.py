@@ -1,8 +1,8 @@
-"""A training loop with memory that flows along documents. ``python -m benchmarks.train_recurrent recall|squad``.
+"""A training loop that carries memory along documents: ``python -m benchmarks.train_recurrent recall|squad``.
 
-``recall`` trains on a generated task that needs memory, with and without it, and reports how often the answer is found.
-``squad`` trains on the SQuAD file (or ``--file``) and reports loss, steps a second, the share of time that the loop
-waits for the loader, and RAM. ``--model`` takes a trained XLNet instead of a small random one.
+``recall`` trains on a generated task that needs memory, with and without it, and reports the accuracy. ``squad`` trains
+on the SQuAD file (or ``--file``) and reports loss, steps per second, the share of time spent waiting for the loader,
+and RAM. ``--model`` takes a trained XLNet instead of a small random one.
 """
 
 import argparse
@@ -36,14 +36,14 @@ DEFAULTS: dict[str, dict[str, float]] = {
 
 @dataclass
 class Meter:
-    """What a loop did so far: steps, seconds in all and those that it waited for the loader."""
+    """The steps of a loop so far, its seconds, and the seconds that it waited for the loader."""
 
     steps: int = 0
     seconds: float = 0.0
     waited: float = 0.0
 
     def timed(self, steps: Iterator[Any]) -> Iterator[Any]:
-        """The same steps, with the time that each took to come."""
+        """Yield the same steps and measure the time to get each."""
         begun = time.perf_counter()
         asked = begun
         for step in steps:
@@ -68,11 +68,11 @@ def train(
     Args:
         model: The model.
         steps: Steps of a loader.
-        number: Steps to train.
-        learning_rate: Its peak; it rises over the first tenth and falls to zero.
-        through_time: Steps of one update at most; the memory's gradient reaches as far. An update also ends where all
-            documents do, which is at the end of a group.
-        report: Called after each update with the steps so far and the mean loss of the update.
+        number: Number of steps.
+        learning_rate: Peak of the learning rate, after a warm-up over a tenth of the steps; it then decays to zero.
+        through_time: Maximum number of steps per update, through which gradients flow back. An update also ends with
+            a group, when all documents have ended.
+        report: Called after each update with the number of steps so far and the mean loss of the update.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
@@ -100,7 +100,7 @@ def train(
 
 @torch.no_grad()
 def found_answers(model: RecurrentXLNet, dataset: CacheDataset, batch_size: int) -> float:
-    """The share of segments with an answer whose first and last token are both found."""
+    """Return the share of segments with an answer whose first and last tokens are both predicted."""
     model.eval()
     carried = CarriedState(model.initial_memory)
     found = asked = 0
@@ -118,7 +118,7 @@ def found_answers(model: RecurrentXLNet, dataset: CacheDataset, batch_size: int)
 
 
 def recall(options: argparse.Namespace) -> dict[str, Any]:
-    """Train on the generated task with memory and without."""
+    """Train on the generated task, with memory and without it."""
     figures: dict[str, Any] = {"chance": 1 / len(CODES)}
     with tempfile.TemporaryDirectory(prefix="memxlnet-recall-") as folder:
         training, test = (recall_dataset(count, seed, Path(folder)) for seed, count in enumerate((4096, 512)))
@@ -137,7 +137,7 @@ def recall(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def squad(options: argparse.Namespace) -> dict[str, Any]:
-    """Train on SQuAD and watch the loop."""
+    """Train on SQuAD and measure the loop."""
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer) if options.tokenizer else default_tokenizer()
     configure_memory_tokens(tokenizer, options.memory_tokens)
     cache = Cache.build(
@@ -185,14 +185,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--model", help="directory or Hub name of an XLNet; default: a small random one")
     parser.add_argument("--tokenizer", help="squad: directory or Hub name; default: XLNet's")
     parser.add_argument("--file", type=Path, default=data().file, help="squad: examples to train on")
-    parser.add_argument("--steps", type=int, help="steps to train; default: 500 for recall, 200 for squad")
-    parser.add_argument("--width", type=int, help="of the small model; default: 128 for recall, 64 for squad")
+    parser.add_argument("--steps", type=int, help="number of steps; default: 500 for recall, 200 for squad")
+    parser.add_argument("--width", type=int, help="width of the small model; default: 128 for recall, 64 for squad")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lanes", choices=["aligned", "refilled"], default="aligned")
-    parser.add_argument("--max-segments", type=int, help="squad: segments of a document at most")
-    parser.add_argument("--max-seq-length", type=int, default=384, help="squad: tokens in a row; a third overlaps")
-    parser.add_argument("--memory-tokens", type=int, default=4, help="squad: READ tokens in a row")
-    parser.add_argument("--through-time", type=int, help="steps for one update; default: a document, or 4 for squad")
+    parser.add_argument("--max-segments", type=int, help="squad: maximum number of segments per document")
+    parser.add_argument(
+        "--max-seq-length", type=int, default=384, help="squad: tokens per row, a third of which overlap"
+    )
+    parser.add_argument("--memory-tokens", type=int, default=4, help="squad: READ tokens per row")
+    parser.add_argument("--through-time", type=int, help="steps per update; default: a document, or 4 for squad")
     parser.add_argument("--learning-rate", type=float, help="default: 0.001 for recall, 0.002 for squad")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

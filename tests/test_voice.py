@@ -1,10 +1,10 @@
-"""The voice: docstrings, comments and messages of the package keep to the plain English of the field."""
+"""The voice: docstrings, comments, messages and Markdown keep to the plain English of the field."""
 
 import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +27,50 @@ BANNED = {
     r"aside": "except, apart from",
     r"nought": "zero",
     r"thereof|therein|whereof|hence": "of it, in it",
+    r"for want of": "without, out of",
+    r"very same": "same",
+    r"nothing but": "only",
+    r"at hand": "available",
+    r"by way of": "through, with",
+    r"made-up": "synthetic",
+    r"of yours": "your own",
+    r"(?:do|does|done|did) without": "avoid, not need",
+    r"but for|the better part": "except, most",
+    r"(?:gives?|gave|given) back": "return, release",
+    r"and the like|and its kin": "such as, similar",
 }
 """Each pattern, and what to write instead."""
 
-PATTERN = re.compile(rf"(?<![\w-])(?:{'|'.join(f'(?P<p{i}>{text})' for i, text in enumerate(BANNED))})(?![\w-])", re.I)
+STRICTER = {
+    **BANNED,
+    r"(?:a|an|one) (?!of )\w+ (?:a|an) (?:core|document|row|column|file|segment)": "per",
+    r"of (?:its|their|your|one's) own": "own, separate, custom",
+    r"whatever|whoever|whichever": "any, each",
+    r"so (?:many|much|often)": "this number of, that much",
+    r"(?:twice|once|many times) over": "twice, once",
+    r"beside": "next to, with",
+    r"beforehand": "in advance, before",
+    r"(?:is|are) (?:it )?there(?! (?:is|are))": "exists, is available",
+}
+"""The patterns for the benchmarks and for Markdown."""
 
-FILES = [path for package in ("arrow_schemas", "memxlnet") for path in sorted((ROOT / package).rglob("*.py"))]
+MODULES = ("arrow_schemas", "memxlnet", "benchmarks", "tests")
+
+FILES = [path for package in MODULES[:3] for path in sorted((ROOT / package).rglob("*.py"))]
+
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
+    *(path for room in MODULES for path in sorted((ROOT / room).rglob("*.md"))),
+]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def table_of(path: Path) -> dict[str, str]:
+    return STRICTER if path.suffix == ".md" or path.is_relative_to(ROOT / "benchmarks") else BANNED
 
 
 def prose(text: str) -> Iterator[tuple[int, str]]:
@@ -45,21 +83,38 @@ def prose(text: str) -> Iterator[tuple[int, str]]:
             yield token.start[0], token.string
 
 
-def faults(text: str) -> Iterator[tuple[int, str, str]]:
-    """Yield the line, the banned words and what to write instead."""
-    for line, piece in prose(text):
-        for match in PATTERN.finditer(re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", piece)):
-            yield line, match.group(), list(BANNED.values())[int((match.lastgroup or "p0")[1:])]
+def paragraphs(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the paragraphs, table rows and code blocks of a Markdown document, each with its first line."""
+    for match in re.finditer(r"\|.*|(?:[^\n|].*\n?)+", text):
+        yield text.count("\n", 0, match.start()) + 1, match.group()
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_the_package_speaks_plainly(path: Path) -> None:
-    name = path.relative_to(ROOT).as_posix()
+def faults(pieces: Iterable[tuple[int, str]], table: dict[str, str]) -> Iterator[tuple[int, str, str]]:
+    """Yield the line of the piece, the banned words and what to write instead."""
+    words = "|".join(f"(?P<p{number}>{pattern})" for number, pattern in enumerate(table))
+    pattern = re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.I)
+    for line, piece in pieces:
+        for match in pattern.finditer(re.sub(r"(?<=\S)[ \t]*\n[ \t]*(?=\S)", " ", piece)):
+            yield line, match.group(), list(table.values())[int((match.lastgroup or "p0")[1:])]
+
+
+@pytest.mark.parametrize("path", [*FILES, *DOCUMENTS], ids=name_of)
+def test_the_words_are_plain(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    pieces = paragraphs(text) if path.suffix == ".md" else prose(text)
     wrong = [
-        f"{name}:{line}: {words!r}; write: {instead}"
-        for line, words, instead in faults(path.read_text(encoding="utf-8"))
+        f"{name_of(path)}:{line}: {words!r}; write: {instead}"
+        for line, words, instead in faults(pieces, table_of(path))
     ]
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+def test_the_modules_that_a_document_names_exist(path: Path) -> None:
+    """A name is a path from the root or from a directory above the file, or a bare name."""
+    files = [name_of(file) for room in MODULES for file in (ROOT / room).rglob("*.py")]
+    named = re.findall(r"`([\w/.-]+\.py)`", path.read_text(encoding="utf-8"))
+    assert [name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in files)] == []
 
 
 @pytest.mark.parametrize(
@@ -73,9 +128,14 @@ def test_the_package_speaks_plainly(path: Path) -> None:
     ],
 )
 def test_faults_are_found(text: str, line: int) -> None:
-    assert [number for number, _, _ in faults(text)] == [line]
+    assert [number for number, _, _ in faults(prose(text), BANNED)] == [line]
+
+
+def test_faults_are_found_in_markdown() -> None:
+    text = "# A title\n\nOne that goes\non, and stops.\n\n| it | is |\n| --- | --- |\n| is told | here |\n"
+    assert [(line, words) for line, words, _ in faults(paragraphs(text), STRICTER)] == [(3, "goes on"), (8, "told")]
 
 
 @pytest.mark.parametrize("text", ['"""An ongoing build, told_by, retold."""\n', "told = telling(anew)\n"])
 def test_other_words_pass(text: str) -> None:
-    assert list(faults(text)) == []
+    assert list(faults(prose(text), STRICTER)) == []

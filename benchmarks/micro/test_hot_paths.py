@@ -1,4 +1,4 @@
-"""The hot paths one by one: plain tests, or with timing by ``pytest benchmarks/micro --benchmark-enable``."""
+"""Benchmarks of single hot paths: plain tests, or timed by ``pytest benchmarks/micro --benchmark-enable``."""
 
 import itertools
 import subprocess
@@ -30,7 +30,7 @@ ADDED_TOKENS, PIECES = 10_000, 32_000
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of the bundled sample, in a folder of their own."""
+    """Make benchmarks use the bundled sample and a temporary work folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FILE_VARIABLE, str(sample_file()))
         patch.setenv(TOKENIZER_VARIABLE, str(sample_tokenizer_directory()))
@@ -40,7 +40,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def directory(work: None) -> Path:
-    """A cache that holds the bundled sample many times over."""
+    """Return a cache of many copies of the bundled sample."""
     return question_cache(SEGMENTS)
 
 
@@ -51,7 +51,7 @@ def dataset(directory: Path) -> LazySquadLikeQADataset:
 
 @pytest.fixture(scope="module")
 def with_added_tokens() -> Any:
-    """A tokenizer with as many pieces as XLNet's, and many more tokens."""
+    """Create a tokenizer with as many pieces as XLNet's and many added tokens."""
     pieces = [*SPECIAL_TOKENS, *(f"▁piece{number}" for number in range(PIECES))]
     found = XLNetTokenizerFast(vocab=[(piece, -0.5 * number) for number, piece in enumerate(pieces)])
     found.add_tokens([f"<added {number}>" for number in range(ADDED_TOKENS)])
@@ -110,28 +110,28 @@ def test_encode_chunk(benchmark: Any, directory: Path) -> None:
     examples = [parse_example(number, row, "sample") for number, row in enumerate(rows_of(sample_file()))]
 
     def fresh() -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return (Encoder(content.backend, content.layout, EncodeSettings()), examples), {}  # one remembers its words
+        return (Encoder(content.backend, content.layout, EncodeSettings()), examples), {}  # an encoder caches words
 
     tables = benchmark.pedantic(Encoder.encode, setup=fresh, rounds=20)
     assert tables["documents"].num_rows == len(examples)
     assert tables["features"].num_rows >= len(examples)
 
 
-@pytest.mark.parametrize("way", ["read_tokenizer", "Tokenizer.from_str"])
-def test_read_added_tokens(benchmark: Any, with_added_tokens: Any, way: str) -> None:
-    """Reading a tokenizer of many added tokens; it may take 1.5 times what `tokenizers` takes for its JSON."""
+@pytest.mark.parametrize("method", ["read_tokenizer", "Tokenizer.from_str"])
+def test_read_added_tokens(benchmark: Any, with_added_tokens: Any, method: str) -> None:
+    """Read a tokenizer with many added tokens; the limit is 1.5 times the time that `tokenizers` needs for its JSON."""
     content = with_added_tokens.backend_tokenizer.to_str()
-    ways = {
+    methods = {
         "read_tokenizer": lambda: read_tokenizer(with_added_tokens).backend,
         "Tokenizer.from_str": lambda: Tokenizer.from_str(content),
     }
-    read = benchmark.pedantic(ways[way], rounds=10, warmup_rounds=1)
+    read = benchmark.pedantic(methods[method], rounds=10, warmup_rounds=1)
     assert len(read.get_added_tokens_decoder()) > ADDED_TOKENS
 
 
 @pytest.mark.parametrize("command", ["--help", "ls", "info"])
 def test_command_line(benchmark: Any, directory: Path, command: str) -> None:
-    """From the start of the interpreter to its end; 0.3 s is what a person takes for at once."""
+    """Time a command, start of the interpreter included; up to 0.3 s feels immediate."""
     place = {"--help": [], "ls": [str(directory.parent)], "info": [str(directory)]}[command]
     arguments = [sys.executable, "-m", "memxlnet.cli", command, *place]
 

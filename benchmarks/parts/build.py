@@ -1,4 +1,4 @@
-"""Building the features: seconds, peak memory of the process tree and disk, against the usual ways."""
+"""Build the features: seconds, peak memory of the process tree and disk, compared with the usual methods."""
 
 import shutil
 import time
@@ -16,25 +16,25 @@ from memxlnet.load.page_advice import available_memory
 from memxlnet.load.tensors import MODEL_COLUMNS
 
 TRAINING_EXAMPLES = 130_000
-"""Questions of SQuAD's training set, about."""
+"""About the number of questions in SQuAD's training set."""
 
 QUICK_EXAMPLES = 6_000
 
 LONG_QUESTIONS = 30
-"""Of each article."""
+"""Questions per article."""
 
 TRADITIONAL_BYTES = 100_000
-"""Memory for one segment as Python objects, about: where there is less than that for all, this way is not tried."""
+"""Approximate memory of one segment as Python objects; the traditional method runs only if all of them fit."""
 
 WRITES = ("memxlnet", "datasets.map", "traditional")
 
 
 class Source(NamedTuple):
-    """What is built.
+    """A source of a build.
 
     Attributes:
         file: Its examples.
-        batch: Examples in one call of a peer's tokenizer: 1,000 by default, fewer where each gives many segments.
+        batch: Examples per tokenizer call of the other methods; fewer than 1,000 if each has many segments.
     """
 
     file: Path
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """The file once, repeated to the size of SQuAD's training set, and articles as one context each."""
+    """Measure the file, the file repeated to the size of SQuAD's training set, and articles as single contexts."""
     if settings.quick:
         equal = _checked_equal(settings, [Source(repeated_file(500))])
         rounds = dict.fromkeys(BUILDERS, 1)
@@ -52,7 +52,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = {"memxlnet": 5, "datasets.map": 3, "pair call": 2, "traditional": 1}
     plain = _compared(settings, Source(repeated_file(num_examples())), rounds)
     long = _compared(settings, Source(long_file(LONG_QUESTIONS), 32), rounds | {"pair call": 1})
-    # The pair call takes as long for each example here as there; the traditional way is here for its memory.
+    # The time per example of the pair call is known from above; the traditional method shows its memory.
     rounds = {"memxlnet": 5, "datasets.map": 3, "traditional": 1}
     repeated = _compared(settings, Source(repeated_file(TRAINING_EXAMPLES)), rounds)
     return {
@@ -63,15 +63,15 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _checked_equal(settings: Settings, sources: list[Source]) -> dict[str, Any]:
-    """Check that all ways make the same features of some files, value by value, before anything is timed."""
-    settings.tell("checking that all ways make the same features")
+    """Check before any timing that all methods build the same features of some files, value by value."""
+    settings.log("checking that all methods build the same features")
     files = [(str(source.file), source.batch) for source in sources]
     found: dict[str, Any] = in_process(equal_features, files=files).value
     return found
 
 
 def equal_features(files: list[tuple[str, int]]) -> dict[str, Any]:
-    """Build with every way in this process and compare all values of all model columns.
+    """Build with every method in this process and compare all values of all model columns.
 
     Raises:
         SystemExit: They differ.
@@ -94,7 +94,7 @@ def _equal_segments(file: Path, batch: int) -> int:
 
 
 def _compared(settings: Settings, source: Source, rounds: dict[str, int]) -> dict[str, Any]:
-    """Fresh processes that take turns; one that the system killed, or has no memory for, is told so and left out."""
+    """Run the methods alternately in fresh processes; record and skip one that was killed or lacks memory."""
     examples = len(rows_of(source.file))
     in_process(write_source, file=str(source.file))
     found: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def _compared(settings: Settings, source: Source, rounds: dict[str, int]) -> dic
             if lacking:
                 found[name] = {"not possible": lacking}
                 continue
-            settings.tell(f"{source.file.stem}: {name}, round {number + 1} of {most}")
+            settings.log(f"{source.file.stem}: {name}, round {number + 1} of {most}")
             child = in_process(run, name=name, file=str(source.file), batch=source.batch)
             if child.killed:
                 found[name] = {"not possible": f"killed by the system at {child.peak().anonymous / 1e9:.1f} GB"}
@@ -116,7 +116,7 @@ def _compared(settings: Settings, source: Source, rounds: dict[str, int]) -> dic
             one = found.setdefault(name, {"seconds": [], "anonymous": [], "file": []})
             _add(one, child)
     if "memxlnet" not in segments or len(set(segments.values())) > 1:
-        raise SystemExit(f"{source.file.name}: expected the same number of segments of all ways, found {segments}")
+        raise SystemExit(f"{source.file.name}: expected equal numbers of segments, found {segments}")
     return {"examples": examples, "segments": segments["memxlnet"], "contestants": found}
 
 
@@ -134,16 +134,16 @@ def _lacking_memory(segments: int) -> str:
     needed, available = segments * TRADITIONAL_BYTES, available_memory()
     if needed <= available:
         return ""
-    return f"needs some {needed / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are available"
+    return f"needs about {needed / 1e9:.0f} GB of memory, {available / 1e9:.0f} GB are available"
 
 
 def write_source(file: str) -> str:
-    """The source as `datasets` keeps it, so that no run reads anything else first."""
+    """Write the Arrow copy of a source for `datasets`, so that no timed run has to."""
     return arrow_source(Path(file))
 
 
 def run(name: str, file: str, batch: int = 1000) -> dict[str, Any]:
-    """One contestant, once, in this process; what it imports is loaded before the clock starts."""
+    """Run one method once in this process; its imports are loaded before the timer starts."""
     import datasets
     import transformers
 

@@ -1,4 +1,4 @@
-"""A cache several times as large as the memory that there is: what lazy reading does, and what eager reading does."""
+"""Read a cache several times larger than the available memory, lazily and eagerly."""
 
 import mmap
 import os
@@ -25,23 +25,23 @@ from memxlnet.load.tensors import TOKEN_COLUMNS
 LIMIT, QUICK_LIMIT = 400 * 2**20, 320 * 2**20
 
 TIMES = 5
-"""The features are at least so many times as large as the limit."""
+"""Minimum size of the features as a multiple of the limit."""
 
 BATCH = 32
 
 NOT_AHEAD = [("not asking ahead", False, 20.0)]
-"""Some seconds of an epoch are enough: the whole would take hours."""
+"""Only some seconds of an epoch: all of it would take hours."""
 
 LOOK_SECONDS = 0.1
 
 PAGE = mmap.PAGESIZE
 
 THREADS = 32
-"""Readers of the disk at once; more gave no more on the disks that were tried."""
+"""Concurrent disk readers; more were not faster on the disks tested."""
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """An epoch of the lazy loader under the limit, the eager loader under the same, and the disk by itself."""
+    """Measure the lazy and the eager loader under the limit, and the throughput of the disk alone."""
     limit = QUICK_LIMIT if settings.quick else LIMIT
     found: dict[str, Any] = {"limit": limit}
     try:
@@ -50,25 +50,25 @@ def measure(settings: Settings) -> dict[str, Any]:
     except NotPossibleError as error:
         return {**found, "not possible": str(error)}
     rows = TIMES * limit // 2360 + 10_000
-    settings.tell(f"making a cache of {rows:,} segments")
+    settings.log(f"making a cache of {rows:,} segments")
     directory = question_cache(rows)
     found["feature bytes"] = sum(file.stat().st_size for file in directory.glob("features-*.arrow"))
     found["segments"] = len(LazySquadLikeQADataset.open(directory))
     seconds = 1.5 if settings.quick else 12.0
-    settings.tell("the disk by itself: the pages of random rows, read directly")
+    settings.log("throughput of the disk alone: direct reads of the pages of random rows")
     rounds = 1 if settings.quick else 3
     disk = [in_process(disk_throughput, directory=str(directory), seconds=seconds / rounds) for _ in range(rounds)]
     found["disk"] = {name: [child.value[name] for child in disk] for name in ("rows", "bytes")}
     found["disk"]["block bytes"] = disk[0].value["block bytes"]
     epochs = [("asking ahead", True, 4.0)] if settings.quick else [("asking ahead", True, None), *NOT_AHEAD]
     for name, advice, most in epochs:
-        settings.tell(f"lazy, {name}, {'the whole epoch' if most is None else f'{most:.0f} s of an epoch'}")
+        settings.log(f"lazy, {name}, {'the whole epoch' if most is None else f'{most:.0f} s of an epoch'}")
         child, kills = _limited(limit, lazy, directory=str(directory), advice=advice, seconds=most)
         if child.killed:
             found[f"lazy, {name}"] = {"killed": True, "kills": kills}
             continue
         found[f"lazy, {name}"] = {**child.value, "killed": False, "kills": kills, "samples": child.timeline()}
-    settings.tell("eager")
+    settings.log("eager")
     child, kills = _limited(limit, eager, directory=str(directory))
     found["eager"] = {"killed": child.killed and kills > 0, "kills": kills, "samples": child.timeline()}
     found["cold, room for all"] = _with_room(settings)
@@ -76,12 +76,12 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def _with_room(settings: Settings) -> dict[str, Any]:
-    """Cold shuffled epochs of a cache that fits into memory, with and without asking ahead: no limit here."""
+    """Measure cold shuffled epochs of a cache that fits in memory, with and without asking ahead, and no limit."""
     directory = question_cache(6_359 if settings.quick else 127_180)
     found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory))}
     for _ in range(1 if settings.quick else 3):
         for name, advice in (("asking ahead", True), ("not asking ahead", False)):
-            settings.tell(f"cold epoch with room for all, {name}")
+            settings.log(f"cold epoch of a cache that fits in memory, {name}")
             evict(directory)
             value = in_process(lazy, directory=str(directory), advice=advice, seconds=None).value
             found.setdefault(name, []).append(value["rows"] / value["seconds"])
@@ -96,8 +96,8 @@ def _limited(limit: int, function: Any, **arguments: Any) -> tuple[Child, int]:
 
 
 def lazy(directory: str, advice: bool, seconds: float | None) -> dict[str, Any]:
-    """A shuffled epoch of the time-step-major loader, or as much of it as the time allows, from a cold page cache."""
-    # Without advice the loader asks for pages ahead where the cache does not fit into memory.
+    """Read a shuffled epoch of the time-step-major loader, or the part that fits in the time, from a cold cache."""
+    # The loader asks for pages ahead if the cache does not fit in memory; pretend that it does not, or does.
     page_advice.available_memory = lambda: 0 if advice else 2**63
     begun = time.monotonic()
     dataset = LazySquadLikeQADataset.open(directory)
@@ -114,7 +114,7 @@ def lazy(directory: str, advice: bool, seconds: float | None) -> dict[str, Any]:
             anonymous.append(memory.of_self().anonymous)
         if seconds is not None and now - begun > seconds:
             break
-    # After a tenth of the time everything is there that a loader keeps.
+    # After a tenth of the time the loader has allocated all that it keeps.
     settled = len(anonymous) // 10
     return {
         "steps": steps,
@@ -128,20 +128,20 @@ def lazy(directory: str, advice: bool, seconds: float | None) -> dict[str, Any]:
 
 
 def _bytes_read() -> int:
-    """Bytes that this process made the system read from its disks."""
+    """Return the number of bytes that this process has read from disk."""
     lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
     return int(dict(line.split(": ") for line in lines)["read_bytes"])
 
 
 def eager(directory: str) -> dict[str, Any]:
-    """All columns read into RAM, as without lazy loading."""
+    """Read all columns into RAM, as eager loading does."""
     from memxlnet import SquadLikeQADataset
 
     return {"rows": len(SquadLikeQADataset.open(directory))}
 
 
 def disk_throughput(directory: str, seconds: float) -> dict[str, Any]:
-    """What the disk gives where the pages of random rows are read directly, many at once: no page cache, no gather."""
+    """Measure the throughput of concurrent direct reads of the pages of random rows: no page cache, no gather."""
     (file,) = Path(directory).glob("features-*.arrow")
     rows = random_rows(1_000_000, len(LazySquadLikeQADataset.open(directory)), seed=1).numpy()
     blocks = _blocks(file, rows)
@@ -162,7 +162,7 @@ def disk_throughput(directory: str, seconds: float) -> dict[str, Any]:
 
 
 def _blocks(file: Path, rows: Ints) -> list[tuple[Ints, Ints]]:
-    """For each token column where the pages of each row begin in the file, and how many bytes they are."""
+    """Return, for each token column, the file offsets and sizes in bytes of the pages of each row."""
     found = []
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         whole = pa.py_buffer(mapped)
@@ -177,8 +177,8 @@ def _blocks(file: Path, rows: Ints) -> list[tuple[Ints, Ints]]:
 
 
 def _read_blocks(descriptor: int, blocks: Any, part: Any, deadline: float) -> tuple[int, int]:
-    """Rows and bytes that one thread reads until the deadline."""
-    buffer = mmap.mmap(-1, 4 * PAGE)  # aligned, as direct reading asks for
+    """Read blocks until the deadline; return the numbers of rows and bytes."""
+    buffer = mmap.mmap(-1, 4 * PAGE)  # aligned, as direct reads require
     rows = read = 0
     for index in part:
         for start, size in blocks:

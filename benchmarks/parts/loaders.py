@@ -1,4 +1,4 @@
-"""The loaders by themselves: rows a second, waiting, memory of an epoch, resuming."""
+"""The loaders without a model: rows per second, waiting, memory of an epoch, resuming."""
 
 import time
 from collections.abc import Callable
@@ -31,32 +31,32 @@ MODEL_SECONDS = 0.005
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Each figure in a process of its own."""
+    """Measure each figure in a separate process."""
     quick = settings.quick
     rows = QUICK_SEGMENTS if quick else SEGMENTS
     questions = question_cache(rows)
     rounds = 3 if quick else 5
     found: dict[str, Any] = {"epochs": {}}
     for name, directory in (("questions", questions), *(() if quick else (("long documents", long_cache(rows)),))):
-        settings.tell(f"time-step-major epochs of {name} against index_select of the same steps in RAM")
+        settings.log(f"time-step-major epochs of {name} and index_select of the same steps in RAM")
         found["epochs"][name] = in_process(epochs, directory=str(directory), rounds=rounds).value
-    settings.tell("the regular loader against torch's over tensors in RAM")
+    settings.log("the regular loader and torch's over tensors in RAM")
     found["regular"] = in_process(regular, directory=str(questions), rounds=rounds).value
     for state in ("warm", "cold"):
-        settings.tell(f"waiting of a loop with steps of {MODEL_SECONDS * 1e3:.0f} ms, {state} page cache")
+        settings.log(f"waiting time of a loop with steps of {MODEL_SECONDS * 1e3:.0f} ms, {state} page cache")
         found[f"waiting, {state}"] = [
             in_process(waiting, directory=str(questions), state=state, number=200 if quick else 1200).value
             for _ in range(1 if quick else 2)
         ]
-    settings.tell("resuming")
+    settings.log("resuming")
     found["resume"] = in_process(resume, directory=str(questions), epoch=1_000_000 // (rows // BATCH)).value
     caches = {"questions": questions}
     if not quick:
-        settings.tell("making the caches for the memory of an epoch")
+        settings.log("making the caches for the memory of an epoch")
         caches |= {"questions, tenfold": question_cache(rows * TENFOLD), "whole texts": whole_cache(rows)}
     found["memory of an epoch"] = {}
     for name, directory in caches.items():
-        settings.tell(f"memory of an epoch of {name}")
+        settings.log(f"memory of an epoch of {name}")
         found["memory of an epoch"][name] = in_process(epoch_memory, directory=str(directory)).value
     return found
 
@@ -66,14 +66,14 @@ def _in_ram(dataset: CacheDataset, names: tuple[str, ...], dtype: Dtype) -> dict
 
 
 def epochs(directory: str, rounds: int) -> dict[str, Any]:
-    """Seconds of shuffled epochs: the loader's, and those of `index_select` of the same steps from tensors in RAM."""
+    """Measure shuffled epochs of the loader, and of `index_select` of the same steps from tensors in RAM."""
     dataset = LazySquadLikeQADataset.open(directory)
     found: dict[str, Any] = {"segments": len(dataset)}
     for dtype in ("stored", "int64"):
         columns = _in_ram(dataset, MODEL_COLUMNS, dtype)
         for lanes in ("aligned", "refilled"):
             loader: Any = create_dataloader(dataset, BATCH, shuffle=True, lanes=lanes, dtype=dtype)
-            # Padding costs the loader a row as well; in RAM any row stands in for it.
+            # A padding lane costs the loader a row, so select one in RAM, too.
             steps = [step["rows"].clamp(min=0) for step in steps_of(loader)]
             calls = {"RAM tensors": partial(_select, columns, steps), "loader": partial(_load, loader)}
             padding = loader.epoch_size(0).padding_share
@@ -94,7 +94,7 @@ def _load(loader: Any) -> None:
 
 
 class _RamRows(torch.utils.data.Dataset[Any]):
-    """The columns of a regular batch as tensors in RAM, gathered like the mapped ones."""
+    """The columns of regular batches as tensors in RAM, gathered like the mapped ones."""
 
     def __init__(self, columns: dict[str, torch.Tensor]):
         self.columns = columns
@@ -109,7 +109,7 @@ class _RamRows(torch.utils.data.Dataset[Any]):
 
 
 def regular(directory: str, rounds: int) -> dict[str, Any]:
-    """Seconds of a shuffled epoch of the regular loader, and of torch's `DataLoader` over the same columns in RAM."""
+    """Measure shuffled epochs of the regular loader, and of torch's `DataLoader` over the same columns in RAM."""
     dataset = LazySquadLikeQADataset.open(directory)
     ram = _RamRows(_in_ram(dataset, BATCH_COLUMNS, "stored"))
     loaders: dict[str, Any] = {
@@ -126,7 +126,7 @@ def _read(loader: Any) -> None:
 
 
 def waiting(directory: str, state: str, number: int) -> dict[str, Any]:
-    """A loop of steps of a few milliseconds: the share of its time that it waits, its first step included."""
+    """Measure the share of time that a loop with steps of a few milliseconds waits, the first step included."""
     if state == "cold":
         evict(Path(directory))
     dataset = LazySquadLikeQADataset.open(directory)
@@ -145,8 +145,10 @@ def waiting(directory: str, state: str, number: int) -> dict[str, Any]:
 
 
 def epoch_memory(directory: str) -> dict[str, Any]:
-    """Growth of anonymous memory over a shuffled epoch in int64, looked at some 400 times."""
-    next(steps_of(create_dataloader(LazySquadLikeQADataset.open(directory), 2, max_segments=1)))  # torch's threads
+    """Measure the growth of anonymous memory over a shuffled epoch in int64, with about 400 samples."""
+    next(
+        steps_of(create_dataloader(LazySquadLikeQADataset.open(directory), 2, max_segments=1))
+    )  # start the threads of torch
     memory.trim()
     before = peak = memory.of_self().anonymous
     dataset = LazySquadLikeQADataset.open(directory)
@@ -164,7 +166,7 @@ def epoch_memory(directory: str) -> dict[str, Any]:
 
 
 def resume(directory: str, epoch: int) -> dict[str, Any]:
-    """Seconds from `load_state_dict` to the first step, in the middle of an epoch."""
+    """Measure the seconds from `load_state_dict` to the first step, in the middle of an epoch."""
     dataset = LazySquadLikeQADataset.open(directory)
     found: dict[str, Any] = {"epoch": epoch}
     for lanes in ("aligned", "refilled"):

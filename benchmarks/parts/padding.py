@@ -1,7 +1,7 @@
-"""What a model computes on: real tokens by the way of batching, and whole epochs of training, beside the Trainer's way.
+"""Padding: the share of real tokens for each kind of batching, and the time of whole training epochs.
 
-The models read no memory, so that nothing but the batches differs. The way of the Trainer of transformers is its own
-sampler and collator, over the same features without their padding.
+The models have no recurrent memory, so that only the batches differ. "Trainer's way" is the sampler and the collator of
+the Trainer of transformers on the same features, stored without padding.
 """
 
 import time
@@ -47,17 +47,17 @@ TRAINER = "Trainer's way"
 TRAINED = ("aligned, by default", "refilled, grouped, cut", "regular, grouped, cut", TRAINER)
 
 DOCUMENTS, QUICK_DOCUMENTS = 2000, 64
-"""Questions of an epoch of training."""
+"""Questions in an epoch of training."""
 
 QUESTIONS = 30
-"""Of each long document, an article of the file: some 480 documents of some 30 segments of SQuAD's development set."""
+"""Questions per article, each a long document: about 480 documents of about 30 segments for SQuAD's development set."""
 
 SEGMENT_TYPES = 4
-"""Kinds of segments that XLNet's tokenizer tells apart, padding included; BERT is given the same features."""
+"""Segment ids of XLNet's tokenizer, padding included; BERT gets the same features."""
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Shares of all ways, then epochs in turns, each model in a process of its own."""
+    """Compute the shares of all ways, then measure their epochs, each model in a separate process."""
     files = (
         {"questions": data().file}
         if settings.quick
@@ -65,10 +65,10 @@ def measure(settings: Settings) -> dict[str, Any]:
     )
     found: dict[str, Any] = {"lanes": LANES, "multiple": MULTIPLE, "shares": {}, "epochs": {}}
     for name, file in files.items():
-        settings.tell(f"shares of real tokens of {name}")
+        settings.log(f"share of real tokens of {name}")
         found["shares"][name] = in_process(shares, file=str(file)).value
     for model in ("XLNet",) if settings.quick else MODELS:
-        settings.tell(f"epochs of {model}")
+        settings.log(f"epochs of {model}")
         documents = QUICK_DOCUMENTS if settings.quick else DOCUMENTS
         child = in_process(epochs, file=str(files["questions"]), model=model, documents=documents)
         found["epochs"][model] = child.value
@@ -88,7 +88,7 @@ def _dataset(file: str, documents: int | None = None) -> CacheDataset:
 
 
 def shares(file: str) -> dict[str, Any]:
-    """The share of real tokens of a shuffled epoch by way, and what there is."""
+    """Return the share of real tokens of a shuffled epoch by way, and the size of the data."""
     dataset = _dataset(file)
     sizes = {way: create_dataloader(dataset, LANES, True, **options).epoch_size(0) for way, options in WAYS.items()}
     return {
@@ -99,14 +99,14 @@ def shares(file: str) -> dict[str, Any]:
 
 
 def epochs(file: str, model: str, documents: int) -> dict[str, Any]:
-    """Seconds and tokens of one whole epoch of training over the first documents, way after way: it takes minutes."""
+    """Train one epoch on the first documents in each way; return seconds and tokens. It takes minutes."""
     dataset = _dataset(file, documents)
     made = partial(MODELS[model], dataset.manifest.vocabulary_size)
     makers: dict[str, Callable[[], Iterable[Any]]] = {
         way: partial(_steps, dataset, WAYS[way]) if way in WAYS else partial(_trainer, _features(dataset))
         for way in TRAINED
     }
-    for steps in makers.values():  # torch's threads
+    for steps in makers.values():  # start the threads of torch
         train(made(), islice(steps(), 2))
     found: dict[str, Any] = {"documents": documents, "segments": len(dataset), "seconds": {}, "tokens": {}}
     for way, steps in makers.items():
@@ -116,7 +116,7 @@ def epochs(file: str, model: str, documents: int) -> dict[str, Any]:
 
 
 def train(model: torch.nn.Module, steps: Iterable[Any]) -> tuple[float, int]:
-    """Train on all steps: seconds, the making of the steps included, and tokens that were computed on."""
+    """Train on all steps; return the seconds, loading included, and the number of tokens computed on."""
     optimizer, tokens = torch.optim.AdamW(model.parameters(), lr=1e-4), 0
     model.train()
     begun = time.perf_counter()
@@ -133,7 +133,7 @@ def _steps(dataset: CacheDataset, options: dict[str, Any]) -> Iterable[Any]:
 
 
 def _trainer(features: list[dict[str, Any]]) -> Iterable[Any]:
-    """The batches of the Trainer with ``train_sampling_strategy="group_by_length"`` and its padding collator."""
+    """Make the batches of the Trainer: ``train_sampling_strategy="group_by_length"`` and its padding collator."""
     lengths = [len(feature["input_ids"]) for feature in features]
     generator = torch.Generator().manual_seed(0)
     sampler = LengthGroupedSampler(LANES, lengths=lengths, generator=generator)
@@ -142,13 +142,13 @@ def _trainer(features: list[dict[str, Any]]) -> Iterable[Any]:
 
 
 def _datasets(features: list[dict[str, Any]]) -> Any:
-    import datasets  # takes a second, which no other way needs
+    import datasets  # takes a second, and no other way needs it
 
     return datasets.Dataset.from_list(features)
 
 
 def _features(dataset: CacheDataset) -> list[dict[str, Any]]:
-    """The rows of a dataset without their padding, as lists; positions count in these."""
+    """Return the rows of a dataset as lists without padding, with positions shifted accordingly."""
     columns = {name: column.tolist() for name, column in dataset.gather(range(len(dataset))).items()}
     left = dataset.manifest.layout.pad_left
     features = []

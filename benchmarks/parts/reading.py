@@ -1,4 +1,4 @@
-"""Reading the features: memxlnet's maps against tensors in RAM and other ways to keep them on a disk."""
+"""Read the features: memxlnet's memory maps compared with tensors in RAM and other file formats."""
 
 import itertools
 import time
@@ -20,7 +20,7 @@ from memxlnet import LazySquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS
 
 SEGMENTS, QUICK_SEGMENTS = 64_000, 5_000
-"""Half as many as SQuAD's training set gives: pickled chunks of more take minutes to write."""
+"""Half of those of SQuAD's training set: more pickled chunks take minutes to write."""
 
 BATCH_SIZES = (8, 32, 256)
 
@@ -34,19 +34,19 @@ ITEM, TENSORS = "dataset[i]", "dataset.model_tensors(i)"
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Each contestant in processes of its own for opening, memory and epochs; all in one for rows and batches."""
+    """Measure opening, memory and epochs in separate processes, rows and batches of all contestants in one process."""
     segments = QUICK_SEGMENTS if settings.quick else SEGMENTS
     directory = long_cache(segments)
-    there = [name for name in CONTESTANTS if installed(name)]
-    settings.tell("writing the files of all contestants")
+    available = [name for name in CONTESTANTS if installed(name)]
+    settings.log("writing the files of all contestants")
     folder = str(work() / "readers")
-    paths, failed = in_process(write_all, names=there, directory=str(directory), folder=folder).value
+    paths, failed = in_process(write_all, names=available, directory=str(directory), folder=folder).value
     contestants: dict[str, Any] = {}
     for name, path in paths.items():
         contestants[name] = {"disk": _feature_bytes(name, Path(path)), "epochs": {}, "share": {}}
     for number in range(1 if settings.quick else 2):
         for name, path in list(paths.items()):
-            settings.tell(f"{name}: opening, memory, epochs, round {number + 1}")
+            settings.log(f"{name}: opening, memory, epochs, round {number + 1}")
             try:
                 for order in ("shuffled",) if settings.quick else ("sequential", "shuffled"):
                     _add(contestants[name], order, _alone(settings, name, path, order))
@@ -55,16 +55,16 @@ def measure(settings: Settings) -> dict[str, Any]:
                     raise
                 failed[name] = str(error).splitlines()[-1]
                 del paths[name], contestants[name]
-    settings.tell("random rows and batches of all contestants in turns")
+    settings.log("random rows and batches, all contestants interleaved")
     rounds, budget = (5, 1.0) if settings.quick else (21, 10.0)
     together = in_process(in_one_process, paths=paths, rounds=rounds, budget=budget).value
-    settings.tell("memxlnet's own ways in turns")
+    settings.log("variants of memxlnet, interleaved")
     sharded = str(long_cache(segments, shards=SHARDS))
     own = in_process(own_ways, directory=str(directory), sharded=sharded, rounds=rounds, budget=budget).value
     return {
         "segments": together.pop("segments"),
         "contestants": contestants,
-        "not installed": [name for name in CONTESTANTS if name not in there],
+        "not installed": [name for name in CONTESTANTS if name not in available],
         "failed": failed,
         "own": own,
         **together,
@@ -87,7 +87,7 @@ def _add(one: dict[str, Any], order: str, value: dict[str, Any]) -> None:
 
 
 def write_all(names: list[str], directory: str, folder: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Write the files of contestants: their paths by name, and why it failed where a library does not do its part."""
+    """Write the files of contestants; return their paths by name, and the errors of those that failed."""
     paths, failed = {}, {}
     for name in names:
         try:
@@ -100,15 +100,15 @@ def write_all(names: list[str], directory: str, folder: str) -> tuple[dict[str, 
 
 
 def _feature_bytes(name: str, path: Path) -> int:
-    if name == "memxlnet":  # the peers keep no texts
+    if name == "memxlnet":  # the others store no texts
         return sum(file.stat().st_size for file in path.glob("features-*.arrow"))
     return folder_bytes(path)
 
 
 def epochs(name: str, path: str, shuffle: bool, seconds: float) -> dict[str, Any]:
-    """Open from a cold page cache; read an epoch, or as much of it as the time allows, and the same once more."""
-    load(name)  # the data is measured, not the library
-    torch.zeros(64, 64) @ torch.zeros(64, 64)  # its threads
+    """Open from a cold page cache; read an epoch, or the part that fits in the time, and then the same rows again."""
+    load(name)  # so that imports are not timed
+    torch.zeros(64, 64) @ torch.zeros(64, 64)  # start the threads of torch
     evict(Path(path))
     memory.trim()
     before = memory.of_self()
@@ -117,8 +117,8 @@ def epochs(name: str, path: str, shuffle: bool, seconds: float) -> dict[str, Any
     opened = time.perf_counter() - begun
     rates: list[float] = []
     rows, taken = 0, 0.0
-    while len(rates) < 2 and taken < 4 * seconds:  # one batch of some contestants takes longer than that
-        torch.manual_seed(0)  # the same order again
+    while len(rates) < 2 and taken < 4 * seconds:  # a single batch may take longer
+        torch.manual_seed(0)  # the same order in both epochs
         begun = time.perf_counter()
         rows = _read(reader.epoch(EPOCH_BATCH, shuffle), seconds, rows)
         taken = time.perf_counter() - begun
@@ -135,7 +135,7 @@ def epochs(name: str, path: str, shuffle: bool, seconds: float) -> dict[str, Any
 
 
 def _read(batches: Iterator[Any], seconds: float, most_rows: int) -> int:
-    """Read batches for some seconds, or so many rows where the number is not 0; the rows that were read."""
+    """Read batches for some seconds, or `most_rows` rows if that is not 0; return the number of rows read."""
     deadline = time.perf_counter() + seconds
     rows = 0
     for batch in batches:
@@ -146,9 +146,9 @@ def _read(batches: Iterator[Any], seconds: float, most_rows: int) -> int:
 
 
 def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[str, Any]:
-    """Seconds of a random row and of random batches, warm, all contestants in turns.
+    """Measure random rows and random batches, warm, all contestants interleaved.
 
-    A batch that will take longer than twice the budget, by the rows of the smaller one before, is left out.
+    A batch is skipped if it will take more than twice the budget, estimated from the next smaller one.
     """
     for path in paths.values():
         read_into_page_cache(Path(path))
@@ -170,9 +170,9 @@ def in_one_process(paths: dict[str, str], rounds: int, budget: float) -> dict[st
 
 
 def own_ways(directory: str, sharded: str, rounds: int, budget: float) -> dict[str, Any]:
-    """Seconds of random batches from one shard, whole and cut, and from several; and of a row with all metadata.
+    """Measure random batches from one shard, at full and half width, and from several; and rows with all metadata.
 
-    The cut gather is the one of loaders, which know that a width holds all tokens.
+    Loaders gather at a smaller width if it holds all tokens of the rows.
     """
     for path in (directory, sharded):
         read_into_page_cache(Path(path))
@@ -205,7 +205,7 @@ def _next(way: Callable[[Any], Any], arguments: Iterator[Any]) -> None:
 
 
 def _warm_up(reader: Reader, batches: list[torch.Tensor]) -> None:
-    """Read batches before they are timed, so that their pages are mapped."""
+    """Read batches before timing, so that their pages are mapped."""
     for rows in batches:
         reader.batch(rows)
 

@@ -1,5 +1,7 @@
-"""What grows with the data: opening, memory and batches of 10^4 to 10^7 segments, builds of 10^4 to 10^6 examples, and
-builds of twenty questions on one text of 0.4 to 3.2 million characters.
+"""Scaling of reading with the number of segments, and of building with the number of examples and the length of texts.
+
+Reading covers opening, memory and batches of 10^4 to 10^7 segments; builds have 10^4 to 10^6 examples, or twenty
+questions on one text of 0.4 to 3.2 million characters.
 """
 
 import time
@@ -22,12 +24,12 @@ from memxlnet.load.cache_dataset import CacheDataset
 SEGMENTS, QUICK_SEGMENTS = (10**4, 10**5, 10**6, 10**7), (10**4, 10**5)
 
 LENGTH = 256
-"""Tokens in a row of the caches of 10^4 to 10^7 segments: 10^7 rows are beyond the limit of one shard, 2^31 tokens."""
+"""Tokens per row of the caches of 10^4 to 10^7 segments; 10^7 rows exceed the limit of one shard, 2^31 tokens."""
 
 EXAMPLES, QUICK_EXAMPLES = (10**4, 10**5, 10**6), (10**3, 10**4)
 
 BOOKS, QUICK_BOOKS = (400_000, 800_000, 1_600_000, 3_200_000), (50_000, 100_000)
-"""Characters of one text with twenty questions whose answers have to be looked for."""
+"""Characters of one text with twenty questions whose answers must be searched for."""
 
 SHARDS = (1, 2, 4)
 
@@ -35,10 +37,10 @@ BATCH_SIZES = (32, 256)
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Reading by segments, building by examples and by characters of one text, reading by shards."""
+    """Measure reading by segments and shards, and building by examples and characters of one text."""
     found: dict[str, Any] = {"length": LENGTH, "segments": _by_segments(settings), "examples": _by_examples(settings)}
     found["books"] = _by_characters(settings)
-    settings.tell("1, 2 and 4 shards")
+    settings.log("reading 1, 2 and 4 shards")
     rows = 12_718 if settings.quick else 127_180
     directories = {str(shards): str(question_cache(rows, shards)) for shards in SHARDS}
     found["shards"] = in_process(by_shards, directories=directories, rounds=5 if settings.quick else 9).value
@@ -50,14 +52,14 @@ def _by_segments(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     directories: dict[int, Path] = {}
     for rows in QUICK_SEGMENTS if settings.quick else SEGMENTS:
-        settings.tell(f"making a cache of {rows:,} segments")
+        settings.log(f"making a cache of {rows:,} segments")
         try:
             directories[rows] = long_cache(rows, LENGTH)
         except NoSpaceError as error:
             found[str(rows)] = {"not possible": str(error)}
     for _ in range(1 if settings.quick else 3):
         for rows, directory in directories.items():
-            settings.tell(f"reading {rows:,} segments")
+            settings.log(f"reading {rows:,} segments")
             value = in_process(read, directory=str(directory)).value
             one = found.setdefault(str(rows), {"open": [], "anonymous": [], "file": [], "batch": [], "first step": []})
             one |= {name: value.pop(name) for name in ("rows", "documents", "shards")}
@@ -67,8 +69,8 @@ def _by_segments(settings: Settings) -> dict[str, Any]:
 
 
 def read(directory: str) -> dict[str, Any]:
-    """Open in this process for the first time, gather random batches of rows whose pages are there, plan an epoch."""
-    torch.zeros(64, 64) @ torch.zeros(64, 64)  # its threads
+    """Open a cache for the first time in this process, gather warm random batches, and plan an epoch."""
+    torch.zeros(64, 64) @ torch.zeros(64, 64)  # start the threads of torch
     memory.trim()
     before = memory.of_self()
     begun = time.perf_counter()
@@ -101,14 +103,14 @@ def read(directory: str) -> dict[str, Any]:
 def _by_examples(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for examples in QUICK_EXAMPLES if settings.quick else EXAMPLES:
-        settings.tell(f"writing a file of {examples:,} examples")
+        settings.log(f"writing a file of {examples:,} examples")
         file = repeated_file(examples)
-        # A million takes its time; the spread of the smaller ones stands for its own.
+        # A million takes long; the spread of the smaller ones is indicative.
         for number in range(1 if settings.quick or examples > 10**5 else 2):
-            settings.tell(f"building {examples:,} examples, round {number + 1}")
+            settings.log(f"building {examples:,} examples, round {number + 1}")
             child = in_process(run, name="memxlnet", file=str(file))
             if child.killed:
-                found[str(examples)] = {"not possible": "killed by the system for want of memory"}
+                found[str(examples)] = {"not possible": "killed by the system: out of memory"}
                 break
             one = found.setdefault(str(examples), {"seconds": [], "anonymous": [], "file": []})
             one["seconds"].append(child.value["seconds"])
@@ -124,7 +126,7 @@ def _by_characters(settings: Settings) -> dict[str, Any]:
         file = book_file(characters)
         one = found[str(characters)] = {"seconds": [], "anonymous": []}
         for number in range(1 if settings.quick else 3):
-            settings.tell(f"building a book of {characters:,} characters, round {number + 1}")
+            settings.log(f"building a book of {characters:,} characters, round {number + 1}")
             child = in_process(run, name="memxlnet", file=str(file))
             one["seconds"].append(child.value["seconds"])
             one["anonymous"].append(child.peak().anonymous)
@@ -132,7 +134,7 @@ def _by_characters(settings: Settings) -> dict[str, Any]:
 
 
 def by_shards(directories: dict[str, str], rounds: int) -> dict[str, Any]:
-    """Random batches over the same rows in one and in several shards, in turns, all pages there."""
+    """Measure warm random batches of the same rows in one and in several shards, interleaved."""
     for directory in directories.values():
         read_into_page_cache(Path(directory))
     datasets = {shards: LazySquadLikeQADataset.open(directory) for shards, directory in directories.items()}
@@ -152,7 +154,7 @@ def _gather(dataset: CacheDataset, batches: Any) -> None:
 
 
 def _exponents(found: dict[str, Any]) -> dict[str, float]:
-    """How time and memory grow: the exponents of the power laws that fit the medians best."""
+    """Fit power laws to the medians of time and memory; return the exponents."""
     exponents = {}
     for kind, names in (
         ("segments", ("open", "batch", "anonymous")),

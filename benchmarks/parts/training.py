@@ -1,4 +1,4 @@
-"""The worked training loop with the lazy, the eager and the pickled-chunk loader: speed, waiting, memory over time."""
+"""The example training loop with the lazy, the eager and the pickled-chunk loader: speed, waiting, memory over time."""
 
 import time
 from collections.abc import Iterator
@@ -31,9 +31,9 @@ THROUGH_TIME = 4
 
 
 def measure(settings: Settings) -> dict[str, Any]:
-    """Each loader in a process of its own, from a cold page cache, for the same time; long documents."""
+    """Measure each loader in a separate process, from a cold page cache, for the same time, on long documents."""
     directory = long_cache(QUICK_SEGMENTS if settings.quick else SEGMENTS)
-    settings.tell("writing the pickled chunks")
+    settings.log("writing the pickled chunks")
     folder = str(work() / "readers")
     (written, _) = in_process(write_all, names=["pickled chunks"], directory=str(directory), folder=folder).value
     found: dict[str, Any] = {"segments": len(LazySquadLikeQADataset.open(directory)), "lanes": LANES, "loaders": {}}
@@ -41,7 +41,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     rounds = 1 if settings.quick else 2
     for number in range(rounds):
         for loader in LOADERS:
-            settings.tell(f"{loader}, round {number + 1} of {rounds}")
+            settings.log(f"{loader}, round {number + 1} of {rounds}")
             child = in_process(
                 run, loader=loader, directory=str(directory), pickled=written["pickled chunks"], seconds=seconds
             )
@@ -52,10 +52,10 @@ def measure(settings: Settings) -> dict[str, Any]:
 
 
 def run(loader: str, directory: str, pickled: str, seconds: float) -> dict[str, Any]:
-    """Warm the model up, open the data, train for some seconds.
+    """Warm up the model, open the data, and train for some seconds.
 
-    Memory is looked at after each update, when activations are gone; what the model needs is there before the data is
-    opened, so that what grows is the loader's.
+    Memory is sampled after each update, when activations are freed. The model has allocated its memory before the data
+    is opened, so that growth is due to the loader.
     """
     for path in (directory, pickled):
         evict(Path(path))
@@ -64,11 +64,11 @@ def run(loader: str, directory: str, pickled: str, seconds: float) -> dict[str, 
     model = RecurrentXLNet(small_xlnet(vocabulary, 0), vocabulary, MEMORY_TOKENS)
     held: list[tuple[float, int]] = []
 
-    def look(*_: float) -> None:
+    def sample(*_: float) -> None:
         memory.trim()
         held.append((time.monotonic(), memory.of_self().anonymous))
 
-    train(model, _made_up_steps(vocabulary), WARM_UP_STEPS, 1e-3, THROUGH_TIME, look)
+    train(model, _synthetic_steps(vocabulary), WARM_UP_STEPS, 1e-3, THROUGH_TIME, sample)
     (opened, before), held[:] = held[-1], []
     steps = _steps(loader, directory, pickled)
     meter, rows = Meter(), 0
@@ -79,8 +79,8 @@ def run(loader: str, directory: str, pickled: str, seconds: float) -> dict[str, 
             rows += step["num_active"]
             yield step
 
-    train(model, counted(), 10**9, 1e-3, THROUGH_TIME, look)
-    look()  # the last update may not have been whole
+    train(model, counted(), 10**9, 1e-3, THROUGH_TIME, sample)
+    sample()  # the last update may have been cut short
     return {
         "steps": meter.steps,
         "share of an epoch": rows / len(LazySquadLikeQADataset.open(directory)),
@@ -108,12 +108,12 @@ def _steps(loader: str, directory: str, pickled: str) -> Iterator[Any]:
 
 
 def pickled_steps(reader: Reader, firsts: Any, counts: Any) -> Iterator[dict[str, Any]]:
-    """Steps over pickled chunks as the earlier kind of code made them: row by row, group by group, no end.
+    """Yield steps over pickled chunks, row by row and group by group, without end, as code without a cache does.
 
     Args:
-        reader: Of the chunks.
+        reader: Reader of the chunks.
         firsts: int64[documents], the first row of each document.
-        counts: The number of rows of each.
+        counts: The number of rows of each document.
     """
     numbers, lanes = np.random.default_rng(0), min(LANES, len(counts))
     while True:
@@ -125,18 +125,18 @@ def pickled_steps(reader: Reader, firsts: Any, counts: Any) -> Iterator[dict[str
 
 
 def _pickled_step(reader: Reader, firsts: Any, counts: Any, index: int) -> dict[str, Any]:
-    there = counts > index
-    rows = [reader.row(int(first) + index) if held else None for first, held in zip(firsts, there, strict=True)]
+    active = counts > index
+    rows = [reader.row(int(first) + index) if held else None for first, held in zip(firsts, active, strict=True)]
     some = next(row for row in rows if row is not None)
     padding = {name: torch.zeros_like(value) for name, value in some.items()}
     padding["start_positions"] = padding["end_positions"] = torch.tensor(MAX_SEQ_LENGTH)
-    mask = torch.from_numpy(there)
+    mask = torch.from_numpy(active)
     step: dict[str, Any] = {name: torch.stack([(row or padding)[name] for row in rows]) for name in some}
     return {**step, **_flags(mask, index == 0, torch.from_numpy(counts == index + 1))}
 
 
 def _flags(mask: torch.Tensor, is_first: bool, is_last: torch.Tensor) -> dict[str, Any]:
-    """What a training loop asks of a step beside the model's tensors; memory tokens at the first places."""
+    """Return the other entries of a step that a training loop needs; memory tokens are at the first positions."""
     lanes = len(mask)
     return {
         "document_mask": mask,
@@ -148,8 +148,8 @@ def _flags(mask: torch.Tensor, is_first: bool, is_last: torch.Tensor) -> dict[st
     }
 
 
-def _made_up_steps(vocabulary: int) -> Iterator[dict[str, Any]]:
-    """Steps of random ids in the shapes of the real ones."""
+def _synthetic_steps(vocabulary: int) -> Iterator[dict[str, Any]]:
+    """Yield steps of random ids with the shapes of real ones."""
     shape = (LANES, MAX_SEQ_LENGTH)
     for index in range(WARM_UP_STEPS):
         step = {

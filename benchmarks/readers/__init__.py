@@ -1,7 +1,7 @@
-"""The contestants of the comparison of mapped and eager reading: one cache, written and read in several ways.
+"""The contestants of the comparison of mapped and eager reading: one cache, written and read in several formats.
 
-The library of a contestant is imported when it is asked for (`load`, `prepare`, `open_reader`) and not before: memory
-is measured in a process for each.
+The library of a contestant is imported on first use (`load`, `prepare`, `open_reader`), because memory is measured in a
+separate process for each.
 """
 
 import shutil
@@ -18,7 +18,7 @@ __all__ = ["CONTESTANTS", "Reader", "installed", "load", "open_reader", "prepare
 
 
 class _Contestant(NamedTuple):
-    """Where a contestant is found: its module here, its class there, its files, and what it needs installed."""
+    """The module and the class of a contestant, its files, and the library that it requires."""
 
     module: str
     reader: str
@@ -44,35 +44,35 @@ _KNOWN = {
 }
 
 CONTESTANTS = tuple(_KNOWN)
-"""The names, in the order of the report."""
+"""The names in the order of the report."""
 
 
 def installed(name: str) -> bool:
-    """Whether the library that a contestant needs is there; imports nothing."""
+    """Return whether the library of a contestant is installed, without importing it."""
     requires = _KNOWN[name].requires
     return requires is None or find_spec(requires) is not None
 
 
 def load(name: str) -> None:
-    """Import the library of a contestant and its module here, so that opening is timed alone."""
+    """Import the library and the module of a contestant, so that imports are not timed."""
     _module(_KNOWN[name])
 
 
 def prepare(name: str, directory: Path, folder: Path) -> Path:
-    """Write a contestant's files for a cache unless they are there; both formats of `datasets` read the same files.
+    """Write a contestant's files for a cache if they are missing; both formats of `datasets` read the same files.
 
     Args:
         name: One of `CONTESTANTS`.
         directory: The published cache.
-        folder: Where the files go, in a folder of their own that appears when it is whole.
+        folder: Parent of the folder with the files, which is renamed into place when complete.
 
     Returns:
-        What `open_reader` opens.
+        The path for `open_reader`.
     """
     contestant = _KNOWN[name]
     if contestant.files is None:
         return directory
-    # Files of another cache, of another version of the library or of this project's writer are never taken for these.
+    # The name excludes files of other caches, and of other versions of the library or of memxlnet.
     versions = [_version(package) for package in ("memxlnet", contestant.package or "torch")]
     identity = "-".join([read_manifest(directory).fingerprint[:12], contestant.files, *versions])
     path = folder / identity.replace("+", "-")

@@ -1,4 +1,4 @@
-"""ArrayRecord: a record of bytes a row, the columns of fixed size one after another."""
+"""ArrayRecord: one record of bytes per row, which holds the fixed-size columns."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ _WRITE_ROWS = 1000
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write each row as a group of its own, as random access wants it, and the layout of a row beside them."""
+    """Write each row as a separate group, as recommended for random access, and a file with the layout of a row."""
     dataset = LazySquadLikeQADataset.open(directory)
     first = {name: values[0].numpy() for name, values in dataset.gather(range(1)).items()}
     layout = np.dtype([(name, first[name].dtype, first[name].shape) for name in MODEL_COLUMNS])
@@ -38,7 +38,7 @@ def write(directory: Path, folder: Path) -> None:
 
 
 class ArrayRecordReader:
-    """All records of a batch in one call; torch's loader makes the same call."""
+    """Reads all records of a batch in one call; torch's loader makes the same call."""
 
     def __init__(self, path: Path):
         self._layout = np.load(path / _LAYOUT).dtype
@@ -48,21 +48,21 @@ class ArrayRecordReader:
         return len(self._records)
 
     def row(self, row: int) -> Batch:
-        """One record."""
+        """Read one record."""
         return {name: values[0] for name, values in self._tensors([self._records[row]]).items()}
 
     def batch(self, rows: Tensor) -> Batch:
-        """Records at once."""
+        """Read all records in one call."""
         return self._read(rows.tolist())
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """Torch's loader, which asks for all rows of a batch at once."""
+        """Iterate with torch's loader, which fetches all rows of a batch in one call."""
         return loader_epoch(self._read, len(self), batch_size, shuffle)
 
     def _read(self, rows: list[int]) -> Batch:
         return self._tensors(self._records.__getitems__(rows))
 
     def _tensors(self, records: Sequence[bytes]) -> Batch:
-        """The columns of records, copied out of them so that each is in one piece."""
+        """Copy the columns out of records, so that each is contiguous."""
         rows = np.frombuffer(b"".join(records), self._layout)
         return {name: torch.from_numpy(rows[name].copy()) for name in MODEL_COLUMNS}

@@ -1,4 +1,4 @@
-"""What the contestants share: the interface, the columns of a cache, and PyTorch's loader over rows read at once."""
+"""Shared parts of the readers: the interface, the columns of a cache, and PyTorch's loader over batched reads."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,29 +13,29 @@ from memxlnet import LazySquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS
 
 Batch = dict[str, Tensor]
-"""The tensors of a model by name: [n, L] or [n]; of one row, [L] or []."""
+"""The model's tensors by name: [n, L] or [n]; of one row, [L] or []."""
 
 
 class Reader(Protocol):
-    """A contestant over its files; the tensors are those of `MODEL_COLUMNS`, in stored types unless it says so."""
+    """A contestant over its files; gives the tensors of `MODEL_COLUMNS`, in stored types unless documented."""
 
     def __len__(self) -> int: ...
 
     def row(self, row: int) -> Batch:
-        """One row."""
+        """Read one row."""
         ...
 
     def batch(self, rows: Tensor) -> Batch:
-        """Rows, int64[n], in this order; may repeat."""
+        """Read rows, int64[n], in this order; they may repeat."""
         ...
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """Every row once, in batches, as the contestant's documentation recommends; the last may be short."""
+        """Read every row once, in batches, as the library's documentation recommends; the last may be smaller."""
         ...
 
 
 def mapped_table(directory: Path) -> pa.Table:
-    """The model's columns of a cache as an Arrow table over mapped files, without the metadata of the cache."""
+    """Return the model's columns of a cache as an Arrow table over mapped files, without schema metadata."""
     paths = sorted(directory.glob("features-*.arrow"))
     tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in paths]
     table = pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
@@ -43,19 +43,19 @@ def mapped_table(directory: Path) -> pa.Table:
 
 
 def whole_columns(directory: Path) -> Batch:
-    """The model's columns of a cache: views of the map for one shard, else copies."""
+    """Return the model's columns of a cache: views of the map for one shard, else copies."""
     dataset = LazySquadLikeQADataset.open(directory)
     columns = {name: dataset.column(name) for name in MODEL_COLUMNS}
     return {name: torch.cat(found) if isinstance(found, list) else found for name, found in columns.items()}
 
 
 def stacked(rows: list[Batch]) -> Batch:
-    """Rows as one batch."""
+    """Stack rows into a batch."""
     return {name: torch.stack([row[name] for row in rows]) for name in MODEL_COLUMNS}
 
 
 class _RowsAtOnce(Dataset[Any]):
-    """What torch's loader asks for all rows of a batch in one call."""
+    """A dataset from which torch's loader fetches all rows of a batch in one call."""
 
     def __init__(self, read: Callable[[list[int]], Batch], num_rows: int):
         self._read = read
@@ -73,11 +73,11 @@ def _as_is(batch: Any) -> Any:
 
 
 def loader_epoch(read: Callable[[list[int]], Batch], num_rows: int, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-    """An epoch of torch's `DataLoader` in the calling process.
+    """Iterate over an epoch of torch's `DataLoader` in the calling process.
 
     Args:
-        read: Reads a batch by its rows.
-        num_rows: Number of rows there are.
+        read: Reads the batch of some rows.
+        num_rows: Number of rows of the files.
         batch_size: Rows in a batch.
         shuffle: Permute the rows.
     """

@@ -1,4 +1,4 @@
-"""`datasets`: an Arrow dataset on disk, mapped, in torch or NumPy format."""
+"""`datasets`: a memory-mapped Arrow dataset in torch or NumPy format."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +13,15 @@ from benchmarks.readers.base import Batch, mapped_table
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Save the columns of a cache, which the library streams from the map."""
+    """Save the columns of a cache; the library streams them from the map."""
     datasets.disable_progress_bars()
     datasets.Dataset(mapped_table(directory)).save_to_disk(folder)
 
 
 class _DatasetsReader:
-    """Lists of rows are read in one call, as the documentation recommends.
+    """Reads lists of rows in one call, as the documentation recommends.
 
-    The formats turn all integers into int64 unless they are told a type; None leaves the stored types, and saves the
-    conversion.
+    By default the formats convert all integers to int64; ``dtype=None`` keeps the stored types without conversion.
     """
 
     _format: str
@@ -34,28 +33,28 @@ class _DatasetsReader:
         return len(self._rows)
 
     def row(self, row: int) -> Batch:
-        """One row in the format."""
+        """Read one row."""
         return _tensors(self._rows[row])
 
     def batch(self, rows: Tensor) -> Batch:
-        """A list of rows at once."""
+        """Read a list of rows in one call."""
         return _tensors(self._rows[rows.tolist()])
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """Torch's loader with a sampler of whole batches: batch_size=None hands their lists to the dataset."""
+        """Iterate with torch's loader and a batch sampler; batch_size=None passes its lists to the dataset."""
         rows: Any = RandomSampler(self._rows) if shuffle else SequentialSampler(self._rows)
         batches: Any = BatchSampler(rows, batch_size, drop_last=False)
         return iter(DataLoader(self._rows, sampler=batches, batch_size=None))
 
 
 class DatasetsTorchReader(_DatasetsReader):
-    """In torch format."""
+    """The torch format."""
 
     _format = "torch"
 
 
 class DatasetsNumpyReader(_DatasetsReader):
-    """In NumPy format; torch's loader turns the arrays into tensors without a copy, and so do rows and batches."""
+    """The NumPy format; torch's loader converts the arrays to tensors without a copy, and so do `row` and `batch`."""
 
     _format = "numpy"
 

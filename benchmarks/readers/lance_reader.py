@@ -17,12 +17,12 @@ _WRITE_ROWS = 8192
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write the columns of a cache in the default format, in a stream of batches."""
+    """Write the columns of a cache in the default format, as a stream of batches."""
     lance.write_dataset(mapped_table(directory).to_reader(max_chunksize=_WRITE_ROWS), folder)
 
 
 class LanceReader:
-    """Rows and shuffled batches by `take`, sequential batches by a scan, which reads ahead."""
+    """Reads rows and shuffled batches by `take`, sequential batches by a scan, which reads ahead."""
 
     def __init__(self, path: Path):
         self._dataset = lance.dataset(path)
@@ -31,15 +31,15 @@ class LanceReader:
         return int(self._dataset.count_rows())
 
     def row(self, row: int) -> Batch:
-        """One row, taken."""
+        """Take one row."""
         return {name: values[0] for name, values in self._taken([row]).items()}
 
     def batch(self, rows: Tensor) -> Batch:
-        """All rows in one `take`."""
+        """Take all rows in one call."""
         return self._taken(rows.tolist())
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """A scan in order; torch's loader over the dataset as a map from rows for a permutation."""
+        """Scan in order, or iterate over a permutation with torch's loader and `take`."""
         if shuffle:
             return loader_epoch(self._taken, len(self), batch_size, shuffle)
         return map(_tensors, self._dataset.to_batches(columns=_COLUMNS, batch_size=batch_size))
@@ -50,7 +50,7 @@ class LanceReader:
 
 
 def _tensors(batch: Any) -> Batch:
-    """The columns of an Arrow batch, without a copy; by way of NumPy, torch would warn of read-only arrays."""
+    """Convert an Arrow batch without a copy, through DLPack: torch warns of read-only NumPy arrays."""
     return {name: _tensor(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
 
 

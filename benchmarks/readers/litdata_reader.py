@@ -1,4 +1,4 @@
-"""LitData: serialized samples in chunk files, which are mapped in place where they lie on a local disk."""
+"""LitData: serialized samples in chunk files, which are mapped if they are on a local disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from memxlnet import LazySquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
 
 CHUNK_BYTES = "64MB"
-"""Size of a file, when it is written: the default of the library."""
+"""Size of the files to write: the default of the library."""
 
 _WRITE_ROWS = 1000
 
@@ -24,10 +24,10 @@ _MAPS_HELD = 64
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write a cache as chunks, by the writer that `litdata.optimize` runs in its workers.
+    """Write a cache as chunks with the writer that `litdata.optimize` runs in its workers.
 
-    `optimize` itself deletes folders of fixed names in the system's temporary folder, seeds all random generators and
-    takes over SIGINT.
+    `optimize` itself deletes folders with fixed names in the system's temporary folder, seeds all random generators
+    and installs a handler of SIGINT.
     """
     dataset = LazySquadLikeQADataset.open(directory)
     chunks = Cache(str(folder), chunk_bytes=CHUNK_BYTES)
@@ -40,27 +40,27 @@ def write(directory: Path, folder: Path) -> None:
 
 
 def _sample(columns: Batch, place: int) -> dict[str, Any]:
-    """Tensors of one dimension are read without a copy, and numbers without a header."""
+    """Return a sample of one-dimensional tensors, which are read without a copy, and numbers, which have no header."""
     return {name: values[place] if name in TOKEN_COLUMNS else int(values[place]) for name, values in columns.items()}
 
 
 class LitDataReader:
-    """Rows one by one, and the streaming loader; token tensors of a row are views of a read-only map."""
+    """Reads single rows, and epochs with the streaming loader; token tensors of a row are views of a read-only map."""
 
     def __init__(self, path: Path):
         self._path = str(path)
-        # Random rows: decode the row alone, and keep the maps of more chunks than the few that streaming needs.
+        # Random rows: decode one row at a time, and keep more chunks mapped than streaming needs.
         self._rows = StreamingDataset(self._path, batch_decode=0, max_pre_download=_MAPS_HELD)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def row(self, row: int) -> Batch:
-        """One sample."""
+        """Read one sample."""
         return {name: torch.as_tensor(value) for name, value in self._rows[row].items()}
 
     def batch(self, rows: Tensor) -> Batch:
-        """Samples one by one, stacked: a dataset takes no list of rows."""
+        """Read samples one by one and stack them: a dataset takes no list of rows."""
         samples = [self._rows[row] for row in rows.tolist()]
         found = {name: torch.stack([sample[name] for sample in samples]) for name in TOKEN_COLUMNS}
         for name in MODEL_COLUMNS[len(TOKEN_COLUMNS) :]:
@@ -68,7 +68,7 @@ class LitDataReader:
         return found
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """The streaming loader.
+        """Iterate with the streaming loader.
 
         Shuffling is LitData's own: it permutes chunks, blocks of 256 rows in a chunk, and rows in a block. A window of
         decoding as large as a block reads each row once; the default for tensors, 32, decodes most rows many times.

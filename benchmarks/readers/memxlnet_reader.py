@@ -1,4 +1,4 @@
-"""memxlnet: the cache as it was published."""
+"""memxlnet: the published cache."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from memxlnet.load.tensors import MODEL_COLUMNS
 
 
 class MemxlnetReader:
-    """`gather`, and the regular loader."""
+    """Reads batches by `gather`, and epochs with the regular loader."""
 
     def __init__(self, path: Path):
         self._dataset = LazySquadLikeQADataset.open(path)
@@ -21,15 +21,15 @@ class MemxlnetReader:
         return len(self._dataset)
 
     def row(self, row: int) -> Batch:
-        """A copy, because a view of the map would be handed out without a byte being read."""
+        """Copy one row: a view of the map would be returned without reading a byte."""
         return {name: values[0] for name, values in self._dataset.gather(torch.tensor([row])).items()}
 
     def batch(self, rows: Tensor) -> Batch:
-        """One gather a column."""
+        """Gather rows, one gather per column."""
         return self._dataset.gather(rows)
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """The regular loader, which gathers a few more columns for every batch than the model takes."""
+        """Iterate with the regular loader, which gathers a few columns more than the model takes."""
         loader = create_dataloader(
             self._dataset, batch_size, shuffle=shuffle, use_time_step_major=False, dtype="stored"
         )

@@ -1,6 +1,6 @@
-"""Pickled chunks: lists of feature dictionaries written by `torch.save`, read back chunk by chunk when a row is asked.
+"""Pickled chunks: lists of feature dictionaries written by `torch.save`, loaded chunk by chunk on access.
 
-This is how question answering code without a columnar cache commonly keeps its features. Types are int64.
+Question answering code without a columnar cache commonly stores its features like this. Types are int64.
 """
 
 import json
@@ -17,10 +17,10 @@ from memxlnet import LazySquadLikeQADataset
 from memxlnet.load.tensors import MODEL_COLUMNS
 
 CHUNK_ROWS = 1000
-"""Rows in a file, when it is written."""
+"""Rows per file to write."""
 
 CHUNKS_HELD = 3
-"""Chunks that a reader holds."""
+"""Maximum number of chunks that a reader keeps."""
 
 _INDEX = "index.json"
 
@@ -28,7 +28,7 @@ _METADATA = ("example_id", "segment_index", "offset_mapping")
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write a cache as chunks of rows and an index of them; one chunk is in RAM at a time."""
+    """Write a cache as chunks of rows and their index, with one chunk in RAM at a time."""
     dataset = LazySquadLikeQADataset.open(directory)
     files: list[str] = []
     for start in range(0, len(dataset), CHUNK_ROWS):
@@ -43,7 +43,7 @@ def _features(dataset: LazySquadLikeQADataset, rows: range) -> list[dict[str, An
     columns = {name: values.to(torch.int64) for name, values in dataset.gather(rows).items()}
     features = []
     for place, metadata in enumerate(dataset.metadata(rows, _METADATA)):
-        # A copy each: tensors that were made row by row share no storage, so that each is an entry of the file.
+        # Copies share no storage, like tensors created row by row, so that each is an entry of the file.
         feature: dict[str, Any] = {name: values[place].clone() for name, values in columns.items()}
         feature |= metadata or {}
         feature["offset_mapping"] = list(map(tuple, feature["offset_mapping"].tolist()))
@@ -52,7 +52,7 @@ def _features(dataset: LazySquadLikeQADataset, rows: range) -> list[dict[str, An
 
 
 class PickledReader:
-    """Rows out of the chunks that were used last, one by one."""
+    """Reads rows one by one, and keeps the most recently used chunks."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -64,16 +64,16 @@ class PickledReader:
         return int(self._num_rows)
 
     def row(self, row: int) -> Batch:
-        """One feature of its chunk."""
+        """Read one feature from its chunk."""
         feature = self._chunk(row // self._chunk_rows)[row % self._chunk_rows]
         return {name: feature[name] for name in MODEL_COLUMNS}
 
     def batch(self, rows: Tensor) -> Batch:
-        """Rows one by one, stacked."""
+        """Read rows one by one and stack them."""
         return self._stacked(rows.tolist())
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """Torch's loader over the rows."""
+        """Iterate with torch's loader over the rows."""
         return loader_epoch(self._stacked, len(self), batch_size, shuffle)
 
     def _stacked(self, rows: list[int]) -> Batch:
@@ -85,6 +85,6 @@ class PickledReader:
             return self._held[number]
         while len(self._held) >= CHUNKS_HELD:
             self._held.popitem(last=False)
-        # The benchmark wrote this file itself a moment ago. weights_only=True would be slower: its unpickler is Python.
+        # Written by this benchmark, so trusted. weights_only=True would be slower: its unpickler is pure Python.
         self._held[number] = torch.load(self._path / self._files[number], weights_only=False)
         return self._held[number]

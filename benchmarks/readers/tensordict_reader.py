@@ -1,4 +1,4 @@
-"""tensordict: memory-mapped tensors, one file a column, indexed together."""
+"""tensordict: memory-mapped tensors, one file per column, indexed together."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +12,13 @@ from memxlnet.load.tensors import MODEL_COLUMNS
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write each column of a cache; of one shard, they are written from the map, not from RAM."""
+    """Write each column of a cache; with one shard, straight from the map."""
     columns = whole_columns(directory)
     TensorDict(columns, batch_size=[len(columns["input_ids"])]).memmap(folder)
 
 
 class TensorDictReader:
-    """One index operation a batch; mapped for reading only, as the documentation recommends."""
+    """Reads a batch by one index operation; mapped read-only, as the documentation recommends."""
 
     def __init__(self, path: Path):
         self._rows = TensorDict.load_memmap(path, mode="r")
@@ -27,15 +27,15 @@ class TensorDictReader:
         return len(self._rows)
 
     def row(self, row: int) -> Batch:
-        """A copy, because a view of the map would be handed out without a byte being read."""
+        """Copy one row: a view of the map would be returned without reading a byte."""
         return _tensors(self._rows[row].clone())
 
     def batch(self, rows: Tensor) -> Batch:
-        """All rows at once."""
+        """Read all rows in one call."""
         return _tensors(self._rows[rows])
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """Torch's loader, which asks for all rows of a batch at once: a tensordict is a dataset of its rows."""
+        """Iterate with torch's loader, which fetches a batch in one call: a tensordict is a dataset of its rows."""
         return iter(DataLoader(self._rows, batch_size, shuffle=shuffle, collate_fn=_tensors))
 
 

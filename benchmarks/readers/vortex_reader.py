@@ -21,14 +21,14 @@ _WRITE_ROWS = 8192
 
 
 def write(directory: Path, folder: Path) -> None:
-    """Write the columns of a cache with the default compression, in a stream of batches."""
+    """Write the columns of a cache with the default compression, as a stream of batches."""
     vortex.io.write(mapped_table(directory).to_reader(max_chunksize=_WRITE_ROWS), str(folder / _FILE))
 
 
 class VortexReader:
-    """A row by a prepared scan, lists of rows by their indices, sequential batches by a scan.
+    """Reads a row by a prepared scan, lists of rows by their indices, sequential batches by a scan.
 
-    The library maps a local file on request, and then reads it without threads for I/O and without a copy.
+    The library maps a local file on request, and then reads it without I/O threads and without a copy.
     """
 
     def __init__(self, path: Path):
@@ -39,25 +39,25 @@ class VortexReader:
         return len(self._file)
 
     def row(self, row: int) -> Batch:
-        """One row of the scan that was prepared once."""
+        """Read one row with the prepared scan."""
         found = self._rows.execute(row_range=(row, row + 1)).read_all().to_arrow_table()
         return {name: values[0] for name, values in _tensors(found).items()}
 
     def batch(self, rows: Tensor) -> Batch:
-        """All rows in one scan, then put in order: the library takes strictly increasing indices only."""
+        """Read all rows in one scan, then reorder them: the library takes only strictly increasing indices."""
         indices, places = torch.unique(rows, return_inverse=True)
         found = self._file.to_arrow(_COLUMNS, indices=vortex.array(pa.array(indices.numpy()))).read_all()
         return {name: values.index_select(0, places) for name, values in _tensors(found).items()}
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
-        """A scan in order; torch's loader over the file as a map from rows for a permutation."""
+        """Scan in order, or iterate over a permutation with torch's loader and row indices."""
         if shuffle:
             return loader_epoch(lambda rows: self.batch(torch.tensor(rows)), len(self), batch_size, shuffle)
         return map(_tensors, self._file.to_arrow(_COLUMNS, batch_size=batch_size))
 
 
 def _tensors(found: Any) -> Batch:
-    """The columns of an Arrow table or batch; a copy only of what a scan hands out in several pieces."""
+    """Convert an Arrow table or batch; copy only columns that a scan returns in several chunks."""
     return {name: _tensor(column) for name, column in zip(found.schema.names, found.columns, strict=True)}
 
 

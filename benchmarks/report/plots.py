@@ -1,4 +1,4 @@
-"""The plots of a report: one colour a contestant everywhere, units at the axes, log scales where they span decades."""
+"""The plots of a report: one colour per contestant, units on the axes, log scales for values that span decades."""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -36,13 +36,13 @@ COLOURS = {
     "tensordict": "#332288",
     "ArrayRecord": "#882255",
 }
-"""Colours that most colour-blind readers can tell apart."""
+"""Colours that most colour-blind readers can distinguish."""
 
 MARKERS = "os^Dv<>pPX*hd"
 
 
 def draw(parts: dict[str, Any], output: Path) -> dict[str, list[str]]:
-    """Draw the plots of all parts that were measured.
+    """Draw the plots of all measured parts.
 
     Returns:
         The names of the files by part.
@@ -68,7 +68,7 @@ def _panels(number: int = 1, width: float = 8.0, height: float = 4.2) -> tuple[F
 
 
 def _describe(axis: Axes, title: str, x: str, y: str) -> None:
-    """Title and axes of a plot of lines, whose legend stands beside it."""
+    """Set the title, the axis labels and the legend of a line plot."""
     axis.set_title(title)
     axis.set_xlabel(x)
     axis.set_ylabel(y)
@@ -76,7 +76,7 @@ def _describe(axis: Axes, title: str, x: str, y: str) -> None:
 
 
 def _bars(axis: Axes, samples: dict[str, list[float]], text: Callable[[float], str], label: str) -> None:
-    """Horizontal bars of medians with their spread, on a log scale, the value behind each."""
+    """Draw horizontal bars of medians with their spread on a log scale, each labelled with its value."""
     if not samples:
         axis.text(0.5, 0.5, "not measured", ha="center")
         return
@@ -103,7 +103,7 @@ def _build_speed(figures: Figures) -> Figure:
             axis,
             {name: rates(one["seconds"], found["examples"]) for name, one in ran.items()},
             lambda value: f"{rate(value)}/s",
-            "examples a second (log scale)",
+            "examples/s (log scale)",
         )
         axis.set_title(f"{kind}: {found['examples']:,} examples", size=10)
     figure.suptitle("Building the features")
@@ -119,8 +119,8 @@ def _build_memory(figures: Figures) -> Figure:
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     number = figures["repeated questions"]["examples"]
-    title = f"Memory of the process tree while {number:,} examples are built"
-    _describe(axis, title, "seconds since the process began", "anonymous memory, GB (log scale)")
+    title = f"Memory of the process tree during the build of {number:,} examples"
+    _describe(axis, title, "seconds since the start of the process", "anonymous memory, GB (log scale)")
     return figure
 
 
@@ -133,7 +133,7 @@ def _random_reads(figures: Figures) -> Figure:
     axis.set_yscale("log")
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: seconds(value)))
     title = f"Random reads, warm, {figures['segments']:,} segments"
-    _describe(axis, title, "random rows read at once", "time of one read (log scale)")
+    _describe(axis, title, "random rows per read", "time per read (log scale)")
     return figure
 
 
@@ -143,8 +143,8 @@ def _epochs(figures: Figures) -> Figure:
         order = f"shuffled, {when}"
         read = {name: one["epochs"] for name, one in figures["contestants"].items() if order in one["epochs"]}
         samples = {name: epochs[order] for name, epochs in read.items()}
-        _bars(axis, samples, rate, "rows a second (log scale)")
-        axis.set_title("first epoch, page cache cold" if when == "first" else "second epoch", size=10)
+        _bars(axis, samples, rate, "rows/s (log scale)")
+        axis.set_title("first epoch, cold page cache" if when == "first" else "second epoch", size=10)
     figure.suptitle("Shuffled epochs in batches of 32")
     return figure
 
@@ -155,10 +155,8 @@ def _reading_memory(figures: Figures) -> Figure:
     anonymous = [median(figures["contestants"][name]["anonymous"]) / 1e6 for name in names]
     resident = [median(figures["contestants"][name]["rss"]) / 1e6 for name in names]
     file = [max(both - own, 0) for both, own in zip(resident, anonymous, strict=True)]
-    axis.barh(names, anonymous, color="#D55E00", height=0.65, label="anonymous: the process's own")
-    axis.barh(
-        names, file, left=anonymous, color="#56B4E9", height=0.65, label="file-backed: the page cache, given back"
-    )
+    axis.barh(names, anonymous, color="#D55E00", height=0.65, label="anonymous: private to the process")
+    axis.barh(names, file, left=anonymous, color="#56B4E9", height=0.65, label="file-backed: reclaimable page cache")
     for place, (own, both) in enumerate(zip(anonymous, resident, strict=True)):
         axis.annotate(
             f"{own:.0f} + {max(both - own, 0):.0f}",
@@ -170,7 +168,7 @@ def _reading_memory(figures: Figures) -> Figure:
         )
     axis.set_xlim(0, max([*resident, *anonymous]) * 1.2)
     axis.grid(False, axis="y")
-    axis.set_xlabel("MB added by opening and two epochs each")
+    axis.set_xlabel("MB added by opening and two epochs")
     axis.set_title(f"Memory, {figures['segments']:,} segments")
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, frameon=False)
     return figure
@@ -188,10 +186,10 @@ def _larger(figures: Figures) -> Figure:
         axis.set_ylim(0, limit * 1.25)
         axis.set_xlim(0, max(moments) * 1.02 or 1)
         axis.set_xlabel("seconds")
-        finished = "reads the whole epoch" if found.get("whole epoch") else "goes on"
+        finished = "reads the whole epoch" if found.get("whole epoch") else "still running"
         axis.set_title(f"{title}: {'killed' if found['killed'] else finished}", size=10)
     axes[0].set_ylabel("memory, MB")
-    figure.suptitle(f"Features of {size(figures['feature bytes'])} in a group of {limit:,.0f} MB")
+    figure.suptitle(f"{size(figures['feature bytes'])} of features with a memory limit of {limit:,.0f} MB")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -210,7 +208,7 @@ def _scale_reading(figures: Figures) -> Figure:
         axis.set_xlabel("segments (log scale)")
         if f"segments: {name}" in exponents:
             axis.set_title(f"fitted exponent {exponents[f'segments: {name}']:.2f}", size=9)
-    figure.suptitle("Reading by the size of the cache")
+    figure.suptitle("Reading by cache size")
     return figure
 
 
@@ -220,8 +218,8 @@ def _scale_build(figures: Figures) -> Figure:
         (axes[0], "seconds", 1.0, "build, s (log scale)"),
         (axes[1], "anonymous", 1e-6, "anonymous memory, MB"),
     ):
-        there = {int(rows): one for rows, one in figures["examples"].items() if "not possible" not in one}
-        samples = {rows: [value * factor for value in one[name]] for rows, one in there.items()}
+        possible = {int(rows): one for rows, one in figures["examples"].items() if "not possible" not in one}
+        samples = {rows: [value * factor for value in one[name]] for rows, one in possible.items()}
         _sizes(axis, samples, label)
         axis.set_xlabel("examples (log scale)")
         if f"examples: {name}" in figures["exponents"]:
@@ -229,12 +227,12 @@ def _scale_build(figures: Figures) -> Figure:
     axes[0].set_ylim(auto=True)
     axes[0].set_yscale("log")
     axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    figure.suptitle("Building by the number of examples")
+    figure.suptitle("Building by number of examples")
     return figure
 
 
 def _sizes(axis: Axes, samples: Mapping[int, Iterable[float]], label: str) -> None:
-    """Medians with their spread over sizes; the value axis begins at nothing, so that what is flat looks flat."""
+    """Plot medians with their spread over sizes; the value axis starts at zero, so that constants look constant."""
     values = {size: list(found) for size, found in sorted(samples.items())}
     sizes = list(values)
     middles = [median(values[size]) for size in sizes]
@@ -260,7 +258,7 @@ def _scale_shards(figures: Figures) -> Figure:
         axis.set_xlabel("shards")
         axis.set_ylabel("us")
         axis.set_title(f"random {name}", size=10)
-    figure.suptitle(f"Random batches of {found['segments']:,} segments by shards")
+    figure.suptitle(f"Random batches of {found['segments']:,} segments by number of shards")
     return figure
 
 
@@ -270,7 +268,7 @@ def _training_memory(figures: Figures) -> Figure:
         moments, grown = zip(*one["samples"][-1], strict=True)
         axis.plot([0, *moments], [0, *(value / 1e6 for value in grown)], marker=".", color=COLOURS[name], label=name)
     title = f"Memory while training over {figures['segments']:,} segments, {figures['lanes']} lanes"
-    _describe(axis, title, "seconds since opening began", "anonymous memory added, MB")
+    _describe(axis, title, "seconds since opening", "anonymous memory added, MB")
     return figure
 
 
@@ -279,9 +277,9 @@ def _useful_shares(figures: Figures) -> Figure:
     figure, axes = _panels(len(found), 5.0 * len(found) if len(found) > 1 else 8.0, 3.2)
     for axis, (data, one) in zip(axes, found.items(), strict=True):
         ways = {way: 100 * value for way, value in reversed(one["useful"].items())}
-        _linear_bars(axis, ways, lambda value: f"{value:.1f}", "real tokens, % of those computed on")
+        _linear_bars(axis, ways, lambda value: f"{value:.1f}", "real tokens, % of the tokens computed on")
         axis.set_title(f"{data}, {figures['lanes']} lanes", size=10)
-    figure.suptitle("What a model computes on")
+    figure.suptitle("Real tokens by kind of batching")
     return figure
 
 
@@ -292,12 +290,12 @@ def _padding_epochs(figures: Figures) -> Figure:
         ways = {way: median(samples) for way, samples in reversed(one["seconds"].items())}
         _linear_bars(axis, ways, seconds, "seconds")
         axis.set_title(f"{model}, {one['documents']:,} questions", size=10)
-    figure.suptitle("A whole epoch of training on the CPU")
+    figure.suptitle("One epoch of training on the CPU")
     return figure
 
 
 def _linear_bars(axis: Axes, values: dict[str, float], text: Callable[[float], str], label: str) -> None:
-    """Horizontal bars that begin at nothing, the value behind each."""
+    """Draw horizontal bars that start at zero, each labelled with its value."""
     axis.barh(list(values), list(values.values()), color=COLOURS["memxlnet"], height=0.65)
     for place, value in enumerate(values.values()):
         axis.annotate(text(value), (value, place), (4, 0), textcoords="offset points", va="center", size=8)
@@ -314,4 +312,4 @@ PLOTS: dict[str, dict[str, Callable[[Figures], Figure]]] = {
     "training": {"training-memory": _training_memory},
     "padding": {"padding-shares": _useful_shares, "padding-epochs": _padding_epochs},
 }
-"""The loaders' figures are a table."""
+"""The plots of each part; the figures of the loaders are in tables only."""

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: a median with its spread and its unit."""
+"""Formatting of quantities: medians with spread and unit."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ Text = Callable[[float], str]
 
 
 def seconds(value: float) -> str:
-    """Seconds, in the unit that leaves one to three digits before the point."""
+    """Format seconds in the unit that leaves one to three digits before the decimal point."""
     for factor, unit in ((1e6, "us"), (1e3, "ms")):
         if value * factor < 999.5:
             return f"{_short(value * factor)} {unit}"
@@ -16,7 +16,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes, in decimal units; below a megabyte growth is noise, and kilobytes do."""
+    """Format bytes in decimal units."""
     magnitude = abs(value)
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if magnitude >= 0.9995 * factor:
@@ -25,29 +25,29 @@ def size(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """A number a second, three digits of it."""
+    """Format a rate with three significant digits."""
     return f"{float(f'{value:.3g}'):,.0f}"
 
 
 def times(value: float) -> str:
-    """A ratio."""
+    """Format a ratio."""
     return f"{_short(value)}x"
 
 
 def share(value: float) -> str:
-    """A share in percent."""
+    """Format a share as a percentage."""
     return f"{_short(value * 100)} %"
 
 
 def _short(value: float) -> str:
-    """Three digits at most, none behind the point from a hundred on."""
+    """Format a number with at most three digits, and without decimals from a hundred."""
     if abs(value) >= 99.95:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.2f}"
 
 
 def spread(samples: Sequence[float], text: Text) -> str:
-    """The median, and in brackets the lowest and the highest sample where there are several."""
+    """Format the median, followed by the lowest and the highest of several samples in brackets."""
     middle = text(median(samples))
     if len(samples) < 2:
         return middle
@@ -56,12 +56,12 @@ def spread(samples: Sequence[float], text: Text) -> str:
 
 
 def rates(samples: Sequence[float], number: float) -> list[float]:
-    """So many things over each of the samples, which are seconds."""
+    """Divide a number of items by each sample in seconds."""
     return [number / sample for sample in samples]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown; numbers stand at the right."""
+    """Format a Markdown table with right-aligned numbers."""
     lines = [_line(head), _line(["---", *("---:" for _ in head[1:])])]
     return "\n".join([*lines, *map(_line, rows)]) + "\n"
 

@@ -1,6 +1,6 @@
-"""The measured figures in the READMEs, from committed reports: ``python -m benchmarks.report.readme JSON ...``.
+"""Write the figures of committed reports into the READMEs: ``python -m benchmarks.report.readme JSON ...``.
 
-All of them stand in ``benchmarks/README.md``, and the five that matter most in ``README.md``.
+``benchmarks/README.md`` has all of them, ``README.md`` the five most important ones.
 """
 
 import json
@@ -25,26 +25,26 @@ _ROOT = Path(__file__).parents[2]
 
 
 def measured_block(reports: Reports) -> str:
-    """All figures, as they stand between the two marks of ``benchmarks/README.md``, the marks included.
+    """Format all figures for ``benchmarks/README.md``, the two marks around them included.
 
     Args:
-        reports: The reports by the place of their text, from the folder of the benchmarks.
+        reports: The reports by the path of their text, relative to the folder of the benchmarks.
     """
     return _between_marks("\n".join(_measured(*one) for one in reports.items()))
 
 
 def five_figures_block(reports: Reports) -> str:
-    """The figures of ``README.md``, each with the command that measures it, the marks included.
+    """Format the figures of ``README.md`` with the commands that measure them, the marks included.
 
     Args:
-        reports: The reports, which have all parts together; the machine is that of the first.
+        reports: Reports that have all parts between them; the machine is that of the first.
     """
     first = next(iter(reports.values()))
     machine, found = first["machine"], first["data"]
     figures = {name: part["figures"] for report in reports.values() for name, part in report["parts"].items()}
     head = (
         f"Medians on {machine['cores']} cores and {size(machine['ram_bytes'])} of memory, from {found['what']} "
-        f"({found['examples']:,} questions, repeated). All figures, what they were measured on and how: "
+        f"({found['examples']:,} questions, repeated). All figures and the method: "
         "[benchmarks](benchmarks/README.md).\n\n"
     )
     return _between_marks(head + table(["what", "measured", "command"], list(_five(figures))).replace("---:", "---"))
@@ -54,14 +54,14 @@ def _five(figures: Figures) -> Iterator[list[str]]:
     built = figures["build"]["repeated questions"]
     speeds = _build_speeds(built)
     yield [
-        f"build of {built['examples']:,} questions, against `datasets.map` with a process a core",
-        f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(built) or 0)} as fast",
+        f"build of {built['examples']:,} questions, compared with `datasets.map` with one process per core",
+        f"{speeds[0]} and {speeds[1]} examples/s: {times(build_ratio(built) or 0)} as fast",
         "`python -m benchmarks build`",
     ]
     against = batch_ratios(figures["reading"], "RAM tensors")
     yield [
-        "random batches of 8 / 32 / 256 mapped segments, against `index_select` on tensors in RAM",
-        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " its time",
+        "random batches of 8 / 32 / 256 mapped segments, relative to `index_select` on tensors in RAM",
+        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " the time",
         "`python -m benchmarks reading`",
     ]
     largest = max(
@@ -81,8 +81,8 @@ def _five(figures: Figures) -> Iterator[list[str]]:
     padding = figures["padding"]
     useful = padding["shares"]["questions"]["useful"]
     yield [
-        f"real tokens among those that a model computes on, {padding['lanes']} lanes: by default / grouped by length "
-        "and cut to the longest row",
+        f"share of real tokens in the input of a model, {padding['lanes']} lanes: by default / grouped by length and "
+        "cut to the longest row",
         f"{share(useful['aligned, by default'])} / {share(useful['aligned, grouped, cut'])}",
         "`python -m benchmarks padding`",
     ]
@@ -100,7 +100,7 @@ def _measured(path: str, report: Figures) -> str:
     own = [f"`{part['command']}`" for part in report["parts"].values() if "command" in part]
     commands = " and ".join([f"`{report['command']}`", *own])
     head = (
-        f"Made by {commands} on a machine with {found['cores']} cores ({found['cpu']}; "
+        f"Measured by {commands} on a machine with {found['cores']} cores ({found['cpu']}; "
         f"{size(found['ram_bytes'])} of memory; disk: {found['disk']}), {found['system']}, Python {found['python']}, "
         f"{versions}, from {report['data']['what']} ({report['data']['examples']:,} questions, repeated), at "
         f"384 tokens a row with an overlap of 128. Medians; spreads and all samples are in "
@@ -113,17 +113,17 @@ BLOCKS: dict[str, Callable[[Reports], str]] = {
     "README.md": five_figures_block,
     "benchmarks/README.md": measured_block,
 }
-"""What makes the figures of a README, by its place in the repository."""
+"""The functions that format the figures of a README, by its path in the repository."""
 
 
 def with_figures(readme: str, block: str) -> str:
-    """The text of a README with a block in the place of the one that it has.
+    """Return the text of a README with its block of figures replaced.
 
     Raises:
-        ValueError: The marks are missing.
+        ValueError: The marks are missing, or occur more than once.
     """
     if len(_BETWEEN.findall(readme)) != 1:
-        raise ValueError(f"README: expected one part between {BEGIN} and {END}")
+        raise ValueError(f"README: expected one block between {BEGIN} and {END}")
     return _BETWEEN.sub(lambda _: block, readme)
 
 
@@ -147,25 +147,25 @@ def _build(figures: Figures, scale: Figures) -> Iterator[list[str]]:
         number = found["examples"]
         speeds = _build_speeds(found)
         yield [
-            f"build of {number:,} {kind} ({found['segments']:,} segments), publishing included, against `datasets.map` "
-            "with the usual preprocessing and a process a core",
-            f"{speeds[0]} against {speeds[1]} examples/s: {times(build_ratio(found) or 0)} as fast "
+            f"build of {number:,} {kind} ({found['segments']:,} segments), publishing included, compared with "
+            "`datasets.map` with the usual preprocessing and one process per core",
+            f"{speeds[0]} and {speeds[1]} examples/s: {times(build_ratio(found) or 0)} as fast "
             f"({seconds(median(found['contestants']['memxlnet']['seconds']))})",
         ]
     ways = figures["repeated questions"]["contestants"]
     peaks = [f"{size(max(one['anonymous']))} {name}" for name, one in ways.items() if "anonymous" in one]
-    yield ["peak memory of that build of repeated questions, all processes, anonymous", ", ".join(peaks)]
+    yield ["peak anonymous memory of the build of repeated questions, all processes", ", ".join(peaks)]
     by_size = scale["examples"]
     yield [
-        f"memory of builds of {' / '.join(f'{int(number):,}' for number in by_size)} questions",
+        f"peak memory of builds of {' / '.join(f'{int(number):,}' for number in by_size)} questions",
         " / ".join(size(max(one["anonymous"])) for one in by_size.values()),
     ]
     disk = ways["memxlnet"]["disk"] / figures["repeated questions"]["segments"]
-    yield ["disk, texts, tokenizer and manifest included", f"{disk:,.0f} bytes a segment"]
+    yield ["disk space, including texts, tokenizer and manifest", f"{disk:,.0f} bytes per segment"]
 
 
 def _build_speeds(found: Figures) -> list[str]:
-    """Examples a second of memxlnet and of `datasets.map`."""
+    """Format the examples per second of memxlnet and of `datasets.map`."""
     ways = found["contestants"]
     return [rate(median(rates(ways[name]["seconds"], found["examples"]))) for name in ("memxlnet", "datasets.map")]
 
@@ -173,42 +173,42 @@ def _build_speeds(found: Figures) -> list[str]:
 def _reading(figures: Figures, scale: Figures) -> Iterator[list[str]]:
     against = batch_ratios(figures, "RAM tensors")
     yield [
-        f"random batches of 8 / 32 / 256 of {figures['segments']:,} mapped segments, against `index_select` on tensors "
-        "in RAM",
-        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " its time",
+        f"random batches of 8 / 32 / 256 of {figures['segments']:,} mapped segments, relative to `index_select` on "
+        "tensors in RAM",
+        " / ".join(times(1 / against[batch]) for batch in BATCHES) + " the time",
     ]
     for peer in figures["contestants"]:
         if peer not in IN_RAM:
             found = batch_ratios(figures, peer)
             ratios = [times(found[batch]) if batch in found else "not measured" for batch in BATCHES]
-            yield [f"the same, {peer} against memxlnet", f"{' / '.join(ratios)} its time"]
+            yield [f"the same, {peer} relative to memxlnet", f"{' / '.join(ratios)} the time"]
     own = figures["contestants"]
     yield [
-        "memory added by opening and reading epochs, anonymous: memxlnet / tensors in RAM / pickled chunks",
+        "anonymous memory added by opening and reading epochs: memxlnet / tensors in RAM / pickled chunks",
         " / ".join(size(median(own[name]["anonymous"])) for name in ("memxlnet", "RAM tensors", "pickled chunks")),
     ]
     sizes = {one["rows"]: one for one in scale["segments"].values() if "not possible" not in one}
     yield [
-        f"opening {' / '.join(f'{rows:,}' for rows in sizes)} segments of {scale['length']} tokens, first time in a "
+        f"opening {' / '.join(f'{rows:,}' for rows in sizes)} segments of {scale['length']} tokens, first call of a "
         "process",
         " / ".join(seconds(median(one["open"])) for one in sizes.values()),
     ]
     yield [
-        "random batch of 32 of these",
+        "random batches of 32 from these",
         " / ".join(seconds(median(one["batch"])) for one in sizes.values()),
     ]
     shards = scale["shards"]
     ratios = [times(ratio(shards[name]["4"], shards[name]["1"])) for name in ("batch of 32", "batch of 256")]
-    yield ["random batches of 32 / 256 over 4 shards, against one", f"{' / '.join(ratios)} the time"]
+    yield ["random batches of 32 / 256 from 4 shards, relative to one shard", f"{' / '.join(ratios)} the time"]
 
 
 def _larger(figures: Figures) -> Iterator[list[str]]:
     lazy, eager = figures["lazy, asking ahead"], figures["eager"]
     own = lazy["rows"] / lazy["seconds"] / median(figures["disk"]["rows"])
     yield [
-        f"a shuffled epoch over {size(figures['feature bytes'])} of features in {size(figures['limit'])} of memory",
-        f"{rate(lazy['rows'] / lazy['seconds'])} rows/s, {share(own)} of what the disk gives by itself at the same "
-        f"blocks; the eager loader is {'killed' if eager['killed'] else 'not killed'}",
+        f"a shuffled epoch of {size(figures['feature bytes'])} of features in {size(figures['limit'])} of memory",
+        f"{rate(lazy['rows'] / lazy['seconds'])} rows/s, {share(own)} of the throughput of the disk for the "
+        f"same blocks; the eager loader is {'killed' if eager['killed'] else 'not killed'}",
     ]
 
 
@@ -219,7 +219,7 @@ def _training(figures: Figures) -> Iterator[list[str]]:
         " / ".join(size(median(one["anonymous grown"])) for one in loaders.values()),
     ]
     yield [
-        f"steps a second of a small XLNet, {figures['lanes']} lanes, and the share of time that it waits: the same",
+        f"steps/s of a small XLNet, {figures['lanes']} lanes, and share of time spent waiting, with the same loaders",
         " / ".join(
             f"{median(one['steps a second']):.2f} ({share(median(one['share waited']))})" for one in loaders.values()
         ),
@@ -230,14 +230,14 @@ def _padding(figures: Figures) -> Iterator[list[str]]:
     for data, found in figures["shares"].items():
         useful = found["useful"]
         yield [
-            f"real tokens among those that a model computes on, {found['segments']:,} segments ({data}), "
+            f"share of real tokens in the input of a model, {found['segments']:,} segments ({data}), "
             f"{figures['lanes']} lanes: {'; '.join(useful)}",
             "; ".join(share(value) for value in useful.values()),
         ]
     for model, found in figures["epochs"].items():
         taken = found["seconds"]
         yield [
-            f"a whole epoch of training a small {model} on {found['documents']:,} questions: {'; '.join(taken)}",
+            f"one epoch of training a small {model} on {found['documents']:,} questions: {'; '.join(taken)}",
             "; ".join(seconds(median(samples)) for samples in taken.values()),
         ]
 
@@ -246,30 +246,30 @@ def _loaders(figures: Figures) -> Iterator[list[str]]:
     for data, found in figures["epochs"].items():
         kinds = [kind for kind in found if kind != "segments"]
         yield [
-            f"shuffled time-step-major epochs of {found['segments']:,} segments ({data}), 32 lanes, no thread, against "
-            f"`index_select` of the same steps in RAM: {'; '.join(kinds)}",
+            f"shuffled time-step-major epochs of {found['segments']:,} segments ({data}), 32 lanes, no thread, "
+            f"relative to `index_select` of the same steps in RAM: {'; '.join(kinds)}",
             "; ".join(share(ratio(one["RAM tensors"], one["loader"])) for one in (found[k]["seconds"] for k in kinds))
-            + " of its speed",
+            + " of the speed",
         ]
     regular = figures["regular"]["seconds"]
     yield [
-        "regular loader, batch 32, no workers, against torch's `DataLoader` over tensors in RAM",
-        f"{share(ratio(regular['RAM tensors'], regular['loader']))} of its speed",
+        "regular loader, batches of 32, no workers, relative to torch's `DataLoader` over tensors in RAM",
+        f"{share(ratio(regular['RAM tensors'], regular['loader']))} of the speed",
     ]
     waited = [[one["share waited"] for one in figures[f"waiting, {state}"]] for state in ("warm", "cold")]
     yield [
-        "share of a loop with steps of 5 ms that waits for the loader, warm / cold page cache",
+        "share of time that a loop with steps of 5 ms waits for the loader, warm / cold page cache",
         " / ".join(spread(samples, share) for samples in waited),
     ]
     epochs = figures["memory of an epoch"].values()
     yield [
-        f"memory added by an epoch of {' / '.join(format(one['documents'], ',') for one in epochs)} documents (up to "
-        f"{' / '.join(format(one['longest document'], ',') for one in epochs)} segments)",
+        f"anonymous memory added by an epoch of {' / '.join(format(one['documents'], ',') for one in epochs)} "
+        f"documents (up to {' / '.join(format(one['longest document'], ',') for one in epochs)} segments)",
         " / ".join(size(one["anonymous grown"]) for one in epochs),
     ]
     resume = figures["resume"]
     yield [
-        f"from a saved state to the next step, in the middle of epoch {resume['epoch']:,}: aligned / refilled",
+        f"time from a saved state to the next step, in the middle of epoch {resume['epoch']:,}: aligned / refilled",
         " / ".join(seconds(median(resume[lanes])) for lanes in ("aligned", "refilled")),
     ]
 

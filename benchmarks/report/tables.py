@@ -1,4 +1,4 @@
-"""The sections of a report, one a part: what was done, and its tables."""
+"""The sections of a report, one per part: the method and the tables."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,28 +12,29 @@ Figures = dict[str, Any]
 
 def build(figures: Figures) -> str:
     text = (
-        "Each build in a fresh process, with libraries loaded and the source written before the clock starts, and "
-        "results written when it stops; only memxlnet also syncs them to the disk. All ways make the same columns and "
-        "keep offsets and ids, which turn predictions into text. *pair call* is transformers' tokenizer on batches of "
-        "pairs with the spans of the answers, and writes nothing; *datasets.map* runs the same function in a process a "
-        "core, from mapped Arrow files to Arrow files; *traditional* keeps a dictionary of lists for each feature in "
-        "RAM, makes tensors of them all and writes these once. Batches are of 1,000 examples, of 32 for long "
-        "documents. memxlnet reads the JSON file; it encodes in this process below some 20,000 questions, and in a "
-        "process a core above. A file that repeats another repeats its words, which memxlnet tokenizes once each; "
-        "*questions* is the file as it is. Memory is the highest of the whole process tree.\n"
+        "Each build runs in a fresh process. Before the timer starts, libraries are loaded and the source is written; "
+        "when it stops, results are written, and only memxlnet also syncs them to disk. All methods build the same "
+        "columns and keep offsets and ids, which map predictions to text. *pair call* is transformers' tokenizer on "
+        "batches of pairs with the spans of the answers, and writes nothing. *datasets.map* runs the same function in "
+        "one process per core, from mapped Arrow files to Arrow files. *traditional* keeps a dictionary of lists for "
+        "each feature in RAM, converts all of them to tensors and writes these in one call. Batches have 1,000 "
+        "examples, or 32 for long documents. memxlnet reads the JSON file; it encodes in the same process up to about "
+        "20,000 questions, and in one process per core above that. Repeated questions repeat their words, which "
+        "memxlnet tokenizes only once; *questions* is the file without repetition. Memory is the peak of the whole "
+        "process tree.\n"
     )
     blocks = [text]
     for kind, found in figures.items():
         equal = found["equal"]
         reached = build_ratio(found)
-        told = "" if reached is None else f" memxlnet is {times(reached)} as fast as `datasets.map`."
+        speed = "" if reached is None else f" memxlnet is {times(reached)} as fast as `datasets.map`."
         blocks.append(
-            f"**{kind.capitalize()}**: {found['examples']:,} examples, {found['segments']:,} segments. All ways gave "
-            f"the same values of {', '.join(equal['columns'])} for {equal['segments']:,} segments before anything was "
-            f"timed, and the same number of segments in each run.{told}\n"
+            f"**{kind.capitalize()}**: {found['examples']:,} examples, {found['segments']:,} segments. All "
+            f"methods gave the same values of {', '.join(equal['columns'])} for {equal['segments']:,} segments before "
+            f"the timing, and the same number of segments in each run.{speed}\n"
         )
         rows = [_builder(name, one, found) for name, one in found["contestants"].items()]
-        head = ["", "runs", "time", "examples/s", "anonymous memory", "file-backed", "disk a segment"]
+        head = ["", "runs", "time", "examples/s", "anonymous memory", "file-backed", "disk per segment"]
         blocks.append(table(head, rows))
     return "\n".join(blocks)
 
@@ -57,17 +58,17 @@ def reading(figures: Figures) -> str:
     absent = "".join(f" {name}: not installed." for name in figures["not installed"])
     absent += "".join(f" {name}: failed: {why}." for name, why in figures["failed"].items())
     text = (
-        f"The five model columns of {figures['segments']:,} segments of long documents, each contestant as its "
-        "documentation recommends. *pickled chunks* holds int64 tensors, ids and offsets of 1,000 rows a file, three "
-        "files at a time; LitData shuffles blocks of rows and rows in a block, all others all rows. Opening, memory "
-        "and epochs are of processes of their own that begin with a cold page cache; memory is what is held after "
-        "opening and reading an epoch, or as much of it as the time allows (*part read*), twice in batches of 32. Rows "
-        f"and batches are random and warm, all contestants in turns in one process.{absent}\n"
+        f"The five model columns of {figures['segments']:,} segments of long documents; each library is used as its "
+        "documentation recommends. *pickled chunks* keeps three files in memory, each with int64 tensors, ids and "
+        "offsets of 1,000 rows. LitData shuffles blocks of rows and the rows in a block, all others shuffle all rows. "
+        "Opening, memory and epochs are measured in separate processes that start with a cold page cache. Memory is "
+        "measured after opening and two epochs in batches of 32, or the part of an epoch that fits in the time (*part "
+        f"read*). Rows and batches are random, warm, and interleaved over all contestants in one process.{absent}\n"
     )
     opened = [
         [
             name,
-            *(spread(one[key], told) for key, told in (("open", seconds), ("anonymous", size), ("rss", size))),
+            *(spread(one[key], text_of) for key, text_of in (("open", seconds), ("anonymous", size), ("rss", size))),
             size(one["disk"]),
         ]
         for name, one in contestants.items()
@@ -88,9 +89,9 @@ def reading(figures: Figures) -> str:
         [
             text,
             table(["", "open, cold", "anonymous memory", "resident memory", "disk"], opened),
-            "Random reads; behind the comma the time over memxlnet's.\n",
+            "Random reads, each followed by its ratio to memxlnet.\n",
             table(["", *kinds], random),
-            "Epochs in rows a second; the first from a cold page cache, the second reads the same again.\n",
+            "Epochs in rows/s: the first from a cold page cache, the second with the same rows again.\n",
             table(["", *orders, *(f"part read, {order}" for order in parts)], epochs),
             *(_own(figures["own"]) if "own" in figures else ()),
         ]
@@ -101,8 +102,8 @@ def _own(figures: Figures) -> list[str]:
     batches = [[name, *(spread(figures[batch][name], seconds) for batch in BATCHES)] for name in figures["batch of 8"]]
     rows = [[name, spread(samples, seconds)] for name, samples in figures["row"].items()]
     return [
-        "memxlnet's own ways in turns, random and warm: the same rows in one file and in several, whole and cut on the "
-        "padding side; and one row, with all metadata or only what a model takes.\n",
+        "Variants of memxlnet, interleaved, random and warm: the same rows in one file and in several, at full width "
+        "and cut on the padding side; and one row, with all metadata or only the tensors of the model.\n",
         table(["", *BATCHES], batches),
         table(["", "random row"], rows),
     ]
@@ -116,41 +117,43 @@ def _random(samples: Figures, name: str) -> str:
 
 def larger_than_ram(figures: Figures) -> str:
     if "not possible" in figures:
-        return f"Not possible on this machine: {figures['not possible']}. It needs a control group with a limit.\n"
+        return (
+            f"Not possible on this machine: {figures['not possible']}. This part needs a control group with a limit.\n"
+        )
     disk = figures["disk"]
     own = median(disk["rows"])
     text = (
-        f"A child in a control group ({figures['control group']}) that may hold {size(figures['limit'])}, page cache "
-        f"included, over features of {size(figures['feature bytes'])} ({figures['segments']:,} segments), page cache "
-        f"cold, shuffled, batches of 32. The disk by itself, read directly at the pages of random rows (blocks of "
-        f"{disk['block bytes'] / 1000:.1f} kB, 32 threads of Python, which bound what a very fast disk would give), "
-        f"gives {spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s. The loader may come out above "
-        "it, because rows that lie in one page are read once where that page stays. Pages of libraries, which other "
-        "processes hold as well, show in the plot but do not count against the limit.\n"
+        f"A child process in a control group ({figures['control group']}) with a limit of {size(figures['limit'])}, "
+        f"page cache included, reads {size(figures['feature bytes'])} of features ({figures['segments']:,} segments) "
+        f"from a cold page cache, shuffled, in batches of 32. Direct reads of the pages of random rows (blocks of "
+        f"{disk['block bytes'] / 1000:.1f} kB, 32 Python threads, which would limit a very fast disk) reach "
+        f"{spread(disk['rows'], rate)} rows/s, {size(median(disk['bytes']))}/s. The loader may exceed this, because "
+        "rows of the same page are read once while that page stays cached. Pages of libraries that other processes "
+        "share are in the plot but do not count towards the limit.\n"
     )
     rows = []
     for name in ("lazy, asking ahead", "lazy, not asking ahead"):
         if name not in figures:
-            continue  # a quick run has no time for it
+            continue  # left out of quick runs
         one = figures[name]
         if one["killed"]:
             rows.append([name, "killed by the system", "", "", "", ""])
             continue
-        done = "a whole epoch" if one["whole epoch"] else f"{one['rows']:,} rows, stopped by the clock"
+        done = "a whole epoch" if one["whole epoch"] else f"{one['rows']:,} rows, stopped after the time limit"
         speed = one["rows"] / one["seconds"]
         grown = size(one["anonymous grown after a tenth"]) if one["looks"] > 9 else "-"
         rows.append([name, done, f"{one['seconds']:.0f} s", rate(speed), share(speed / own), grown])
     eager = figures["eager"]
     rows.append(["eager", "killed by the system" if eager["killed"] else "finished", "", "", "", ""])
-    head = ["", "outcome", "time", "rows/s", "of the disk's own", "anonymous growth after the first tenth"]
+    head = ["", "outcome", "time", "rows/s", "share of disk throughput", "anonymous growth after the first tenth"]
     room = figures["cold, room for all"]
-    told = [f"{name} {spread(room[name], rate)}" for name in ("asking ahead", "not asking ahead")]
+    speeds = [f"{name} {spread(room[name], rate)}" for name in ("asking ahead", "not asking ahead")]
     return "\n".join(
         [
             text,
             table(head, rows),
-            f"Shuffled epochs of {room['segments']:,} segments from a cold page cache with room for all, in rows/s: "
-            f"{', '.join(told)}. There the loader leaves reading ahead to the system.\n",
+            f"Shuffled epochs of {room['segments']:,} segments that fit in memory, from a cold page cache, in rows/s: "
+            f"{', '.join(speeds)}. By default the loader then leaves read-ahead to the system.\n",
         ]
     )
 
@@ -184,19 +187,20 @@ def scale(figures: Figures) -> str:
         [count, *(f"{spread(shards[name][count], seconds)}, {_shards(shards[name], count)}" for name in _SHARD_BATCHES)]
         for count in shards["batch of 32"]
     ]
-    told = "; ".join(f"{name} {value:.2f}" for name, value in exponents.items())
+    fitted = "; ".join(f"{name} {value:.2f}" for name, value in exponents.items())
     return "\n".join(
         [
-            f"Long documents, {figures['length']} tokens a row. Exponents of the fitted power laws (0 does not grow, 1 "
-            f"is linear): {told}. Batches are of 6,400 rows whose pages are there before; memory is what opening, "
-            "these batches and the first step of a shuffled epoch add. Builds use one process up to some 20,000 "
-            "questions and a process a core beyond; their memory includes some 200 MB of libraries.\n",
+            f"Long documents, {figures['length']} tokens per row. Exponents of the fitted power laws (0 is constant, 1 "
+            f"is linear): {fitted}. Batches are drawn from 6,400 cached rows; memory is the growth by opening, these "
+            "batches and the first step of a shuffled epoch. Builds use one process up to about 20,000 questions, and "
+            "one process per core above that; their memory includes about 200 MB of libraries.\n",
             table(
                 ["segments", "shards", "open", "batch of 32, warm", "memory added", "first shuffled step"], reading_rows
             ),
             table(["examples", "build", "examples/s", "anonymous memory"], building),
             *([table(["characters of one text, 20 questions", "build", "anonymous memory"], books)] if books else []),
-            f"Random batches of {shards['segments']:,} segments by shards; behind the comma, over one shard's:\n",
+            f"Random batches of {shards['segments']:,} segments by number of shards, each followed by its ratio to one "
+            "shard:\n",
             table(["shards", *_SHARD_BATCHES], by_shards),
         ]
     )
@@ -213,8 +217,8 @@ def training(figures: Figures) -> str:
     text = (
         f"The recurrent loop of `benchmarks/train_recurrent.py` with a small XLNet over {figures['segments']:,} "
         f"segments of long documents, {figures['lanes']} lanes, cold page cache; lazy and eager read ahead in a "
-        "thread, pickled chunks row by row as such code does. Memory is looked at after each update, over that of the "
-        "model after made-up steps: it is the loader's. Of a whole epoch, see *Loaders*.\n"
+        "thread, pickled chunks row by row, as is usual for them. Memory is sampled after each update and counted from "
+        "that of the model after warm-up steps, so that it is due to the loader. For a whole epoch, see *Loaders*.\n"
     )
     rows = [
         [
@@ -228,28 +232,29 @@ def training(figures: Figures) -> str:
     ]
     blocks = [
         text,
-        table(["", "steps/s", "time that the loop waits", "part of an epoch", "anonymous memory added"], rows),
+        table(["", "steps/s", "time spent waiting", "part of an epoch", "anonymous memory added"], rows),
     ]
     return "\n".join(blocks)
 
 
 def loaders(figures: Figures) -> str:
     blocks = [
-        "Shuffled epochs in 32 lanes without a thread, against `index_select` of the very same steps from tensors in "
-        "RAM; share of its speed.\n",
+        "Shuffled epochs in 32 lanes without a thread, and `index_select` of the same steps from tensors in RAM; "
+        "*share* is the speed relative to RAM.\n",
         table(["", "loader", "RAM tensors", "share", "padding"], _epoch_rows(figures["epochs"])),
     ]
     regular = figures["regular"]["seconds"]
     share_of_ram = median(regular["RAM tensors"]) / median(regular["loader"])
     blocks.append(
-        f"The regular loader gives {rate(figures['regular']['segments'] / median(regular['loader']))} rows/s in "
-        f"batches of 32, {share(share_of_ram)} of torch's `DataLoader` over tensors in RAM.\n"
+        f"The regular loader reads {rate(figures['regular']['segments'] / median(regular['loader']))} rows/s in "
+        f"batches of 32, {share(share_of_ram)} of the speed of torch's `DataLoader` over tensors in RAM.\n"
     )
-    told = [
-        f"{spread([one['share waited'] for one in figures[f'waiting, {state}']], share)} from a {state} page cache"
+    waited = [
+        f"{spread([one['share waited'] for one in figures[f'waiting, {state}']], share)} of its time with a {state} "
+        "page cache"
         for state in ("warm", "cold")
     ]
-    blocks.append(f"A loop with steps of 5 ms waits for the loader {' and '.join(told)} of its time.\n")
+    blocks.append(f"A loop with steps of 5 ms waits for the loader {' and '.join(waited)}.\n")
     memory_rows = [
         [
             name,
@@ -264,7 +269,7 @@ def loaders(figures: Figures) -> str:
     blocks.append(table(head, memory_rows))
     resume = figures["resume"]
     blocks.append(
-        f"From a saved state to the next step, in the middle of epoch {resume['epoch']:,}: "
+        f"Time from a saved state to the next step, in the middle of epoch {resume['epoch']:,}: "
         + ", ".join(f"{spread(resume[lanes], seconds)} {lanes} (step {resume[f'step, {lanes}']:,})" for lanes in _LANES)
         + ".\n"
     )
@@ -276,19 +281,19 @@ def padding(figures: Figures) -> str:
         [way, *(share(found["useful"][way]) for found in figures["shares"].values())]
         for way in next(iter(figures["shares"].values()))["useful"]
     ]
-    told = "; ".join(
+    sizes = "; ".join(
         f"{name}: {found['documents']:,} documents, {found['segments']:,} segments"
         for name, found in figures["shares"].items()
     )
     blocks = [
-        f"Real tokens among those that a model computes on, in a shuffled epoch of {figures['lanes']} lanes or batches "
-        f'of {figures["lanes"]} ({told}). *grouped, cut*: `group_by_length=True`, `padding="longest"`, '
+        f"Share of real tokens in the input of a model, over a shuffled epoch of {figures['lanes']} lanes or batches "
+        f'of {figures["lanes"]} ({sizes}). *grouped, cut*: `group_by_length=True`, `padding="longest"`, '
         f"`pad_to_multiple_of={figures['multiple']}`.\n",
         table(["", *figures["shares"]], rows),
-        "Whole epochs of training on the CPU, forward, backward and update, the making of the batches included. "
-        "*XLNet* has 4 layers of width 128, *BERT* 6 layers of width 384; they read no memory, so that nothing but the "
-        "batches differs. *Trainer's way* is the length-grouped sampler and the padding collator of transformers' "
-        "Trainer over the same features without their padding.\n",
+        "Training epochs on the CPU: loading, forward and backward pass, and update. *XLNet* has 4 layers of width "
+        "128, *BERT* 6 layers of width 384; neither has a recurrent memory, so that only the batches differ. "
+        "*Trainer's way* is the length-grouped sampler and the padding collator of transformers' Trainer on the same "
+        "features, stored without padding.\n",
     ]
     for model, found in figures["epochs"].items():
         base = found["seconds"][_DEFAULT]
@@ -297,7 +302,7 @@ def padding(figures: Figures) -> str:
             [way, spread(taken, seconds), f"{found['tokens'][way]:,}", times(ratio(taken, base))]
             for way, taken in found["seconds"].items()
         ]
-        blocks.append(table(["", "epoch", "tokens computed on", f"over {_DEFAULT}"], trained))
+        blocks.append(table(["", "epoch", "tokens computed on", f"relative to {_DEFAULT}"], trained))
     return "\n".join(blocks)
 
 
@@ -328,10 +333,10 @@ def _epoch_rows(epochs: Figures) -> list[list[str]]:
 
 SECTIONS: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "build": ("Building", build),
-    "reading": ("Reading: mapped against eager and other ways", reading),
-    "larger-than-ram": ("Larger than memory", larger_than_ram),
+    "reading": ("Reading", reading),
+    "larger-than-ram": ("Larger than RAM", larger_than_ram),
     "scale": ("Scale", scale),
     "training": ("Training", training),
     "loaders": ("Loaders", loaders),
-    "padding": ("What a model computes on", padding),
+    "padding": ("Padding", padding),
 }

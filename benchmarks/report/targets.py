@@ -1,4 +1,4 @@
-"""The figures to reach, each with what was measured and whether it is met; a miss is said as plainly as a hit."""
+"""The targets: wanted and measured figures, and whether each target is met."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -16,29 +16,29 @@ USEFUL_SHARES = {
     },
     "long documents": {"aligned, grouped, cut": 0.93, "refilled, grouped, cut": 0.93},
 }
-"""Least shares of real tokens by data and way."""
+"""Minimum shares of real tokens by data and way."""
 
 IN_RAM = ("memxlnet", "RAM tensors")
-"""What is no disk-backed peer."""
+"""Contestants that are not compared as files on disk."""
 
 FEWEST_EXAMPLES = 100_000
-"""The target of building is one for files of the size of SQuAD's training set."""
+"""Minimum number of examples for the build target, which is for files of the size of SQuAD's training set."""
 
 Figures = dict[str, Any]
 
 
 NOT_JUDGED = "not judged"
-"""The outcome of a target that a run cannot tell: the machine does not allow it, or a quick run leaves it out."""
+"""The outcome of a target that a run did not measure: impossible on the machine, or left out of quick runs."""
 
 
 class Target(NamedTuple):
-    """A figure to reach.
+    """A target.
 
     Attributes:
         what: The figure.
-        wanted: What it should be.
-        measured: What it is.
-        outcome: ``"met"``, ``"missed"``, or why it was not judged.
+        wanted: Its bound.
+        measured: Its measured value.
+        outcome: ``"met"``, ``"missed"`` or ``"not judged"``.
     """
 
     what: str
@@ -48,7 +48,7 @@ class Target(NamedTuple):
 
 
 def targets(parts: dict[str, Any]) -> list[Target]:
-    """The figures to reach of those parts that were measured."""
+    """Return the targets of the measured parts."""
     makers: dict[str, Callable[[Figures], Iterator[Target]]] = {
         "build": _build,
         "reading": _reading,
@@ -70,7 +70,7 @@ def _outcome(met: bool) -> str:
 
 
 def build_ratio(found: Figures) -> float | None:
-    """How many times as fast as `datasets.map` a build is; None where one of the two did not run."""
+    """Return the speed of a build relative to `datasets.map`; None if one of the two did not run."""
     ways = found["contestants"]
     if not all("seconds" in ways.get(name, {}) for name in ("memxlnet", "datasets.map")):
         return None
@@ -79,18 +79,18 @@ def build_ratio(found: Figures) -> float | None:
 
 def _build(figures: Figures) -> Iterator[Target]:
     found = figures["repeated questions"]
-    what = f"build of {found['examples']:,} questions, against `datasets.map` with a process a core"
+    what = f"build of {found['examples']:,} questions, compared with `datasets.map` with one process per core"
     reached = build_ratio(found)
     if reached is None:
         yield Target(what, "at least 12x", "did not run", NOT_JUDGED)
     else:
-        # Of small files, starting is a large part.
+        # The start of workers dominates for small files.
         outcome = _outcome(reached >= 12) if found["examples"] >= FEWEST_EXAMPLES else NOT_JUDGED
         yield Target(what, "at least 12x", times(reached), outcome)
 
 
 def batch_ratios(figures: Figures, name: str) -> dict[str, float]:
-    """How long random batches take with a contestant, against memxlnet, by batch; those that were measured."""
+    """Return the time of random batches of a contestant relative to memxlnet, by measured batch size."""
     return {
         batch: ratio(figures[batch][name], figures[batch]["memxlnet"]) for batch in BATCHES if name in figures[batch]
     }
@@ -99,13 +99,13 @@ def batch_ratios(figures: Figures, name: str) -> dict[str, float]:
 def _reading(figures: Figures) -> Iterator[Target]:
     against_ram = {batch: 1 / value for batch, value in batch_ratios(figures, "RAM tensors").items()}
     met = max(against_ram.values()) <= 1.25
-    yield Target("random batches, time against tensors in RAM", "at most 1.25x", _told(against_ram), _outcome(met))
+    yield Target("random batches, time relative to tensors in RAM", "at most 1.25x", _text(against_ram), _outcome(met))
     for peer in figures["contestants"]:
         if peer not in IN_RAM:
             found = batch_ratios(figures, peer)
             outcome = _outcome(min(found.values()) >= 10) if found else NOT_JUDGED
-            told = _told(found) if found else "takes too long for this run"
-            yield Target(f"random batches, time of {peer} against memxlnet", "at least 10x", told, outcome)
+            ratios = _text(found) if found else "takes too long for this run"
+            yield Target(f"random batches, time of {peer} relative to memxlnet", "at least 10x", ratios, outcome)
 
     if "own" in figures:
         yield from _own(figures)
@@ -115,23 +115,23 @@ def _own(figures: Figures) -> Iterator[Target]:
     own = figures["own"]
     against = {batch: 1 / value for batch, value in batch_ratios(figures, "NumPy memmap").items()}
     if against:
-        what = "random batches, time against NumPy's `take` over memmaps"
-        yield Target(what, "at most 1.05x", _told(against), _outcome(max(against.values()) <= 1.05))
+        what = "random batches, time relative to NumPy's `take` from memmaps"
+        yield Target(what, "at most 1.05x", _text(against), _outcome(max(against.values()) <= 1.05))
     for name, most in (("one shard, half the width", 1.0), ("4 shards", 1.3)):
         found = {batch: ratio(own[batch][name], own[batch]["one shard"]) for batch in BATCHES}
-        what = f"random batches, time of {name} against one shard"
-        yield Target(what, f"at most {times(most)}", _told(found), _outcome(max(found.values()) <= most))
+        what = f"random batches, time of {name} relative to one shard"
+        yield Target(what, f"at most {times(most)}", _text(found), _outcome(max(found.values()) <= most))
     for name, most in (("dataset[i]", 40e-6), ("dataset.model_tensors(i)", 10e-6)):
         taken = median(own["row"][name])
         yield Target(f"a random row by `{name}`", f"at most {seconds(most)}", seconds(taken), _outcome(taken <= most))
 
 
-def _told(ratios: dict[str, float]) -> str:
+def _text(ratios: dict[str, float]) -> str:
     return ", ".join(f"{times(value)} ({batch})" for batch, value in ratios.items())
 
 
 def _larger(figures: Figures) -> Iterator[Target]:
-    what = f"a shuffled epoch over {size(figures.get('feature bytes', 0))} in {size(figures['limit'])} of memory"
+    what = f"a shuffled epoch of {size(figures.get('feature bytes', 0))} in {size(figures['limit'])} of memory"
     if "not possible" in figures:
         yield Target(what, "without failure", f"not possible here: {figures['not possible']}", NOT_JUDGED)
         return
@@ -141,7 +141,7 @@ def _larger(figures: Figures) -> Iterator[Target]:
     elif lazy["whole epoch"]:
         yield Target(what, "without failure", f"all {lazy['rows']:,} rows", "met")
     else:
-        yield Target(what, "without failure", f"{lazy['rows']:,} rows, then stopped by the clock", NOT_JUDGED)
+        yield Target(what, "without failure", f"{lazy['rows']:,} rows, then stopped after the time limit", NOT_JUDGED)
     eager = "killed" if figures["eager"]["killed"] else "not killed"
     yield Target("the same, eager", "killed by the system", eager, _outcome(figures["eager"]["killed"]))
 
@@ -151,7 +151,7 @@ def _loaders(figures: Figures) -> Iterator[Target]:
         for lanes in ("aligned", "refilled"):
             one = found[f"{lanes}, stored"]["seconds"]
             reached = ratio(one["RAM tensors"], one["loader"])
-            what = f"{lanes} epochs of {data}, stored types, speed against the same steps from RAM"
+            what = f"{lanes} epochs of {data}, stored types, speed relative to the same steps from RAM"
             yield Target(what, "at least 80 %", share(reached), _outcome(reached >= 0.8))
 
 
@@ -159,7 +159,7 @@ def _padding(figures: Figures) -> Iterator[Target]:
     for data, wanted in USEFUL_SHARES.items():
         for way, least in wanted.items() if data in figures["shares"] else ():
             reached = figures["shares"][data]["useful"][way]
-            what = f"real tokens of those computed on, {data}, {way}"
+            what = f"share of real tokens, {data}, {way}"
             yield Target(what, f"at least {share(least)}", share(reached), _outcome(reached >= least))
     for model, found in figures["epochs"].items():
         own = found["seconds"]
@@ -168,11 +168,11 @@ def _padding(figures: Figures) -> Iterator[Target]:
             ("refilled, grouped, cut", "aligned, by default", 0.35),
         ):
             reached = ratio(own[way], own[against])
-            what = f"epoch of {model}, {way}, against {against}"
+            what = f"epoch of {model}, time of {way} relative to {against}"
             yield Target(what, f"at most {times(most)}", times(reached), _outcome(reached <= most))
 
 
 def _training(figures: Figures) -> Iterator[Target]:
     grown = {name: found["anonymous grown"] for name, found in figures["loaders"].items()}
-    told = f"{size(max(grown['lazy']))} lazy at most, {size(median(grown['eager']))} eager"
-    yield Target("memory that training takes on", "below 30 MB", told, _outcome(max(grown["lazy"]) < 30e6))
+    measured = f"{size(max(grown['lazy']))} lazy (highest), {size(median(grown['eager']))} eager"
+    yield Target("anonymous memory added by training", "below 30 MB", measured, _outcome(max(grown["lazy"]) < 30e6))

@@ -16,18 +16,18 @@ def write_report(report: dict[str, Any], output: Path) -> None:
     """Write `report.md`, its plots and `report.json` into a folder.
 
     Args:
-        report: What was measured.
-        output: The folder; created.
+        report: The measured figures.
+        output: The folder, created if missing.
     """
     write_samples(report, output)
     for plots in PLOTS.values():
-        for name in plots:  # of an earlier report in the same folder
+        for name in plots:  # left by an earlier report
             (output / f"{name}.png").unlink(missing_ok=True)
     (output / "report.md").write_text(markdown(report, draw(report["parts"], output)), encoding="utf-8")
 
 
 def write_samples(report: dict[str, Any], output: Path) -> None:
-    """Write `report.json` alone, each list of numbers in a line of its own."""
+    """Write only `report.json`, each list of numbers on one line."""
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1)
     text = re.sub(r"\[[\s\d.,eE+-]*\]", lambda found: " ".join(found.group().split()), text)
@@ -35,18 +35,18 @@ def write_samples(report: dict[str, Any], output: Path) -> None:
 
 
 def markdown(report: dict[str, Any], plots: dict[str, list[str]]) -> str:
-    """The text of a report.
+    """Format the text of a report.
 
     Args:
-        report: What was measured.
-        plots: Files of plots by part.
+        report: The measured figures.
+        plots: Names of the plot files by part.
     """
     blocks = [_head(report), _targets(report), _at_a_glance(report["parts"])]
     for name, part in report["parts"].items():
         title, section = SECTIONS[name]
         blocks.append(f"## {title}\n")
         if "command" in part:
-            blocks.append(f"Measured in a run of its own, by `{part['command']}`.\n")
+            blocks.append(f"Measured in a separate run, `{part['command']}`.\n")
         blocks.append(f"Failed: {part['failed']}\n" if "failed" in part else section(part["figures"]))
         blocks += [f"![{Path(plot).stem.replace('-', ' ')}]({plot})\n" for plot in plots.get(name, [])]
     return "\n".join(blocks)
@@ -65,44 +65,43 @@ def _head(report: dict[str, Any]) -> str:
     quick = ""
     if report["mode"] == "quick":
         quick = (
-            " This was a quick run: small sizes, few rounds, no long documents where features are built, no sequential "
-            "epochs, no epoch without asking ahead in little memory. Its processes are forked from one that has the "
-            "libraries loaded, whose memory counts in shares."
+            " This was a quick run: small sizes, few rounds, no builds of long documents, no sequential epochs, and no "
+            "epoch without asking ahead under the memory limit. Its processes are forked from one with the libraries "
+            "loaded, whose memory is divided among them."
         )
     return (
-        "# memxlnet, measured\n\n"
-        f"Made by `{report['command']}` on {report['date']} in {report.get('seconds', 0) / 60:.1f} minutes.{quick} "
-        "Figures are medians, with the lowest and the highest sample in brackets; `report.json` holds all samples. "
-        "What is compared is measured in the same run, round by round in turns. Memory is read from `smaps_rollup` "
-        "where there is one: anonymous pages are a process's own, file-backed ones are the page cache's; peaks are the "
-        "highest of samples some 0.05 s apart, more for large processes. A cold page cache is one whose pages of these "
-        "files Linux was asked to drop. MB and GB are decimal.\n\n"
-        + table(["machine", ""], rows).replace("---:", "---")
+        "# Benchmarks of memxlnet\n\n"
+        f"Measured by `{report['command']}` on {report['date']} in {report.get('seconds', 0) / 60:.1f} minutes.{quick} "
+        "Figures are medians, with the lowest and the highest sample in brackets; `report.json` has all samples. "
+        "Compared figures come from the same run, with interleaved rounds. Memory is read from `smaps_rollup` if "
+        "available: anonymous pages are private to a process, file-backed ones are in the page cache. Peaks are the "
+        "maximum of samples about 0.05 s apart, or more for large processes. For a cold page cache, Linux is asked to "
+        "drop the pages of the files. MB and GB are decimal.\n\n" + table(["machine", ""], rows).replace("---:", "---")
     )
 
 
 def _at_a_glance(parts: dict[str, Any]) -> str:
-    """Building and training in one table: all at once, in a stream, and in a stream with lazy reading."""
+    """Format a table of building and training: all in RAM, as a stream, and as a stream with lazy reading."""
     if not all("figures" in parts.get(name, {}) for name in ("build", "training")):
         return ""
     built = parts["build"]["figures"]["repeated questions"]["contestants"]
     loaders = parts["training"]["figures"]["loaders"]
     rows = []
     for way, builder, loader in (
-        ("all features in RAM, one write; pickled chunks to train", "traditional", "pickled chunks"),
-        ("memxlnet, streaming; columns read into RAM to train", "memxlnet", "eager"),
-        ("memxlnet, streaming; mapped columns to train", "memxlnet", "lazy"),
+        ("all features in RAM, one write; training from pickled chunks", "traditional", "pickled chunks"),
+        ("memxlnet, streaming; training from columns in RAM", "memxlnet", "eager"),
+        ("memxlnet, streaming; training from mapped columns", "memxlnet", "lazy"),
     ):
         one, trained = built[builder], size(median(loaders[loader]["anonymous grown"]))
         if "not possible" in one:
             rows.append([way, "not possible", "", trained])
         else:
             rows.append([way, spread(one["seconds"], seconds), size(max(one["anonymous"])), trained])
-    head = ["way", "time to build", "peak memory of building", "memory added by training"]
+    head = ["method", "build time", "peak memory of the build", "memory added by training"]
     examples = parts["build"]["figures"]["repeated questions"]["examples"]
     segments = parts["training"]["figures"]["segments"]
-    told = f"Building {examples:,} questions; training over {segments:,} segments. Memory is anonymous memory.\n\n"
-    return f"## At a glance\n\n{told}{table(head, rows)}"
+    text = f"Building {examples:,} questions; training on {segments:,} segments. Memory is anonymous memory.\n\n"
+    return f"## Summary\n\n{text}{table(head, rows)}"
 
 
 def _targets(report: dict[str, Any]) -> str:
@@ -110,4 +109,4 @@ def _targets(report: dict[str, Any]) -> str:
     if not found:
         return ""
     rows = [[one.what, one.wanted, one.measured, one.outcome.replace("missed", "**missed**")] for one in found]
-    return "## The figures to reach\n\n" + table(["figure", "wanted", "measured", ""], rows).replace("---:", "---")
+    return "## Targets\n\n" + table(["figure", "target", "measured", ""], rows).replace("---:", "---")

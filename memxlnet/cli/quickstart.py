@@ -10,6 +10,7 @@ from memxlnet.cli.output import print_fields
 from memxlnet.cli.parameters import FilledPath, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.sample import sample_file, sample_tokenizer_directory
+from memxlnet.settings import positive_int
 
 
 @click.command("quickstart")
@@ -18,7 +19,7 @@ from memxlnet.sample import sample_file, sample_tokenizer_directory
 @click.option("--max-seq-length", type=int, default=128, show_default=True, help="Tokens in a row.")
 @click.option("--doc-stride", type=int, default=32, show_default=True, help="Overlap of two segments in tokens.")
 @click.option("--memory-tokens", type=int, default=4, show_default=True, help="Memory slots, 0 for none.")
-@click.option("--batch-size", type=int, default=4, show_default=True, help="Documents in a group.")
+@click.option("--batch-size", type=int, default=4, show_default=True, help="Lanes of a step.")
 @shared(memory_num_tokens="--memory-tokens")
 def command(
     tokenizer: str | None,
@@ -28,7 +29,8 @@ def command(
     memory_tokens: int,
     batch_size: int,
 ) -> None:
-    """Build a cache of the bundled sample, load it lazily, iterate it, and print a summary."""
+    """Build a cache of the bundled sample, load it lazily, iterate over it, and print a summary."""
+    positive_int("batch_size", batch_size)
     name = str(sample_tokenizer_directory()) if tokenizer is None else tokenizer
     if cache_dir is not None:
         _run(name, cache_dir, max_seq_length, doc_stride, memory_tokens, batch_size)
@@ -38,50 +40,49 @@ def command(
 
 
 def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memory_tokens: int, batch_size: int) -> None:
-    # torch takes seconds to load: help and wrong options come without it.
-    from memxlnet.data.dataset import create_dataloader, create_dataset_from_cache
+    # torch takes seconds to load, which help and wrong options do not need.
+    from memxlnet.cache import Cache
 
     tokenizer = load_tokenizer(name, memory_tokens)
     started = time.perf_counter()
-    dataset = create_dataset_from_cache(
+    cache = Cache.build(
         sample_file(),
-        "sample",
-        cache_dir,
+        tokenizer,
+        split="sample",
+        cache_dir=cache_dir,
         max_seq_length=max_seq_length,
         doc_stride=doc_stride,
-        tokenizer=tokenizer,
     )
     built = time.perf_counter()
-    plain = create_dataloader(dataset, batch_size, shuffle=True)
-    loader = create_dataloader(
-        dataset,
+    dataset = cache.dataset()
+    loader = cache.loader(
         batch_size,
         shuffle=True,
-        num_workers=1,
+        dataset=dataset,
+        lanes="refilled",
         group_by_length=True,
         padding="longest",
-        pad_to_multiple_of=min(8, max_seq_length),
+        num_workers=1,
     )
     steps = rows = 0
-    for group in loader:
-        for step in group:
-            steps += 1
-            rows += int(step["document_mask"].sum())
+    for step in loader:
+        steps += 1
+        rows += int(step["document_mask"].sum())
     iterated = time.perf_counter()
-    manifest = dataset.manifest
-    documents = dataset.cache.num_documents
-    useful, by_default = (each.epoch_size(0).useful_share for each in (loader, plain))
+    manifest, documents, longest = cache.manifest, cache.num_documents, dataset.documents.num_segments.max()
+    by_default = cache.loader(batch_size, shuffle=True, dataset=dataset).epoch_size(0).useful_share
+    useful = loader.epoch_size(0).useful_share
     answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items() if count)
     print_fields(
         {
-            "cache": dataset.directory,
-            "built": f"{len(dataset)} segments of {documents} documents in {built - started:.2f} s",
-            "size": f"{manifest.num_bytes / len(dataset):.0f} bytes a segment, {manifest.num_bytes} in all",
-            "segments": f"{len(dataset) / documents:.1f} a document, at most {dataset.documents.num_segments.max()}",
+            "cache": cache.directory,
+            "built": f"{cache.num_rows} segments of {documents} documents in {built - started:.2f} s",
+            "size": f"{manifest.num_bytes / cache.num_rows:.0f} bytes per segment, {manifest.num_bytes} in total",
+            "segments": f"{cache.num_rows / documents:.1f} per document, at most {longest}",
             "answers": answers,
             "vocabulary": f"{manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
-            "iterated": f"{rows} rows in {steps} steps of {len(loader)} groups in {iterated - built:.2f} s",
-            "computed on": f"{useful:.0%} real tokens, grouped by length and cut to the longest row of a step, against "
+            "iterated": f"{rows} rows in {steps} steps of {batch_size} lanes in {iterated - built:.2f} s",
+            "real tokens": f"{useful:.0%} in refilled lanes, grouped by length and padded to the longest row; "
             f"{by_default:.0%} by default",
         }
     )

@@ -1,4 +1,4 @@
-"""Functions that tests call in processes of their own."""
+"""Functions that tests call in child processes."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Benchmarks on the bundled sample, in a folder of the test's own."""
+"""Benchmarks on the bundled sample, in a temporary folder."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from memxlnet.sample import sample_file, sample_tokenizer_directory
 
 @pytest.fixture
 def sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The sample is what is measured on; the file."""
+    """Make the benchmarks use the bundled sample; return its file."""
     monkeypatch.setattr(child, "_warm", None)  # a quick run starts its children from a process with the libraries
     monkeypatch.setenv(FILE_VARIABLE, str(sample_file()))
     monkeypatch.setenv(TOKENIZER_VARIABLE, str(sample_tokenizer_directory()))

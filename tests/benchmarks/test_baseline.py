@@ -1,4 +1,4 @@
-"""The usual recipe gives the labels of the build, so that the ways can be compared value by value."""
+"""The usual recipe gives the labels of the build, so that methods can be compared value by value."""
 
 from typing import Any
 

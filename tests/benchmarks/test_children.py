@@ -1,4 +1,4 @@
-"""Processes of a contestant's own: their results, their ends, their memory, and a limit on it."""
+"""Child processes: their results, their failures, their memory, and a limit on it."""
 
 import sys
 
@@ -18,18 +18,18 @@ def test_a_child_gives_its_result() -> None:
     assert not child.killed
 
 
-def test_an_error_of_a_child_is_told() -> None:
-    with pytest.raises(ChildError, match=r"(?s)children:fail ended with 1:.*expected something else"):
+def test_an_error_of_a_child_is_raised() -> None:
+    with pytest.raises(ChildError, match=r"(?s)children:fail failed with exit code 1:.*expected something else"):
         in_process(children.fail)
 
 
-def test_a_child_that_is_killed_is_told_as_killed() -> None:
+def test_a_killed_child_is_reported_as_killed() -> None:
     child = in_process(children.end_by_signal)
     assert child.killed
     assert child.value is None
 
 
-def test_the_memory_of_a_child_is_seen_from_outside() -> None:
+def test_the_memory_of_a_child_is_sampled() -> None:
     small = in_process(children.take, megabytes=1, seconds=1.0).peak()
     large = in_process(children.take, megabytes=200, seconds=1.0).peak()
     assert 180 * MB < large.anonymous - small.anonymous < 220 * MB
@@ -45,12 +45,12 @@ def test_own_memory_grows_by_what_is_taken() -> None:
     assert held
 
 
-def test_a_process_that_has_ended_counts_nothing() -> None:
+def test_an_ended_process_counts_as_zero() -> None:
     assert memory.of_processes([2**22 + 1]) == (0, 0, 0)
     assert memory.of_processes([]) == (0, 0, 0)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups exist on Linux only")
 def test_a_child_beyond_its_limit_is_killed() -> None:
     try:
         with memory_limit(150 * 2**20) as group:

@@ -1,4 +1,4 @@
-"""What is measured on: repeated and joined files are what they say, and their answers stand where they are told."""
+"""The data of the benchmarks: repeated and joined files have the promised content, and their offsets are right."""
 
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,13 @@ from benchmarks.caches import long_cache, question_cache, whole_cache
 from memxlnet import LazySquadLikeQADataset, verify
 
 
-def answers_stand(rows: list[dict[str, Any]]) -> None:
+def check_answers(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
             assert row["context"][start : start + len(text)] == text
 
 
-def test_without_the_shared_data_it_is_the_sample(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_sample_is_used_without_real_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(data, "SHARED", tmp_path)
     monkeypatch.setattr(data, "SQUAD", tmp_path / "none.json")
     found = data.data()
@@ -24,13 +24,13 @@ def test_without_the_shared_data_it_is_the_sample(monkeypatch: pytest.MonkeyPatc
     assert found.what == "the bundled sample, the bundled tokenizer"
 
 
-def test_a_file_repeated_has_so_many_examples_with_ids_of_their_own(sample: Path) -> None:
+def test_a_repeated_file_has_the_number_of_examples_with_distinct_ids(sample: Path) -> None:
     number = 2 * data.num_examples() + 3
     rows = data.rows_of(data.repeated_file(number))
     assert len({row["id"] for row in rows}) == len(rows) == number
     assert len({row["context"] for row in rows}) > 2 * len({row["context"] for row in data.rows_of(sample)})
     assert [row["question"] for row in rows[: data.num_examples()]] == [row["question"] for row in data.rows_of(sample)]
-    answers_stand(rows)
+    check_answers(rows)
 
 
 def test_articles_are_joined_and_their_answers_moved(sample: Path) -> None:
@@ -38,11 +38,11 @@ def test_articles_are_joined_and_their_answers_moved(sample: Path) -> None:
     assert len({row["context"] for row in rows}) == len(data.articles())
     assert max(len(row["context"]) for row in rows) > max(len(row["context"]) for row in data.rows_of(sample))
     assert any(row["answers"]["text"] for row in rows)
-    answers_stand(rows)
+    check_answers(rows)
 
 
 @pytest.mark.parametrize("make", [question_cache, long_cache, whole_cache])
-def test_a_repeated_cache_is_a_whole_one(sample: Path, make: Any) -> None:
+def test_a_repeated_cache_is_valid(sample: Path, make: Any) -> None:
     directory = make(1500)
     verify(directory)
     dataset = LazySquadLikeQADataset.open(directory)

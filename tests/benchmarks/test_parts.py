@@ -1,4 +1,4 @@
-"""The parts of the comparison measure what they say; the figures themselves are not a test's business."""
+"""The parts of the benchmarks measure what they document; the figures themselves are not tested."""
 
 import itertools
 import time
@@ -59,9 +59,7 @@ def test_all_builders_make_the_same_features(sample: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("column", slow_but(["input_ids"], MODEL_COLUMNS))
-def test_a_builder_that_makes_other_features_is_found_out(
-    sample: Path, monkeypatch: pytest.MonkeyPatch, column: str
-) -> None:
+def test_a_builder_of_other_features_is_refused(sample: Path, monkeypatch: pytest.MonkeyPatch, column: str) -> None:
     def wrong(file: Path, folder: Path, batch: int) -> builders.Built:
         built = builders.pair_call(file, folder, batch)
 
@@ -88,14 +86,14 @@ def test_a_build_is_timed_and_weighed(sample: Path, name: str) -> None:
 
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("name", slow_but(["memxlnet"], ["memxlnet", "RAM tensors", "pickled chunks"]))
-def test_a_contestant_is_read_twice_over(sample: Path, tmp_path: Path, name: str, shuffle: bool) -> None:
+def test_a_contestant_is_read_twice(sample: Path, tmp_path: Path, name: str, shuffle: bool) -> None:
     path = prepare(name, long_cache(300), tmp_path)
     found = reading.epochs(name, str(path), shuffle, seconds=60.0)
     assert found["share"] == 1.0
     assert len(found["rates"]) == 2
 
 
-def test_reading_stops_at_the_clock_and_then_at_the_same_row() -> None:
+def test_reading_stops_at_the_deadline_and_then_at_the_same_row() -> None:
     batches = [{"input_ids": torch.zeros(10)} for _ in range(9)]
     assert reading._read(iter(batches), -1.0, 0) == 10
     assert reading._read(iter(batches), -1.0, 30) == 30
@@ -103,7 +101,7 @@ def test_reading_stops_at_the_clock_and_then_at_the_same_row() -> None:
 
 
 @pytest.mark.slow
-def test_own_ways_are_timed_and_told(sample: Path) -> None:
+def test_own_ways_are_timed_and_judged(sample: Path) -> None:
     one, many = str(long_cache(300)), str(long_cache(300, shards=reading.SHARDS))
     assert len(LazySquadLikeQADataset.open(many).cache.features) == reading.SHARDS
     own = reading.own_ways(one, many, rounds=3, budget=0.5)
@@ -113,7 +111,7 @@ def test_own_ways_are_timed_and_told(sample: Path) -> None:
     memxlnet = {"memxlnet": [1.0], "RAM tensors": [1.0], "NumPy memmap": [0.5]}
     figures = {"own": own, "contestants": {}, **dict.fromkeys(BATCHES, memxlnet)}
     found = {one.what: one.outcome for one in targets({"reading": {"figures": figures}})}
-    assert found["random batches, time against NumPy's `take` over memmaps"] == "missed"
+    assert found["random batches, time relative to NumPy's `take` from memmaps"] == "missed"
     assert len(found) == 6
 
 
@@ -195,11 +193,11 @@ def test_pickled_steps_are_those_of_the_lazy_loader(sample: Path, tmp_path: Path
     order = np.random.default_rng(0).permutation(len(documents.num_segments))[: training.LANES]
     for index in range(int(documents.num_segments[order].max())):
         step = next(steps)
-        there = documents.num_segments[order] > index
-        assert step["document_mask"].tolist() == there.tolist()
-        assert step["reset"].tolist() == (there & (index == 0)).tolist()
+        active = documents.num_segments[order] > index
+        assert step["document_mask"].tolist() == active.tolist()
+        assert step["reset"].tolist() == (active & (index == 0)).tolist()
         assert step["is_last"].tolist() == (documents.num_segments[order] == index + 1).tolist()
-        rows = torch.from_numpy((documents.first_segment[order] + index)[there])
+        rows = torch.from_numpy((documents.first_segment[order] + index)[active])
         for name, values in dataset.gather(rows).items():
             assert torch.equal(step[name][step["document_mask"]], values.to(torch.int64))
 
@@ -216,10 +214,10 @@ def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypa
     assert len(found["samples"]) >= 1
 
 
-def test_made_up_steps_have_the_shapes_of_real_ones(sample: Path) -> None:
+def test_synthetic_steps_have_the_shapes_of_real_ones(sample: Path) -> None:
     dataset = LazySquadLikeQADataset.open(long_cache(300))
     real: dict[str, Any] = next(iter(TimeStepMajorDataLoader(dataset, training.LANES)))[0]
-    for name, value in next(training._made_up_steps(100)).items():
+    for name, value in next(training._synthetic_steps(100)).items():
         if isinstance(value, torch.Tensor):
             assert (value.shape, value.dtype) == (real[name].shape, real[name].dtype), name
 

@@ -1,4 +1,4 @@
-"""The committed report is what its samples say, and the READMEs quote it rightly."""
+"""The committed reports match their samples, and the READMEs match the reports."""
 
 import copy
 import json
@@ -54,15 +54,15 @@ def test_every_part_is_in_a_committed_report() -> None:
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
-def test_the_committed_text_and_plots_are_what_the_samples_say(folder: str, tmp_path: Path) -> None:
+def test_the_committed_text_and_plots_match_the_samples(folder: str, tmp_path: Path) -> None:
     write_report(committed(folder), tmp_path)
-    lies = ROOT / "benchmarks" / folder
-    assert (tmp_path / "report.md").read_text() == (lies / "report.md").read_text()
-    assert (tmp_path / "report.json").read_text() == (lies / "report.json").read_text()
-    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in lies.iterdir() if path.is_file()}
+    kept = ROOT / "benchmarks" / folder
+    assert (tmp_path / "report.md").read_text() == (kept / "report.md").read_text()
+    assert (tmp_path / "report.json").read_text() == (kept / "report.json").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in kept.iterdir() if path.is_file()}
     for plot in tmp_path.glob("*.png"):
-        with Image.open(plot) as drawn, Image.open(lies / plot.name) as kept:
-            assert drawn.size == kept.size
+        with Image.open(plot) as drawn, Image.open(kept / plot.name) as committed_plot:
+            assert drawn.size == committed_plot.size
         assert f"({plot.name})" in (tmp_path / "report.md").read_text()
 
 
@@ -71,7 +71,7 @@ def readme(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_readme_quotes_the_committed_reports_rightly(name: str) -> None:
+def test_a_readme_quotes_the_committed_reports(name: str) -> None:
     block = BLOCKS[name](quoted())
     assert block in readme(name)
     assert with_figures(readme(name), block) == readme(name)
@@ -101,7 +101,7 @@ def test_a_changed_sample_changes_the_quote(name: str, folder: str, place: tuple
 
 
 def test_a_text_without_marks_is_refused() -> None:
-    with pytest.raises(ValueError, match="expected one part between"):
+    with pytest.raises(ValueError, match="expected one block between"):
         with_figures("no marks", "")
 
 
@@ -111,7 +111,7 @@ def test_the_readme_has_five_figures() -> None:
     assert all("`python -m benchmarks " in row for row in rows[2:])
 
 
-def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:
+def test_a_missed_target_is_marked(report: dict[str, Any]) -> None:
     slow = copy.deepcopy(report)
     slow["parts"]["build"]["figures"]["repeated questions"]["contestants"]["memxlnet"]["seconds"] = [1e6]
     (found,) = [one for one in targets(slow["parts"]) if one.what.startswith("build")]
@@ -121,16 +121,16 @@ def test_a_miss_is_said_plainly(report: dict[str, Any]) -> None:
 
 
 def test_every_target_of_the_full_report_is_judged(report: dict[str, Any]) -> None:
-    told = " ".join(one.what for one in targets(report["parts"]))
+    text = " ".join(one.what for one in targets(report["parts"]))
     for word in (
         "build",
         "tensors in RAM",
         "pickled chunks",
         "NumPy memmap",
         "datasets, torch",
-        "memory that training",
+        "memory added by training",
     ):
-        assert word in told
+        assert word in text
 
 
 def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) -> None:
@@ -140,13 +140,13 @@ def test_what_is_not_possible_or_fails_is_in_the_text(report: dict[str, Any]) ->
     changed["parts"]["reading"]["figures"]["not installed"] = ["Lance"]
     changed["parts"]["build"]["figures"]["questions"]["contestants"]["traditional"] = {"not possible": "too large"}
     text = markdown(changed, {})
-    for told in (
+    for expected in (
         "Not possible on this machine: no groups",
         "Failed: NoSpaceError",
         "Lance: not installed",
         "too large",
     ):
-        assert told in text
+        assert expected in text
 
 
 @pytest.mark.parametrize("part", slow_but(["build"], command.PARTS))
@@ -158,7 +158,7 @@ def test_a_report_of_one_part_is_written(report: dict[str, Any], tmp_path: Path,
 
 
 @pytest.mark.slow
-def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_path: Path) -> None:
+def test_what_a_quick_run_leaves_out_is_not_an_error(report: dict[str, Any], tmp_path: Path) -> None:
     parts = report["parts"]
     build, reading = parts["build"]["figures"], parts["reading"]["figures"]
     for kind in ("questions", "long documents"):
@@ -178,13 +178,13 @@ def test_what_a_quick_run_leaves_out_is_no_error(report: dict[str, Any], tmp_pat
     assert "not measured: takes too long" in (tmp_path / "report.md").read_text()
 
 
-def test_every_contestant_has_a_colour_and_a_marker_of_its_own() -> None:
+def test_every_contestant_has_a_distinct_colour_and_marker() -> None:
     assert len({COLOURS[name] for name in CONTESTANTS}) == len(CONTESTANTS)
     assert len(set(MARKERS)) == len(MARKERS) >= len(CONTESTANTS)
 
 
 @pytest.mark.slow
-def test_plots_of_an_earlier_report_do_not_stay(report: dict[str, Any], tmp_path: Path) -> None:
+def test_plots_of_an_earlier_report_are_removed(report: dict[str, Any], tmp_path: Path) -> None:
     write_report(report, tmp_path)
     write_report({**report, "parts": {"loaders": report["parts"]["loaders"]}}, tmp_path)
     assert not list(tmp_path.glob("*.png"))
@@ -212,34 +212,34 @@ def test_quantities_have_their_units() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nonsense"], "part: expected some of build, reading"),
         (["--data", "/nowhere.json"], "--data: expected a file, found none at /nowhere.json"),
         (["--tokenizer", "/nowhere"], "--tokenizer: expected a directory with a tokenizer.json"),
     ],
 )
-def test_wrong_arguments_fail_at_once(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_arguments_fail_at_once(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(arguments)
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("{", "found no JSON"),
-        ("[]", "found another form"),
-        ('{"data": [{}]}', "another form"),
+        ("[]", "found another format"),
+        ('{"data": [{}]}', "another format"),
         ('{"data": []}', "no question"),
     ],
 )
-def test_a_file_of_another_form_is_refused(
-    content: str, told: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_of_another_format_is_refused(
+    content: str, message: str, tmp_path: Path, sample: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "other.json"
     file.write_text(content)
-    with pytest.raises(SystemExit, match=told):
+    with pytest.raises(SystemExit, match=message):
         command.main(["build", "--data", str(file), "--output", str(tmp_path / "report")])
 
 
@@ -254,16 +254,14 @@ def test_a_part_that_fails_leaves_a_report(sample: Path, tmp_path: Path, monkeyp
     assert (again / "report.md").read_text() == (tmp_path / "report.md").read_text()
 
 
-def test_a_part_that_is_measured_again_is_told_as_such(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_is_measured_again_is_marked(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.parts import scale
 
     monkeypatch.setattr(scale, "measure", lambda settings: 1 / 0)
     assert command.main(["scale", "--quick", "--output", str(tmp_path)]) == 1
     assert command.main(["scale", "--quick", "--update", "--output", str(tmp_path)]) == 1
     text = (tmp_path / "report.md").read_text()
-    assert "Measured in a run of its own, by `python -m benchmarks scale --quick`." in text
+    assert "Measured in a separate run, `python -m benchmarks scale --quick`." in text
     with pytest.raises(SystemExit, match=r"--update: .*: mode: expected 'full', found 'quick'"):
         command.main(["scale", "--update", "--output", str(tmp_path)])
 

@@ -11,7 +11,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.sample import sample_tokenizer_directory
 from tests.load.helpers import oracle_rows, sample_tokenizer, steps_of, time_major
 
-LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated", "computed on"]
+LINES = ["cache", "built", "size", "segments", "answers", "vocabulary", "iterated", "real tokens"]
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     dataset = CacheDataset(directory)
     counts = dataset.documents.num_segments
     files = sum(path.stat().st_size for path in directory.iterdir() if path.suffix == ".arrow")
-    options: dict[str, Any] = {"group_by_length": True, "padding": "longest", "pad_to_multiple_of": 8}
+    options: dict[str, Any] = {"lanes": "refilled", "group_by_length": True, "padding": "longest"}
     steps = steps_of(time_major(dataset, 4, shuffle=True, **options))
     real = sum(int(step["attention_mask"][step["document_mask"]].sum()) for step in steps)
     most = steps_of(time_major(dataset, 4, shuffle=True))
@@ -45,9 +45,9 @@ def test_quickstart_prints_the_right_counts(tmp_path: Path, capsys: pytest.Captu
     assert _numbers(lines["segments"]) == [round(len(dataset) / 96, 1), counts.max()]
     assert lines["answers"] == "73 exact, 23 unanswerable"
     assert _numbers(lines["vocabulary"]) == [2008, 4]
-    assert _numbers(lines["iterated"])[:3] == [len(dataset), len(steps), 24]
+    assert _numbers(lines["iterated"])[:3] == [len(dataset), len(steps), 4]
     computed = [sum(int(step["input_ids"].numel()) for step in each) for each in (steps, most)]
-    assert _numbers(lines["computed on"]) == [round(100 * real / tokens) for tokens in computed]
+    assert _numbers(lines["real tokens"]) == [round(100 * real / tokens) for tokens in computed]
     assert (dataset.manifest.max_seq_length, dataset.manifest.settings["doc_stride"]) == (128, 32)
 
 
@@ -84,7 +84,7 @@ def test_all_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
     assert len(dataset) == len(oracle_rows(sample_tokenizer(), examples, 100, 20))
     assert _numbers(lines["vocabulary"]) == [2000, 0]
-    assert _numbers(lines["iterated"])[2] == 14
+    assert _numbers(lines["iterated"])[2] == 7
 
 
 def test_without_a_directory_nothing_is_left(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +112,7 @@ def test_errors_are_on_standard_error(
     assert captured.out == ""
     assert re.match(f"memxlnet: error: {message}", captured.err)
     assert "Traceback" not in captured.err
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_cache_directory_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
