@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS
 
 FLOORS = {
     "arrow_schemas": 0,
@@ -222,7 +222,7 @@ def test_functions_and_modules_stay_short() -> None:
 def loaded_after(code: str) -> set[str]:
     script = f"{code}\nimport sys\nsys.stderr.write(' '.join(sys.modules))"
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=100
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=WAIT_SECONDS
     )
     return set(done.stderr.split())
 

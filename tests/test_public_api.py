@@ -8,7 +8,7 @@ import pytest
 
 import memxlnet
 import memxlnet.data
-from tests.support import ROOT
+from tests.support import ROOT, WAIT_SECONDS
 
 NAMES: dict[str, set[str]] = {
     "memxlnet": {
@@ -132,7 +132,12 @@ def test_dir_is_sorted_and_whole() -> None:
 
 def _run(code: str) -> Any:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])

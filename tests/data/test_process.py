@@ -41,7 +41,7 @@ from memxlnet.maintain.verify import verify
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import ROOT, example, long_examples, short, slow, slow_but, write_json_lines
+from tests.support import ROOT, WAIT_SECONDS, example, long_examples, short, slow, slow_but, write_json_lines
 
 
 def build(rows: Any, cache_dir: Any, split: str = "test", **changes: Any) -> int:
@@ -664,7 +664,12 @@ for progress in (None, False, True):
 @pytest.mark.slow
 def test_the_bar_is_quiet_where_there_is_no_terminal(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", QUIET, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=100, check=True
+        [sys.executable, "-c", QUIET, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=True,
     )
     assert len(list(published(tmp_path))) == 3
     assert done.stdout == ""
