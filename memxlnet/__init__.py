@@ -75,7 +75,7 @@ _NAMES = {
     "form_names": "memxlnet.sources",
     "load_dataset_from_hub": "memxlnet.data.hub",
     "loss_or_zero": "memxlnet.load.carried_state",
-    "model_inputs": "memxlnet.load.row_batch",
+    "model_inputs": "memxlnet.load.model_inputs",
     "normalize_answer": "memxlnet.evaluate.metrics",
     "process_and_cache_dataset": "memxlnet.data.process",
     "pull": "memxlnet.remote.pull",

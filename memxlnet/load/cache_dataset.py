@@ -1,6 +1,5 @@
 """Datasets over a published cache: lazy (the page cache is the data) and eager (the files are read into RAM)."""
 
-import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.errors import SettingsError
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.paths import as_directory
@@ -21,7 +20,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
-from memxlnet.load.document_ids import DocumentIds, DocumentMap
+from memxlnet.load.document_ids import DocumentIds, DocumentMap, checked_index
 from memxlnet.load.option_literals import Dtype
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
@@ -50,7 +49,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
       code points of the context, (-1, -1) for none).
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
-    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again.
+    others raise `RowIndexError`, an `IndexError`, or `IndexTypeError`, a `TypeError`. Pickling carries the path and
+    opens the cache again.
 
     A plain ``DataLoader(dataset)``, a ``Subset`` and the Trainer of transformers read whole batches, in `dtype`.
 
@@ -221,12 +221,8 @@ class CacheDataset(Dataset[dict[str, Any]]):
         return (self[row] for row in range(self._num_rows))
 
     def _row(self, index: Any) -> int:
-        if isinstance(index, str):
-            raise TypeError(f"index: expected a row, found {index!r}; a whole column is dataset.column({index!r})")
-        row = operator.index(index)
-        if not -self._num_rows <= row < self._num_rows:
-            raise RowIndexError(f"row {row}: expected one from {-self._num_rows} to {self._num_rows - 1}")
-        return row + self._num_rows if row < 0 else row
+        hint = f"; a whole column is dataset.column({index!r})" if isinstance(index, str) else ""
+        return checked_index("row", index, self._num_rows, hint)
 
     def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:
         """Gather many rows at once: what torch's `DataLoader` calls.

@@ -1,6 +1,6 @@
 """The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from numbers import Real
 from typing import Any, cast, get_args
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from memxlnet.errors import SettingsError
 from memxlnet.format.padding import Padding, RowWidths
 from memxlnet.load.cache_dataset import CacheDataset
-from memxlnet.load.collate import Collate
+from memxlnet.load.collate import Batch, Collate
 from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device, Transfer, check_device
 from memxlnet.load.epoch_plan import EpochSize
@@ -21,9 +21,8 @@ from memxlnet.load.loader_options import (
     check_labelled,
     check_seed,
     check_workers,
-    metadata_names,
 )
-from memxlnet.load.option_literals import Dtype, EndedLabel
+from memxlnet.load.option_literals import Dtype, EndedLabel, Metadata
 from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
@@ -34,10 +33,25 @@ class RegularDataLoader(DataLoader[Any]):
 
     # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
-    def __iter__(self) -> Any:
+    def __repr__(self) -> str:
+        samplers = [one for one in (self.batch_sampler, self.sampler) if isinstance(one, EpochSampler)]
+        settings = {
+            "batch_size": self._batch_size,
+            "shuffle": any(getattr(one, "shuffle", True) for one in samplers),
+            "group_by_length": any(isinstance(one, GroupedRows) for one in samplers),
+        }
+        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+        return (
+            f"{type(self).__name__}({cast(CacheDataset, self.dataset).directory.name!r}, {shown}, {len(self)} batches)"
+        )
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names the class of its iterator
         """Return the batches of an epoch."""
-        batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
-        return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+        batches: Any = super().__iter__()
+        device = getattr(self.collate_fn, "device", None)
+        return cast(
+            Iterator[Batch], batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
@@ -58,12 +72,15 @@ class RegularDataLoader(DataLoader[Any]):
         for sampler in (self.batch_sampler, self.sampler):
             if isinstance(sampler, ShuffledRows | GroupedRows):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
-        size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
         lengths = row_lengths(dataset.cache)
         widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
         if widths is None:
             raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
-        return batches_size(lengths, order, size, len(self), widths, dataset.documents.first_segment)
+        return batches_size(lengths, order, self._batch_size, len(self), widths, dataset.documents.first_segment)
+
+    @property
+    def _batch_size(self) -> int:
+        return cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
 
 
 def regular_loader(
@@ -77,7 +94,7 @@ def regular_loader(
     group_by_length: bool = False,
     dtype: Dtype = "int64",
     ended_label: EndedLabel = "ignore",
-    metadata: bool | Iterable[str] = False,
+    metadata: Metadata = False,
     padding: Padding = "max_length",
     pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
@@ -108,7 +125,7 @@ def regular_loader(
     rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
-    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of, target)
+    collate = Collate(dtype, dataset, metadata, padding, pad_to_multiple_of, target)
     pinned = check_bool("pin_memory", pin_memory) and can_pin()
     if workers and dataset.device is not None and dataset.device.type != "cpu":
         raise SettingsError(
