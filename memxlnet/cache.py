@@ -14,6 +14,7 @@ from memxlnet.format.padding import Padding
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.collate import Batch
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import create_evaluation_dataloader
 from memxlnet.load.devices import Device
@@ -319,7 +320,7 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong, or documents are unlabelled without `evaluation`.
         """
         options = _options(locals())
-        return cast(TimeStepMajorDataLoader[Any], TimeStepMajorDataLoader(self._own(dataset), **options))
+        return TimeStepMajorDataLoader(self._own(dataset), **options)
 
     def segment_loader(
         self,
@@ -343,7 +344,7 @@ class Cache(PublishedCache):
         multiprocessing_context: Any = None,
         timeout: float = 0,
         worker_init_fn: Any = None,
-    ) -> RegularDataLoader:
+    ) -> RegularDataLoader[Batch]:
         """Make a torch `DataLoader` over single segments, whatever document they are of; it yields each `Batch`.
 
         Args:
@@ -473,8 +474,9 @@ class Cache(PublishedCache):
 
         Returns:
             A `transformers.PreTrainedTokenizerFast` with the tokens, memory tokens, template and padding side of the
-            one that made the cache. It knows ``pad`` and ``cls`` by name and no other special token, and it names
-            ``token_type_ids`` among its inputs, which models such as GPT-2 must not be given.
+            one that made the cache. It knows two special tokens by name, ``pad_token`` and ``cls_token``; all others,
+            such as memory tokens, are found by their text (``convert_tokens_to_ids``). It names ``token_type_ids``
+            among its inputs, which models such as GPT-2 must not be given.
 
         Raises:
             CacheNotFoundError: The cache was removed.

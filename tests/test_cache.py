@@ -4,8 +4,8 @@ import inspect
 import os
 import pickle
 import re
-from concurrent.futures import ThreadPoolExecutor
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ import pytest
 import torch
 
 import memxlnet
-
 from memxlnet import (
     AnswerCollector,
     Cache,
@@ -211,9 +210,9 @@ def test_answers_that_do_not_occur_are_reported(tmp_path: Path, caplog: pytest.L
 def test_a_group_is_no_step(cache: Cache) -> None:
     group = next(iter(cache.loader(2)))
     with pytest.raises(SettingsError, match="step: expected one step or batch, found Group"):
-        model_inputs(group, torch.nn.Linear(1, 1))
+        model_inputs(group, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="step: expected a step of a time-step-major loader, found Group"):
-        CarriedState(torch.zeros(1, 1)).before(group)
+        CarriedState(torch.zeros(1, 1)).before(group)  # type: ignore[arg-type]
 
 
 def test_the_directory_of_caches_names_them(cache: Cache, tmp_path: Path) -> None:
@@ -253,7 +252,7 @@ MISTAKES: dict[str, tuple[Callable[[Cache], Any], type[MemxlnetError], type[Exce
         r"row: expected an integer, found 1\.0 \(float\)",
     ),
     "the name of a column": (
-        lambda cache: cache.dataset()["input_ids"],  # type: ignore[call-overload]
+        lambda cache: cache.dataset()["input_ids"],  # type: ignore[index]
         IndexTypeError,
         TypeError,
         r"row: expected an integer, found 'input_ids' .* dataset\.column\('input_ids'\)",
@@ -283,7 +282,7 @@ MISTAKES: dict[str, tuple[Callable[[Cache], Any], type[MemxlnetError], type[Exce
         "document: expected an integer, found 'e1'",
     ),
     "one name of metadata": (
-        lambda cache: cache.loader(metadata="question"),  # type: ignore[call-overload]
+        lambda cache: cache.loader(metadata="question"),  # type: ignore[arg-type]
         SettingsError,
         ValueError,
         "metadata: expected True, False or a sequence of names, found 'question'",

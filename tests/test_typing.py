@@ -44,13 +44,13 @@ def items(cache: Cache, data: CacheDataset) -> None:
     assert_type(TimeStepMajorDataLoader(data, compat="memxlnet-0"), TimeStepMajorDataLoader[Any])
     assert_type(create_dataloader(data, 8, shuffle=True, seed=3), TimeStepMajorDataLoader[Group])
     assert_type(create_dataloader(data, lanes="refilled", padding="longest"), TimeStepMajorDataLoader[Step])
-    assert_type(create_dataloader(data, use_time_step_major=False, timeout=1.0), RegularDataLoader)
+    assert_type(create_dataloader(data, use_time_step_major=False, timeout=1.0), RegularDataLoader[Batch])
     assert_type(create_evaluation_dataloader(data), TimeStepMajorDataLoader[Group])
     assert_type(create_evaluation_dataloader(data, lanes="refilled"), TimeStepMajorDataLoader[Step])
-    assert_type(create_evaluation_dataloader(data, use_time_step_major=False), RegularDataLoader)
+    assert_type(create_evaluation_dataloader(data, use_time_step_major=False), RegularDataLoader[Batch])
     built = create_evaluation_dataloader("squad_v2", "validation", None)
     assert_type(built, tuple[CacheDataset, TimeStepMajorDataLoader[Group]])
-    assert_type(next(iter(cache.segment_loader())), Batch)
+    assert_type(cache.segment_loader(4, True), RegularDataLoader[Batch])
     assert_type(next(cache.loader(lanes="refilled").endless()), Step)
 
 
@@ -65,20 +65,21 @@ def keys(cache: Cache) -> None:
             step["inputs_ids"]  # type: ignore[typeddict-item]
         group["input_ids"]  # type: ignore[call-overload]
     for batch in cache.segment_loader(metadata=("context",)):
+        assert_type(batch, Batch)
         assert_type(batch["context"], list[str])
         batch["reset"]  # type: ignore[typeddict-item]
 
 
 def words(cache: Cache, data: CacheDataset) -> None:
-    cache.loader(metadata="question")  # type: ignore[call-overload]
+    cache.loader(metadata="question")  # type: ignore[arg-type]
     cache.loader(metadata=["questions"])  # type: ignore[list-item]
     cache.loader(lanes="refiled")  # type: ignore[call-overload]
     cache.loader(max_n_segs=1)  # type: ignore[call-overload]
     cache.segment_loader(metadata="question")  # type: ignore[arg-type]
     cache.evaluation_loader(shuffle=True)  # type: ignore[call-overload]
     memxlnet.Collate(metadata="question")  # type: ignore[arg-type]
-    TimeStepMajorDataLoader(data, metadata="question")  # type: ignore[call-overload]
-    create_dataloader(data, metadata="question")  # type: ignore[call-overload]
+    TimeStepMajorDataLoader(data, metadata="question")  # type: ignore[arg-type]
+    create_dataloader(data, metadata="question")  # type: ignore[arg-type]
 
 
 def without_parameters(loader: TimeStepMajorDataLoader, cache: Cache) -> int:

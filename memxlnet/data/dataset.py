@@ -15,6 +15,7 @@ from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load import create
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.collate import Batch
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import Loader
 from memxlnet.load.document_group import Group
@@ -122,7 +123,7 @@ def create_dataloader(
     segment_selection_strategy: str | None = None,
     epoch_seed: int | None = None,
     **options: Unpack[LoaderOptions],
-) -> RegularDataLoader: ...
+) -> RegularDataLoader[Batch]: ...
 
 
 @overload
@@ -235,7 +236,7 @@ def create_evaluation_dataloader(
     *,
     use_time_step_major: Literal[False],
     **options: Unpack[LoaderOptions],
-) -> RegularDataLoader: ...
+) -> RegularDataLoader[Batch]: ...
 
 
 @overload

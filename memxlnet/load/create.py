@@ -10,7 +10,7 @@ from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.settings import check_bool
 
-Loader = TimeStepMajorDataLoader[Any] | RegularDataLoader
+Loader = TimeStepMajorDataLoader[Any] | RegularDataLoader[Any]
 
 # Their parameters, without the machinery of inspect.signature.
 _TIME_STEP_MAJOR = {"max_segments", *(TimeStepMajorDataLoader.__init__.__kwdefaults__ or {})} - {"num_workers"}

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import torch
 import torch.distributed
@@ -24,6 +24,16 @@ from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Item = TypeVar("Item", default=Any)
+else:
+    from typing import TypeVar  # before Python 3.13 without a default
+
+    Item = TypeVar("Item")
+"""What a loader yields."""
 
 MAX_LANES = 2**20
 """Lanes over all ranks, or rows of a batch."""

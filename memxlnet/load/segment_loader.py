@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any, cast, get_args
+from typing import Any, Generic, cast, get_args
 
 import torch
 from torch.utils.data import DataLoader
@@ -15,6 +15,7 @@ from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device, Transfer, check_device
 from memxlnet.load.epoch_plan import EpochSize
 from memxlnet.load.loader_options import (
+    Item,
     can_pin,
     check_batch_size,
     check_dataset,
@@ -28,8 +29,8 @@ from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
-class RegularDataLoader(DataLoader[Any]):
-    """A torch `DataLoader` over segments that knows what an epoch costs."""
+class RegularDataLoader(DataLoader[Item], Generic[Item]):
+    """A torch `DataLoader` over segments that knows what an epoch costs; it yields each `Batch`."""
 
     # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
@@ -45,12 +46,12 @@ class RegularDataLoader(DataLoader[Any]):
             f"{type(self).__name__}({cast(CacheDataset, self.dataset).directory.name!r}, {shown}, {len(self)} batches)"
         )
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch names the class of its iterator
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]  # torch names the class of its iterator
         """Return the batches of an epoch."""
         batches: Any = super().__iter__()
         device = getattr(self.collate_fn, "device", None)
         return cast(
-            Iterator[Batch], batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+            Iterator[Item], batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
         )
 
     def set_epoch(self, epoch: int) -> None:
@@ -106,7 +107,7 @@ def regular_loader(
     multiprocessing_context: Any = None,
     timeout: float = 0,
     worker_init_fn: Any = None,
-) -> RegularDataLoader:
+) -> RegularDataLoader[Batch]:
     """Make a torch `DataLoader` over segments; see `create_dataloader` for the arguments.
 
     Raises:
@@ -143,7 +144,7 @@ def regular_loader(
         sampler = ShuffledRows(rows, seed) if shuffle else None
         batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
     try:
-        loader = RegularDataLoader(
+        loader = RegularDataLoader[Any](
             dataset,
             **batches,
             num_workers=workers,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Literal, Unpack, overload
+from typing import Any, Generic, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from memxlnet.load.document_ids import DocumentIds, DocumentMap
 from memxlnet.load.epoch_plan import EpochSize
 from memxlnet.load.length_grouping import Deal, Lengths, dealt, grouped
 from memxlnet.load.loader_options import (
+    Item,
     StreamSettings,
     TrainingOptions,
     can_pin,
@@ -43,15 +44,6 @@ from memxlnet.load.segment_windows import DocumentWindows
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step, StepMaker
 from memxlnet.settings import check_bool, whole_number
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    Item = TypeVar("Item", default=Any)
-else:
-    from typing import TypeVar  # before Python 3.13 without a default
-
-    Item = TypeVar("Item")
 
 STATE_VERSION = 2
 
@@ -238,7 +230,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
 
     def __repr__(self) -> str:
         state, settings = self.state_dict(), self.settings
-        shown = {"batch_size": self.batch_size, "shuffle": settings.shuffle, "lanes": settings.lanes}
+        shown: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": settings.shuffle, "lanes": settings.lanes}
         shown |= {"max_segments": self.max_segments, "evaluation": settings.evaluation, **self.ranks._asdict()}
         words = ", ".join(f"{name}={value!r}" for name, value in shown.items())
         place = f"epoch {state['epoch']}, step {state['step']} of {self._plan(state['epoch']).num_steps}"
