@@ -11,8 +11,10 @@ from memxlnet._lazy import lazy_names
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from memxlnet.builder.cache_writer import CacheManager as CacheManager
     from memxlnet.cache import Cache as Cache
     from memxlnet.data.cache_manager import ChunkedCacheManager as ChunkedCacheManager
+    from memxlnet.data.dataset import MemoryCollateConfig as MemoryCollateConfig
     from memxlnet.data.dataset import create_dataloader as create_dataloader
     from memxlnet.data.dataset import create_evaluation_dataloader as create_evaluation_dataloader
     from memxlnet.data.dataset import upload_processed_dataset_to_hub as upload_processed_dataset_to_hub
@@ -24,20 +26,40 @@ if TYPE_CHECKING:
     from memxlnet.data.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
     from memxlnet.errors import MemxlnetError as MemxlnetError
+    from memxlnet.evaluate.ceiling import AnswerCeiling as AnswerCeiling
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
+    from memxlnet.evaluate.predictions import AnswerSpan as AnswerSpan
+    from memxlnet.evaluate.predictions import DocumentPrediction as DocumentPrediction
+    from memxlnet.format.manifest import Manifest as Manifest
     from memxlnet.load.cache_dataset import CacheDataset as CacheDataset
     from memxlnet.load.carried_state import CarriedState as CarriedState
     from memxlnet.load.carried_state import loss_or_zero as loss_or_zero
+    from memxlnet.load.collate import Batch as Batch
     from memxlnet.load.collate import Collate as Collate
+    from memxlnet.load.document_group import Group as Group
+    from memxlnet.load.document_ids import DocumentIds as DocumentIds
+    from memxlnet.load.document_ids import DocumentMap as DocumentMap
+    from memxlnet.load.epoch_plan import EpochSize as EpochSize
+    from memxlnet.load.loader_options import EvaluationOptions as EvaluationOptions
+    from memxlnet.load.loader_options import LoaderOptions as LoaderOptions
+    from memxlnet.load.loader_options import TrainingOptions as TrainingOptions
     from memxlnet.load.model_inputs import model_inputs as model_inputs
     from memxlnet.load.samplers import GroupedRows as GroupedRows
     from memxlnet.load.samplers import ShuffledRows as ShuffledRows
+    from memxlnet.load.segment_loader import RegularDataLoader as RegularDataLoader
+    from memxlnet.load.segment_windows import Documents as Documents
+    from memxlnet.load.statistics import CacheStatistics as CacheStatistics
+    from memxlnet.load.statistics import PaddingShares as PaddingShares
+    from memxlnet.load.statistics import UsefulShares as UsefulShares
+    from memxlnet.load.steps import Step as Step
     from memxlnet.load.time_step_loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
+    from memxlnet.maintain.old_caches import OldCache as OldCache
     from memxlnet.maintain.old_caches import find_old_caches as find_old_caches
     from memxlnet.maintain.old_caches import remove_old_caches as remove_old_caches
+    from memxlnet.maintain.removal import Leftover as Leftover
     from memxlnet.maintain.removal import find_leftovers as find_leftovers
     from memxlnet.maintain.removal import remove_cache as remove_cache
     from memxlnet.maintain.removal import remove_leftovers as remove_leftovers
@@ -50,21 +72,43 @@ if TYPE_CHECKING:
     from memxlnet.sources import register_form as register_form
 
 _NAMES = {
+    "AnswerCeiling": "memxlnet.evaluate.ceiling",
     "AnswerCollector": "memxlnet.evaluate.collector",
+    "AnswerSpan": "memxlnet.evaluate.predictions",
+    "Batch": "memxlnet.load.collate",
     "Cache": "memxlnet.cache",
     "CacheDataset": "memxlnet.load.cache_dataset",
+    "CacheManager": "memxlnet.builder.cache_writer",
+    "CacheStatistics": "memxlnet.load.statistics",
     "CarriedState": "memxlnet.load.carried_state",
     "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "Collate": "memxlnet.load.collate",
+    "DocumentIds": "memxlnet.load.document_ids",
+    "DocumentMap": "memxlnet.load.document_ids",
+    "DocumentPrediction": "memxlnet.evaluate.predictions",
+    "Documents": "memxlnet.load.segment_windows",
+    "EpochSize": "memxlnet.load.epoch_plan",
+    "EvaluationOptions": "memxlnet.load.loader_options",
     "Form": "memxlnet.sources",
     "FormOptions": "memxlnet.sources",
+    "Group": "memxlnet.load.document_group",
     "GroupedRows": "memxlnet.load.samplers",
-    "MemxlnetError": "memxlnet.errors",
     "LazySquadLikeQADataset": "memxlnet.data.qa_datasets",
+    "Leftover": "memxlnet.maintain.removal",
+    "LoaderOptions": "memxlnet.load.loader_options",
+    "Manifest": "memxlnet.format.manifest",
+    "MemoryCollateConfig": "memxlnet.data.dataset",
+    "MemxlnetError": "memxlnet.errors",
+    "OldCache": "memxlnet.maintain.old_caches",
+    "PaddingShares": "memxlnet.load.statistics",
+    "RegularDataLoader": "memxlnet.load.segment_loader",
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
+    "Step": "memxlnet.load.steps",
     "StreamingSquadProcessor": "memxlnet.data.process",
     "TimeStepMajorDataLoader": "memxlnet.load.time_step_loader",
+    "TrainingOptions": "memxlnet.load.loader_options",
+    "UsefulShares": "memxlnet.load.statistics",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",

@@ -1,25 +1,30 @@
 """One handle on a published cache: built, opened, fetched, read, checked, sent and removed."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Self
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
-from memxlnet.errors import SettingsError
+from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.format.manifest import read_manifest
 from memxlnet.format.padding import Padding
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.collate import Batch
 from memxlnet.load.compat import Compat
+from memxlnet.load.create import create_evaluation_dataloader
 from memxlnet.load.devices import Device
-from memxlnet.load.loader_options import check_dataset
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
+from memxlnet.load.document_group import Group
+from memxlnet.load.loader_options import EvaluationOptions, TrainingOptions, check_dataset
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
 from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.statistics import CacheStatistics, read_statistics
+from memxlnet.load.steps import Step
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.encoding_rules import read_content
 from memxlnet.maintain.removal import remove_cache
@@ -67,6 +72,10 @@ class Cache(PublishedCache):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (str(self.directory), self.in_memory)
+
+    def __fspath__(self) -> str:
+        """Return the directory, so that every call that takes the directory of a cache takes a `Cache` as well."""
+        return str(self.directory)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {self.num_rows} rows, {self.num_documents} documents)"
@@ -171,7 +180,8 @@ class Cache(PublishedCache):
             in_memory: Read the files into RAM instead of mapping them.
 
         Raises:
-            CacheError: The cache is missing, damaged, or of another format version.
+            CacheNotFoundError: It is not a cache; of a directory of caches the message names those that lie in it.
+            CacheError: The cache is damaged, or of another format version.
         """
         return cls(directory, in_memory)
 
@@ -224,6 +234,32 @@ class Cache(PublishedCache):
             self.directory, in_memory=in_memory, copies=copies, dtype=dtype, compat=compat, device=device
         )
 
+    @overload
+    def loader(
+        self,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        *,
+        dataset: CacheDataset | None = None,
+        max_segments: int | Sequence[int] | None = None,
+        lanes: Literal["aligned"] = "aligned",
+        num_workers: int = 0,
+        **options: Unpack[TrainingOptions],
+    ) -> TimeStepMajorDataLoader[Group]: ...
+
+    @overload
+    def loader(
+        self,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        *,
+        dataset: CacheDataset | None = None,
+        max_segments: int | Sequence[int] | None = None,
+        lanes: Literal["refilled"],
+        num_workers: int = 0,
+        **options: Unpack[TrainingOptions],
+    ) -> TimeStepMajorDataLoader[Step]: ...
+
     def loader(
         self,
         batch_size: int = 8,
@@ -242,14 +278,17 @@ class Cache(PublishedCache):
         evaluation: bool = False,
         dtype: Dtype = "int64",
         ended_label: EndedLabel = "ignore",
-        metadata: bool | Iterable[str] = False,
+        metadata: Metadata = False,
         num_workers: int = 0,
         pin_memory: bool = False,
         device: Device = None,
         rank: int | None = None,
         world_size: int | None = None,
-    ) -> TimeStepMajorDataLoader:
+    ) -> TimeStepMajorDataLoader[Any]:
         """Make a loader that feeds documents segment by segment.
+
+        Aligned lanes yield one `Group` of steps after the other, refilled ones each `Step`; see
+        `TimeStepMajorDataLoader`.
 
         Args:
             batch_size: Lanes of a step.
@@ -266,7 +305,8 @@ class Cache(PublishedCache):
             pad_to_multiple_of: With it, round the width up to a multiple.
             seed: Seed of every random choice.
             drop_last: Leave out the last, smaller group; with refilled lanes, the end where lanes are done.
-            evaluation: Every document is read exactly once over all ranks, unlabelled ones too.
+            evaluation: Every document is read exactly once over all ranks, unlabelled ones too. `max_segments` still
+                cuts documents short, and a collector then misses the rows that are left out.
             dtype: Type of the model's tensors.
             ended_label: Answer positions of lanes without a segment.
             metadata: Names of what a step holds besides its tensors; True for all.
@@ -295,7 +335,7 @@ class Cache(PublishedCache):
         drop_last: bool = False,
         evaluation: bool = False,
         dtype: Dtype = "int64",
-        metadata: bool | Iterable[str] = False,
+        metadata: Metadata = False,
         num_workers: int = 0,
         pin_memory: bool = False,
         device: Device = None,
@@ -304,8 +344,8 @@ class Cache(PublishedCache):
         multiprocessing_context: Any = None,
         timeout: float = 0,
         worker_init_fn: Any = None,
-    ) -> RegularDataLoader:
-        """Make a torch `DataLoader` over single segments, whatever document they are of.
+    ) -> RegularDataLoader[Batch]:
+        """Make a torch `DataLoader` over single segments, whatever document they are of; it yields each `Batch`.
 
         Args:
             batch_size: Segments in a batch.
@@ -334,6 +374,28 @@ class Cache(PublishedCache):
         options = _options(locals())
         return regular_loader(self._own(dataset), **options)
 
+    @overload
+    def evaluation_loader(
+        self,
+        batch_size: int = 8,
+        *,
+        dataset: CacheDataset | None = None,
+        lanes: Literal["aligned"] = "aligned",
+        num_workers: int = 0,
+        **options: Unpack[EvaluationOptions],
+    ) -> TimeStepMajorDataLoader[Group]: ...
+
+    @overload
+    def evaluation_loader(
+        self,
+        batch_size: int = 8,
+        *,
+        dataset: CacheDataset | None = None,
+        lanes: Literal["refilled"],
+        num_workers: int = 0,
+        **options: Unpack[EvaluationOptions],
+    ) -> TimeStepMajorDataLoader[Step]: ...
+
     def evaluation_loader(
         self,
         batch_size: int = 8,
@@ -346,13 +408,13 @@ class Cache(PublishedCache):
         pad_to_multiple_of: int | None = None,
         dtype: Dtype = "int64",
         ended_label: EndedLabel = "ignore",
-        metadata: bool | Iterable[str] = METADATA,
+        metadata: Metadata = METADATA,
         num_workers: int = 0,
         pin_memory: bool = False,
         device: Device = None,
         rank: int | None = None,
         world_size: int | None = None,
-    ) -> TimeStepMajorDataLoader:
+    ) -> TimeStepMajorDataLoader[Any]:
         """Make a loader that reads every document exactly once, segment by segment, unlabelled ones too.
 
         The ``rows`` of its steps are what `AnswerCollector.add` takes. The arguments are those of `loader`.
@@ -378,7 +440,7 @@ class Cache(PublishedCache):
             SettingsError: An argument is wrong.
         """
         options = _options(locals())
-        return TimeStepMajorDataLoader(self._own(dataset), evaluation=True, **options)
+        return cast(TimeStepMajorDataLoader[Any], create_evaluation_dataloader(self._own(dataset), **options))
 
     def _own(self, dataset: CacheDataset | None) -> CacheDataset:
         """Return the dataset that a loader reads, which must be over this cache."""
@@ -412,13 +474,19 @@ class Cache(PublishedCache):
 
         Returns:
             A `transformers.PreTrainedTokenizerFast` with the tokens, memory tokens, template and padding side of the
-            one that made the cache. It knows ``pad`` and ``cls`` by name and no other special token, and it names
-            ``token_type_ids`` among its inputs, which models such as GPT-2 must not be given.
+            one that made the cache. It knows two special tokens by name, ``pad_token`` and ``cls_token``; all others,
+            such as memory tokens, are found by their text (``convert_tokens_to_ids``). It names ``token_type_ids``
+            among its inputs, which models such as GPT-2 must not be given.
 
         Raises:
+            CacheNotFoundError: The cache was removed.
             CacheDamagedError: The file of the tokenizer is damaged.
         """
-        return to_transformers(read_content(self))
+        try:
+            return to_transformers(read_content(self))
+        except CacheDamagedError:
+            read_manifest(self.directory)  # raises where the whole cache is gone
+            raise
 
     def verify(
         self,
@@ -441,7 +509,7 @@ class Cache(PublishedCache):
         Args:
             deep: Encode all documents again, as the cache holds them, and compare every column.
             against: The source that the cache was made from: examples of it are encoded again and compared.
-            sample: Examples that are encoded again; None encodes all of them.
+            sample: Examples of it that are encoded again; None encodes all of them.
             identity: As in `build`, as all that follow.
             config_name: Configuration of a Hub dataset.
             revision: Branch, tag or commit of a Hub dataset.
@@ -455,6 +523,8 @@ class Cache(PublishedCache):
         Raises:
             MemxlnetError: As `memxlnet.verify`.
         """
+        if against is None and sample != DEFAULT_SAMPLE:
+            raise SettingsError(f"sample: belongs to a source, found {sample!r} without one; pass against=... as well")
         verify(self.directory, **_options(locals()))
 
     def push(

@@ -125,5 +125,9 @@ class DocumentNotFoundError(MemxlnetError, KeyError):
     """No document has the id that was asked for."""
 
 
+class IndexTypeError(MemxlnetError, TypeError):
+    """A row, step or document was asked for by something that is not an integer."""
+
+
 class RowIndexError(MemxlnetError, IndexError):
     """A row, chunk, group or step index is out of range."""

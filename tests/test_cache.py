@@ -1,14 +1,18 @@
 """The handle on a cache: every method gives what the calls below it give, with every option."""
 
 import inspect
+import os
 import pickle
+import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import memxlnet
 from memxlnet import (
     AnswerCollector,
     Cache,
@@ -18,7 +22,7 @@ from memxlnet import (
     process_and_cache_dataset,
 )
 from memxlnet.encode.tokenizer_content import read_tokenizer
-from memxlnet.errors import CacheNotFoundError, SettingsError
+from memxlnet.errors import CacheNotFoundError, IndexTypeError, MemxlnetError, RowIndexError, SettingsError
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.statistics import read_statistics
@@ -206,9 +210,172 @@ def test_answers_that_do_not_occur_are_reported(tmp_path: Path, caplog: pytest.L
 def test_a_group_is_no_step(cache: Cache) -> None:
     group = next(iter(cache.loader(2)))
     with pytest.raises(SettingsError, match=r"^step:.*Group"):
-        model_inputs(group, torch.nn.Linear(1, 1))
+        model_inputs(group, torch.nn.Linear(1, 1))  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=r"^step:.*Group"):
-        CarriedState(torch.zeros(1, 1)).before(group)
+        CarriedState(torch.zeros(1, 1)).before(group)  # type: ignore[arg-type]
+
+
+def test_the_directory_of_caches_names_them(cache: Cache, tmp_path: Path) -> None:
+    parent = cache.directory.parent
+    expected = rf"{parent}: expected a cache, found a directory of caches: {cache.directory.name}; name one"
+    for call in (
+        Cache.open,
+        CacheDataset,
+        verify,
+        memxlnet.remove_cache,
+        lambda one: push(one, f"file://{tmp_path}/x"),
+    ):
+        with pytest.raises(CacheNotFoundError, match=f"^{expected}$"):
+            call(parent)
+
+
+def test_a_cache_stands_for_its_directory(cache: Cache, tmp_path: Path) -> None:
+    assert os.fspath(cache) == str(cache.directory)
+    assert Cache.open(cache).manifest == CacheDataset(cache).manifest == cache.manifest
+    verify(cache)  # type: ignore[arg-type]
+    push(cache, f"file://{tmp_path}/store", progress=False)
+    memxlnet.remove_cache(Cache.pull(f"file://{tmp_path}/store", tmp_path / "caches", progress=False))
+    assert [path.name for path in (tmp_path / "caches").iterdir() if not path.name.startswith(".")] == []
+
+
+def shut_down() -> ThreadPoolExecutor:
+    executor = ThreadPoolExecutor(1)
+    executor.shutdown()
+    return executor
+
+
+MISTAKES: dict[str, tuple[Callable[[Cache], Any], type[MemxlnetError], type[Exception], str]] = {
+    "a number with a point": (
+        lambda cache: cache.dataset()[1.0],  # type: ignore[call-overload]
+        IndexTypeError,
+        TypeError,
+        r"row: expected an integer, found 1\.0 \(float\)",
+    ),
+    "the name of a column": (
+        lambda cache: cache.dataset()["input_ids"],  # type: ignore[index]
+        IndexTypeError,
+        TypeError,
+        r"row: expected an integer, found 'input_ids' .* dataset\.column\('input_ids'\)",
+    ),
+    "no row at all": (
+        lambda cache: cache.dataset()[None],  # type: ignore[call-overload]
+        IndexTypeError,
+        TypeError,
+        "row: expected an integer, found None",
+    ),
+    "a key of a group": (
+        lambda cache: next(iter(cache.loader()))["input_ids"],  # type: ignore[call-overload]
+        IndexTypeError,
+        TypeError,
+        "step: expected an integer, found 'input_ids'",
+    ),
+    "a step too far": (
+        lambda cache: next(iter(cache.loader()))[99],
+        RowIndexError,
+        IndexError,
+        "step 99: expected one",
+    ),
+    "a document by its id": (
+        lambda cache: cache.dataset().get_all_documents()["e1"],  # type: ignore[call-overload]
+        IndexTypeError,
+        TypeError,
+        "document: expected an integer, found 'e1'",
+    ),
+    "one name of metadata": (
+        lambda cache: cache.loader(metadata="question"),  # type: ignore[arg-type]
+        SettingsError,
+        ValueError,
+        "metadata: expected True, False or a sequence of names, found 'question'",
+    ),
+    "one name of metadata of batches": (
+        lambda cache: cache.segment_loader(metadata="question"),  # type: ignore[arg-type]
+        SettingsError,
+        ValueError,
+        "metadata: expected True, False or a sequence of names, found 'question'",
+    ),
+    "one name of metadata to collate": (
+        lambda cache: memxlnet.Collate(dataset=cache.dataset(), metadata="question"),  # type: ignore[arg-type]
+        SettingsError,
+        ValueError,
+        "metadata: expected True, False or a sequence of names, found 'question'",
+    ),
+    "a sample of nothing": (
+        lambda cache: cache.verify(sample=5),
+        SettingsError,
+        ValueError,
+        "sample: .* pass against=",
+    ),
+    "a source that is nothing": (
+        lambda cache: Cache.build(3, make("xlnet"), cache_dir=cache.directory.parent),
+        SettingsError,
+        ValueError,
+        "source: expected a file",
+    ),
+    "an executor that is shut down": (
+        lambda cache: Cache.build(EXAMPLES[:2], make("xlnet"), cache_dir=cache.directory.parent, executor=shut_down()),
+        MemxlnetError,
+        RuntimeError,
+        r"build again to resume \(with an executor that is not shut down\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_an_error_that_names_it(cache: Cache, mistake: str) -> None:
+    call, kind, built_in, message = MISTAKES[mistake]
+    with pytest.raises(kind, match=message) as caught:
+        call(cache)
+    assert isinstance(caught.value, built_in)
+
+
+REMOVED: dict[str, Callable[[Cache], Any]] = {
+    "tokenizer": lambda cache: cache.tokenizer(),
+    "dataset": lambda cache: cache.dataset(),
+    "loader": lambda cache: cache.loader(),
+    "segment_loader": lambda cache: cache.segment_loader(),
+    "evaluation_loader": lambda cache: cache.evaluation_loader(),
+    "verify": lambda cache: cache.verify(),
+    "push": lambda cache: cache.push(f"file://{cache.directory}-store", progress=False),
+    "remove": lambda cache: cache.remove(),
+    "open": lambda cache: Cache.open(cache),
+    "another process": lambda cache: pickle.loads(pickle.dumps(cache)),
+}
+
+
+def test_a_removed_cache_is_missing_and_not_damaged(cache: Cache, tmp_path: Path) -> None:
+    cache.push(f"file://{tmp_path}/store", progress=False)
+    fetched = Cache.pull(f"file://{tmp_path}/store", tmp_path / "caches", progress=False)
+    fetched.remove()
+    for name, use in REMOVED.items():
+        with pytest.raises(CacheNotFoundError, match=re.escape(str(fetched.directory))):
+            pytest.fail(f"{name} gave {use(fetched)!r}")
+    assert fetched.stats().documents == 12  # what is mapped keeps its values
+
+
+def test_what_is_shown_of_a_loader_is_short(cache: Cache) -> None:
+    name, count = cache.directory.name, len(cache.segment_loader(4))
+    loader = cache.loader(4, True, lanes="refilled", max_segments=2)
+    for step, _ in zip(range(3), loader, strict=False):
+        assert re.fullmatch(
+            rf"TimeStepMajorDataLoader\('{name}', batch_size=4, shuffle=True, lanes='refilled', max_segments=2, "
+            rf"evaluation=False, rank=0, world_size=1, epoch 0, step {step + 1} of \d+\)",
+            repr(loader),
+        )
+    assert repr(cache.segment_loader(4)) == (
+        f"RegularDataLoader({name!r}, batch_size=4, shuffle=False, group_by_length=False, {count} batches)"
+    )
+    assert "shuffle=True, group_by_length=False" in repr(cache.segment_loader(4, True))
+    assert "shuffle=False, group_by_length=True" in repr(cache.segment_loader(4, group_by_length=True))
+
+
+def test_what_is_shown_of_a_state_is_short(cache: Cache) -> None:
+    carried = CarriedState([torch.zeros(1, 3)] * 2, batch_size=4)
+    assert repr(carried) == "CarriedState(no step yet, batch_dim=0, batch_size=4)"
+    step = next(iter(cache.loader(4)))[0]
+    carried.after(step, carried.before(step))
+    assert repr(carried) == "CarriedState(2 tensors of 4 lanes, batch_dim=0, batch_size=4)"
+    carried.load_state_dict(carried.state_dict())
+    assert repr(carried) == "CarriedState(no step yet, loaded, batch_dim=0, batch_size=4)"
 
 
 def test_statistics_and_collector_are_over_it(cache: Cache) -> None:

@@ -30,6 +30,7 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
     "MissingLibraryError": (ImportError,),
     "DocumentNotFoundError": (KeyError, LookupError),
+    "IndexTypeError": (TypeError,),
     "RowIndexError": (IndexError, LookupError),
 }
 

@@ -129,7 +129,7 @@ def test_numpy_integers_are_integers(tmp_path: Path, tokenizer: Any) -> None:
         long_examples(3), tokenizer, tmp_path, max_seq_length=np.int64(48), doc_stride=np.int32(8), max_examples=None
     )
     assert odd.directory == plain.directory
-    assert len(create_dataloader(plain, np.int64(2))) == 2  # type: ignore[arg-type]
+    assert len(create_dataloader(plain, np.int64(2))) == 2  # type: ignore[call-overload]
 
 
 def test_what_a_builder_killed_in_its_last_step_left_is_removed(

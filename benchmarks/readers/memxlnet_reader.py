@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from benchmarks.readers.base import Batch
 from memxlnet import LazySquadLikeQADataset, create_dataloader
@@ -30,7 +32,7 @@ class MemxlnetReader:
 
     def epoch(self, batch_size: int, shuffle: bool) -> Iterator[Batch]:
         """Iterate with the regular loader, which gathers a few columns more than the model takes."""
-        loader = create_dataloader(
+        loader: DataLoader[Any] = create_dataloader(
             self._dataset, batch_size, shuffle=shuffle, use_time_step_major=False, dtype="stored"
         )
         for batch in loader:

@@ -59,7 +59,7 @@ class Build:
             self.source: Source = open_source(
                 dataset_name,
                 split,
-                **vars(options or SourceOptions()),
+                options,
                 max_examples=encode.max_examples,
                 find_known=known_files(cache_dir) if cache_dir else None,
             )

@@ -5,7 +5,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from typing import Any, NamedTuple, Protocol
 
 from memxlnet import errors
@@ -175,7 +175,7 @@ class Dispatcher:
         except Exception as error:
             # Executors raise what they like: RuntimeError after shutdown, Dask an error of its own, a fork server that
             # cannot load the main script EOFError.
-            raise self._failed(chunk, error) from error
+            raise self._failed(chunk, error, is_refused=type(error) is RuntimeError) from error
         self._pending[future] = chunk
 
     def _admits(self, chunk: Chunk) -> bool:
@@ -256,8 +256,8 @@ class Dispatcher:
             return ChunkReceipt(**result["receipt"])
         raise _reported(chunk, result)
 
-    def _failed(self, chunk: Chunk, error: BaseException) -> BuildError:
-        """Return the error for workers that ended or could not be reached."""
+    def _failed(self, chunk: Chunk, error: BaseException, is_refused: bool = False) -> BuildError:
+        """Return the error for workers that ended or could not be reached, or for an executor that takes no work."""
         others = [other.shown() for other in self._pending.values() if other is not chunk]
         if isinstance(error, WorkerDiedError):
             found = str(error)
@@ -269,9 +269,11 @@ class Dispatcher:
                     "`if __name__ == '__main__':` around its calls)"
                 )
         also = f"; in work besides: {', '.join(others)}" if others else ""
+        hint = "fewer workers or smaller chunks where memory ran out"
+        if is_refused or isinstance(error, CancelledError):
+            hint = "an executor that is not shut down"
         return BuildError(
-            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to resume (with fewer workers or "
-            "smaller chunks where memory ran out)"
+            f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to resume (with {hint})"
         )
 
 

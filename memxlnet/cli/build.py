@@ -87,7 +87,7 @@ from memxlnet.sources import SourceOptions
 @click.option("--no-space-check", is_flag=True, help="Begin even where the disk seems too small.")
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
 @json_option
-@shared(memory_num_tokens="--memory-tokens", dataset_name="SOURCE")
+@shared(memory_num_tokens="--memory-tokens", source="SOURCE")
 def command(
     source: tuple[str, ...],
     split: str,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from memxlnet.cli.parameters import CACHE_DIR_VARIABLE
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.format.manifest import Manifest, find_caches, read_manifest
+from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.settings import DEFAULT_CACHE_DIR
 
@@ -13,22 +13,12 @@ from memxlnet.settings import DEFAULT_CACHE_DIR
 def find_directory(cache: Path) -> Path:
     """Return the directory of a cache named on the command line: a path, or the name of a cache of the usual directory.
 
-    Whether it is a cache is seen when it is opened; only a directory of caches is refused here, with what is in it.
-
-    Raises:
-        CacheNotFoundError: It is a directory of caches.
+    Whether it is a cache is seen when it is opened.
     """
     path = as_directory("CACHE", cache)
     if len(cache.parts) == 1 and not os.path.exists(path):  # noqa: PTH110 - a name may be too long
         usual = as_directory(CACHE_DIR_VARIABLE, os.environ.get(CACHE_DIR_VARIABLE) or DEFAULT_CACHE_DIR) / cache
         path = usual if os.path.exists(usual) else path  # noqa: PTH110
-    if os.path.isdir(path) and not os.path.exists(path / MANIFEST):  # noqa: PTH110, PTH112 - a name may be too long
-        inside = [directory.name for directory, _ in find_caches(path)]
-        if inside:
-            more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
-            raise CacheNotFoundError(
-                f"{path}: expected a cache, found a directory of caches: {', '.join(inside[:5])}{more}; name one"
-            )
     return path
 
 

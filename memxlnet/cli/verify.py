@@ -24,7 +24,7 @@ from memxlnet.sources import shown_name
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
 @json_option
-@shared(dataset_name="SOURCE")
+@shared()
 def command(
     cache: Path,
     deep: bool,

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, find_caches, known_files
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
-from memxlnet.sources import is_file_name, open_source, source_name
+from memxlnet.sources import SourceOptions, is_file_name, open_source, source_name
 
 WORK_SETTINGS = frozenset({"streaming_chunk_size", "chunk_size", "use_streaming", "max_memory_gb"})
 """Parameters that change no byte of a cache, so that any value of them fits."""
@@ -47,7 +48,14 @@ def find_cache(
     """
     name = source_name(dataset_name)
     check_text("split", split)
-    source = source_identities(dataset_name, split, cache_dir)
+    content = content_of(dataset_name, split, cache_dir)
+
+    def source(manifest: Manifest) -> dict[str, Any] | None:
+        if not isinstance(dataset_name, str) or is_file_name(dataset_name):
+            with suppress(SourceNotFoundError):
+                return content(manifest)
+        return None
+
     of_split = [entry for entry in find_caches(cache_dir) if entry[1].split == split]
     found = [entry for entry in of_split if entry[1].fields["source"] == source(entry[1])]
     found = found or [entry for entry in of_split if entry[1].name == name]
@@ -71,21 +79,15 @@ def find_cache(
     return next((entry for entry in fitting if entry[1].name == name), fitting[0])
 
 
-def source_identities(dataset_name: object, split: str, cache_dir: Path) -> Callable[[Manifest], dict[str, Any] | None]:
-    """Return the identity that a source has for a cache; None for a name of the Hub, or where it is gone.
-
-    Rows are digested as far as the cache was to read them.
-    """
-    if isinstance(dataset_name, str) and not is_file_name(dataset_name):
-        return lambda manifest: None
+def content_of(
+    dataset_name: object, split: str, cache_dir: Path, options: SourceOptions | None = None
+) -> Callable[[Manifest], dict[str, Any]]:
+    """Return the identity that a source has for a cache: rows are digested as far as the cache was to read them."""
+    find_known = known_files(cache_dir)
 
     @cache
-    def identity(most: int | None) -> dict[str, Any] | None:
-        try:
-            found = open_source(dataset_name, split, max_examples=most, find_known=known_files(cache_dir))
-            return found.identity()
-        except SourceNotFoundError:
-            return None
+    def identity(most: int | None) -> dict[str, Any]:
+        return open_source(dataset_name, split, options, max_examples=most, find_known=find_known).identity()
 
     return lambda manifest: identity(manifest.settings["max_examples"])
 

@@ -1,8 +1,9 @@
 """Datasets, loaders and the cache manager under the earlier module name, with the forms of its calls."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 from memxlnet.data import hub
 from memxlnet.data.cache_manager import ChunkedCacheManager
@@ -14,10 +15,14 @@ from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.load import create
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.collate import Batch
 from memxlnet.load.compat import Compat
 from memxlnet.load.create import Loader
-from memxlnet.load.loader_options import LoaderOptions, check_batch_size, check_dataset
+from memxlnet.load.document_group import Group
+from memxlnet.load.loader_options import LoaderOptions, TrainingOptions, check_batch_size, check_dataset
 from memxlnet.load.option_literals import Window
+from memxlnet.load.segment_loader import RegularDataLoader
+from memxlnet.load.steps import Step
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.remote.hub_errors import check_hub_id, check_token
 from memxlnet.settings import DEFAULT_CACHE_DIR, DEFAULT_MAX_SEQ_LENGTH, EARLIER_DOC_STRIDE, check_bool, one_of
@@ -68,6 +73,72 @@ class MemoryCollateConfig:
                     f"memory_collate_config: {name}: expected {expected!r}, found {value!r} in {dataset.directory}; "
                     "build with the tokenizer that configure_memory_tokens changed, or with insert_memory_tokens=False"
                 )
+
+
+@overload
+def create_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    memory_collate_config: MemoryCollateConfig | None = None,
+    use_time_step_major: Literal[True] = True,
+    *,
+    segment_selection_strategy: str | None = None,
+    epoch_seed: int | None = None,
+    max_segments: int | Sequence[int] | None = None,
+    lanes: Literal["aligned"] = "aligned",
+    compat: None = None,
+    **options: Unpack[TrainingOptions],
+) -> TimeStepMajorDataLoader[Group]: ...
+
+
+@overload
+def create_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    memory_collate_config: MemoryCollateConfig | None = None,
+    use_time_step_major: Literal[True] = True,
+    *,
+    segment_selection_strategy: str | None = None,
+    epoch_seed: int | None = None,
+    max_segments: int | Sequence[int] | None = None,
+    lanes: Literal["refilled"],
+    compat: None = None,
+    **options: Unpack[TrainingOptions],
+) -> TimeStepMajorDataLoader[Step]: ...
+
+
+@overload
+def create_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    memory_collate_config: MemoryCollateConfig | None = None,
+    *,
+    use_time_step_major: Literal[False],
+    segment_selection_strategy: str | None = None,
+    epoch_seed: int | None = None,
+    **options: Unpack[LoaderOptions],
+) -> RegularDataLoader[Batch]: ...
+
+
+@overload
+def create_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    shuffle: bool = False,
+    num_workers: int = 0,
+    memory_collate_config: MemoryCollateConfig | None = None,
+    use_time_step_major: bool = True,
+    *,
+    segment_selection_strategy: str | None = None,
+    epoch_seed: int | None = None,
+    **options: Unpack[LoaderOptions],
+) -> Loader: ...
 
 
 def create_dataloader(
@@ -134,9 +205,65 @@ def create_evaluation_dataloader(
     dataset: CacheDataset,
     batch_size: int = 8,
     num_workers: int = 0,
+    use_time_step_major: Literal[True] = True,
+    *,
+    max_segments: int | Sequence[int] | None = None,
+    lanes: Literal["aligned"] = "aligned",
+    compat: None = None,
+    **options: Unpack[TrainingOptions],
+) -> TimeStepMajorDataLoader[Group]: ...
+
+
+@overload
+def create_evaluation_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    use_time_step_major: Literal[True] = True,
+    *,
+    max_segments: int | Sequence[int] | None = None,
+    lanes: Literal["refilled"],
+    compat: None = None,
+    **options: Unpack[TrainingOptions],
+) -> TimeStepMajorDataLoader[Step]: ...
+
+
+@overload
+def create_evaluation_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    num_workers: int = 0,
+    *,
+    use_time_step_major: Literal[False],
+    **options: Unpack[LoaderOptions],
+) -> RegularDataLoader[Batch]: ...
+
+
+@overload
+def create_evaluation_dataloader(
+    dataset: CacheDataset,
+    batch_size: int = 8,
+    num_workers: int = 0,
     use_time_step_major: bool = True,
     **options: Unpack[LoaderOptions],
 ) -> Loader: ...
+
+
+@overload
+def create_evaluation_dataloader(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH,
+    doc_stride: int = EARLIER_DOC_STRIDE,
+    batch_size: int = 8,
+    max_examples: int | None = None,
+    max_n_segs: int | None = None,
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    use_time_step_major: Literal[True] = True,
+    *,
+    compat: None = None,
+) -> tuple[CacheDataset, TimeStepMajorDataLoader[Group]]: ...
 
 
 @overload
@@ -160,11 +287,37 @@ def create_evaluation_dataloader(*arguments: Any, **options: Any) -> Any:
     """Make a loader that reads every document exactly once, in order, with what belongs to its segments.
 
     ``create_evaluation_dataloader(dataset, batch_size=8, num_workers=0, use_time_step_major=True, **options)`` gives
-    the loader; see `memxlnet.load.create.create_evaluation_dataloader`.
+    the loader. It is `create_dataloader` with ``evaluation=True``, without a shuffle, and with all the metadata of a
+    segment (texts, offsets, spans) unless ``metadata`` names which; ``metadata=False`` spares the time of reading them.
+    Its ``rows`` are what `AnswerCollector.add` takes. ``max_segments`` cuts documents short, so that a collector misses
+    rows; ``group_by_length`` and refilled lanes read the documents in another order, each of them still once.
+    Unlabelled documents are read as well, with the positions of unanswerable ones.
 
     ``create_evaluation_dataloader(dataset_name, split, tokenizer, max_seq_length=384, doc_stride=64, batch_size=8,
     max_examples=None, max_n_segs=None, cache_dir="./memxlnet-cache", use_time_step_major=True, *, compat=None)``
     first finds or builds the cache, as `create_dataset_from_cache` does, and gives the dataset and the loader.
+
+    Args:
+        *arguments: In the order of the two forms above.
+        **options: By name, those of the form; of the first form also those of `create_dataloader`.
+        dataset: A dataset over a cache.
+        batch_size: Lanes of a step, or segments in a batch.
+        num_workers: As in `create_dataloader`.
+        use_time_step_major: True for documents fed segment by segment, dealt out over all ranks; False for batches of
+            segments from a torch `DataLoader`, which knows nothing of ranks.
+        dataset_name: The source of the cache; see `process_and_cache_dataset`, as for all that follow.
+        split: Its split.
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens.
+        max_examples: Read at most this many examples; None reads all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
+        cache_dir: Directory of all caches.
+        compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
+
+    Returns:
+        The loader, or the dataset and the loader: a `TimeStepMajorDataLoader`, or a `RegularDataLoader` with
+        ``use_time_step_major=False``.
 
     Raises:
         SettingsError: An argument is wrong, or would leave something out or change the order.
@@ -234,15 +387,38 @@ def upload_processed_dataset_to_hub(
 def upload_processed_dataset_to_hub(*arguments: Any, **options: Any) -> str:
     """Send a cache to a dataset repository on the Hub, whose card then describes it.
 
-    ``upload_processed_dataset_to_hub(cache_dir, *, hub_dataset_id, dataset_name, split, ...)`` sends a published cache;
-    see `memxlnet.data.hub.upload_processed_dataset_to_hub`.
+    ``upload_processed_dataset_to_hub(cache_dir="./memxlnet-cache", *, hub_dataset_id, dataset_name="squad_v2",
+    split="train", hub_token=None, private=False, commit_message=None, cache_params=None, revision=None)`` sends a
+    published cache. A repository may hold any number of caches, each in a folder of its published name. All bytes are
+    checked before any is sent. The manifest goes last, so that a transfer that ends early leaves no cache; sent again,
+    files that are there are not sent twice. The manifest names the path of the source file, where there was one.
 
     ``upload_processed_dataset_to_hub(dataset_name, split, hub_dataset_id, tokenizer, max_seq_length=384, doc_stride=64,
     max_examples=None, max_n_segs=None, cache_dir="./memxlnet-cache", hub_token=None, private=False)`` first finds or
     builds it, as `create_dataset_from_cache` does.
 
+    Args:
+        *arguments: In the order of the two forms above.
+        **options: By name, those of the form.
+        cache_dir: Directory of all caches; or the directory of one published cache, which needs no name and no split.
+        dataset_name: What the cache was built from.
+        split: Its split.
+        hub_dataset_id: The repository, such as ``"user/name"``; it is created where it is missing.
+        hub_token: Credentials that may write; never stored. None takes those that `huggingface_hub` has stored.
+        private: Create the repository private; refused where it exists and is public.
+        commit_message: What the commits say.
+        cache_params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
+        revision: The branch of the repository, which must exist; None for the main branch.
+        tokenizer: A transformers fast tokenizer, as for a build; it and the settings that follow are those of
+            `create_dataset_from_cache`.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens.
+        max_examples: Read at most this many examples; None reads all.
+        max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
+
     Returns:
-        The address of the cache in the repository, at the commit that made it whole.
+        The address of the cache in the repository, at the commit that made it whole
+        (``https://huggingface.co/datasets/user/name/tree/<commit>/<folder>``).
 
     Raises:
         SettingsError: An argument is wrong.

@@ -33,24 +33,7 @@ def upload_processed_dataset_to_hub(
 ) -> str:
     """Send a published cache to a dataset repository on the Hub, whose card then describes it.
 
-    A repository may hold any number of caches, each in a folder of its published name. All bytes are checked before
-    any is sent. The manifest goes last, so that a transfer that ends early leaves no cache; sent again, files that are
-    there are not sent twice. The manifest names the path of the source file, where there was one.
-
-    Args:
-        cache_dir: Directory of all caches; or the directory of one published cache, which needs no name and no split.
-        dataset_name: What the cache was built from.
-        split: Its split.
-        hub_dataset_id: The repository, such as ``"user/name"``; it is created where it is missing.
-        hub_token: Credentials that may write; never stored. None takes those that `huggingface_hub` has stored.
-        private: Create the repository private; refused where it exists and is public.
-        commit_message: What the commits say.
-        cache_params: Settings that the cache must have; ``tokenizer`` compares the tokenizer's content.
-        revision: The branch of the repository, which must exist; None for the main branch.
-
-    Returns:
-        The address of the cache in the repository, at the commit that made it whole
-        (``https://huggingface.co/datasets/user/name/tree/<commit>/<folder>``).
+    The arguments are those of `memxlnet.upload_processed_dataset_to_hub`, where it sends a cache that exists.
 
     Raises:
         SettingsError: An argument is wrong.

@@ -2,18 +2,17 @@
 
 import logging
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import cache
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memxlnet.data.cache_manager import cache_differences, shown_settings
+from memxlnet.data.cache_manager import cache_differences, content_of, shown_settings
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import AmbiguousCacheError, CacheMismatchError, SettingsError
 from memxlnet.format.fingerprint import differing_fields
-from memxlnet.format.manifest import Manifest, known_files
+from memxlnet.format.manifest import Manifest
 from memxlnet.remote.hub import HubCache, HubListing, HubRepository
 from memxlnet.remote.hub_errors import check_hub_id
 from memxlnet.settings import EncodeSettings, check_text
@@ -67,7 +66,7 @@ def choose(
 
 
 def fields_of_source(
-    dataset_name: Any, split: str, cache_dir: Path, options: Mapping[str, Any] | None = None
+    dataset_name: Any, split: str, cache_dir: Path, options: SourceOptions | None = None
 ) -> Callable[[Manifest], list[str]]:
     """Name the fields in which a cache is of another source: by content, or by name for a plain Hub name.
 
@@ -76,20 +75,14 @@ def fields_of_source(
         SourceError: The source is missing or cannot be read.
     """
     name = source_name(dataset_name)
-    reading = {**(options or {}), "find_known": known_files(cache_dir)}
-    has_content = not is_hub_name(dataset_name) or reading.get("identity") is not None
+    has_content = not is_hub_name(dataset_name) or (options is not None and options.identity is not None)
     if has_content:
-        open_source(dataset_name, split, **reading)
-
-    @cache
-    def content(most: int | None) -> dict[str, Any]:
-        return open_source(dataset_name, split, max_examples=most, **reading).identity()
+        open_source(dataset_name, split, options)
+    content = content_of(dataset_name, split, cache_dir, options)
 
     def differences(manifest: Manifest) -> list[str]:
         if has_content:
-            # Rows are digested as far as the cache was to read them.
-            found = content(manifest.settings["max_examples"])
-            return differing_fields(found, manifest.fields["source"], "source.")
+            return differing_fields(content(manifest), manifest.fields["source"], "source.")
         return differing_fields({"name": name}, {"name": manifest.name})
 
     return differences
@@ -98,9 +91,6 @@ def fields_of_source(
 def is_hub_name(dataset_name: Any) -> bool:
     """Return whether a source is given only as a name of the Hub, so that there is no content to compare."""
     return isinstance(dataset_name, str) and not is_file_name(dataset_name) and "://" not in dataset_name
-
-
-_OF_HUB = ("config_name", "revision", "token")
 
 
 @dataclass(frozen=True)
@@ -135,7 +125,7 @@ class Wanted:
         check_text("split", self.split)
         if self.tokenizer is not None:
             read_tokenizer(self.tokenizer, self.encode.insert_memory_tokens).layout.check(self.encode)
-        reading = {name: value for name, value in vars(self.options).items() if name not in _OF_HUB}
+        reading = replace(self.options, config_name=None, revision=None, token=None)
         of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, reading)
         origin = self._origin()
         params = {**asdict(self.encode), "tokenizer": self.tokenizer}

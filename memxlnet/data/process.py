@@ -194,7 +194,6 @@ class StreamingSquadProcessor:
         num_workers: int | None = None,
         executor: Executor | None = None,
     ):
-        self._executor = executor
         self.tokenizer = tokenizer
         self.max_seq_length, self.doc_stride = max_seq_length, doc_stride
         self.streaming_chunk_size, self.max_memory_gb = streaming_chunk_size, max_memory_gb
@@ -247,5 +246,5 @@ class StreamingSquadProcessor:
             MemxlnetError: As `process_and_cache_dataset`.
         """
         arguments = {**self._settings, **locals()}
-        cache_dir = DEFAULT_CACHE_DIR
-        return _run(dataset_name, split, self.tokenizer, arguments, cache_dir, cache_manager, self._executor)
+        executor = self._settings["executor"]
+        return _run(dataset_name, split, self.tokenizer, arguments, DEFAULT_CACHE_DIR, cache_manager, executor)

@@ -19,7 +19,18 @@ def create_streaming_processor(
     streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
 ) -> StreamingSquadProcessor:
-    """Make a `StreamingSquadProcessor`; see there for the arguments and errors."""
+    """Make a `StreamingSquadProcessor`.
+
+    Args:
+        tokenizer: A transformers fast tokenizer.
+        max_seq_length: Tokens in a row.
+        doc_stride: Overlap of two consecutive segments in tokens; less by default than that of the other calls.
+        streaming_chunk_size: Examples in a chunk of work.
+        max_memory_gb: Bound on the RAM of the build, in GiB.
+
+    Raises:
+        SettingsError: A setting is wrong.
+    """
     return StreamingSquadProcessor(tokenizer, max_seq_length, doc_stride, streaming_chunk_size, max_memory_gb)
 
 

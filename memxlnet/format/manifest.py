@@ -180,7 +180,7 @@ def manifest_bytes(directory: Path) -> bytes:
     """Read the manifest of a cache, whatever it holds.
 
     Raises:
-        CacheNotFoundError: The directory has no manifest, so it is not a cache.
+        CacheNotFoundError: The directory has no manifest, so it is not a cache. The message names the caches in it.
         CacheOSError: It cannot be read; a `CacheDirectoryError` where access stops it.
     """
     path = directory / MANIFEST
@@ -192,7 +192,12 @@ def manifest_bytes(directory: Path) -> bytes:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
                 raise
             if os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises where a name is too long
-                raise CacheNotFoundError(f"{directory}: expected a cache, found no {MANIFEST} in it") from None
+                inside = sorted(one.parent.name for one in directory.glob(f"[!.]*/{MANIFEST}"))
+                more = f", and {len(inside) - 5} more" if len(inside) > 5 else ""
+                found = f"a directory of caches: {', '.join(inside[:5])}{more}; name one"
+                raise CacheNotFoundError(
+                    f"{directory}: expected a cache, found {found if inside else f'no {MANIFEST} in it'}"
+                ) from None
             raise CacheNotFoundError(f"{directory}: expected the directory of a cache, found none") from None
 
 

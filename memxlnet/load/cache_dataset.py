@@ -1,6 +1,5 @@
 """Datasets over a published cache: lazy (the page cache is the data) and eager (the files are read into RAM)."""
 
-import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from memxlnet.errors import CacheMismatchError, RowIndexError, SettingsError
+from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.paths import as_directory
@@ -22,7 +21,7 @@ from memxlnet.format.ragged import Ints, bounds_of
 from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_batch
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
-from memxlnet.load.document_ids import DocumentIds, DocumentMap
+from memxlnet.load.document_ids import DocumentIds, DocumentMap, checked_index
 from memxlnet.load.option_literals import Dtype
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
@@ -52,7 +51,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
       code points of the context, (-1, -1) for none).
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
-    others raise `RowIndexError`, an `IndexError`. Pickling carries the path and opens the cache again.
+    others raise `RowIndexError`, an `IndexError`, or `IndexTypeError`, a `TypeError`. Pickling carries the path and
+    opens the cache again.
 
     `select`, `filter`, `shuffle`, `take`, `skip`, `sample`, `train_test_split` and `folds` return views: datasets over
     the same maps with some of the documents. Indices and the length count the rows of a view; ``rows`` of steps and
@@ -281,12 +281,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         return (self[row] for row in range(len(self)))
 
     def _row(self, index: Any) -> int:
-        if isinstance(index, str):
-            raise TypeError(f"index: expected a row, found {index!r}; a whole column is dataset.column({index!r})")
-        row, total = operator.index(index), len(self)
-        if not -total <= row < total:
-            raise RowIndexError(f"row {row}: expected one from {-total} to {total - 1}")
-        row = row + total if row < 0 else row
+        hint = f"; a whole column is dataset.column({index!r})" if isinstance(index, str) else ""
+        row = checked_index("row", index, len(self), hint)
         return row if self._chosen is None else int(self.rows(np.array([row]))[0])
 
     def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:

@@ -73,6 +73,13 @@ class CarriedState:
         self._rows: Tensor | None = None
         self._loaded: tuple[CarriedLanes, dict[str, Any]] | None = None
 
+    def __repr__(self) -> str:
+        tensors = [leaf for leaf in tree_flatten(self._state)[0] if isinstance(leaf, Tensor)]
+        held = f"{len(tensors)} tensors of {self._lanes()} lanes" if tensors else "no step yet"
+        resumed = ", loaded" if self._loaded is not None else ""
+        sizes = f"batch_dim={self._batch_dim}, batch_size={self._most_lanes or None}"
+        return f"{type(self).__name__}({held}{resumed}, {sizes})"
+
     @classmethod
     def for_model(cls, model: torch.nn.Module, batch_size: int) -> "CarriedState":
         """Carry the ``mems`` of an XLNet model: a list of zeros, [mem_len, 1, d_model] for each layer.

@@ -1,22 +1,44 @@
 """From gathered rows to one batch, for torch's `DataLoader`."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, NotRequired, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.padding import CONTEXT_PLACES, POSITIONS, Padding, RowWidths
 from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.compat import check_whole_rows
-from memxlnet.load.option_literals import Dtype
+from memxlnet.load.loader_options import metadata_names
+from memxlnet.load.option_literals import Dtype, Metadata
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import CONTEXT_MASK, OFFSETS
-from memxlnet.load.tensors import TOKEN_COLUMNS, as_dtype, context_mask
+from memxlnet.load.tensors import TOKEN_COLUMNS, ModelTensors, as_dtype, context_mask
 from memxlnet.settings import one_of
 
 _NUMBERS = tuple(name for name in BATCH_COLUMNS if name not in TOKEN_COLUMNS)
+
+
+class Batch(ModelTensors):
+    """A batch of B segments of W tokens, whatever document they are of, as a `RegularDataLoader` yields it.
+
+    Besides the tensors that `Collate` describes it holds what ``metadata`` names: ``context_mask`` bool[B, W], and
+    lists with one entry a segment; those of ``offset_mapping`` are int32[W, 2].
+    """
+
+    document: Tensor
+    context_mask: NotRequired[Tensor]
+    offset_mapping: NotRequired[list[NDArray[np.int32]]]
+    question: NotRequired[list[str]]
+    context: NotRequired[list[str]]
+    total_segments: NotRequired[list[int]]
+    has_answer: NotRequired[list[bool]]
+    has_answer_in_segment: NotRequired[list[bool]]
+    chosen_answer_text: NotRequired[list[str]]
+    chosen_answer_char_span: NotRequired[list[tuple[int, int]]]
 
 
 class Collate:
@@ -29,7 +51,7 @@ class Collate:
     Args:
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file.
         dataset: Where the metadata are read, and what is known of the padding.
-        metadata: Names of what a batch holds besides, each a list; ``context_mask`` is bool[B, W].
+        metadata: Names of what a batch holds besides, each a list; ``context_mask`` is bool[B, W]. True for all.
         padding: ``"max_length"`` keeps rows as they are stored; ``"longest"`` cuts them, on the padding side, to the
             longest of the batch.
         pad_to_multiple_of: Round the width up to a multiple, at most `max_seq_length`.
@@ -40,14 +62,14 @@ class Collate:
         device: Where a loader copies them to.
 
     Raises:
-        SettingsError: There is no such type or padding, or metadata or cut rows are wanted of no dataset.
+        SettingsError: There is no such type, name or padding, or metadata or cut rows are wanted of no dataset.
     """
 
     def __init__(
         self,
         dtype: Dtype = "int64",
         dataset: CacheDataset | None = None,
-        metadata: Iterable[str] = (),
+        metadata: Metadata = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
         device: torch.device | None = None,
@@ -55,7 +77,7 @@ class Collate:
         self.device = device
         self.widths: RowWidths | None = None
         self.dtype = one_of("dtype", dtype, get_args(Dtype))
-        self._names = tuple(metadata)
+        self._names = metadata_names(metadata)
         self._dataset = dataset
         if dataset is None:
             if self._names:

@@ -10,7 +10,7 @@ from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.settings import check_bool
 
-Loader = TimeStepMajorDataLoader | RegularDataLoader
+Loader = TimeStepMajorDataLoader[Any] | RegularDataLoader[Any]
 
 # Their parameters, without the machinery of inspect.signature.
 _TIME_STEP_MAJOR = {"max_segments", *(TimeStepMajorDataLoader.__init__.__kwdefaults__ or {})} - {"num_workers"}
@@ -53,19 +53,7 @@ def create_evaluation_dataloader(
 ) -> Loader:
     """Make a loader that reads every document exactly once, in order, with what belongs to its segments.
 
-    It is `create_dataloader` with ``evaluation=True``, without a shuffle, and with all the metadata of a segment
-    (texts, offsets, spans) unless `metadata` says which; ``metadata=False`` spares the time of reading them. Its
-    ``rows`` are what `AnswerCollector.add` takes. ``max_segments`` cuts documents short, so that a collector misses
-    rows; ``group_by_length`` and refilled lanes read the documents in another order, each of them still once.
-    Unlabelled documents are read as well, with the positions of unanswerable ones.
-
-    Args:
-        dataset: A dataset over a cache.
-        batch_size: Lanes of a step, or segments in a batch.
-        num_workers: As in `create_dataloader`.
-        use_time_step_major: True for documents fed segment by segment, dealt out over all ranks; False for batches of
-            segments from a torch `DataLoader`, which knows nothing of ranks.
-        **options: As in `create_dataloader`.
+    The arguments are those of `memxlnet.create_evaluation_dataloader`.
 
     Raises:
         SettingsError: An argument is wrong, or would leave something out or change the order.

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
-from memxlnet.errors import RowIndexError
-from memxlnet.load.document_ids import DocumentIds
+from memxlnet.load.document_ids import DocumentIds, checked_index
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step
 
@@ -83,10 +82,7 @@ class Group(Sequence[Step]):
     def __getitem__(self, index: int | slice) -> Step | list[Step]:
         if isinstance(index, slice):
             return [self[place] for place in range(len(self))[index]]
-        try:
-            step = self._steps[index]
-        except IndexError:
-            raise RowIndexError(f"step {index}: expected one of {len(self)}") from None
+        step = self._steps[checked_index("step", index, len(self))]
         found = self._stream[step]
         self._position.next_step = step + 1
         return found

@@ -1,5 +1,6 @@
 """Documents by their id: views over the cache, no dictionary of all ids in RAM."""
 
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
@@ -8,11 +9,35 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, RowIndexError
+from memxlnet.errors import CacheDamagedError, DocumentNotFoundError, IndexTypeError, RowIndexError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.row_lengths import last_row_lengths
 from memxlnet.load.segment_windows import Documents
+
+
+def checked_index(what: str, index: Any, length: int, hint: str = "") -> int:
+    """Return an index of a sequence, counted from its beginning.
+
+    Args:
+        what: What is asked for, for messages.
+        index: Any integer; a negative one counts from the end.
+        length: Length of the sequence.
+        hint: What to do where it is not an integer.
+
+    Raises:
+        IndexTypeError: It is not an integer.
+        RowIndexError: It is out of range.
+    """
+    try:
+        place = operator.index(index)
+    except TypeError:
+        raise IndexTypeError(
+            f"{what}: expected an integer, found {index!r:.80} ({type(index).__name__}){hint}"
+        ) from None
+    if not -length <= place < length:
+        raise RowIndexError(f"{what} {place}: expected one from {-length} to {length - 1}")
+    return place + length if place < 0 else place
 
 
 class DocumentIds(Sequence[str]):
@@ -43,10 +68,7 @@ class DocumentIds(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         if isinstance(index, slice):
             return [self._read(place) for place in range(len(self))[index]]
-        try:
-            return self._read(range(len(self))[index])
-        except IndexError:
-            raise RowIndexError(f"document {index}: expected one of {len(self)}") from None
+        return self._read(checked_index("document", index, len(self)))
 
     def __iter__(self) -> Iterator[str]:
         return (self._read(place) for place in range(len(self)))

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,11 +19,21 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device
 from memxlnet.load.epoch_plan import Ranks
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
-from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, MetadataName, Window
+from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Item = TypeVar("Item", default=Any)
+else:
+    from typing import TypeVar  # before Python 3.13 without a default
+
+    Item = TypeVar("Item")
+"""What a loader yields."""
 
 MAX_LANES = 2**20
 """Lanes over all ranks, or rows of a batch."""
@@ -35,33 +45,39 @@ MAX_SCHEDULE = 50
 
 _MAX_SEGMENTS_LIMIT = 2**31 - 1
 
-METADATA_NAMES = (*METADATA, CONTEXT_MASK)
-"""What a step may hold besides its tensors."""
 
+class EvaluationOptions(TypedDict, total=False):
+    """The options that every time-step-major loader takes, besides those that decide the type of what it yields."""
 
-class LoaderOptions(TypedDict, total=False):
-    """The options of `create_dataloader`; each kind of loader takes its own."""
-
-    seed: int
-    drop_last: bool
-    dtype: Dtype
-    ended_label: EndedLabel
-    metadata: bool | Iterable[str]
+    align: Align
+    group_by_length: bool
     padding: Padding
     pad_to_multiple_of: int | None
+    dtype: Dtype
+    ended_label: EndedLabel
+    metadata: Metadata
     pin_memory: bool
     device: Device
-    group_by_length: bool
-    compat: Compat | None
-    evaluation: bool
-    # Time-step-major.
-    lanes: Lanes
-    align: Align
-    max_segments: int | Sequence[int] | None
-    window: Window
     rank: int | None
     world_size: int | None
-    # Regular: torch's own.
+
+
+class TrainingOptions(EvaluationOptions, total=False):
+    """Those, and the options that choose what is read of the documents."""
+
+    window: Window
+    seed: int
+    drop_last: bool
+    evaluation: bool
+
+
+class LoaderOptions(TrainingOptions, total=False):
+    """All options of `create_dataloader`; each kind of loader takes its own."""
+
+    max_segments: int | Sequence[int] | None
+    lanes: Lanes
+    compat: Compat | None
+    # Those of torch, which a regular loader takes.
     persistent_workers: bool
     prefetch_factor: int | None
     multiprocessing_context: Any
@@ -139,7 +155,7 @@ def schedule(value: object) -> list[int]:
     return [min(positive_int("max_segments", entry, hint), _MAX_SEGMENTS_LIMIT) for entry in entries]
 
 
-def metadata_names(value: object) -> tuple[str, ...]:
+def metadata_names(value: object) -> tuple[MetadataName, ...]:
     """Return the names of ``metadata``: True for all, False for none.
 
     Raises:

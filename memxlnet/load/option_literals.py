@@ -1,5 +1,6 @@
 """The words that options of loaders take."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 Lanes = Literal["aligned", "refilled"]
@@ -16,3 +17,19 @@ Dtype = Literal["int64", "stored"]
 
 EndedLabel = Literal["ignore", "cls"]
 """Answer positions of lanes without a segment."""
+
+MetadataName = Literal[
+    "total_segments",
+    "offset_mapping",
+    "context",
+    "question",
+    "has_answer",
+    "has_answer_in_segment",
+    "chosen_answer_text",
+    "chosen_answer_char_span",
+    "context_mask",
+]
+"""What a step or batch may hold besides its tensors."""
+
+Metadata = bool | Iterable[MetadataName]
+"""Names of what steps or batches hold besides their tensors; True for all. A string alone is not a list of names."""

@@ -1,8 +1,8 @@
 """The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from numbers import Real
-from typing import Any, cast, get_args
+from typing import Any, Generic, cast, get_args
 
 import torch
 from torch.utils.data import DataLoader
@@ -11,34 +11,49 @@ from memxlnet.errors import SettingsError
 from memxlnet.format.padding import Padding, RowWidths
 from memxlnet.format.ragged import bounds_of
 from memxlnet.load.cache_dataset import CacheDataset
-from memxlnet.load.collate import Collate
+from memxlnet.load.collate import Batch, Collate
 from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device, Transfer, check_device
 from memxlnet.load.epoch_plan import EpochSize
 from memxlnet.load.loader_options import (
+    Item,
     can_pin,
     check_batch_size,
     check_dataset,
     check_labelled,
     check_workers,
-    metadata_names,
 )
-from memxlnet.load.option_literals import Dtype, EndedLabel
+from memxlnet.load.option_literals import Dtype, EndedLabel, Metadata
 from memxlnet.load.row_lengths import batches_size, row_lengths
 from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
 from memxlnet.load.seeded_random import check_seed
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
-class RegularDataLoader(DataLoader[Any]):
-    """A torch `DataLoader` over segments that knows what an epoch costs."""
+class RegularDataLoader(DataLoader[Item], Generic[Item]):
+    """A torch `DataLoader` over segments that knows what an epoch costs; it yields each `Batch`."""
 
     # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
-    def __iter__(self) -> Any:
+    def __repr__(self) -> str:
+        samplers = [one for one in (self.batch_sampler, self.sampler) if isinstance(one, EpochSampler)]
+        settings = {
+            "batch_size": self._batch_size,
+            "shuffle": any(getattr(one, "shuffle", True) for one in samplers),
+            "group_by_length": any(isinstance(one, GroupedRows) for one in samplers),
+        }
+        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+        return (
+            f"{type(self).__name__}({cast(CacheDataset, self.dataset).directory.name!r}, {shown}, {len(self)} batches)"
+        )
+
+    def __iter__(self) -> Iterator[Item]:  # type: ignore[override]  # torch names the class of its iterator
         """Return the batches of an epoch."""
-        batches, device = super().__iter__(), getattr(self.collate_fn, "device", None)
-        return batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+        batches: Any = super().__iter__()
+        device = getattr(self.collate_fn, "device", None)
+        return cast(
+            Iterator[Item], batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
@@ -59,12 +74,16 @@ class RegularDataLoader(DataLoader[Any]):
         for sampler in (self.batch_sampler, self.sampler):
             if isinstance(sampler, ShuffledRows | GroupedRows):
                 order = sampler.order(sampler.epoch if epoch is None else epoch)
-        size = cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
         lengths = row_lengths(dataset.cache, dataset.rows_of_view)
         widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
         if widths is None:
             raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
-        return batches_size(lengths, order, size, len(self), widths, bounds_of(dataset.documents.num_segments)[:-1])
+        firsts = bounds_of(dataset.documents.num_segments)[:-1]
+        return batches_size(lengths, order, self._batch_size, len(self), widths, firsts)
+
+    @property
+    def _batch_size(self) -> int:
+        return cast(int, getattr(self.batch_sampler, "batch_size"))  # noqa: B009
 
 
 def regular_loader(
@@ -78,7 +97,7 @@ def regular_loader(
     group_by_length: bool = False,
     dtype: Dtype = "int64",
     ended_label: EndedLabel = "ignore",
-    metadata: bool | Iterable[str] = False,
+    metadata: Metadata = False,
     padding: Padding = "max_length",
     pad_to_multiple_of: int | None = None,
     pin_memory: bool = False,
@@ -90,7 +109,7 @@ def regular_loader(
     multiprocessing_context: Any = None,
     timeout: float = 0,
     worker_init_fn: Any = None,
-) -> RegularDataLoader:
+) -> RegularDataLoader[Batch]:
     """Make a torch `DataLoader` over segments; see `create_dataloader` for the arguments.
 
     Raises:
@@ -109,7 +128,7 @@ def regular_loader(
     rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
-    collate = Collate(dtype, dataset, metadata_names(metadata), padding, pad_to_multiple_of, target)
+    collate = Collate(dtype, dataset, metadata, padding, pad_to_multiple_of, target)
     pinned = check_bool("pin_memory", pin_memory) and can_pin()
     if workers and dataset.device is not None and dataset.device.type != "cpu":
         raise SettingsError(
@@ -127,7 +146,7 @@ def regular_loader(
         sampler = ShuffledRows(rows, seed) if shuffle else None
         batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
     try:
-        loader = RegularDataLoader(
+        loader = RegularDataLoader[Any](
             dataset,
             **batches,
             num_workers=workers,

@@ -1,6 +1,6 @@
 """What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
+from memxlnet.load.option_literals import MetadataName
 
 _PLACES = (
     "document",
@@ -20,22 +21,15 @@ _PLACES = (
     "has_answer_in_segment",
 )
 
-METADATA = (
-    "total_segments",
-    "offset_mapping",
-    "context",
-    "question",
-    "has_answer",
-    "has_answer_in_segment",
-    "chosen_answer_text",
-    "chosen_answer_char_span",
-)
-"""What a segment has besides its tensors, its id and its places."""
-
-OFFSETS = "offset_mapping"
+METADATA_NAMES: tuple[MetadataName, ...] = get_args(MetadataName)
 
 CONTEXT_MASK = "context_mask"
 """What a step or batch may hold besides the metadata of its segments: where the context stands."""
+
+METADATA = tuple(name for name in METADATA_NAMES if name != CONTEXT_MASK)
+"""What a segment has besides its tensors, its id and its places."""
+
+OFFSETS = "offset_mapping"
 
 SEGMENT_FIELDS = ("example_id", "segment_index", *METADATA, "cls_index", "mem_read_start", "mem_write_start")
 """Everything that `SegmentReader` reads of a segment."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypedDict, cast, get_args
+from typing import Any, NotRequired, cast, get_args
 
 import numpy as np
 import torch
@@ -17,29 +17,11 @@ from memxlnet.load.epoch_plan import Bools, StepRows
 from memxlnet.load.option_literals import Dtype, EndedLabel
 from memxlnet.load.seeded_random import Ints
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA, OFFSETS
-from memxlnet.load.tensors import TOKEN_COLUMNS, as_dtype, context_mask
+from memxlnet.load.tensors import TOKEN_COLUMNS, ModelTensors, as_dtype, context_mask
 from memxlnet.settings import one_of
 
 
-class _Always(TypedDict):
-    input_ids: Tensor
-    attention_mask: Tensor
-    token_type_ids: Tensor
-    start_positions: Tensor
-    end_positions: Tensor
-    cls_index: Tensor
-    mem_read_start: Tensor
-    mem_write_start: Tensor
-    segment_index: Tensor
-    rows: Tensor
-    document_mask: Tensor
-    reset: Tensor
-    is_last: Tensor
-    num_active: int
-    example_ids: DocumentIds
-
-
-class Step(_Always, total=False):
+class Step(ModelTensors):
     """One time index of a group: a dictionary of tensors over B lanes of L tokens, copies of what is stored.
 
     ``input_ids``, ``attention_mask`` and ``token_type_ids`` are [B, L]; ``document_mask``, ``reset`` and ``is_last``
@@ -51,15 +33,22 @@ class Step(_Always, total=False):
     ``offset_mapping`` are int32[L, 2]. With ``compat="memxlnet-0"`` the keys of the earlier code base are there too.
     """
 
-    context_mask: Tensor
-    offset_mapping: list[NDArray[np.int32] | None]
-    question: list[str | None]
-    context: list[str | None]
-    total_segments: list[int | None]
-    has_answer: list[bool | None]
-    has_answer_in_segment: list[bool | None]
-    chosen_answer_text: list[str | None]
-    chosen_answer_char_span: list[tuple[int, int] | None]
+    mem_read_start: Tensor
+    mem_write_start: Tensor
+    document_mask: Tensor
+    reset: Tensor
+    is_last: Tensor
+    num_active: int
+    example_ids: DocumentIds
+    context_mask: NotRequired[Tensor]
+    offset_mapping: NotRequired[list[NDArray[np.int32] | None]]
+    question: NotRequired[list[str | None]]
+    context: NotRequired[list[str | None]]
+    total_segments: NotRequired[list[int | None]]
+    has_answer: NotRequired[list[bool | None]]
+    has_answer_in_segment: NotRequired[list[bool | None]]
+    chosen_answer_text: NotRequired[list[str | None]]
+    chosen_answer_char_span: NotRequired[list[tuple[int, int] | None]]
 
 
 BLOCK_BYTES = 3 << 19

@@ -1,7 +1,7 @@
 """The one place where a map becomes torch: zero-copy columns, and rows gathered into fresh tensors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -22,6 +22,19 @@ TOKEN_COLUMNS = MODEL_COLUMNS[:3]
 
 POSITION_COLUMNS = ("start_positions", "end_positions", "cls_index", "context_row_start", "question_row_start")
 """The number columns that count tokens of the whole row."""
+
+
+class ModelTensors(TypedDict):
+    """What every step and every batch holds: rows of W tokens."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+    start_positions: Tensor
+    end_positions: Tensor
+    cls_index: Tensor
+    segment_index: Tensor
+    rows: Tensor
 
 
 class FeatureTensors:

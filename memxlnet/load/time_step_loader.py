@@ -1,10 +1,10 @@
 """The time-step-major loader: documents in fixed lanes, segment by segment."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, fields
 from functools import partial
-from typing import Any
+from typing import Any, Generic, Literal, Unpack, overload
 
 import numpy as np
 import torch
@@ -22,7 +22,9 @@ from memxlnet.load.document_ids import DocumentIds, DocumentMap
 from memxlnet.load.epoch_plan import EpochSize
 from memxlnet.load.length_grouping import Deal, Lengths, dealt, grouped
 from memxlnet.load.loader_options import (
+    Item,
     StreamSettings,
+    TrainingOptions,
     can_pin,
     check_batch_size,
     check_dataset,
@@ -33,19 +35,19 @@ from memxlnet.load.loader_options import (
     metadata_names,
     schedule,
 )
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Window
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
 from memxlnet.load.page_advice import advised
 from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
 from memxlnet.load.segment_windows import DocumentWindows
 from memxlnet.load.step_stream import StepStream
-from memxlnet.load.steps import StepMaker
+from memxlnet.load.steps import Step, StepMaker
 from memxlnet.settings import check_bool, whole_number
 
 STATE_VERSION = 2
 
 
-class TimeStepMajorDataLoader:
+class TimeStepMajorDataLoader(Generic[Item]):
     """Feeds documents segment by segment, so that recurrent memory flows along each document.
 
     **Aligned** lanes: iterating yields one `Group` for each `batch_size` documents, a sequence of steps; step t is a
@@ -73,6 +75,9 @@ class TimeStepMajorDataLoader:
     moves on to the next epoch; `set_epoch` sets it. `state_dict` says what has been handed out, and a loader that is
     given it resumes there.
 
+    Type checkers know the type of the items: a loader with aligned lanes is a ``TimeStepMajorDataLoader[Group]``, one
+    with refilled lanes a ``TimeStepMajorDataLoader[Step]``; with `compat` the items are of any type.
+
     Over several ranks the documents are distributed so that all ranks have the same number of steps; each rank has
     its own lanes.
 
@@ -94,7 +99,8 @@ class TimeStepMajorDataLoader:
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
             the answer).
         evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer, and
-            takes unlabelled documents, which are refused otherwise.
+            takes unlabelled documents, which are refused otherwise. `max_segments` still cuts documents short: the rows
+            that it leaves out are not read, and an `AnswerCollector` then misses them.
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file, which XLNet takes.
         ended_label: Answer positions of ended lanes: ``"ignore"`` is the width of the step, which the question
             answering heads of BERT and XLNet's Simple ignore; ``"cls"`` is the ``cls`` position.
@@ -115,6 +121,48 @@ class TimeStepMajorDataLoader:
         SettingsError: An argument is wrong, or documents are unlabelled without ``evaluation=True``.
     """
 
+    @overload
+    def __init__(
+        self: "TimeStepMajorDataLoader[Group]",
+        dataset: CacheDataset,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        max_segments: int | Sequence[int] | None = None,
+        *,
+        num_workers: int = 0,
+        lanes: Literal["aligned"] = "aligned",
+        compat: None = None,
+        **options: Unpack[TrainingOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: "TimeStepMajorDataLoader[Step]",
+        dataset: CacheDataset,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        max_segments: int | Sequence[int] | None = None,
+        *,
+        num_workers: int = 0,
+        lanes: Literal["refilled"],
+        compat: None = None,
+        **options: Unpack[TrainingOptions],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: "TimeStepMajorDataLoader[Any]",
+        dataset: CacheDataset,
+        batch_size: int = 8,
+        shuffle: bool = False,
+        max_segments: int | Sequence[int] | None = None,
+        *,
+        num_workers: int = 0,
+        lanes: Lanes = "aligned",
+        compat: Compat | None = None,
+        **options: Unpack[TrainingOptions],
+    ) -> None: ...
+
     def __init__(
         self,
         dataset: CacheDataset,
@@ -132,7 +180,7 @@ class TimeStepMajorDataLoader:
         evaluation: bool = False,
         dtype: Dtype = "int64",
         ended_label: EndedLabel = "ignore",
-        metadata: bool | Iterable[str] = False,
+        metadata: Metadata = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
         pin_memory: bool = False,
@@ -178,6 +226,14 @@ class TimeStepMajorDataLoader:
         self.sampler = self.batch_sampler = DeferredBatches(self.__len__, self._start_at, self.set_epoch)
         self.collate_fn = as_it_is
         self.prefetch_factor = None  # else that function takes torch's default, which torch then refuses
+
+    def __repr__(self) -> str:
+        state, settings = self.state_dict(), self.settings
+        shown: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": settings.shuffle, "lanes": settings.lanes}
+        shown |= {"max_segments": self.max_segments, "evaluation": settings.evaluation, **self.ranks._asdict()}
+        words = ", ".join(f"{name}={value!r}" for name, value in shown.items())
+        place = f"epoch {state['epoch']}, step {state['step']} of {self._plan(state['epoch']).num_steps}"
+        return f"{type(self).__name__}({self.dataset.directory.name!r}, {words}, {place})"
 
     @property
     def shuffle(self) -> bool:
@@ -227,7 +283,7 @@ class TimeStepMajorDataLoader:
         """
         return self._plan(self.epoch if epoch is None else whole_number("epoch", epoch, 0)).size(self._widths)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Item]:
         """Yield the groups of an epoch, or its steps with refilled lanes."""
         if self._position is not None and self._position.is_done and self._position.epoch == self.epoch:
             self.epoch += 1  # the last iteration gave all steps, but was not asked for one more
@@ -243,17 +299,18 @@ class TimeStepMajorDataLoader:
             closing(StepStream(self._maker, plan, first, self._works_ahead, advice)) as stream,
         ):
             if isinstance(plan, AlignedPlan):
-                yield from self._groups(plan, stream, position)
+                groups: Iterator[Any] = self._groups(plan, stream, position)
+                yield from groups
             else:
                 for step in range(first, plan.num_steps):
-                    found = stream[step]
+                    found: Any = stream[step]
                     position.next_step = step + 1
                     yield found
         position.next_step = position.num_steps
         if self._position is position and self.epoch == epoch:
             self.epoch += 1
 
-    def endless(self) -> Iterator[Any]:
+    def endless(self) -> Iterator[Item]:
         """Yield the groups of endless epochs, or the steps with refilled lanes.
 
         Raises:
@@ -309,7 +366,7 @@ class TimeStepMajorDataLoader:
         self.epoch = epoch
         self._resume = self._position = Position(epoch, steps, step) if step else None
 
-    def _start_at(self, number: int) -> Iterator[Any]:
+    def _start_at(self, number: int) -> Iterator[Item]:
         """Return the groups, or steps with refilled lanes, of the epoch that comes next, from one of them on."""
         plan = self._plan(self.epoch)
         step = int(plan.group_starts[number]) if isinstance(plan, AlignedPlan) else number

@@ -7,9 +7,8 @@ from memxlnet.format.manifest import KnownFile
 from memxlnet.sources.forms import Form, FormOptions, form_names, register_form
 from memxlnet.sources.listing import is_file_name
 from memxlnet.sources.opening import open_source, shown_name, source_name
-from memxlnet.sources.records_to_examples import Transform
 from memxlnet.sources.source import Source
-from memxlnet.sources.source_options import SourceOptions
+from memxlnet.sources.source_options import SourceOptions, Transform
 
 __all__ = [
     "Form",

@@ -41,7 +41,7 @@ class Files:
         repeated = sorted({str(file) for file in self._files if counts[file.place] > 1})
         if repeated:
             raise SettingsError(
-                f"dataset_name: expected each file once, found several names of one: {', '.join(repeated[:5])}; name "
+                f"source: expected each file once, found several names of one: {', '.join(repeated[:5])}; name "
                 "the files to read"
             )
         self._marks = [file.mark() for file in self._files]

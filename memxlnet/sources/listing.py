@@ -43,25 +43,25 @@ class Listing(NamedTuple):
     partitions: list[dict[str, str | None]]
 
 
-def is_file_name(dataset_name: object) -> bool:
+def is_file_name(source: object) -> bool:
     """Return whether what the user named is local: it exists, is a `PathLike`, or a string that looks like a path.
 
     A name on the Hub is ``name`` or ``owner/name``.
     """
-    if isinstance(dataset_name, os.PathLike):
+    if isinstance(source, os.PathLike):
         return True
-    if not isinstance(dataset_name, str) or "://" in dataset_name or "\0" in dataset_name:
+    if not isinstance(source, str) or "://" in source or "\0" in source:
         return False
-    path = Path(dataset_name)
+    path = Path(source)
     suffix = path.suffix.lower()
-    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS or is_glob(dataset_name):
+    if has_known_suffix(path) or suffix in _OTHER_SUFFIXES or suffix in COMPRESSIONS or is_glob(source):
         return True
     try:
         if path.exists():
             return True
     except OSError:
         return True
-    return bool(re.match(r"[/~.]", dataset_name) and path.name) or dataset_name.count("/") > 1
+    return bool(re.match(r"[/~.]", source) and path.name) or source.count("/") > 1
 
 
 def is_data_file(path: str) -> bool:
@@ -146,7 +146,7 @@ def _below(directory: Path) -> Iterator[Path]:
         seen |= wanted.keys()
         for name in sorted(filter(is_data_file, names)):
             path = Path(folder) / name
-            check_text("dataset_name", str(path))
+            check_text("source", str(path))
             if path.exists() and not path.is_file():
                 raise SourceError(f"{path}: expected a file, found a directory or device")
             format_of(HashedFile(path))

@@ -12,8 +12,6 @@ from memxlnet.format.manifest import FindKnown
 from memxlnet.settings import check_text, positive_int
 from memxlnet.sources.file_origin import Files
 from memxlnet.sources.formats import file_stem
-from memxlnet.sources.forms import Form
-from memxlnet.sources.forms.form import Locate, Offsets
 from memxlnet.sources.hub_origin import HubOrigin
 from memxlnet.sources.in_memory_origins import (
     DatasetOrigin,
@@ -33,70 +31,63 @@ from memxlnet.sources.listing import (
     split_words,
 )
 from memxlnet.sources.origin import Origin
-from memxlnet.sources.records_to_examples import Reading, Transform
+from memxlnet.sources.records_to_examples import Reading
 from memxlnet.sources.source import Source
 from memxlnet.sources.source_files import HashedFile, SourceFile
+from memxlnet.sources.source_options import SourceOptions
 from memxlnet.sources.split import split_name
 from memxlnet.sources.urls import find_urls, is_url, shown_url
 
 IN_MEMORY = "in-memory"
 
 
-def source_name(dataset_name: object) -> str:
+def source_name(source: object) -> str:
     """Return the short name under which a cache of this source is kept.
 
     Raises:
         SettingsError: The name is empty or no valid text.
     """
-    if _is_several(dataset_name):
-        names = [source_name(one) for one in dataset_name]  # type: ignore[attr-defined]
+    if _is_several(source):
+        names = [source_name(one) for one in source]  # type: ignore[attr-defined]
         return several_name(names[0], len(names))
-    if is_url(dataset_name):
-        return file_stem(Path(shown_url(str(dataset_name)).rstrip("/*"))) or IN_MEMORY
-    if is_file_name(dataset_name):
-        path = Path(check_text("dataset_name", os.fspath(dataset_name)))  # type: ignore[call-overload]
+    if is_url(source):
+        return file_stem(Path(shown_url(str(source)).rstrip("/*"))) or IN_MEMORY
+    if is_file_name(source):
+        path = Path(check_text("source", os.fspath(source)))  # type: ignore[call-overload]
         try:
             return directory_name(path) if is_directory(path) else find_paths(path).name
         except SourceNotFoundError:
             return file_stem(path)
-    if isinstance(dataset_name, str):
-        return check_text("dataset_name", dataset_name)
-    if is_datasets_object(dataset_name, "Dataset"):
-        named = getattr(getattr(dataset_name, "info", None), "dataset_name", None)
+    if isinstance(source, str):
+        return check_text("source", source)
+    if is_datasets_object(source, "Dataset"):
+        named = getattr(getattr(source, "info", None), "dataset_name", None)
         return str(named) if named else IN_MEMORY
     return IN_MEMORY
 
 
-def shown_name(dataset_name: object) -> str:
+def shown_name(source: object) -> str:
     """Return what the user named, for messages: without the credentials of a URL."""
-    if _is_several(dataset_name):
-        return ", ".join(map(shown_name, dataset_name))  # type: ignore[call-overload]
-    if is_url(dataset_name):
-        return shown_url(str(dataset_name))
-    return f"{dataset_name}" if isinstance(dataset_name, str | os.PathLike) else "the source"
+    if _is_several(source):
+        return ", ".join(map(shown_name, source))  # type: ignore[call-overload]
+    if is_url(source):
+        return shown_url(str(source))
+    return f"{source}" if isinstance(source, str | os.PathLike) else "the source"
 
 
 def open_source(
-    dataset_name: Any,
+    source: Any,
     split: str,
+    options: SourceOptions | None = None,
     *,
-    name: str | None = None,
-    identity: str | None = None,
-    config_name: str | None = None,
-    revision: str | None = None,
-    token: str | None = None,
-    form: Form | str | None = None,
-    columns: Mapping[str, str] | None = None,
-    transform: Transform | None = None,
-    locate: Locate = "first",
-    offsets: Offsets = "characters",
     max_examples: int | None = None,
     find_known: FindKnown | None = None,
+    **named: Any,
 ) -> Source:
     """Open what the user named, without reading all of it.
 
     Args:
-        dataset_name: What is read:
+        source: What is read:
 
             - a `PathLike`, or a string that names a file or looks like a path: local. Its suffix or its first bytes say
               how it is read: ``.json``, ``.jsonl``, ``.ndjson``, ``.parquet``, ``.arrow``, ``.feather``, ``.csv``,
@@ -111,56 +102,49 @@ def open_source(
             - a `datasets` object, a table (anything with ``__arrow_c_stream__``), or an iterable of mappings.
         split: Split of a Hub dataset, a directory of one or a `datasets.DatasetDict`; a label for everything else. A
             slice in the syntax of `datasets` (``train[:10%]``) applies to every kind of source.
-        name: Short name of a `datasets` object, a table or an iterable, in the place of its own one or ``in-memory``.
-        identity: For an iterable, a stream or a `transform`: a text that changes whenever what it gives does. Without
-            one, the rows are read once before the build and digested.
-        config_name: Configuration of a Hub dataset.
-        revision: Branch, tag or commit of a Hub dataset.
-        token: Credentials for the Hub.
-        form: How records become examples: the name of a form, or a `Form`. None recognises it by the first record.
-        columns: Names of the fields of records that have no known form; see `Columns`.
-        transform: A function of an example, as a mapping, that gives none, one or several mappings.
-        locate: For answers without offsets: ``"first"``, ``"all"`` or ``"nearest"``; see `FormOptions`.
-        offsets: What offsets of answers count: ``"characters"``, ``"bytes"`` or ``"utf-16"``.
+        options: How it is read; None takes what is `named`.
         max_examples: Read at most this many examples; None reads all.
         find_known: Looks up what an earlier build recorded of a file, so that it need not be hashed again.
+        **named: Fields of `SourceOptions`, instead of `options`.
 
     Raises:
         SettingsError: An argument is of the wrong kind, or does not apply to this source.
         SourceError: The source is missing, cannot be read, or has no such split.
     """
     check_text("split", split)
+    options = options or SourceOptions(**named)
+    name, identity, token = options.name, options.identity, options.token
     if identity is not None:
         check_text("identity", identity)
     most = None if max_examples is None else min(positive_int("max_examples", max_examples), sys.maxsize)
-    reading = Reading.of(form, columns, transform, locate, offsets)
-    if isinstance(dataset_name, str) and not re.search(r"\w", check_text("dataset_name", dataset_name)):
-        raise SettingsError(f"dataset_name: expected a file or the name of a dataset, found {dataset_name!r}")
-    is_named = isinstance(dataset_name, str | os.PathLike) or _is_several(dataset_name)
-    if is_named and identity is not None and transform is None:
+    reading = Reading.of(options)
+    if isinstance(source, str) and not re.search(r"\w", check_text("source", source)):
+        raise SettingsError(f"source: expected a file or the name of a dataset, found {source!r}")
+    is_named = isinstance(source, str | os.PathLike) or _is_several(source)
+    if is_named and identity is not None and options.transform is None:
         raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
     if name is not None and is_named:
-        raise SettingsError(f"name: applies to objects in memory only, found {name!r} with {shown_name(dataset_name)}")
-    is_local = is_file_name(dataset_name)
-    for option, value in (("config_name", config_name), ("revision", revision)):
-        if value is not None and (is_local or not isinstance(dataset_name, str) or is_url(dataset_name)):
+        raise SettingsError(f"name: applies to objects in memory only, found {name!r} with {shown_name(source)}")
+    is_local = is_file_name(source)
+    for option, value in (("config_name", options.config_name), ("revision", options.revision)):
+        if value is not None and (is_local or not isinstance(source, str) or is_url(source)):
             raise SettingsError(f"{option}: applies to Hub datasets only, found {value!r} with another source")
     base, ranges = split_name(split)
 
     def hashed(path: Path) -> HashedFile:
         return HashedFile(path, find_known)
 
-    if _is_several(dataset_name):
-        origin = _open_several(dataset_name, token, hashed)
+    if _is_several(source):
+        origin = _open_several(source, token, hashed)
     elif is_local:
-        origin = _open_path(Path(check_text("dataset_name", os.fspath(dataset_name))), base, hashed)
-    elif is_url(dataset_name):
-        origin = Files(find_urls(dataset_name, token), source_name(dataset_name))
-    elif isinstance(dataset_name, str):
-        origin = HubOrigin(dataset_name, base, config_name, revision, token, hashed)
+        origin = _open_path(Path(check_text("source", os.fspath(source))), base, hashed)
+    elif is_url(source):
+        origin = Files(find_urls(source, token), source_name(source))
+    elif isinstance(source, str):
+        origin = HubOrigin(source, base, options.config_name, options.revision, token, hashed)
     else:
-        origin = _open_object(dataset_name, base, identity, "" if name is None else check_text("name", name))
-    if ranges is not None and ranges.needs_total and is_one_shot(dataset_name):
+        origin = _open_object(source, base, identity, "" if name is None else check_text("name", name))
+    if ranges is not None and ranges.needs_total and is_one_shot(source):
         raise SettingsError(
             f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not report; "
             "pass a list, or a slice without percent and counted from the beginning"
@@ -178,12 +162,12 @@ def _open_several(names: Sequence[Any], token: str | None, hashed: Callable[[Pat
     partitions: list[dict[str, str | None]] = []
     for named in names:
         if not isinstance(named, str | os.PathLike):
-            raise SettingsError(f"dataset_name: expected paths or URLs in the list, found a {type(named).__name__}")
+            raise SettingsError(f"source: expected paths or URLs in the list, found a {type(named).__name__}")
         if is_url(named):
             found: Sequence[SourceFile] = find_urls(str(named), token)
             fields: list[dict[str, str | None]] = [{} for _ in found]
         else:
-            listing = find_paths(Path(check_text("dataset_name", os.fspath(named))))
+            listing = find_paths(Path(check_text("source", os.fspath(named))))
             found, fields = [hashed(path) for path in listing.paths], listing.partitions
         files += found
         partitions += fields
@@ -260,13 +244,11 @@ def _open_object(value: Any, split: str, identity: str | None, name: str = "") -
         return TableOrigin(value, name, is_one_shot(value) or identity is not None)
     if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
         raise SettingsError(
-            "dataset_name: expected a file, a Hub name, a datasets object, a table or an iterable of mappings, found "
+            "source: expected a file, a Hub name, a datasets object, a table or an iterable of mappings, found "
             f"{type(value).__name__}"
         )
     if type(value).__name__ == "DataFrame":
-        raise SettingsError(
-            "dataset_name: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1.3), found none"
-        )
+        raise SettingsError("source: expected a DataFrame with __arrow_c_stream__ (pandas 2.2, polars 1.3), found none")
     _check_read_twice(value, identity, name)
     return IterableOrigin(value, name)
 

@@ -1,7 +1,7 @@
 """How records become examples: a form, names of columns, a function of the user's."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,11 +20,9 @@ from memxlnet.sources.forms import (
     is_built_in,
     recognise,
 )
-from memxlnet.sources.forms.form import Locate, Offsets
+from memxlnet.sources.source_options import SourceOptions, Transform
 
 logger = logging.getLogger(__name__)
-
-Transform = Callable[[Any], Any]
 
 _CHARACTERS = FormOptions()
 
@@ -46,14 +44,15 @@ class Reading:
     options: FormOptions = field(default_factory=FormOptions)
 
     @classmethod
-    def of(cls, form: object, columns: object, transform: object, locate: Locate, offsets: Offsets) -> "Reading":
+    def of(cls, asked: SourceOptions) -> "Reading":
         """Check what the user asked for.
 
         Raises:
             SettingsError: A form is unknown, a form and columns are both named, names of columns cannot be, the
                 transform cannot be called, or a form does not heed the unit of offsets.
         """
-        options = FormOptions(locate, offsets)
+        form, columns, transform = asked.form, asked.columns, asked.transform
+        options = FormOptions(asked.locate, asked.offsets)
         if form is not None and columns is not None:
             raise SettingsError(
                 "form, columns: expected one of both, since columns name the fields of a form of one's own"

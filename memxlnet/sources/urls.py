@@ -152,7 +152,7 @@ def find_urls(url: str, token: str | None = None) -> list[RemoteFile]:
     scheme = url.partition("://")[0]
     shown, redact = shown_url(url), Redactor({"secrets": _secrets(url)})
     if scheme not in {*known_implementations, *registry}:
-        raise SettingsError(f"dataset_name: expected a scheme that fsspec knows, found {scheme!r} in {shown!r}")
+        raise SettingsError(f"source: expected a scheme that fsspec knows, found {scheme!r} in {shown!r}")
     options = {"token": token} if scheme == "hf" and token else {}
     with _reading(shown, redact):
         file_system, path = url_to_fs(url, **options)

@@ -216,7 +216,7 @@ def test_every_loader_trains(sample: Path, tmp_path: Path, loader: str, monkeypa
 
 def test_synthetic_steps_have_the_shapes_of_real_ones(sample: Path) -> None:
     dataset = LazySquadLikeQADataset.open(long_cache(300))
-    real: dict[str, Any] = next(iter(TimeStepMajorDataLoader(dataset, training.LANES)))[0]
+    real: Any = next(iter(TimeStepMajorDataLoader(dataset, training.LANES)))[0]
     for name, value in next(training._synthetic_steps(100)).items():
         if isinstance(value, torch.Tensor):
             assert (value.shape, value.dtype) == (real[name].shape, real[name].dtype), name

@@ -42,7 +42,7 @@ def test_every_segment_once_and_in_order(dataset: CacheDataset, workers: int) ->
 
 @pytest.mark.parametrize("time_major", [False, True])
 def test_metadata_can_be_chosen(dataset: CacheDataset, time_major: bool) -> None:
-    found: list[set[str]] = []
+    found: list[set[Any]] = []
     for metadata in (["question"], False):
         options: dict[str, Any] = {"metadata": metadata, "use_time_step_major": time_major}
         loader: Any = create_evaluation_dataloader(dataset, **options)

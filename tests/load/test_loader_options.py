@@ -12,8 +12,9 @@ from memxlnet.errors import MemxlnetError, SettingsError
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
 from memxlnet.load.epoch_plan import Ranks
-from memxlnet.load.loader_options import MAX_SCHEDULE, METADATA_NAMES, LoaderOptions, StreamSettings, metadata_names
+from memxlnet.load.loader_options import MAX_SCHEDULE, LoaderOptions, StreamSettings, metadata_names
 from memxlnet.load.segment_loader import regular_loader
+from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import assert_same_steps, steps_of, time_major
 

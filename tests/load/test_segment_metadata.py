@@ -15,8 +15,7 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.collate import Collate
 from memxlnet.load.create import create_dataloader
-from memxlnet.load.loader_options import METADATA_NAMES
-from memxlnet.load.segment_metadata import METADATA
+from memxlnet.load.segment_metadata import METADATA, METADATA_NAMES
 from memxlnet.load.steps import StepMaker
 from tests.load.helpers import (
     LENGTH,

@@ -207,7 +207,7 @@ class TestGroup:
             assert_same_tensors(group[index], steps[index])
         assert [step["rows"].tolist() for step in group[1:7:2]] == [step["rows"].tolist() for step in steps[1:7:2]]
         for index in (len(steps), -len(steps) - 1):
-            with pytest.raises(RowIndexError, match=rf"^step {index}:.*\b{len(steps)}$"):
+            with pytest.raises(RowIndexError, match=rf"^step {index}:.*\b{len(steps) - 1}$"):
                 group[index]
 
     @in_quarters
