@@ -463,7 +463,7 @@ def test_a_giant_document_does_not_stall_the_others(tmp_path: Path, monkeypatch:
 
 
 def test_a_manager_of_the_user_gets_chunks_in_order_after_a_giant(tmp_path: Path) -> None:
-    raw = [long_build.giant("giant", 100_000), *long_examples(20, words=20)]
+    raw = [long_build.giant("giant", 40_000), *long_examples(20, words=20)]
     written: list[int] = []
 
     class Manager:
