@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from memxlnet.load.statistics import UsefulShares as UsefulShares
     from memxlnet.load.steps import Step as Step
     from memxlnet.load.time_step_loader import TimeStepMajorDataLoader as TimeStepMajorDataLoader
+    from memxlnet.load.views import TrainTestSplit as TrainTestSplit
     from memxlnet.maintain.old_caches import OldCache as OldCache
     from memxlnet.maintain.old_caches import find_old_caches as find_old_caches
     from memxlnet.maintain.old_caches import remove_old_caches as remove_old_caches
@@ -108,6 +109,7 @@ _NAMES = {
     "StreamingSquadProcessor": "memxlnet.data.process",
     "TimeStepMajorDataLoader": "memxlnet.load.time_step_loader",
     "TrainingOptions": "memxlnet.load.loader_options",
+    "TrainTestSplit": "memxlnet.load.views",
     "UsefulShares": "memxlnet.load.statistics",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",

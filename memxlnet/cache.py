@@ -451,11 +451,17 @@ class Cache(PublishedCache):
         return dataset
 
     def collector(
-        self, *, n_best: int = 20, max_answer_length: int | None = 30, null_threshold: float = 0.0
+        self,
+        *,
+        dataset: CacheDataset | None = None,
+        n_best: int = 20,
+        max_answer_length: int | None = 30,
+        null_threshold: float = 0.0,
     ) -> AnswerCollector:
         """Make a collector that joins the logits of a document's segments to its answer.
 
         Args:
+            dataset: A view, for the answers of its documents alone; None for all.
             n_best: Spans kept of a document.
             max_answer_length: Tokens of a span at most; None for any number.
             null_threshold: There is no answer where the score of no answer exceeds that of the best span by more.
@@ -463,11 +469,19 @@ class Cache(PublishedCache):
         Raises:
             SettingsError: An argument is wrong.
         """
-        return AnswerCollector(self, n_best=n_best, max_answer_length=max_answer_length, null_threshold=null_threshold)
+        over = self if dataset is None else self._own(dataset)
+        return AnswerCollector(over, n_best=n_best, max_answer_length=max_answer_length, null_threshold=null_threshold)
 
-    def stats(self) -> CacheStatistics:
-        """Compute segments of documents, time steps of answers and padding; reads only number columns."""
-        return read_statistics(self)
+    def stats(self, dataset: CacheDataset | None = None) -> CacheStatistics:
+        """Compute segments of documents, time steps of answers and padding; reads only number columns.
+
+        Args:
+            dataset: A view, for the figures of its documents alone; None for all.
+
+        Raises:
+            SettingsError: The dataset is over another cache.
+        """
+        return read_statistics(self, chosen=None if dataset is None else self._own(dataset).chosen)
 
     def tokenizer(self) -> Any:
         """Return a transformers fast tokenizer that makes the same cache again.

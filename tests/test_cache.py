@@ -57,7 +57,7 @@ def parameters(call: Callable[..., Any]) -> dict[str, Any]:
         (Cache.evaluation_loader, TimeStepMajorDataLoader, {"compat", "shuffle", "evaluation"}),
         (Cache.segment_loader, regular_loader, {"compat", "ended_label"}),
         (Cache.dataset, CacheDataset, set()),
-        (Cache.collector, AnswerCollector, set()),
+        (Cache.collector, AnswerCollector, {"dataset"}),
         (Cache.verify, verify, set()),
         (Cache.push, push, set()),
         (Cache.pull, pull, set()),
@@ -381,6 +381,10 @@ def test_what_is_shown_of_a_state_is_short(cache: Cache) -> None:
 def test_statistics_and_collector_are_over_it(cache: Cache) -> None:
     assert cache.stats() == read_statistics(cache)
     assert cache.collector(n_best=3).cache is cache
+    view = cache.dataset().take(2)
+    assert cache.stats(view).documents == 2
+    assert cache.collector(dataset=view).num_missing_rows == len(view)
+    assert sum(len(group.example_ids) for group in cache.loader(2, dataset=view)) == 2
 
 
 def test_it_is_verified(cache: Cache, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ _SHOWN = 10
 _PLACE = "memxlnet.place"
 
 
-class Split(NamedTuple):
+class TrainTestSplit(NamedTuple):
     """Two views that have no document in common, and together all of a view."""
 
     train: Any
@@ -78,7 +78,7 @@ class Viewable(ABC):
                 from the end), their ids, or a mask, bool[documents].
 
         Raises:
-            SettingsError: They are none of these, none is chosen, or a mask has another length.
+            SettingsError: They are of another kind, no document is chosen, or a mask has another length.
             RowIndexError: A place is out of range.
             DocumentNotFoundError: No document has an id; the message names the first ten.
         """
@@ -146,7 +146,7 @@ class Viewable(ABC):
         drawn = shuffled(self.num_documents, check_seed(seed), 0, VIEW)
         return self._chosen_of(np.sort(drawn[: self._count("size", size)]))
 
-    def train_test_split(self, test_size: int | float, seed: int, by: By | None = None) -> Split:
+    def train_test_split(self, test_size: int | float, seed: int, by: By | None = None) -> TrainTestSplit:
         """Split the documents at random in two, each in their order.
 
         Args:
@@ -164,9 +164,9 @@ class Viewable(ABC):
         # Groups come in their turn; the documents before each.
         before = np.concatenate([[0], np.cumsum(np.bincount(turn))])[:-1]
         is_test = before[turn] < count
-        return Split(self._chosen_of(np.flatnonzero(~is_test)), self._chosen_of(np.flatnonzero(is_test)))
+        return TrainTestSplit(self._chosen_of(np.flatnonzero(~is_test)), self._chosen_of(np.flatnonzero(is_test)))
 
-    def folds(self, number: int, seed: int, by: By | None = None) -> list[Split]:
+    def folds(self, number: int, seed: int, by: By | None = None) -> list[TrainTestSplit]:
         """Split the documents at random into folds of almost equal size; each is the second view of one split.
 
         Args:
@@ -191,7 +191,7 @@ class Viewable(ABC):
         if len(np.unique(fold)) < number:
             fold = (turn * number // distinct).astype(np.int64)
         return [
-            Split(self._chosen_of(np.flatnonzero(fold != one)), self._chosen_of(np.flatnonzero(fold == one)))
+            TrainTestSplit(self._chosen_of(np.flatnonzero(fold != one)), self._chosen_of(np.flatnonzero(fold == one)))
             for one in range(number)
         ]
 
