@@ -85,8 +85,8 @@ def test_another_source_is_refused(run: Run, caches: Caches, tmp_path: Path) -> 
     ("source", "options", "message"),
     [
         ("none.json", [], "none.json: no such file"),
-        ("", [], "--against: SOURCE: expected a non-empty string"),
-        ("nothing://example.org/x", [], "--against: SOURCE: expected a scheme that fsspec knows"),
+        ("", [], "--against: source: expected a non-empty string"),
+        ("nothing://example.org/x", [], "--against: source: expected a scheme that fsspec knows"),
         ("SOURCE", ["--sample", 0], "--sample: expected an integer above 0, found 0"),
         ("SOURCE", ["--config-name", "x"], "--config-name: applies to Hub datasets only"),
     ],

@@ -625,14 +625,14 @@ def test_odd_names_of_files_are_files(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800", "/", "..", "../.."])
 def test_names_that_are_none_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected"):
+    with pytest.raises(SettingsError, match="source: expected"):
         build(name, tmp_path / "caches")
     assert not (tmp_path / "caches").exists()
 
 
 @pytest.mark.parametrize("value", [5, None, {"id": "a"}, b"bytes", object()])
 def test_objects_that_are_no_source_are_refused(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected a file, a Hub name"):
+    with pytest.raises(SettingsError, match="source: expected a file, a Hub name"):
         build(value, tmp_path / "caches")
 
 

@@ -453,7 +453,7 @@ def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["", "  ", "/", "a\0b", "\ud800"])
 def test_a_name_that_can_be_none_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match="dataset_name: expected"):
+    with pytest.raises(SettingsError, match="source: expected"):
         open_source(name, "train")
 
 
