@@ -47,6 +47,7 @@ NAMES: dict[str, set[str]] = {
         "Step",
         "StreamingSquadProcessor",
         "TimeStepMajorDataLoader",
+        "TrainTestSplit",
         "TrainingOptions",
         "UsefulShares",
         "__version__",

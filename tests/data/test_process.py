@@ -628,14 +628,14 @@ def test_odd_names_of_files_are_files(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", " ", "a\0b", "\ud800", "/", "..", "../.."])
 def test_what_is_no_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(SettingsError, match=r"^dataset_name:"):
+    with pytest.raises(SettingsError, match=r"^source:"):
         build(name, tmp_path / "caches")
     assert not (tmp_path / "caches").exists()
 
 
 @pytest.mark.parametrize("value", [5, None, {"id": "a"}, b"bytes", object()])
 def test_objects_that_are_no_source_are_refused(tmp_path: Path, value: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{type(value).__name__}"):
+    with pytest.raises(SettingsError, match=rf"^source:.*{type(value).__name__}"):
         build(value, tmp_path / "caches")
 
 

@@ -444,7 +444,7 @@ def test_an_unknown_suffix_lists_the_known_ones(name: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("name", ["", "  ", "/", "a\0b", "\ud800"])
 def test_what_is_no_name_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match=r"^dataset_name:"):
+    with pytest.raises(SettingsError, match=r"^source:"):
         open_source(name, "train")
 
 
