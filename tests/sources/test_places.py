@@ -141,13 +141,13 @@ def test_files_of_two_formats_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("named", ["*.jsonl", "**/*.jsonl", ""], ids=["glob", "recursive glob", "directory"])
 def test_a_file_that_a_link_leads_to_as_well_is_refused(folder: Path, named: str) -> None:
     (folder / "part-9.jsonl").symlink_to(folder / "part-0.jsonl")
-    with pytest.raises(SettingsError, match=r"^dataset_name:.*part-0\.jsonl"):
+    with pytest.raises(SettingsError, match=r"^source:.*part-0\.jsonl"):
         open_source(f"{folder}/{named}", "train")
 
 
 def test_a_recursive_glob_that_a_link_leads_round_is_refused(folder: Path) -> None:
     (folder / "round").symlink_to(folder)
-    with pytest.raises(SettingsError, match=r"^dataset_name:"):
+    with pytest.raises(SettingsError, match=r"^source:"):
         open_source(f"{folder}/**/*.jsonl", "train")
 
 
@@ -159,7 +159,7 @@ def test_a_path_that_is_too_long_is_not_found(name: str) -> None:
 
 def test_a_file_named_twice_is_refused(folder: Path) -> None:
     path = str(folder / "part-0.jsonl")
-    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{path}"):
+    with pytest.raises(SettingsError, match=rf"^source:.*{path}"):
         open_source([path, path], "train")
 
 
@@ -219,7 +219,7 @@ def test_a_name_in_a_directory_that_is_no_text_is_an_error(folder: Path) -> None
 def test_a_file_named_in_two_ways_is_refused(folder: Path) -> None:
     (folder / "link.jsonl").symlink_to(folder / "part-0.jsonl")
     for other in (folder / "link.jsonl", folder / ".." / folder.name / "part-0.jsonl"):
-        with pytest.raises(SettingsError, match=r"^dataset_name:.*part-0\.jsonl"):
+        with pytest.raises(SettingsError, match=r"^source:.*part-0\.jsonl"):
             open_source([folder / "part-0.jsonl", other], "train")
 
 
@@ -658,7 +658,7 @@ def test_files_over_http_may_differ_in_their_query_alone(server: str) -> None:
     assert read(files) == ROWS[:4]
     same = [f"{server}/part-0.jsonl?id={number}" for number in (0, 1)]
     assert read(same) == ROWS[:3] * 2
-    with pytest.raises(SettingsError, match=r"^dataset_name:.*http://[^?]*part-0\.jsonl"):
+    with pytest.raises(SettingsError, match=r"^source:.*http://[^?]*part-0\.jsonl"):
         open_source(same[:1] * 2, "train")
 
 
@@ -695,7 +695,7 @@ def test_files_of_a_store(named: Any, memory: Any) -> None:
     ("url", "error", "message"),
     [
         ("memory://nothing.jsonl", SourceNotFoundError, r"nothing\.jsonl"),
-        ("nothing://a/b.jsonl", SettingsError, r"^dataset_name:.*'nothing'"),
+        ("nothing://a/b.jsonl", SettingsError, r"^source:.*'nothing'"),
         ("memory://no/*.jsonl", SourceNotFoundError, r"no/\*\.jsonl"),
     ],
 )

@@ -619,7 +619,7 @@ def test_a_value_that_no_field_may_hold_is_an_error_when_its_row_is_read() -> No
 
 @pytest.mark.parametrize("value", [3, None, b"bytes", {"id": "a"}, object()])
 def test_what_is_no_source_lists_what_is_one(value: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"^dataset_name:.*{type(value).__name__}"):
+    with pytest.raises(SettingsError, match=rf"^source:.*{type(value).__name__}"):
         open_source(value, "train")
 
 
