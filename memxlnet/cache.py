@@ -537,8 +537,6 @@ class Cache(PublishedCache):
         Raises:
             MemxlnetError: As `memxlnet.verify`.
         """
-        if against is None and sample != DEFAULT_SAMPLE:
-            raise SettingsError(f"sample: belongs to a source, found {sample!r} without one; pass against=... as well")
         verify(self.directory, **_options(locals()))
 
     def push(

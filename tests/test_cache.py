@@ -232,7 +232,7 @@ def test_the_directory_of_caches_names_them(cache: Cache, tmp_path: Path) -> Non
 def test_a_cache_stands_for_its_directory(cache: Cache, tmp_path: Path) -> None:
     assert os.fspath(cache) == str(cache.directory)
     assert Cache.open(cache).manifest == CacheDataset(cache).manifest == cache.manifest
-    verify(cache)  # type: ignore[arg-type]
+    verify(cache)
     push(cache, f"file://{tmp_path}/store", progress=False)
     memxlnet.remove_cache(Cache.pull(f"file://{tmp_path}/store", tmp_path / "caches", progress=False))
     assert [path.name for path in (tmp_path / "caches").iterdir() if not path.name.startswith(".")] == []

@@ -1,5 +1,6 @@
 """Check a cache: its bytes, that its values can be read safely, and, by encoding again, that they are right."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -23,7 +24,7 @@ DEFAULT_SAMPLE = 100
 
 
 def verify(
-    directory: str | Path,
+    directory: str | os.PathLike[str],
     *,
     deep: bool = False,
     against: Any = None,
@@ -147,17 +148,15 @@ def _check_files(directory: Path) -> tuple[PublishedCache, Rules]:
 
 def _checked(against: Any, sample: int | None, options: SourceOptions) -> int | None:
     if against is None:
-        for field in fields(options):
-            if getattr(options, field.name) != field.default:
-                raise SettingsError(
-                    f"{field.name}: belongs to a source, found it without one; pass against=... as well"
-                )
+        given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
+        for name in (*given, *(["sample"] if sample != DEFAULT_SAMPLE else [])):
+            raise SettingsError(f"{name}: belongs to a source, found it without one; pass against=... as well")
     return None if sample is None else positive_int("sample", sample, " (or None for all examples)")
 
 
 def _open(against: Any, manifest: Manifest, options: SourceOptions) -> Source:
     try:
-        return open_source(against, manifest.split, **vars(options), max_examples=manifest.settings["max_examples"])
+        return open_source(against, manifest.split, options, max_examples=manifest.settings["max_examples"])
     except SettingsError as error:
         raise SettingsError(f"against: {error}") from error
 
