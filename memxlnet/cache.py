@@ -200,7 +200,7 @@ class Cache(PublishedCache):
         Args:
             url: The place of the cache, as `push` took it.
             cache_dir: Directory of all caches.
-            replace: Fetch the cache even where it exists, and replace what is there, such as a damaged one.
+            replace: Fetch the cache even where it exists, and replace it, such as a damaged one.
             storage_options: Options of the file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
 
@@ -218,7 +218,7 @@ class Cache(PublishedCache):
         compat: Compat | None = None,
         device: Device = None,
     ) -> CacheDataset:
-        """Open the segments as a dataset of torch, over maps of its own.
+        """Open the segments as a dataset of torch, over its own maps.
 
         Args:
             in_memory: Read all columns into RAM instead of mapping them.
@@ -305,7 +305,7 @@ class Cache(PublishedCache):
             pad_to_multiple_of: With it, round the width up to a multiple.
             seed: Seed of every random choice.
             drop_last: Leave out the last, smaller group; with refilled lanes, the end where lanes are done.
-            evaluation: Every document is read exactly once over all ranks, unlabelled ones too. `max_segments` still
+            evaluation: Every document is read exactly once across all ranks, unlabelled ones too. `max_segments` still
                 cuts documents short, and a collector then misses the rows that are left out.
             dtype: Type of the model's tensors.
             ended_label: Answer positions of lanes without a segment.
@@ -345,7 +345,7 @@ class Cache(PublishedCache):
         timeout: float = 0,
         worker_init_fn: Any = None,
     ) -> RegularDataLoader[Batch]:
-        """Make a torch `DataLoader` over single segments, whatever document they are of; it yields each `Batch`.
+        """Make a torch `DataLoader` over single segments of any document; it yields each `Batch`.
 
         Args:
             batch_size: Segments in a batch.

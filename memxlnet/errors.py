@@ -36,7 +36,7 @@ def with_fields_of(ours: _Ours, error: OSError) -> _Ours:
 
 
 class SettingsError(MemxlnetError, ValueError):
-    """A setting or argument is wrong, whatever the data."""
+    """A setting or argument is wrong; the data play no part in it."""
 
 
 class TokenizerError(MemxlnetError, ValueError):

@@ -19,10 +19,10 @@ from memxlnet.errors import (
 
 NO_ACCESS = (errno.EACCES, errno.EPERM, errno.EROFS)
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE)
-"""The process or the machine is out of file descriptors, whatever the file."""
+"""The process or the machine is out of file descriptors."""
 
 LIMITS = (*OUT_OF_FILES, errno.ENOMEM)
-"""A limit of the process or the machine is reached, whatever the file."""
+"""A limit of the process or the machine is reached."""
 
 _IN_THE_WAY = (errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY)
 _HINTS = {
@@ -79,7 +79,7 @@ def described(error: OSError, path: Path) -> str:
 
 
 def hint_for(error: OSError) -> str:
-    """Return what to do about an error of the disk, whatever it is."""
+    """Return what to do about any error of the disk."""
     return system_hint(error) or _CHECK_DISK
 
 

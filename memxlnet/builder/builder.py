@@ -172,7 +172,7 @@ def find_or_build(
 
     Raises:
         SettingsError: An argument is wrong; raised before any work.
-        MemxlnetError: Whatever `build_cache` raises.
+        MemxlnetError: Any error of `build_cache`.
     """
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
@@ -197,7 +197,7 @@ def build_cache(
 
     Raises:
         CacheError: The cache exists but is damaged, or the directory cannot be written.
-        MemxlnetError: Whatever `Build.run` raises.
+        MemxlnetError: Any error of `Build.run`.
     """
     if not build.rebuild:
         found = job.find(writer.cache_dir)

@@ -55,7 +55,7 @@ class CacheManager(Protocol):
                 schemas of `arrow_schemas`. Row numbers in them count from the chunk's start.
 
         Returns:
-            A receipt; whatever `finish` needs to know of the chunk.
+            A receipt: what `finish` needs to know of the chunk.
         """
 
     def finish(self, receipts: Sequence[Any]) -> Any:
@@ -141,7 +141,7 @@ class CacheWriter:
     def lock(self, settings: CacheSettings, progress: bool | None = None) -> Iterator[None]:
         """Hold the lock of this cache's builder; wait, and show that, while another process holds it.
 
-        The lock is the system's, on a file beside the build directory: it ends with the process that holds it.
+        The lock is the system's, on a file next to the build directory: it ends with the process that holds it.
 
         Args:
             settings: What is built.
@@ -232,12 +232,13 @@ class CacheWriter:
         return BuildSummary.of(final, manifest)
 
     def _check_space(self, receipts: Sequence[ChunkReceipt]) -> None:
-        """Check that what is published fits beside the chunks: it takes about as many bytes as they do."""
+        """Check that the disk holds the cache as well as the chunks: it takes about as many bytes as they do."""
         needed = sum(receipt.bytes for receipt in receipts)
         free = shutil.disk_usage(self.cache_dir).free
         if free < needed:
             raise OSError(
-                errno.ENOSPC, f"publishing takes about {needed:,} bytes beside the chunks, and {free:,} are free"
+                errno.ENOSPC,
+                f"publishing takes about {needed:,} bytes more than the chunks, and {free:,} are free",
             )
 
     def _begun(self) -> CacheSettings:

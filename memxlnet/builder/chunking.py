@@ -19,7 +19,7 @@ CHUNK_SHARE = 0.1
 """Share of the bound that a chunk of several examples may take: a few are in progress, and the process has needs."""
 
 MAX_CHUNK_COST = 256 * 2**20
-"""Bytes that a chunk of several examples may take, whatever the bound: work is handed out in small pieces."""
+"""Bytes that a chunk of several examples may take under any bound: work is handed out in small pieces."""
 
 TEXT_SHARE = 0.25
 """Share of the bound that a chunk of several examples on one long text may take."""

@@ -173,7 +173,7 @@ class Dispatcher:
         try:
             future = self._workers.submit(self._directory, chunk.index, pack(chunk.examples), self._part_cost)
         except Exception as error:
-            # Executors raise what they like: RuntimeError after shutdown, Dask an error of its own, a fork server that
+            # Executors raise what they like: RuntimeError after shutdown, Dask its own error, a fork server that
             # cannot load the main script EOFError.
             raise self._failed(chunk, error, is_refused=type(error) is RuntimeError) from error
         self._pending[future] = chunk
@@ -278,7 +278,7 @@ class Dispatcher:
 
 
 def _reported(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
-    """Return the error that a worker reports, of its own class where that is a `MemxlnetError`."""
+    """Return the error that a worker reports, in its class where that is a `MemxlnetError`."""
     name, message = result["error"], result["message"]
     kind = getattr(errors, name, None)
     if isinstance(kind, type) and issubclass(kind, MemxlnetError):

@@ -2,7 +2,7 @@
 
 It is started as ``python -m memxlnet.builder.worker BUILDER``: no fork and no `multiprocessing` child. It loads what
 encoding needs and nothing else, above all not the script that builds. It ends when its socket ends, which is when the
-builder ends in whatever way.
+builder ends in any way.
 """
 
 import gc

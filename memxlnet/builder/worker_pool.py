@@ -126,13 +126,13 @@ class WorkerPool:
         return result
 
     def restart(self, num_workers: int) -> None:
-        """End all workers, whatever they do, and start new ones, which hold no memory of earlier work."""
+        """End all workers, also busy ones, and start new ones, which hold no memory of earlier work."""
         self.close()
         self.num_workers = num_workers
         self._start()
 
     def close(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers, also busy ones."""
         with self._lock:
             self._ended.set()
         for worker in self._all:

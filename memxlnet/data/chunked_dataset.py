@@ -32,7 +32,7 @@ class ChunkedDataset(LazySquadLikeQADataset):
 
     Raises:
         SettingsError: An argument is wrong, or chunks are asked for.
-        CacheNotFoundError: No cache fits; the message lists what is there and in what it differs.
+        CacheNotFoundError: No cache fits; the message lists the caches found and how they differ.
         AmbiguousCacheError: Several fit.
     """
 

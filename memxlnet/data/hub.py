@@ -1,4 +1,4 @@
-"""Caches on the Hub: send one there, and open one that is there."""
+"""Caches on the Hub: send one, and open one."""
 
 import os
 from collections.abc import Mapping
@@ -92,7 +92,7 @@ def load_dataset_from_hub(
     Raises:
         SettingsError: An argument is wrong.
         SourceError: The file or object that was named is missing or cannot be read.
-        CacheNotFoundError: The repository has no cache of this split; the message lists what is there.
+        CacheNotFoundError: The repository has no cache of this split; the message lists the caches found.
         CacheMismatchError: It has some, with another source or other settings; the message names the fields.
         AmbiguousCacheError: Several fit; the message lists them.
         CacheDamagedError: The manifest, or what is in `cache_dir` already, is damaged.
@@ -119,7 +119,7 @@ def load_dataset_from_hub(
             raise listing.unreadable[0]
         raise CacheNotFoundError(
             f"{repository.subject}: expected a cache of split {split!r}, found {splits_of(listing)}; send one with "
-            "upload_processed_dataset_to_hub, or ask for what is there"
+            "upload_processed_dataset_to_hub, or ask for one of these"
         )
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
     return kind.open(repository.fetch(cache, directory, progress), compat=compat)

@@ -57,7 +57,7 @@ def choose(
         others = f" (and {len(of_split) - 1} more that differ)" if of_split[1:] else ""
         raise CacheMismatchError(
             f"{subject}: split {split!r}: expected a cache of what was asked for, found {closest.folder}{others}, "
-            f"which differs in {'; '.join(fields)}; ask for what is there"
+            f"which differs in {'; '.join(fields)}; ask for one that the repository has"
         )
     manifest = fitting[0].manifest
     source = ", ".join(f"{key}={value!r:.80}" for key, value in manifest.fields["source"].items())

@@ -204,7 +204,7 @@ def create_dataset_from_cache(
         doc_stride: Overlap of two consecutive segments in tokens, not their distance.
         max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
         tokenizer: A transformers fast tokenizer. ``LazySquadLikeQADataset.open(directory)`` opens a cache without one;
-            without one, a cache on the Hub fits whatever its tokenizer.
+            without one, a cache on the Hub fits with any tokenizer.
         hub_dataset_id: A dataset repository on the Hub that holds caches. Those are compared by the content of a file
             or object. A plain Hub name is compared by name, and fits no cache that was made of anything but a dataset
             of the Hub; `load_dataset_from_hub` opens any cache by its name.

@@ -85,7 +85,7 @@ def _pattern(backend: Tokenizer) -> str | None:
 
 
 def _merges_bytes(backend: Tokenizer) -> bool:
-    """Return whether the model gives every byte to one token, without chance or marks of its own."""
+    """Return whether the model gives every byte to one token, without chance or own marks."""
     model = backend.model
     return (
         isinstance(model, BPE)

@@ -62,7 +62,7 @@ def concatenate(first: TokenPool, second: TokenPool) -> TokenPool:
 
 @contextmanager
 def tokenizer_errors(subject: str) -> Iterator[None]:
-    """Turn whatever a tokenizer raises into a `TokenizerError` that begins with a subject."""
+    """Turn any error of a tokenizer into a `TokenizerError` that begins with a subject."""
     try:
         yield
     except TokenizerError:

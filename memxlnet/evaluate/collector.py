@@ -43,8 +43,8 @@ class AnswerCollector:
     nothing is tokenized.
 
     RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 9 bytes
-    a document, one byte a row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled, to
-    send it to another rank: it carries the path of the cache and what it has collected.
+    per document, one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
+    to send it to another rank: it carries the path of the cache and what it has collected.
 
     Args:
         cache: A cache, a dataset over one, or the directory of a published one. A view stands for its documents alone:

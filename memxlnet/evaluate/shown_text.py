@@ -39,7 +39,7 @@ class Shown(NamedTuple):
 
 
 class ShownText:
-    """Reads texts and offsets of contexts; RAM is one byte a document and `HELD_TOKENS`.
+    """Reads texts and offsets of contexts; RAM is one byte per document and `HELD_TOKENS`.
 
     Args:
         cache: The cache.

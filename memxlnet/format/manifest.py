@@ -177,7 +177,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
 
 
 def manifest_bytes(directory: Path) -> bytes:
-    """Read the manifest of a cache, whatever it holds.
+    """Read the manifest of a cache.
 
     Raises:
         CacheNotFoundError: The directory has no manifest, so it is not a cache. The message names the caches in it.

@@ -71,7 +71,7 @@ class TextTable:
             pass
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the record batches in order, each checked in full and none kept: RAM for one, whatever the table holds.
+        """Yield the record batches in order, each checked in full and none kept: RAM for one.
 
         Raises:
             CacheDamagedError: One is damaged.

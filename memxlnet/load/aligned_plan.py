@@ -15,7 +15,7 @@ _DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class AlignedPlan:
-    """Groups of documents: lane i is one document at every step of a group, whichever document ends first.
+    """Groups of documents: lane i is one document at every step of a group, also after another one has ended.
 
     A group spans all ranks and has as many steps as its longest document. The last group may be smaller; over several
     ranks its lanes are rounded up to equal numbers, so that no rank has none.

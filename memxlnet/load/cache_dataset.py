@@ -329,7 +329,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         return views[0] if len(views) == 1 else views
 
     def gather(self, rows: Any, columns: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
-        """Copy rows into fresh tensors: one gather per column, whatever the number of rows.
+        """Copy rows into fresh tensors: one gather per column for any number of rows.
 
         Args:
             rows: int64[n] tensor, array, range, slice or sequence of row indices, negative ones from the end.

@@ -56,7 +56,7 @@ class CarriedLanes(NamedTuple):
 
 
 def saved_lanes(carried: Named, initial: Named, rows: Tensor | None, dim: int, ranks: Ranks) -> dict[str, Any]:
-    """Return a state that can be saved: its shapes and types are those of the initial one, whatever the step.
+    """Return a state that can be saved: its shapes and types are those of the initial one at every step.
 
     Args:
         carried: The lanes of this rank, or of the initial state.

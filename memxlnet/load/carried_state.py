@@ -1,4 +1,4 @@
-"""Recurrent state carried along documents from step to step, whatever its structure."""
+"""Recurrent state carried along documents from step to step, in any structure."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -266,7 +266,7 @@ class CarriedState:
         theirs = _leaves_in_order_of(one, other)
         shapes = [[tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in each] for each in (ours, theirs)]
         if shapes[0] != shapes[1]:
-            raise SettingsError(f"state: expected constant shapes, found {shapes[0]} beside {shapes[1]}")
+            raise SettingsError(f"state: expected constant shapes, found {shapes[0]} and {shapes[1]}")
         return ours, theirs, structure
 
     def _where(self, mask: Tensor, chosen: State, other: State) -> State:
@@ -302,7 +302,7 @@ def _leaves_in_order_of(pattern: State, other: State) -> list[Any]:
     elif tree_structure(pattern) == tree_structure(other):
         return tree_flatten(other)[0]
     raise SettingsError(
-        f"state: expected one structure, found {_shown(pattern)} beside {_shown(other)}; give an initial state of the "
+        f"state: expected one structure, found {_shown(pattern)} and {_shown(other)}; give an initial state of the "
         "structure that the model returns"
     )
 

@@ -23,10 +23,10 @@ _NUMBERS = tuple(name for name in BATCH_COLUMNS if name not in TOKEN_COLUMNS)
 
 
 class Batch(ModelTensors):
-    """A batch of B segments of W tokens, whatever document they are of, as a `RegularDataLoader` yields it.
+    """A batch of B segments of W tokens, from any document, as a `RegularDataLoader` yields it.
 
     Besides the tensors that `Collate` describes it holds what ``metadata`` names: ``context_mask`` bool[B, W], and
-    lists with one entry a segment; those of ``offset_mapping`` are int32[W, 2].
+    lists with one entry per segment; those of ``offset_mapping`` are int32[W, 2].
     """
 
     document: Tensor

@@ -35,7 +35,7 @@ def check_device(device: Any) -> torch.device | None:
 
 
 class Transfer:
-    """Copies tensors to a device; on CUDA from page-locked memory, on a stream of its own.
+    """Copies tensors to a device; on CUDA from page-locked memory, on its own stream.
 
     A copy is begun by `send`, in any thread; `Arrival.tensors` makes the current stream wait for it, not the process.
     Elsewhere `send` copies.

@@ -1,4 +1,4 @@
-"""Copies of rows out of the maps of a cache, whatever the number of shards and whether a map can be written.
+"""Copies of rows out of the maps of a cache, for any number of shards, and maps that can or cannot be written.
 
 A gather of few rows is made by NumPy, whose operations cost less to start; of many rows by torch, which copies with
 several threads. Neither writes to a map, so tensors may lie over a read-only one here; none of them leaves this module.

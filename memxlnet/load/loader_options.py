@@ -99,7 +99,7 @@ class StreamSettings:
         group_by_length: Documents of similar length are read side by side.
         max_segments: Segments of a document at most, by epoch, the last entry for all later ones; empty for all.
         window: Which of them.
-        evaluation: Every document is read exactly once over all ranks.
+        evaluation: Every document is read exactly once across all ranks.
         dtype: Type of the model's tensors.
         ended_label: Answer positions of ended lanes.
     """

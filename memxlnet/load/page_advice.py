@@ -1,7 +1,7 @@
 """Advice to the system about pages: shuffled rows of a cache that does not fit in memory are read at random.
 
 By default Linux reads ahead around every page that it has to fetch, up to megabytes. Where the cache fits in memory
-that is right: soon all of it is there. Where it does not, most of what is read is discarded unused, and a step may
+that is right: soon all of it is in memory. Where it does not, most of what is read is discarded unused, and a step may
 take a hundred times as long (``python -m benchmarks larger-than-ram``). There the pages of the next rows are
 requested instead.
 """

@@ -20,7 +20,7 @@ Order = NDArray[np.signedinteger[Any]]
 """Documents in the order of an epoch."""
 
 ORDER = 0
-"""What numbers are drawn for: each purpose has a stream of its own."""
+"""What numbers are drawn for: each purpose has its own stream."""
 
 WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST, VIEW = 1, 2, 3, 4, 5, 6, 7, 8
 

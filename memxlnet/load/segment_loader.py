@@ -1,4 +1,4 @@
-"""The regular loader: a torch `DataLoader` over segments, whatever document they are of."""
+"""The regular loader: a torch `DataLoader` over single segments of any document."""
 
 from collections.abc import Iterator
 from numbers import Real

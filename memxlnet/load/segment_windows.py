@@ -109,7 +109,7 @@ class DocumentWindows:
         ends = np.cumsum(self.documents.num_segments[documents], dtype=np.int64)
         begin = 0
         while begin < len(documents):
-            # As many documents as have so many segments, or one.
+            # As many documents as have this number of segments, or one.
             before = ends[begin - 1] if begin else 0
             stop = max(int(np.searchsorted(ends, before + _FLAGS_AT_ONCE, side="right")), begin + 1)
             part = slice(begin, stop)

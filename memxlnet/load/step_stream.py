@@ -32,7 +32,7 @@ class Block(NamedTuple):
     arrival: Arrival | None
 
     def step(self, step: int) -> Step:
-        """Return one of the steps; a dictionary of its own."""
+        """Return one of the steps, as a new dictionary."""
         found = self.made[step - self.steps.start].copy()
         if self.arrival is not None:
             self.arrival.tensors(found.values())
@@ -112,7 +112,7 @@ class StepStream:
         self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
-        """Return one step; a dictionary of its own over tensors that are shared with its block."""
+        """Return one step, a new dictionary over tensors that are shared with its block."""
         if step not in self._held.steps:
             wanted = self._maker.block(step)
             self._held = self._taken(wanted) or self._maker.make(wanted)

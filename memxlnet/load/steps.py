@@ -28,9 +28,9 @@ class Step(ModelTensors):
     bool[B]; all other tensors int64[B]. Neighbouring steps share memory: clone what is kept for long. Lanes without a
     segment hold padding, -1 in ``rows`` and False in ``document_mask``; ``num_active`` counts the others.
     ``example_ids`` is a sequence that reads ids when it is asked, empty for such lanes. ``mem_read_start`` and
-    ``mem_write_start`` are -1 where rows hold no memory tokens. What follows is there where ``metadata`` names it:
+    ``mem_write_start`` are -1 where rows hold no memory tokens. What follows is present where ``metadata`` names it:
     ``context_mask`` bool[B, L], and lists with one entry a lane, None in lanes without a segment; those of
-    ``offset_mapping`` are int32[L, 2]. With ``compat="memxlnet-0"`` the keys of the earlier code base are there too.
+    ``offset_mapping`` are int32[L, 2]. With ``compat="memxlnet-0"`` the keys of the earlier code base are present too.
     """
 
     mem_read_start: Tensor

@@ -72,7 +72,7 @@ class FeatureTensors:
                 shard.advise(option, name, 0, shard.row_stop - shard.row_start)
 
     def advise_rows(self, option: int, rows: Tensor) -> None:
-        """Advise the system how the token columns of some rows, in range, will be read: a call a row and column."""
+        """Advise the system how the token columns of some rows, in range, will be read: one call per row and column."""
         for row in dict.fromkeys(rows.tolist()):
             shard, local = self._place(row)
             for name in TOKEN_COLUMNS:

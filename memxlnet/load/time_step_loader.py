@@ -98,7 +98,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
             the answer).
-        evaluation: Every document exactly once over all ranks: refuses ``drop_last`` and windows around the answer, and
+        evaluation: Every document exactly once across ranks: refuses ``drop_last`` and windows around the answer, and
             takes unlabelled documents, which are refused otherwise. `max_segments` still cuts documents short: the rows
             that it leaves out are not read, and an `AnswerCollector` then misses them.
         dtype: ``"int64"`` for any transformers model, ``"stored"`` for the types of the file, which XLNet takes.
@@ -110,7 +110,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
         pad_to_multiple_of: Round the width of a step up to a multiple, at most `max_seq_length`: fewer shapes.
         pin_memory: Put the tensors into page-locked memory, where there is CUDA.
         device: Where the tensors of steps are; None leaves them on the CPU, or on the device of the dataset. To CUDA
-            they are copied from page-locked memory on a stream of its own, and are safe to use on the current one;
+            they are copied from page-locked memory on a separate stream, and are safe to use on the current one;
             with ``num_workers=1`` the copies are ahead of the steps.
         compat: ``"memxlnet-0"`` gives steps the keys and values of the earlier code base, all metadata included; None
             those that the dataset was opened with.

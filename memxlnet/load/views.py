@@ -1,4 +1,4 @@
-"""Views: some documents of a cache, in an order, without a file of their own. NumPy only.
+"""Views: some documents of a cache, in an order, without any file. NumPy only.
 
 The methods are named as in `datasets`, and each returns another view; views of views are views of the cache. All random
 ones are pure functions of their seed.

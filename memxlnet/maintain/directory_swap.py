@@ -57,7 +57,7 @@ def _replace(source: Path, final: Path) -> Path:
 
 
 def take_away(directory: Path) -> None:
-    """Remove a directory of work, if it is there; another process may still put a file into it."""
+    """Remove a directory of work, if it exists; another process may still put a file into it."""
     retired = retired_path(directory.parent, directory.name)
     with contextlib.suppress(FileNotFoundError):
         directory.rename(retired)
@@ -110,7 +110,7 @@ _UNABLE = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EP
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two names of one file system change places, whatever they name.
+    """Let two names of one file system change places, files or directories.
 
     Returns:
         False where the system cannot: nothing has changed then.

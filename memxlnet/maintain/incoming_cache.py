@@ -74,8 +74,8 @@ class Arrival:
 
         Args:
             fetch: Fetches all files of the cache; called where it is missing, under the lock.
-            replace: Fetch it even where it exists, and replace what is there.
-            hint: What else can be done about what is there, for messages.
+            replace: Fetch it even where it exists, and replace it.
+            hint: What else can be done about an existing cache, for messages.
 
         Raises:
             CacheError: What is there is damaged or another cache, or the cache directory cannot be written.
@@ -209,7 +209,7 @@ class Arrival:
                 error.add_note(hint)
             raise
         if found is not None:
-            logger.info("%s: is there already", found)
+            logger.info("%s: exists already", found)
         return found
 
     def _check_free(self) -> None:

@@ -89,7 +89,7 @@ def remove_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
 def remove_cache(directory: str | os.PathLike[str]) -> int:
     """Remove one published cache, whole or damaged, under its builder lock.
 
-    It is removed only where its manifest is in the format of memxlnet, of whatever version and even with a failing
+    It is removed only where its manifest is in the format of memxlnet, of any version and even with a failing
     checksum, and the directory holds only files of a cache. A symbolic link is refused: removing the link would free
     nothing, and following it would remove what lies elsewhere.
 

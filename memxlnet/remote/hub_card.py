@@ -156,7 +156,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _cell(value: str) -> str:
-    """Return the text of a cell of a table, whatever it holds: a source may have any name."""
+    """Return the text of a cell of a table: a source may have any name."""
     plain = html.escape(" ".join(value.split()), quote=False)
     return re.sub(r"[|\\`*\[\]]", lambda match: f"&#{ord(match[0])};", plain)
 

@@ -44,7 +44,7 @@ def check_token(value: object) -> str | None:
     # The HTTP library would quote a header that it refuses, and the token with it.
     if not re.fullmatch(r"[!-~]+", value):
         raise SettingsError(
-            "hub_token: expected printable ASCII characters without blanks, found others; is there a line end in it?"
+            "hub_token: expected printable ASCII characters without blanks, found others; check it for a line end"
         )
     return value
 

@@ -73,7 +73,7 @@ def upload_cache(
             revision=revision,
             commit_message=f"{message}: files",
         )
-    # What was sent does not count as a cache before the manifest is there.
+    # What was sent does not count as a cache before the manifest has arrived.
     for path, identity in identities.items():
         check_stayed(path, identity)
     commit = _commit(repository, message, lambda head: _last_operations(repository, head, folder, manifest, raw))
@@ -99,7 +99,7 @@ def _created(repo_id: str, token: str | None, private: bool) -> str:
         is_private = not private or repository.api.dataset_info(created.repo_id).private
     if not is_private:
         raise SettingsError(
-            f"private: expected a private repository, {created.repo_id} is there and public; make it private in its "
+            f"private: expected a private repository, {created.repo_id} exists and is public; make it private in its "
             "settings, choose another, or pass private=False"
         )
     return str(created.repo_id)

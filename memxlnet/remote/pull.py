@@ -29,14 +29,14 @@ def pull(
 ) -> Path:
     """Fetch a cache from a store, unless it is in the cache directory already.
 
-    What arrives is checked against the manifest byte by byte, and nothing counts as a cache before all of it is there.
+    What arrives is checked against the manifest byte by byte, and nothing counts as a cache before it is complete.
     An interrupted transfer resumes where it ended. Of several processes that ask for one cache at once, one fetches it
-    and the others wait. RAM is that of some blocks, whatever the size.
+    and the others wait. RAM is that of some blocks, for any size.
 
     Args:
         url: The place of the cache, as `push` took it.
         cache_dir: Directory of the caches.
-        replace: Fetch the cache even where it exists, and replace what is there, such as a damaged one.
+        replace: Fetch the cache even where it exists, and replace it, such as a damaged one.
         storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
             them to the environment.
         progress: Show a progress bar; None shows it where standard error is a terminal.

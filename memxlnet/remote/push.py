@@ -73,7 +73,7 @@ def push(
             else:
                 wrong.append(record)
         if not wrong and former.raw == raw:
-            logger.info("%s: is there already, whole", store.url)
+            logger.info("%s: exists already, whole", store.url)
             return
         for record in wrong:  # before anything is removed in the store
             check_file(directory, record)

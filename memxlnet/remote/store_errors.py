@@ -85,7 +85,7 @@ def transfer_error(
 def is_absent(errors: Sequence[BaseException]) -> bool:
     """Return whether the store says that there is no such thing.
 
-    Some file systems make "not found" of whatever went wrong, so all that led to it must say the same.
+    Some file systems make "not found" of any failure, so all that led to it must say the same.
     """
     return isinstance(errors[0], FileNotFoundError) and all(map(_says_absent, errors))
 

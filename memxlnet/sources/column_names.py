@@ -1,4 +1,4 @@
-"""Fields of one's own, by their names: ``columns={"question": "query", "context": "doc.text"}``."""
+"""Custom fields, by their names: ``columns={"question": "query", "context": "doc.text"}``."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

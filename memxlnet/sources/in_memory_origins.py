@@ -90,7 +90,7 @@ class DatasetOrigin(InMemory):
 
 
 class TableOrigin(InMemory):
-    """A table in memory: whatever gives a stream of Arrow (``__arrow_c_stream__``), as pyarrow, pandas and polars do.
+    """A table in memory: any stream of Arrow (``__arrow_c_stream__``), as pyarrow, pandas and polars do.
 
     Args:
         table: The table.

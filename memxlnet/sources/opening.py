@@ -257,5 +257,5 @@ def _check_read_twice(value: object, identity: str | None, name: str) -> None:
     if identity is None and is_one_shot(value):
         raise SourceError(
             f"{name}: a one-shot iterator ({type(value).__name__}) cannot be read twice, so its content cannot be "
-            "known beforehand; pass identity='...', a text that changes whenever the content does, or a list"
+            "known in advance; pass identity='...', a text that changes whenever the content does, or a list"
         )

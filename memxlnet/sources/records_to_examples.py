@@ -54,9 +54,7 @@ class Reading:
         form, columns, transform = asked.form, asked.columns, asked.transform
         options = FormOptions(asked.locate, asked.offsets)
         if form is not None and columns is not None:
-            raise SettingsError(
-                "form, columns: expected one of both, since columns name the fields of a form of one's own"
-            )
+            raise SettingsError("form, columns: expected one of both, since columns name the fields of a custom form")
         if transform is not None and not callable(transform):
             raise SettingsError(f"transform: expected a function of a mapping, found {type(transform).__name__}")
         named = find_form(form) if form is not None else None
@@ -143,7 +141,7 @@ class Reading:
 def _check_offsets(form: Form, options: FormOptions) -> None:
     if options.offsets != "characters" and not form.heeds_offsets:
         raise SettingsError(
-            f"offsets: the form {form.name!r} has offsets of its own, found {options.offsets!r}; leave it out"
+            f"offsets: the form {form.name!r} has its own offsets, found {options.offsets!r}; leave it out"
         )
 
 

@@ -54,7 +54,7 @@ def test_of_two_processes_one_fetches_and_the_other_waits(
                 lines.append(second.stderr.readline())
                 assert lines[-1], lines
             proxy.heal()
-            for process, text in ((first, "fetched from"), (second, "is there already")):
+            for process, text in ((first, "fetched from"), (second, "exists already")):
                 output, log = process.communicate(timeout=WAIT_SECONDS)
                 assert process.returncode == 0, log
                 assert Path(output.strip()) == tmp_path / cache.name

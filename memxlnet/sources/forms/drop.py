@@ -1,7 +1,7 @@
 """DROP: questions that ask for spans, numbers and dates.
 
-https://allenai.org/data/drop: an object of passages by their id, or one question a row as `datasets` has it. Golds are
-looked up: the spans or the date. A number that stands nowhere in the passage is an answer of a kind of its own.
+https://allenai.org/data/drop: an object of passages by their id, or one question per row as `datasets` has it. Golds
+are looked up: the spans or the date. A number that stands nowhere in the passage is an answer of a kind of its own.
 """
 
 from collections.abc import Iterator

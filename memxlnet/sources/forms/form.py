@@ -24,7 +24,7 @@ class FormOptions:
             or the ``"nearest"`` to where the form says that it should be (its supporting passage), else the first.
         offsets: What the offsets of answers count: ``"characters"`` (Unicode code points), ``"bytes"`` of UTF-8, or
             ``"utf-16"`` code units.
-        folder: The directory of the file that a record is from, for forms that read files beside it; None where there
+        folder: The directory of the file that a record is from, for forms that read files next to it; None where there
             is no file. The source sets it.
     """
 

@@ -1,4 +1,4 @@
-"""MRQA 2019: a context a line with questions whose answers are spans with inclusive ends.
+"""MRQA 2019: a context per line with questions whose answers are spans with inclusive ends.
 
 https://github.com/mrqa/MRQA-Shared-Task-2019. The first line of a file is its header. `datasets` has one question a
 row, with the spans in columns.

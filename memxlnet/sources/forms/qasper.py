@@ -1,6 +1,6 @@
 """QASPER: questions over whole papers.
 
-https://allenai.org/data/qasper: an object of papers by their id, or one paper a row as `datasets` has it. The context
+https://allenai.org/data/qasper: an object of papers by their id, or one paper per row as `datasets` has it. The context
 is the title, the abstract and the sections. Extractive spans are looked up; yes and no are answers of a kind of their
 own; a free answer is looked up, and dropped where it stands nowhere.
 """

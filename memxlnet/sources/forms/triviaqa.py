@@ -60,13 +60,13 @@ def _check_pages(pages: Sequence[Any]) -> None:
 
 
 def _page(folder: Path | None, kind: str, name: str) -> str:
-    """Return the text of a page, in the directory ``evidence`` beside that of the questions.
+    """Return the text of a page, in the directory ``evidence`` next to that of the questions.
 
     Raises:
         ExampleError: It is missing, lies elsewhere, or is not UTF-8.
     """
     if folder is None:
-        raise ExampleError("expected questions in a local file, as their pages are files beside it")
+        raise ExampleError("expected questions in a local file, as their pages are files next to it")
     root = (folder.parent / "evidence" / kind).resolve()
     path = (root / name).resolve()
     if not path.is_relative_to(root):
