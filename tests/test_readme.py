@@ -113,7 +113,13 @@ def run_blocks(
 
 
 def run_here(block: str, name: str) -> None:
-    """Call the command of each line in this process, with the arguments that a shell makes of the line."""
+    """Call the command of each line in this process, with the arguments that a shell makes of the line.
+
+    A block that reads the output of a command needs a shell.
+    """
+    if "$(" in block:
+        run_in_a_shell(block, name)
+        return
     programs = {"memxlnet": main, "torchrun": run_one_rank}
     functions = "".join(f"""{program}() {{ printf '%s\\0' {program} "$@"; }}\n""" for program in programs)
     for line in block.splitlines():

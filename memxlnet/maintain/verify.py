@@ -147,11 +147,12 @@ def _check_files(directory: Path) -> tuple[PublishedCache, Rules]:
 
 
 def _checked(against: Any, sample: int | None, options: SourceOptions) -> int | None:
+    sample = None if sample is None else positive_int("sample", sample, " (or None for all examples)")
     if against is None:
         given = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
         for name in (*given, *(["sample"] if sample != DEFAULT_SAMPLE else [])):
             raise SettingsError(f"{name}: belongs to a source, found it without one; pass against=... as well")
-    return None if sample is None else positive_int("sample", sample, " (or None for all examples)")
+    return sample
 
 
 def _open(against: Any, manifest: Manifest, options: SourceOptions) -> Source:

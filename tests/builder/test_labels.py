@@ -244,7 +244,7 @@ def test_a_resumed_build_counts_all_examples(
     ("at", "changes", "message"),
     [
         ("some blank", {"contradiction": ""}, r"\bcontradictions:.*\b3\b.*\b4\b"),
-        ("test 0", {"contradiction": "x"}, r"\bcontradiction:.*\bunlabelled\b"),
+        ("test 0", {"contradiction": "x"}, r"\bcontradictions:.*\b5\b.*\b4\b"),
         ("test 0", {"alignment": "unanswerable"}, r"\balignment:.*'unlabelled': 1\b"),
         ("yes", {"alignment": "number"}, r"\balignment:.*'number': 2\b"),
     ],

@@ -45,7 +45,8 @@ def main() -> None:
     try:
         run(what, path)
     except Exception as error:
-        found = {"error": type(error).__name__, "message": str(error)}
+        message = "\n".join([str(error), *getattr(error, "__notes__", ())])
+        found = {"error": type(error).__name__, "message": message}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

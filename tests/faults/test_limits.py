@@ -57,7 +57,7 @@ def test_a_cache_of_many_shards_names_the_limit_and_how_many_it_has(
     error, message = failure(kind, amount, "cache", many_shards)
     assert error == "CacheOSError"
     assert re.fullmatch(
-        rf"{re.escape(str(many_shards))}/[a-z]+-\d+\.arrow: cannot be read: {limit}, or build the cache in fewer "
+        rf"{re.escape(str(many_shards))}/[a-z]+-\d+\.arrow: cannot be read: {limit}\nor build the cache in fewer "
         rf"shards \(a larger max_shard_rows\): \d+ of its {shards} are open, which take a file each and [\d,]+ bytes "
         "of address space together",
         message,

@@ -248,7 +248,7 @@ def test_a_context_that_documents_share_is_compared_for_each(tmp_path: Path, tok
         ({"revision": "x"}, "revision: belongs to a source"),
         ({"token": "secret"}, "token: belongs to a source"),
         ({"against": 5}, "against: .*expected a file, a Hub name"),
-        ({"against": ""}, "against: dataset_name"),
+        ({"against": ""}, "^against: source:"),
         ({"against": {"a": 1}}, "against: .*found dict"),
         ({"against": "x.json", "identity": "y"}, "against: identity: applies to iterables only"),
         ({"against": [], "revision": "y"}, "against: revision: applies to Hub"),
