@@ -60,7 +60,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
     - ``document_mask`` bool[B]: False where the lane's document has ended, or has not begun, and ``num_active``, the
       number of others;
     - ``reset`` bool[B] and ``is_last`` bool[B]: the first and the last segment that is read of a document;
-    - ``rows`` int64[B] rows of the dataset and ``segment_index`` int64[B], both -1 in ended lanes;
+    - ``rows`` int64[B] rows of the cache and ``segment_index`` int64[B], both -1 in ended lanes;
     - ``cls_index`` int64[B]; ``mem_read_start`` and ``mem_write_start`` int64[B], -1 without memory tokens;
     - ``example_ids``: ids of the lanes' documents; of aligned lanes the same at every step of a group;
     - what `metadata` names, a list of B values, None in ended lanes (``context_mask``: bool[B, W]).
