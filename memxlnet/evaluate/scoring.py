@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from memxlnet.errors import SettingsError
+from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.array_inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
 from memxlnet.evaluate.candidates import Candidates
 from memxlnet.evaluate.context_places import PlaceReader, RowPlaces
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
+from memxlnet.format.manifest import REBUILD
 from memxlnet.format.padding import RowWidths
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
@@ -69,6 +70,7 @@ class LogitReader:
     def _cut(self, rows: Ints, places: RowPlaces, width: int) -> RowPlaces:
         """Return the places in rows that are cut to a width."""
         lengths = self._widths.lengths(places._asdict())
+        self._check_lengths(rows, lengths, places.cls_index)
         short = np.flatnonzero(lengths > width)
         if len(short):
             row, length = rows[short[0]], lengths[short[0]]
@@ -78,6 +80,19 @@ class LogitReader:
             )
         shift = self._widths.shift(width)
         return places._replace(cls_index=places.cls_index - shift, context_row_start=places.context_row_start - shift)
+
+    def _check_lengths(self, rows: Ints, lengths: Ints, cls_index: Ints) -> None:
+        """Check that rows are not longer than they are stored, and that ``cls`` is among their real tokens."""
+        most = self._widths.max_seq_length
+        first = most - lengths if self._widths.pad_left else 0 * lengths
+        wrong = np.flatnonzero((lengths > most) | (cls_index < first) | (cls_index >= first + lengths))
+        if len(wrong):
+            at = wrong[0]
+            raise CacheDamagedError(
+                f"{self._cache.directory}, row {rows[at]}: expected cls among at most {most} tokens, found it at "
+                f"{cls_index[at]} and {lengths[at]} tokens from {first[at]}",
+                hint=REBUILD,
+            )
 
     def _check_values(self, name: str, rows: Ints, logits: NDArray[Any], places: RowPlaces) -> None:
         read = np.hstack([_windows(logits, places), _at_cls(logits, places)[:, None]])

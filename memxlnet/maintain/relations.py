@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from arrow_schemas import ALIGNMENTS
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
+from memxlnet.format.padding import RowWidths
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
@@ -115,6 +116,20 @@ def _check_tokens(block: TextBlock, text: str, starts_name: str, stops_name: str
     return counts
 
 
+class _Limits(NamedTuple):
+    """What segments may hold: int[n] each, of documents or of the documents of rows.
+
+    Attributes:
+        context_tokens: Tokens of the context.
+        question_tokens: Tokens of the question.
+        answers: 1 where there is a span of an answer, else 0.
+    """
+
+    context_tokens: NDArray[np.int32]
+    question_tokens: Ints
+    answers: Ints
+
+
 class _Documents:
     """The check of documents and, along with each block of them, of their features."""
 
@@ -122,6 +137,7 @@ class _Documents:
         self._cache = cache
         self._rules = rules
         self._contexts = contexts
+        self._widths = RowWidths(rules.layout, rules.encode.max_seq_length)
         self._used = 0
         self._segments = 0
         self._alignment = dict.fromkeys(ALIGNMENTS, 0)
@@ -131,12 +147,13 @@ class _Documents:
     def check(self, block: TextBlock) -> None:
         """Check the next block of documents."""
         context = self._check_context(block)
-        _check_tokens(block, "question", "question_token_starts", "question_token_stops")
+        question_tokens = _check_tokens(block, "question", "question_token_starts", "question_token_stops")
         _check_golds(block)
         _check_span(block, "answer_char", self._contexts.characters[context])
         _check_span(block, "answer_token", self._contexts.tokens[context])
         first = self._check_segments(block)
-        self._check_features(block, first, self._contexts.tokens[context])
+        answers = _check_answer_segments(block)
+        self._check_features(block, first, _Limits(self._contexts.tokens[context], question_tokens, answers))
         for entry in pc.value_counts(block.batch["alignment"]).to_pylist():
             self._alignment[entry["values"]] += entry["counts"]
         self._contradictions += int((pc.utf8_length(block.batch["contradiction"]).to_numpy() > 0).sum())
@@ -183,7 +200,7 @@ class _Documents:
         self._segments = int(first[-1])
         return first
 
-    def _check_features(self, block: TextBlock, first: Ints, context_tokens: NDArray[np.int32]) -> None:
+    def _check_features(self, block: TextBlock, first: Ints, given: _Limits) -> None:
         """Check the features of a block of documents."""
         most = max(1, BLOCK_VALUES // self._rules.encode.max_seq_length)
         for shard in self._cache.features:
@@ -193,29 +210,40 @@ class _Documents:
                 features = FeatureBlock(self._cache, rows, partial(_id_of, block, document))
                 part = slice(start - shard.row_start, rows[-1] + 1 - shard.row_start)
                 columns = {name: values[part] for name, values in shard.columns.items()}
-                limits = self._limits(columns, context_tokens[document])
+                limits = self._limits(columns, _Limits(*(values[document] for values in given)))
                 limits["document"] = (document + block.first_row,) * 2
                 limits["segment_index"] = (rows - first[document],) * 2
-                for name, found in columns.items():
-                    features.demand_within(name, found, *limits[name])
+                for name, (least, greatest) in limits.items():
+                    features.demand_within(name, columns[name], least, greatest)
 
-    def _limits(self, columns: dict[str, NDArray[Any]], context_tokens: NDArray[np.int32]) -> dict[str, Any]:
-        """Return the least and the most of each column but the numbers of document and segment."""
-        length = self._rules.encode.max_seq_length
-        held = columns["context_token_count"]
-        position = (0, length - 1)
+    def _limits(self, columns: dict[str, NDArray[Any]], given: _Limits) -> dict[str, Any]:
+        """Return the least and the most of each column but the numbers of document and segment.
+
+        Texts, their memory tokens and all positions lie among the tokens that are left where padding is cut off.
+        """
+        layout, length = self._rules.layout, self._rules.encode.max_seq_length
+        memory, held = layout.num_memory_tokens, columns["context_token_count"]
+        context_row = (
+            (len(layout.prefix), length - held - memory)
+            if layout.pad_left
+            else (0, length - held - memory - len(layout.suffix))
+        )
+        # Where the context lies wrong, its own limits show it: those that follow from it are looked at later.
+        lengths = self._widths.lengths(columns)
+        first = length - lengths if layout.pad_left else 0 * lengths
+        position = (first, first + lengths - 1)
         return {
             "input_ids": (0, self._rules.vocabulary_size - 1),
             "attention_mask": (0, _FLAG),
             "token_type_ids": (0, _TYPE),
+            "context_token_count": (0, np.minimum(given.context_tokens, length)),
+            "context_token_start": (0, given.context_tokens - held),
+            "context_row_start": context_row,
+            "question_row_start": (first + memory, first + lengths - given.question_tokens),
             "start_positions": position,
             "end_positions": position,
             "cls_index": position,
-            "context_token_count": (0, np.minimum(context_tokens, length)),
-            "context_token_start": (0, context_tokens - held),
-            "context_row_start": (0, length - held),
-            "question_row_start": (0, length),
-            "has_answer_in_segment": (0, _FLAG),
+            "has_answer_in_segment": (0, given.answers),
         }
 
 
@@ -231,6 +259,14 @@ def _check_golds(block: TextBlock) -> None:
     block.demand("chosen_answer", (chosen >= -1) & (chosen < golds), lambda at: f"-1 to {golds[at] - 1}")
     known = np.logical_or.reduce([np.asarray(pc.equal(block.batch["alignment"], name)) for name in ALIGNMENTS])
     block.demand("alignment", known, lambda at: " or ".join(ALIGNMENTS))
+
+
+def _check_answer_segments(block: TextBlock) -> Ints:
+    """Check how many segments hold the whole answer; return int64[documents], 1 where one may hold it, else 0."""
+    answers: Ints = ((block.integers("chosen_answer") >= 0) & (block.integers("answer_token_start") >= 0)).astype(int)
+    count, most = block.integers("num_answer_segments"), answers * block.integers("num_segments")
+    block.demand("num_answer_segments", (count >= 0) & (count <= most), lambda at: f"0 to {most[at]}")
+    return answers
 
 
 def _check_span(block: TextBlock, name: str, limit: NDArray[np.int32]) -> None:

@@ -293,6 +293,18 @@ def test_a_damaged_cache_is_refused(
         list(collected(damaged, *logits).predictions())
 
 
+def test_cls_in_the_padding_of_a_row_is_refused_at_every_width(dataset: CacheDataset) -> None:
+    """As a position of the row that is cut it would lie outside of it, or count from its end."""
+    damaged = CacheDataset(dataset.directory)
+    real = damaged.gather(slice(None), ["attention_mask"])["attention_mask"].sum(1)
+    row, width = int(real.argmin()), int(real.min())
+    damaged.cache.features[0].columns["cls_index"][row] = 0 if damaged.manifest.layout.pad_left else LENGTH - 1
+    for columns in (width, LENGTH):
+        collector = AnswerCollector(damaged)
+        with pytest.raises(CacheDamagedError, match=f"row {row}: expected cls"):
+            collector.add([row], np.zeros((1, columns)), np.zeros((1, columns)))
+
+
 def test_a_damaged_context_is_refused(dataset: CacheDataset, logits: tuple[Logits, Logits]) -> None:
     damaged = CacheDataset(dataset.directory)
     real = damaged.cache.documents.number

@@ -124,6 +124,34 @@ def test_features_that_lead_nowhere(golden: Path, name: str, value: Any) -> None
     refused(golden, rf"features-00000\.arrow, row 2 \(id 'exact'\), (context_token_start|{name})")
 
 
+IN_PADDING: dict[tuple[str, int], list[tuple[str, int]]] = {
+    ("xlnet", 0): [("context_row_start", -1), ("context_row_start", 23), ("question_row_start", 23)],
+    ("bert-padded-left", 2): [("context_row_start", 0), ("context_row_start", 21), ("question_row_start", 23)],
+    ("bert-uncased", 2): [("context_row_start", -1), ("context_row_start", 20), ("question_row_start", 1)],
+}
+"""By the style of the tokenizer and its memory tokens: columns and values that lead outside of the real tokens."""
+
+
+@pytest.mark.parametrize("style", IN_PADDING, ids=str)
+def test_places_outside_of_the_real_tokens_of_a_row(style: tuple[str, int], tmp_path: Path) -> None:
+    """Where padding is cut off, nothing is there."""
+    rows = [
+        example("the keeper of the lamp was old and the river was wide", "the lamp", [("lamp", 18)], id="long"),
+        example("the river", "who is", [], id="short"),
+    ]
+    dataset = build(rows, make(*style), tmp_path, max_seq_length=24, doc_stride=4)
+    last = dataset.cache.num_rows - 1
+    padding = 2 if dataset.manifest.layout.pad_left else 22
+    positions = [(name, padding) for name in ("cls_index", "start_positions", "end_positions", "question_row_start")]
+    for number, (name, value) in enumerate([*IN_PADDING[style], *positions]):
+        copied = Path(shutil.copytree(dataset.directory, tmp_path / str(number)))
+        set_value(copied, "features", last, name, value)
+        refused(copied, rf"row {last} \(id 'short'\), {name}")
+    many = {"question_token_starts": [0] * 19, "question_token_stops": [0] * 19}
+    forge(dataset.directory, "documents", lambda documents: documents[1].update(many))
+    refused(dataset.directory, rf"row {last} \(id 'short'\), question_row_start")
+
+
 DOCUMENTS: list[tuple[int, dict[str, Any], str]] = [
     *((row, {"context": value}, "context") for row, value in ((0, -1), (1, 2), (3, 3), (3, FAR))),
     (2, {"question_token_starts": [0]}, "question_token_stops"),
@@ -143,13 +171,15 @@ DOCUMENTS: list[tuple[int, dict[str, Any], str]] = [
     (1, {"answer_token_start": -1}, "answer_token_start"),
     (1, {"answer_token_stop": 7}, "answer_token_start"),
     (2, {"answer_token_start": 0}, "answer_token_start"),
+    (0, {"chosen_answer": -1}, "num_answer_segments"),
+    *((0, {"num_answer_segments": value}, "num_answer_segments") for value in (-1, 6)),
+    (2, {"num_answer_segments": 1}, "num_answer_segments"),
 ]
 """A row, what is changed in it, and the column that is named: values that lead nowhere."""
 
 WRONG_DOCUMENTS: list[tuple[int, dict[str, Any]]] = [
-    (1, {"question_token_starts": [0] * 12, "question_token_stops": [0] * 12}),
+    (1, {"question_token_starts": [0], "question_token_stops": [0]}),
     (3, {"chosen_answer": 0}),
-    (0, {"chosen_answer": -1}),
     (0, {"chosen_answer": 1}),
     *((0, {"alignment": value}) for value in ("unanswerable", "dropped", "repaired", "yes_no", "unlabelled")),
     *((2, {"alignment": value}) for value in ("dropped", "exact")),
@@ -321,7 +351,7 @@ def test_no_batch_is_kept(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda content: content["fields"]["tokenizer"]["layout"].update(pad_left=1), "pad_left 1"),
         (
             lambda content: content["fields"]["tokenizer"]["layout"].update(pad_left=False),
-            "row 4 .*, input_ids",
+            "row 0 .*, question_row_start: expected 1 to 4",
         ),
         (
             lambda content: content["fields"]["tokenizer"].update(sha256="0" * 64),
