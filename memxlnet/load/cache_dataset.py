@@ -145,40 +145,50 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         """
         if check_compat(compat, self.device) in (None, self.compat):
             return self
-        dataset = object.__new__(type(self))
-        # The original stays alive: its temporary directory is removed with it.
-        dataset.__dict__ = {**self.__dict__, "_original": self}
+        dataset = self._copy(self.__dict__)
         dataset._set_compat(compat)
         return dataset
 
     @property
     def chosen(self) -> Ints | None:
-        """int64[documents], the documents of a view in their order, 8 bytes each; None for the whole cache."""
+        """int64[documents], the documents of a view in their order, read-only; None for the whole cache."""
         return self._chosen
 
     def _view(self, documents: Ints) -> Self:
-        view = object.__new__(type(self))
-        # The original stays alive: its temporary directory is removed with it.
+        documents.flags.writeable = False
         kept = {name: value for name, value in self.__dict__.items() if name not in ("document_map", "_starts")}
-        view.__dict__ = {**kept, "_original": self, "_chosen": documents}
-        return view
+        return self._copy(kept | {"_chosen": documents})
+
+    def _copy(self, attributes: dict[str, Any]) -> Self:
+        dataset = object.__new__(type(self))
+        # The first one stays alive: its temporary directory is removed with it. Those in between need not.
+        dataset.__dict__ = {"_original": self, **attributes}
+        return dataset
 
     @cached_property
     def _starts(self) -> Ints:
         """int64[documents + 1], the rows of a view before each document."""
         return bounds_of(self.documents.num_segments)
 
-    def rows(self, places: Ints | None = None) -> Ints:
+    def rows(self, places: Any = None) -> Ints:
         """Return the rows of the cache at some places of this dataset.
 
         Args:
-            places: int64[n], from 0 up; None for all.
+            places: int64[n] tensor, array, range, slice or sequence, negative ones from the end; None for all.
 
         Returns:
             int64[n].
+
+        Raises:
+            RowIndexError: A place is out of range.
+            SettingsError: They are not integers in one dimension.
         """
         if places is None:
-            places = np.arange(len(self))
+            return self._rows_at(np.arange(len(self)))
+        return self._rows_at(as_rows(places, len(self)).numpy(force=True))
+
+    def _rows_at(self, places: Ints) -> Ints:
+        """Return the rows of the cache at int64[n] places in range."""
         if self._chosen is None:
             return places
         document = np.searchsorted(self._starts, places, side="right") - 1
@@ -219,6 +229,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
                     f"another one (fingerprint {self.manifest.fingerprint[:16]}); choose its documents again"
                 )
             self._chosen = state["chosen"]
+            self._chosen.flags.writeable = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents)"
@@ -283,7 +294,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
     def _row(self, index: Any) -> int:
         hint = f"; a whole column is dataset.column({index!r})" if isinstance(index, str) else ""
         row = checked_index("row", index, len(self), hint)
-        return row if self._chosen is None else int(self.rows(np.array([row]))[0])
+        return row if self._chosen is None else int(self._rows_at(np.array([row]))[0])
 
     def __getitems__(self, rows: Sequence[int] | DeferredBatch) -> Any:
         """Gather many rows at once: what torch's `DataLoader` calls.
@@ -298,7 +309,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             return rows.read()
         wanted = as_rows(rows, len(self))
         if self._chosen is not None:
-            wanted = torch.from_numpy(self.rows(wanted.numpy()))
+            wanted = torch.from_numpy(self._rows_at(wanted.numpy(force=True)))
         return RowBatch(partial(self._gather_batch, wanted), wanted, self._dtype)
 
     def _gather_batch(self, rows: Tensor) -> dict[str, Tensor]:

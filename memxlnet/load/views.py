@@ -5,7 +5,7 @@ ones are pure functions of their seed.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple, Self, get_args
 
@@ -15,18 +15,16 @@ import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
-from memxlnet.errors import DocumentNotFoundError, RowIndexError, SettingsError
+from memxlnet.errors import SettingsError
 from memxlnet.format.file_layout import column_values
 from memxlnet.format.published import PublishedCache
+from memxlnet.load.chosen_places import as_places
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.seeded_random import VIEW, Ints, check_seed, shuffled
 from memxlnet.settings import one_of, positive_int, whole_number
 
 By = Literal["context"]
 """What keeps documents on one side of a split."""
-
-_SHOWN = 10
-"""Unknown ids that an error names."""
 
 _PLACE = "memxlnet.place"
 
@@ -74,15 +72,16 @@ class Viewable(ABC):
         """Return a view of some documents, in the order in which they are named.
 
         Args:
-            documents: Their places in this view (a sequence, array, tensor, range or slice of integers, negative ones
-                from the end), their ids, or a mask, bool[documents].
+            documents: Their places in this view (negative ones from the end), their ids, or a mask, bool[documents]:
+                a sequence, array, tensor or column of pandas or Arrow; of places also a range or slice.
 
         Raises:
             SettingsError: They are of another kind, no document is chosen, or a mask has another length.
             RowIndexError: A place is out of range.
             DocumentNotFoundError: No document has an id; the message names the first ten.
         """
-        return self._chosen_of(self._places(documents))
+        find = self.document_map.find
+        return self._chosen_of(as_places(documents, self.num_documents, find, self.cache.directory))
 
     def filter(self, condition: pc.Expression | Callable[[dict[str, Any]], Any]) -> Self:
         """Return a view of the documents that meet a condition, in their order.
@@ -93,7 +92,7 @@ class Viewable(ABC):
                 batch by batch.
 
         Raises:
-            SettingsError: No document meets it, or it is neither.
+            SettingsError: No document meets it, it is neither, or what the function returns has no truth value.
         """
         if not isinstance(condition, pc.Expression) and not callable(condition):
             raise SettingsError(
@@ -131,7 +130,8 @@ class Viewable(ABC):
         Raises:
             SettingsError: No document is left.
         """
-        return self._chosen_of(np.arange(whole_number("count", count, 0), self.num_documents))
+        first = min(whole_number("count", count, 0), self.num_documents)
+        return self._chosen_of(np.arange(first, self.num_documents))
 
     def sample(self, size: int | float, seed: int) -> Self:
         """Return a view of some documents at random, in their order.
@@ -147,11 +147,11 @@ class Viewable(ABC):
         return self._chosen_of(np.sort(drawn[: self._count("size", size)]))
 
     def train_test_split(self, test_size: int | float, seed: int, by: By | None = None) -> TrainTestSplit:
-        """Split the documents at random in two, each in their order.
+        """Split the documents at random in two, each in their order; one that comes again stays on one side.
 
         Args:
-            test_size: Documents of the second view, or their fraction. With `by`, groups are added until it holds as
-                many.
+            test_size: Documents of the second view, or their fraction. With `by`, and where this view holds a document
+                several times, groups are added until it holds as many.
             seed: Any integer.
             by: ``"context"`` keeps all documents of one context on one side.
 
@@ -168,6 +168,8 @@ class Viewable(ABC):
 
     def folds(self, number: int, seed: int, by: By | None = None) -> list[TrainTestSplit]:
         """Split the documents at random into folds of almost equal size; each is the second view of one split.
+
+        A document that comes again stays in one fold.
 
         Args:
             number: Number of folds, at least 2.
@@ -201,49 +203,6 @@ class Viewable(ABC):
         chosen: Ints = places.astype(np.int64) if self.chosen is None else self.chosen[places]
         return self._view(chosen)
 
-    def _places(self, documents: Any) -> NDArray[np.integer]:
-        """Return int[n], the places of documents in this view."""
-        total = self.num_documents
-        if isinstance(documents, slice):
-            return np.arange(total)[documents]
-        if isinstance(documents, str | bytes | Mapping) or not isinstance(documents, Iterable):
-            raise SettingsError(
-                f"documents: expected places, ids or a mask of documents, found {type(documents).__name__}"
-            )
-        found = documents.cpu().numpy() if hasattr(documents, "cpu") else documents
-        found = found if isinstance(found, np.ndarray | range) else list(found)
-        if len(found) and isinstance(found[0], str):
-            return self._found(found)
-        values = np.asarray(found if len(found) else np.zeros(0, np.int64))
-        if values.ndim != 1 or values.dtype.kind not in "iub":
-            raise SettingsError(
-                "documents: expected integers, ids or a mask in one dimension, found "
-                f"{values.dtype} with the shape {values.shape}"
-            )
-        if values.dtype.kind == "b":
-            if len(values) != total:
-                raise SettingsError(f"documents: expected a mask of {total} documents, found one of {len(values)}")
-            return np.flatnonzero(values)
-        wrong = np.flatnonzero((values < -total) | (values >= total))
-        if len(wrong):
-            raise RowIndexError(f"document {values[wrong[0]]}: expected one from {-total} to {total - 1}")
-        return np.where(values < 0, values + total, values)
-
-    def _found(self, names: Iterable[Any]) -> NDArray[np.integer]:
-        places, unknown = [], []
-        for name in names:
-            try:
-                places.append(self.document_map.find(name))
-            except DocumentNotFoundError:
-                unknown.append(name)
-        if unknown:
-            shown = ", ".join(f"{name!r:.60}" for name in unknown[:_SHOWN])
-            raise DocumentNotFoundError(
-                f"{self.cache.directory}: expected ids of its {self.num_documents} documents, found {len(unknown)} "
-                f"others: {shown}{', ...' if unknown[_SHOWN:] else ''}"
-            )
-        return np.array(places, np.int64)
-
     def _count(self, name: str, size: Any) -> int:
         """Return a number of documents, given as such or as a fraction."""
         total = self.num_documents
@@ -260,7 +219,7 @@ class Viewable(ABC):
     def _groups(self, by: Any) -> Ints:
         """Return int64[documents], a number from 0 on for what stays together."""
         if by is None:
-            return np.arange(self.num_documents)
+            return np.arange(self.num_documents) if self.chosen is None else _numbered(self.chosen)
         one_of("by", by, get_args(By))
         contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
         _, groups = np.unique(contexts if self.chosen is None else contexts[self.chosen], return_inverse=True)
@@ -272,6 +231,13 @@ class Viewable(ABC):
         turns: Ints = np.empty(len(order), np.int64)
         turns[order] = np.arange(len(order))
         return turns[groups]
+
+
+def _numbered(documents: Ints) -> Ints:
+    """Return int64[n], the number of each document by its first place: 0, 1, 2, ... where none comes again."""
+    _, first, inverse = np.unique(documents, return_index=True, return_inverse=True)
+    numbers: Ints = np.argsort(np.argsort(first))[inverse]
+    return numbers
 
 
 def _met(condition: pc.Expression | Callable[[dict[str, Any]], Any], batch: pa.RecordBatch) -> NDArray[np.bool_]:
@@ -288,5 +254,16 @@ def _met(condition: pc.Expression | Callable[[dict[str, Any]], Any], batch: pa.R
             ) from error
         return met
     for row, document in enumerate(batch.to_pylist()):
-        met[row] = bool(condition(document))
+        try:
+            found = condition(document)
+        except Exception as error:
+            error.add_note(f"condition: failed for the document {document['id']!r:.120}")
+            raise
+        try:
+            met[row] = bool(found)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise SettingsError(
+                f"condition: expected true or false for the document {document['id']!r:.120}, found {found!r:.80} "
+                f"({error})"
+            ) from error
     return met

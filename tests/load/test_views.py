@@ -1,12 +1,16 @@
 """A view is some documents of a dataset in an order: as the same chain over a list of documents in plain Python."""
 
+import gc
 import pickle
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
@@ -124,6 +128,41 @@ def test_a_function_is_a_filter(built: Built, function: Callable[[dict[str, Any]
     assert ids(backwards.filter(function)) == ids(dataset.filter(function))[::-1]
 
 
+def test_an_error_of_a_function_names_the_document(built: Built) -> None:
+    with pytest.raises(KeyError) as caught:
+        CacheDataset(built.plain).filter(lambda document: document["nothing"])
+    assert "'dök-0'" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "convert",
+    [
+        list,
+        tuple,
+        iter,
+        np.array,
+        lambda values: np.array(values, object),
+        pa.array,
+        lambda values: pa.chunked_array([values[:1], values[1:]]),
+        pd.Series,
+        lambda values: pd.Series(values, index=[7] * len(values)).convert_dtypes(),
+        lambda values: torch.tensor(values) if not isinstance(values[0], str) else values,
+    ],
+)
+@pytest.mark.parametrize("values", [[2, -13, 5], ["dök-2", "dök-0", "dök-5"], [True, False] * 6 + [True]], ids=str)
+def test_every_kind_of_places_ids_and_masks(built: Built, convert: Callable[[list[Any]], Any], values: Any) -> None:
+    dataset = CacheDataset(built.plain)
+    expected = [0, 2, 4, 6, 8, 10, 12] if values[0] is True else [2, 0, 5]
+    assert ids(dataset.select(convert(values))) == [IDS[place] for place in expected]
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint64, ">i4"])
+def test_places_of_every_type_choose_of_more_documents_than_it_holds(built: Built, kind: Any) -> None:
+    many = CacheDataset(built.plain).select(np.arange(300) % 13)
+    places = [0, 120, 37] if "u" in np.dtype(kind).str else [0, 120, -128]
+    assert ids(many.select(np.array(places, kind))) == [ids(many)[place] for place in places]
+
+
 class TestRandomViews:
     def test_the_seed_decides(self, built: Built) -> None:
         dataset = CacheDataset(built.plain)
@@ -146,6 +185,17 @@ class TestRandomViews:
             assert contexts(train) & contexts(test) == set()
         else:
             assert test.num_documents == (4 if size != 1 else 1)
+
+    def test_a_document_that_comes_again_stays_on_one_side(self, built: Built) -> None:
+        view = CacheDataset(built.plain).select([7, 3, 7, 7, 1, 3, 9, 7])
+        for seed in range(10):
+            splits = [view.train_test_split(2, seed), *view.folds(4, seed)]
+            for train, test in splits:
+                assert set(ids(train)) & set(ids(test)) == set()
+                assert sorted(ids(train) + ids(test)) == sorted(ids(view))
+            assert sorted(name for _, test in splits[1:] for name in ids(test)) == sorted(ids(view))
+        with pytest.raises(SettingsError, match="from 2 to 4 folds"):
+            view.folds(5, 0)
 
     @pytest.mark.parametrize("by", [None, "context"])
     @pytest.mark.parametrize("number", [2, 5, 10])
@@ -277,6 +327,28 @@ class TestEvaluation:
         assert set(dict(self.collected(dataset.take(1)).answers())) == {"a"}
 
 
+def test_a_view_keeps_the_first_dataset_and_none_in_between(built: Built) -> None:
+    view = dataset = CacheDataset(built.plain)
+    kept = []
+    for seed in range(5):
+        view = view.shuffle(seed).with_compat("memxlnet-0")
+        kept.append(weakref.ref(view))
+    gc.collect()
+    assert [one() for one in kept] == [None] * 4 + [view]
+    assert view.__dict__["_original"] is dataset
+
+
+def test_the_documents_of_a_view_cannot_be_changed(built: Built) -> None:
+    places = np.array([3, 1])
+    view = CacheDataset(built.plain).select(places)
+    places[0] = 5
+    for one in (view, pickle.loads(pickle.dumps(view)), view.with_compat("memxlnet-0")):
+        assert one.chosen is not None
+        with pytest.raises(ValueError, match="read-only"):
+            one.chosen[0] = 4
+        assert ids(one) == [IDS[3], IDS[1]]
+
+
 class TestPickling:
     def test_a_view_is_sent_by_path_and_documents(self, built: Built) -> None:
         view = CacheDataset(built.plain).select([3, 1])
@@ -306,12 +378,42 @@ BAD: list[tuple[Callable[[CacheDataset], Any], type[MemxlnetError], str]] = [
     (lambda dataset: dataset.select([[1]]), SettingsError, r"\(1, 1\)"),
     (lambda dataset: dataset.select([True] * 12), SettingsError, "13 .*12"),
     (lambda dataset: dataset.select([False] * 13), SettingsError, "none chosen"),
+    (lambda dataset: dataset.select([[1], [2, 3]]), SettingsError, "inhomogeneous"),
+    (lambda dataset: dataset.select(np.array(3)), SettingsError, r"shape \(\)"),
+    (lambda dataset: dataset.select(torch.tensor(3)), SettingsError, r"shape \(\)"),
+    (lambda dataset: dataset.select(torch.ones(2, dtype=torch.bfloat16)), SettingsError, "bfloat16"),
+    (lambda dataset: dataset.select(torch.ones(2, requires_grad=True)), SettingsError, "float32"),
+    (lambda dataset: dataset.select(torch.tensor([1]).to_sparse()), SettingsError, "Sparse"),
+    (lambda dataset: dataset.select(torch.zeros(2, dtype=torch.int64, device="meta")), SettingsError, "meta"),
+    (lambda dataset: dataset.select([2**70]), RowIndexError, f"document {2**70}"),
+    (lambda dataset: dataset.select(range(2**70)), RowIndexError, f"document {2**70 - 1}"),
+    (lambda dataset: dataset.select(range(10**13)), RowIndexError, "document 9999999999999"),
+    (lambda dataset: dataset.select(range(-14, 0)), RowIndexError, "document -14"),
+    (lambda dataset: dataset.select(np.array([1, 2**64 - 1], np.uint64)), RowIndexError, f"document {2**64 - 1}"),
+    (lambda dataset: dataset.select(slice(0.5)), SettingsError, "slice"),
+    (lambda dataset: dataset.select(slice(None, None, 0)), SettingsError, "slice"),
+    (lambda dataset: dataset.select({"dök-0", "dök-1"}), SettingsError, "set, which has no order"),
+    (lambda dataset: dataset.select([True, 3]), SettingsError, "integers and bools"),
+    (lambda dataset: dataset.select([3, np.True_]), SettingsError, "integers and bools"),
+    (lambda dataset: dataset.select([0, "dök-0"]), SettingsError, "<U21"),
+    (lambda dataset: dataset.select(["dök-0", 0]), DocumentNotFoundError, "1 others: 0"),
+    (lambda dataset: dataset.select(np.ma.array([1, 2], mask=[True, False])), SettingsError, "object"),
+    (lambda dataset: dataset.select(pa.array([True] * 12 + [None])), SettingsError, "object"),
+    (lambda dataset: dataset.select(pa.table({"id": ["dök-0"]})), SettingsError, "Table"),
+    (lambda dataset: dataset.rows([999]), RowIndexError, "row 999"),
+    (lambda dataset: dataset.take(2).rows([60]), RowIndexError, "row 60"),
+    (lambda dataset: dataset.take(2).rows([0.5]), SettingsError, "float64"),
+    (lambda dataset: dataset.filter(lambda document: np.array([1, 2])), SettingsError, r"'dök-0', found array"),
+    (lambda dataset: dataset.filter(lambda document: pc.field("id") == "x"), SettingsError, "'dök-0', found .*id"),
+    (lambda dataset: dataset.filter(pc.field("num_segments")), SettingsError, "columns id"),
+    (lambda dataset: dataset.filter(pc.field("id") == 3), SettingsError, "columns id"),
     (lambda dataset: dataset.filter(pc.field("nothing") > 1), SettingsError, "nothing"),
     (lambda dataset: dataset.filter(pc.field("num_segments") > 1000), SettingsError, "none chosen"),
     (lambda dataset: dataset.filter("x"), SettingsError, "condition"),
     (lambda dataset: dataset.take(0), SettingsError, "count"),
     (lambda dataset: dataset.skip(-1), SettingsError, "count"),
     (lambda dataset: dataset.skip(13), SettingsError, "none chosen"),
+    (lambda dataset: dataset.skip(2**70), SettingsError, "none chosen"),
     (lambda dataset: dataset.sample(1.0, 0), SettingsError, "size"),
     (lambda dataset: dataset.sample(14, 0), SettingsError, "size"),
     (lambda dataset: dataset.sample(True, 0), SettingsError, "size"),
