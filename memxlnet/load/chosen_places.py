@@ -64,7 +64,9 @@ def _as_values(documents: Any) -> Sequence[Any] | NDArray[Any]:
         try:
             found = documents.detach().cpu().numpy()
         except (TypeError, RuntimeError) as error:
-            raise _refused(f"{type(documents).__name__} of {documents.dtype} ({error})") from None
+            raise _refused(
+                f"{type(documents).__name__} of {getattr(documents, 'dtype', 'no type')} ({error})"
+            ) from None
     if isinstance(found, range):
         return found
     if not isinstance(found, np.ndarray):

@@ -210,7 +210,9 @@ class _Documents:
                 features = FeatureBlock(self._cache, rows, partial(_id_of, block, document))
                 part = slice(start - shard.row_start, rows[-1] + 1 - shard.row_start)
                 columns = {name: values[part] for name, values in shard.columns.items()}
-                limits = self._limits(columns, _Limits(*(values[document] for values in given)))
+                tokens, questions, answers = given
+                of_rows = _Limits(tokens[document], questions[document], answers[document])
+                limits = self._limits(columns, of_rows)
                 limits["document"] = (document + block.first_row,) * 2
                 limits["segment_index"] = (rows - first[document],) * 2
                 for name, (least, greatest) in limits.items():
