@@ -84,7 +84,7 @@ class LogitReader:
     def _check_lengths(self, rows: Ints, lengths: Ints, cls_index: Ints) -> None:
         """Check that rows are not longer than they are stored, and that ``cls`` is among their real tokens."""
         most = self._widths.max_seq_length
-        first = most - lengths if self._widths.pad_left else 0 * lengths
+        first = self._widths.shift(lengths)
         wrong = np.flatnonzero((lengths > most) | (cls_index < first) | (cls_index >= first + lengths))
         if len(wrong):
             at = wrong[0]

@@ -25,7 +25,7 @@ from memxlnet.load.document_ids import DocumentIds, DocumentMap, checked_index
 from memxlnet.load.option_literals import Dtype
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
-from memxlnet.load.segment_windows import Documents
+from memxlnet.load.segment_windows import Documents, rows_of
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_dtype, as_rows, context_mask
 from memxlnet.load.views import Viewable
 from memxlnet.settings import check_bool, one_of, positive_int
@@ -184,7 +184,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             SettingsError: They are not integers in one dimension.
         """
         if places is None:
-            return self._rows_at(np.arange(len(self)))
+            return np.arange(len(self)) if self._chosen is None else rows_of(self.documents)
         return self._rows_at(as_rows(places, len(self)).numpy(force=True))
 
     def _rows_at(self, places: Ints) -> Ints:

@@ -232,7 +232,7 @@ class _Documents:
         )
         # Where the context lies wrong, its own limits show it: those that follow from it are looked at later.
         lengths = self._widths.lengths(columns)
-        first = length - lengths if layout.pad_left else 0 * lengths
+        first = self._widths.shift(lengths)
         position = (first, first + lengths - 1)
         return {
             "input_ids": (0, self._rules.vocabulary_size - 1),
