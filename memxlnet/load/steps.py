@@ -117,8 +117,8 @@ class StepMaker:
         return bool(self._texts)
 
     def example_ids(self, documents: Ints) -> DocumentIds:
-        """Return the ids of documents, read when they are asked for; empty for -1."""
-        return self._dataset.ids_of(documents)
+        """Return the ids of documents of the cache, read when they are asked for; empty for -1."""
+        return DocumentIds(self._dataset.cache, documents)
 
     def run(self, plan: StepRows) -> "StepRun":
         """Return a run of steps, with everything made that is small.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.file_layout import column_values
+from memxlnet.format.joined import context_numbers
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.chosen_places import as_places
 from memxlnet.load.document_ids import DocumentMap
@@ -222,6 +223,7 @@ class Viewable(ABC):
             return np.arange(self.num_documents) if self.chosen is None else _numbered(self.chosen)
         one_of("by", by, get_args(By))
         contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
+        contexts = context_numbers(self.cache)[contexts]
         _, groups = np.unique(contexts if self.chosen is None else contexts[self.chosen], return_inverse=True)
         return groups.astype(np.int64)
 
