@@ -10,6 +10,8 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import islice
 from typing import Any
 
 import torch
@@ -126,6 +128,42 @@ def resume_figures(rows: int, stops: int) -> list[list[str]]:
     ]
 
 
+def litdata_figures(rows: int, stops: int) -> list[list[str]]:
+    """Do the same with LitData's combined dataset over the same rows, where it is installed."""
+    if find_spec("litdata") is None:
+        return []
+    from benchmarks.readers import litdata_reader
+
+    folders = []
+    for number, directory in enumerate((question_cache(rows), long_cache(rows // 2))):
+        folder = work() / f"mixed-litdata-{rows}-{number}"
+        if not folder.is_dir():
+            litdata_reader.write(directory, folder)
+        folders.append(folder)
+
+    def make() -> Any:
+        return litdata_reader.mixed_loader(folders, [2 / 3, 1 / 3], LANES)
+
+    expected = [batch["input_ids"] for batch in make()]
+    draw = random.Random(0)
+    seconds, equal = [], 0
+    for stop in [draw.randrange(1, len(expected) - 1) for _ in range(stops)]:
+        stopped = make()
+        for _ in islice(stopped, stop):
+            pass
+        state = stopped.state_dict()
+        loader = make()
+        begun = time.perf_counter()
+        loader.load_state_dict(state)
+        found = next(iter(loader))["input_ids"]
+        seconds.append(time.perf_counter() - begun)
+        equal += found.shape == expected[stop].shape and torch.equal(found, expected[stop])
+    return [
+        [f"LitData's combined dataset, {stops} random batches of {len(expected):,}: first batch equal", f"{equal}"],
+        ["the median", f"{median(seconds) * 1e3:.1f} ms"],
+    ]
+
+
 def _mixed(parts: list[CacheDataset]) -> MixedDataset:
     return mix(parts, [2, 1], epoch="shortest")
 
@@ -142,6 +180,7 @@ def figures(quick: bool) -> Iterator[list[str]]:
     yield from fold_figures(6_000)
     yield from mixture_figures(2_000 if quick else 20_000, rounds)
     yield from resume_figures(2_000 if quick else 20_000, 20 if quick else 1_000)
+    yield from litdata_figures(2_000 if quick else 20_000, 5 if quick else 20)
 
 
 def main(arguments: list[str] | None = None) -> None:
