@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError
-from memxlnet.format.fingerprint import fingerprint_of
+from memxlnet.format.fingerprint import differing_fields, fingerprint_of
 from memxlnet.format.manifest import Manifest, TableRecord
 from memxlnet.format.published import FeatureShard, PublishedCache
 from memxlnet.format.ragged import Ints
@@ -204,24 +204,17 @@ def check_rows_fit(one: PublishedCache, other: PublishedCache) -> None:
     Raises:
         CacheMismatchError: They differ; the message names the fields.
     """
-    expected, found = _row_fields(one.manifest), _row_fields(other.manifest)
-    different = [name for name in expected | found if expected.get(name) != found.get(name)]
+    different = differing_fields(_row_fields(one.manifest), _row_fields(other.manifest))
     if different:
-        shown = "; ".join(
-            f"{name}: expected {expected.get(name)!r:.80}, found {found.get(name)!r:.80}" for name in different[:5]
-        )
         raise CacheMismatchError(
-            f"cannot join {other.directory} to {one.directory}: {shown}; build them with the same tokenizer and "
-            "settings"
+            f"cannot join {other.directory} to {one.directory}: {'; '.join(different[:5])}; build them with the same "
+            "tokenizer and settings"
         )
 
 
 def _row_fields(manifest: Manifest) -> dict[str, Any]:
-    """Return what rows depend on, by name."""
-    tokenizer = dict(manifest.fields["tokenizer"])
-    layout = tokenizer.pop("layout")
-    fields = {f"tokenizer.{name}": value for name, value in tokenizer.items()}
-    return {"max_seq_length": manifest.max_seq_length} | {f"layout.{name}": layout[name] for name in layout} | fields
+    """Return what rows depend on, besides their texts."""
+    return {"max_seq_length": manifest.max_seq_length, "tokenizer": manifest.fields["tokenizer"]}
 
 
 def _joined_manifest(caches: Sequence[PublishedCache]) -> Manifest:

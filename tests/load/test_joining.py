@@ -254,7 +254,7 @@ def others(built: Built, tmp_path: Path) -> dict[str, Any]:
     examples = built.examples[:1]
     return {
         "max_seq_length": build(examples, sample_tokenizer(), tmp_path, max_seq_length=64, doc_stride=OVERLAP),
-        "layout.memory_read_ids": build(examples, with_memory, tmp_path, **SETTINGS),
+        "tokenizer.layout.memory_read_ids": build(examples, with_memory, tmp_path, **SETTINGS),
         "tokenizer.sha256": build(examples, more, tmp_path, **SETTINGS),
     }
 
