@@ -5,6 +5,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,6 @@ class JoinedCache(PublishedCache):
 
     Attributes:
         caches: The caches.
-        starts: int64[caches], the first document of each.
 
     Raises:
         CacheMismatchError: Their rows do not fit together; the message names the field, and between which caches.
@@ -120,7 +120,7 @@ class JoinedCache(PublishedCache):
             list(accumulate((cache.manifest.tables[name].rows for cache in self.caches), initial=0))
             for name in ("features", "documents", "contexts")
         )
-        self.starts = np.array(documents[:-1])
+        self._starts = documents[:-1]
         self.manifest = _joined_manifest(self.caches)
         self.features: list[FeatureShard] = [
             shard.shifted(row, document)
@@ -148,9 +148,9 @@ class JoinedCache(PublishedCache):
 
     def source_of(self, document: int) -> str:
         """Return the name of the cache that a document is of, as in `sources`."""
-        return self.sources[int(np.searchsorted(self.starts, document, side="right")) - 1]
+        return self.sources[bisect_right(self._starts, document) - 1]
 
-    @property
+    @cached_property
     def sources(self) -> tuple[str, ...]:
         """Names of the caches: that of the source, with the split and a number where others have the same name."""
         names = [cache.manifest.name for cache in self.caches]

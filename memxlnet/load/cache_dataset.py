@@ -51,7 +51,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
     - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 where there are no memory tokens;
     - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
       ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
-      code points of the context, (-1, -1) for none).
+      code points of the context, (-1, -1) for none);
+    - ``source``: the name of the source, one of `sources`.
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
     others raise `RowIndexError`, an `IndexError`, or `IndexTypeError`, a `TypeError`. Pickling carries the path and

@@ -104,6 +104,7 @@ class SegmentReader:
                 documents.number("answer_char_start", document),
                 documents.number("answer_char_stop", document),
             ),
+            "source": self._cache.source_of(document),
         }
         return self._finished(document, found)
 

@@ -44,6 +44,7 @@ class Step(ModelTensors):
     offset_mapping: NotRequired[list[NDArray[np.int32] | None]]
     question: NotRequired[list[str | None]]
     context: NotRequired[list[str | None]]
+    source: NotRequired[list[str | None]]
     total_segments: NotRequired[list[int | None]]
     has_answer: NotRequired[list[bool | None]]
     has_answer_in_segment: NotRequired[list[bool | None]]
