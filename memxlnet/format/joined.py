@@ -176,7 +176,14 @@ def context_numbers(cache: PublishedCache) -> Ints:
     """
     if len(cache.directories) == 1:
         return np.arange(cache.contexts.num_rows)
-    return np.unique(text_hashes(cache.contexts, "text"), return_inverse=True)[1].astype(np.int64)
+    return numbered(text_hashes(cache.contexts, "text"))
+
+
+def numbered(values: NDArray[Any]) -> Ints:
+    """Return int64[n], the number of each value by its first place: 0, 1, 2, ... where none comes again."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    numbers: Ints = np.argsort(np.argsort(first))[inverse]
+    return numbers
 
 
 def repeated_ids(cache: PublishedCache) -> Ints:
