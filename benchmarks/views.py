@@ -10,6 +10,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from typing import Any
@@ -78,10 +79,10 @@ def mixture_figures(rows: int, rounds: int) -> list[list[str]]:
     for lanes in ("aligned", "refilled"):
         datasets: dict[str, CacheDataset] = {"one": one, "joined": concatenate(parts), "mixture": mixed}
         loaders = {
-            name: create_dataloader(dataset, LANES, shuffle=True, lanes=lanes, dtype="stored")  # type: ignore[call-overload]
+            name: create_dataloader(dataset, LANES, shuffle=True, lanes=lanes, dtype="stored")
             for name, dataset in datasets.items()
         }
-        seconds = in_turns({name: lambda loader=loader: _epoch(loader) for name, loader in loaders.items()}, rounds)
+        seconds = in_turns({name: partial(_epoch, loader) for name, loader in loaders.items()}, rounds)
         size = {name: loader.epoch_size(0).segments for name, loader in loaders.items()}
         for name in ("joined", "mixture"):
             relative = ratio(seconds[name], seconds["one"]) * size["one"] / size[name]

@@ -110,8 +110,13 @@ class JoinedCache(PublishedCache):
         CacheMismatchError: Their rows do not fit together; the message names the field, and between which caches.
     """
 
+    caches: tuple[PublishedCache, ...]
+
     def __init__(self, caches: Sequence[PublishedCache]):
-        self.caches = tuple(part for one in caches for part in (one.caches if isinstance(one, JoinedCache) else [one]))
+        parts: list[PublishedCache] = []
+        for one in caches:
+            parts += one.caches if isinstance(one, JoinedCache) else [one]
+        self.caches = tuple(parts)
         for other in self.caches[1:]:
             check_rows_fit(self.caches[0], other)
         self.directory = Path(os.path.commonpath([cache.directory for cache in self.caches]))

@@ -74,7 +74,7 @@ class FeatureShard:
 
     def take(self, name: str, places: Any) -> NDArray[Any]:
         """Return values of a column at places of this shard: a copy, or a view for a slice where nothing is added."""
-        taken = self.columns[name][places]
+        taken: NDArray[Any] = self.columns[name][places]
         return taken + self.document_start if self.document_start and name == "document" else taken
 
     def advise(self, option: int, name: str, start: int, stop: int) -> None:

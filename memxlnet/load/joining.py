@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.joined import JoinedCache
@@ -17,6 +18,9 @@ from memxlnet.load.seeded_random import Ints, check_seed
 
 Joinable = CacheDataset | PublishedCache | str | os.PathLike[str]
 """A dataset or a view of one, an opened cache, or the directory of one."""
+
+Weights = Sequence[float] | NDArray[Any] | Tensor
+"""Numbers in one dimension."""
 
 
 def concatenate(caches: Sequence[Joinable]) -> CacheDataset:
@@ -30,7 +34,7 @@ def concatenate(caches: Sequence[Joinable]) -> CacheDataset:
             have been opened with equal options, which the result has as well.
 
     Raises:
-        SettingsError: There are none, one is something else, or options differ.
+        SettingsError: The sequence is empty, an item is something else, or options differ.
         CacheMismatchError: Rows do not fit together; the message names the field, and between which caches.
         CacheError: A cache is missing or damaged.
     """
@@ -39,7 +43,7 @@ def concatenate(caches: Sequence[Joinable]) -> CacheDataset:
 
 def mix(
     caches: Sequence[Joinable],
-    weights: Sequence[float],
+    weights: Weights,
     *,
     epoch: Epoch = "all",
     seed: int = 0,
@@ -67,12 +71,12 @@ def mix(
     shares = _shares(weights, len(datasets))
     sizes = np.array([dataset.num_documents for dataset in datasets])
     mixture = Mixture(sizes, documents_per_epoch(sizes, shares, epoch), check_seed(seed))
-    return MixedDataset.over(_joined(datasets), mixture)
+    return MixedDataset(_joined(datasets), mixture)
 
 
 def balance(
     cache: Joinable,
-    by: Literal["has_answer"] | Sequence[float] | NDArray[Any],
+    by: Literal["has_answer"] | Weights,
     *,
     epoch: Epoch = "all",
     seed: int = 0,
@@ -106,7 +110,7 @@ def balance(
     else:
         sizes = np.ones(dataset.num_documents, np.int64)
         shares = _shares(by, dataset.num_documents)
-    return MixedDataset.over(dataset, Mixture(sizes, documents_per_epoch(sizes, shares, epoch), seed))
+    return MixedDataset(dataset, Mixture(sizes, documents_per_epoch(sizes, shares, epoch), seed))
 
 
 def _datasets(name: str, caches: Any) -> list[CacheDataset]:

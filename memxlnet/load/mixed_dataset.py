@@ -20,35 +20,30 @@ class MixedDataset(CacheDataset):
     as a view. Choose documents before they are mixed: views of a mixture are refused.
     """
 
-    mixture: Mixture
-
-    @classmethod
-    def over(cls, dataset: CacheDataset, mixture: Mixture) -> "MixedDataset":
-        """Return a mixture of the documents of a dataset, which lie source after source."""
-        mixed = cls.__new__(cls)
-        mixed.__dict__ = {**dataset.__dict__, "_original": dataset}
-        mixed.mixture = mixture
-        return mixed
+    def __init__(self, dataset: CacheDataset, mixture: Mixture):
+        # The first one stays alive: its temporary directory is removed with it.
+        self.__dict__ = {**dataset.__dict__, "_original": dataset}
+        self._mixture = mixture
 
     @property
     def fingerprint(self) -> str:
         """Identity of the caches, their documents and the mixture; states of loaders are bound to it."""
-        return xxhash.xxh3_128_hexdigest(super().fingerprint.encode() + self.mixture.fingerprint)
+        return xxhash.xxh3_128_hexdigest(super().fingerprint.encode() + self._mixture.fingerprint)
 
     def epoch_counts(self, epoch: int) -> Ints:
         """Return int64[sources], how many documents an epoch reads of each source, or class, or document."""
-        return self.mixture.counts(whole_number("epoch", epoch, 0))
+        return self._mixture.counts(whole_number("epoch", epoch, 0))
 
     def at_epoch(self, epoch: int) -> CacheDataset:
         """Return the documents of an epoch, a view in which one may occur several times."""
-        places = self.mixture.places(whole_number("epoch", epoch, 0))
+        places = self._mixture.places(whole_number("epoch", epoch, 0))
         if not len(places):
             raise SettingsError(f"epoch: expected documents in epoch {epoch}, found none; ask for a larger epoch")
         return self._view_as(CacheDataset, places if self.chosen is None else self.chosen[places])
 
     def rows_at(self, epoch: int) -> Ints:
         """Return int64[rows], the rows of this dataset that an epoch reads, document after document."""
-        places = self.mixture.places(whole_number("epoch", epoch, 0))
+        places = self._mixture.places(whole_number("epoch", epoch, 0))
         return rows_of(Documents(self._starts[places], self.documents.num_segments[places]))
 
     def _view(self, documents: Ints) -> NoReturn:
@@ -59,11 +54,11 @@ class MixedDataset(CacheDataset):
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {
-            "sizes": self.mixture.sizes,
-            "per_epoch": self.mixture.per_epoch,
-            "seed": self.mixture.seed,
+            "sizes": self._mixture.sizes,
+            "per_epoch": self._mixture.per_epoch,
+            "seed": self._mixture.seed,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self.mixture = Mixture(np.array(state["sizes"]), np.array(state["per_epoch"]), state["seed"])
+        self._mixture = Mixture(np.array(state["sizes"]), np.array(state["per_epoch"]), state["seed"])

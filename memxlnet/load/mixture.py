@@ -30,7 +30,7 @@ def documents_per_epoch(sizes: Ints, shares: NDArray[np.float64], epoch: Any) ->
         epoch: ``"all"``, ``"shortest"`` or a number of documents.
 
     Raises:
-        SettingsError: It is none of these, or the epoch is too long.
+        SettingsError: It is something else, or the epoch is too long.
     """
     if isinstance(epoch, str) and epoch in ("all", "shortest"):
         totals = sizes / shares
@@ -110,4 +110,5 @@ class Mixture:
             order = shuffled(size, self.seed, rounds, MIXTURE | source << 8)
             parts.append(order[begin : begin + length].astype(np.int64))
             rounds, begin, left = rounds + 1, 0, left - length
-        return self._starts[source] + np.concatenate([np.zeros(0, np.int64), *parts])
+        places: Ints = self._starts[source] + np.concatenate([np.zeros(0, np.int64), *parts])
+        return places

