@@ -148,6 +148,8 @@ def open_source(
         origin = HubOrigin(source, base, options.config_name, options.revision, token, hashed)
     else:
         origin = _open_object(source, base, identity, "" if name is None else check_text("name", name))
+    if isinstance(origin, Files):
+        origin.whole_articles = bool(kept)
     if ranges is not None and ranges.needs_total and is_one_shot(source):
         raise SettingsError(
             f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not report; "
