@@ -72,7 +72,9 @@ def unpack_with_kept(packed: bytes) -> tuple[list[Example | BadExample], pa.Reco
     contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad, *stream = orjson.loads(packed)
     shared = map(contexts.__getitem__, numbers)
     good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts), *labels)
-    examples = sorted([*good, *(BadExample(*entry) for entry in bad)], key=itemgetter(0)) if bad else list(good)
+    examples: list[Example | BadExample] = list(good)
+    if bad:
+        examples = sorted([*examples, *(BadExample(*entry) for entry in bad)], key=itemgetter(0))
     return examples, _of_stream(b64decode(stream[0])) if stream else None
 
 

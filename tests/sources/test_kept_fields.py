@@ -12,6 +12,9 @@ from memxlnet.sources.forms import is_built_in
 from memxlnet.sources.forms.form import find_form, form_names
 from tests.sources.test_forms import CONTEXT, COQA, DATE, FORMS, HOTPOT, MUSIQUE, PAPER, QA, write
 
+PAPER_FIELDS: dict[str, Any] = PAPER
+QUESTIONS: list[Any] = PAPER_FIELDS["qas"]
+
 ANSWER = {"text": "Rome", "answer_start": 43}
 
 CASES: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
@@ -133,7 +136,7 @@ CASES: dict[str, tuple[str, Any, list[dict[str, Any]]]] = {
     ),
     "qasper": (
         "qasper",
-        {"1": {**PAPER, "figures": 3, "qas": [{**question, "x": 1} for question in PAPER["qas"]]}},
+        {"1": {**PAPER, "figures": 3, "qas": [{**question, "x": 1} for question in QUESTIONS]}},
         [{"title": "T", "figures": 3, "x": 1}] * 3,
     ),
     "records": (
@@ -161,7 +164,7 @@ def further(row: Any) -> dict[str, Any]:
 def test_all_further_fields(case: str, kind: str, tmp_path: Path) -> None:
     name, content, expected = CASES[case]
     if kind == "memory" and not isinstance(content, list):
-        content = content.get("data", [{"id": key, **value} for key, value in content.items()])
+        content = content["data"] if "data" in content else [{"id": key, **one} for key, one in content.items()]
     source = write(tmp_path, content) if kind == "json" else content
     found = list(open_source(source, "train", form=name, keep="all").rows())
     assert [further(row) for row in found] == expected
