@@ -47,7 +47,7 @@ def is_kept_type(kind: pa.DataType) -> bool:
 
 
 def joined_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds the values of both; None where there is none.
+    """Return the type that holds the values of both; None where no type does.
 
     Null and T are T, int64 and double are double, decimals are as wide as both, timestamps of two time zones are in
     UTC, lists and structs are joined by their items and fields. The result does not depend on the order.

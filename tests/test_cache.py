@@ -282,19 +282,19 @@ MISTAKES: dict[str, tuple[Callable[[Cache], Any], type[MemxlnetError], type[Exce
         "document: expected an integer, found 'e1'",
     ),
     "one name of metadata": (
-        lambda cache: cache.loader(metadata="question"),
+        lambda cache: cache.loader(metadata="question"),  # type: ignore[arg-type]
         SettingsError,
         ValueError,
         "metadata: expected True, False or a sequence of names, found 'question'",
     ),
     "one name of metadata of batches": (
-        lambda cache: cache.segment_loader(metadata="question"),
+        lambda cache: cache.segment_loader(metadata="question"),  # type: ignore[arg-type]
         SettingsError,
         ValueError,
         "metadata: expected True, False or a sequence of names, found 'question'",
     ),
     "one name of metadata to collate": (
-        lambda cache: memxlnet.Collate(dataset=cache.dataset(), metadata="question"),
+        lambda cache: memxlnet.Collate(dataset=cache.dataset(), metadata="question"),  # type: ignore[arg-type]
         SettingsError,
         ValueError,
         "metadata: expected True, False or a sequence of names, found 'question'",

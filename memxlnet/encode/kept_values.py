@@ -182,7 +182,7 @@ def type_of(value: Any) -> pa.DataType:
     """Return the type of a plain value: the one that Arrow infers, in its widest form.
 
     Raises:
-        TypeError: Items of a list have different types, or the type is none of a kept column.
+        TypeError: Items of a list have different types, or no kept column has the type.
         pyarrow.ArrowException: Arrow has no type for it.
     """
     known = _KINDS.get(type(value))

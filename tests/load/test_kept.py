@@ -64,7 +64,7 @@ def test_rows_hold_them(cache: Cache, plain: Cache) -> None:
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
 def test_steps_hold_them(cache: Cache, lanes: Any) -> None:
     loader: Any = cache.loader(3, shuffle=True, lanes=lanes, metadata=["title", "question"])
-    seen = Counter()
+    seen: Counter[str | None] = Counter()
     for found in loader:
         for step in [found] if lanes == "refilled" else found:
             assert "pages" not in step
@@ -204,7 +204,16 @@ def test_the_command_builds_them(run: Callable[..., Result], tmp_path: Path) -> 
     tokenizer, source = tmp_path / "tokenizer", tmp_path / "rows.jsonl"
     golden_tokenizer().save_pretrained(tokenizer)
     source.write_text("".join(json.dumps(row) + "\n" for row in rows()))
-    common = ("build", source, "--tokenizer", tokenizer, "--cache-dir", tmp_path / "caches", "--max-seq-length", 32)
+    common: tuple[Any, ...] = (
+        "build",
+        source,
+        "--tokenizer",
+        tokenizer,
+        "--cache-dir",
+        tmp_path / "caches",
+        "--max-seq-length",
+        32,
+    )
     common += ("--doc-stride", 8, "--json")
     made = run(*common, "--keep", "title", "--keep", "pages")
     assert Cache(made.json["cache"]).manifest.kept == {"pages": "int64", "title": "large_string"}
