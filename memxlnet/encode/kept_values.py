@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from arrow_schemas import RESERVED, is_kept_type, joined_type
@@ -27,6 +28,7 @@ _KINDS = {
     bytes: pa.large_binary(),
 }
 _WIDE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+_TOO_FINE = "expected times of whole microseconds"
 _CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -163,12 +165,15 @@ def plain_value(value: Any) -> Any:
     """Return a value with arrays, tensors and NumPy's numbers as plain Python values, at every level.
 
     Raises:
-        TypeError: A mapping has a key that is no text.
+        TypeError: A mapping has a key that is no text, or a time is finer than microseconds.
     """
     if type(value) in _KINDS:
         return value
     if hasattr(value, "tolist"):
-        return plain_value(value.tolist()) if not isinstance(value.tolist(), type(value)) else value
+        found = _in_microseconds(value).tolist()
+        return value if isinstance(found, type(value)) else plain_value(found)
+    if getattr(value, "nanosecond", 0):  # a time of pandas
+        raise TypeError(_TOO_FINE)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise TypeError("expected texts as the keys of a mapping")
@@ -176,6 +181,17 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain_value(one) for one in value]
     return value
+
+
+def _in_microseconds(value: Any) -> Any:
+    """Return times of NumPy in the unit of Python's; other values as they are."""
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    if kind not in ("m", "M"):
+        return value
+    rounded = value.astype(f"{kind}8[us]")
+    if ((rounded != value) & ~np.isnat(value)).any():
+        raise TypeError(_TOO_FINE)
+    return rounded
 
 
 def type_of(value: Any) -> pa.DataType:

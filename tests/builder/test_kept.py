@@ -3,13 +3,16 @@
 import datetime
 import json
 import math
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import datasets
+import duckdb
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +26,7 @@ from memxlnet.maintain.verify import verify
 from memxlnet.settings import EncodeSettings
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import long_examples, write_json_lines
+from tests.support import SQUAD, long_examples, write_json_lines
 
 BUILD: dict[str, Any] = {"max_seq_length": 32, "doc_stride": 8, "progress": False, "num_workers": 0}
 
@@ -68,6 +71,11 @@ VALUES: list[tuple[list[Any], str, list[Any] | None]] = [
     ([datetime.timedelta(1, 2), None, None, None, None], "duration[us]", None),
     ([Decimal("1.25"), Decimal(100), None, None, None], "decimal128(5, 2)", [Decimal("1.25"), Decimal("100.00")]),
     ([np.int32(1), np.float32(0.5), None, None, np.array(3)], "double", [1.0, 0.5, None, None, 3.0]),
+    (
+        [np.datetime64("2020-01-01T00:00:00", "ns"), pd.Timestamp(MOMENT), np.datetime64("NaT"), None, None],
+        "timestamp[us]",
+        [datetime.datetime(2020, 1, 1), MOMENT, None, None, None],
+    ),
     ([np.array([1, 2]), [3], (4,), None, None], "large_list<item: int64>", [[1, 2], [3], [4], None, None]),
 ]
 
@@ -207,6 +215,8 @@ BAD_VALUES: list[tuple[list[Any], str]] = [
     ([{"a": 1}, {"a": "x"}], r"id-1.*struct<a: int64>.*struct<a: large_string>"),
     ([True, 1], r"id-1.*bool.*int64"),
     ([2**60 + 1, 0.5], r"id-0.*double"),
+    ([np.datetime64(1, "ns")], "id-0.*whole microseconds"),
+    ([pd.Timestamp(1, unit="ns")], "id-0.*whole microseconds"),
     ([{"a": 2**60 + 1}, {"a": 0.5}], r"id-0.*double"),
 ]
 
@@ -311,6 +321,33 @@ def test_an_interrupted_build_resumes(tmp_path: Path) -> None:
     fixed = build(rows, tmp_path / "broken", keep=["n"], streaming_chunk_size=2, identity="1")
     assert kept_of(fixed) == kept_of(whole)
     assert fixed.manifest.kept == {"n": "double"}
+
+
+def test_it_travels_and_opens_without_the_library(tmp_path: Path) -> None:
+    rows = [{**one, "title": title, "n": [1]} for one, title in zip(long_examples(3), ("a", None, "a"), strict=True)]
+    cache = build(rows, tmp_path / "caches", keep="all")
+    cache.push(f"file://{tmp_path}/store", progress=False)
+    pulled = Cache.pull(f"file://{tmp_path}/store", tmp_path / "pulled", progress=False)
+    assert kept_of(pulled) == kept_of(cache)
+    file = cache.directory / cache.manifest.tables[KEPT].shards[0].file
+    table = pa.ipc.open_file(pa.memory_map(str(file))).read_all()
+    assert table.to_pylist() == kept_of(cache)
+    with duckdb.connect() as database:
+        database.register("kept", table)
+        found = database.sql("SELECT title, count(*) FROM kept GROUP BY title ORDER BY title").fetchall()
+    assert sorted(found, key=str) == sorted([("a", 2), (None, 1)], key=str)
+    loaded = datasets.load_dataset("arrow", data_files={"train": [str(file)]}, cache_dir=str(tmp_path / "hf"))
+    assert list(loaded["train"]) == kept_of(cache)
+
+
+@pytest.mark.real_data
+def test_titles_of_squad(tmp_path: Path, xlnet: Any) -> None:
+    cache = Cache.build(SQUAD, xlnet, cache_dir=tmp_path, keep=["title"], progress=False)
+    articles = json.loads(SQUAD.read_text())["data"]
+    wanted = [one["title"] for one in articles for paragraph in one["paragraphs"] for _ in paragraph["qas"]]
+    assert [row["title"] for row in kept_of(cache)] == wanted
+    assert cache.stats(by="title").values == Counter(wanted)
+    cache.verify(against=SQUAD)
 
 
 def damaged(cache: Cache, change: Any) -> None:
