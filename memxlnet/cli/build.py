@@ -66,6 +66,8 @@ from memxlnet.sources import SourceOptions
     show_default=True,
     help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...).",
 )
+@click.option("--keep", multiple=True, metavar="FIELD", help="Keep this field of the examples as a column; repeatable.")
+@click.option("--keep-all", is_flag=True, help="Keep all further fields of the examples.")
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
 @click.option(
     "--max-memory-gb", type=float, default=DEFAULT_MAX_MEMORY_GB, show_default=True, help="Bound on the RAM, in GiB."
@@ -97,6 +99,8 @@ def command(
     only_estimate: bool,
     no_space_check: bool,
     as_json: bool,
+    keep: tuple[str, ...],
+    keep_all: bool,
     **settings: Any,
 ) -> None:
     """Build the cache of SOURCE, or find it built.
@@ -105,6 +109,9 @@ def command(
     .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build
     resumes after its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
     """
+    if keep and keep_all:
+        raise click.UsageError("expected --keep FIELD or --keep-all, found both")
+    settings["keep"] = "all" if keep_all else keep
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     named = source[0] if len(source) == 1 else list(source)

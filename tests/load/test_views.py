@@ -420,7 +420,7 @@ BAD: list[tuple[Callable[[CacheDataset], Any], type[MemxlnetError], str]] = [
     (lambda dataset: dataset.sample(2, "x"), SettingsError, "seed"),  # type: ignore[arg-type]
     (lambda dataset: dataset.train_test_split(13, 0), SettingsError, "none chosen"),
     (lambda dataset: dataset.train_test_split(float("nan"), 0), SettingsError, "test_size"),
-    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),  # type: ignore[arg-type]
+    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),
     (lambda dataset: dataset.folds(1, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(14, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(11, 0, by="context"), SettingsError, "10 folds"),
