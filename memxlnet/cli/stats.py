@@ -160,9 +160,10 @@ def _binned(counts: dict[int, int]) -> dict[str, int]:
 
 
 def _as_json(statistics: CacheStatistics, ceiling: AnswerCeiling) -> dict[str, Any]:
+    values = [{"value": value, "documents": count} for value, count in statistics.values.items()]
     return {
         **asdict(statistics),
-        "values": [{"value": value, "documents": count} for value, count in statistics.values.items()],
+        **({"values": values} if values else {}),
         "row_tokens": statistics.row_tokens,
         "recurrent_share": statistics.recurrent_share,
         "answers_past": {step: statistics.answers_past(step) for step in statistics.answer_time_steps},

@@ -1,5 +1,6 @@
 """The kept columns: an optional table of any types, read row by row or in runs of documents."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -32,23 +33,27 @@ class KeptTable(BatchTable):
     def __init__(self, mapped: MappedFile, reader: Any, table: TableRecord, schema: pa.Schema):
         super().__init__(mapped, reader, table)
         self.schema = schema
-        self._checked: dict[int, pa.RecordBatch] = {}
+        self._checked: dict[int, dict[str, pa.Array]] = {}
 
     @property
     def names(self) -> list[str]:
         """The names of the columns, sorted."""
         return list(self.schema.names)
 
-    def values(self, row: int) -> dict[str, Any]:
+    def values(self, row: int, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Return the values of a document by name, as Python values; None for a null.
+
+        Args:
+            row: The document.
+            names: Columns; None for all.
 
         Raises:
             CacheDamagedError: The record batch is damaged.
         """
         number, at = divmod(row, self._batch_rows)
-        batch = self._kept(number)
+        columns = self._columns(number)
         try:
-            return {name: column[at].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+            return {name: columns[name][at].as_py() for name in (columns if names is None else names)}
         except (UnicodeDecodeError, ValueError, OverflowError) as error:
             raise CacheDamagedError(
                 f"{self._mapped.path}, row {row}: expected values that Python can hold, found {error}", hint=REBUILD
@@ -89,9 +94,10 @@ class KeptTable(BatchTable):
         names = [*documents.schema.names, *kept.schema.names]
         return pa.RecordBatch.from_arrays([*documents.columns, *kept.columns], names=names)
 
-    def _kept(self, number: int) -> pa.RecordBatch:
+    def _columns(self, number: int) -> dict[str, pa.Array]:
         if number not in self._checked:
-            self._checked[number] = self.batch(number)
+            batch = self.batch(number)
+            self._checked[number] = dict(zip(batch.schema.names, batch.columns, strict=True))
         return self._checked[number]
 
 

@@ -467,8 +467,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             if name not in known:
                 raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
         wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
-        with_kept = not self._segments.kept.isdisjoint(fields)
-        found = (None if row < 0 else self._segments.metadata(row, with_kept) for row in wanted)
+        kept = self._segments.kept.intersection(fields)
+        found = (None if row < 0 else self._segments.metadata(row, kept) for row in wanted)
         return [one and {name: one[name] for name in fields} for one in found]
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
+from collections.abc import Collection
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -58,25 +59,25 @@ class SegmentReader:
             [memoryview(cast(Any, shard.columns[name])) for name in _PLACES] for shard in cache.features
         ]
 
-    def metadata(self, row: int, with_kept: bool = True) -> dict[str, Any]:
+    def metadata(self, row: int, kept: Collection[str] | None = None) -> dict[str, Any]:
         """Return everything about a segment except model inputs; see the dataset's documentation for the fields.
 
         Args:
             row: The row.
-            with_kept: Whether the kept columns are wanted.
+            kept: The kept columns that are wanted; None for all.
 
         Raises:
             CacheDamagedError: A value of the row cannot be.
         """
         try:
-            return self._read(row, with_kept)
+            return self._read(row, self.kept if kept is None else kept)
         except (IndexError, ValueError, OverflowError) as error:
             raise CacheDamagedError(
                 f"{self._cache.directory}, row {row}: expected values that fit together, found {error}",
                 hint=REBUILD,
             ) from error
 
-    def _read(self, row: int, with_kept: bool) -> dict[str, Any]:
+    def _read(self, row: int, kept: Collection[str]) -> dict[str, Any]:
         shard, local = self._place(row)
         document, segment, cls_index, token_start, count, context_at, question_at, holds = (
             column[local] for column in self._places[shard]
@@ -113,8 +114,8 @@ class SegmentReader:
             ),
             "source": self._cache.source_of(document),
         }
-        if with_kept and self._cache.kept is not None:
-            found |= self._cache.kept.values(document)
+        if kept and self._cache.kept is not None:
+            found |= self._cache.kept.values(document, kept)
         return self._finished(document, found)
 
     def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:
