@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -121,15 +121,22 @@ class JoinedKept(KeptTable):
         """Number of rows."""
         return sum(self._counts)
 
-    def values(self, row: int) -> dict[str, Any]:
+    def values(self, row: int, names: Iterable[str] | None = None) -> dict[str, Any]:
         """Return the values of a document by name, as Python values; None for a null.
+
+        Args:
+            row: The document.
+            names: Columns; None for all.
 
         Raises:
             CacheDamagedError: The record batch is damaged.
         """
         which = bisect_right(self._starts, row) - 1
         table = self._tables[which]
-        return dict.fromkeys(self.names) | ({} if table is None else table.values(row - self._starts[which]))
+        found: dict[str, Any] = dict.fromkeys(self.names if names is None else names)
+        if table is not None:
+            found |= table.values(row - self._starts[which], [name for name in found if name in table.names])
+        return found
 
     def rows(self, start: int, stop: int) -> pa.Table:
         """Return the rows of some documents that follow each other.
@@ -156,13 +163,25 @@ class JoinedKept(KeptTable):
 
     def _widened(self, table: pa.Table | None, count: int) -> pa.Table:
         """Return rows of one cache with all columns."""
-        columns = [
-            table[field.name].cast(field.type)
-            if table is not None and field.name in table.schema.names
-            else pa.nulls(count, field.type)
-            for field in self.schema
-        ]
+        columns = []
+        for field in self.schema:
+            if table is None or field.name not in table.schema.names:
+                columns.append(pa.nulls(count, field.type))
+            elif table.schema.field(field.name).type == field.type:
+                columns.append(table[field.name])
+            else:
+                columns.append(_as_type(table[field.name], field))
         return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _as_type(column: pa.ChunkedArray, field: pa.Field) -> pa.Array:
+    try:
+        return pa.array(column.to_pylist(), field.type)
+    except pa.ArrowException as error:
+        raise CacheMismatchError(
+            f"kept column {field.name!r}: expected values of the type {field.type}, as another joined cache has "
+            f"it, found {column.type} ({error}); keep it as one type in all of them"
+        ) from error
 
 
 class JoinedCache(PublishedCache):

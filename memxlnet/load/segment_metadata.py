@@ -41,7 +41,7 @@ class SegmentReader:
 
     Attributes:
         fields: Names of what it reads.
-        kept: Names of the kept columns, the last ones of `fields`.
+        kept: Names of the kept columns.
     """
 
     fields: tuple[str, ...] = SEGMENT_FIELDS
@@ -49,7 +49,7 @@ class SegmentReader:
     def __init__(self, cache: PublishedCache):
         self._cache = cache
         self.kept = frozenset(cache.manifest.kept)
-        self.fields = (*type(self).fields, *cache.manifest.kept)
+        self.fields = tuple(dict.fromkeys((*type(self).fields, *cache.manifest.kept)))
         self._length = cache.manifest.max_seq_length
         self._memory = cache.manifest.layout.num_memory_tokens
         self._place = cache.manifest.tables["features"].shard_of

@@ -98,7 +98,7 @@ class StepMaker:
         self._row_bytes = sum(column.nbytes for column in model_row.values())
         self._token_padding = padding
         wanted = frozenset(metadata)
-        self._texts = tuple(name for name in (*METADATA, *manifest.kept) if name in wanted)
+        self._texts = tuple(name for name in dict.fromkeys((*METADATA, *manifest.kept)) if name in wanted)
         self._with_mask = CONTEXT_MASK in wanted
         self._places: tuple[str, ...] = POSITIONS
         if self._memory or self._with_mask or widths.cuts:
