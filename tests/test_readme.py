@@ -141,7 +141,7 @@ def run_here(block: str, name: str) -> None:
         os.close(ask)
         os.close(answered)
         try:
-            with open(asked, "rb") as requests:
+            with os.fdopen(asked, "rb") as requests:
                 while program := next_word(requests):
                     arguments = [next_word(requests) for _ in range(int(next_word(requests)))]
                     output.seek(0)
