@@ -9,9 +9,16 @@ from typing import Any
 import pyarrow.compute as pc
 import pytest
 
+from arrow_schemas import RESERVED, documents_schema, features_schema
 from memxlnet import Cache
+from memxlnet.encode.examples import FIELDS
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.metrics import squad_metrics
+from memxlnet.load.cache_dataset import BATCH_COLUMNS
+from memxlnet.load.collate import Batch
+from memxlnet.load.compat import ENDED
+from memxlnet.load.segment_metadata import METADATA_NAMES, SEGMENT_FIELDS
+from memxlnet.load.steps import Step
 from tests.cli.helpers import Result, error
 from tests.golden.make_golden import golden_tokenizer
 from tests.support import long_examples
@@ -220,3 +227,9 @@ def test_the_command_builds_them(run: Callable[..., Result], tmp_path: Path) -> 
     made = run(*common, "--keep-all")
     assert set(Cache(made.json["cache"]).manifest.kept) == {"pages", "title", "tags"}
     assert run(*common, "--keep-all", "--keep", "title").code == 2
+
+
+def test_no_kept_column_has_a_name_of_something_else() -> None:
+    columns = {*features_schema(8).names, *documents_schema().names}
+    held = {*SEGMENT_FIELDS, *METADATA_NAMES, *ENDED, *BATCH_COLUMNS, *Step.__annotations__, *Batch.__annotations__}
+    assert columns | held | set(FIELDS) <= RESERVED
