@@ -26,7 +26,7 @@ from memxlnet.maintain.verify import verify
 from memxlnet.settings import EncodeSettings
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
-from tests.support import SQUAD, long_examples, write_json_lines
+from tests.support import SQUAD, long_examples, short, write_json_lines
 
 BUILD: dict[str, Any] = {"max_seq_length": 32, "doc_stride": 8, "progress": False, "num_workers": 0}
 
@@ -221,7 +221,7 @@ BAD_VALUES: list[tuple[list[Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("values", "message"), BAD_VALUES, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("values", "message"), BAD_VALUES, ids=short)
 @pytest.mark.parametrize("size", [1, 10])
 def test_values_without_a_type_are_errors(tmp_path: Path, values: list[Any], message: str, size: int) -> None:
     with pytest.raises(MemxlnetError, match=message):
