@@ -23,8 +23,8 @@ _COLUMNS = ("cache", "split", "segments", "documents", "length", "overlap", "mem
 def command(cache_dir: Path, as_json: bool) -> None:
     """List the caches of CACHE_DIR (default: $MEMXLNET_CACHE_DIR, else ./memxlnet-cache).
 
-    Parts are listed as caches, and each list of parts as a line before (NAME.parts). Caches with a damaged manifest, and
-    those of another format version, are named on standard error.
+    Parts are listed as caches, and each list of parts as a line before (NAME.parts). Caches with a damaged manifest,
+    and those of another format version, are named on standard error.
     """
     directory = directory_of_caches(cache_dir)
     rows: list[tuple[Any, ...]] = []

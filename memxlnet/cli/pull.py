@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.errors import CacheNotFoundError
 from memxlnet.remote.part_lists import is_part_list, pull_parts
 from memxlnet.remote.pull import pull
 
@@ -21,5 +22,10 @@ def command(url: str, cache_dir: Path, replace: bool, progress: bool | None) -> 
     Every file is checked on arrival. What an interrupted transfer brought is not fetched again. Credentials come from
     the environment, as the store's own tools take them.
     """
-    fetch = pull_parts if is_part_list(url) else pull
-    click.echo(fetch(url, cache_dir, replace=replace, progress=progress))
+    try:
+        directory = pull(url, cache_dir, replace=replace, progress=progress)
+    except CacheNotFoundError:
+        if not is_part_list(url):
+            raise
+        directory = pull_parts(url, cache_dir, replace=replace, progress=progress)
+    click.echo(directory)

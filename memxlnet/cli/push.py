@@ -21,9 +21,9 @@ from memxlnet.remote.push import push
 def command(cache: Path, url: str, replace: bool, verify: bool, progress: bool | None) -> None:
     """Send CACHE to URL, such as s3://bucket/name, gs://bucket/name, hf://datasets/name/repository/folder or file:///path.
 
-    CACHE may be a list of parts (NAME.parts). URL is the place of this one cache, or of all parts. What has arrived intact is not sent again, nor are parts that
-    the list at URL names; the manifest, or the list, comes last. Credentials come from the environment, as the store's
-    own tools take them.
+    CACHE may be a list of parts (NAME.parts). URL is the place of this one cache, or of all parts. What has arrived
+    intact is not sent again, nor are parts that the list at URL names; the manifest, or the list, comes last.
+    Credentials come from the environment, as the store's own tools take them.
     """
     directory = find_directory(cache)
     send = push_parts if directory.suffix == PARTS_SUFFIX else push
