@@ -41,6 +41,7 @@ NAMES: dict[str, set[str]] = {
         "MemxlnetError",
         "OldCache",
         "PaddingShares",
+        "Parts",
         "RegularDataLoader",
         "ShuffledRows",
         "SquadLikeQADataset",

@@ -1,5 +1,6 @@
 """Building files as parts: one cache for each, found again by content, and a list that opens them as one dataset."""
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -12,13 +13,15 @@ from arrow_schemas import SCHEMA_VERSION
 from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.compaction import reading_fields
-from memxlnet.builder.repeats_across_parts import hidden_documents, shown_files
+from memxlnet.builder.repeats_across_parts import IdDigests, hidden_documents, shown_files
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION, tokenizer_fields
 from memxlnet.encode.examples import has_answers
 from memxlnet.encode.tokenizer_content import TokenizerContent, read_tokenizer
 from memxlnet.errors import CacheNotFoundError, SettingsError, SourceError
+from memxlnet.format.fingerprint import canonical_json
 from memxlnet.format.manifest import Manifest, known_files, read_manifest
 from memxlnet.format.part_list import AnswersField, OnRepeatedIdAcrossParts, PartFile, PartList, PartRecord
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.part_lists import former_list, publish_list, sole_lister
 from memxlnet.settings import BuildSettings, EncodeSettings, check_text, one_of, positive_int, settings_of
 from memxlnet.sources import Files, Source, SourceOptions, open_files, place_of_files, shown_name
@@ -93,12 +96,13 @@ def build_parts(
         with source_errors(shown_name(source)):
             files = open_files(source, split, options.token, known_files(writer.cache_dir))
         groups = _Groups(files, place_of_files(source)[0], files_per_part, former)
-        job = _PartBuilder(writer, split, tokenizer, encode, build, options, content, executor)
+        job = _PartBuilder(directory, writer, split, tokenizer, encode, build, options, content, executor)
         known = {} if former is None or build.rebuild else {_marks(part): part for part in former.parts}
         found = [job.part(group, names, known) for group, names in groups]
-        hidden = hidden_documents(writer.cache_dir, found, on_repeated_id)
+        hidden = hidden_documents(directory, found, on_repeated_id)
         records = tuple(replace(part, hidden=ranges) for part, ranges in zip(found, hidden, strict=True))
         parts = publish_list(writer.cache_dir, replace(empty, parts=records), former)
+        job.digests.keep_only([*parts.former, *(part.cache for part in parts.parts)])
     logger.info(
         "%s: %d parts, %d built, %d documents, %d of them hidden",
         directory,
@@ -149,8 +153,6 @@ def _empty_list(
 
     With a name of its own a list is found wherever the files lie.
     """
-    if not isinstance(source, str | os.PathLike | list | tuple) or not source:
-        raise SettingsError(f"source: expected files for parts, found a {type(source).__name__}")
     folder, place = place_of_files(source)
     reading = Reading.of(options).identity(None)
     fields = {
@@ -165,7 +167,7 @@ def _empty_list(
     return PartList(
         name=name or Path(folder).name or "parts",
         split=split,
-        fields=fields,
+        fields=json.loads(canonical_json(fields)),
         source=_named(source),
         files_per_part=files_per_part,
         on_repeated_id=on_repeated_id,
@@ -213,6 +215,7 @@ class _PartBuilder:
 
     def __init__(
         self,
+        directory: Path,
         writer: CacheWriter,
         split: str,
         tokenizer: Any,
@@ -222,6 +225,7 @@ class _PartBuilder:
         content: TokenizerContent,
         executor: Executor | None,
     ):
+        self.digests = IdDigests(directory)
         self._writer = writer
         self._build = build
         self._executor = executor
@@ -279,6 +283,7 @@ class _PartBuilder:
             rows=manifest.tables["features"].rows,
             documents=manifest.tables["documents"].rows,
             bytes=manifest.num_bytes,
+            ids=self.digests.write(PublishedCache(directory)),
             form=job.source.form_name,
             answers_field=answers_field,
         )

@@ -42,6 +42,7 @@ class PartRecord:
         rows: Segments.
         documents: Documents.
         bytes: Size of the cache, without the manifest.
+        ids: Checksum of the digests of the ids of its documents, which lie beside the list.
         form: Name of the form of its records; empty where columns were named.
         answers_field: Which of the rows of its files have the field ``answers``.
         hidden: Documents whose id a later part has, as half-open ranges; the dataset leaves them out.
@@ -53,6 +54,7 @@ class PartRecord:
     rows: int
     documents: int
     bytes: int
+    ids: str
     form: str
     answers_field: AnswersField
     hidden: tuple[tuple[int, int], ...] = ()
@@ -166,7 +168,7 @@ def _part(content: dict[str, Any]) -> PartRecord:
     hidden = tuple((_count(start), _count(stop)) for start, stop in content.pop("hidden"))
     part = PartRecord(files=files, hidden=hidden, **content)
     _cache_name(part.cache)
-    for text in (part.fingerprint, *(text for file in files for text in (file.name, file.mark))):
+    for text in (part.fingerprint, part.ids, *(text for file in files for text in (file.name, file.mark))):
         _text(text)
     if not isinstance(part.form, str):
         raise ValueError(f"form: expected a text, found {part.form!r:.80}")

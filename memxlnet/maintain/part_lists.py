@@ -1,4 +1,4 @@
-"""Lists of parts, published, pruned and removed: each under its lock; a reader goes on with the list that it read."""
+"""Lists of parts, published, pruned and removed: each under its lock; a reader keeps the list that it read."""
 
 import contextlib
 import logging

@@ -39,6 +39,7 @@ from memxlnet.sources.split import split_name
 from memxlnet.sources.urls import find_urls, is_url, shown_url
 
 IN_MEMORY = "in-memory"
+_EXPECTED_FILES = "expected files for parts (a path, a list of paths, a glob, a directory or a URL of files)"
 
 
 def source_name(source: object) -> str:
@@ -184,10 +185,7 @@ def open_files(source: Any, split: str, token: str | None = None, find_known: Fi
     elif is_url(source):
         origin = Files(find_urls(source, token), source_name(source))
     if not isinstance(origin, Files):
-        raise SettingsError(
-            f"source: expected files for parts (a path, a list of paths, a glob, a directory or a URL of files), found "
-            f"{shown_name(source)}"
-        )
+        raise SettingsError(f"source: {_EXPECTED_FILES}, found {shown_name(source)}")
     return origin
 
 
@@ -196,7 +194,12 @@ def place_of_files(source: Any) -> tuple[str, str]:
 
     Both stay what they are as files come and go: of a list it is the directory that holds all of them, of a glob the
     part before the pattern. Paths are absolute; URLs are without credentials.
+
+    Raises:
+        SettingsError: The source is no files.
     """
+    if not _is_several(source) and not isinstance(source, str | os.PathLike):
+        raise SettingsError(f"source: {_EXPECTED_FILES}, found a {type(source).__name__}")
     if _is_several(source):
         folders = [place_of_files(one)[0] for one in source]
         common = os.path.commonprefix([f"{folder}/" for folder in folders]).rpartition("/")[0]  # noqa: RUF071
@@ -204,7 +207,7 @@ def place_of_files(source: Any) -> tuple[str, str]:
     if is_url(source):
         named = shown_url(str(source)).rstrip("/")
     else:
-        path = at_home(Path(os.fspath(source))).absolute()
+        path = at_home(Path(check_text("source", os.fspath(source)))).absolute()
         if is_directory(path):
             return str(path), str(path)
         named = str(path)

@@ -239,10 +239,10 @@ def test_what_cannot_be_done_with_parts_is_refused_at_once(
 @pytest.mark.parametrize(
     ("source", "error", "message"),
     [
-        ("squad", SettingsError, "expected files for parts .* found squad"),
-        ([{"id": "a"}], SettingsError, "expected files for parts"),
-        ([], SettingsError, "expected files for parts, found a list"),
-        (3, SettingsError, "expected files for parts, found a int"),
+        ("squad", SettingsError, r"expected files for parts .* found squad"),
+        ([{"id": "a"}], SettingsError, r"expected files for parts .* found a list"),
+        ([], SettingsError, r"expected files for parts .* found a list"),
+        (3, SettingsError, r"expected files for parts .* found a int"),
         ("nowhere/*.jsonl", SourceNotFoundError, "no file fits this pattern"),
         (Path("nowhere"), SourceNotFoundError, "no such file"),
     ],

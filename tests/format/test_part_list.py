@@ -21,7 +21,9 @@ from memxlnet.format.part_list import (
 from memxlnet.format.sealed_json import seal
 
 CACHE = "a--test--0123456789abcdef"
-PART = PartRecord(CACHE, "f" * 64, (PartFile("a.jsonl", "1" * 64),), 7, 4, 100, "records", "all", ((0, 1), (2, 4)))
+PART = PartRecord(
+    CACHE, "f" * 64, (PartFile("a.jsonl", "1" * 64),), 7, 4, 100, "e" * 32, "records", "all", ((0, 1), (2, 4))
+)
 PARTS = PartList(
     name="data",
     split="test",
