@@ -76,11 +76,11 @@ def compact_parts(
                 return BuildSummary.of(writer.directory(settings), found)
         except CacheNotFoundError:
             pass
-        chunks = _PartChunks(directory, parts)
-        writer.begin(settings)
-        read = Chunks(chunks.rows(), chunks.read, parts.num_bytes)
+        found_chunks = _PartChunks(directory, parts)
+        chunks = Chunks(found_chunks.rows(), found_chunks.read, parts.num_bytes)
         files.check_unchanged()
-        return writer.publish(settings, read)
+        writer.begin(settings)
+        return writer.publish(settings, chunks)
 
 
 def reading_fields(source: Mapping[str, Any]) -> dict[str, Any]:

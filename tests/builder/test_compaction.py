@@ -93,7 +93,8 @@ def test_files_of_every_kind(tmp_path: Path, write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"locate": "all"}, {"form": "records"}, {"columns": {"context": "context", "question": "question"}}]
+    "options",
+    [{"locate": "all"}, {"form": "records"}, {"columns": {"context": "context", "question": "question", "id": "id"}}],
 )
 def test_options_of_reading_are_those_of_the_parts(tmp_path: Path, source: Path, options: dict[str, Any]) -> None:
     expected = at_once(source, tmp_path / "one", **options)
