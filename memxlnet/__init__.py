@@ -43,9 +43,13 @@ if TYPE_CHECKING:
     from memxlnet.load.document_ids import DocumentIds as DocumentIds
     from memxlnet.load.document_ids import DocumentMap as DocumentMap
     from memxlnet.load.epoch_plan import EpochSize as EpochSize
+    from memxlnet.load.joining import balance as balance
+    from memxlnet.load.joining import concatenate as concatenate
+    from memxlnet.load.joining import mix as mix
     from memxlnet.load.loader_options import EvaluationOptions as EvaluationOptions
     from memxlnet.load.loader_options import LoaderOptions as LoaderOptions
     from memxlnet.load.loader_options import TrainingOptions as TrainingOptions
+    from memxlnet.load.mixed_dataset import MixedDataset as MixedDataset
     from memxlnet.load.model_inputs import model_inputs as model_inputs
     from memxlnet.load.samplers import GroupedRows as GroupedRows
     from memxlnet.load.samplers import ShuffledRows as ShuffledRows
@@ -101,6 +105,7 @@ _NAMES = {
     "Manifest": "memxlnet.format.manifest",
     "MemoryCollateConfig": "memxlnet.data.dataset",
     "MemxlnetError": "memxlnet.errors",
+    "MixedDataset": "memxlnet.load.mixed_dataset",
     "OldCache": "memxlnet.maintain.old_caches",
     "PaddingShares": "memxlnet.load.statistics",
     "Parts": "memxlnet.parts",
@@ -114,6 +119,8 @@ _NAMES = {
     "TrainTestSplit": "memxlnet.load.views",
     "UsefulShares": "memxlnet.load.statistics",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
+    "balance": "memxlnet.load.joining",
+    "concatenate": "memxlnet.load.joining",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.data.qa_datasets",
@@ -123,6 +130,7 @@ _NAMES = {
     "form_names": "memxlnet.sources",
     "load_dataset_from_hub": "memxlnet.data.hub",
     "loss_or_zero": "memxlnet.load.carried_state",
+    "mix": "memxlnet.load.joining",
     "model_inputs": "memxlnet.load.model_inputs",
     "normalize_answer": "memxlnet.evaluate.metrics",
     "process_and_cache_dataset": "memxlnet.data.process",

@@ -16,7 +16,7 @@ from memxlnet.errors import MemxlnetError
 
 PUBLIC: dict[str, Any] = {name: getattr(memxlnet, name) for name in memxlnet.__all__ if name != "__version__"}
 
-GIVEN = {"DocumentIds", "DocumentMap", "Group"}
+GIVEN = {"DocumentIds", "DocumentMap", "Group", "MixedDataset"}
 """Classes whose objects a user gets and never makes."""
 
 BELOW = ("memxlnet.encode.", "memxlnet.format.", "memxlnet.builder.", "memxlnet.settings")

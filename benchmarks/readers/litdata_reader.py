@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from litdata import StreamingDataLoader, StreamingDataset
+from litdata import CombinedStreamingDataset, StreamingDataLoader, StreamingDataset
 from litdata.streaming import Cache
 from torch import Tensor
 
@@ -77,3 +77,10 @@ class LitDataReader:
             self._path, shuffle=shuffle, batch_decode=_SHUFFLE_WINDOW, item_shuffle_window=_SHUFFLE_WINDOW
         )
         return iter(StreamingDataLoader(samples, batch_size=batch_size, num_workers=0))
+
+
+def mixed_loader(folders: list[Path], weights: list[float], batch_size: int) -> Any:
+    """Return a loader over several folders by weights, as the documentation has it for a run that is resumed."""
+    datasets = [StreamingDataset(str(folder), shuffle=True, seed=0) for folder in folders]
+    combined = CombinedStreamingDataset(datasets, seed=0, weights=weights, iterate_over_all=False)
+    return StreamingDataLoader(combined, batch_size=batch_size, num_workers=0)

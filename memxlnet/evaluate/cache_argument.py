@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
+from memxlnet.format.joined import repeated_ids
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
 
@@ -33,6 +34,25 @@ def documents_in_view(value: CacheLike) -> NDArray[np.bool_] | None:
     held = np.zeros(open_cache(value).num_documents, np.bool_)
     held[chosen] = True
     return held
+
+
+def open_with_view(value: CacheLike) -> tuple[PublishedCache, NDArray[np.bool_] | None]:
+    """Return the cache that a caller passed, and which of its documents count, each of which has an id of its own.
+
+    Raises:
+        SettingsError: It is not a cache, or an id occurs in several of those that are joined.
+        CacheError: The directory holds no cache, a damaged one, or one of another format version.
+    """
+    cache, held = open_cache(value), documents_in_view(value)
+    if len(cache.directories) > 1:
+        for earlier, later in repeated_ids(cache).tolist():
+            if held is None or (held[earlier] and held[later]):
+                raise SettingsError(
+                    f"cache: expected each id once, found {cache.documents.text('id', later)!r:.120} in "
+                    f"{cache.source_of(earlier)} and {cache.source_of(later)}; evaluate each cache alone, or a view "
+                    "without the repeated documents"
+                )
+    return cache, held
 
 
 def open_cache(value: CacheLike) -> PublishedCache:

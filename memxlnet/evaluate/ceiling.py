@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.encode.answer_alignment import DROPPED, NUMBER, UNLABELLED, YES_NO
-from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, documents_in_view, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, open_with_view
 from memxlnet.evaluate.metrics import exact_match, scored_golds
 from memxlnet.evaluate.predictions import SpanCutter
 from memxlnet.format.published import PublishedCache
@@ -71,7 +71,7 @@ def answer_ceiling(cache: CacheLike) -> AnswerCeiling:
         SettingsError: `cache` is not one of these.
         CacheError: The directory holds no cache, or a damaged one.
     """
-    opened, held = open_cache(cache), documents_in_view(cache)
+    opened, held = open_with_view(cache)
     cutter = SpanCutter(opened)
     total = opened.num_documents if held is None else int(held.sum())
     counts: Counter[str] = Counter()

@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Iterator
 from numbers import Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.array_inputs import Floats
-from memxlnet.evaluate.cache_argument import CacheLike, documents_in_view, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, open_with_view
 from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
 from memxlnet.evaluate.json_files import as_file, write_json_object
 from memxlnet.evaluate.predictions import (
@@ -23,6 +22,7 @@ from memxlnet.evaluate.predictions import (
     no_answer_entry,
 )
 from memxlnet.evaluate.scoring import LogitReader
+from memxlnet.format.joined import opened
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.settings import check_bool, positive_int
@@ -71,8 +71,8 @@ class AnswerCollector:
         limited = max_answer_length is not None
         self.max_answer_length = positive_int("max_answer_length", max_answer_length, hint) if limited else None
         self.null_threshold = _finite("null_threshold", null_threshold)
-        self._open(open_cache(cache))
-        held = documents_in_view(cache)
+        found, held = open_with_view(cache)
+        self._open(found)
         self._fingerprint: str = self.cache.manifest.fingerprint if held is None else getattr(cache, "fingerprint")  # noqa: B009
         # Rows outside of a view count as seen: nothing of them is missing, and none may be added.
         self._outside = None if held is None else ~np.repeat(held, self.cache.documents.column("num_segments"))
@@ -89,7 +89,7 @@ class AnswerCollector:
     def __getstate__(self) -> dict[str, Any]:
         return {
             **{name: getattr(self, name) for name in _SETTINGS},
-            "directory": str(self.cache.directory.absolute()),
+            "directories": [str(directory.absolute()) for directory in self.cache.directories],
             "in_memory": self.cache.in_memory,
             "fingerprint": self.cache.manifest.fingerprint,
             "view": self._fingerprint,
@@ -102,7 +102,7 @@ class AnswerCollector:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in _SETTINGS:
             setattr(self, name, state[name])
-        self._open(PublishedCache(Path(state["directory"]), state["in_memory"]))
+        self._open(opened(state["directories"], state["in_memory"]))
         self._fingerprint = self.cache.manifest.fingerprint
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
         self._fingerprint, self._outside = state["view"], state["outside"]

@@ -77,5 +77,5 @@ class PlaceReader:
         for number in np.unique(shard_of_row).tolist():
             shard = self._cache.features[number]
             here = shard_of_row == number
-            taken[here] = shard.columns[name][rows[here] - shard.row_start]
+            taken[here] = shard.take(name, rows[here] - shard.row_start)
         return taken

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
-from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, documents_in_view, open_cache
+from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, open_with_view
 from memxlnet.format.published import PublishedCache
 from memxlnet.settings import check_bool
 
@@ -83,8 +83,8 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
     """
     if not isinstance(predictions, Mapping):
         raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
-    opened, allowed = open_cache(cache), check_bool("allow_missing", allow_missing)
-    held = documents_in_view(cache)
+    allowed = check_bool("allow_missing", allow_missing)
+    opened, held = open_with_view(cache)
     total = opened.num_documents if held is None else int(held.sum())
     unlabelled = _count_unlabelled(opened, held)
     if unlabelled == total:

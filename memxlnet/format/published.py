@@ -1,6 +1,7 @@
 """An opened cache: its structure checked against the manifest, its tables as NumPy views."""
 
 import contextlib
+import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -31,12 +32,15 @@ class FeatureShard:
     Attributes:
         row_start: First row of the table that the shard holds.
         row_stop: One after the last row.
+        document_start: First document of its cache: what is added to the documents of its rows. 0, except where several
+            caches are joined.
         writable: Whether the views can be written (privately).
         columns: Views by name; token columns are [rows, max_seq_length], all others [rows].
     """
 
     def __init__(self, mapped: MappedFile, reader: Any, record: ShardRecord, max_seq_length: int):
         self.row_start, self.row_stop = record.row_start, record.row_stop
+        self.document_start = 0
         self.writable = mapped.writable
         rows = record.row_stop - record.row_start
         schema = features_schema(max_seq_length)
@@ -60,6 +64,18 @@ class FeatureShard:
                 raise damaged(mapped.path, f"no nulls in column {field.name}", "a validity bitmap")
             self.columns[field.name] = _view(mapped, field.type, rows, offset)
             self._offsets[field.name] = offset
+
+    def shifted(self, rows: int, documents: int) -> "FeatureShard":
+        """Return the same shard after other rows and documents."""
+        shard = copy.copy(self)
+        shard.row_start, shard.row_stop = self.row_start + rows, self.row_stop + rows
+        shard.document_start = self.document_start + documents
+        return shard
+
+    def take(self, name: str, places: Any) -> NDArray[Any]:
+        """Return values of a column at places of this shard: a copy, or a view for a slice where nothing is added."""
+        taken: NDArray[Any] = self.columns[name][places]
+        return taken + self.document_start if self.document_start and name == "document" else taken
 
     def advise(self, option: int, name: str, start: int, stop: int) -> None:
         """Advise the system how the pages of some rows of a column will be read (madvise).
@@ -133,6 +149,20 @@ class PublishedCache:
     def num_documents(self) -> int:
         """Number of documents."""
         return self.manifest.tables["documents"].rows
+
+    @property
+    def directories(self) -> tuple[Path, ...]:
+        """Where the files lie: this directory alone, except where several caches are joined."""
+        return (self.directory,)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Name of the source; one for each cache where several are joined."""
+        return (self.manifest.name,)
+
+    def source_of(self, document: int) -> str:
+        """Return the name of the source that a document is of."""
+        return self.manifest.name
 
     @property
     def tokenizer_file(self) -> Path:

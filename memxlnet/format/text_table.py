@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
@@ -35,6 +36,16 @@ class TextTable:
         self._batch_rows = table.batch_rows
         self._batches: dict[int, dict[str, _Part]] = {}
 
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return self._rows
+
+    @property
+    def num_batches(self) -> int:
+        """Number of record batches."""
+        return int(self._reader.num_record_batches)
+
     def text(self, name: str, row: int) -> str:
         """Return a value of a text column."""
         (offsets, data), index = self._find(name, row)
@@ -59,7 +70,7 @@ class TextTable:
 
     def column(self, name: str) -> NDArray[Any]:
         """Return a whole number column: a copy, of the column's own type."""
-        return np.concatenate([self._batch(batch)[name][0] for batch in range(self._reader.num_record_batches)])
+        return np.concatenate([self._batch(batch)[name][0] for batch in range(self.num_batches)])
 
     def validate(self) -> None:
         """Check every record batch in full.
@@ -76,7 +87,7 @@ class TextTable:
         Raises:
             CacheDamagedError: One is damaged.
         """
-        for number in range(self._reader.num_record_batches):
+        for number in range(self.num_batches):
             yield self.batch(number)
 
     def batch(self, number: int) -> pa.RecordBatch:
@@ -114,6 +125,17 @@ class TextTable:
                 place = f"{self._mapped.path}, record batch {number}"
                 raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
         return self._batches[number]
+
+
+def text_hashes(table: TextTable, name: str) -> NDArray[np.uint64]:
+    """Return uint64[rows], a hash of each value of a text column; read batch by batch."""
+    hashes = np.empty(table.num_rows, np.uint64)
+    first = 0
+    for batch in table.batches():
+        texts = (xxhash.xxh3_64_intdigest(text.as_buffer()) for text in batch[name])
+        hashes[first : first + batch.num_rows] = np.fromiter(texts, np.uint64, batch.num_rows)
+        first += batch.num_rows
+    return hashes
 
 
 def _parts(column: pa.Array) -> _Part:

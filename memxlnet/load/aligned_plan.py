@@ -115,8 +115,8 @@ class AlignedPlan:
             yield from enumerate(map(range, starts, starts[1:]), begin)
 
     def documents_of(self, group: int) -> Ints:
-        """Return int64[lanes], the documents of this rank's lanes in a group, -1 where a lane has none."""
-        return self._documents(np.array([group]))[0, : self._lanes(group)]
+        """Return int64[lanes], the documents of the cache in this rank's lanes, -1 where a lane has none."""
+        return self._windows.documents.of_cache(self._documents(np.array([group]))[0, : self._lanes(group)])
 
     def _lanes(self, group: int) -> int:
         return self._batch_size if group < self._full_groups else self._last_lanes
@@ -152,4 +152,5 @@ class AlignedPlan:
         which = group - groups[0]
         if self._align_end:
             place = place - ((self.group_starts[group + 1] - self.group_starts[group])[:, None] - counts[which])
+        documents = self._windows.documents.of_cache(documents)
         return placed(documents[which], first[which], starts[which], counts[which], place)

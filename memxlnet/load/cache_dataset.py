@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Self, get_args, overload
+from typing import Any, Self, TypeVar, get_args, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from memxlnet.errors import CacheMismatchError, SettingsError
+from memxlnet.format.joined import opened
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.paths import as_directory
@@ -29,6 +30,8 @@ from memxlnet.load.segment_windows import Documents, rows_of
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_dtype, as_rows, context_mask
 from memxlnet.load.views import Viewable
 from memxlnet.settings import check_bool, one_of, positive_int
+
+Kind = TypeVar("Kind", bound="CacheDataset")
 
 BATCH_COLUMNS = (*MODEL_COLUMNS, "cls_index", "segment_index", "document")
 """The columns of `__getitems__`."""
@@ -48,7 +51,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
     - ``cls_index``, ``mem_read_start``, ``mem_write_start``: places in the row, -1 where there are no memory tokens;
     - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
       ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
-      code points of the context, (-1, -1) for none).
+      code points of the context, (-1, -1) for none);
+    - ``source``: the name of the source, one of `sources`.
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
     others raise `RowIndexError`, an `IndexError`, or `IndexTypeError`, a `TypeError`. Pickling carries the path and
@@ -85,22 +89,34 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         compat: Compat | None = None,
         device: Device = None,
     ):
-        self._open(as_directory("directory", directory), in_memory, copies, dtype, compat, device)
+        self._open([as_directory("directory", directory)], in_memory, copies, dtype, compat, device)
 
     def _open(
-        self, directory: Path, in_memory: bool, copies: bool, dtype: str, compat: Compat | None, device: Device
+        self,
+        directories: Sequence[str | os.PathLike[str]],
+        in_memory: bool,
+        copies: bool,
+        dtype: str,
+        compat: Compat | None,
+        device: Device,
     ) -> None:
-        self._copies = check_bool("copies", copies)
         check_bool("in_memory", in_memory)
+        self._check_options(copies, dtype, compat, device)
+        self._read(opened(directories, in_memory and self.device is None))
+
+    def _check_options(self, copies: bool, dtype: str, compat: Compat | None, device: Device) -> None:
+        self._copies = check_bool("copies", copies)
         self._dtype = one_of("dtype", dtype, get_args(Dtype))
         self.device = check_device(device)
-        check_compat(compat, self.device)
-        self.cache = PublishedCache(directory.absolute(), in_memory and self.device is None)
+        self.compat = check_compat(compat, self.device)
+
+    def _read(self, cache: PublishedCache) -> None:
+        self.cache = cache
         self.tensors = FeatureTensors(self.cache)
         self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
         self._num_rows = self.cache.num_rows
         self._chosen: Ints | None = None
-        self._set_compat(compat)
+        self._set_compat(self.compat)
 
     def _set_compat(self, compat: Compat | None) -> None:
         self.compat = compat
@@ -131,8 +147,44 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         """
         dataset = cls.__new__(cls)
         Dataset.__init__(dataset)
-        dataset._open(as_directory("directory", directory), cls._in_memory, copies, dtype, compat, device)
+        dataset._open([as_directory("directory", directory)], cls._in_memory, copies, dtype, compat, device)
         return dataset
+
+    @classmethod
+    def of(
+        cls,
+        cache: PublishedCache,
+        *,
+        copies: bool = False,
+        dtype: Dtype = "int64",
+        compat: Compat | None = None,
+        device: Device = None,
+    ) -> Self:
+        """Return a dataset over a cache that is open; the arguments are those of `open`.
+
+        Raises:
+            SettingsError: There is no such type, or no such device.
+        """
+        dataset = cls.__new__(cls)
+        Dataset.__init__(dataset)
+        dataset._check_options(copies, dtype, compat, device)
+        dataset._read(cache)
+        return dataset
+
+    def at_epoch(self, epoch: int) -> "CacheDataset":
+        """Return the documents that an epoch reads: this dataset, except where it is a mixture."""
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How rows are read, by the names of the arguments."""
+        return {
+            "in_memory": self.cache.in_memory,
+            "copies": self._copies,
+            "dtype": self._dtype,
+            "compat": self.compat,
+            "device": self.device and str(self.device),
+        }
 
     def with_compat(self, compat: Compat | None) -> Self:
         """Return this dataset, or one over the same maps whose rows and batches have another meaning.
@@ -145,7 +197,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         """
         if check_compat(compat, self.device) in (None, self.compat):
             return self
-        dataset = self._copy(self.__dict__)
+        dataset = self._copy(type(self), self.__dict__)
         dataset._set_compat(compat)
         return dataset
 
@@ -155,12 +207,15 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         return self._chosen
 
     def _view(self, documents: Ints) -> Self:
+        return self._view_as(type(self), documents)
+
+    def _view_as(self, kind: type[Kind], documents: Ints) -> Kind:
         documents.flags.writeable = False
         kept = {name: value for name, value in self.__dict__.items() if name not in ("document_map", "_starts")}
-        return self._copy(kept | {"_chosen": documents})
+        return self._copy(kind, kept | {"_chosen": documents})
 
-    def _copy(self, attributes: dict[str, Any]) -> Self:
-        dataset = object.__new__(type(self))
+    def _copy(self, kind: type[Kind], attributes: dict[str, Any]) -> Kind:
+        dataset = object.__new__(kind)
         # The first one stays alive: its temporary directory is removed with it. Those in between need not.
         dataset.__dict__ = {"_original": self, **attributes}
         return dataset
@@ -200,43 +255,38 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         """int64[rows], the rows of a view; None for the whole cache."""
         return None if self._chosen is None else self.rows()
 
-    def ids_of(self, documents: Ints) -> DocumentIds:
-        """Return the ids of documents of this dataset, read when they are asked for; empty for -1."""
-        if self._chosen is not None:
-            documents = np.where(documents >= 0, self._chosen[np.maximum(documents, 0)], -1)
-        return DocumentIds(self.cache, documents)
-
     _in_memory = False
 
     def __getstate__(self) -> dict[str, Any]:
-        view = {} if self._chosen is None else {"chosen": self._chosen, "fingerprint": self.manifest.fingerprint}
-        return view | {
-            "directory": str(self.directory),
-            "in_memory": self.cache.in_memory,
-            "copies": self._copies,
-            "dtype": self._dtype,
-            "compat": self.compat,
-            "device": self.device and str(self.device),
-        }
+        directories = [str(directory) for directory in self.cache.directories]
+        state = {"directories": directories, "chosen": self._chosen, **self.options}
+        is_whole = self._chosen is None and len(directories) == 1
+        return state if is_whole else state | {"fingerprint": self.manifest.fingerprint}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("in_memory", "copies", "dtype", "compat", "device")
-        self._open(Path(state["directory"]), *(state[name] for name in names))
-        if "chosen" in state:
-            if state["fingerprint"] != self.manifest.fingerprint:
-                raise CacheMismatchError(
-                    f"{self.directory}: expected the cache of a view (fingerprint {state['fingerprint'][:16]}), found "
-                    f"another one (fingerprint {self.manifest.fingerprint[:16]}); choose its documents again"
-                )
-            self._chosen = state["chosen"]
+        names = ("directories", "in_memory", "copies", "dtype", "compat", "device")
+        self._open(*(state[name] for name in names))
+        own = self.manifest.fingerprint
+        if (expected := state.get("fingerprint", own)) != own:
+            raise CacheMismatchError(
+                f"{self.directory}: expected the cache of a view (fingerprint {expected[:16]}), found another one "
+                f"(fingerprint {own[:16]}); choose its documents again"
+            )
+        self._chosen = state["chosen"]
+        if self._chosen is not None:
             self._chosen.flags.writeable = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents)"
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources: one, or one for each cache of a dataset over several."""
+        return self.cache.sources
+
+    @property
     def directory(self) -> Path:
-        """Where the cache lies."""
+        """Where the cache lies; of several, the directory that they have in common."""
         return self.cache.directory
 
     @property

@@ -34,6 +34,7 @@ class Batch(ModelTensors):
     offset_mapping: NotRequired[list[NDArray[np.int32]]]
     question: NotRequired[list[str]]
     context: NotRequired[list[str]]
+    source: NotRequired[list[str]]
     total_segments: NotRequired[list[int]]
     has_answer: NotRequired[list[bool]]
     has_answer_in_segment: NotRequired[list[bool]]

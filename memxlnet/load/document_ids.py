@@ -127,7 +127,7 @@ class DocumentMap(Mapping[str, range]):
                 hint=REBUILD,
             )
         if self._chosen is not None:
-            return Documents(first[self._chosen], counts[self._chosen])
+            return Documents(first[self._chosen], counts[self._chosen], self._chosen)
         return Documents(first, counts)
 
     @cached_property
@@ -137,7 +137,7 @@ class DocumentMap(Mapping[str, range]):
         Raises:
             CacheDamagedError: A row cannot be as long as its columns say.
         """
-        return last_row_lengths(self._cache, *self.documents)
+        return last_row_lengths(self._cache, self.documents.first_segment, self.documents.num_segments)
 
     @cached_property
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -154,11 +154,17 @@ class DocumentMap(Mapping[str, range]):
         if isinstance(example_id, str):
             hashes, order = self._index
             wanted = np.uint64(_hash(example_id))
-            for place in range(int(np.searchsorted(hashes, wanted)), len(hashes)):
-                if hashes[place] != wanted:
-                    break
-                if self.ids[int(order[place])] == example_id:
-                    return int(order[place])
+            first, stop = (int(np.searchsorted(hashes, wanted, side)) for side in ("left", "right"))
+            found = [place for place in order[first:stop].tolist() if self.ids[place] == example_id]
+            documents = found if self._chosen is None else np.unique(self._chosen[found]).tolist()
+            if len(documents) > 1:
+                where = ", ".join(map(self._cache.source_of, documents[:10]))
+                raise DocumentNotFoundError(
+                    f"{self._cache.directory}: expected the id of one document, found {len(documents)} with "
+                    f"{example_id!r:.120}, in {where}; choose documents by their places, or of one cache"
+                )
+            if found:
+                return int(found[0])
         raise DocumentNotFoundError(
             f"{self._cache.directory}: expected the id of one of its {len(self.ids)} documents, "
             f"found {example_id!r:.120}"

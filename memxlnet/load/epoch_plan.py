@@ -56,7 +56,7 @@ class StepRows(NamedTuple):
     """Consecutive steps, each array [steps, lanes].
 
     Attributes:
-        documents: int64, the document of each lane; -1 where a lane has none.
+        documents: int64, the document of the cache in each lane; -1 where a lane has none.
         segments: int64, the index of the segment in its document; -1 without a segment.
         rows: int64, its row; -1 without a segment.
         reset: bool, the first segment that is read of a document.

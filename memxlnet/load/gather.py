@@ -186,6 +186,7 @@ class ManyShards:
         self._pad_left = pad_left
         self._length = shards[0].columns["input_ids"].shape[1]
         self._stops = np.array([shard.row_stop for shard in shards], np.uint64)
+        self._document_starts = np.array([shard.document_start for shard in shards])
         columns = [column for shard in shards for column in shard.columns.values()]
         self._base = min(column.ctypes.data for column in columns)
         stop = max(column.ctypes.data + column.nbytes for column in columns)
@@ -198,16 +199,19 @@ class ManyShards:
         plan = self._plans.get(key) or self._prepare(*key)
         wanted = rows.numpy()
         # Without their sign, negative rows lie after all shards: `take` refuses them, and those that are too large.
-        places = plan.origins.take(self._stops.searchsorted(wanted.view(np.uint64), "right"), 1)
+        shard = self._stops.searchsorted(wanted.view(np.uint64), "right")
+        places = plan.origins.take(shard, 1)
         places += wanted * plan.strides
-        if not _is_many(len(wanted) * (width or self._length)):
-            return {name: from_numpy(read(places[line])) for line, name, read in plan.few}
-        return {
-            name: plan.many[name].index_select(0, from_numpy(places[line]))
-            if name in plan.many
+        many = plan.many if _is_many(len(wanted) * (width or self._length)) else {}
+        found = {
+            name: many[name].index_select(0, from_numpy(places[line]))
+            if name in many
             else from_numpy(read(places[line]))
             for line, name, read in plan.few
         }
+        if "document" in found:
+            found["document"] += from_numpy(self._document_starts[shard])
+        return found
 
     def _prepare(self, names: tuple[str, ...], width: int | None) -> _Plan:
         part = _part(self._length, width, self._pad_left)

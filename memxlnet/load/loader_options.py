@@ -19,6 +19,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device
 from memxlnet.load.epoch_plan import Ranks
+from memxlnet.load.mixed_dataset import MixedDataset
 from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, MetadataName, Window
 from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
@@ -273,6 +274,19 @@ def check_labelled(dataset: CacheDataset) -> None:
             f"dataset: expected labelled documents, found {len(unlabelled)} of {dataset.num_documents} unlabelled, "
             f"the first of them {dataset.document_map.ids[int(unlabelled[0])]!r:.120}: no answer to train on was "
             "given; evaluation=True reads them for predictions"
+        )
+
+
+def check_read_once(dataset: CacheDataset) -> None:
+    """Check that an epoch reads every document of a dataset exactly once.
+
+    Raises:
+        SettingsError: It is a mixture.
+    """
+    if isinstance(dataset, MixedDataset):
+        raise SettingsError(
+            "evaluation: expected False for a mixture, whose epochs read documents several times or not at all, found "
+            "True; evaluate its caches, or concatenate(caches)"
         )
 
 

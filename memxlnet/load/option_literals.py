@@ -27,6 +27,7 @@ MetadataName = Literal[
     "has_answer_in_segment",
     "chosen_answer_text",
     "chosen_answer_char_span",
+    "source",
     "context_mask",
 ]
 """What a step or batch may hold besides its tensors."""

@@ -187,7 +187,8 @@ class RefilledPlan:
         starts = self._windows.starts(flat)[back].reshape(documents.shape)
         counts = np.where(there, self._windows.counts[documents], 0)
         first = self._windows.documents.first_segment[documents] + starts
-        return placed(np.where(there, documents, -1), first, starts, counts, place)
+        lanes = self._windows.documents.of_cache(np.where(there, documents, -1))
+        return placed(lanes, first, starts, counts, place)
 
     def _in_groups(self, time: Ints) -> tuple[Ints, Ints, Bools]:
         """Return the places of some steps of even groups in the order and the documents, and whether there are any."""

@@ -13,8 +13,9 @@ from memxlnet.errors import SettingsError
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.length_grouping import Lengths, grouped
 from memxlnet.load.loader_options import check_batch_size, check_fields
+from memxlnet.load.mixed_dataset import MixedDataset
 from memxlnet.load.row_lengths import row_lengths
-from memxlnet.load.seeded_random import Order, check_seed, shuffled
+from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
 from memxlnet.settings import check_bool, whole_number
 
 _ROWS_AT_ONCE = 1 << 14
@@ -41,8 +42,12 @@ class EpochSampler(Sampler[T], ABC):
     def __iter__(self) -> "EpochItems[T]":
         return EpochItems(self)
 
-    @abstractmethod
     def __len__(self) -> int:
+        """Return the number of items of the epoch that the next iteration reads."""
+        return self.length(self.epoch)
+
+    @abstractmethod
+    def length(self, epoch: int) -> int:
         """Return the number of items of an epoch."""
 
     @property
@@ -72,7 +77,8 @@ class EpochItems(Iterator[T], Generic[T]):
         item = next(self._rest)
         self._handed_out += 1
         # Here, because a loop may take all batches and not ask for one more.
-        if self._handed_out == len(self._sampler) and self._sampler.epoch == self._epoch:
+        epoch = self._sampler.epoch
+        if epoch == self._epoch and self._handed_out == self._sampler.length(epoch):
             self._sampler.epoch += 1
         return item
 
@@ -95,11 +101,12 @@ class EpochItems(Iterator[T], Generic[T]):
             if state[name] != expected:
                 raise SettingsError(f"state: {name}: expected {expected!r} as in this sampler, found {state[name]!r}")
         epoch, count = (whole_number(f"state: {name}", state[name], 0) for name in ("epoch", "handed_out"))
-        if count > len(self._sampler):
-            raise SettingsError(f"state: handed_out: expected at most {len(self._sampler)}, found {count}")
+        length = self._sampler.length(epoch)
+        if count > length:
+            raise SettingsError(f"state: handed_out: expected at most {length}, found {count}")
         self._epoch, self._handed_out, self._rest = epoch, count, self._items()
         # A loader whose state was taken after its last item drops this iterator and begins another.
-        self._sampler.epoch = epoch + (count == len(self._sampler))
+        self._sampler.epoch = epoch + (count == length)
 
     def _items(self) -> Iterator[T]:
         self._epoch = self._sampler.epoch if self._epoch is None else self._epoch
@@ -120,7 +127,8 @@ class ShuffledRows(EpochSampler[int]):
         super().__init__(seed)
         self.num_rows = num_rows
 
-    def __len__(self) -> int:
+    def length(self, epoch: int) -> int:
+        """Return the number of rows."""
         return self.num_rows
 
     @property
@@ -128,15 +136,72 @@ class ShuffledRows(EpochSampler[int]):
         """What the order is a function of, besides the epoch."""
         return {"seed": self.seed, "num_rows": self.num_rows}
 
-    def order(self, epoch: int) -> Order:
+    def turns(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch."""
         return shuffled(self.num_rows, self.seed, epoch)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[int]:
         """Yield the rows of an epoch from one of them on."""
-        order = self.order(epoch)
+        order = self.turns(epoch)
         for begin in range(start, self.num_rows, _ROWS_AT_ONCE):
             yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
+
+
+class MixedRows(EpochSampler[int]):
+    """The rows that each epoch reads of a mixture; iterators have a state.
+
+    Args:
+        dataset: The mixture.
+        seed: Any integer.
+        shuffle: Rows in a random order; else document after document, the sources evenly spread.
+    """
+
+    def __init__(self, dataset: MixedDataset, seed: int, shuffle: bool):
+        super().__init__(seed)
+        self.shuffle = shuffle
+        self._rows = RowsOfEpoch(dataset)
+
+    def length(self, epoch: int) -> int:
+        """Return the number of rows of an epoch."""
+        return len(self._rows.of(epoch))
+
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What the order is a function of, besides the epoch."""
+        return {"seed": self.seed, "shuffle": self.shuffle, "fingerprint": self._rows.dataset.fingerprint}
+
+    def turns(self, epoch: int) -> Order | None:
+        """Return int[rows], the order of the rows of an epoch; None for their own."""
+        return shuffled(self.length(epoch), self.seed, epoch) if self.shuffle else None
+
+    def order(self, epoch: int) -> Order:
+        """Return int64[rows], the rows of an epoch, as places in the dataset."""
+        rows, turns = self._rows.of(epoch), self.turns(epoch)
+        return rows if turns is None else rows[turns]
+
+    def items(self, epoch: int, start: int = 0) -> Iterator[int]:
+        """Yield the rows of an epoch from one of them on."""
+        order = self.order(epoch)
+        for begin in range(start, len(order), _ROWS_AT_ONCE):
+            yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
+
+
+class RowsOfEpoch:
+    """The rows of a mixture that an epoch reads, kept for the epoch that was asked for last.
+
+    Args:
+        dataset: The mixture.
+    """
+
+    def __init__(self, dataset: MixedDataset):
+        self.dataset = dataset
+        self._kept: tuple[int, Ints] | None = None
+
+    def of(self, epoch: int) -> Ints:
+        """Return int64[rows], places in the dataset."""
+        if self._kept is None or self._kept[0] != epoch:
+            self._kept = epoch, self.dataset.rows_at(epoch)
+        return self._kept[1]
 
 
 class GroupedRows(EpochSampler[list[int]]):
@@ -176,15 +241,18 @@ class GroupedRows(EpochSampler[list[int]]):
         self.drop_last = check_bool("drop_last", drop_last)
         self.shuffle = check_bool("shuffle", shuffle)
         self.lengths = row_lengths(rows.cache, rows.rows_of_view) if isinstance(rows, CacheDataset) else _checked(rows)
+        self._rows = RowsOfEpoch(rows) if isinstance(rows, MixedDataset) else None
 
-    def __len__(self) -> int:
-        rows = len(self.lengths)
+    def length(self, epoch: int) -> int:
+        """Return the number of batches of an epoch."""
+        rows = len(self.lengths) if self._rows is None else len(self._rows.of(epoch))
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
     @property
     def bound(self) -> dict[str, Any]:
         """What the order is a function of, besides the epoch and the lengths."""
-        return {
+        mixture = {} if self._rows is None else {"fingerprint": self._rows.dataset.fingerprint}
+        return mixture | {
             "seed": self.seed,
             "num_rows": len(self.lengths),
             "batch_size": self.batch_size,
@@ -194,12 +262,18 @@ class GroupedRows(EpochSampler[list[int]]):
 
     def order(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch, batch after batch."""
-        return grouped(Lengths.of_rows(self.lengths), self.batch_size, self.seed, epoch, self.shuffle)
+        turns = self.turns(epoch)
+        return turns if self._rows is None else self._rows.of(epoch)[turns]
+
+    def turns(self, epoch: int) -> Order:
+        """Return int[rows], the order of the rows that an epoch reads: all, but of a mixture."""
+        lengths = self.lengths if self._rows is None else self.lengths[self._rows.of(epoch)]
+        return grouped(Lengths.of_rows(lengths), self.batch_size, self.seed, epoch, self.shuffle)
 
     def items(self, epoch: int, start: int = 0) -> Iterator[list[int]]:
         """Yield the batches of an epoch from one of them on."""
         order = self.order(epoch)
-        for begin in range(start * self.batch_size, len(self) * self.batch_size, self.batch_size):
+        for begin in range(start * self.batch_size, self.length(epoch) * self.batch_size, self.batch_size):
             yield order[begin : begin + self.batch_size].tolist()
 
 

@@ -24,6 +24,9 @@ ORDER = 0
 
 WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST, VIEW = 1, 2, 3, 4, 5, 6, 7, 8
 
+MIXTURE = 9
+"""That of the first source of a mixture; others add multiples of 256."""
+
 SEED_MASK = 2**64 - 1
 
 _GAMMA = 0x9E3779B97F4A7C15

@@ -21,11 +21,13 @@ from memxlnet.load.loader_options import (
     check_batch_size,
     check_dataset,
     check_labelled,
+    check_read_once,
     check_workers,
 )
+from memxlnet.load.mixed_dataset import MixedDataset
 from memxlnet.load.option_literals import Dtype, EndedLabel, Metadata
 from memxlnet.load.row_lengths import batches_size, row_lengths
-from memxlnet.load.samplers import EpochSampler, GroupedRows, ShuffledRows
+from memxlnet.load.samplers import EpochSampler, GroupedRows, MixedRows, ShuffledRows
 from memxlnet.load.seeded_random import check_seed
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
@@ -68,18 +70,20 @@ class RegularDataLoader(DataLoader[Item], Generic[Item]):
         Args:
             epoch: Number of the epoch; None for the one that is read or comes next.
         """
-        dataset, order = cast(CacheDataset, self.dataset), None
-        if epoch is not None:
-            whole_number("epoch", epoch, 0)
+        order, number = None, 0 if epoch is None else whole_number("epoch", epoch, 0)
         for sampler in (self.batch_sampler, self.sampler):
-            if isinstance(sampler, ShuffledRows | GroupedRows):
-                order = sampler.order(sampler.epoch if epoch is None else epoch)
+            if isinstance(sampler, ShuffledRows | MixedRows | GroupedRows):
+                number = sampler.epoch if epoch is None else number
+                order = sampler.turns(number)
+        dataset = cast(CacheDataset, self.dataset).at_epoch(number)
         lengths = row_lengths(dataset.cache, dataset.rows_of_view)
         widths: RowWidths | None = getattr(self.collate_fn, "widths", None)
         if widths is None:
             raise SettingsError("collate_fn: expected that of create_dataloader, with a dataset, found another one")
         firsts = bounds_of(dataset.documents.num_segments)[:-1]
-        return batches_size(lengths, order, self._batch_size, len(self), widths, firsts)
+        size = self._batch_size
+        batches = len(lengths) // size if getattr(self.batch_sampler, "drop_last") else -(-len(lengths) // size)  # noqa: B009
+        return batches_size(lengths, order, size, batches, widths, firsts)
 
     @property
     def _batch_size(self) -> int:
@@ -125,6 +129,8 @@ def regular_loader(
             "drop_last: expected False for evaluation, which reads every segment, found True; the last batch may be "
             "smaller"
         )
+    else:
+        check_read_once(dataset)
     rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
@@ -143,7 +149,9 @@ def regular_loader(
     if check_bool("group_by_length", group_by_length):
         batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
     else:
-        sampler = ShuffledRows(rows, seed) if shuffle else None
+        sampler: MixedRows | ShuffledRows | None = ShuffledRows(rows, seed) if shuffle else None
+        if isinstance(dataset, MixedDataset):
+            sampler = MixedRows(dataset, seed, shuffle)
         batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
     try:
         loader = RegularDataLoader[Any](

@@ -17,10 +17,21 @@ _DOCUMENTS_AT_ONCE = 1 << 16
 
 
 class Documents(NamedTuple):
-    """Where the segments of each document lie: int64[documents] first rows, int32[documents] counts."""
+    """Where the segments of each document lie.
+
+    Attributes:
+        first_segment: int64[documents], their first rows.
+        num_segments: int32[documents], the number of their rows.
+        chosen: int64[documents], which documents of the cache they are; None for all, in order.
+    """
 
     first_segment: Ints
     num_segments: NDArray[np.int32]
+    chosen: Ints | None = None
+
+    def of_cache(self, places: Ints) -> Ints:
+        """Return the documents of the cache at some places, -1 for -1."""
+        return places if self.chosen is None else np.where(places >= 0, self.chosen[places], -1)
 
 
 def rows_of(documents: Documents) -> Ints:

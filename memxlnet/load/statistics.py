@@ -159,11 +159,11 @@ def _counted(values: NDArray[np.integer]) -> dict[int, int]:
 def _context_tokens(cache: PublishedCache, times: Ints | None) -> int:
     found = 0
     for shard in cache.features:
-        counts, document = shard.columns["context_token_count"], shard.columns["document"]
+        counts = shard.columns["context_token_count"]
         for begin in range(0, len(counts), _ROWS_AT_ONCE):
             part = slice(begin, begin + _ROWS_AT_ONCE)
             own = counts[part].astype(np.int64)
-            found += int(own.sum() if times is None else own @ times[document[part]])
+            found += int(own.sum() if times is None else own @ times[shard.take("document", part)])
     return found
 
 
@@ -183,7 +183,7 @@ def _answer_time_steps(cache: PublishedCache, times: Ints | None) -> dict[int, i
         for begin in range(0, shard.row_stop - shard.row_start, _ROWS_AT_ONCE):
             part = slice(begin, begin + _ROWS_AT_ONCE)
             holders = np.flatnonzero(columns["has_answer_in_segment"][part])
-            document = columns["document"][part][holders]
+            document = shard.take("document", part)[holders]
             # Rows lie in order: a document's first holder is the one before which another document's lies.
             first = np.flatnonzero(np.diff(document, prepend=before))
             steps = columns["segment_index"][part][holders[first]]

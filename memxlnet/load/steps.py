@@ -44,6 +44,7 @@ class Step(ModelTensors):
     offset_mapping: NotRequired[list[NDArray[np.int32] | None]]
     question: NotRequired[list[str | None]]
     context: NotRequired[list[str | None]]
+    source: NotRequired[list[str | None]]
     total_segments: NotRequired[list[int | None]]
     has_answer: NotRequired[list[bool | None]]
     has_answer_in_segment: NotRequired[list[bool | None]]
@@ -117,8 +118,8 @@ class StepMaker:
         return bool(self._texts)
 
     def example_ids(self, documents: Ints) -> DocumentIds:
-        """Return the ids of documents, read when they are asked for; empty for -1."""
-        return self._dataset.ids_of(documents)
+        """Return the ids of documents of the cache, read when they are asked for; empty for -1."""
+        return DocumentIds(self._dataset.cache, documents)
 
     def run(self, plan: StepRows) -> "StepRun":
         """Return a run of steps, with everything made that is small.

@@ -58,7 +58,8 @@ class FeatureTensors:
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
         # Torch has no read-only tensors: over a read-only map it would warn, and a write would end the process.
-        return torch.from_numpy(shard.columns[name]) if shard.writable else None
+        is_stored = name != "document" or not shard.document_start
+        return torch.from_numpy(shard.columns[name]) if shard.writable and is_stored else None
 
     @property
     def token_bytes(self) -> int:
@@ -83,7 +84,7 @@ class FeatureTensors:
         self.check_name(name)
         views = self._columns[name]
         return [
-            view if view is not None else torch.from_numpy(np.array(shard.columns[name]))
+            view if view is not None else torch.from_numpy(np.array(shard.take(name, slice(None))))
             for view, shard in zip(views, self._shards, strict=True)
         ]
 
@@ -98,7 +99,7 @@ class FeatureTensors:
     def number(self, name: str, row: int) -> int:
         """Return one value of a number column, `row` in range."""
         shard, local = self._place(row)
-        return int(self._shards[shard].columns[name][local])
+        return int(self._shards[shard].take(name, local))
 
     def gather(self, rows: Tensor, names: Sequence[str] = MODEL_COLUMNS, width: int | None = None) -> dict[str, Tensor]:
         """Copy rows of columns into fresh tensors: one gather per column.

@@ -30,6 +30,7 @@ from memxlnet.load.loader_options import (
     check_dataset,
     check_fields,
     check_labelled,
+    check_read_once,
     check_workers,
     find_ranks,
     metadata_names,
@@ -192,6 +193,8 @@ class TimeStepMajorDataLoader(Generic[Item]):
         self.dataset = check_dataset(dataset).with_compat(compat)
         if not check_bool("evaluation", evaluation):
             check_labelled(self.dataset)
+        else:
+            check_read_once(self.dataset)
         self.batch_size = check_batch_size(batch_size)
         self._works_ahead = check_workers(num_workers) > 0
         self.ranks = find_ranks(rank, world_size)
@@ -218,7 +221,6 @@ class TimeStepMajorDataLoader(Generic[Item]):
         transfer = None if self.device is None else Transfer(self.device)
         names = metadata_names(metadata)
         self._maker = StepMaker(self.dataset, dtype, ended_label, self._widths, names, pinned, transfer)
-        self._documents = dataset.documents
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None
         self._position: Position | None = None
@@ -258,7 +260,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
     @property
     def max_doc_segments(self) -> int:
         """Segments that are read of a document at most."""
-        longest, most = int(self._documents.num_segments.max()), self.max_segments
+        longest, most = int(self.dataset.documents.num_segments.max()), self.max_segments
         return longest if most is None else min(longest, most)
 
     def set_epoch(self, epoch: int) -> None:
@@ -393,14 +395,15 @@ class TimeStepMajorDataLoader(Generic[Item]):
     def _make_plan(self, epoch: int) -> AlignedPlan | RefilledPlan:
         settings = self.settings
         most = settings.most_segments(epoch)
+        dataset = self.dataset.at_epoch(epoch)
         windows = DocumentWindows(
-            self._documents,
+            dataset.documents,
             most,
             settings.window,
             settings.seed,
             epoch,
             self._answer_flags,
-            lambda: self.dataset.document_map.last_tokens,
+            lambda: dataset.document_map.last_tokens,
             self.dataset.manifest.max_seq_length,
         )
         order = self._order(windows, epoch)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.file_layout import column_values
+from memxlnet.format.joined import context_numbers, numbered
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.chosen_places import as_places
 from memxlnet.load.document_ids import DocumentMap
@@ -219,9 +220,10 @@ class Viewable(ABC):
     def _groups(self, by: Any) -> Ints:
         """Return int64[documents], a number from 0 on for what stays together."""
         if by is None:
-            return np.arange(self.num_documents) if self.chosen is None else _numbered(self.chosen)
+            return np.arange(self.num_documents) if self.chosen is None else numbered(self.chosen)
         one_of("by", by, get_args(By))
         contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
+        contexts = context_numbers(self.cache)[contexts]
         _, groups = np.unique(contexts if self.chosen is None else contexts[self.chosen], return_inverse=True)
         return groups.astype(np.int64)
 
@@ -231,13 +233,6 @@ class Viewable(ABC):
         turns: Ints = np.empty(len(order), np.int64)
         turns[order] = np.arange(len(order))
         return turns[groups]
-
-
-def _numbered(documents: Ints) -> Ints:
-    """Return int64[n], the number of each document by its first place: 0, 1, 2, ... where none comes again."""
-    _, first, inverse = np.unique(documents, return_index=True, return_inverse=True)
-    numbers: Ints = np.argsort(np.argsort(first))[inverse]
-    return numbers
 
 
 def _met(condition: pc.Expression | Callable[[dict[str, Any]], Any], batch: pa.RecordBatch) -> NDArray[np.bool_]:

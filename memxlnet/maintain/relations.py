@@ -23,8 +23,9 @@ from memxlnet.format.padding import RowWidths
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints, bounds_of
+from memxlnet.format.text_table import text_hashes
 from memxlnet.maintain.encoding_rules import Rules
-from memxlnet.maintain.row_blocks import FeatureBlock, TextBlock, read_blocks
+from memxlnet.maintain.row_blocks import FeatureBlock, TextBlock, read_blocks, text_table
 
 _REPEATED = 1000
 """Repeated hashes that are looked into: each is two equal texts, except for one chance in 2^64."""
@@ -56,11 +57,7 @@ def check_relations(cache: PublishedCache, rules: Rules) -> None:
 
 def _check_distinct(cache: PublishedCache, table: str, name: str) -> None:
     """Check that no text of a column repeats; 8 bytes a row are held."""
-    hashes = np.empty(cache.manifest.tables[table].rows, np.uint64)
-    for block in read_blocks(cache, table):
-        stop = block.first_row + block.batch.num_rows
-        texts = (xxhash.xxh3_64_intdigest(text.as_buffer()) for text in block.batch[name])
-        hashes[block.first_row : stop] = np.fromiter(texts, np.uint64, block.batch.num_rows)
+    hashes = text_hashes(text_table(cache, table), name)
     hashes.sort()
     repeated = set(np.unique(hashes[1:][hashes[1:] == hashes[:-1]])[:_REPEATED].tolist())
     if not repeated:

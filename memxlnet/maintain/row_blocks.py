@@ -72,7 +72,7 @@ def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
         CacheDamagedError: A batch is damaged.
     """
     record = cache.manifest.tables[name]
-    for number, batch in enumerate(_text_table(cache, name).batches()):
+    for number, batch in enumerate(text_table(cache, name).batches()):
         yield TextBlock(file_of(cache, name, 0), number * record.batch_rows, batch)
 
 
@@ -82,7 +82,7 @@ def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
     Raises:
         CacheDamagedError: A batch that holds one of them is damaged.
     """
-    table = _text_table(cache, name)
+    table = text_table(cache, name)
     number, place = np.divmod(rows, cache.manifest.tables[name].batch_rows)
     batches = np.unique(number)
     parts = [table.batch(int(batch)).take(pa.array(place[number == batch])) for batch in batches]
@@ -152,5 +152,6 @@ class FeatureBlock(NamedTuple):
         )
 
 
-def _text_table(cache: PublishedCache, name: str) -> TextTable:
+def text_table(cache: PublishedCache, name: str) -> TextTable:
+    """Return the table of documents or of contexts."""
     return {"documents": cache.documents, "contexts": cache.contexts}[name]

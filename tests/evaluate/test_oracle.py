@@ -205,7 +205,7 @@ def test_a_collector_knows_its_cache_again(dataset: CacheDataset, tmp_path: Path
     state = AnswerCollector(dataset).__getstate__()
     other = build(texts((3, 2)), tokenizer, tmp_path)
     with pytest.raises(CacheMismatchError, match=state["fingerprint"][:16]):
-        AnswerCollector.__new__(AnswerCollector).__setstate__({**state, "directory": str(other.directory)})
+        AnswerCollector.__new__(AnswerCollector).__setstate__({**state, "directories": [str(other.directory)]})
 
 
 def test_opens_what_is_at_hand(dataset: CacheDataset) -> None:

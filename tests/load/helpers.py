@@ -183,7 +183,7 @@ def oracle_rows(
             row |= {"example_id": one["id"], "segment_index": segment, "total_segments": total, "cls_index": cls}
             row |= {"context": one["context"], "question": one["question"], "has_answer": span is not None}
             row |= {"has_answer_in_segment": holds, "chosen_answer_char_span": tuple(chars)}
-            row |= {"chosen_answer_text": text, "mem_read_start": -1, "mem_write_start": -1}
+            row |= {"chosen_answer_text": text, "mem_read_start": -1, "mem_write_start": -1, "source": "in-memory"}
             rows.append(row)
     return rows
 
