@@ -21,7 +21,7 @@ from benchmarks.data import repeated_file, rows_of, tokenizer, work
 from benchmarks.measure import in_turns, median, without_collection
 from benchmarks.report.quantities import table
 from benchmarks.sources import write_json_lines
-from memxlnet import Cache, Parts
+from memxlnet import Cache, CacheDataset, Parts
 
 EXAMPLES, FILES = 130_000, 50
 COUNTS = (1, 10, 100, 1000)
@@ -105,14 +105,23 @@ def opening(counts: tuple[int, ...]) -> list[tuple[int, float, float, float]]:
         generator = np.random.default_rng(0)
         batches = [torch.from_numpy(generator.integers(0, len(one), BATCH)) for _ in range(64)]
         calls: dict[str, Callable[[], Any]] = {
-            "open": lambda directory=parts.directory: Parts.open(directory).dataset(),
-            "parts": lambda over=dataset, batches=batches: [over.gather(batch) for batch in batches],
-            "one": lambda over=one, batches=batches: [over.gather(batch) for batch in batches],
+            "open": partial(_open, parts.directory),
+            "parts": partial(_gather, dataset, batches),
+            "one": partial(_gather, one, batches),
         }
         samples = in_turns(calls)
         found.append((count, median(samples["open"]), median(samples["parts"]), median(samples["one"])))
         shutil.rmtree(root)
     return found
+
+
+def _open(directory: Path) -> CacheDataset:
+    return Parts.open(directory).dataset()
+
+
+def _gather(dataset: CacheDataset, batches: list[torch.Tensor]) -> None:
+    for batch in batches:
+        dataset.gather(batch)
 
 
 def main() -> None:

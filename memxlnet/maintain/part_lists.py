@@ -69,7 +69,7 @@ def publish_list(cache_dir: Path, parts: PartList, former: PartList | None) -> P
 
 
 def former_list(directory: Path) -> PartList | None:
-    """Return the list that lies in a directory; None where there is none.
+    """Return the list that lies in a directory; None where it is missing.
 
     Raises:
         CacheError: It is damaged or of another version.
