@@ -190,7 +190,7 @@ def open_files(source: Any, split: str, token: str | None = None, find_known: Fi
 
 
 def place_of_files(source: Any) -> tuple[str, str]:
-    """Return the directory from which the names of a source's files are counted, and what distinguishes its files from others.
+    """Return the directory from which the names of a source's files are counted, and what distinguishes the source.
 
     Both stay what they are as files come and go: of a list it is the directory that holds all of them, of a glob the
     part before the pattern. Paths are absolute; URLs are without credentials.
