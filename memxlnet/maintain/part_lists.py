@@ -59,7 +59,7 @@ def publish_list(cache_dir: Path, parts: PartList, former: PartList | None) -> P
     left = () if former is None else (*former.former, *(part.cache for part in former.parts))
     kept = sorted({name for name in left if name not in listed and (cache_dir / name / MANIFEST).exists()})
     parts = replace(parts, former=tuple(kept))
-    if former is None or parts.encode() != former.encode():
+    if parts != former:
         directory = make_directory(cache_dir / parts.directory_name)
         with cache_errors(directory, "written"):
             write_durably(directory / PART_LIST, parts.encode())
