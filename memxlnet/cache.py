@@ -37,6 +37,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     DEFAULT_STREAMING_CHUNK_SIZE,
+    Keep,
     OnBadExample,
     OnContradiction,
     OnRepeatedId,
@@ -96,6 +97,7 @@ class Cache(PublishedCache):
         on_bad_example: OnBadExample = "error",
         on_contradiction: OnContradiction = "error",
         on_repeated_id: OnRepeatedId = "error",
+        keep: Keep = (),
         form: Form | str | None = None,
         columns: Mapping[str, str] | None = None,
         transform: Transform | None = None,
@@ -137,6 +139,8 @@ class Cache(PublishedCache):
                 ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
             on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
                 ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
+            keep: Names of further fields of the examples that the cache holds as columns, or ``"all"``: `metadata`,
+                filters, ``by=`` of splits, figures and `stats` then take them. Their types must not change.
             form: How records become examples: the name of a form of public data (``memxlnet.form_names()``), or a
                 `Form`; None recognises it by the first record, and the log names it.
             columns: Names of the fields of other records: ``{"question": "query", "context": "doc.text", ...}``.
@@ -472,16 +476,17 @@ class Cache(PublishedCache):
         over = self if dataset is None else self._own(dataset)
         return AnswerCollector(over, n_best=n_best, max_answer_length=max_answer_length, null_threshold=null_threshold)
 
-    def stats(self, dataset: CacheDataset | None = None) -> CacheStatistics:
+    def stats(self, dataset: CacheDataset | None = None, *, by: str | None = None) -> CacheStatistics:
         """Compute segments of documents, time steps of answers and padding; reads only number columns.
 
         Args:
             dataset: A view, for the figures of its documents alone; None for all.
+            by: A kept column: count the documents by its values.
 
         Raises:
-            SettingsError: The dataset is over another cache.
+            SettingsError: The dataset is over another cache, or there is no such column.
         """
-        return read_statistics(self, chosen=None if dataset is None else self._own(dataset).chosen)
+        return read_statistics(self, chosen=None if dataset is None else self._own(dataset).chosen, by=by)
 
     def tokenizer(self) -> Any:
         """Return a transformers fast tokenizer that makes the same cache again.

@@ -24,6 +24,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
     DEFAULT_STREAMING_CHUNK_SIZE,
+    Keep,
     OnBadExample,
     OnContradiction,
 )
@@ -89,6 +90,7 @@ class Parts:
         insert_memory_tokens: bool = True,
         on_bad_example: OnBadExample = "error",
         on_contradiction: OnContradiction = "error",
+        keep: Keep = (),
         form: Form | str | None = None,
         columns: Mapping[str, str] | None = None,
         transform: Transform | None = None,
@@ -128,6 +130,7 @@ class Parts:
             insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
             on_bad_example: ``"error"`` or ``"drop"``.
             on_contradiction: What to do with contradictory labels.
+            keep: Names of further fields of the examples that the caches hold as columns, or ``"all"``.
             form: How records become examples.
             columns: Names of the fields of other records.
             transform: A function of an example; needs `identity`.

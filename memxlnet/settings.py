@@ -4,11 +4,12 @@
 work is done, which never changes a byte of the result (except ``max_shard_rows``, which cuts the files elsewhere).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, get_args
 
+from arrow_schemas import RESERVED
 from memxlnet.errors import SettingsError
 
 DEFAULT_MAX_SEQ_LENGTH = 384
@@ -38,6 +39,9 @@ MAX_SEQ_LENGTH_LIMIT = 2**31 - 1
 OnBadExample = Literal["error", "drop"]
 OnContradiction = Literal["error", "unanswerable", "answers"]
 OnRepeatedId = Literal["error", "number"]
+
+Keep = Literal["all"] | Collection[str]
+"""Further fields of the examples that a cache keeps: their names, or all."""
 
 
 Word = TypeVar("Word", bound=str)
@@ -104,6 +108,31 @@ def check_text(name: str, value: object) -> str:
     return value
 
 
+def check_keep(value: object) -> Literal["all"] | tuple[str, ...]:
+    """Check the names of the fields that are kept, and return them sorted, or ``"all"``; None keeps none.
+
+    Raises:
+        SettingsError: They are not names, one repeats, or one is the name of something else.
+    """
+    if value is None:
+        return ()
+    if isinstance(value, str) and value == "all":
+        return "all"
+    if isinstance(value, str | bytes) or not isinstance(value, Collection):
+        raise SettingsError(f"keep: expected a list of names of fields, or 'all', found {value!r}")
+    names = [check_text("keep", name) for name in value]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SettingsError(f"keep: expected each name once, found {repeated} more than once")
+    taken = sorted(RESERVED.intersection(names))
+    if taken:
+        raise SettingsError(
+            f"keep: expected further fields of the examples, found {taken}, which every cache holds or which rows and "
+            "steps have; leave them out, or rename the fields with transform="
+        )
+    return tuple(sorted(names))
+
+
 Settings = TypeVar("Settings")
 
 
@@ -144,6 +173,7 @@ class EncodeSettings:
             answer is blank; without its blank answers where some are.
         on_repeated_id: ``"error"`` makes an example bad if an earlier one has its id; ``"number"`` gives it the first
             of ``ID#2``, ``ID#3``, ... that no earlier example has.
+        keep: Names of further fields of the examples that the table ``kept`` holds, or ``"all"``; a sorted tuple.
     """
 
     max_seq_length: int = DEFAULT_MAX_SEQ_LENGTH
@@ -154,6 +184,7 @@ class EncodeSettings:
     on_bad_example: OnBadExample = "error"
     on_contradiction: OnContradiction = "error"
     on_repeated_id: OnRepeatedId = "error"
+    keep: Keep = ()
 
     def __post_init__(self) -> None:
         length = positive_int("max_seq_length", self.max_seq_length)
@@ -171,6 +202,16 @@ class EncodeSettings:
             ("on_repeated_id", OnRepeatedId),
         ):
             set_field(self, name, one_of(name, getattr(self, name), get_args(words)))
+        set_field(self, "keep", check_keep(self.keep))
+
+    def fields(self) -> dict[str, Any]:
+        """Return the settings by name, as JSON values; without ``keep`` where nothing is kept."""
+        found = asdict(self)
+        if not self.keep:
+            del found["keep"]
+        elif self.keep != "all":
+            found["keep"] = list(self.keep)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,20 @@
 """Every block of every README is run, in order: Python here, commands as a shell reads them, the two commands by CI.
 
-The quick suite calls the commands in this process; the slow suite runs every block of commands in a shell. The stores
-that the READMEs name are servers on this machine: one that speaks S3, one that speaks as the Hub.
+In the quick suite the commands of the shell are calls in this process; in the slow suite each is a process of its own.
+The stores that the READMEs name are servers on this machine: one that speaks S3, one that speaks as the Hub.
 """
 
+import contextlib
 import os
 import re
 import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -113,20 +116,53 @@ def run_blocks(
 
 
 def run_here(block: str, name: str) -> None:
-    """Call the command of each line in this process, with the arguments that a shell makes of the line.
+    """Run a block in a shell in which the commands are calls in this process.
 
-    A block that reads the output of a command needs a shell.
+    A command of the shell writes its arguments into one pipe, reads the exit code from another, and prints the output.
     """
-    if "$(" in block:
-        run_in_a_shell(block, name)
-        return
-    programs = {"memxlnet": main, "torchrun": run_one_rank}
-    functions = "".join(f"""{program}() {{ printf '%s\\0' {program} "$@"; }}\n""" for program in programs)
-    for line in block.splitlines():
-        shell = ["bash", "-c", f"set -euo pipefail\n{functions}{line}"]
-        done = subprocess.run(shell, capture_output=True, text=True, check=True)
-        program, *arguments = done.stdout.split("\0")[:-1]
-        assert programs[program](arguments) == 0, (name, line)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as output, tempfile.TemporaryFile() as log:
+        asked, ask = os.pipe()
+        answered, answer = os.pipe()
+        functions = "".join(
+            f"""{program}() {{
+    printf '%s\\0' {program} "$#" "$@" >&{ask}
+    read -r code <&{answered} && cat {output.name} && return "$code"
+}}
+"""
+            for program in PROGRAMS
+        )
+        process = subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", f"{functions}{block}"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(ask, answered),
+        )
+        os.close(ask)
+        os.close(answered)
+        try:
+            with os.fdopen(asked, "rb") as requests:
+                while program := next_word(requests):
+                    arguments = [next_word(requests) for _ in range(int(next_word(requests)))]
+                    output.seek(0)
+                    output.truncate()
+                    with contextlib.redirect_stdout(output.file):
+                        code = PROGRAMS[program](arguments)
+                    output.flush()
+                    os.write(answer, b"%d\n" % code)
+        finally:
+            os.close(answer)
+            code = process.wait(WAIT_SECONDS)
+        log.seek(0)
+        assert code == 0, (name, log.read()[-4000:].decode())
+
+
+def next_word(stream: BinaryIO) -> str:
+    """Read up to the next zero byte, or to the end."""
+    found = bytearray()
+    while (byte := stream.read(1)) not in (b"", b"\0"):
+        found += byte
+    return found.decode()
 
 
 def run_one_rank(arguments: list[str]) -> int:
@@ -153,6 +189,7 @@ set -euo pipefail
     assert done.returncode == 0, (name, done.stdout[-2000:], done.stderr[-4000:])
 
 
+PROGRAMS: dict[str, Callable[[list[str]], int]] = {"memxlnet": main, "torchrun": run_one_rank}
 COMMANDS = {"here": run_here, "in a shell": run_in_a_shell}
 
 

@@ -23,6 +23,7 @@ SETTINGS: list[tuple[Any, str, list[Any], list[Any]]] = [
     (EncodeSettings, "on_bad_example", ["error", "drop"], NO_ACTIONS),
     (EncodeSettings, "on_repeated_id", ["error", "number"], NO_ACTIONS),
     (EncodeSettings, "on_contradiction", ["error", "unanswerable", "answers"], [*NO_ACTIONS, "drop"]),
+    (EncodeSettings, "keep", [(), ("a", "b"), "all"], ["title", "", b"a", 5, True]),
     (BuildSettings, "streaming_chunk_size", [1, 1000], [*NO_COUNTS, None]),
     (BuildSettings, "max_shard_rows", [None, 1], NO_COUNTS),
     (BuildSettings, "num_workers", [None, 0, 8], NO_COUNTS_FROM_ZERO),
@@ -72,6 +73,7 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "on_bad_example": "error",
         "on_contradiction": "error",
         "on_repeated_id": "error",
+        "keep": (),
     }
     assert dataclasses.asdict(BuildSettings()) == {
         "streaming_chunk_size": 1000,

@@ -72,7 +72,7 @@ def keys(cache: Cache) -> None:
 
 def words(cache: Cache, data: CacheDataset) -> None:
     cache.loader(metadata="question")  # type: ignore[arg-type]
-    cache.loader(metadata=["questions"])  # type: ignore[list-item]
+    cache.loader(metadata=["title"])
     cache.loader(lanes="refiled")  # type: ignore[call-overload]
     cache.loader(max_n_segs=1)  # type: ignore[call-overload]
     cache.segment_loader(metadata="question")  # type: ignore[arg-type]

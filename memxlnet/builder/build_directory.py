@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ class BuildDirectory:
         write_durably(self.path / TOKENIZER, settings.tokenizer.backend_json.encode())
         state = {
             "fingerprint": settings.fingerprint,
-            "settings": asdict(settings.encode),
+            "settings": settings.encode.fields(),
             "layout": settings.tokenizer.layout.to_json(),
         }
         write_durably(self.path / _STATE, json.dumps(state).encode())

@@ -65,6 +65,7 @@ class Build:
                 options,
                 max_examples=encode.max_examples,
                 find_known=known_files(cache_dir) if cache_dir else None,
+                keep=encode.keep,
             )
             identity = self.source.identity()
         self.settings = CacheSettings(

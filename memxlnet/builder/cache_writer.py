@@ -52,7 +52,8 @@ class CacheManager(Protocol):
         Args:
             index: Number of the chunk, from 0.
             tables: One record batch for each of ``features``, ``documents``, ``contexts`` and ``dropped``, in the
-                schemas of `arrow_schemas`. Row numbers in them count from the chunk's start.
+                schemas of `arrow_schemas`, and for ``kept`` where fields are kept, in the types of this chunk alone.
+                Row numbers in them count from the chunk's start.
 
         Returns:
             A receipt: what `finish` needs to know of the chunk.

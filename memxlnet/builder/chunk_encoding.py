@@ -7,6 +7,7 @@ import contextlib
 import os
 import threading
 import traceback
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from operator import itemgetter
@@ -18,6 +19,7 @@ import orjson
 import pyarrow as pa
 import xxhash
 
+from arrow_schemas import DROPPED, KEPT
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import CHUNK_TABLES, with_examples_digest, write_chunk
 from memxlnet.builder.context_numbering import number_contexts
@@ -35,8 +37,13 @@ _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _encoders = threading.local()
 
 
-def pack(examples: Examples) -> bytes:
-    """Return the examples of a chunk as JSON, column by column; a context that several share is held once."""
+def pack(examples: Examples, kept: pa.RecordBatch | None = None) -> bytes:
+    """Return the examples of a chunk as JSON, column by column; a context that several share is held once.
+
+    Args:
+        examples: The examples.
+        kept: The kept fields of the good ones, which JSON holds as a stream of Arrow in base64.
+    """
     good = [example for example in examples if isinstance(example, Example)]
     bad = [list(example) for example in examples if isinstance(example, BadExample)]
     numbers: dict[str, int] = {}
@@ -51,17 +58,36 @@ def pack(examples: Examples) -> bytes:
         [example.answer_kind for example in good],
         [example.contradiction for example in good],
     ]
-    return orjson.dumps([list(numbers), columns, bad])
+    packed = [list(numbers), columns, bad]
+    return orjson.dumps(packed if kept is None else [*packed, b64encode(_as_stream(kept)).decode()])
 
 
 def unpack(packed: bytes) -> list[Example | BadExample]:
-    """Return what `pack` packed, in order of rows: a chunk that is split must lose its examples in that order."""
-    contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad = orjson.loads(packed)
+    """Return the examples that `pack` packed, in order of rows: a split chunk must lose its examples in that order."""
+    return unpack_with_kept(packed)[0]
+
+
+def unpack_with_kept(packed: bytes) -> tuple[list[Example | BadExample], pa.RecordBatch | None]:
+    """Return what `pack` packed: the examples in order of rows, and the kept fields of the good ones."""
+    contexts, (rows, ids, questions, numbers, texts, starts, *labels), bad, *stream = orjson.loads(packed)
     shared = map(contexts.__getitem__, numbers)
     good = map(Example, rows, ids, questions, shared, map(tuple, texts), map(tuple, starts), *labels)
-    if not bad:
-        return list(good)
-    return sorted([*good, *(BadExample(*entry) for entry in bad)], key=itemgetter(0))
+    examples: list[Example | BadExample] = list(good)
+    if bad:
+        examples = sorted([*examples, *(BadExample(*entry) for entry in bad)], key=itemgetter(0))
+    return examples, _of_stream(b64decode(stream[0])) if stream else None
+
+
+def _as_stream(batch: pa.RecordBatch) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def _of_stream(content: bytes) -> pa.RecordBatch:
+    with pa.ipc.open_stream(content) as reader:
+        return reader.read_next_batch()
 
 
 def examples_digest(packed: bytes) -> str:
@@ -86,8 +112,8 @@ def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, buil
     try:
         with _one_thread if os.getpid() != builder else contextlib.nullcontext():
             encoder, settings = _encoder(directory)
-            examples = unpack(packed)
-            tables = encode_in_parts(encoder, settings, examples, part_cost)
+            examples, kept = unpack_with_kept(packed)
+            tables = with_kept(encode_in_parts(encoder, settings, examples, part_cost), examples, kept)
             marked = with_examples_digest(tables, examples_digest(packed))
             build = BuildDirectory(Path(directory))
             with build.errors():
@@ -154,6 +180,23 @@ def encode_in_parts(encoder: Encoder, settings: EncodeSettings, examples: Exampl
     """Encode a chunk in parts that each take at most `part_cost` bytes (or are one example)."""
     parts = list(CostModel(settings).cut(examples, len(examples), part_cost))
     return merge([encoder.encode(part) for part, _ in parts])
+
+
+def with_kept(tables: Tables, examples: Examples, kept: pa.RecordBatch | None) -> Tables:
+    """Return the tables of a chunk with the kept fields of its documents; as they are where nothing is kept.
+
+    Args:
+        tables: Its tables.
+        examples: Its examples; those that encoding dropped have no row.
+        kept: The kept fields of the good ones.
+    """
+    if kept is None:
+        return tables
+    if not kept.num_columns:
+        return {**tables, KEPT: kept}
+    lost = set(tables[DROPPED]["row"].to_pylist())
+    stays = pa.array([example.row not in lost for example in examples if isinstance(example, Example)], pa.bool_())
+    return {**tables, KEPT: kept.filter(stays)}
 
 
 def merge(parts: Sequence[Tables]) -> Tables:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import xxhash
 
-from arrow_schemas import DROPPED, TABLES
+from arrow_schemas import DROPPED, KEPT, TABLES
 from memxlnet.errors import BuildError, BuildOSError, with_fields_of
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.file_layout import FileSink, created
@@ -25,6 +25,8 @@ from memxlnet.format.paths import sync
 logger = logging.getLogger(__name__)
 
 CHUNK_TABLES = (*TABLES, DROPPED)
+"""The tables of every chunk; that of the kept columns follows where something is kept."""
+
 _EXAMPLES_KEY = b"memxlnet.examples"
 _NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
 
@@ -76,7 +78,7 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
     Args:
         directory: Where the chunks of a build lie.
         index: Number of the chunk.
-        tables: One record batch for each of `CHUNK_TABLES`.
+        tables: One record batch for each of `CHUNK_TABLES`, and for ``kept`` where something is kept.
 
     Raises:
         BuildError: A table is missing.
@@ -90,7 +92,7 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
     try:
         with created(temporary) as descriptor:
             sink = _DigestingSink(descriptor)
-            for table in CHUNK_TABLES:
+            for table in _tables_of(tables):
                 with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
                     writer.write_batch(tables[table])
             os.fsync(descriptor)
@@ -100,8 +102,12 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
         temporary.unlink(missing_ok=True)
         raise
     sync(directory)
-    rows = {table: tables[table].num_rows for table in CHUNK_TABLES}
+    rows = {table: tables[table].num_rows for table in _tables_of(tables)}
     return ChunkReceipt(index, name, sink.position, rows, _examples_digest(tables))
+
+
+def _tables_of(tables: Mapping[str, pa.RecordBatch]) -> tuple[str, ...]:
+    return (*CHUNK_TABLES, KEPT) if KEPT in tables else CHUNK_TABLES
 
 
 def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBatch]:
@@ -124,7 +130,9 @@ def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBat
 def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
     tables = {}
     with pa.memory_map(str(path)) as mapped:
-        for table in CHUNK_TABLES:
+        for table in (*CHUNK_TABLES, KEPT):
+            if table == KEPT and mapped.tell() == mapped.size():
+                break
             with pa.ipc.open_stream(mapped) as reader:
                 tables[table] = reader.read_next_batch()
                 for _ in reader:

@@ -4,9 +4,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.builder.label_counts import LabelCounts
 from memxlnet.encode.examples import BadExample, Example, bad_example, has_answers, parse_example
+from memxlnet.encode.kept_values import KeptFields
 from memxlnet.encode.repeated_ids import Ids
 from memxlnet.errors import ExampleError, MemoryLimitError
 from memxlnet.settings import BuildSettings, EncodeSettings
@@ -48,11 +51,13 @@ class Chunk:
         index: Number of the chunk, from 0.
         examples: Its examples in order of rows, bad ones included.
         cost: Estimated bytes that encoding it takes.
+        kept: The kept fields of its good examples, one row each; None where nothing is kept.
     """
 
     index: int
     examples: list[Example | BadExample]
     cost: int
+    kept: pa.RecordBatch | None = None
 
     def shown(self) -> str:
         """Return the chunk in a message: its number and the ids of its first examples."""
@@ -75,11 +80,13 @@ def read_chunks(
         labels: Counts the labels that are read.
 
     Raises:
-        ExampleError: A row is malformed or its id repeats, and bad examples are errors.
+        ExampleError: A row is malformed or its id repeats, and bad examples are errors; or a kept field changes its
+            type, or has none.
         MemoryLimitError: One example alone does not fit.
         SourceError: The source cannot be read.
     """
-    examples = read_examples(source, encode, labels)
+    fields = KeptFields(source.name, source.place, encode) if encode.keep else None
+    examples = read_examples(source, encode, labels, fields)
     parts = CostModel(encode).cut(examples, chunk_size, chunk_budget(build), text_budget(build))
     ids = Ids(source.place, encode)
     for index, (part, cost) in enumerate(read_from(source.name, parts)):
@@ -90,19 +97,26 @@ def read_chunks(
                 f"{cost / 2**30:.2f} GiB; expected at most max_memory_gb {build.max_memory_gb:g} for all of the build; "
                 "raise it, or set max_n_segs"
             )
-        yield Chunk(index, ids.check(part), cost)
+        checked = ids.check(part)
+        kept = fields and fields.batch([example for example in checked if isinstance(example, Example)])
+        yield Chunk(index, checked, cost, kept)
+    if fields is not None:
+        fields.log_missing()
     if ids.numbered:
         logger.info("%s: %d examples with a repeated id were numbered", source.name, ids.numbered)
 
 
 def read_examples(
-    source: Source, settings: EncodeSettings, labels: LabelCounts | None = None
+    source: Source,
+    settings: EncodeSettings,
+    labels: LabelCounts | None = None,
+    fields: KeptFields | None = None,
 ) -> Iterator[Example | BadExample]:
     """Yield the examples of a source in order, as many as the settings ask for.
 
     Raises:
         ExampleError: A row is malformed, or has no field ``answers`` after one that has it, and bad examples are
-            errors.
+            errors; or the first example lacks a field that is to be kept.
         SourceError: The source cannot be read.
     """
     is_labelled = False
@@ -117,6 +131,6 @@ def read_examples(
         else:
             if labels is not None:
                 labels.add(example, raw)
-            yield example
+            yield example if fields is None else example._replace(kept=fields.of(example, raw))
         if row + 1 == settings.max_examples:
             return

@@ -15,13 +15,18 @@ import pyarrow.compute as pc
 from arrow_schemas import (
     ALIGNMENTS,
     DROPPED,
+    KEPT,
     FileMetadata,
     contexts_schema,
     documents_schema,
     features_schema,
+    filled_type,
+    joined_type,
+    kept_schema,
     with_metadata,
 )
 from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes
+from memxlnet.builder.kept_columns import fitted, nested_bytes
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError
 from memxlnet.format.checksums import file_digest
@@ -104,6 +109,9 @@ class Publisher:
             "documents": self._publish_documents(staging, totals["documents"], context_rows),
             "contexts": self._publish_contexts(staging, context_rows),
         }
+        schema = self._kept_schema() if self._settings.encode.keep else pa.schema([])
+        if schema.names:
+            pending[KEPT] = self._publish_kept(staging, totals["documents"], schema)
         tables = {name: table.record() for name, table in pending.items()}
         files = [self._write_file(staging, TOKENIZER, self._settings.tokenizer.backend_json.encode())]
         if totals[DROPPED]:
@@ -122,6 +130,7 @@ class Publisher:
             dropped_examples=totals[DROPPED],
             vocabulary_size=self._settings.tokenizer.vocabulary_size,
             provenance=self._settings.provenance,
+            kept={column.name: str(column.type) for column in schema},
         )
         write_manifest(staging, manifest)
         sync(staging)
@@ -203,6 +212,38 @@ class Publisher:
                     written += new.size
                     writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
         return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
+
+    def _kept_schema(self) -> pa.Schema:
+        """Return the schema of the kept columns: the types of all chunks together."""
+        keep = self._settings.encode.keep
+        types: dict[str, pa.DataType] = {} if keep == "all" else dict.fromkeys(keep, pa.null())
+        for chunk in self._read():
+            for column in chunk[KEPT].schema:
+                joined = joined_type(types.get(column.name, pa.null()), column.type)
+                if joined is None:
+                    raise BuildError(
+                        f"kept column {column.name!r}: expected one type, found {types[column.name]} and {column.type} "
+                        "in two chunks"
+                    )
+                types[column.name] = joined
+        return kept_schema({name: filled_type(kind) for name, kind in types.items()})
+
+    def _publish_kept(self, staging: Path, total: int, schema: pa.Schema) -> "_PendingTable":
+        sizes = np.empty(total, np.int64)
+        row = 0
+        for kept in self._read_kept(schema):
+            sizes[row : row + kept.num_rows] = nested_bytes(kept)
+            row += kept.num_rows
+        rows = batch_rows(sizes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
+        del sizes
+        with BatchWriter(staging, schema, self._metadata(KEPT, 0, 0, total), rows) as writer:
+            for kept in self._read_kept(schema):
+                writer.add(kept)
+        return self._pend(total, writer.batch_rows, [(writer.path, writer.metadata)])
+
+    def _read_kept(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for chunk in self._read():
+            yield fitted(chunk[KEPT], schema, chunk["documents"]["id"])
 
     def _dropped_lines(self) -> Iterator[bytes]:
         for chunk in self._read():

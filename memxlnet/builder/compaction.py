@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from arrow_schemas import DROPPED, TABLES, dropped_schema, features_schema
+from arrow_schemas import DROPPED, KEPT, TABLES, dropped_schema, features_schema
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.chunks_to_shards import Chunks
 from memxlnet.builder.repeats_across_parts import document_rows, open_part, shown_files
@@ -231,7 +231,19 @@ def _chunk(cache: PublishedCache, block: TextBlock) -> dict[str, pa.RecordBatch]
         "features": _features(cache, start, stop, block.first_row),
         "documents": documents,
         "contexts": take_rows(cache, "contexts", contexts),
+        KEPT: _kept(cache, block),
     }
+
+
+def _kept(cache: PublishedCache, block: TextBlock) -> pa.RecordBatch:
+    """Return the kept columns of some documents; one without any value has no type yet, as in a build."""
+    if cache.kept is None:
+        return pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+    rows = block.batch.num_rows
+    table = cache.kept.rows(block.first_row, block.first_row + rows).combine_chunks()
+    (kept,) = table.to_batches()
+    columns = [pa.nulls(rows) if column.null_count == rows else column for column in kept.columns]
+    return pa.RecordBatch.from_arrays(columns, names=kept.schema.names)
 
 
 def _features(cache: PublishedCache, start: int, stop: int, first_document: int) -> pa.RecordBatch:

@@ -1,6 +1,7 @@
 """What encoding costs in RAM, and examples cut into parts that stay below a limit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.settings import EncodeSettings
@@ -9,6 +10,8 @@ from memxlnet.settings import EncodeSettings
 _TEXT_BYTES = 180
 _CHARACTERS_PER_TOKEN = 3
 _ROW_COPIES = 4
+
+_KEPT_COPIES = 6  # as Python values, columns and messages to workers
 
 ONE_TEXT = 3
 """What a part of examples on one long text may take, in units of the first: rows of 30 questions at usual settings."""
@@ -25,7 +28,7 @@ class CostModel:
     def example(self, example: Example, context_is_new: bool) -> int:
         """Return the bytes that one more example of a chunk takes."""
         text = _num_bytes(example.question) + (_num_bytes(example.context) if context_is_new else 0)
-        return _TEXT_BYTES * text + self._rows(example.context)
+        return _TEXT_BYTES * text + self._rows(example.context) + _kept_bytes(example)
 
     def _rows(self, context: str) -> int:
         """Return the bytes of the rows of one example over a context."""
@@ -78,7 +81,20 @@ class CostModel:
         rows = rows_of.get(example.context)
         if rows is None:
             return self.example(example, context_is_new=True)
-        return rows + _TEXT_BYTES * _num_bytes(example.question)
+        return rows + _TEXT_BYTES * _num_bytes(example.question) + _kept_bytes(example)
+
+
+def _kept_bytes(example: Example) -> int:
+    """Return the bytes that the kept fields of an example take."""
+    return _KEPT_COPIES * _value_bytes(example.kept) if example.kept else 0
+
+
+def _value_bytes(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return 4 * len(value)
+    if isinstance(value, Mapping):
+        return 64 + sum(map(_value_bytes, value.values()))
+    return 64 + sum(map(_value_bytes, value)) if isinstance(value, list | tuple) else getattr(value, "nbytes", 32)
 
 
 def _num_bytes(text: str) -> int:

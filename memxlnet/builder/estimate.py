@@ -78,7 +78,8 @@ def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
     else:
         examples = max(min(settings.max_examples or total, total), sampled)
     scale = examples / sampled
-    size = sum(tables[name].nbytes for name in TABLES) * scale + len(content.backend_json.encode())
+    kept = first.kept.nbytes if first.kept is not None else 0
+    size = (sum(tables[name].nbytes for name in TABLES) + kept) * scale + len(content.backend_json.encode())
     return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)
 
 

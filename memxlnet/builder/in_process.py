@@ -5,7 +5,7 @@ import threading
 from collections.abc import Generator, Iterator
 
 from memxlnet.background import Prefetched
-from memxlnet.builder.chunk_encoding import Tables, encode_in_parts, examples_digest, pack
+from memxlnet.builder.chunk_encoding import Tables, encode_in_parts, examples_digest, pack, with_kept
 from memxlnet.builder.chunk_files import with_examples_digest
 from memxlnet.builder.chunking import Chunk
 from memxlnet.builder.memory_guard import MemoryGuard
@@ -45,6 +45,7 @@ class LocalEncoder:
         try:
             for chunk, half_done, digest in ahead:
                 tables = self._encoder.assemble(half_done) if isinstance(half_done, TokenizedChunk) else half_done
+                tables = with_kept(tables, chunk.examples, chunk.kept)
                 yield chunk, with_examples_digest(tables, digest)
                 self._written += 1
         finally:
@@ -56,7 +57,7 @@ class LocalEncoder:
         for chunk in chunks:
             limit = self._make_room(chunk)
             self._taken += 1
-            digest = examples_digest(pack(chunk.examples))
+            digest = examples_digest(pack(chunk.examples, chunk.kept))
             if chunk.cost <= limit:
                 yield chunk, self._encoder.tokenize(chunk.examples), digest
             else:

@@ -171,7 +171,8 @@ class Dispatcher:
 
     def _submit(self, chunk: Chunk) -> None:
         try:
-            future = self._workers.submit(self._directory, chunk.index, pack(chunk.examples), self._part_cost)
+            packed = pack(chunk.examples, chunk.kept)
+            future = self._workers.submit(self._directory, chunk.index, packed, self._part_cost)
         except Exception as error:
             # Executors raise what they like: RuntimeError after shutdown, Dask its own error, a fork server that
             # cannot load the main script EOFError.

@@ -183,7 +183,7 @@ class Run:
             return False
         receipt = self._found[chunk.index]
         if receipt is not None:
-            if receipt.examples != examples_digest(pack(chunk.examples)):
+            if receipt.examples != examples_digest(pack(chunk.examples, chunk.kept)):
                 return False
             self._receipts[chunk.index] = receipt
         self._kept.add(chunk.index)

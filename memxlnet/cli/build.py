@@ -67,6 +67,8 @@ from memxlnet.sources import SourceOptions
     show_default=True,
     help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...); of parts the newest counts.",
 )
+@click.option("--keep", multiple=True, metavar="FIELD", help="Keep this field of the examples as a column; repeatable.")
+@click.option("--keep-all", is_flag=True, help="Keep all further fields of the examples.")
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
 @click.option(
     "--max-memory-gb", type=float, default=DEFAULT_MAX_MEMORY_GB, show_default=True, help="Bound on the RAM, in GiB."
@@ -104,6 +106,8 @@ def command(
     only_estimate: bool,
     no_space_check: bool,
     as_json: bool,
+    keep: tuple[str, ...],
+    keep_all: bool,
     **settings: Any,
 ) -> None:
     """Build the cache of SOURCE, or find it built.
@@ -115,6 +119,9 @@ def command(
     With --parts each file becomes a cache of its own, and only files without one are encoded; quote a pattern
     ('data/*.jsonl.gz'), so that the same list is found as files come and go.
     """
+    if keep and keep_all:
+        raise click.UsageError("expected --keep FIELD or --keep-all, found both")
+    settings["keep"] = "all" if keep_all else keep
     named = source[0] if len(source) == 1 else list(source)
     if as_parts:
         if only_estimate:

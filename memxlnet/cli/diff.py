@@ -46,6 +46,7 @@ def _compared(manifest: Manifest) -> dict[str, Any]:
         "vocabulary_size": manifest.vocabulary_size,
         "rows": {name: table.rows for name, table in manifest.tables.items()},
         "shards": {name: len(table.shards) for name, table in manifest.tables.items()},
+        "kept": manifest.kept,
         "alignment": manifest.alignment,
         "documents_without_answer_segment": manifest.documents_without_answer_segment,
         "contradictions": manifest.contradictions,

@@ -74,6 +74,9 @@ def command(cache: Path, as_json: bool) -> None:
         ],
         numbers=("rows", "shards", "rows a batch", "size", "bytes a row"),
     )
+    if manifest.kept:
+        print_title("kept columns")
+        print_table(("column", "type"), list(manifest.kept.items()))
     print_title("files")
     print_table(
         ("file", "size", "rows", "xxh3_128"),
@@ -146,6 +149,7 @@ def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
         "vocabulary_size": manifest.vocabulary_size,
         "num_memory_tokens": manifest.layout.num_memory_tokens,
         "num_bytes": manifest.num_bytes,
+        **({"kept": manifest.kept} if manifest.kept else {}),
         "tables": {
             name: {"rows": table.rows, "batch_rows": table.batch_rows, "shards": [vars(s) for s in table.shards]}
             for name, table in manifest.tables.items()

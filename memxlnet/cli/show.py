@@ -101,6 +101,7 @@ def _value(cache: PublishedCache, name: str, row: int) -> Any:
 def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
     """Return everything about a segment, as JSON values."""
     segment = SegmentReader(cache).metadata(row)
+    kept = {name: segment.pop(name) for name in cache.manifest.kept}
     offsets = segment.pop("offset_mapping")
     tokens = _tokens(cache, row, segment, offsets)
     context = segment.pop("context")
@@ -114,6 +115,7 @@ def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
         "document": document,
         **segment,
         **{name: cache.documents.text(name, document) for name in _LABEL_COLUMNS},
+        **({"kept": kept} if kept else {}),
         "start_position": int(_value(cache, "start_positions", row)),
         "end_position": int(_value(cache, "end_positions", row)),
         "context_char_span": (start, stop),
@@ -175,6 +177,7 @@ def _print(shown: dict[str, Any]) -> None:
             "contradiction": shown["contradiction"] or "none",
             "positions": f"{shown['start_position']} to {shown['end_position']} (cls {shown['cls_index']})",
             "context characters": "{} to {}".format(*shown["context_char_span"]),
+            **{name: "null" if value is None else value for name, value in shown.get("kept", {}).items()},
         }
     )
     print_title("context")

@@ -33,19 +33,23 @@ _SETTINGS = {
 
 @click.command("stats")
 @cache_argument
+@click.option("--by", help="Count the documents by the values of this kept column.")
+@click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Values of it that are listed.")
 @click.option("--plot", type=FilledPath(), help="Draw the histograms into this .png, .svg or .pdf file.")
 @json_option
 @shared()
-def command(cache: Path, plot: Path | None, as_json: bool) -> None:
+def command(cache: Path, by: str | None, top: int, plot: Path | None, as_json: bool) -> None:
     """Show what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
     opened = PublishedCache(find_directory(cache))
-    statistics, ceiling = read_statistics(opened), answer_ceiling(opened)
+    statistics, ceiling = read_statistics(opened, by=by), answer_ceiling(opened)
     if plot is not None:
         draw_statistics(statistics, opened.directory.name, plot)
     if as_json:
         print_json(_as_json(statistics, ceiling))
         return
     _print_counts(statistics, ceiling)
+    if by is not None:
+        _print_values(by, statistics, top)
     print_title("segments per document")
     _print_histogram("segments", statistics.segments_per_document)
     print_title("time step of the first segment that holds the whole answer")
@@ -70,6 +74,19 @@ def command(cache: Path, plot: Path | None, as_json: bool) -> None:
             f"Only {statistics.recurrent_share:.1%} of the documents have more than one segment: recurrent memory has "
             "almost nothing to carry here. Shorter rows (--max-seq-length) or longer documents change that."
         )
+
+
+def _print_values(by: str, statistics: CacheStatistics, top: int) -> None:
+    """Print how many documents have each value of a kept column, the most frequent first."""
+    print_title(f"values of {by}")
+    shown = list(statistics.values.items())[:top]
+    rows = [
+        ("(null)" if value is None else str(value), count, f"{count / statistics.documents:.2%}")
+        for value, count in shown
+    ]
+    print_table((by, "documents", "share"), rows, ("documents", "share"))
+    if len(statistics.values) > top:
+        click.echo(f"and {len(statistics.values) - top:,} more values; --top lists more")
 
 
 def _print_useful_shares(statistics: CacheStatistics) -> None:
@@ -143,8 +160,10 @@ def _binned(counts: dict[int, int]) -> dict[str, int]:
 
 
 def _as_json(statistics: CacheStatistics, ceiling: AnswerCeiling) -> dict[str, Any]:
+    values = [{"value": value, "documents": count} for value, count in statistics.values.items()]
     return {
         **asdict(statistics),
+        **({"values": values} if values else {}),
         "row_tokens": statistics.row_tokens,
         "recurrent_share": statistics.recurrent_share,
         "answers_past": {step: statistics.answers_past(step) for step in statistics.answer_time_steps},

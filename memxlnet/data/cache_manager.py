@@ -22,7 +22,14 @@ from memxlnet.errors import (
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, find_caches, known_files
 from memxlnet.load.cache_dataset import CacheDataset
-from memxlnet.settings import DEFAULT_STREAMING_CHUNK_SIZE, check_text, positive_int
+from memxlnet.settings import (
+    DEFAULT_STREAMING_CHUNK_SIZE,
+    EncodeSettings,
+    Keep,
+    check_keep,
+    check_text,
+    positive_int,
+)
 from memxlnet.sources import SourceOptions, is_file_name, open_source, source_name
 
 WORK_SETTINGS = frozenset({"streaming_chunk_size", "chunk_size", "use_streaming", "max_memory_gb"})
@@ -86,10 +93,11 @@ def content_of(
     find_known = known_files(cache_dir)
 
     @cache
-    def identity(most: int | None) -> dict[str, Any]:
-        return open_source(dataset_name, split, options, max_examples=most, find_known=find_known).identity()
+    def identity(most: int | None, keep: Keep) -> dict[str, Any]:
+        source = open_source(dataset_name, split, options, max_examples=most, find_known=find_known, keep=keep)
+        return source.identity()
 
-    return lambda manifest: identity(manifest.settings["max_examples"])
+    return lambda manifest: identity(manifest.settings["max_examples"], check_keep(manifest.settings.get("keep")))
 
 
 def shown_settings(manifest: Manifest) -> str:
@@ -103,8 +111,10 @@ def cache_differences(manifest: Manifest, source: dict[str, Any] | None, params:
     Raises:
         SettingsError: A name is that of no setting.
     """
-    settings = manifest.settings
+    settings = {"keep": [], **manifest.settings}
     wanted = {name: value for name, value in params.items() if name not in WORK_SETTINGS}
+    if "keep" in wanted:
+        wanted["keep"] = EncodeSettings(keep=wanted["keep"]).fields().get("keep", [])
     differing = differing_fields(source, manifest.fields["source"], "source.") if source is not None else []
     if (tokenizer := wanted.pop("tokenizer", None)) is not None:
         content = read_tokenizer(tokenizer, settings["insert_memory_tokens"])

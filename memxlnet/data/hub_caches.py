@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Wanted:
         reading = replace(self.options, config_name=None, revision=None, token=None)
         of_source = fields_of_source(self.dataset_name, self.split, self.cache_dir, reading)
         origin = self._origin()
-        params = {**asdict(self.encode), "tokenizer": self.tokenizer}
+        params = {**vars(self.encode), "tokenizer": self.tokenizer}
 
         def differences(manifest: Manifest) -> list[str]:
             version = {"algorithm_version": manifest.fields.get("algorithm_version")}

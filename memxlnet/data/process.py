@@ -19,6 +19,7 @@ from memxlnet.settings import (
     EARLIER_DOC_STRIDE,
     BuildSettings,
     EncodeSettings,
+    Keep,
     OnBadExample,
     OnContradiction,
     OnRepeatedId,
@@ -46,6 +47,7 @@ def process_and_cache_dataset(
     on_bad_example: OnBadExample = "error",
     on_contradiction: OnContradiction = "error",
     on_repeated_id: OnRepeatedId = "error",
+    keep: Keep = (),
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     name: str | None = None,
@@ -90,6 +92,8 @@ def process_and_cache_dataset(
             ``"unanswerable"`` and ``"answers"`` count it; see `memxlnet.settings.EncodeSettings`.
         on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
             ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
+        keep: Names of further fields of the examples that the cache holds as columns, or ``"all"``; their types must
+            not change.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most; None for as few files as Arrow allows.
         name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.
@@ -169,6 +173,7 @@ class StreamingSquadProcessor:
         on_contradiction: What to do with contradictory labels: ``"error"`` makes the example a bad one,
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
         on_repeated_id: ``"error"``, or ``"number"`` to make repeated ids distinct; see `process_and_cache_dataset`.
+        keep: Names of further fields that the cache holds; see `process_and_cache_dataset`.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; see `process_and_cache_dataset`.
@@ -189,6 +194,7 @@ class StreamingSquadProcessor:
         on_bad_example: OnBadExample = "error",
         on_contradiction: OnContradiction = "error",
         on_repeated_id: OnRepeatedId = "error",
+        keep: Keep = (),
         insert_memory_tokens: bool = True,
         progress: bool | None = None,
         num_workers: int | None = None,

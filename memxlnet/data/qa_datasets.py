@@ -24,6 +24,7 @@ from memxlnet.settings import (
     DEFAULT_MAX_SEQ_LENGTH,
     BuildSettings,
     EncodeSettings,
+    Keep,
     OnBadExample,
     OnContradiction,
     OnRepeatedId,
@@ -166,6 +167,7 @@ def create_dataset_from_cache(
     on_bad_example: OnBadExample = "error",
     on_contradiction: OnContradiction = "error",
     on_repeated_id: OnRepeatedId = "error",
+    keep: Keep = (),
     insert_memory_tokens: bool = True,
     max_shard_rows: int | None = None,
     name: str | None = None,
@@ -216,6 +218,8 @@ def create_dataset_from_cache(
             ``"unanswerable"`` and ``"answers"`` count it; see `process_and_cache_dataset`.
         on_repeated_id: ``"error"`` treats an example as bad if an earlier one has its id; ``"number"`` makes the id
             ``ID#2``, ``ID#3``, ...: the first that no earlier example has.
+        keep: Names of further fields of the examples that the cache holds as columns, or ``"all"``; their types must
+            not change.
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         max_shard_rows: Rows of a features file at most, where one is built.
         name: Short name of an object in memory, which the directory of its cache begins with; by default ``in-memory``.

@@ -1,6 +1,6 @@
 """Everything that decides the bytes of a cache."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -49,7 +49,7 @@ class CacheSettings:
             "schema_version": SCHEMA_VERSION,
             "algorithm_version": ALGORITHM_VERSION,
             "split": self.split,
-            "settings": asdict(self.encode),
+            "settings": self.encode.fields(),
             "source": self.source,
             "tokenizer": tokenizer_fields(self.tokenizer),
         }

@@ -31,6 +31,7 @@ class Example(NamedTuple):
         labelled: Whether the source says what the answer is, or that it has no answer.
         answer_kind: One of `ANSWER_KINDS` where the answers are not looked up in the context, else empty.
         contradiction: What contradicts itself in the labels of the source; empty where nothing does.
+        kept: Further fields of the row that the cache keeps, by name; None where it keeps none.
     """
 
     row: int
@@ -42,6 +43,7 @@ class Example(NamedTuple):
     labelled: bool = True
     answer_kind: str = ""
     contradiction: str = ""
+    kept: dict[str, Any] | None = None
 
 
 class BadExample(NamedTuple):

@@ -8,6 +8,8 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, overload
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,6 +19,7 @@ from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, open_with_view
 from memxlnet.format.published import PublishedCache
+from memxlnet.format.ragged import Ints
 from memxlnet.settings import check_bool
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -24,6 +27,21 @@ _WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 _Scores = list[tuple[float, float]]
 """Exact match and F1 of each document, from 0 to 1."""
+
+
+@dataclass
+class _GroupScores:
+    """The scores of the documents of one value of a column, or of all."""
+
+    every: _Scores = field(default_factory=list)
+    answered: _Scores = field(default_factory=list)
+    unanswerable: _Scores = field(default_factory=list)
+    unlabelled: int = 0
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures of these documents."""
+        found = _figures("", self.every) | _figures("HasAns_", self.answered) | _figures("NoAns_", self.unanswerable)
+        return found | {"unlabelled_total": self.unlabelled} if self.unlabelled else found
 
 
 def normalize_answer(text: str) -> str:
@@ -60,7 +78,21 @@ def f1(gold: str, predicted: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False) -> dict[str, float]:
+@overload
+def squad_metrics(
+    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: None = None
+) -> dict[str, float]: ...
+
+
+@overload
+def squad_metrics(
+    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: str
+) -> dict[Any, dict[str, float]]: ...
+
+
+def squad_metrics(
+    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: str | None = None
+) -> dict[str, float] | dict[Any, dict[str, float]]:
     """Return exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
 
     Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
@@ -71,6 +103,8 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
         predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
         cache: A cache, a dataset over one or a view of it, or the directory of a published one.
         allow_missing: Leave documents without a prediction out of every figure.
+        by: A kept column of the cache: the same figures for the documents of each of its values, by the value, None for
+            null.
 
     Returns:
         ``exact`` and ``f1`` in percent and ``total``; with the prefix ``HasAns_`` the same over documents with a gold
@@ -78,13 +112,15 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
         ``unlabelled_total`` where the cache has unlabelled documents: how many were left out.
 
     Raises:
-        SettingsError: A prediction is missing or no text, or no document has one, or none is labelled.
+        SettingsError: A prediction is missing or no text, or no document has one, or none is labelled; or there is no
+            such kept column.
         CacheDamagedError: A file of the cache is damaged.
     """
     if not isinstance(predictions, Mapping):
         raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
     allowed = check_bool("allow_missing", allow_missing)
     opened, held = open_with_view(cache)
+    groups, values = (None, [None]) if by is None else opened.kept_column("by", by).groups(by)
     total = opened.num_documents if held is None else int(held.sum())
     unlabelled = _count_unlabelled(opened, held)
     if unlabelled == total:
@@ -92,10 +128,13 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
             f"cache: expected labelled documents, found all {unlabelled} of {opened.directory} unlabelled; their "
             "predictions have nothing to be compared with"
         )
-    scores: dict[bool, _Scores] = {True: [], False: []}
-    every: _Scores = []
+    scores: dict[int, _GroupScores] = {}
     missing, first = 0, ""
-    for example_id, golds in _read_golds(opened, held):
+    for example_id, golds, group in _read_golds(opened, held, groups):
+        own = scores.setdefault(group, _GroupScores())
+        if golds is None:
+            own.unlabelled += 1
+            continue
         if example_id not in predictions:
             missing, first = missing + 1, first if missing else example_id
             continue
@@ -104,16 +143,17 @@ def squad_metrics(predictions: Mapping[str, str], cache: CacheLike, *, allow_mis
             raise SettingsError(f"predictions: expected a text for {example_id!r:.120}, found {predicted!r:.80}")
         counted = scored_golds(golds)
         score = max(exact_match(gold, predicted) for gold in counted), max(f1(gold, predicted) for gold in counted)
-        every.append(score)
-        scores[bool(golds)].append(score)
-    if (missing and not allowed) or not every:
+        (own.answered if golds else own.unanswerable).append(score)
+        own.every.append(score)
+    if (missing and not allowed) or not any(own.every for own in scores.values()):
         raise SettingsError(
             f"predictions: expected one for each of the {total - unlabelled} labelled documents of "
             f"{opened.directory}, found none for {missing} of them, the first of them {first!r:.120}; give an empty "
             "text for no answer" + ("" if allowed else ", or pass allow_missing=True")
         )
-    figures = _figures("", every) | _figures("HasAns_", scores[True]) | _figures("NoAns_", scores[False])
-    return figures | {"unlabelled_total": unlabelled} if unlabelled else figures
+    if by is None:
+        return scores[0].figures()
+    return {values[group]: own.figures() for group, own in sorted(scores.items())}
 
 
 def _count_unlabelled(cache: PublishedCache, held: NDArray[np.bool_] | None) -> int:
@@ -123,11 +163,17 @@ def _count_unlabelled(cache: PublishedCache, held: NDArray[np.bool_] | None) -> 
     return sum(pc.sum(pc.equal(batch["alignment"], UNLABELLED)).as_py() or 0 for batch in batches_in_view(cache, held))
 
 
-def _read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[str, list[str]]]:
-    """Yield the id and gold answers of each labelled document; RAM for one record batch."""
+def _read_golds(
+    cache: PublishedCache, held: NDArray[np.bool_] | None, groups: Ints | None
+) -> Iterator[tuple[str, list[str] | None, int]]:
+    """Yield id, gold answers (None where unlabelled) and group of each document; RAM for one record batch."""
+    own = np.zeros(cache.num_documents, np.int64) if groups is None else groups
+    numbers = iter((own if held is None else own[held]).tolist())
     for batch in batches_in_view(cache, held):
-        labelled = batch.filter(pc.not_equal(batch["alignment"], UNLABELLED))
-        yield from zip(labelled["id"].to_pylist(), labelled["answer_texts"].to_pylist(), strict=True)
+        golds, ids = batch["answer_texts"].to_pylist(), batch["id"].to_pylist()
+        is_unlabelled = pc.equal(batch["alignment"], UNLABELLED).to_pylist()
+        for example_id, texts, skipped in zip(ids, golds, is_unlabelled, strict=True):
+            yield example_id, None if skipped else texts, next(numbers)
 
 
 def _figures(prefix: str, scores: _Scores) -> dict[str, float]:

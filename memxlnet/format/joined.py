@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import accumulate
@@ -15,12 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from arrow_schemas import TABLES, joined_type, kept_schema
 from memxlnet.errors import CacheMismatchError
 from memxlnet.format.fingerprint import differing_fields, fingerprint_of
+from memxlnet.format.kept_table import KeptTable
 from memxlnet.format.manifest import Manifest, TableRecord
 from memxlnet.format.published import FeatureShard, PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.format.text_table import TextTable, text_hashes
+
+_NULL_ROWS = 1 << 16
+"""Rows of a batch of nulls."""
 
 
 class JoinedTable(TextTable):
@@ -97,6 +102,88 @@ class JoinedTable(TextTable):
         return shifts[which] if shifts else 0
 
 
+class JoinedKept(KeptTable):
+    """The kept columns of several caches: all that one of them has, null where a cache has it not.
+
+    Args:
+        caches: The caches, at least one of which keeps something.
+        schema: The columns.
+    """
+
+    def __init__(self, caches: Sequence[PublishedCache], schema: pa.Schema):
+        self._tables = [cache.kept for cache in caches]
+        self._counts = [cache.num_documents for cache in caches]
+        self._starts = list(accumulate(self._counts, initial=0))[:-1]
+        self.schema = schema
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows."""
+        return sum(self._counts)
+
+    def values(self, row: int, names: Iterable[str] | None = None) -> dict[str, Any]:
+        """Return the values of a document by name, as Python values; None for a null.
+
+        Args:
+            row: The document.
+            names: Columns; None for all.
+
+        Raises:
+            CacheDamagedError: The record batch is damaged.
+        """
+        which = bisect_right(self._starts, row) - 1
+        table = self._tables[which]
+        found: dict[str, Any] = dict.fromkeys(self.names if names is None else names)
+        if table is not None:
+            found |= table.values(row - self._starts[which], [name for name in found if name in table.names])
+        return found
+
+    def rows(self, start: int, stop: int) -> pa.Table:
+        """Return the rows of some documents that follow each other.
+
+        Args:
+            start: The first document.
+            stop: The one after the last; above `start`.
+        """
+        parts = []
+        for table, first, count in zip(self._tables, self._starts, self._counts, strict=True):
+            low, high = max(start - first, 0), min(stop - first, count)
+            if low < high:
+                parts.append(self._widened(None if table is None else table.rows(low, high), high - low))
+        return pa.concat_tables(parts)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield the record batches in order, each checked in full and none kept: RAM for one."""
+        for table, count in zip(self._tables, self._counts, strict=True):
+            if table is None:
+                yield from self._widened(None, count).to_batches(_NULL_ROWS)
+                continue
+            for batch in table.batches():
+                yield from self._widened(pa.Table.from_batches([batch]), batch.num_rows).to_batches()
+
+    def _widened(self, table: pa.Table | None, count: int) -> pa.Table:
+        """Return rows of one cache with all columns."""
+        columns = []
+        for field in self.schema:
+            if table is None or field.name not in table.schema.names:
+                columns.append(pa.nulls(count, field.type))
+            elif table.schema.field(field.name).type == field.type:
+                columns.append(table[field.name])
+            else:
+                columns.append(_as_type(table[field.name], field))
+        return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def _as_type(column: pa.ChunkedArray, field: pa.Field) -> pa.Array:
+    try:
+        return pa.array(column.to_pylist(), field.type)
+    except pa.ArrowException as error:
+        raise CacheMismatchError(
+            f"kept column {field.name!r}: expected values of the type {field.type}, as another joined cache has "
+            f"it, found {column.type} ({error}); keep it as one type in all of them"
+        ) from error
+
+
 class JoinedCache(PublishedCache):
     """Several caches of one row layout, tokenizer and length, as one; nothing is copied.
 
@@ -135,6 +222,8 @@ class JoinedCache(PublishedCache):
         shifts = {"context": contexts[:-1], "first_segment": rows[:-1]}
         self.documents = JoinedTable([cache.documents for cache in self.caches], shifts)
         self.contexts = JoinedTable([cache.contexts for cache in self.caches], {})
+        schema = _joined_schema(self.caches)
+        self.kept = JoinedKept(self.caches, schema) if len(schema) else None
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -166,6 +255,26 @@ class JoinedCache(PublishedCache):
             seen[name] += 1
             names[place] = f"{name}#{seen[name]}" if counts[name] > 1 else name
         return tuple(names)
+
+
+def _joined_schema(caches: Sequence[PublishedCache]) -> pa.Schema:
+    """Return the kept columns of several caches.
+
+    Raises:
+        CacheMismatchError: No type holds the values of a column in all of them.
+    """
+    types: dict[str, tuple[pa.DataType, PublishedCache]] = {}
+    for cache in caches:
+        for field in () if cache.kept is None else cache.kept.schema:
+            kind, first = types.get(field.name, (field.type, cache))
+            both = joined_type(kind, field.type)
+            if both is None:
+                raise CacheMismatchError(
+                    f"cannot join {cache.directory} to {first.directory}: kept column {field.name!r}: expected {kind}, "
+                    f"found {field.type}; keep it as one type in both"
+                )
+            types[field.name] = both, first
+    return kept_schema({name: kind for name, (kind, _) in types.items()})
 
 
 def opened(directories: Sequence[str | os.PathLike[str]], in_memory: bool = False) -> PublishedCache:
@@ -250,7 +359,7 @@ def _joined_manifest(caches: Sequence[PublishedCache]) -> Manifest:
         split=fields["split"],
         fingerprint=fingerprint_of(fields),
         fields=fields,
-        tables={name: _joined_table([manifest.tables[name] for manifest in manifests]) for name in first.tables},
+        tables={name: _joined_table([manifest.tables[name] for manifest in manifests]) for name in TABLES},
         files=(),
         alignment={name: sum(manifest.alignment[name] for manifest in manifests) for name in first.alignment},
         **{
@@ -258,6 +367,7 @@ def _joined_manifest(caches: Sequence[PublishedCache]) -> Manifest:
             for name in ("documents_without_answer_segment", "contradictions", "dropped_examples")
         },
         provenance={},
+        kept={field.name: str(field.type) for field in _joined_schema(caches)},
     )
 
 

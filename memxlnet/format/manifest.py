@@ -7,12 +7,12 @@ import os
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from arrow_schemas import ALIGNMENTS, SCHEMA_VERSION, TABLES
+from arrow_schemas import ALIGNMENTS, KEPT, RESERVED, SCHEMA_VERSION, TABLES
 from memxlnet.errors import CacheDamagedError, CacheError, CacheNotFoundError
 from memxlnet.format.fingerprint import fingerprint_of
 from memxlnet.format.paths import MANIFEST, write_durably
@@ -96,7 +96,7 @@ class Manifest:
         split: Split of the source.
         fingerprint: SHA-256 over `fields`, in hexadecimal.
         fields: What the cache was made from: versions, split, settings, source and tokenizer identity.
-        tables: The three tables by name.
+        tables: The three tables by name, and ``kept`` where something is kept.
         files: All files that are not shards.
         alignment: Documents by the outcome of their answer.
         documents_without_answer_segment: Documents with a span that no segment holds whole.
@@ -104,6 +104,7 @@ class Manifest:
         dropped_examples: Examples that gave no document; ``dropped.jsonl`` lists them where there are any.
         vocabulary_size: Rows that a model's embedding must have.
         provenance: Where the source was found.
+        kept: The kept columns by name, each with its type of Arrow as text; empty where nothing is kept.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Manifest:
     dropped_examples: int
     vocabulary_size: int
     provenance: dict[str, Any]
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -147,7 +149,10 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Return the manifest's bytes: canonical JSON that holds the checksum of all other fields."""
-        return seal({"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)})
+        content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
+        if not self.kept:
+            del content["kept"]
+        return seal(content)
 
 
 @contextlib.contextmanager
@@ -238,8 +243,9 @@ def _decode(content: dict[str, Any]) -> Manifest:
         )
         for name, table in content.pop("tables").items()
     }
-    if set(tables) != set(TABLES):
-        raise ValueError(f"tables: expected {TABLES}, found {sorted(tables)}")
+    expected = (*TABLES, KEPT) if content.get("kept") else TABLES
+    if set(tables) != set(expected):
+        raise ValueError(f"tables: expected {expected}, found {sorted(tables)}")
     files = tuple(FileRecord(**_checked(record)) for record in content.pop("files"))
     manifest = Manifest(tables=tables, files=files, **content)
     names = [MANIFEST, *(record.file for record in manifest.all_files())]
@@ -268,10 +274,23 @@ def _check_kinds(manifest: Manifest) -> None:
         raise ValueError(f"fingerprint: expected that of the fields, found {manifest.fingerprint!r:.80}")
     if set(manifest.alignment) != set(ALIGNMENTS):
         raise ValueError(f"alignment: expected {ALIGNMENTS}, found {sorted(manifest.alignment)}")
+    _check_kept(manifest)
     for name in ("documents_without_answer_segment", "contradictions", "dropped_examples", "vocabulary_size"):
         _count(getattr(manifest, name))
     for count in (*manifest.alignment.values(), manifest.fields["settings"]["max_seq_length"]):
         _count(count)
+
+
+def _check_kept(manifest: Manifest) -> None:
+    """Check that the kept columns are those that the settings ask for, one row per document."""
+    keep = manifest.fields["settings"].get("keep", [])
+    if not isinstance(manifest.kept, dict) or not all(isinstance(kind, str) for kind in manifest.kept.values()):
+        raise ValueError(f"kept: expected types by name, found {manifest.kept!r:.80}")
+    names = sorted(manifest.kept)
+    if (keep != names) if keep != "all" else bool(RESERVED.intersection(names)):
+        raise ValueError(f"kept: expected the columns {keep!r:.80} (settings), found {names!r:.80}")
+    if names and manifest.tables[KEPT].rows != manifest.tables["documents"].rows:
+        raise ValueError(f"tables.kept.rows: expected one per document, found {manifest.tables[KEPT].rows}")
 
 
 def _check_depth(value: Any, most: int) -> None:

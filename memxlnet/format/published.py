@@ -11,10 +11,20 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from arrow_schemas import FileMetadata, diff, features_schema, table_schema, with_metadata
-from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError
+from arrow_schemas import (
+    KEPT,
+    FileMetadata,
+    diff,
+    features_schema,
+    is_kept_type,
+    kept_schema,
+    table_schema,
+    with_metadata,
+)
+from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError, SettingsError
 from memxlnet.format.file_layout import column_width, file_identity, numpy_type, values_buffer
 from memxlnet.format.ipc_messages import READ_ERRORS, check_messages, check_start, damaged
+from memxlnet.format.kept_table import KeptTable
 from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.format.mapping import MappedFile
 from memxlnet.format.paths import MANIFEST, TOKENIZER
@@ -107,6 +117,12 @@ class PublishedCache:
         directory: The published directory.
         in_memory: Read the files into RAM instead of mapping them.
 
+    Attributes:
+        features: The shards of features.
+        documents: The documents, one row per example.
+        contexts: The distinct contexts.
+        kept: Further fields of the examples, one row per document; None where the cache keeps none.
+
     Raises:
         CacheNotFoundError: There is no cache.
         CacheMismatchError: The cache has another format version.
@@ -130,6 +146,7 @@ class PublishedCache:
             logger.warning("%s: the system refuses private maps; using read-only ones, tensors are copies", directory)
         self.documents = self._open_texts("documents")
         self.contexts = self._open_texts("contexts")
+        self.kept = self._open_kept() if KEPT in self.manifest.tables else None
 
     def check_messages(self) -> None:
         """Check that reading the files from their start gives the same as reading from their footers.
@@ -149,6 +166,20 @@ class PublishedCache:
     def num_documents(self) -> int:
         """Number of documents."""
         return self.manifest.tables["documents"].rows
+
+    def kept_column(self, argument: str, name: object) -> KeptTable:
+        """Return the kept columns, among them one of single values that an argument names.
+
+        Raises:
+            SettingsError: There is no such column, or it holds lists or structs.
+        """
+        kept = self.manifest.kept
+        if self.kept is None or not isinstance(name, str) or name not in kept:
+            shown = f"one of the kept columns {', '.join(kept)}" if kept else "a column of a cache built with keep="
+            raise SettingsError(f"{argument}: expected {shown}, found {name!r:.120}")
+        if pa.types.is_nested(self.kept.schema.field(name).type):
+            raise SettingsError(f"{argument}: expected a column of single values, found {name!r} of {kept[name]}")
+        return self.kept
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -174,20 +205,28 @@ class PublishedCache:
         self._check_ranges("features")
         shards = []
         for number, record in enumerate(table.shards):
-            mapped, reader = self._open_shard("features", number, record)
+            mapped, reader, _ = self._open_shard("features", number, record)
             shards.append(FeatureShard(mapped, reader, record, self.manifest.max_seq_length))
         return shards
 
     def _open_texts(self, name: str) -> TextTable:
+        mapped, reader, _ = self._open_batches(name)
+        return TextTable(mapped, reader, self.manifest.tables[name])
+
+    def _open_kept(self) -> KeptTable:
+        mapped, reader, schema = self._open_batches(KEPT)
+        return KeptTable(mapped, reader, self.manifest.tables[KEPT], schema)
+
+    def _open_batches(self, name: str) -> tuple[MappedFile, Any, pa.Schema]:
         table = self.manifest.tables[name]
         self._check_ranges(name)
         if len(table.shards) != 1 or not table.batch_rows:
             raise damaged(self.directory, f"one shard of {name} in batches of a row count", f"{len(table.shards)}")
-        mapped, reader = self._open_shard(name, 0, table.shards[0])
+        mapped, reader, schema = self._open_shard(name, 0, table.shards[0])
         batches = -(-table.rows // table.batch_rows)
         if reader.num_record_batches != batches:
             raise damaged(mapped.path, f"{batches} record batches (manifest)", reader.num_record_batches)
-        return TextTable(mapped, reader, table)
+        return mapped, reader, schema
 
     def _check_ranges(self, name: str) -> None:
         table = self.manifest.tables[name]
@@ -199,7 +238,7 @@ class PublishedCache:
         if row != table.rows or not row:
             raise damaged(self.directory, f"{table.rows} rows of {name} in its shards, at least one", row)
 
-    def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any]:
+    def _open_shard(self, table: str, number: int, record: ShardRecord) -> tuple[MappedFile, Any, pa.Schema]:
         path = self.directory / record.file
         _check_size(path, record.bytes)
         with self._with_limits():
@@ -207,11 +246,11 @@ class PublishedCache:
         if mapped.size != record.bytes:
             raise damaged(path, f"{record.bytes} bytes (manifest)", mapped.size)
         metadata = FileMetadata(table, number, record.row_start, record.row_stop, self.manifest.fingerprint)
-        expected = with_metadata(table_schema(table, self.manifest.max_seq_length), metadata)
         try:
             reader = pa.ipc.open_file(mapped.buffer)
             # A name that is not UTF-8 is found only here, when it is read.
-            differences = diff(expected, reader.schema)
+            expected = self._kept_schema(reader.schema) if table == KEPT else self._schema(table)
+            differences = diff(with_metadata(expected, metadata), reader.schema)
         except READ_ERRORS as error:
             raise damaged(path, "an Arrow IPC file", error) from error
         if differences:
@@ -219,7 +258,19 @@ class PublishedCache:
             raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}", hint=REBUILD)
         check_start(path, mapped.buffer, reader.schema)
         self._files.append((mapped, reader))
-        return mapped, _GuardedReader(path, reader)
+        return mapped, _GuardedReader(path, reader), reader.schema.remove_metadata()
+
+    def _schema(self, table: str) -> pa.Schema:
+        return table_schema(table, self.manifest.max_seq_length)
+
+    def _kept_schema(self, found: pa.Schema) -> pa.Schema:
+        """Return the schema that the kept columns must have: their types are known by their text alone."""
+        types = {field.name: field.type for field in found}
+        for name, text in self.manifest.kept.items():
+            kind = types.get(name)
+            if kind is None or str(kind) != text or not is_kept_type(kind):
+                raise pa.ArrowInvalid(f"kept column {name!r}: expected {text} (manifest), found {kind}")
+        return kept_schema({name: types[name] for name in self.manifest.kept})
 
     @contextlib.contextmanager
     def _with_limits(self) -> Iterator[None]:

@@ -17,7 +17,7 @@ from memxlnet.format.mapping import MappedFile
 _Part = tuple[Any, ...]
 
 
-class TextTable:
+class BatchTable:
     """One table in record batches of a fixed row count.
 
     A batch is validated in full before its first value is read, because damaged offsets could otherwise lead anywhere.
@@ -34,7 +34,6 @@ class TextTable:
         self._reader = reader
         self._rows = table.rows
         self._batch_rows = table.batch_rows
-        self._batches: dict[int, dict[str, _Part]] = {}
 
     @property
     def num_rows(self) -> int:
@@ -45,32 +44,6 @@ class TextTable:
     def num_batches(self) -> int:
         """Number of record batches."""
         return int(self._reader.num_record_batches)
-
-    def text(self, name: str, row: int) -> str:
-        """Return a value of a text column."""
-        (offsets, data), index = self._find(name, row)
-        return str(data[offsets[index] : offsets[index + 1]], "utf-8")
-
-    def texts(self, name: str, row: int) -> list[str]:
-        """Return a value of a column of text lists."""
-        (bounds, offsets, data), index = self._find(name, row)
-        edges = offsets[bounds[index] : bounds[index + 1] + 1].tolist()
-        return [str(data[start:stop], "utf-8") for start, stop in pairwise(edges)]
-
-    def numbers(self, name: str, row: int) -> NDArray[np.int32]:
-        """Return a value of a column of number lists: int32[items], a read-only view."""
-        (bounds, values), index = self._find(name, row)
-        found: NDArray[np.int32] = values[bounds[index] : bounds[index + 1]]
-        return found
-
-    def number(self, name: str, row: int) -> int:
-        """Return a value of a number column."""
-        (values,), index = self._find(name, row)
-        return int(values[index])
-
-    def column(self, name: str) -> NDArray[Any]:
-        """Return a whole number column: a copy, of the column's own type."""
-        return np.concatenate([self._batch(batch)[name][0] for batch in range(self.num_batches)])
 
     def validate(self) -> None:
         """Check every record batch in full.
@@ -105,8 +78,58 @@ class TextTable:
             batch.validate(full=True)
         except pa.ArrowException as error:
             raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
+        return batch
+
+
+class TextTable(BatchTable):
+    """Documents or contexts: a table without nulls.
+
+    Args:
+        mapped: The file.
+        reader: Its reader.
+        table: What the manifest says of it.
+    """
+
+    def __init__(self, mapped: MappedFile, reader: Any, table: TableRecord):
+        super().__init__(mapped, reader, table)
+        self._batches: dict[int, dict[str, _Part]] = {}
+
+    def text(self, name: str, row: int) -> str:
+        """Return a value of a text column."""
+        (offsets, data), index = self._find(name, row)
+        return str(data[offsets[index] : offsets[index + 1]], "utf-8")
+
+    def texts(self, name: str, row: int) -> list[str]:
+        """Return a value of a column of text lists."""
+        (bounds, offsets, data), index = self._find(name, row)
+        edges = offsets[bounds[index] : bounds[index + 1] + 1].tolist()
+        return [str(data[start:stop], "utf-8") for start, stop in pairwise(edges)]
+
+    def numbers(self, name: str, row: int) -> NDArray[np.int32]:
+        """Return a value of a column of number lists: int32[items], a read-only view."""
+        (bounds, values), index = self._find(name, row)
+        found: NDArray[np.int32] = values[bounds[index] : bounds[index + 1]]
+        return found
+
+    def number(self, name: str, row: int) -> int:
+        """Return a value of a number column."""
+        (values,), index = self._find(name, row)
+        return int(values[index])
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Return a whole number column: a copy, of the column's own type."""
+        return np.concatenate([self._batch(batch)[name][0] for batch in range(self.num_batches)])
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """Return one record batch, checked in full: views of the map.
+
+        Raises:
+            CacheDamagedError: It is damaged, or holds nulls.
+        """
+        batch = super().batch(number)
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             if column.null_count or (pa.types.is_large_list(column.type) and column.values.null_count):
+                place = f"{self._mapped.path}, record batch {number}"
                 raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some", hint=REBUILD)
         return batch
 
@@ -127,7 +150,7 @@ class TextTable:
         return self._batches[number]
 
 
-def text_hashes(table: TextTable, name: str) -> NDArray[np.uint64]:
+def text_hashes(table: BatchTable, name: str) -> NDArray[np.uint64]:
     """Return uint64[rows], a hash of each value of a text column; read batch by batch."""
     hashes = np.empty(table.num_rows, np.uint64)
     first = 0

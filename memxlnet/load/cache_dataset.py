@@ -52,7 +52,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
     - ``has_answer`` (the document has a span), ``has_answer_in_segment`` (this segment holds it whole),
       ``chosen_answer_text`` (the gold answer as given, empty for none) and ``chosen_answer_char_span`` (half-open in
       code points of the context, (-1, -1) for none);
-    - ``source``: the name of the source, one of `sources`.
+    - ``source``: the name of the source, one of `sources`; a kept column of this name is shown instead;
+    - the kept columns of its document, where the cache has any, as Python values.
 
     Indices behave like those of a list: negative ones count from the end, slices and sequences of indices give lists,
     others raise `RowIndexError`, an `IndexError`, or `IndexTypeError`, a `TypeError`. Pickling carries the path and
@@ -449,7 +450,7 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
 
         Args:
             rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.
-            names: Fields; None for all.
+            names: Fields, kept columns among them; None for all.
 
         Returns:
             A dictionary for each row, None for -1.
@@ -466,7 +467,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             if name not in known:
                 raise SettingsError(f"names: expected names of {', '.join(known)}, found {name!r}")
         wanted = as_rows(rows, self._num_rows, lanes=True).tolist()
-        found = (None if row < 0 else self._segments.metadata(row) for row in wanted)
+        kept = self._segments.kept.intersection(fields)
+        found = (None if row < 0 else self._segments.metadata(row, kept) for row in wanted)
         return [one and {name: one[name] for name in fields} for one in found]
 
     def finished(self, batch: dict[str, Any]) -> dict[str, Any]:

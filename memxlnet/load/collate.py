@@ -78,7 +78,7 @@ class Collate:
         self.device = device
         self.widths: RowWidths | None = None
         self.dtype = one_of("dtype", dtype, get_args(Dtype))
-        self._names = metadata_names(metadata)
+        self._names = metadata_names(metadata, dataset.manifest.kept if dataset is not None else ())
         self._dataset = dataset
         if dataset is None:
             if self._names:

@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
-from memxlnet.format.joined import JoinedCache
+from memxlnet.format.joined import JoinedCache, numbered
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.mixed_dataset import MixedDataset
@@ -76,7 +76,7 @@ def mix(
 
 def balance(
     cache: Joinable,
-    by: Literal["has_answer"] | Weights,
+    by: str | Weights,
     *,
     epoch: Epoch = "all",
     seed: int = 0,
@@ -85,32 +85,35 @@ def balance(
 
     Args:
         cache: A cache, the directory of one, a dataset or a view.
-        by: ``"has_answer"``, whether a document has an answer span; or float[documents], the weight of each document,
-            above 0.
+        by: ``"has_answer"``, whether a document has an answer span; a kept column, whose values are the classes; or
+            float[documents], the weight of each document, above 0.
         epoch: Documents of an epoch: ``"all"`` reads every document at least once, ``"shortest"`` none twice, or a
             number.
         seed: Seed of the choice, any integer.
 
     Raises:
-        SettingsError: An argument is wrong, or there are not two classes.
+        SettingsError: An argument is wrong, or all documents are of one class.
     """
     (dataset,), seed = _datasets("cache", [cache]), check_seed(seed)
     if isinstance(by, str):
-        if by != "has_answer":
-            raise SettingsError(f"by: expected 'has_answer' or the weight of each document, found {by!r}")
-        flags = dataset.cache.documents.column("chosen_answer") >= 0
-        groups = flags.astype(np.int64) if dataset.chosen is None else flags[dataset.chosen].astype(np.int64)
-        sizes = np.bincount(groups, minlength=2)
-        if not sizes.all():
-            raise SettingsError(
-                f"by: expected documents with and without an answer, found {sizes[1]} with and {sizes[0]} without"
-            )
-        shares = np.full(2, 0.5)
+        classes = _classes(dataset.cache, by)
+        groups = numbered(classes if dataset.chosen is None else classes[dataset.chosen])
+        sizes = np.bincount(groups)
+        if len(sizes) < 2:
+            raise SettingsError(f"by: expected documents of at least two classes of {by!r}, found all in one")
+        shares = np.full(len(sizes), 1 / len(sizes))
         dataset = dataset.select(np.argsort(groups, kind="stable"))
     else:
         sizes = np.ones(dataset.num_documents, np.int64)
         shares = _shares(by, dataset.num_documents)
     return MixedDataset(dataset, Mixture(sizes, documents_per_epoch(sizes, shares, epoch), seed))
+
+
+def _classes(cache: PublishedCache, by: str) -> Ints:
+    """Return int64[documents], the class of each document of a cache."""
+    if by == "has_answer":
+        return (cache.documents.column("chosen_answer") >= 0).astype(np.int64)
+    return cache.kept_column("by: expected 'has_answer', or", by).groups(by)[0]
 
 
 def _datasets(name: str, caches: Any) -> list[CacheDataset]:

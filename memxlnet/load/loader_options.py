@@ -20,7 +20,7 @@ from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device
 from memxlnet.load.epoch_plan import Ranks
 from memxlnet.load.mixed_dataset import MixedDataset
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, MetadataName, Window
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
 from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
@@ -156,20 +156,25 @@ def schedule(value: object) -> list[int]:
     return [min(positive_int("max_segments", entry, hint), _MAX_SEGMENTS_LIMIT) for entry in entries]
 
 
-def metadata_names(value: object) -> tuple[MetadataName, ...]:
+def metadata_names(value: object, kept: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of ``metadata``: True for all, False for none.
+
+    Args:
+        value: What the caller passed.
+        kept: Names of the kept columns of the cache.
 
     Raises:
         SettingsError: There is no such name.
     """
+    known: tuple[str, ...] = (*METADATA_NAMES, *kept)
     if isinstance(value, bool):
-        return METADATA_NAMES if value else ()
+        return known if value else ()
     if isinstance(value, str) or not isinstance(value, Iterable):
         raise SettingsError(f"metadata: expected True, False or a sequence of names, found {value!r}")
     names = tuple(value)
     for name in names:
-        if name not in METADATA_NAMES:
-            raise SettingsError(f"metadata: expected names of {', '.join(METADATA_NAMES)}, found {name!r}")
+        if name not in known:
+            raise SettingsError(f"metadata: expected names of {', '.join(known)}, found {name!r}")
     return names
 
 

@@ -32,5 +32,6 @@ MetadataName = Literal[
 ]
 """What a step or batch may hold besides its tensors."""
 
-Metadata = bool | Iterable[MetadataName]
-"""Names of what steps or batches hold besides their tensors; True for all. A string alone is not a list of names."""
+Metadata = bool | Iterable[MetadataName] | list[str] | tuple[str, ...] | set[str] | frozenset[str]
+"""Names of what steps or batches hold besides their tensors, kept columns among them; True for all. A string alone is
+not a list of names."""

@@ -1,5 +1,6 @@
 """What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
+from collections.abc import Collection
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -40,12 +41,15 @@ class SegmentReader:
 
     Attributes:
         fields: Names of what it reads.
+        kept: Names of the kept columns.
     """
 
     fields: tuple[str, ...] = SEGMENT_FIELDS
 
     def __init__(self, cache: PublishedCache):
         self._cache = cache
+        self.kept = frozenset(cache.manifest.kept)
+        self.fields = tuple(dict.fromkeys((*type(self).fields, *cache.manifest.kept)))
         self._length = cache.manifest.max_seq_length
         self._memory = cache.manifest.layout.num_memory_tokens
         self._place = cache.manifest.tables["features"].shard_of
@@ -55,21 +59,25 @@ class SegmentReader:
             [memoryview(cast(Any, shard.columns[name])) for name in _PLACES] for shard in cache.features
         ]
 
-    def metadata(self, row: int) -> dict[str, Any]:
+    def metadata(self, row: int, kept: Collection[str] | None = None) -> dict[str, Any]:
         """Return everything about a segment except model inputs; see the dataset's documentation for the fields.
+
+        Args:
+            row: The row.
+            kept: The kept columns that are wanted; None for all.
 
         Raises:
             CacheDamagedError: A value of the row cannot be.
         """
         try:
-            return self._read(row)
+            return self._read(row, self.kept if kept is None else kept)
         except (IndexError, ValueError, OverflowError) as error:
             raise CacheDamagedError(
                 f"{self._cache.directory}, row {row}: expected values that fit together, found {error}",
                 hint=REBUILD,
             ) from error
 
-    def _read(self, row: int) -> dict[str, Any]:
+    def _read(self, row: int, kept: Collection[str]) -> dict[str, Any]:
         shard, local = self._place(row)
         document, segment, cls_index, token_start, count, context_at, question_at, holds = (
             column[local] for column in self._places[shard]
@@ -106,6 +114,8 @@ class SegmentReader:
             ),
             "source": self._cache.source_of(document),
         }
+        if kept and self._cache.kept is not None:
+            found |= self._cache.kept.values(document, kept)
         return self._finished(document, found)
 
     def _finished(self, document: int, found: dict[str, Any]) -> dict[str, Any]:

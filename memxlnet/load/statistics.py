@@ -1,7 +1,8 @@
 """What recurrence finds in a cache: segments of documents, where answers lie, what padding costs. NumPy only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,7 @@ class CacheStatistics:
         useful: Shares of real tokens by the size of a group or batch.
         tokens: Tokens of an epoch that are not padding, special and memory tokens included.
         context_tokens: Those of contexts, overlaps counted as often as they are read.
+        values: Documents by their value of a kept column, the most frequent first, where one was named; None for null.
     """
 
     documents: int
@@ -97,6 +99,7 @@ class CacheStatistics:
     useful: dict[int, UsefulShares]
     tokens: int
     context_tokens: int
+    values: dict[Any, int] = field(default_factory=dict)
 
     @property
     def row_tokens(self) -> int:
@@ -115,7 +118,10 @@ class CacheStatistics:
 
 
 def read_statistics(
-    cache: PublishedCache, group_sizes: Sequence[int] = GROUP_SIZES, chosen: Ints | None = None
+    cache: PublishedCache,
+    group_sizes: Sequence[int] = GROUP_SIZES,
+    chosen: Ints | None = None,
+    by: str | None = None,
 ) -> CacheStatistics:
     """Read the statistics of a cache, in blocks: RAM is some 30 bytes a document.
 
@@ -123,10 +129,13 @@ def read_statistics(
         cache: The cache.
         group_sizes: Sizes of groups and batches for which shares are computed.
         chosen: int64[documents], the documents of a view; None for all.
+        by: A kept column whose values are counted; None for none.
 
     Raises:
+        SettingsError: There is no such column, or it holds lists or structs.
         CacheDamagedError: A record batch is damaged.
     """
+    values = {} if by is None else _value_counts(cache, by, chosen)
     document_map, manifest = DocumentMap(cache, chosen), cache.manifest
     documents = document_map.documents
     # How often each document of the cache counts.
@@ -148,7 +157,16 @@ def read_statistics(
         },
         tokens=int(lengths.sum(dtype=np.int64)),
         context_tokens=_context_tokens(cache, times),
+        values=values,
     )
+
+
+def _value_counts(cache: PublishedCache, by: str, chosen: Ints | None) -> dict[Any, int]:
+    """Count the documents by their value of a kept column; values of equal counts come in order of first use."""
+    groups, values = cache.kept_column("by", by).groups(by)
+    counts = np.bincount(groups if chosen is None else groups[chosen], minlength=len(values))
+    order = np.argsort(-counts, kind="stable")
+    return {values[at]: int(counts[at]) for at in order.tolist() if counts[at]}
 
 
 def _counted(values: NDArray[np.integer]) -> dict[int, int]:

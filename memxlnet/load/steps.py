@@ -30,7 +30,8 @@ class Step(ModelTensors):
     ``example_ids`` is a sequence that reads ids when it is asked, empty for such lanes. ``mem_read_start`` and
     ``mem_write_start`` are -1 where rows hold no memory tokens. What follows is present where ``metadata`` names it:
     ``context_mask`` bool[B, L], and lists with one entry a lane, None in lanes without a segment; those of
-    ``offset_mapping`` are int32[L, 2]. With ``compat="memxlnet-0"`` the keys of the earlier code base are present too.
+    ``offset_mapping`` are int32[L, 2], and kept columns have their own names. With ``compat="memxlnet-0"`` the keys of
+    the earlier code base are present too.
     """
 
     mem_read_start: Tensor
@@ -97,7 +98,7 @@ class StepMaker:
         self._row_bytes = sum(column.nbytes for column in model_row.values())
         self._token_padding = padding
         wanted = frozenset(metadata)
-        self._texts = tuple(name for name in METADATA if name in wanted)
+        self._texts = tuple(name for name in dict.fromkeys((*METADATA, *manifest.kept)) if name in wanted)
         self._with_mask = CONTEXT_MASK in wanted
         self._places: tuple[str, ...] = POSITIONS
         if self._memory or self._with_mask or widths.cuts:

@@ -219,7 +219,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
         check_whole_rows(self.dataset.compat, self._widths.cuts)
         self.device = check_device(device) or dataset.device
         transfer = None if self.device is None else Transfer(self.device)
-        names = metadata_names(metadata)
+        names = metadata_names(metadata, manifest.kept)
         self._maker = StepMaker(self.dataset, dtype, ended_label, self._widths, names, pinned, transfer)
         self._plans: tuple[int, AlignedPlan | RefilledPlan] | None = None
         self._resume: Position | None = None

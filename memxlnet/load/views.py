@@ -7,7 +7,7 @@ ones are pure functions of their seed.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +22,10 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.load.chosen_places import as_places
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.seeded_random import VIEW, Ints, check_seed, shuffled
-from memxlnet.settings import one_of, positive_int, whole_number
+from memxlnet.settings import positive_int, whole_number
 
-By = Literal["context"]
-"""What keeps documents on one side of a split."""
+By = Literal["context"] | str
+"""What keeps documents on one side of a split: their context, or their value of a kept column."""
 
 _PLACE = "memxlnet.place"
 
@@ -88,9 +88,9 @@ class Viewable(ABC):
         """Return a view of the documents that meet a condition, in their order.
 
         Args:
-            condition: An Arrow expression over columns of the documents table (``pc.field("num_segments") > 1``), or a
-                function of a document's columns, a dictionary, that returns whether it is kept. Documents are read
-                batch by batch.
+            condition: An Arrow expression over columns of the documents table (``pc.field("num_segments") > 1``) and
+                over kept columns, or a function of these columns of a document, a dictionary, that returns whether it
+                is kept. Documents are read batch by batch.
 
         Raises:
             SettingsError: No document meets it, it is neither, or what the function returns has no truth value.
@@ -102,7 +102,8 @@ class Viewable(ABC):
         kept = np.zeros(self.cache.num_documents, np.bool_)
         first = 0
         for batch in self.cache.documents.batches():
-            kept[first : first + batch.num_rows] = _met(condition, batch)
+            columns = batch if self.cache.kept is None else self.cache.kept.joined(batch, first)
+            kept[first : first + batch.num_rows] = _met(condition, columns)
             first += batch.num_rows
         return self._chosen_of(np.flatnonzero(kept if self.chosen is None else kept[self.chosen]))
 
@@ -154,7 +155,8 @@ class Viewable(ABC):
             test_size: Documents of the second view, or their fraction. With `by`, and where this view holds a document
                 several times, groups are added until it holds as many.
             seed: Any integer.
-            by: ``"context"`` keeps all documents of one context on one side.
+            by: ``"context"`` keeps all documents of one context on one side; the name of a kept column does so with
+                all documents of one value, where null is a value as well.
 
         Raises:
             SettingsError: An argument is wrong, or a side would be empty.
@@ -175,7 +177,7 @@ class Viewable(ABC):
         Args:
             number: Number of folds, at least 2.
             seed: Any integer.
-            by: ``"context"`` keeps all documents of one context in one fold.
+            by: As in `train_test_split`.
 
         Raises:
             SettingsError: An argument is wrong, or there are fewer documents (or contexts) than folds.
@@ -221,10 +223,12 @@ class Viewable(ABC):
         """Return int64[documents], a number from 0 on for what stays together."""
         if by is None:
             return np.arange(self.num_documents) if self.chosen is None else numbered(self.chosen)
-        one_of("by", by, get_args(By))
-        contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
-        contexts = context_numbers(self.cache)[contexts]
-        _, groups = np.unique(contexts if self.chosen is None else contexts[self.chosen], return_inverse=True)
+        if isinstance(by, str) and by == "context":
+            contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
+            values = context_numbers(self.cache)[contexts]
+        else:
+            values, _ = self.cache.kept_column("by: expected 'context', or", by).groups(by)
+        _, groups = np.unique(values if self.chosen is None else values[self.chosen], return_inverse=True)
         return groups.astype(np.int64)
 
     def _turns(self, groups: Ints, seed: int) -> Ints:

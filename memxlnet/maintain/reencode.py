@@ -1,6 +1,6 @@
 """Encode examples again, with the cache's own tokenizer and layout, and compare them with what the cache holds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from arrow_schemas import DROPPED
+from arrow_schemas import DROPPED, KEPT
 from memxlnet.encode.answer_alignment import DROPPED as DROPPED_ANSWER
 from memxlnet.encode.answer_alignment import NUMBER, UNLABELLED, YES_NO, absent
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import ABSENT, BadExample, Example, bad_example, has_answers, parse_example
+from memxlnet.encode.kept_values import plain_value
 from memxlnet.encode.repeated_ids import Ids
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, ExampleError
 from memxlnet.format.file_layout import column_values
@@ -140,7 +141,7 @@ def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: E
     rows_of_build = islice(source.rows(), min(settings.max_examples or total + 1, total + 1))
     entries: Iterator[Any] = _noted(read_from(source.name, rows_of_build))
     if (settings.on_bad_example, settings.on_repeated_id) != ("error", "error"):
-        entries = _with_ids_checked(entries, source, settings)
+        entries = _with_ids_checked(entries, source, settings, tuple(cache.manifest.kept))
     for row, entry in enumerate(entries):
         rows = row + 1
         reported = None
@@ -150,7 +151,7 @@ def _pick(cache: PublishedCache, source: Source, sample: int | None, settings: E
             next_wanted = next(wanted, None)
             if not isinstance(entry, Example | BadExample):
                 raw, is_labelled = entry
-                entry = _parse(row, raw, is_labelled, source, settings)
+                entry = _parse(row, raw, is_labelled, source, settings, tuple(cache.manifest.kept))
             yield Picked(entry, -1 if reported else document, reported)
         document += reported is None
     if rows != total:
@@ -171,14 +172,14 @@ def _noted(rows: Iterator[Any]) -> Iterator[tuple[Any, bool]]:
 
 
 def _with_ids_checked(
-    rows: Iterator[tuple[Any, bool]], source: Source, settings: EncodeSettings
+    rows: Iterator[tuple[Any, bool]], source: Source, settings: EncodeSettings, kept: tuple[str, ...]
 ) -> Iterator[Example | BadExample]:
     """Yield all examples in order, as the build read them: some have another id than in the source, or a bad one."""
     ids = Ids(source.place, replace(settings, on_bad_example="drop"))
     block: list[Example | BadExample] = []
     characters = 0
     for row, (raw, is_labelled) in enumerate(rows):
-        block.append(_parse(row, raw, is_labelled, source, settings))
+        block.append(_parse(row, raw, is_labelled, source, settings, kept))
         characters += len(getattr(block[-1], "context", ""))
         if len(block) == CHUNK_EXAMPLES or characters > CHUNK_VALUES:
             yield from ids.check(block)
@@ -186,9 +187,12 @@ def _with_ids_checked(
     yield from ids.check(block)
 
 
-def _parse(row: int, raw: Any, is_labelled: bool, source: Source, settings: EncodeSettings) -> Example | BadExample:
+def _parse(
+    row: int, raw: Any, is_labelled: bool, source: Source, settings: EncodeSettings, kept: tuple[str, ...]
+) -> Example | BadExample:
     try:
-        return parse_example(row, raw, source.place, settings.on_contradiction, is_labelled)
+        example = parse_example(row, raw, source.place, settings.on_contradiction, is_labelled)
+        return example._replace(kept={name: raw.get(name) for name in kept}) if kept else example
     except ExampleError as error:
         return bad_example(row, raw, error)
 
@@ -225,6 +229,7 @@ def _compare(cache: PublishedCache, chunk: list[Picked], tables: dict[str, pa.Re
     for name in expected.schema.names:
         if name not in ("context", "first_segment"):
             _compare_texts(cache, "documents", documents, name, expected[name], found)
+    _compare_kept(cache, documents, [picked.example for picked in kept])
     _compare_contexts(cache, documents, column_values(expected["context"]), found, tables["contexts"])
     counts = column_values(expected["num_segments"]).astype(np.int64)
     rows = ragged_arange(counts) + np.repeat(column_values(found["first_segment"]), counts)
@@ -266,6 +271,31 @@ def _compare_contexts(
     contexts = take_rows(cache, "contexts", rows)
     for name in expected.schema.names:
         _compare_texts(cache, "contexts", rows, name, expected[name], contexts)
+
+
+def _compare_kept(cache: PublishedCache, documents: Ints, examples: Sequence[Example | BadExample]) -> None:
+    """Compare the kept columns with the fields of the examples, where these come from the source."""
+    fields = [example.kept for example in examples if isinstance(example, Example) and example.kept]
+    if not fields:
+        return
+    found = take_rows(cache, KEPT, documents)
+    for name in found.schema.names:
+        values = [plain_value(own[name]) for own in fields]
+        right = np.array([_is_held(value, held) for value, held in zip(values, found[name], strict=True)], bool)
+        if not right.all():
+            at = int(np.argmin(right))
+            row = int(documents[at])
+            block = TextBlock(file_of(cache, KEPT, row), row - at, found)
+            block.demand(name, right, lambda at, values=values: f"{values[at]!r:.200} (the source)")  # type: ignore[misc]
+
+
+def _is_held(value: Any, held: pa.Scalar) -> bool:
+    """Return whether a value of the source is the one that a column holds, in the type of the column."""
+    try:
+        (expected,) = pa.array([value], held.type).to_pylist()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return repr(expected) == repr(held.as_py())  # NaN does not equal itself
 
 
 def _compare_texts(

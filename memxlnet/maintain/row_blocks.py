@@ -2,18 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from arrow_schemas import KEPT
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.file_layout import column_values
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
-from memxlnet.format.text_table import TextTable
+from memxlnet.format.text_table import BatchTable
 
 Flags = NDArray[np.bool_]
 
@@ -66,7 +67,7 @@ class TextBlock(NamedTuple):
 
 
 def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
-    """Yield the rows of documents or contexts, batch by batch; none is kept.
+    """Yield the rows of documents, contexts or kept columns, batch by batch; none is kept.
 
     Raises:
         CacheDamagedError: A batch is damaged.
@@ -77,7 +78,7 @@ def read_blocks(cache: PublishedCache, name: str) -> Iterator[TextBlock]:
 
 
 def take_rows(cache: PublishedCache, name: str, rows: Ints) -> pa.RecordBatch:
-    """Return rows of documents or contexts in the requested order, as copies.
+    """Return rows of documents, contexts or kept columns in the requested order, as copies.
 
     Raises:
         CacheDamagedError: A batch that holds one of them is damaged.
@@ -152,6 +153,7 @@ class FeatureBlock(NamedTuple):
         )
 
 
-def text_table(cache: PublishedCache, name: str) -> TextTable:
-    """Return the table of documents or of contexts."""
-    return {"documents": cache.documents, "contexts": cache.contexts}[name]
+def text_table(cache: PublishedCache, name: str) -> BatchTable:
+    """Return a table other than features."""
+    tables = {"documents": cache.documents, "contexts": cache.contexts, KEPT: cache.kept}
+    return cast(BatchTable, tables[name])

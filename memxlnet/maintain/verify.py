@@ -157,7 +157,8 @@ def _checked(against: Any, sample: int | None, options: SourceOptions) -> int | 
 
 def _open(against: Any, manifest: Manifest, options: SourceOptions) -> Source:
     try:
-        return open_source(against, manifest.split, options, max_examples=manifest.settings["max_examples"])
+        most, keep = manifest.settings["max_examples"], manifest.settings.get("keep", ())
+        return open_source(against, manifest.split, options, max_examples=most, keep=keep)
     except SettingsError as error:
         raise SettingsError(f"against: {error}") from error
 
@@ -167,7 +168,7 @@ def _check_bytes(cache: PublishedCache) -> None:
     for record in cache.manifest.all_files():
         check_file(cache.directory, record)
     cache.check_messages()
-    for table in (cache.documents, cache.contexts):
+    for table in filter(None, (cache.documents, cache.contexts, cache.kept)):
         table.validate()
 
 

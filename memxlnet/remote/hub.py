@@ -8,7 +8,7 @@ import contextlib
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +232,7 @@ def _decoded(raw: bytes, origin: str) -> Manifest:
     """Decode a manifest that anyone may have written, and whose settings are about to be compared."""
     manifest = decode_manifest(raw, origin, SEND_AGAIN)
     try:
-        known = asdict(EncodeSettings(**manifest.settings))
+        known = EncodeSettings(**manifest.settings).fields()
     except (TypeError, SettingsError):
         known = {}
     if known != manifest.settings:

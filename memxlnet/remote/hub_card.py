@@ -147,6 +147,7 @@ def _rows(manifest: Manifest) -> list[tuple[str, str]]:
         ("rows (segments)", rows["features"]),
         ("documents", rows["documents"]),
         ("contexts", rows["contexts"]),
+        *([("kept columns", ", ".join(manifest.kept))] if manifest.kept else []),
         ("answers", f"{answers}, {manifest.documents_without_answer_segment:,} in no segment"),
         ("contradictions", f"{manifest.contradictions:,}"),
         ("examples dropped", f"{manifest.dropped_examples:,}"),

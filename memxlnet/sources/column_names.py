@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memxlnet.errors import ExampleError, SettingsError
-from memxlnet.sources.forms.form import FormOptions
+from memxlnet.sources.forms.form import FormOptions, further
 from memxlnet.sources.forms.records import flat_answers
 from memxlnet.sources.forms.shared import in_code_points
 
@@ -39,6 +39,7 @@ class Columns:
             raise SettingsError("columns: 'answer_start' belongs to 'answer_text', found it alone")
         self.names = dict(names)
         self._options = options
+        self._read = {path for named in self.names.values() for path in (named, named.partition(".")[0])}
 
     def read(self, record: Any) -> Iterator[Any]:
         """Yield the example of a record, or the `ExampleError` that stands for it."""
@@ -49,7 +50,7 @@ class Columns:
                 fields |= flat_answers(fields, context, self._options)
             elif "answers" in fields:
                 fields["answers"] = in_code_points(fields["answers"], context, self._options.offsets)
-            yield fields
+            yield {**further(record, self._read, self._options), **fields}
         except ExampleError as error:
             yield error
         except UnicodeEncodeError as error:

@@ -3,12 +3,14 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from memxlnet.errors import MemxlnetError, SettingsError, SourceError
 from memxlnet.sources.formats import FORMATS, file_stem, format_of, several_name
+from memxlnet.sources.json_files import read_json
 from memxlnet.sources.origin import Part
 from memxlnet.sources.source_files import HashedFile, SourceFile
 
@@ -21,6 +23,9 @@ class Files:
         name: Short name; by default that of the only file.
         partitions: For each file the fields that its directory names stand for (``key=value``), or nothing.
 
+    Attributes:
+        whole_articles: Whether records of JSON have all fields of their article; else those before its paragraphs.
+
     Raises:
         SettingsError: Two names are of one file.
         SourceNotFoundError: One of them is missing.
@@ -30,6 +35,7 @@ class Files:
     kind = "file"
     columnar = True
     total: int | None = None
+    whole_articles = False
 
     def __init__(
         self, files: Sequence[SourceFile], name: str = "", partitions: Sequence[Mapping[str, str | None]] | None = None
@@ -107,6 +113,8 @@ class Files:
     def parts(self, columns: Sequence[str] | None) -> Iterator[Part]:
         """Yield the records of each file."""
         read = FORMATS[self._format].read
+        if self.whole_articles and read is read_json:
+            read = partial(read_json, whole=True)
         names = _names(self._files)
         for file, name, partition in zip(self._files, names, self._partitions, strict=True):
             records = _guarded(file, read(file, columns))

@@ -18,7 +18,7 @@ _LISTS = ("data", "Data")
 _FORMS = "an array of records, an object with the array 'data', an object of records by their ids, or JSON Lines"
 
 
-def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
+def read_json(file: SourceFile, columns: object = None, whole: bool = False) -> Iterator[Any]:
     """Yield the records of a ``.json`` file, recognized by its whole shape.
 
     An article of SQuAD's form is given as one record for each of its paragraphs, with the fields that stand before
@@ -28,6 +28,7 @@ def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
     Args:
         file: The file.
         columns: Of no use: a value is parsed whole.
+        whole: Hold a whole article, so that its records have the fields after its paragraphs too.
 
     Raises:
         SourceError: The JSON is malformed (with the place), or has none of these shapes.
@@ -37,12 +38,12 @@ def read_json(file: SourceFile, columns: object = None) -> Iterator[Any]:
         first = stream.peek()
         if first not in ("[", "{"):
             raise stream.malformed(f"expected {_FORMS}, found {first!r}" if first else f"expected {_FORMS}")
-        yield from _elements(stream) if first == "[" else _object(file, stream)
+        yield from _elements(stream, whole) if first == "[" else _object(file, stream, whole)
         if stream.peek():
             raise stream.malformed(f"expected the end of the file, found {stream.peek()!r}")
 
 
-def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
+def _object(file: SourceFile, stream: JsonStream, whole: bool) -> Iterator[Any]:
     """Yield the records of an object: those it holds, or itself and the records after it."""
     fields: dict[str, Any] = {}
     count, held_by, keyed = 0, "", False
@@ -51,7 +52,7 @@ def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
             if held_by:
                 raise SourceError(f"{file}: expected one array of records, found {held_by!r} and {key!r}")
             held_by = key
-            for record in _elements(stream):
+            for record in _elements(stream, whole):
                 count += 1
                 yield record
             continue
@@ -81,17 +82,18 @@ def _object(file: SourceFile, stream: JsonStream) -> Iterator[Any]:
         yield stream.value()
 
 
-def _elements(stream: JsonStream) -> Iterator[Any]:
+def _elements(stream: JsonStream, whole: bool) -> Iterator[Any]:
     """Yield the records of an array, an article in several."""
     for _ in stream.items():
         if stream.peek() == "{":
-            yield from _article(stream)
+            yield from _article(stream, whole)
         else:
             yield stream.value()
 
 
-def _article(stream: JsonStream) -> Iterator[Any]:
+def _article(stream: JsonStream, whole: bool) -> Iterator[Any]:
     fields: dict[str, Any] = {}
+    held: list[Any] = []
     is_article = False
     for key in stream.members():
         if key == "paragraphs" and stream.peek() == "[":
@@ -100,13 +102,18 @@ def _article(stream: JsonStream) -> Iterator[Any]:
                 value = stream.value()
                 if is_article or (not paragraphs and isinstance(value, dict) and "qas" in value):
                     is_article = True
-                    yield {**fields, key: [value]}
+                    if whole:
+                        held.append(value)
+                    else:
+                        yield {**fields, key: [value]}
                 else:
                     paragraphs.append(value)
             if paragraphs or not is_article:
                 fields[key] = paragraphs
         else:
             fields[key] = stream.value()
+    for value in held:
+        yield {**fields, "paragraphs": [value]}
     if not is_article:
         yield fields
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
 from memxlnet.format.manifest import FindKnown
-from memxlnet.settings import check_text, positive_int
+from memxlnet.settings import Keep, check_keep, check_text, positive_int
 from memxlnet.sources.file_origin import Files
 from memxlnet.sources.formats import file_stem, several_name
 from memxlnet.sources.hub_origin import HubOrigin
@@ -85,6 +85,7 @@ def open_source(
     *,
     max_examples: int | None = None,
     find_known: FindKnown | None = None,
+    keep: Keep = (),
     **named: Any,
 ) -> Source:
     """Open what the user named, without reading all of it.
@@ -109,6 +110,8 @@ def open_source(
         options: How it is read; None takes what is `named`.
         max_examples: Read at most this many examples; None reads all.
         find_known: Looks up what an earlier build recorded of a file, so that it need not be hashed again.
+        keep: Names of further fields that the examples are to have, or ``"all"``; see
+            `memxlnet.settings.EncodeSettings`.
         **named: Fields of `SourceOptions`, instead of `options`.
 
     Raises:
@@ -121,7 +124,8 @@ def open_source(
     if identity is not None:
         check_text("identity", identity)
     most = None if max_examples is None else min(positive_int("max_examples", max_examples), sys.maxsize)
-    reading = Reading.of(options)
+    kept = check_keep(keep)
+    reading = Reading.of(options, kept)
     if isinstance(source, str) and not re.search(r"\w", check_text("source", source)):
         raise SettingsError(f"source: expected a file or the name of a dataset, found {source!r}")
     is_named = isinstance(source, str | os.PathLike | Files) or _is_several(source)
@@ -151,12 +155,14 @@ def open_source(
         origin = HubOrigin(source, base, options.config_name, options.revision, token, hashed)
     else:
         origin = _open_object(source, base, identity, "" if name is None else check_text("name", name))
+    if isinstance(origin, Files):
+        origin.whole_articles = bool(kept)
     if ranges is not None and ranges.needs_total and is_one_shot(source):
         raise SettingsError(
             f"split: {split!r} depends on the number of rows, which an iterator that can be read once does not report; "
             "pass a list, or a slice without percent and counted from the beginning"
         )
-    return Source(origin, reading, ranges, most, identity)
+    return Source(origin, reading, ranges, most, identity, kept)
 
 
 def open_files(source: Any, split: str, token: str | None = None, find_known: FindKnown | None = None) -> Files:

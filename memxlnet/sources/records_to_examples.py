@@ -9,6 +9,7 @@ from typing import Any
 
 from memxlnet.encode.examples import FIELDS
 from memxlnet.errors import ExampleError, SettingsError
+from memxlnet.settings import Keep
 from memxlnet.sources.column_names import Columns
 from memxlnet.sources.forms import (
     RECORDS,
@@ -44,15 +45,19 @@ class Reading:
     options: FormOptions = field(default_factory=FormOptions)
 
     @classmethod
-    def of(cls, asked: SourceOptions) -> "Reading":
+    def of(cls, asked: SourceOptions, keep: Keep = ()) -> "Reading":
         """Check what the user asked for.
+
+        Args:
+            asked: How records become examples.
+            keep: Further fields that the examples are to have.
 
         Raises:
             SettingsError: A form is unknown, a form and columns are both named, names of columns cannot be, the
                 transform cannot be called, or a form does not heed the unit of offsets.
         """
         form, columns, transform = asked.form, asked.columns, asked.transform
-        options = FormOptions(asked.locate, asked.offsets)
+        options = FormOptions(asked.locate, asked.offsets, keep=keep)
         if form is not None and columns is not None:
             raise SettingsError("form, columns: expected one of both, since columns name the fields of a custom form")
         if transform is not None and not callable(transform):
@@ -78,7 +83,7 @@ class Reading:
         form = recognise(record) or RECORDS
         _check_offsets(form, self.options)
         logger.info("%s: read as %s", name, form.name)
-        return Reading(form, None, self.transform, self.options)
+        return replace(self, form=form)
 
     def beside(self, folder: Path | None) -> "Reading":
         """Return the reading of records of a file in this directory."""
@@ -94,7 +99,8 @@ class Reading:
     @property
     def columns_read(self) -> tuple[str, ...] | None:
         """The fields of a record that are read; None for all of them."""
-        return FIELDS if self.form is RECORDS and self.transform is None else None
+        keep = self.options.keep
+        return (*FIELDS, *keep) if self.form is RECORDS and self.transform is None and keep != "all" else None
 
     @property
     def keeps_number(self) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
-from memxlnet.encode.examples import OPTIONAL_FIELDS, REQUIRED_FIELDS
+from memxlnet.encode.examples import FIELDS, OPTIONAL_FIELDS, REQUIRED_FIELDS
 from memxlnet.errors import ExampleError, SourceError
+from memxlnet.settings import Keep
 from memxlnet.sources.forms import recognise, shows_form
 from memxlnet.sources.origin import Origin, Part
 from memxlnet.sources.records_to_examples import Reading
@@ -27,6 +28,7 @@ class Source:
         ranges: Which of the examples; None for all.
         most: Rows that are read at most; None for all.
         identity: A text that changes whenever the content does, where the user gave one.
+        keep: Further fields that a cache is made from, or ``"all"``.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Source:
         ranges: Ranges | None = None,
         most: int | None = None,
         identity: str | None = None,
+        keep: Keep = (),
     ):
         self._origin = origin
         self._asked = reading
@@ -43,6 +46,7 @@ class Source:
         self._ranges = ranges
         self._most = most
         self._given_identity = identity
+        self._keep = keep
         self._counted: int | None = None
         self._digest: _Digest | None = None
         self._read: _Digest | None = None
@@ -99,7 +103,7 @@ class Source:
             found = given if found is None else {**found, "transform": self._given_identity}
         elif found is None or self._reading.transform is not None or (form is not None and form.reads_files):
             if self._digest is None:
-                digest = _Digest(self.name)
+                digest = _Digest(self.name, self._keep)
                 for row in self._rows():
                     digest.update(row)
                 self._digest = digest
@@ -207,7 +211,7 @@ class Source:
         return self._reading.for_record(seen, self.name)
 
     def _digested(self) -> Iterator[Any]:
-        self._read = digest = _Digest(self.name)
+        self._read = digest = _Digest(self.name, self._keep)
         for row in self._rows():
             digest.update(row)
             yield row
@@ -250,8 +254,9 @@ def _until_form(records: Iterator[Any]) -> list[Any]:
 class _Digest:
     """A digest of the fields that a cache is made from, row by row."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, keep: Keep):
         self._name = name
+        self._keep = keep
         self._hash = hashlib.sha256()
         self.count = 0
         self.ended = False
@@ -261,6 +266,9 @@ class _Digest:
         if isinstance(row, Mapping):
             fields: Any = {field: row.get(field, None) for field in REQUIRED_FIELDS}
             fields |= {field: row[field] for field in OPTIONAL_FIELDS if field in row}
+            if self._keep:
+                names = row.keys() - set(FIELDS) if self._keep == "all" else self._keep
+                fields["kept"] = {name: row.get(name) for name in names}
             fields["missing"] = sorted({*REQUIRED_FIELDS} - set(row))
         else:
             fields = str(row) if isinstance(row, ExampleError) else type(row).__name__

@@ -29,6 +29,7 @@ def test_a_killed_child_is_reported_as_killed() -> None:
     assert child.value is None
 
 
+@pytest.mark.slow
 def test_the_memory_of_a_child_is_sampled() -> None:
     small = in_process(children.take, megabytes=1, seconds=1.0).peak()
     large = in_process(children.take, megabytes=200, seconds=2.5).peak()

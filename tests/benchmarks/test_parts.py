@@ -20,7 +20,7 @@ from benchmarks.report.targets import BATCHES, targets
 from memxlnet import LazySquadLikeQADataset, TimeStepMajorDataLoader
 from memxlnet.encode.piece_tokenizer import splits_into_pieces
 from memxlnet.load.tensors import MODEL_COLUMNS, TOKEN_COLUMNS
-from tests.support import slow_but
+from tests.support import slow, slow_but
 
 
 def test_calls_take_turns_and_keep_every_sample() -> None:
@@ -32,14 +32,14 @@ def test_calls_take_turns_and_keep_every_sample() -> None:
 
 
 def test_a_call_that_takes_the_budget_is_measured_once() -> None:
-    slow, fast = [], []
+    waited, fast = [], []
 
     def wait() -> None:
-        slow.append(1)
+        waited.append(1)
         time.sleep(0.2)
 
     samples = measure.in_turns({"slow": wait, "fast": lambda: fast.append(1)}, rounds=5, seconds=0, budget=0.3)
-    assert len(slow) == len(samples["slow"]) == 1
+    assert len(waited) == len(samples["slow"]) == 1
     assert samples["slow"][0] >= 0.2
     assert len(samples["fast"]) == 5
 
@@ -50,6 +50,7 @@ def test_the_exponent_of_a_power_law_is_found(exponent: float) -> None:
     assert measure.fitted_exponent(sizes, [3 * size**exponent for size in sizes]) == pytest.approx(exponent)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # datasets forks its workers beside torch's threads
 def test_all_builders_make_the_same_features(sample: Path) -> None:
     found = build.equal_features([(str(sample), 100)])
@@ -84,7 +85,7 @@ def test_a_build_is_timed_and_weighed(sample: Path, name: str) -> None:
     assert (found["disk"] > 1000 * found["segments"]) == (name in build.WRITES)
 
 
-@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("shuffle", [slow(False), True])
 @pytest.mark.parametrize("name", slow_but(["memxlnet"], ["memxlnet", "RAM tensors", "pickled chunks"]))
 def test_a_contestant_is_read_twice(sample: Path, tmp_path: Path, name: str, shuffle: bool) -> None:
     path = prepare(name, long_cache(300), tmp_path)
@@ -146,10 +147,14 @@ def test_a_lazy_epoch_reads_every_row(sample: Path) -> None:
     assert found["rows"] == larger_than_ram.eager(str(directory))["rows"]
 
 
-def test_scale_reads_and_fits(sample: Path) -> None:
+@pytest.mark.slow
+def test_scale_reads(sample: Path) -> None:
     found = scale.read(str(long_cache(300)))
     assert found["rows"] >= 300
     assert len(found["open"]) == 1
+
+
+def test_scale_fits() -> None:
     one = {"open": [1.0], "batch": [2.0], "seconds": [1.0], "anonymous": [5.0]}
     larger = {"open": [1.0], "batch": [2.0], "seconds": [10.0], "anonymous": [5.0]}
     figures = {

@@ -27,18 +27,25 @@ def examples(draw: st.DrawFn) -> dict[str, Any]:
     if context.strip() and draw(st.booleans()):
         start = draw(st.integers(0, len(context) - 1))
         answers = [(text, start) for text in [context[start : start + 5]] if text.strip()]
-    return example(context, draw(texts), answers)
+    kept = {"title": texts, "level": st.integers(-5, 5) | st.just(2**40), "tags": st.lists(texts, max_size=2)}
+    fields = {name: draw(values) for name, values in kept.items() if draw(st.booleans())}
+    return example(context, draw(texts), answers, **fields)
 
 
 all_files = st.lists(st.lists(examples(), min_size=1, max_size=6), min_size=1, max_size=5)
 
 
 @settings(max_examples=25)
-@given(all_files, st.integers(1, 3), st.sampled_from([None, 5]))
+@given(all_files, st.integers(1, 3), st.sampled_from([None, 5]), st.sampled_from(["all", ()]))
 def test_the_bytes_are_those_of_a_build_of_all(
-    files: list[list[dict[str, Any]]], files_per_part: int, max_shard_rows: int | None
+    files: list[list[dict[str, Any]]], files_per_part: int, max_shard_rows: int | None, keep: Any
 ) -> None:
-    work: dict[str, Any] = {"on_bad_example": "drop", "max_shard_rows": max_shard_rows, "streaming_chunk_size": 2}
+    work: dict[str, Any] = {
+        "on_bad_example": "drop",
+        "max_shard_rows": max_shard_rows,
+        "streaming_chunk_size": 2,
+        "keep": keep,
+    }
     named = {f"f{n}": [{**row, "id": f"{n}-{k}"} for k, row in enumerate(rows)] for n, rows in enumerate(files)}
     with tempfile.TemporaryDirectory() as folder:
         source = write_files(Path(folder, "data"), named)

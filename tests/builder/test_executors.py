@@ -35,7 +35,7 @@ EXECUTORS: dict[str, Callable[[], Executor]] = {
 }
 
 
-@pytest.mark.parametrize("kind", slow_but(["forkserver", "threads"], EXECUTORS))
+@pytest.mark.parametrize("kind", slow_but(["threads"], EXECUTORS))
 def test_an_executor_changes_no_byte_and_stays_the_users(
     tmp_path: Path, undisturbed: dict[str, bytes], kind: str
 ) -> None:

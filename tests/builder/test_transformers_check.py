@@ -221,7 +221,7 @@ def test_texts_that_are_wrongly_held_simple_are_found(last: int, monkeypatch: py
         check_against_transformers(tokenizer, content, SETTINGS, EXAMPLES)
 
 
-@pytest.mark.parametrize("settings", [SETTINGS, EncodeSettings(max_seq_length=384, doc_stride=128)], ids=short)
+@pytest.mark.parametrize("settings", [SETTINGS, slow(EncodeSettings(max_seq_length=384, doc_stride=128))], ids=short)
 @pytest.mark.parametrize("name", STYLES)
 @pytest.mark.parametrize("memory_tokens", [slow(0), 1])
 def test_a_tokenizer_that_is_right_passes(name: str, memory_tokens: int, settings: EncodeSettings) -> None:

@@ -173,6 +173,7 @@ def test_the_working_directory_does_not_get_in_between(
     assert content(tmp_path / "cache") == undisturbed
 
 
+@pytest.mark.slow
 def test_entries_of_the_module_path_that_imports_ignore_are_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
 ) -> None:
@@ -259,6 +260,7 @@ def test_a_worker_ends_with_its_pipe(tmp_path: Path) -> None:
         assert process.stderr.read() == b""
 
 
+@pytest.mark.slow
 def test_what_a_process_prints_before_it_works_is_no_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text("print('hello', flush=True)\n")
@@ -432,6 +434,7 @@ def expect_end(
     assert error.strip().splitlines()[-1:] == (["KeyboardInterrupt"] if number == signal.SIGINT else [])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_workers_ignore_ctrl_c_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, bytes]
@@ -462,6 +465,7 @@ def test_a_giant_document_does_not_stall_the_others(tmp_path: Path, monkeypatch:
     assert done[-1] == 1
 
 
+@pytest.mark.slow
 def test_a_manager_of_the_user_gets_chunks_in_order_after_a_giant(tmp_path: Path) -> None:
     raw = [long_build.giant("giant", 40_000), *long_examples(20, words=20)]
     written: list[int] = []

@@ -145,8 +145,7 @@ def test_what_decides_the_values_reaches_the_manifest(run: Run, source: Path, ca
 def test_the_defaults_are_those_of_the_library(run: Run, source: Path, cache_dir: Path) -> None:
     assert run("build", source, *TOKENIZER, "--cache-dir", cache_dir).code == 0
     manifest = read_manifest(only_cache(cache_dir))
-    defaults = EncodeSettings()
-    assert manifest.settings == {name: getattr(defaults, name) for name in EncodeSettings.__dataclass_fields__}
+    assert manifest.settings == EncodeSettings().fields()
     assert manifest.layout.num_memory_tokens == 0
 
 
@@ -194,6 +193,8 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
     "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
     "--on-repeated-id": ("number", {"on_repeated_id": "number"}),
+    "--keep": ("title", {"keep": ("title",)}),
+    "--keep-all": (None, {"keep": "all"}),
     "--workers": (2, {"num_workers": 2}),
     "--max-memory-gb": (1.5, {"max_memory_gb": 1.5}),
     "--chunk-size": (77, {"streaming_chunk_size": 77}),

@@ -65,7 +65,7 @@ def test_many_flipped_bits_are_found(small_cache: Path, tmp_path: Path, count: i
     assert [entry for entry in result if entry["verifying"] == "silent"] == []
 
 
-@pytest.mark.parametrize("count", [18, slow(5000)])
+@pytest.mark.parametrize("count", [9, slow(18), slow(5000)])
 def test_every_kind_of_damage_is_found(small_cache: Path, other_cache: Path, tmp_path: Path, count: int) -> None:
     result = run(tmp_path, damage, small_cache, other_cache, range(count), False)
     assert [entry["seed"] for entry in result] == list(range(count))

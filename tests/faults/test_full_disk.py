@@ -123,7 +123,7 @@ def build_within(cache_dir: Path, most: int, settings: dict[str, Any]) -> dict[s
 @pytest.mark.parametrize(
     ("most", "settings", "stage"),
     [
-        (100, {}, "preparing"),
+        slow(100, {}, "preparing"),
         (3_000, {}, "chunk"),
         slow(3_000, {"num_workers": 2}, "chunk"),
         (8_400, {}, "publishing"),

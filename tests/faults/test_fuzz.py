@@ -1,4 +1,4 @@
-"""Changed structure that passes the checksums: errors of memxlnet only, in time, and no signal."""
+"""Changed structure that passes the checksums: errors of memxlnet only, and no signal."""
 
 import os
 import shutil
@@ -9,9 +9,6 @@ import pytest
 from tests.faults.fuzz import change_structure
 from tests.faults.processes import reports_of
 from tests.support import slow
-
-SECONDS = 10.0
-"""Time for all steps over one change; they take some 20 ms."""
 
 FIRST = int(os.environ.get("MEMXLNET_FUZZ_FIRST", "0"))
 
@@ -26,7 +23,6 @@ def test_changed_structure_raises_errors_of_memxlnet_only(
     assert [entry["seed"] for entry in finished if entry["seed"] >= 0] == list(range(FIRST, FIRST + count))
     others = {f"{step}: {error}": entry["seed"] for entry in finished for step, error in entry["others"].items()}
     assert not others, "\n".join(f"seed {seed}, {error}" for error, seed in sorted(others.items()))
-    assert [entry for entry in finished if entry["seconds"] > SECONDS] == []
     # Most changes are found, and enough get beyond opening to be worth it.
     refused = [entry for entry in finished if "open" in entry["ours"] and entry["seed"] >= 0]
     assert count // 4 < len(refused) < count * 19 // 20

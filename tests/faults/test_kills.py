@@ -108,7 +108,7 @@ def survive(seed: int, cache_dir: Path, undisturbed: dict[str, bytes], workers: 
 
 
 CASES = [(0, "builder"), *((2, victim) for victim in VICTIMS)]
-QUICK = [(2, "builder"), (2, "worker")]
+QUICK = [(2, "builder")]
 
 
 @pytest.mark.parametrize(("workers", "victim"), [case if case in QUICK else slow(*case) for case in CASES])

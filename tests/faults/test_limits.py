@@ -71,6 +71,7 @@ def test_within_the_limit_it_opens(many_shards: Path, kind: str, amount: int) ->
     assert failure(kind, amount, "cache", many_shards) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_source_names_the_limit_of_files(file: Path) -> None:
     error, message = failure("files", 0, "source", file)
     assert error == "SourceError"

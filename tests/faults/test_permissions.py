@@ -246,6 +246,7 @@ def test_the_group_reads_and_rebuilds_what_it_may(common: Path) -> None:
     assert names(common) == []
 
 
+@pytest.mark.slow
 @two_users
 def test_another_user_resumes_an_interrupted_build(common: Path, undisturbed: dict[str, bytes]) -> None:
     _, sender = server().Pipe(duplex=False)
@@ -260,6 +261,7 @@ def test_another_user_resumes_an_interrupted_build(common: Path, undisturbed: di
     assert files_of(common / name) == undisturbed
 
 
+@pytest.mark.slow
 @two_users
 def test_another_user_waits_for_a_build(common: Path) -> None:
     """The lock of one user is another's to wait for."""
@@ -327,6 +329,7 @@ def test_a_rebuild_of_what_another_user_keeps_private(common: Path) -> None:
     assert [name for name in left if name not in known] == []
 
 
+@pytest.mark.slow
 @two_users
 def test_a_private_build_that_was_interrupted_is_named(common: Path) -> None:
     """What Alice left may be neither read nor removed by Bob: he gets an error, and nothing of it is lost."""

@@ -41,7 +41,7 @@ def race(cache_dir: Path, barrier: Any, report: Any, begun: Any, settings: dict[
 
 @pytest.mark.parametrize(
     ("kills", "workers"),
-    [(1, 2), *(slow(kills, 0) for kills in (1, 3, 5, 7, 7, 7))],
+    [slow(1, 2), *(slow(kills, 0) for kills in (1, 3, 5, 7, 7, 7))],
 )
 def test_another_process_takes_over(tmp_path: Path, undisturbed: dict[str, bytes], kills: int, workers: int) -> None:
     context = server()

@@ -70,6 +70,7 @@ def test_a_reader_keeps_its_values(tmp_path: Path, cache: Path, times: int) -> N
     assert set(kinds) == {"whole", "none"}, kinds
 
 
+@pytest.mark.slow
 def test_a_reader_keeps_its_values_when_the_directory_is_deleted_by_hand(tmp_path: Path, cache: Path) -> None:
     expected = digest_of(CacheDataset(cache))
     readers = Readers((keep_reading, cache, expected), (keep_opening, cache, expected))
@@ -94,6 +95,7 @@ def test_whoever_opens_meets_a_whole_cache_or_none(tmp_path: Path, cache: Path, 
     assert kinds["whole"] >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, slow(60)])
 def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers((keep_asking, tmp_path))
@@ -106,6 +108,7 @@ def test_whoever_looks_about_meets_no_error(tmp_path: Path, cache: Path, times: 
     assert names(tmp_path) == [cache.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Path, times: int) -> None:
     """A call that builds waits for the builder while there is no cache for a moment: it never reports it missing."""
@@ -118,6 +121,7 @@ def test_whoever_builds_while_it_is_rebuilt_is_served(tmp_path: Path, cache: Pat
     assert names(tmp_path) == [cache.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, slow(100)])
 def test_whoever_verifies_while_it_is_rebuilt_meets_no_damage(tmp_path: Path, cache: Path, times: int) -> None:
     readers = Readers(*[(keep_verifying, cache)] * 2)

@@ -68,6 +68,7 @@ ENCODE: dict[str, Any] = {
     "on_bad_example": "drop",
     "on_contradiction": "answers",
     "on_repeated_id": "number",
+    "keep": "all",
 }
 
 

@@ -82,7 +82,7 @@ def test_it_holds_what_the_cache_is(published: Path) -> None:
     tables = tables_of(CONTENT)
     assert (manifest.name, manifest.split, manifest.fingerprint) == ("made up", "test", expected.fingerprint)
     assert manifest.fields == json.loads(json.dumps(expected.fields))
-    assert manifest.settings == dataclasses.asdict(expected.encode)
+    assert manifest.settings == expected.encode.fields()
     assert manifest.layout == expected.tokenizer.layout
     assert {name: table.rows for name, table in manifest.tables.items()} == {
         name: len(rows) for name, rows in tables.items()

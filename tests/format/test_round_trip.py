@@ -28,13 +28,20 @@ from tests.format.content import (
     settings,
     tables_of,
 )
+from tests.support import in_quarters
 
 shard_rows = st.none() | st.integers(1, 8)
 
 
+@in_quarters
 @given(contents(), cuts(), shard_rows, st.integers(1, 4), st.integers(1, 3))
 def test_what_is_written_is_what_is_read_and_counted(
-    content: Content, sizes: list[int], max_shard_rows: int | None, documents_batch: int, contexts_batch: int
+    quarter: int,
+    content: Content,
+    sizes: list[int],
+    max_shard_rows: int | None,
+    documents_batch: int,
+    contexts_batch: int,
 ) -> None:
     with (
         tempfile.TemporaryDirectory() as folder,

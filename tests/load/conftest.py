@@ -9,7 +9,7 @@ from memxlnet.data.qa_datasets import LazySquadLikeQADataset, SquadLikeQADataset
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.load.helpers import LENGTH, MEMORY, OVERLAP, Built, sample_tokenizer, varied_examples
-from tests.support import build
+from tests.support import build, slow_but
 
 SHARD_ROWS = 17
 """Small enough that documents lie across the border of two shards."""
@@ -58,7 +58,10 @@ def refuse_private_maps(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
 
 @pytest.fixture(
-    params=["lazy", "copies", "eager", "sharded", "read-only", "read-only sharded", "device", "device sharded"]
+    params=slow_but(
+        ["lazy", "copies", "eager", "sharded", "read-only", "device sharded"],
+        ["lazy", "copies", "eager", "sharded", "read-only", "read-only sharded", "device", "device sharded"],
+    )
 )
 def any_dataset(request: pytest.FixtureRequest, built: Built, refuse_private_maps: Callable[[], None]) -> CacheDataset:
     """The same rows, read in every way there is."""

@@ -17,6 +17,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader, create_evaluation_dataloader
 from memxlnet.load.devices import Transfer
 from tests.load.helpers import Built, assert_same_steps, assert_same_tensors, sample_tokenizer, steps_of
+from tests.support import slow_but
 
 WAYS: dict[str, dict[str, Any]] = {
     "aligned": {"shuffle": True},
@@ -30,7 +31,7 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=["plain", "sharded", "memory"])
+@pytest.fixture(params=slow_but(["sharded", "memory"], ["plain", "sharded", "memory"]))
 def directory(request: pytest.FixtureRequest, built: Built) -> Path:
     found: Path = getattr(built, request.param)
     return found

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 import torch
 
@@ -314,3 +315,55 @@ def test_datasets_opened_in_different_ways_are_refused(pieces: list[Path]) -> No
 def test_a_missing_cache_is_named(pieces: list[Path], tmp_path: Path) -> None:
     with pytest.raises(CacheNotFoundError, match="nothing"):
         concatenate([*pieces, tmp_path / "nothing"])
+
+
+class TestKept:
+    @pytest.fixture
+    def kept(self, tmp_path: Path) -> CacheDataset:
+        """Caches that keep columns of their own, one of two types, and none."""
+        rows: list[tuple[list[dict[str, Any]], Any]] = [
+            ([{"title": "é", "level": 1, "info": {"a": 1}}, {"title": None, "level": 2, "info": None}], "all"),
+            ([{}, {}], ()),
+            ([{"title": "z", "level": 2.5, "info": {"b": "x"}}], "all"),
+            ([{"other": [1, 2]}], ["other"]),
+        ]
+        parts = []
+        for number, (fields, keep) in enumerate(rows):
+            examples = [example(f"Text {at}.", id=f"{number}-{at}", **one) for at, one in enumerate(fields)]
+            parts.append(build(examples, sample_tokenizer(), tmp_path / str(number), keep=keep))
+        return concatenate(parts)
+
+    def test_values_are_those_of_each_cache(self, kept: CacheDataset) -> None:
+        assert list(kept.manifest.kept) == ["info", "level", "other", "title"]
+        values = [kept[row] for row in range(len(kept))]
+        assert [one["title"] for one in values] == ["é", None, None, None, "z", None]
+        assert [one["level"] for one in values] == [1, 2, None, None, 2.5, None]
+        assert [one["other"] for one in values] == [None, None, None, None, None, [1, 2]]
+        assert kept.metadata([4], ["title", "source"]) == [{"title": "z", "source": kept.sources[2]}]
+
+    def test_choose_documents(self, kept: CacheDataset) -> None:
+        assert list(kept.filter(pc.field("level") > 1.5).get_all_documents()) == ["0-1", "2-0"]
+        assert list(kept.filter(pc.field("title") == "é").get_all_documents()) == ["0-0"]
+        info = pc.struct_field(pc.field("info"), "b")
+        assert list(kept.filter(info == "x").get_all_documents()) == ["2-0"]
+        train, test = kept.train_test_split(1, seed=0, by="title")
+        assert train.num_documents + test.num_documents == 6
+        titles = [{kept[row]["title"] for row in side.rows().tolist()} for side in (train, test)]
+        assert not titles[0] & titles[1]
+        assert read_statistics(kept.cache, by="title").values == {None: 4, "é": 1, "z": 1}
+
+    def test_of_types_that_do_not_fit_are_refused(self, tmp_path: Path) -> None:
+        parts = [
+            build([example("Text.", id="a", level=level)], sample_tokenizer(), tmp_path / str(level), keep=["level"])
+            for level in (1, "one")
+        ]
+        with pytest.raises(CacheMismatchError, match="'level': expected int64, found large_string"):
+            concatenate(parts)
+
+
+def test_a_kept_source_is_shown_as_it_was_kept(tmp_path: Path) -> None:
+    examples = [example("Text.", id="a", source="a book"), example("More text.", id="b", source=None)]
+    dataset = build(examples, sample_tokenizer(), tmp_path, keep=["source"])
+    assert [row["source"] for row in dataset] == ["a book", None]
+    step = next(iter(next(iter(create_dataloader(dataset, 2, metadata=True)))))
+    assert step["source"] == ["a book", None]

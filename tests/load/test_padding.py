@@ -28,7 +28,7 @@ from memxlnet.load.model_inputs import model_inputs
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, plain, steps_of
 from tests.styles import WORDS, make
-from tests.support import build, example, slow_but
+from tests.support import build, example, slow, slow_but
 
 TOKENS = ("input_ids", "attention_mask", "token_type_ids")
 PLACES = ("start_positions", "end_positions", "cls_index")
@@ -162,7 +162,7 @@ COMPUTED = [kind for kind in KINDS if kind[0] != "bert-padded-left"]
 
 
 @pytest.mark.parametrize("kind", slow_but([("xlnet", 3), ("bert-uncased", 2), ("roberta", 0)], COMPUTED))
-@pytest.mark.parametrize("way", ["aligned", "refilled", "regular"])
+@pytest.mark.parametrize("way", ["aligned", slow("refilled"), "regular"])
 @torch.no_grad()
 def test_models_compute_the_same_of_both(cached: Any, kind: tuple[str, int], way: str) -> None:
     dataset = cached(*kind)

@@ -12,7 +12,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.gather import MANY_VALUES
 from memxlnet.load.tensors import MODEL_COLUMNS, as_rows
 from tests.load.helpers import DTYPES, LENGTH, Built, bert_tokenizer, varied_examples
-from tests.support import build, in_quarters
+from tests.support import build, in_quarters, slow
 
 COLUMNS = (*MODEL_COLUMNS, "segment_index", "document", "cls_index", "context_token_start", "has_answer_in_segment")
 
@@ -299,8 +299,7 @@ def test_many_rows_are_gathered_like_few(
         assert torch.equal(tensor, few[name])
 
 
-@pytest.mark.parametrize("width", [None, 40])
-@pytest.mark.parametrize("count", [3, 900])
+@pytest.mark.parametrize(("count", "width"), [(3, None), (900, 40), slow(3, 40), slow(900, None)])
 def test_a_write_to_gathered_rows_reaches_no_map(any_dataset: CacheDataset, width: int | None, count: int) -> None:
     names, rows = (*COLUMNS, *POSITIONS), torch.arange(count) % len(any_dataset)
     before = any_dataset.tensors.gather(rows, names, width)

@@ -33,7 +33,7 @@ from memxlnet.load.samplers import GroupedRows
 from memxlnet.load.statistics import read_statistics
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.helpers import LENGTH, OVERLAP, Built, sample_tokenizer
-from tests.support import build, example
+from tests.support import build, example, in_quarters
 
 IDS = [f"{'again' if number in (3, 7, 11) else 'dök'}-{number}" for number in range(13)]
 
@@ -94,8 +94,11 @@ def follow(
     )
 
 
+@in_quarters
 @given(chain=chains(), data=st.data())
-def test_a_chain_is_that_over_a_list(built: Built, chain: list[tuple[str, Any]], data: st.DataObject) -> None:
+def test_a_chain_is_that_over_a_list(
+    quarter: int, built: Built, chain: list[tuple[str, Any]], data: st.DataObject
+) -> None:
     whole = view = CacheDataset(built.sharded)
     documents = ids(whole)
     assert documents == IDS
@@ -420,7 +423,7 @@ BAD: list[tuple[Callable[[CacheDataset], Any], type[MemxlnetError], str]] = [
     (lambda dataset: dataset.sample(2, "x"), SettingsError, "seed"),  # type: ignore[arg-type]
     (lambda dataset: dataset.train_test_split(13, 0), SettingsError, "none chosen"),
     (lambda dataset: dataset.train_test_split(float("nan"), 0), SettingsError, "test_size"),
-    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),  # type: ignore[arg-type]
+    (lambda dataset: dataset.train_test_split(2, 0, by="title"), SettingsError, "by"),
     (lambda dataset: dataset.folds(1, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(14, 0), SettingsError, "number"),
     (lambda dataset: dataset.folds(11, 0, by="context"), SettingsError, "10 folds"),

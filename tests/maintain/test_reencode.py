@@ -28,7 +28,7 @@ from tests.format.content import read_tables
 from tests.format.forging import forge, seal, set_value, write_report
 from tests.golden.make_golden import CACHE, EXAMPLES, golden_tokenizer
 from tests.sources.test_forms import FORMS
-from tests.support import SQUAD, build, example, long_examples, write_json_lines
+from tests.support import SQUAD, build, example, in_quarters, long_examples, write_json_lines
 
 GOLDEN: dict[str, Any] = {"against": EXAMPLES, "identity": "golden 1", "sample": None}
 TABLES = {"features": 10, "documents": 4, "contexts": 3}
@@ -73,8 +73,9 @@ def another(value: Any, kind: pa.DataType, data: st.DataObject) -> Any:
     return data.draw(st.integers(value - 3, value + 3).filter(lambda new: new != value and -128 <= new < 128))
 
 
+@in_quarters
 @given(st.sampled_from(CELLS), st.data())
-def test_any_other_value_anywhere_is_told(cell: tuple[str, str, int], data: st.DataObject) -> None:
+def test_any_other_value_anywhere_is_told(quarter: int, cell: tuple[str, str, int], data: st.DataObject) -> None:
     table, column, row = cell
     kind = table_schema(table, 16).field(column).type
     with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ from memxlnet.maintain.verify import verify, verify_bytes
 from tests.format.forging import Rows, forge, seal, set_value, write_report
 from tests.golden.make_golden import CACHE
 from tests.styles import make
-from tests.support import build, example, long_examples, told_by
+from tests.support import build, example, in_quarters, long_examples, told_by
 from tests.test_architecture import loaded_after
 
 FEATURES = table_schema("features", 16)
@@ -79,8 +79,9 @@ def test_sealing_alone_changes_nothing(golden: Path, large: Path) -> None:
         assert (directory / "manifest.json").stat().st_size == len(before["manifest.json"])
 
 
+@in_quarters
 @given(st.sampled_from(CELLS), st.data())
-def test_any_other_value_in_features_is_found(cell: tuple[str, int], data: st.DataObject) -> None:
+def test_any_other_value_in_features_is_found(quarter: int, cell: tuple[str, int], data: st.DataObject) -> None:
     name, row = cell
     kind = FEATURES.field(name).type
     listed = pa.types.is_fixed_size_list(kind)

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import YES_NO, Gold, example, occurrences, span, with_history, yes_no
 from memxlnet.sources.forms.squad import each_question, first_question
 
 _CANNOT = "CANNOTANSWER"
+_COQA_ANSWER = ("input_text", "span_start", "span_end", "turn_id")
 
 
 def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
@@ -33,7 +34,9 @@ def _coqa_examples(record: Record, options: FormOptions) -> Iterator[Any]:
         golds = [gold for answer in given for gold in _coqa_gold(story, answer)]
         kind = YES_NO if golds and yes_no(given[0]["input_text"]) else ""
         identity = f"{record['id']}#{question['turn_id']}"
-        return example(identity, with_history(said, turn, question["input_text"]), story, golds, kind)
+        found = example(identity, with_history(said, turn, question["input_text"]), story, golds, kind)
+        own = further(answers[turn], _COQA_ANSWER, options) | further(question, ("input_text", "turn_id"), options)
+        return {**own, **found}
 
     return each(range(len(listed(questions, "turns"))), read)
 
@@ -60,15 +63,21 @@ def _quac_examples(record: Record, options: FormOptions) -> Iterator[Any]:
             golds = [Gold(gold["text"], gold["answer_start"]) for gold in question["answers"]]
             golds = [gold for gold in golds if gold.text != _CANNOT]
             asked = with_history(said, turn, question["question"])
-            return example(question["id"], asked, paragraph["context"], golds)
+            own = further(paragraph, ("qas",), options) | further(question, ("orig_answer",), options)
+            return {**own, **example(question["id"], asked, paragraph["context"], golds)}
 
         return each(range(len(questions)), read)
 
     return each_question(record, read_paragraph)
 
 
-COQA = Form("coqa", lambda record: {"story", "questions", "answers"} <= record.keys(), _coqa_examples)
+COQA = Form(
+    "coqa",
+    lambda record: {"story", "questions", "answers"} <= record.keys(),
+    _coqa_examples,
+    reads=frozenset({"story", "questions", "additional_answers"}),
+)
 """``id``, ``story``, and by turn ``questions[].input_text`` and ``answers[]`` with rationale and free answer."""
 
-QUAC = Form("quac", lambda record: "yesno" in first_question(record), _quac_examples)
+QUAC = Form("quac", lambda record: "yesno" in first_question(record), _quac_examples, reads=frozenset({"paragraphs"}))
 """SQuAD's form of turns; the answer CANNOTANSWER stands for no answer."""

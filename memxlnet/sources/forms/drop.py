@@ -7,7 +7,7 @@ are looked up: the spans or the date. A number that stands nowhere in the passag
 from collections.abc import Iterator
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import NUMBER, example, locate, unlabelled
 
 
@@ -20,12 +20,13 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         return
 
     def read(question: Record) -> Record:
+        own = further(question, ("query_id", "answer", "validated_answers"), options)
         if "answer" not in question:
-            return unlabelled(question["query_id"], question["question"], passage)
+            return {**own, **unlabelled(question["query_id"], question["question"], passage)}
         answers = [question["answer"], *question.get("validated_answers", ())]
         texts = [text for answer in answers for text in _texts(answer)]
         is_number = str(answers[0]["number"]) != ""
-        return _example(question["query_id"], question["question"], passage, texts, is_number, options)
+        return {**own, **_example(question["query_id"], question["question"], passage, texts, is_number, options)}
 
     yield from each(listed(record["qa_pairs"], "questions"), read)
 
@@ -49,5 +50,6 @@ DROP = Form(
     lambda record: "passage" in record and ("qa_pairs" in record or "answers_spans" in record),
     _examples,
     keyed=frozenset({"passage", "qa_pairs"}),
+    reads=frozenset({"passage", "qa_pairs", "query_id", "answers_spans"}),
 )
 """``passage`` and ``qa_pairs[]`` with ``query_id``, ``question`` and ``answer`` (``number``, ``spans``, ``date``)."""

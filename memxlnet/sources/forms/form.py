@@ -1,13 +1,14 @@
 """What a form of public data is: how its records become examples; and the registry of all forms."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from memxlnet.encode.examples import FIELDS
 from memxlnet.errors import ExampleError, SettingsError, SourceError
-from memxlnet.settings import check_text, one_of
+from memxlnet.settings import Keep, check_text, one_of
 
 Record = Mapping[str, Any]
 
@@ -26,11 +27,13 @@ class FormOptions:
             ``"utf-16"`` code units.
         folder: The directory of the file that a record is from, for forms that read files next to it; None where there
             is no file. The source sets it.
+        keep: Names of further fields that the examples are to have, or ``"all"``. The source sets it.
     """
 
     locate: Locate = "first"
     offsets: Offsets = "characters"
     folder: Path | None = None
+    keep: Keep = ()
 
     def __post_init__(self) -> None:
         one_of("locate", self.locate, get_args(Locate))
@@ -53,6 +56,8 @@ class Form:
         heeds_offsets: Whether `examples` reads offsets in the unit that is asked for; else another unit is refused.
         reads_files: Whether `examples` reads files besides the record's. The identity of a source is then a digest
             of its examples.
+        reads: Fields of a record from which its examples are made. All other ones, and those that are named, are added
+            to the examples where further fields are kept. None adds none: the examples have them already.
     """
 
     name: str
@@ -62,15 +67,37 @@ class Form:
     keyed: frozenset[str] = frozenset()
     heeds_offsets: bool = False
     reads_files: bool = False
+    reads: frozenset[str] | None = None
 
     def read(self, record: Any, options: FormOptions) -> Iterator[Any]:
         """Yield the examples of a record, or the `ExampleError` that stands for it."""
         try:
-            yield from self.examples(record, options)
+            if not options.keep or self.reads is None:
+                yield from self.examples(record, options)
+                return
+            fields = further(record, self.reads, options)
+            for example in self.examples(record, options):
+                yield {**fields, **example} if isinstance(example, Mapping) else example
         except ExampleError as error:
             yield error
         except Exception as error:
             yield _malformed(f"a record of the form {self.name!r}", record, error)
+
+
+def further(record: Record, reads: Collection[str], options: FormOptions) -> dict[str, Any]:
+    """Return the fields of a record, or of a part of it, that its examples have besides their own.
+
+    Args:
+        record: A mapping.
+        reads: The fields from which examples are made: they are left out unless they are named.
+        options: Which fields are kept.
+    """
+    keep = options.keep
+    if not keep:
+        return {}
+    if keep == "all":
+        return {name: value for name, value in record.items() if name not in reads and name not in FIELDS}
+    return {name: record[name] for name in keep if name in record}
 
 
 def listed(value: Any, what: str) -> Sequence[Any]:

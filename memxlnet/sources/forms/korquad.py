@@ -6,17 +6,18 @@ https://korquad.github.io. Offsets count characters of ``context``, markup inclu
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import Gold, example, unlabelled
 
 
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     def read(question: Record) -> Record:
+        own = further(question, ("answer",), options)
         if "answer" not in question:
-            return unlabelled(question["id"], question["question"], record["context"])
+            return {**own, **unlabelled(question["id"], question["question"], record["context"])}
         answer = question["answer"]
         golds = [Gold(answer["text"], answer["answer_start"])]
-        return example(question["id"], question["question"], record["context"], golds)
+        return {**own, **example(question["id"], question["question"], record["context"], golds)}
 
     return each(listed(record["qas"], "questions"), read)
 
@@ -31,5 +32,5 @@ def _is_korquad(record: Record) -> bool:
     )
 
 
-KORQUAD2 = Form("korquad2", _is_korquad, _examples)
+KORQUAD2 = Form("korquad2", _is_korquad, _examples, reads=frozenset({"qas"}))
 """``context``, ``raw_html`` and ``qas[]`` with ``id``, ``question`` and ``answer``."""

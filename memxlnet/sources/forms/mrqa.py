@@ -7,7 +7,7 @@ row, with the spans in columns.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import Gold, example, span
 
 
@@ -17,7 +17,9 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
 
     def read(question: Record) -> Record:
         context = record["context"]
-        return example(question["qid"], question["question"], context, _golds(context, question["detected_answers"]))
+        golds = _golds(context, question["detected_answers"])
+        own = further(question, ("qid", "detected_answers"), options)
+        return {**own, **example(question["qid"], question["question"], context, golds)}
 
     yield from each(listed(record.get("qas", [record]), "questions"), read)
 
@@ -42,5 +44,6 @@ MRQA = Form(
         or (isinstance(record.get("qas"), list) and all("detected_answers" in one for one in record["qas"][:1]))
     ),
     _examples,
+    reads=frozenset({"qas", "qid", "detected_answers"}),
 )
 """``context``, ``qas[]`` with ``qid``, ``question`` and ``detected_answers[].char_spans``."""

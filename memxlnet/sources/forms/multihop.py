@@ -62,8 +62,10 @@ def _is_musique(record: Record) -> bool:
     return isinstance(paragraphs, list) and any("paragraph_text" in one for one in paragraphs[:1])
 
 
-HOTPOTQA = Form("hotpotqa", _is_hotpot, _hotpot_examples)
+HOTPOTQA = Form("hotpotqa", _is_hotpot, _hotpot_examples, reads=frozenset({"_id", "answer"}))
 """``_id``, ``question``, ``answer``, ``supporting_facts``, and ``context`` of titles and sentences."""
 
-MUSIQUE = Form("musique", _is_musique, _musique_examples)
+MUSIQUE = Form(
+    "musique", _is_musique, _musique_examples, reads=frozenset({"paragraphs", "answer", "answer_aliases", "answerable"})
+)
 """``id``, ``question``, ``answer``, ``answer_aliases`` and ``paragraphs[]`` with ``title`` and ``paragraph_text``."""

@@ -35,6 +35,9 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
 
 
 NATURAL_QUESTIONS = Form(
-    "natural-questions", lambda record: {"document_text", "question_text"} <= record.keys(), _examples
+    "natural-questions",
+    lambda record: {"document_text", "question_text"} <= record.keys(),
+    _examples,
+    reads=frozenset({"example_id", "document_text", "question_text", "annotations"}),
 )
 """``example_id``, ``question_text``, ``document_text`` and ``annotations`` with ``short_answers`` in tokens."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import Gold, example, span
 
 
@@ -23,7 +23,7 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
         if consensus.get("badQuestion"):
             raise _bad(identity)
         golds = [] if consensus.get("noAnswer") else [span(story, consensus["s"], consensus["e"])]
-        return example(identity, question["q"], story, golds)
+        return {**further(question, ("q", "consensus"), options), **example(identity, question["q"], story, golds)}
 
     return each(range(len(listed(record["questions"], "questions"))), read)
 
@@ -56,8 +56,18 @@ def _golds(story: str, chosen: str) -> list[Gold]:
     return [span(story, int(start), int(stop)) for start, stop in bounds]
 
 
-NEWSQA = Form("newsqa", lambda record: {"storyId", "text", "questions"} <= record.keys(), _examples)
+NEWSQA = Form(
+    "newsqa",
+    lambda record: {"storyId", "text", "questions"} <= record.keys(),
+    _examples,
+    reads=frozenset({"storyId", "text", "questions"}),
+)
 """``storyId``, ``text`` and ``questions[]`` with ``q`` and ``consensus``."""
 
-NEWSQA_CSV = Form("newsqa-csv", lambda record: {"story_text", "answer_char_ranges"} <= record.keys(), _csv_examples)
+NEWSQA_CSV = Form(
+    "newsqa-csv",
+    lambda record: {"story_text", "answer_char_ranges"} <= record.keys(),
+    _csv_examples,
+    reads=frozenset({"story_id", "story_text", "answer_char_ranges", "validated_answers"}),
+)
 """A row a question: ``story_id``, ``story_text``, ``question``, ``answer_char_ranges`` and ``validated_answers``."""

@@ -8,7 +8,7 @@ own; a free answer is looked up, and dropped where it stands nowhere.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import YES_NO, Gold, example, join, locate, unlabelled
 
 
@@ -22,16 +22,20 @@ def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     questions = record["qas"]
 
     def read(question: Record) -> Record:
+        own = further(question, ("question_id",), options)
         given = question.get("answers")
         if given is None:
-            return unlabelled(question["question_id"], question["question"], context)
+            return {**own, **unlabelled(question["question_id"], question["question"], context)}
         found = given["answer"] if isinstance(given, Mapping) else [one["answer"] for one in given]
         words = [Gold("yes" if one["yes_no"] else "no") for one in found if one.get("yes_no") is not None]
         texts = [text for one in found for text in one.get("extractive_spans") or [one.get("free_form_answer")] if text]
         # The first annotator decides between the kinds.
         if words and found[0].get("yes_no") is not None:
-            return example(question["question_id"], question["question"], context, words, YES_NO)
-        return example(question["question_id"], question["question"], context, locate(context, texts, options))
+            return {**own, **example(question["question_id"], question["question"], context, words, YES_NO)}
+        return {
+            **own,
+            **example(question["question_id"], question["question"], context, locate(context, texts, options)),
+        }
 
     return each(_rows(questions) if isinstance(questions, Mapping) else listed(questions, "questions"), read)
 
@@ -45,5 +49,6 @@ QASPER = Form(
     lambda record: {"full_text", "qas"} <= record.keys(),
     _examples,
     keyed=frozenset({"full_text", "qas"}),
+    reads=frozenset({"abstract", "full_text", "qas"}),
 )
 """``title``, ``abstract``, ``full_text`` and ``qas`` with ``question_id``, ``question`` and ``answers``."""

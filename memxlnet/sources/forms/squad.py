@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import in_code_points
 
 _TYDI_ID = re.compile(
@@ -36,13 +36,14 @@ def each_question(record: Record, read: Callable[[Mapping[str, Any], list[Any]],
 def _examples(record: Record, options: FormOptions) -> Iterator[Any]:
     def read(paragraph: Mapping[str, Any], questions: list[Any]) -> Iterator[Any]:
         context = {"context": paragraph["context"]} if "context" in paragraph else {}
+        fields = further(paragraph, ("qas",), options)
 
         def example(question: Any) -> Record:
             if not isinstance(question, Mapping):
                 raise ExampleError(f"expected mappings in 'qas', found {type(question).__name__}")
             # KLUE's name for it.
             identity = {"id": question["guid"]} if "guid" in question and "id" not in question else {}
-            found = {**question, **identity, **context}
+            found = {**fields, **question, **identity, **context}
             if options.offsets != "characters" and "answers" in found:
                 found["answers"] = in_code_points(found["answers"], found.get("context"), options.offsets)
             return found
@@ -66,8 +67,19 @@ def _tydi_examples(record: Record, options: FormOptions) -> Iterator[Record]:
     return _examples(record, replace(options, offsets="bytes"))
 
 
-SQUAD = Form("squad", lambda record: isinstance(record.get("paragraphs"), list), _examples, heeds_offsets=True)
+SQUAD = Form(
+    "squad",
+    lambda record: isinstance(record.get("paragraphs"), list),
+    _examples,
+    heeds_offsets=True,
+    reads=frozenset({"paragraphs"}),
+)
 """``paragraphs[].context``, ``paragraphs[].qas[]`` with ``id`` (or ``guid``), ``question`` and ``answers``."""
 
-TYDIQA = Form("tydiqa", lambda record: bool(_TYDI_ID.fullmatch(str(first_question(record).get("id")))), _tydi_examples)
+TYDIQA = Form(
+    "tydiqa",
+    lambda record: bool(_TYDI_ID.fullmatch(str(first_question(record).get("id")))),
+    _tydi_examples,
+    reads=frozenset({"paragraphs"}),
+)
 """SQuAD's form with offsets in bytes of UTF-8, recognised by its ids: language, number, number."""

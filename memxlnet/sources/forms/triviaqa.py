@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.errors import ExampleError
-from memxlnet.sources.forms.form import Form, FormOptions, Record, each, listed
+from memxlnet.sources.forms.form import Form, FormOptions, Record, each, further, listed
 from memxlnet.sources.forms.shared import example, locate, unlabelled
 
 _PAGES = (("entity_pages", "wiki_context"), ("search_results", "search_context"))
@@ -28,10 +28,16 @@ def _example(
 def _examples(record: Record, options: FormOptions) -> Iterator[Record]:
     texts = [record["answer"]["value"], *record["answer"]["aliases"]]
     given = [(record[pages], text_field) for pages, text_field in _PAGES if record.get(pages) is not None]
-    named = [page for found, field in given for page in zip(found["filename"], found[field], strict=True)]
+    named = [
+        (name, context, found, at)
+        for found, field in given
+        for at, (name, context) in enumerate(zip(found["filename"], found[field], strict=True))
+    ]
     _check_pages(named)
-    for name, context in named:
-        yield _example(record["question_id"], name, record["question"], context, texts, options)
+    for name, context, found, at in named:
+        columns = further(found, ("filename", "wiki_context", "search_context"), options)
+        own = {field: values[at] for field, values in columns.items()}
+        yield {**own, **_example(record["question_id"], name, record["question"], context, texts, options)}
 
 
 def _examples_of_files(record: Record, options: FormOptions) -> Iterator[Record]:
@@ -44,7 +50,8 @@ def _examples_of_files(record: Record, options: FormOptions) -> Iterator[Record]
         def read(page: Mapping[str, Any], folder: str = folder) -> Record:
             name = page["Filename"]
             context = _page(options.folder, folder, name)
-            return _example(record["QuestionId"], name, record["Question"], context, texts, options)
+            found = _example(record["QuestionId"], name, record["Question"], context, texts, options)
+            return {**further(page, ("Filename",), options), **found}
 
         yield from each(found, read)
 
@@ -81,7 +88,12 @@ def _page(folder: Path | None, kind: str, name: str) -> str:
         raise ExampleError(f"page {path}: cannot be read: {error}") from error
 
 
-TRIVIAQA = Form("triviaqa", lambda record: {"question_id", "entity_pages", "answer"} <= record.keys(), _examples)
+TRIVIAQA = Form(
+    "triviaqa",
+    lambda record: {"question_id", "entity_pages", "answer"} <= record.keys(),
+    _examples,
+    reads=frozenset({"question_id", "answer", "entity_pages", "search_results"}),
+)
 """``question_id``, ``question``, ``answer`` with ``value`` and ``aliases``, ``entity_pages``, ``search_results``."""
 
 TRIVIAQA_FILES = Form(
@@ -89,5 +101,6 @@ TRIVIAQA_FILES = Form(
     lambda record: {"QuestionId", "EntityPages"} <= record.keys(),
     _examples_of_files,
     reads_files=True,
+    reads=frozenset({"QuestionId", "Question", "Answer", "EntityPages", "SearchResults"}),
 )
 """``QuestionId``, ``Question``, ``Answer`` with ``Value`` and ``Aliases``, ``EntityPages``, ``SearchResults``."""
