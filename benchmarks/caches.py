@@ -13,8 +13,7 @@ from torch import Tensor
 
 from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_file, work
 from memxlnet import configure_memory_tokens
-from memxlnet.builder.chunk_files import ChunkReceipt
-from memxlnet.builder.chunks_to_shards import Publisher
+from memxlnet.builder.chunks_to_shards import Chunks, Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import parse_example
@@ -49,10 +48,10 @@ class _Repeated(Publisher):
         self._own_contexts = own_contexts
         self._copies = _copies(base, rows)
         counts = [{name: table.num_rows for name, table in chunk.items()} for chunk in base] * self._copies
-        receipts = [ChunkReceipt(number, "", 0, count) for number, count in enumerate(counts)]
-        super().__init__(Path(), receipts, settings, limit)
+        totals = {name: sum(count[name] for count in counts) for name in counts[0]}
+        super().__init__(Chunks(totals, self._copied, 0), settings, limit)
 
-    def _read(self) -> Iterator[Tables]:
+    def _copied(self) -> Iterator[Tables]:
         for copy in range(self._copies):
             for chunk in self._base:
                 documents = _renamed(chunk["documents"], f"{copy}-")

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from memxlnet.maintain.removal import remove_cache as remove_cache
     from memxlnet.maintain.removal import remove_leftovers as remove_leftovers
     from memxlnet.maintain.verify import verify as verify
+    from memxlnet.parts import Parts as Parts
     from memxlnet.remote.pull import pull as pull
     from memxlnet.remote.push import push as push
     from memxlnet.sources import Form as Form
@@ -107,6 +108,7 @@ _NAMES = {
     "MixedDataset": "memxlnet.load.mixed_dataset",
     "OldCache": "memxlnet.maintain.old_caches",
     "PaddingShares": "memxlnet.load.statistics",
+    "Parts": "memxlnet.parts",
     "RegularDataLoader": "memxlnet.load.segment_loader",
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",

@@ -42,6 +42,7 @@ NAMES: dict[str, set[str]] = {
         "MixedDataset",
         "OldCache",
         "PaddingShares",
+        "Parts",
         "RegularDataLoader",
         "ShuffledRows",
         "SquadLikeQADataset",

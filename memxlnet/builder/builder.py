@@ -13,10 +13,11 @@ from typing import Any
 from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
 from memxlnet.builder.running_build import Run
 from memxlnet.encode.cache_settings import CacheSettings
-from memxlnet.encode.tokenizer_content import read_tokenizer
+from memxlnet.encode.tokenizer_content import TokenizerContent, read_tokenizer
 from memxlnet.errors import BuildError, CacheError, CacheNotFoundError, SettingsError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
+from memxlnet.format.paths import directory_name
 from memxlnet.format.published import PublishedCache
 from memxlnet.settings import BuildSettings, EncodeSettings, settings_of
 from memxlnet.sources import Source, SourceOptions, open_source, shown_name
@@ -35,6 +36,7 @@ class Build:
         encode: What the rows look like.
         cache_dir: Directory of the caches that may know the source already.
         options: How the source is read.
+        content: The content of the tokenizer, where it has been read before; None reads it.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -50,9 +52,10 @@ class Build:
         encode: EncodeSettings,
         cache_dir: Path | None,
         options: SourceOptions | None = None,
+        content: TokenizerContent | None = None,
     ):
         self.tokenizer = tokenizer
-        content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
+        content = content or read_tokenizer(tokenizer, encode.insert_memory_tokens)
         content.layout.check(encode)
 
         with source_errors(shown_name(dataset_name)):
@@ -90,7 +93,9 @@ class Build:
 
     def log_others(self, cache_dir: Path) -> None:
         """Log in which fields the published caches of the same name and split differ."""
-        for other, manifest in find_caches(cache_dir):
+        # Only those of the same name and split are read: a directory of many parts holds many others.
+        prefix = directory_name(self.settings.name, self.settings.split, "")
+        for other, manifest in find_caches(cache_dir, prefix):
             if (manifest.name, manifest.split) == (self.settings.name, self.settings.split):
                 differences = differing_fields(self.settings.fields, manifest.fields)
                 logger.info("%s: not used, it differs in %s", other, "; ".join(differences) or "its name")

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from memxlnet.builder.build_directory import BuildDirectory
-from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, write_chunk
-from memxlnet.builder.chunks_to_shards import Publisher
+from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, write_chunk
+from memxlnet.builder.chunks_to_shards import Chunks, Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
 from memxlnet.format.manifest import Manifest
@@ -206,20 +206,43 @@ class CacheWriter:
             BuildOSError: The disk is full or failing, or cannot be written.
         """
         settings = self._begun()
-        with self.build_directory(settings).errors():
-            return self._publish(settings, receipts)
-
-    def _publish(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
         chunks = {receipt.index: receipt for receipt in receipts}
         missing = sorted(set(range(len(chunks))) - chunks.keys())
         if missing or not chunks:
             raise BuildError(f"{self.directory(settings)}: expected chunks without a gap, found none of {missing}")
+        return self.publish(settings, self._of_receipts(settings, [chunks[index] for index in range(len(chunks))]))
+
+    def _of_receipts(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> Chunks:
+        directory = self.build_directory(settings).chunks
+
+        def read() -> Iterator[Mapping[str, pa.RecordBatch]]:
+            for receipt in receipts:
+                yield read_chunk(directory, receipt)
+
+        rows = {table: sum(receipt.rows[table] for receipt in receipts) for table in receipts[0].rows}
+        # A cache takes about as many bytes as its chunks.
+        return Chunks(rows, read, sum(receipt.bytes for receipt in receipts))
+
+    def publish(self, settings: CacheSettings, chunks: Chunks) -> BuildSummary:
+        """Publish the cache of a build that has begun, and end the build. Needs the lock.
+
+        Args:
+            settings: What the cache is made from, as given to `begin`.
+            chunks: All its chunks.
+
+        Raises:
+            BuildError: The chunks hold no document.
+            BuildOSError: The disk is full or failing, or cannot be written.
+        """
+        with self.build_directory(settings).errors():
+            return self._publish(settings, chunks)
+
+    def _publish(self, settings: CacheSettings, chunks: Chunks) -> BuildSummary:
         build = self.build_directory(settings)
         shutil.rmtree(build.staging, ignore_errors=True)
-        ordered = [chunks[index] for index in range(len(chunks))]
-        self._check_space(ordered)
+        self._check_space(chunks.num_bytes)
         build.staging.mkdir()
-        manifest = Publisher(build.chunks, ordered, settings, self._max_shard_rows).publish(build.staging)
+        manifest = Publisher(chunks, settings, self._max_shard_rows).publish(build.staging)
         final = self.directory(settings)
         try:
             put_in_place(build.staging, final)
@@ -232,14 +255,13 @@ class CacheWriter:
         self._settings = None
         return BuildSummary.of(final, manifest)
 
-    def _check_space(self, receipts: Sequence[ChunkReceipt]) -> None:
-        """Check that the disk holds the cache as well as the chunks: it takes about as many bytes as they do."""
-        needed = sum(receipt.bytes for receipt in receipts)
+    def _check_space(self, needed: int) -> None:
+        """Check that the disk holds the cache besides what it is made from."""
         free = shutil.disk_usage(self.cache_dir).free
         if free < needed:
             raise OSError(
                 errno.ENOSPC,
-                f"publishing takes about {needed:,} bytes more than the chunks, and {free:,} are free",
+                f"publishing takes about {needed:,} bytes more, and {free:,} are free",
             )
 
     def _begun(self) -> CacheSettings:

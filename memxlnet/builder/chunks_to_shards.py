@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +25,6 @@ from arrow_schemas import (
     kept_schema,
     with_metadata,
 )
-from memxlnet.builder.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes
 from memxlnet.builder.kept_columns import fitted, nested_bytes
 from memxlnet.encode.cache_settings import CacheSettings
@@ -49,25 +48,33 @@ MAX_LIST_VALUES = 2**31 - 1
 """Values below one Arrow array: larger ones are refused by the writer."""
 
 
+class Chunks(NamedTuple):
+    """The chunks of a cache, wherever they lie.
+
+    Attributes:
+        rows: Rows of all chunks together by table, the dropped examples included.
+        read: Yields the tables of each chunk, in order; called several times. Row numbers in them count from the
+            chunk's start.
+        num_bytes: About the bytes of the cache.
+    """
+
+    rows: Mapping[str, int]
+    read: Callable[[], Iterator[Mapping[str, pa.RecordBatch]]]
+    num_bytes: int
+
+
 class Publisher:
     """Writes the files of one cache into a staging directory, the manifest last.
 
     Args:
-        chunks: Directory of the chunk files.
-        receipts: The chunks in order, all of them.
+        chunks: The chunks, all of them.
         settings: What the cache is made from.
         max_shard_rows: Rows of a features shard at most; None for what an Arrow array may hold.
     """
 
-    def __init__(
-        self,
-        chunks: Path,
-        receipts: Sequence[ChunkReceipt],
-        settings: CacheSettings,
-        max_shard_rows: int | None,
-    ):
-        self._chunks = chunks
-        self._receipts = receipts
+    def __init__(self, chunks: Chunks, settings: CacheSettings, max_shard_rows: int | None):
+        self._read = chunks.read
+        self._totals = chunks.rows
         self._settings = settings
         most = MAX_LIST_VALUES // settings.encode.max_seq_length
         self._shard_rows = min(max_shard_rows or most, most)
@@ -85,7 +92,7 @@ class Publisher:
             BuildError: The chunks hold no document.
             OSError: The disk is full or cannot be written.
         """
-        totals = {table: sum(receipt.rows[table] for receipt in self._receipts) for table in self._receipts[0].rows}
+        totals = self._totals
         if not totals["documents"]:
             raise BuildError(
                 f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
@@ -94,7 +101,7 @@ class Publisher:
         with ThreadPoolExecutor(1, "memxlnet-publish") as self._pool:
             return self._publish(staging, totals)
 
-    def _publish(self, staging: Path, totals: dict[str, int]) -> Manifest:
+    def _publish(self, staging: Path, totals: Mapping[str, int]) -> Manifest:
         context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
         # A finished file is made durable and read for its checksum in the background, while the next is written.
         pending = {
@@ -128,10 +135,6 @@ class Publisher:
         write_manifest(staging, manifest)
         sync(staging)
         return manifest
-
-    def _read(self) -> Iterator[dict[str, pa.RecordBatch]]:
-        for receipt in self._receipts:
-            yield read_chunk(self._chunks, receipt)
 
     def _metadata(self, table: str, shard: int, row_start: int, row_stop: int) -> FileMetadata:
         return FileMetadata(table, shard, row_start, row_stop, self._settings.fingerprint)

@@ -9,6 +9,7 @@ import click
 from memxlnet.builder.builder import Build, build_cache
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
+from memxlnet.builder.part_building import BuiltParts, build_parts
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
 from memxlnet.cli.tokenizers import load_tokenizer
@@ -61,10 +62,10 @@ from memxlnet.sources import SourceOptions
 )
 @click.option(
     "--on-repeated-id",
-    type=click.Choice(get_args(OnRepeatedId)),
+    type=click.Choice([*get_args(OnRepeatedId), "newest"]),
     default="error",
     show_default=True,
-    help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...).",
+    help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...); of parts the newest counts.",
 )
 @click.option("--keep", multiple=True, metavar="FIELD", help="Keep this field of the examples as a column; repeatable.")
 @click.option("--keep-all", is_flag=True, help="Keep all further fields of the examples.")
@@ -84,6 +85,9 @@ from memxlnet.sources import SourceOptions
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
+@click.option("--parts", "as_parts", is_flag=True, help="Build a cache for each file, and a list that joins them.")
+@click.option("--files-per-part", type=int, default=1, show_default=True, help="With --parts: files of one cache.")
+@click.option("--name", help="With --parts: short name of the files together.  [default: that of their directory]")
 @click.option("--rebuild", is_flag=True, help="Build again even where the cache exists.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Only show how large the cache will be.")
 @click.option("--no-space-check", is_flag=True, help="Begin even where the disk seems too small.")
@@ -96,6 +100,9 @@ def command(
     tokenizer: str,
     cache_dir: Path,
     memory_tokens: int,
+    as_parts: bool,
+    files_per_part: int,
+    name: str | None,
     only_estimate: bool,
     no_space_check: bool,
     as_json: bool,
@@ -108,13 +115,35 @@ def command(
     SOURCE is a .json, .jsonl, .ndjson, .parquet, .arrow, .feather, .csv or .tsv file, also compressed (.gz, .bz2, .xz,
     .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build
     resumes after its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
+
+    With --parts each file becomes a cache of its own, and only files without one are encoded; quote a pattern
+    ('data/*.jsonl.gz'), so that the same list is found as files come and go.
     """
     if keep and keep_all:
         raise click.UsageError("expected --keep FIELD or --keep-all, found both")
     settings["keep"] = "all" if keep_all else keep
+    named = source[0] if len(source) == 1 else list(source)
+    if as_parts:
+        if only_estimate:
+            raise click.UsageError("--estimate: applies to one cache, found --parts with it")
+        loaded = load_tokenizer(tokenizer, memory_tokens)
+        started = time.perf_counter()
+        found = build_parts(
+            named,
+            split,
+            loaded,
+            settings,
+            cache_dir,
+            files_per_part=files_per_part,
+            on_repeated_id=settings["on_repeated_id"],
+            name=name,
+        )
+        _show_parts(found, time.perf_counter() - started, as_json)
+        return
+    if files_per_part != 1 or name is not None:
+        raise click.UsageError("--files-per-part, --name: apply to parts, found no --parts with them")
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
-    named = source[0] if len(source) == 1 else list(source)
     job = Build(
         named,
         split,
@@ -136,6 +165,23 @@ def command(
     started = time.perf_counter()
     summary = build_cache(job, build, writer)
     _show_summary(summary, builds, time.perf_counter() - started, as_json)
+
+
+def _show_parts(found: BuiltParts, seconds: float, as_json: bool) -> None:
+    parts = found.parts
+    print_as = print_json if as_json else print_fields
+    print_as(
+        {
+            "parts": str(found.directory),
+            "caches": len(parts.parts),
+            "built": len(found.built),
+            "segments": parts.rows,
+            "documents": parts.documents,
+            "hidden": parts.num_hidden,
+            "bytes": parts.num_bytes,
+            "seconds": round(seconds, 2),
+        }
+    )
 
 
 def _check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "stats": "Show what recurrence will find in a cache.",
     "show": "Show one segment with its tokens and its answer.",
     "verify": "Check every byte and every value of a cache.",
+    "compact": "Join parts into one cache.",
     "diff": "Compare the settings and counts of two caches.",
     "rm": "Remove caches, or what dead builds left.",
     "push": "Send a cache to an object store.",

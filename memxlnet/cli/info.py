@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from memxlnet.cli.cache_arguments import read_cache
+from memxlnet.cli.cache_arguments import find_directory, read_cache
 from memxlnet.cli.output import (
     answer_counts,
     json_option,
@@ -17,6 +17,8 @@ from memxlnet.cli.output import (
 )
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.format.manifest import Manifest, ShardRecord
+from memxlnet.format.part_list import read_part_list
+from memxlnet.format.paths import PARTS_SUFFIX
 
 
 @click.command("info")
@@ -24,7 +26,13 @@ from memxlnet.format.manifest import Manifest, ShardRecord
 @json_option
 @shared()
 def command(cache: Path, as_json: bool) -> None:
-    """Show what CACHE holds and was made from, as its manifest says; nothing else is read."""
+    """Show what CACHE holds and was made from, as its manifest says; nothing else is read.
+
+    CACHE may be a list of parts (NAME.parts).
+    """
+    if find_directory(cache).suffix == PARTS_SUFFIX:
+        _show_parts(find_directory(cache), as_json)
+        return
     directory, manifest = read_cache(cache)
     if as_json:
         print_json(_as_json(directory, manifest))
@@ -83,6 +91,47 @@ def command(cache: Path, as_json: bool) -> None:
         ],
         numbers=("size",),
     )
+
+
+def _show_parts(directory: Path, as_json: bool) -> None:
+    parts = read_part_list(directory)
+    fields = {
+        "parts": str(directory),
+        "source": parts.name,
+        "split": parts.split,
+        "fingerprint": parts.fingerprint,
+        "files": parts.source if isinstance(parts.source, str) else list(parts.source),
+        "files per part": parts.files_per_part,
+        "on repeated id": parts.on_repeated_id,
+        "caches": len(parts.parts),
+        "segments": parts.rows,
+        "documents": parts.documents,
+        "hidden": parts.num_hidden,
+        "size": parts.num_bytes if as_json else shown_bytes(parts.num_bytes),
+        "no longer listed": len(parts.former),
+    }
+    columns = ("cache", "files", "segments", "documents", "hidden", "bytes")
+    rows = [
+        (
+            part.cache,
+            ", ".join(file.name for file in part.files),
+            part.rows,
+            part.documents,
+            part.num_hidden,
+            part.bytes,
+        )
+        for part in parts.parts
+    ]
+    if as_json:
+        found = {name.replace(" ", "_"): value for name, value in fields.items()}
+        each = [dict(zip(columns, row, strict=True)) for row in rows]
+        print_json({**found, **parts.fields, "parts": each, "former": list(parts.former), "list": str(directory)})
+        return
+    print_fields(fields)
+    print_title("settings")
+    print_fields(parts.fields["settings"])
+    print_title("parts")
+    print_table(columns, rows, numbers=columns[2:])
 
 
 def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from pathlib import Path
 import click
 
 from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.errors import CacheNotFoundError
+from memxlnet.remote.part_lists import is_part_list, pull_parts
 from memxlnet.remote.pull import pull
 
 
@@ -15,9 +17,15 @@ from memxlnet.remote.pull import pull
 @click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
 @shared(url="URL")
 def command(url: str, cache_dir: Path, replace: bool, progress: bool | None) -> None:
-    """Fetch the cache at URL into a directory of caches, and print where it lies.
+    """Fetch the cache or the parts at URL into a directory of caches, and print where they lie.
 
     Every file is checked on arrival. What an interrupted transfer brought is not fetched again. Credentials come from
     the environment, as the store's own tools take them.
     """
-    click.echo(pull(url, cache_dir, replace=replace, progress=progress))
+    try:
+        directory = pull(url, cache_dir, replace=replace, progress=progress)
+    except CacheNotFoundError:
+        if not is_part_list(url):
+            raise
+        directory = pull_parts(url, cache_dir, replace=replace, progress=progress)
+    click.echo(directory)

@@ -6,6 +6,8 @@ import click
 
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.format.paths import PARTS_SUFFIX
+from memxlnet.remote.part_lists import push_parts
 from memxlnet.remote.push import push
 
 
@@ -19,7 +21,10 @@ from memxlnet.remote.push import push
 def command(cache: Path, url: str, replace: bool, verify: bool, progress: bool | None) -> None:
     """Send CACHE to URL, such as s3://bucket/name, gs://bucket/name, hf://datasets/name/repository/folder or file:///path.
 
-    URL is the place of this one cache. What has arrived intact is not sent again; the manifest comes last. Credentials
-    come from the environment, as the store's own tools take them.
+    CACHE may be a list of parts (NAME.parts). URL is the place of this one cache, or of all parts. What has arrived
+    intact is not sent again, nor are parts that the list at URL names; the manifest, or the list, comes last.
+    Credentials come from the environment, as the store's own tools take them.
     """
-    push(find_directory(cache), url, replace=replace, verify=verify, progress=progress)
+    directory = find_directory(cache)
+    send = push_parts if directory.suffix == PARTS_SUFFIX else push
+    send(directory, url, replace=replace, verify=verify, progress=progress)

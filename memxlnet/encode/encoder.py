@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from arrow_schemas import DROPPED, contexts_schema, documents_schema, dropped_schema, features_schema
 from memxlnet.encode import answer_alignment
 from memxlnet.encode.answer_labels import AnswerTokens, Labels
-from memxlnet.encode.examples import ABSENT, BadExample, Example
+from memxlnet.encode.examples import ABSENT, BadExample, Example, shown_example
 from memxlnet.encode.piece_tokenizer import PieceTokenizer, splits_into_pieces
 from memxlnet.encode.token_pool import TokenPool, concatenate, from_encodings, tokenizer_errors
 from memxlnet.encode.windows import Rows, Windows, assemble, cut_windows
@@ -184,7 +184,7 @@ class Encoder:
             example = examples[number]
             question = settings.max_seq_length - self._layout.overhead - int(room[number])
             reason = (
-                f"example {example.id!r} (row {example.row}): its question of {question} tokens leaves room for "
+                f"{shown_example(example.id, example.row)}: its question of {question} tokens leaves room for "
                 f"{max(int(room[number]), 0)} tokens of context in max_seq_length {settings.max_seq_length}; "
                 f"expected more than doc_stride {settings.doc_stride} (the overlap) for a context of "
                 f"{int(context_tokens[number])} tokens"

@@ -144,18 +144,28 @@ def _plain(row: int, raw: Any) -> Example | None:
     return None
 
 
+def generated_id(row: int) -> str:
+    """Return the id of an example that has none: its row in the source."""
+    return f"doc_{row}"
+
+
+def shown_example(identity: str, row: int) -> str:
+    """Return an example in a message that does not name its file."""
+    return f"example {identity!r} (row {row})"
+
+
 def bad_example(row: int, raw: object, error: ExampleError) -> BadExample:
     """Record a row that `parse_example` refused, under its id as far as it has one."""
     try:
         identity = _identity(row, raw.get("id") if isinstance(raw, Mapping) else None, "")
     except ExampleError:
-        identity = f"doc_{row}"
+        identity = generated_id(row)
     return BadExample(row, identity, _printable(str(error)))
 
 
 def _identity(row: int, found: Any, place: str) -> str:
     if found is None:
-        return f"doc_{row}"
+        return generated_id(row)
     if not isinstance(found, str) and isinstance(found, Integral) and not isinstance(found, bool):
         return str(int(found))
     if not isinstance(found, str):

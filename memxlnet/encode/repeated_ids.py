@@ -56,12 +56,12 @@ class Ids:
         """
         good = [example for example in examples if isinstance(example, Example)]
         rows = np.array([example.row for example in good], np.int64)
-        digests = _digests([example.id for example in good])
+        digests = digests_of([example.id for example in good])
         if self._seen.add(digests, rows):
             return list(examples)
         here: dict[str, int] = {}
         checked = [self._checked(example, here) if isinstance(example, Example) else example for example in examples]
-        self._seen.add(_digests(list(here)), np.array(list(here.values()), np.int64))
+        self._seen.add(digests_of(list(here)), np.array(list(here.values()), np.int64))
         return checked
 
     def _checked(self, example: Example, here: dict[str, int]) -> Example | BadExample:
@@ -86,7 +86,7 @@ class Ids:
         )
 
     def _row_of(self, name: str, here: dict[str, int]) -> int:
-        return here[name] if name in here else int(self._seen.find(_digests([name]))[0])
+        return here[name] if name in here else int(self._seen.find(digests_of([name]))[0])
 
     def _numbered(self, name: str, here: dict[str, int]) -> str:
         number = self._next.get(name, 2)
@@ -97,7 +97,7 @@ class Ids:
         return f"{name}#{number}"
 
 
-class _Digests(NamedTuple):
+class Digests(NamedTuple):
     """Digests of 128 bits: uint64[ids] and uint64[ids]."""
 
     high: NDArray[np.uint64]
@@ -109,9 +109,10 @@ class _Digests(NamedTuple):
         return len(set(zip(self.high.tolist(), self.low.tolist(), strict=True))) < len(self.high)
 
 
-def _digests(names: list[str]) -> _Digests:
+def digests_of(names: list[str]) -> Digests:
+    """Return the digests of ids."""
     found = np.frombuffer(b"".join([xxhash.xxh3_128_digest(name.encode()) for name in names]), np.uint64).reshape(-1, 2)
-    return _Digests(found[:, 0].copy(), found[:, 1].copy())
+    return Digests(found[:, 0].copy(), found[:, 1].copy())
 
 
 class _Run(NamedTuple):
@@ -121,7 +122,7 @@ class _Run(NamedTuple):
     low: NDArray[np.uint64]
     rows: Ints
 
-    def find(self, digests: _Digests) -> Ints:
+    def find(self, digests: Digests) -> Ints:
         """Return int64[digests]: the row of each, or -1."""
         at = np.searchsorted(self.high, digests.high)
         near = np.minimum(at, len(self.high) - 1)
@@ -141,14 +142,14 @@ class _Seen:
     def __init__(self) -> None:
         self._runs: list[_Run] = []
 
-    def add(self, digests: _Digests, rows: Ints) -> bool:
+    def add(self, digests: Digests, rows: Ints) -> bool:
         """Add digests, unless one of them was added before or is among them twice: then return False and add none."""
         if not len(rows):
             return True
         new = _sorted(*digests, rows)
         twice = (new.high[1:] == new.high[:-1]).any() and digests.repeat
         # In their order they are found several times faster than in any other.
-        if twice or (self.find(_Digests(new.high, new.low)) != _NOWHERE).any():
+        if twice or (self.find(Digests(new.high, new.low)) != _NOWHERE).any():
             return False
         self._runs.append(new)
         while len(self._runs) > 1:
@@ -159,7 +160,7 @@ class _Seen:
             self._runs[-2:] = [_merged(first, second)]
         return True
 
-    def find(self, digests: _Digests) -> Ints:
+    def find(self, digests: Digests) -> Ints:
         """Return int64[digests]: the row of each, or -1."""
         found = np.full(len(digests.high), _NOWHERE, np.int64)
         for run in self._runs:

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from arrow_schemas import ALIGNMENTS, KEPT, RESERVED, SCHEMA_VERSION, TABLES
-from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
-from memxlnet.format.checksums import digest
-from memxlnet.format.fingerprint import canonical_json, fingerprint_of
+from memxlnet.errors import CacheDamagedError, CacheError, CacheNotFoundError
+from memxlnet.format.fingerprint import fingerprint_of
 from memxlnet.format.paths import MANIFEST, write_durably
 from memxlnet.format.row_layout import RowLayout
+from memxlnet.format.sealed_json import seal, unseal
 from memxlnet.settings import MAX_SEQ_LENGTH_LIMIT
 from memxlnet.system_errors import OUT_OF_FILES, cache_errors
 
@@ -153,8 +152,7 @@ class Manifest:
         content = {"format": FORMAT, "schema_version": SCHEMA_VERSION, **asdict(self)}
         if not self.kept:
             del content["kept"]
-        content["checksum"] = digest(canonical_json(content))
-        return json.dumps(content, sort_keys=True, ensure_ascii=False, indent=1).encode() + b"\n"
+        return seal(content)
 
 
 @contextlib.contextmanager
@@ -229,29 +227,7 @@ def decode_manifest(raw: bytes, path: str, hint: str = REBUILD) -> Manifest:
         CacheMismatchError: The cache has another format version.
         CacheDamagedError: They are not JSON, lack a field, or fail their checksum.
     """
-    try:
-        content = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise CacheDamagedError(f"{path}: expected JSON, found {error}", hint=hint) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheDamagedError(f"{path}: expected the manifest of a {FORMAT}, found other JSON", hint=hint)
-    version = content.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
-        is_newer = isinstance(version, int) and version > SCHEMA_VERSION
-        raise CacheMismatchError(
-            f"{path}: expected schema_version {SCHEMA_VERSION}, found {version!r}; "
-            + ("upgrade memxlnet to read it" if is_newer else "read it with the memxlnet that wrote it")
-            + ", or delete it to rebuild"
-        )
-    checksum = content.pop("checksum", None)
-    try:
-        found = digest(canonical_json({**content, "schema_version": version}))
-    except (ValueError, RecursionError) as error:
-        # JSON can name half of a surrogate pair, which is not text.
-        raise CacheDamagedError(f"{path}: expected JSON of Unicode text, found {error}", hint=hint) from None
-    if checksum != found:
-        raise CacheDamagedError(f"{path}: expected content with the checksum {checksum!r:.80}, found other", hint=hint)
-    content.pop("format")
+    content = unseal(raw, path, "the manifest", FORMAT, ("schema_version", SCHEMA_VERSION), hint)
     try:
         return _decode(content)
     except (TypeError, KeyError, ValueError, AttributeError) as error:
@@ -388,8 +364,12 @@ def passing_over() -> Iterator[None]:
         logger.warning("passed over: %s", error)
 
 
-def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
+def find_caches(cache_dir: Path, prefix: str = "") -> Iterator[tuple[Path, Manifest]]:
     """Yield the published caches of a cache directory that can be read; leftovers and damaged ones are skipped.
+
+    Args:
+        cache_dir: The directory.
+        prefix: What the names of their directories begin with; others are not read.
 
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.
@@ -400,7 +380,7 @@ def find_caches(cache_dir: Path) -> Iterator[tuple[Path, Manifest]]:
         except (FileNotFoundError, NotADirectoryError):
             return
     for directory in found:
-        if directory.name.startswith("."):
+        if directory.name.startswith(".") or not directory.name.startswith(prefix):
             continue
         with passing_over():
             yield directory, read_manifest(directory)

@@ -14,6 +14,8 @@ from memxlnet.system_errors import cache_error, described, hint_for
 MANIFEST = "manifest.json"
 TOKENIZER = "tokenizer.json"
 DROPPED_REPORT = "dropped.jsonl"
+PART_LIST = "parts.json"
+PARTS_SUFFIX = ".parts"
 
 BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"
@@ -48,6 +50,11 @@ def slug(text: str) -> str:
 def directory_name(name: str, split: str, fingerprint: str) -> str:
     """Return the name of the cache of one set of settings within a cache directory."""
     return f"{slug(name)}--{slug(split)}--{fingerprint[:_FINGERPRINT_DIGITS]}"
+
+
+def parts_directory_name(name: str, split: str, fingerprint: str) -> str:
+    """Return the name of the directory of a list of parts within a cache directory."""
+    return directory_name(name, split, fingerprint) + PARTS_SUFFIX
 
 
 def shard_name(table: str, shard: int) -> str:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from memxlnet.format.fingerprint import differing_fields, fingerprint_of
 from memxlnet.format.manifest import passing_over
+from memxlnet.format.part_list import listed_caches
 from memxlnet.format.paths import MANIFEST, as_directory, directory_name
 from memxlnet.maintain.removal import entries, is_real, num_bytes, own_manifest, remove_directory, remove_each
 from memxlnet.system_errors import cache_errors
@@ -33,7 +34,8 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
     algorithm, if both were made from the same source content or from the same place (path of a file; name and
     configuration on the Hub). Data in memory has no place: other content is another data set. The manifest's time
     decides what is newer. Only a cache that this version can read supersedes. One that a symbolic link names, that was
-    renamed by hand, has other things in it or has no intact identity is neither old nor new.
+    renamed by hand, has other things in it or has no intact identity is neither old nor new. One that a list of parts
+    names is not old.
 
     Args:
         cache_dir: Directory of the caches.
@@ -43,11 +45,13 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.
     """
-    published = sorted(_published(as_directory("cache_dir", cache_dir)), key=lambda cache: cache[:2])
+    directory = as_directory("cache_dir", cache_dir)
+    published = sorted(_published(directory), key=lambda cache: cache[:2])
+    listed = listed_caches(directory)
     found = []
     for index, cache in enumerate(published):
         newer = [other for other in published[index + 1 :] if _supersedes(other, cache, same_tokenizer)]
-        if newer:
+        if newer and cache.path.name not in listed:
             differences = tuple(differing_fields(newer[-1].fields, cache.fields))
             found.append(OldCache(cache.path, newer[-1].path, differences, num_bytes(cache.path)))
     return found

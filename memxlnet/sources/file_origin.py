@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from memxlnet.errors import MemxlnetError, SettingsError, SourceError
-from memxlnet.sources.formats import FORMATS, file_stem, format_of
+from memxlnet.sources.formats import FORMATS, file_stem, format_of, several_name
 from memxlnet.sources.json_files import read_json
 from memxlnet.sources.origin import Part
 from memxlnet.sources.source_files import HashedFile, SourceFile
@@ -59,6 +59,24 @@ class Files:
                     f"({found}); name the files of one of them"
                 )
         self._format = formats[0]
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def paths(self) -> list[str]:
+        """The absolute path of each file, or its URL without credentials."""
+        return [str(file.path.absolute()) if isinstance(file, HashedFile) else str(file) for file in self._files]
+
+    @property
+    def marks(self) -> list[str]:
+        """What stands for the bytes of each file."""
+        return list(self._marks)
+
+    def some(self, start: int, stop: int) -> "Files":
+        """Return some of the files as an origin of their own, with the name that they have apart from the others."""
+        files = self._files[start:stop]
+        return Files(files, several_name(file_stem(files[0].path), len(files)), self._partitions[start:stop])
 
     def count(self) -> int | None:
         """Count the examples without parsing them, where the format allows, and keep the number as `total`.

@@ -63,6 +63,11 @@ def file_stem(path: Path) -> str:
     return uncompressed_name(path).stem
 
 
+def several_name(first: str, count: int) -> str:
+    """Return a short name of several files."""
+    return first if count == 1 else f"{first}-and-{count - 1}-more"
+
+
 def format_of(file: SourceFile) -> str:
     """Return the suffix of the format of a file: its own, or that of its first bytes.
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from memxlnet.errors import SourceError, SourceNotFoundError
 from memxlnet.settings import check_text
 from memxlnet.sources.compressed import COMPRESSIONS, uncompressed_name
-from memxlnet.sources.formats import file_stem, format_of, has_known_suffix
+from memxlnet.sources.formats import file_stem, format_of, has_known_suffix, several_name
 from memxlnet.sources.source_files import HashedFile
 
 _OTHER_SUFFIXES = {".txt", ".zip", ".tar", ".pkl", ".pickle", ".xlsx", ".xml", ".yaml", ".yml"}
@@ -69,11 +69,6 @@ def is_data_file(path: str) -> bool:
     parts = path.strip("/").split("/")
     hidden = any(part.startswith((".", "_")) for part in parts)
     return not hidden and not path.lower().endswith((*_TEMPORARY, *_DOCUMENTS)) and parts[-1] != "LICENSE"
-
-
-def several_name(first: str, count: int) -> str:
-    """Return a short name of several files."""
-    return first if count == 1 else f"{first}-and-{count - 1}-more"
 
 
 def find_paths(path: Path) -> Listing:

@@ -11,7 +11,7 @@ from memxlnet.errors import SettingsError, SourceError, SourceNotFoundError
 from memxlnet.format.manifest import FindKnown
 from memxlnet.settings import Keep, check_keep, check_text, positive_int
 from memxlnet.sources.file_origin import Files
-from memxlnet.sources.formats import file_stem
+from memxlnet.sources.formats import file_stem, several_name
 from memxlnet.sources.hub_origin import HubOrigin
 from memxlnet.sources.in_memory_origins import (
     DatasetOrigin,
@@ -27,7 +27,7 @@ from memxlnet.sources.listing import (
     find_paths,
     is_directory,
     is_file_name,
-    several_name,
+    is_glob,
     split_words,
 )
 from memxlnet.sources.origin import Origin
@@ -39,6 +39,7 @@ from memxlnet.sources.split import split_name
 from memxlnet.sources.urls import find_urls, is_url, shown_url
 
 IN_MEMORY = "in-memory"
+_EXPECTED_FILES = "expected files for parts (a path, a list of paths, a glob, a directory or a URL of files)"
 
 
 def source_name(source: object) -> str:
@@ -72,6 +73,8 @@ def shown_name(source: object) -> str:
         return ", ".join(map(shown_name, source))  # type: ignore[call-overload]
     if is_url(source):
         return shown_url(str(source))
+    if isinstance(source, Files):
+        return source.name
     return f"{source}" if isinstance(source, str | os.PathLike) else "the source"
 
 
@@ -100,7 +103,8 @@ def open_source(
             - a URL that `fsspec` serves (``s3://``, ``gs://``, ``https://``, ``hf://datasets/...``): a file, a glob or
               a directory, streamed;
             - any other string: a Hub name;
-            - a `datasets` object, a table (anything with ``__arrow_c_stream__``), or an iterable of mappings.
+            - a `datasets` object, a table (anything with ``__arrow_c_stream__``), or an iterable of mappings;
+            - what `open_files` returned.
         split: Split of a Hub dataset, a directory of one or a `datasets.DatasetDict`; a label for everything else. A
             slice in the syntax of `datasets` (``train[:10%]``) applies to every kind of source.
         options: How it is read; None takes what is `named`.
@@ -124,7 +128,7 @@ def open_source(
     reading = Reading.of(options, kept)
     if isinstance(source, str) and not re.search(r"\w", check_text("source", source)):
         raise SettingsError(f"source: expected a file or the name of a dataset, found {source!r}")
-    is_named = isinstance(source, str | os.PathLike) or _is_several(source)
+    is_named = isinstance(source, str | os.PathLike | Files) or _is_several(source)
     if is_named and identity is not None and options.transform is None:
         raise SettingsError("identity: applies to iterables only; a file or Hub dataset is identified by its content")
     if name is not None and is_named:
@@ -138,7 +142,10 @@ def open_source(
     def hashed(path: Path) -> HashedFile:
         return HashedFile(path, find_known)
 
-    if _is_several(source):
+    origin: Origin
+    if isinstance(source, Files):
+        origin = source
+    elif _is_several(source):
         origin = _open_several(source, token, hashed)
     elif is_local:
         origin = _open_path(Path(check_text("source", os.fspath(source))), base, hashed)
@@ -156,6 +163,63 @@ def open_source(
             "pass a list, or a slice without percent and counted from the beginning"
         )
     return Source(origin, reading, ranges, most, identity, kept)
+
+
+def open_files(source: Any, split: str, token: str | None = None, find_known: FindKnown | None = None) -> Files:
+    """Open the files that the user named, so that some of them can be read apart from the others.
+
+    Args:
+        source: Files, as `open_source` takes them: a path, a list of paths, a glob, a directory, a URL.
+        split: Split of a directory.
+        token: Credentials for the Hub, for ``hf://``.
+        find_known: As in `open_source`.
+
+    Raises:
+        SettingsError: The source is no files, or an argument is wrong.
+        SourceError: A file is missing or cannot be read.
+    """
+    check_text("split", split)
+
+    def hashed(path: Path) -> HashedFile:
+        return HashedFile(path, find_known)
+
+    origin: Origin | None = None
+    if _is_several(source):
+        origin = _open_several(source, token, hashed)
+    elif is_file_name(source):
+        origin = _open_path(Path(check_text("source", os.fspath(source))), split, hashed)
+    elif is_url(source):
+        origin = Files(find_urls(source, token), source_name(source))
+    if not isinstance(origin, Files):
+        raise SettingsError(f"source: {_EXPECTED_FILES}, found {shown_name(source)}")
+    return origin
+
+
+def place_of_files(source: Any) -> tuple[str, str]:
+    """Return the directory from which the names of a source's files are counted, and what distinguishes the source.
+
+    Both stay what they are as files come and go: of a list it is the directory that holds all of them, of a glob the
+    part before the pattern. Paths are absolute; URLs are without credentials.
+
+    Raises:
+        SettingsError: The source is no files.
+    """
+    if not _is_several(source) and not isinstance(source, str | os.PathLike):
+        raise SettingsError(f"source: {_EXPECTED_FILES}, found a {type(source).__name__}")
+    if _is_several(source):
+        folders = [place_of_files(one)[0] for one in source]
+        common = os.path.commonprefix([f"{folder}/" for folder in folders]).rpartition("/")[0]  # noqa: RUF071
+        return common, common
+    if is_url(source):
+        named = shown_url(str(source)).rstrip("/")
+    else:
+        path = at_home(Path(check_text("source", os.fspath(source)))).absolute()
+        if is_directory(path):
+            return str(path), str(path)
+        named = str(path)
+    parts = named.split("/")
+    pattern = next((number for number, part in enumerate(parts) if is_glob(part)), len(parts) - 1)
+    return "/".join(parts[:pattern]), named
 
 
 def _is_several(value: object) -> bool:

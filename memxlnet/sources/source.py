@@ -58,6 +58,12 @@ class Source:
         return self._origin.name
 
     @property
+    def form_name(self) -> str:
+        """Name of the form of the records, as the first one shows it; empty where columns are named."""
+        form = self._recognised().form
+        return "" if form is None else form.name
+
+    @property
     def total(self) -> int | None:
         """Number of rows where that is known without reading, for progress; else None."""
         if self._counted is not None:

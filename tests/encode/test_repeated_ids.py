@@ -55,9 +55,9 @@ def test_ids_are_those_of_a_dictionary(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "RUN_ROWS", run_rows)
         patch.setattr(module, "_MANY", many)
-        plain = module._digests
+        plain = module.digests_of
         # Digests that share one half differ in the other.
-        patch.setattr(module, "_digests", lambda texts: shared_half(plain(texts), digests))
+        patch.setattr(module, "digests_of", lambda texts: shared_half(plain(texts), digests))
         assert [one.id for one in checked(entries, size, NUMBER)] == numbered
         dropped = checked(entries, size, DROP)
         assert [isinstance(one, Example) for one in dropped] == kept

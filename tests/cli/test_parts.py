@@ -1,0 +1,91 @@
+"""`memxlnet build --parts` and what the other commands make of a list of parts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from memxlnet.sample import sample_tokenizer_directory
+from tests.builder.parts import rows_of, write_files
+from tests.cli.helpers import Result, error, usage_error
+from tests.format.content import files_of
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_files(tmp_path / "data", {name: rows_of(name) for name in "abc"})
+
+
+def build(run: Run, source: Path, cache_dir: Path, *options: object) -> Result:
+    work = ("--max-seq-length", 48, "--doc-stride", 8, "--workers", 0, "--no-progress")
+    return run("build", source, "--tokenizer", sample_tokenizer_directory(), "--cache-dir", cache_dir, *work, *options)
+
+
+def test_parts_are_built_listed_shown_sent_fetched_and_compacted(run: Run, tmp_path: Path, source: Path) -> None:
+    first = build(run, source, tmp_path / "caches", "--parts", "--json")
+    assert (first.code, first.json["caches"], first.json["built"], first.json["documents"]) == (0, 3, 3, 12)
+    write_files(tmp_path / "data", {"d": rows_of("d")})
+    second = build(run, source, tmp_path / "caches", "--parts")
+    assert (second.fields["caches"], second.fields["built"], second.fields["hidden"]) == ("4", "1", "0")
+    directory = Path(second.fields["parts"])
+    listed = run("ls", tmp_path / "caches").lines
+    assert listed[1][:4] == [directory.name, "train", second.fields["segments"], "16"]
+    assert len(listed) == 6
+    shown = run("info", directory)
+    assert shown.fields["caches"] == "4"
+    assert [line[1] for line in shown.section("parts")[1:]] == [f"{name}.jsonl" for name in "abcd"]
+    assert [part["documents"] for part in run("info", directory, "--json").json["parts"]] == [4] * 4
+    store = f"file://{tmp_path}/store"
+    assert run("push", directory, store) == (0, "", "")
+    assert run("pull", store, "--cache-dir", tmp_path / "other").out == f"{tmp_path}/other/{directory.name}\n"
+    done = run("compact", directory, "--cache-dir", tmp_path / "one", "--json").json
+    built = build(run, source, tmp_path / "two", "--json").json
+    assert files_of(Path(done["cache"])) == files_of(Path(built["cache"]))
+    assert Path(done["cache"]).name == Path(built["cache"]).name
+
+
+def test_options_of_parts(run: Run, tmp_path: Path, source: Path) -> None:
+    write_files(tmp_path / "data", {"d": rows_of("a", 2)})
+    options = ("--parts", "--files-per-part", 2, "--name", "nightly")
+    assert "its id is that of an example of a.jsonl" in error(build(run, source, tmp_path / "caches", *options))
+    done = build(run, source, tmp_path / "caches", *options, "--on-repeated-id", "newest")
+    assert (done.code, done.fields["caches"], done.fields["hidden"]) == (0, "2", "2")
+    assert Path(done.fields["parts"]).name.startswith("nightly--train--")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--parts", "--estimate"), "--estimate: applies to one cache, found --parts with it"),
+        (("--files-per-part", 2), "--files-per-part, --name: apply to parts, found no --parts with them"),
+        (("--name", "x"), "--files-per-part, --name: apply to parts, found no --parts with them"),
+    ],
+    ids=str,
+)
+def test_options_that_do_not_go_together(
+    run: Run, tmp_path: Path, source: Path, options: tuple[object, ...], message: str
+) -> None:
+    assert usage_error(build(run, source, tmp_path / "caches", *options)) == message
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--parts", "--max-examples", 3), "--max-examples: expected None for parts"),
+        (("--parts", "--on-repeated-id", "number"), "--on-repeated-id: expected 'error' or 'newest', found 'number'"),
+        (("--on-repeated-id", "newest"), "--on-repeated-id: expected 'error' or 'number', found 'newest'"),
+    ],
+    ids=str,
+)
+def test_errors_name_the_options(
+    run: Run, tmp_path: Path, source: Path, options: tuple[object, ...], message: str
+) -> None:
+    assert message in error(build(run, source, tmp_path / "caches", *options))
+
+
+@pytest.mark.parametrize("command", ["info", "compact", "push"])
+def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
+    more = [f"file://{tmp_path}/store"] if command == "push" else []
+    assert "expected the directory of a list of parts, found none" in error(run(command, tmp_path / "x.parts", *more))
