@@ -40,7 +40,7 @@ class TestItems:
         assert len(any_dataset) == len(expected) > 100
         for row, wanted in enumerate(expected):
             item = any_dataset[row]
-            assert set(item) == set(wanted)
+            assert set(item) == {*wanted, "source"}
             assert plain_row(item) == wanted
 
     def test_the_oracle_sees_all_kinds_of_rows(self, built: Built) -> None:
