@@ -42,6 +42,8 @@ def diff(expected: pa.Schema, found: pa.Schema) -> list[Difference]:
         columns, then metadata; empty when the schemas are equal in everything.
     """
     differences: list[Difference] = []
+    if expected.equals(found, check_metadata=True):
+        return differences
     ours, theirs = _numbered(expected), _numbered(found)
     for key in dict.fromkeys([*ours, *theirs]):
         where = _where(*key)
