@@ -68,6 +68,9 @@ if TYPE_CHECKING:
     from memxlnet.maintain.removal import find_leftovers as find_leftovers
     from memxlnet.maintain.removal import remove_cache as remove_cache
     from memxlnet.maintain.removal import remove_leftovers as remove_leftovers
+    from memxlnet.maintain.retention import ExpiredCache as ExpiredCache
+    from memxlnet.maintain.retention import find_expired_caches as find_expired_caches
+    from memxlnet.maintain.retention import remove_expired_caches as remove_expired_caches
     from memxlnet.maintain.verify import verify as verify
     from memxlnet.parts import Parts as Parts
     from memxlnet.remote.pull import pull as pull
@@ -95,6 +98,7 @@ _NAMES = {
     "Documents": "memxlnet.load.segment_windows",
     "EpochSize": "memxlnet.load.epoch_plan",
     "EvaluationOptions": "memxlnet.load.loader_options",
+    "ExpiredCache": "memxlnet.maintain.retention",
     "Form": "memxlnet.sources",
     "FormOptions": "memxlnet.sources",
     "Group": "memxlnet.load.document_group",
@@ -125,6 +129,7 @@ _NAMES = {
     "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.data.qa_datasets",
     "create_evaluation_dataloader": "memxlnet.data.dataset",
+    "find_expired_caches": "memxlnet.maintain.retention",
     "find_leftovers": "memxlnet.maintain.removal",
     "find_old_caches": "memxlnet.maintain.old_caches",
     "form_names": "memxlnet.sources",
@@ -138,6 +143,7 @@ _NAMES = {
     "push": "memxlnet.remote.push",
     "register_form": "memxlnet.sources",
     "remove_cache": "memxlnet.maintain.removal",
+    "remove_expired_caches": "memxlnet.maintain.retention",
     "remove_leftovers": "memxlnet.maintain.removal",
     "remove_old_caches": "memxlnet.maintain.old_caches",
     "squad_metrics": "memxlnet.evaluate.metrics",

@@ -6,25 +6,70 @@ from pathlib import Path
 import click
 
 from memxlnet.cli.cache_arguments import directory_of_caches, find_directory
-from memxlnet.cli.output import is_terminal, printable, shown_bytes
-from memxlnet.cli.parameters import FilledPath, shared
+from memxlnet.cli.output import is_terminal, print_table, printable, shown_bytes
+from memxlnet.cli.parameters import FilledPath, cache_dir_option, shared
 from memxlnet.errors import CacheNotFoundError
+from memxlnet.format.part_list import read_part_list
+from memxlnet.format.paths import PARTS_SUFFIX
 from memxlnet.maintain.old_caches import find_old_caches, remove_old_caches
+from memxlnet.maintain.part_lists import remove_part_list, unshared_caches
 from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
+from memxlnet.maintain.retention import ExpiredCache, find_expired_caches, remove_expired_caches
+
+_EXPIRED = ("cache", "name", "split", "age", "bytes")
 
 
 @click.command("rm")
-@click.argument("paths", type=FilledPath(), nargs=-1, required=True, metavar="PATH...")
+@click.argument("paths", type=FilledPath(), nargs=-1, metavar="[PATH]...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
+@click.option(
+    "--older-than",
+    metavar="AGE",
+    help="PATH is a directory of caches: those of a greater age, such as 30d (s, m, h, d or w).",
+)
+@click.option(
+    "--keep",
+    type=int,
+    metavar="N",
+    help="PATH is a directory of caches: all but the newest N of each name and split; a date in a name does not count.",
+)
+@click.option("--name", "pattern", metavar="PATTERN", help="With these two: only names that match, such as 'docs-*'.")
+@cache_dir_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @shared()
-def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
+def command(
+    paths: tuple[Path, ...],
+    leftovers: bool,
+    old: bool,
+    older_than: str | None,
+    keep: int | None,
+    pattern: str | None,
+    cache_dir: Path,
+    dry_run: bool,
+    yes: bool,
+) -> None:
     """Remove caches; readers keep what they have mapped.
 
-    What is not a cache, or holds other files too, is refused, and so is one that is being built.
+    What is not a cache, or holds other files too, is refused, and so is one that is being built. A list of parts
+    (NAME.parts) goes with the caches that no other list names. --older-than and --keep remove only what both allow,
+    from --cache-dir where no PATH is given, nothing that a list of parts names, and nothing without --yes.
     """
+    by_retention = older_than is not None or keep is not None
+    if by_retention and (leftovers or old):
+        raise click.UsageError("--older-than and --keep cannot be combined with --leftovers and --old.")
+    if pattern is not None and not by_retention:
+        raise click.UsageError("--name needs --older-than or --keep.")
+    if by_retention:
+        _remove_expired(paths or (cache_dir,), older_than, keep, pattern, yes and not dry_run)
+        return
+    if not paths:
+        raise click.UsageError("Missing argument 'PATH...'.")
+    _remove_named(paths, leftovers, old, dry_run, yes)
+
+
+def _remove_named(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
     found: list[tuple[Path, int]] = []
     removals: list[tuple[Callable[[Path], object], Path]] = []
     for path in dict.fromkeys(paths):
@@ -36,7 +81,11 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
         if old:
             found += [(each.path, each.num_bytes) for each in find_old_caches(path)]
             removals.append((remove_old_caches, path))
-        if not leftovers and not old:
+        if not leftovers and not old and path.name.endswith(PARTS_SUFFIX):
+            caches = unshared_caches(path, read_part_list(path))
+            found += [(path, 0), *((cache, num_bytes(cache)) for cache in caches if cache.is_dir())]
+            removals.append((remove_part_list, path))
+        elif not leftovers and not old:
             directory = find_directory(path)
             # All are checked before the first is removed.
             if directory.is_symlink():
@@ -55,3 +104,38 @@ def command(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, 
         click.confirm("Remove?", abort=True, err=True)
     for remove, path in removals:
         remove(path)
+
+
+def _remove_expired(
+    paths: tuple[Path, ...], older_than: str | None, keep: int | None, pattern: str | None, yes: bool
+) -> None:
+    directories = [directory_of_caches(path) for path in dict.fromkeys(paths)]
+    rule = {"older_than": older_than, "keep": keep, "pattern": pattern}
+    found = [each for path in directories for each in find_expired_caches(path, **rule)]  # type: ignore[arg-type]
+    if not found:
+        click.echo("nothing to remove", err=True)
+        return
+    print_table(_EXPIRED, [_expired_row(each) for each in found], numbers=("age", "bytes"))
+    if not yes:
+        stay = [each.path for each in found if each.in_use]
+    else:
+        removed = {each.path for path in directories for each in remove_expired_caches(path, **rule)}  # type: ignore[arg-type]
+        stay = [each.path for each in found if each.path not in removed and each.path.exists()]
+    for path in stay:
+        click.echo(f"{printable(str(path))}: skipped, a process works on it", err=True)
+    if not yes:
+        click.echo("nothing was removed; --yes removes them", err=True)
+
+
+def _expired_row(cache: ExpiredCache) -> tuple[object, ...]:
+    """Return what is shown of a cache; its age in seconds where the output is piped."""
+    if not is_terminal():
+        return cache.path, cache.name, cache.split, round(cache.age_seconds), cache.num_bytes
+    return cache.path, cache.name, cache.split, _shown_age(cache.age_seconds), shown_bytes(cache.num_bytes)
+
+
+def _shown_age(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.0f} s"

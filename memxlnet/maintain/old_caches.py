@@ -46,7 +46,7 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
         CacheOSError: The directory cannot be read, or too many files are open.
     """
     directory = as_directory("cache_dir", cache_dir)
-    published = sorted(_published(directory), key=lambda cache: cache[:2])
+    published = sorted(identified_caches(directory), key=lambda cache: cache[:2])
     listed = listed_caches(directory)
     found = []
     for index, cache in enumerate(published):
@@ -68,7 +68,19 @@ def remove_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool
     return remove_each(find(), lambda path: remove_directory(path, lambda: path in (old.path for old in find())))
 
 
-class _Published(NamedTuple):
+class IdentifiedCache(NamedTuple):
+    """A published cache whose directory has the name that its manifest gives it.
+
+    Attributes:
+        modified_ns: When its manifest was written, in ns since the epoch.
+        path: Its directory.
+        readable: Whether this version can read it.
+        kind: Its name, its split and its settings.
+        versions: Those of its format and of the algorithm.
+        place: Where its source was found, and the configuration; None where it has none.
+        fields: All that its fingerprint covers.
+    """
+
     modified_ns: int
     path: Path
     readable: bool
@@ -77,8 +89,18 @@ class _Published(NamedTuple):
     place: tuple[str | None, str | None]
     fields: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """The name of its source."""
+        return self.kind[0]
 
-def _published(cache_dir: Path) -> Iterator[_Published]:
+    @property
+    def split(self) -> str:
+        """Its split."""
+        return self.kind[1]
+
+
+def identified_caches(cache_dir: Path) -> Iterator[IdentifiedCache]:
     """Yield the caches whose directories have the names that their manifests give them."""
     # Of another version any field may be missing, and the directory may go at any moment.
     nothing = (FileNotFoundError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
@@ -92,10 +114,10 @@ def _published(cache_dir: Path) -> Iterator[_Published]:
             kind, versions = (name, split, fields["settings"]), [content["schema_version"], fields["algorithm_version"]]
             if path.name == directory_name(name, split, fingerprint_of(fields)) and set(map(type, versions)) == {int}:
                 modified_ns = (path / MANIFEST).stat().st_mtime_ns
-                yield _Published(modified_ns, path, readable, kind, versions, place, fields)
+                yield IdentifiedCache(modified_ns, path, readable, kind, versions, place, fields)
 
 
-def _supersedes(newer: _Published, older: _Published, same_tokenizer: bool) -> bool:
+def _supersedes(newer: IdentifiedCache, older: IdentifiedCache, same_tokenizer: bool) -> bool:
     return bool(
         newer.readable
         and newer.kind == older.kind

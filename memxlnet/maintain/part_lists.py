@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from memxlnet.errors import BuildError, CacheNotFoundError
-from memxlnet.format.part_list import PartList, listed_caches, read_part_list
+from memxlnet.format.part_list import PartList, find_part_lists, listed_caches, read_part_list
 from memxlnet.format.paths import MANIFEST, PART_LIST, PARTS_SUFFIX, as_directory, make_directory, sync, write_durably
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.maintain.lock import sole_builder
@@ -119,13 +119,19 @@ def remove_part_list(directory: str | os.PathLike[str], *, caches: bool = True) 
     path = as_directory("directory", directory)
     read_part_list(path)
     with sole_lister(path):
-        parts = read_part_list(path)
+        due = unshared_caches(path, read_part_list(path)) if caches else []
         with cache_errors(path, "removed"):
             take_away(path)
-        if not caches:
-            return 0
-        names = {*parts.former, *(part.cache for part in parts.parts)} - listed_caches(path.parent).keys()
-        return sum(_removed(path.parent / name) for name in sorted(names))
+        return sum(map(_removed, due))
+
+
+def unshared_caches(directory: Path, parts: PartList) -> list[Path]:
+    """Return the caches that go with their list: those that it names or named, and no other list in the directory."""
+    others = {
+        part.cache for other, found in find_part_lists(directory.parent) if other != directory for part in found.parts
+    }
+    names = {*parts.former, *(part.cache for part in parts.parts)} - others
+    return [directory.parent / name for name in sorted(names)]
 
 
 def _removed(cache: Path) -> bool:

@@ -1,5 +1,6 @@
 """`memxlnet build --parts` and what the other commands make of a list of parts."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def source(tmp_path: Path) -> Path:
     return write_files(tmp_path / "data", {name: rows_of(name) for name in "abc"})
 
 
-def build(run: Run, source: Path, cache_dir: Path, *options: object) -> Result:
+def build(run: Run, source: object, cache_dir: Path, *options: object) -> Result:
     work = ("--max-seq-length", 48, "--doc-stride", 8, "--workers", 0, "--no-progress")
     return run("build", source, "--tokenizer", sample_tokenizer_directory(), "--cache-dir", cache_dir, *work, *options)
 
@@ -89,3 +90,28 @@ def test_errors_name_the_options(
 def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
     more = [f"file://{tmp_path}/store"] if command == "push" else []
     assert "expected the directory of a list of parts, found none" in error(run(command, tmp_path / "x.parts", *more))
+
+
+def test_a_list_is_removed_with_its_caches(run: Run, tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    directory = Path(build(run, source, caches, "--parts").fields["parts"])
+    other = Path(build(run, f"{source}/a*.jsonl", caches, "--parts").fields["parts"])
+    (shared,) = [cache for cache in caches.iterdir() if cache.name.startswith("a--")]
+    shown = run("rm", directory, "--dry-run").lines
+    assert [line[0].rsplit("/", 1)[1].split("--")[0] for line in shown] == ["data", "b", "c"]
+    assert directory.is_dir()
+    assert run("rm", directory, "--yes").lines == shown
+    assert {path.name for path in caches.iterdir() if path.is_dir() and path.name[0] != "."} == {
+        shared.name,
+        other.name,
+    }
+
+
+def test_retention_leaves_what_a_list_names(run: Run, tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    build(run, source, caches, "--parts")
+    build(run, source, caches)
+    for manifest in caches.glob("*/manifest.json"):
+        os.utime(manifest, (0, 0))
+    found = run("rm", "--older-than", "30d", "--cache-dir", caches).lines
+    assert [Path(line[0]).name.split("--")[0] for line in found[1:]] == ["a-and-2-more"]
