@@ -15,17 +15,26 @@ from memxlnet.cli.output import (
     print_title,
     shown_bytes,
 )
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import PathOrUrl, shared
 from memxlnet.format.manifest import Manifest, ShardRecord
+from memxlnet.remote.stored_caches import read_stored_cache
 
 
 @click.command("info")
-@cache_argument
+@click.argument("cache", type=PathOrUrl())
 @json_option
 @shared()
-def command(cache: Path, as_json: bool) -> None:
-    """Show what CACHE holds and was made from, as its manifest says; nothing else is read."""
-    directory, manifest = read_cache(cache)
+def command(cache: Path | str, as_json: bool) -> None:
+    """Show what CACHE, a path or the URL of one in a store, holds and was made from, as its manifest says.
+
+    Nothing else is read.
+    """
+    if isinstance(cache, str):
+        stored = read_stored_cache(cache)
+        directory, manifest = stored.url, stored.manifest
+    else:
+        path, manifest = read_cache(cache)
+        directory = str(path)
     if as_json:
         print_json(_as_json(directory, manifest))
         return
@@ -82,9 +91,9 @@ def command(cache: Path, as_json: bool) -> None:
     )
 
 
-def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
+def _as_json(directory: str, manifest: Manifest) -> dict[str, Any]:
     return {
-        "cache": str(directory),
+        "cache": directory,
         "name": manifest.name,
         "split": manifest.split,
         "fingerprint": manifest.fingerprint,
