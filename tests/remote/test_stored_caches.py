@@ -130,7 +130,8 @@ def test_a_directory_that_is_none_or_a_cache_is_not_listed(filled: Place) -> Non
 
 
 def test_a_removal_that_is_cut_leaves_no_cache(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    remove, removed = Store.remove, []
+    remove = Store.remove
+    removed: list[str] = []
 
     def cut(self: Store, name: str) -> None:
         if removed:
