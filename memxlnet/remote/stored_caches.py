@@ -119,7 +119,7 @@ def read_stored_manifest(store: Store) -> bytes:
     """Return the bytes of the manifest at a place.
 
     Raises:
-        CacheNotFoundError: There is none.
+        CacheNotFoundError: It is missing.
         TransferError: It cannot be read, or is too large.
     """
     raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
