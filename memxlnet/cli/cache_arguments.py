@@ -22,7 +22,7 @@ def find_directory(cache: Path) -> Path:
     return path
 
 
-def directory_of_caches(path: Path) -> Path:
+def directory_of_caches(path: Path | str) -> Path:
     """Return a directory of caches named on the command line.
 
     Raises:

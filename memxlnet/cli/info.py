@@ -15,25 +15,31 @@ from memxlnet.cli.output import (
     print_title,
     shown_bytes,
 )
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import PathOrUrl, shared
 from memxlnet.format.manifest import Manifest, ShardRecord
 from memxlnet.format.part_list import read_part_list
 from memxlnet.format.paths import PARTS_SUFFIX
+from memxlnet.remote.stored_caches import read_stored_cache
 
 
 @click.command("info")
-@cache_argument
+@click.argument("cache", type=PathOrUrl())
 @json_option
 @shared()
-def command(cache: Path, as_json: bool) -> None:
-    """Show what CACHE holds and was made from, as its manifest says; nothing else is read.
+def command(cache: Path | str, as_json: bool) -> None:
+    """Show what CACHE, a path or the URL of one in a store, holds and was made from, as its manifest says.
 
-    CACHE may be a list of parts (NAME.parts).
+    Nothing else is read. CACHE may be a list of parts (NAME.parts) on the disk.
     """
-    if find_directory(cache).suffix == PARTS_SUFFIX:
+    if isinstance(cache, str):
+        stored = read_stored_cache(cache)
+        directory, manifest = stored.url, stored.manifest
+    elif find_directory(cache).suffix == PARTS_SUFFIX:
         _show_parts(find_directory(cache), as_json)
         return
-    directory, manifest = read_cache(cache)
+    else:
+        path, manifest = read_cache(cache)
+        directory = str(path)
     if as_json:
         print_json(_as_json(directory, manifest))
         return
@@ -134,9 +140,9 @@ def _show_parts(directory: Path, as_json: bool) -> None:
     print_table(columns, rows, numbers=columns[2:])
 
 
-def _as_json(directory: Path, manifest: Manifest) -> dict[str, Any]:
+def _as_json(directory: str, manifest: Manifest) -> dict[str, Any]:
     return {
-        "cache": str(directory),
+        "cache": directory,
         "name": manifest.name,
         "split": manifest.split,
         "fingerprint": manifest.fingerprint,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from memxlnet.format.paths import is_url
 from memxlnet.settings import DEFAULT_CACHE_DIR
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -28,6 +29,14 @@ class FilledPath(click.Path):
         if value == "":
             self.fail("expected a path, found an empty one", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class PathOrUrl(FilledPath):
+    """A path, or the URL of a store, which stays a string."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the URL of a text."""
+        return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
 
 
 cache_dir_option = click.option(

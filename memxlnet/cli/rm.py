@@ -1,13 +1,14 @@
 """``memxlnet rm``."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from memxlnet.cli.cache_arguments import directory_of_caches, find_directory
 from memxlnet.cli.output import is_terminal, print_table, printable, shown_bytes
-from memxlnet.cli.parameters import FilledPath, cache_dir_option, shared
+from memxlnet.cli.parameters import PathOrUrl, cache_dir_option, shared
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.part_list import read_part_list
 from memxlnet.format.paths import PARTS_SUFFIX
@@ -15,12 +16,14 @@ from memxlnet.maintain.old_caches import find_old_caches, remove_old_caches
 from memxlnet.maintain.part_lists import remove_part_list, unshared_caches
 from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
 from memxlnet.maintain.retention import ExpiredCache, find_expired_caches, remove_expired_caches
+from memxlnet.redaction import Redactor
+from memxlnet.remote.stored_removal import remove_stored_cache
 
 _EXPIRED = ("cache", "name", "split", "age", "bytes")
 
 
 @click.command("rm")
-@click.argument("paths", type=FilledPath(), nargs=-1, metavar="[PATH]...")
+@click.argument("paths", type=PathOrUrl(), nargs=-1, metavar="[PATH]...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
 @click.option(
@@ -40,7 +43,7 @@ _EXPIRED = ("cache", "name", "split", "age", "bytes")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @shared()
 def command(
-    paths: tuple[Path, ...],
+    paths: tuple[Path | str, ...],
     leftovers: bool,
     old: bool,
     older_than: str | None,
@@ -52,9 +55,10 @@ def command(
 ) -> None:
     """Remove caches; readers keep what they have mapped.
 
-    What is not a cache, or holds other files too, is refused, and so is one that is being built. A list of parts
-    (NAME.parts) goes with the caches that no other list names. --older-than and --keep remove only what both allow,
-    from --cache-dir where no PATH is given, nothing that a list of parts names, and nothing without --yes.
+    PATH is a directory, or the URL of a cache in a store, whose manifest goes first. What is not a cache, or holds
+    other files too, is refused, and so is one that is being built. A list of parts (NAME.parts) goes with the caches
+    that no other list names. --older-than and --keep remove only what both allow, from --cache-dir where no PATH is
+    given, nothing that a list of parts names, and nothing without --yes.
     """
     by_retention = older_than is not None or keep is not None
     if by_retention and (leftovers or old):
@@ -69,22 +73,25 @@ def command(
     _remove_named(paths, leftovers, old, dry_run, yes)
 
 
-def _remove_named(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
-    found: list[tuple[Path, int]] = []
-    removals: list[tuple[Callable[[Path], object], Path]] = []
+def _remove_named(paths: tuple[Path | str, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
+    found: list[tuple[Path | str, int]] = []
+    removals: list[Callable[[], object]] = []
     for path in dict.fromkeys(paths):
         if leftovers or old:
             directory_of_caches(path)
         if leftovers:
             found += [(each.path, each.num_bytes) for each in find_leftovers(path) if not each.in_use]
-            removals.append((remove_leftovers, path))
+            removals.append(partial(remove_leftovers, path))
         if old:
             found += [(each.path, each.num_bytes) for each in find_old_caches(path)]
-            removals.append((remove_old_caches, path))
-        if not leftovers and not old and path.name.endswith(PARTS_SUFFIX):
+            removals.append(partial(remove_old_caches, path))
+        if isinstance(path, str):
+            found.append((Redactor({})(path), remove_stored_cache(path, dry_run=True)))
+            removals.append(partial(remove_stored_cache, path))
+        elif not leftovers and not old and path.name.endswith(PARTS_SUFFIX):
             caches = unshared_caches(path, read_part_list(path))
             found += [(path, 0), *((cache, num_bytes(cache)) for cache in caches if cache.is_dir())]
-            removals.append((remove_part_list, path))
+            removals.append(partial(remove_part_list, path))
         elif not leftovers and not old:
             directory = find_directory(path)
             # All are checked before the first is removed.
@@ -92,7 +99,7 @@ def _remove_named(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: 
                 raise CacheNotFoundError(f"{directory}: expected a cache itself, found a symbolic link; unlink it")
             own_manifest(directory)
             found.append((directory, num_bytes(directory)))
-            removals.append((remove_cache, directory))
+            removals.append(partial(remove_cache, directory))
     for path, size in found:
         click.echo(f"{printable(str(path))}\t{shown_bytes(size) if is_terminal() else size}")
     if not found:
@@ -102,12 +109,12 @@ def _remove_named(paths: tuple[Path, ...], leftovers: bool, old: bool, dry_run: 
         return
     if not yes:
         click.confirm("Remove?", abort=True, err=True)
-    for remove, path in removals:
-        remove(path)
+    for remove in removals:
+        remove()
 
 
 def _remove_expired(
-    paths: tuple[Path, ...], older_than: str | None, keep: int | None, pattern: str | None, yes: bool
+    paths: tuple[Path | str, ...], older_than: str | None, keep: int | None, pattern: str | None, yes: bool
 ) -> None:
     directories = [directory_of_caches(path) for path in dict.fromkeys(paths)]
     rule = {"older_than": older_than, "keep": keep, "pattern": pattern}

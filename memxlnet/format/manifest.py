@@ -26,6 +26,9 @@ logger = logging.getLogger(__name__)
 FORMAT = "memxlnet-cache"
 REBUILD = "delete the cache directory to rebuild it"
 
+SEND_AGAIN = "send the cache again"
+"""The hint where the cache at the other end of a transfer is damaged."""
+
 _MAX_DEPTH = 20
 _CHECKSUM = re.compile(r"[0-9a-f]{32}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

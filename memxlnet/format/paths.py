@@ -73,13 +73,18 @@ def kind_and_cache(path: Path) -> tuple[LeftoverKind | None, str | None]:
     return next(((kind, match[1]) for kind, match in matches if match), (None, None))
 
 
+def is_url(text: str) -> bool:
+    """Return whether a text is the address of a store, and not a path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
+
+
 def as_directory(name: str, value: object) -> Path:
     """Return a directory argument as a path.
 
     Raises:
         SettingsError: It is not a path.
     """
-    if isinstance(value, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", value):
+    if isinstance(value, str) and is_url(value):
         raise SettingsError(
             f"{name}: expected a local directory, found the URL {value.partition('://')[0]}://...; pull fetches a "
             "cache into one, and push sends it"

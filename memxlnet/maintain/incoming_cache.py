@@ -17,7 +17,7 @@ from memxlnet.errors import (
     with_fields_of,
 )
 from memxlnet.format.checksums import file_digest
-from memxlnet.format.manifest import FileRecord, decode_manifest
+from memxlnet.format.manifest import SEND_AGAIN, FileRecord, decode_manifest
 from memxlnet.format.paths import (
     ARRIVAL_PREFIX,
     MANIFEST,
@@ -38,9 +38,6 @@ from memxlnet.system_errors import (
 )
 
 logger = logging.getLogger(__name__)
-
-SEND_AGAIN = "send the cache again"
-"""The hint where the cache at the other end is damaged."""
 
 
 class Arrival:

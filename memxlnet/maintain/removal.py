@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,16 +203,35 @@ def num_bytes(path: Path) -> int:
 
 
 def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
-    """Return the manifest of a cache, as JSON of any version and state, and whether this version can read it."""
-    content, readable = None, False
+    """Return the manifest of a cache, as JSON of any version and state, and whether this version can read it.
+
+    Raises:
+        CacheNotFoundError: It is not a cache of memxlnet, or holds other things too.
+        CacheOSError: It cannot be read.
+    """
     raw = manifest_bytes(directory)
+    return decode_own(raw, str(directory), (path.name for path in entries(directory)))
+
+
+def decode_own(raw: bytes, place: str, names: Iterable[str]) -> tuple[dict[str, Any], bool]:
+    """Return a manifest as JSON of any version and state, and whether this version can read it.
+
+    Args:
+        raw: The bytes of the manifest.
+        place: Where the cache lies, for messages.
+        names: What lies there.
+
+    Raises:
+        CacheNotFoundError: The manifest is not one of memxlnet, or other things lie there too.
+    """
+    content, readable = None, False
     with contextlib.suppress(ValueError, RecursionError):
         content = json.loads(raw)
     with contextlib.suppress(ValueError):  # a mismatch of versions, or damage
-        readable = bool(decode_manifest(raw, str(directory / MANIFEST)))
+        readable = bool(decode_manifest(raw, f"{place}/{MANIFEST}"))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CacheNotFoundError(f"{directory}: expected a {FORMAT}, found another {MANIFEST}; delete it by hand")
-    foreign = [path.name for path in entries(directory) if not re.fullmatch(_FILE_OF_A_CACHE, path.name)]
+        raise CacheNotFoundError(f"{place}: expected a {FORMAT}, found another {MANIFEST}; delete it by hand")
+    foreign = [name for name in names if not re.fullmatch(_FILE_OF_A_CACHE, name)]
     if foreign:
-        raise CacheNotFoundError(f"{directory}: expected files of a cache only, found {', '.join(foreign[:3])}")
+        raise CacheNotFoundError(f"{place}: expected files of a cache only, found {', '.join(foreign[:3])}")
     return content, readable

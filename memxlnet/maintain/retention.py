@@ -109,6 +109,12 @@ def remove_expired_caches(
 
     Readers keep what they have mapped.
 
+    Args:
+        cache_dir: Directory of the caches.
+        older_than: Only caches of a greater age.
+        keep: The newest caches of each name and split that stay.
+        pattern: Only names of sources that match.
+
     Raises:
         SettingsError: An argument is wrong, or neither `older_than` nor `keep` is given.
         CacheNotFoundError: There are caches, but none has a name that matches the pattern.

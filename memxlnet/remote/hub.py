@@ -15,9 +15,9 @@ from typing import Any
 import huggingface_hub
 
 from memxlnet.errors import CacheError, CacheMismatchError, SettingsError, TransferError
-from memxlnet.format.manifest import Manifest, decode_manifest
+from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST
-from memxlnet.maintain.incoming_cache import SEND_AGAIN, Arrival
+from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from memxlnet.settings import EncodeSettings, check_text
 

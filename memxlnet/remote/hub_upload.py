@@ -14,10 +14,9 @@ import huggingface_hub
 
 from memxlnet.errors import CacheError, SettingsError, TransferError
 from memxlnet.format.file_layout import file_identity
-from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
+from memxlnet.format.manifest import SEND_AGAIN, FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, directory_name
 from memxlnet.format.published import PublishedCache, while_it_stays
-from memxlnet.maintain.incoming_cache import SEND_AGAIN
 from memxlnet.maintain.verify import check_stayed, read_manifest_bytes, verify_bytes
 from memxlnet.remote.hub import REPO_TYPE, HubRepository
 from memxlnet.remote.hub_card import described

@@ -8,10 +8,9 @@ from typing import Any
 
 from memxlnet.errors import CacheError, CacheMismatchError, CacheNotFoundError
 from memxlnet.format.fingerprint import differing_fields
-from memxlnet.format.manifest import read_manifest
+from memxlnet.format.manifest import SEND_AGAIN, read_manifest
 from memxlnet.format.part_list import PartList, PartRecord, decode_part_list, read_part_list
 from memxlnet.format.paths import PART_LIST, as_directory
-from memxlnet.maintain.incoming_cache import SEND_AGAIN
 from memxlnet.maintain.part_lists import former_list, publish_list, sole_lister
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push

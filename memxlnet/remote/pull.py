@@ -8,12 +8,13 @@ from typing import Any
 
 import xxhash
 
-from memxlnet.errors import CacheMismatchError, CacheNotFoundError, TransferError
+from memxlnet.errors import CacheMismatchError, TransferError
 from memxlnet.format.manifest import FileRecord
-from memxlnet.format.paths import MANIFEST, as_directory
+from memxlnet.format.paths import as_directory
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.progress import progress_bar
-from memxlnet.remote.stores import BLOCK_BYTES, MAX_MANIFEST_BYTES, Store, open_store
+from memxlnet.remote.stored_caches import read_stored_manifest
+from memxlnet.remote.stores import BLOCK_BYTES, Store, open_store
 from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,7 @@ def pull(
     for name, value in (("replace", replace), ("progress", progress or False)):
         check_bool(name, value)
     store = open_store(url, storage_options)
-    raw = store.read(MANIFEST, MAX_MANIFEST_BYTES)
-    if raw is None:
-        raise CacheNotFoundError(
-            f"{store.url}: expected a cache, found no {MANIFEST}: it is missing, or only half sent; check the "
-            "address, or send the cache again"
-        )
+    raw = read_stored_manifest(store)
     try:
         arrival = Arrival(directory, raw, store.url)
     except CacheMismatchError as error:

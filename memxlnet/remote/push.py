@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 from memxlnet.errors import CacheError, CacheMismatchError, TransferError
 from memxlnet.format.file_layout import file_identity
 from memxlnet.format.fingerprint import differing_fields
-from memxlnet.format.manifest import FileRecord, Manifest, decode_manifest
+from memxlnet.format.manifest import SEND_AGAIN, FileRecord, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
-from memxlnet.maintain.incoming_cache import SEND_AGAIN
 from memxlnet.maintain.verify import check_file, check_stayed, read_manifest_bytes
 from memxlnet.progress import progress_bar
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store

@@ -53,6 +53,34 @@ class Store:
         self._is_local = isinstance(file_system, LocalFileSystem)
         self._are_options_unused = has_options
 
+    def child(self, name: str) -> "Store":
+        """Return a directory within it as a place."""
+        return Store(self._fs, self._scheme, self._path(name), f"{self.url}/{self._redact(name)}", self._redact)
+
+    def entries(self) -> dict[str, int | None] | None:
+        """Return what lies directly at the place: the size of each file, None for a directory; None where it is gone.
+
+        An object store has no empty directories: one is gone.
+
+        Raises:
+            TransferError: The store cannot be asked, or has no such bucket or repository.
+        """
+
+        def look() -> Any:
+            self._fs.invalidate_cache()  # a listing may be older than the files
+            return self._fs.ls(self._root, detail=True)
+
+        found = self._ask("", "listed", look, may_lack=True)
+        if found is None:
+            return None
+        entries = {}
+        for entry in found:
+            name = str(entry["name"]).rstrip("/").rpartition("/")[2]
+            is_self = str(entry["name"]).rstrip("/") == self._root  # a file, or the marker of a directory
+            if name and not (is_self and entry.get("size") in (0, None)):
+                entries[name] = None if entry.get("type") == "directory" else entry.get("size") or 0
+        return entries
+
     def size(self, name: str) -> int | None:
         """Return the size of a file as the store knows it now; None where there is no file.
 
@@ -156,6 +184,15 @@ class Store:
         self._ask(name, "removed", self._fs.rm_file, self._path(name), may_lack=True)
         self._fs.invalidate_cache()
 
+    def remove_directory(self) -> None:
+        """Remove the place itself, which must be empty, where the file system has directories of their own.
+
+        Raises:
+            TransferError: It cannot be removed.
+        """
+        if not self._fs.async_impl:
+            self._ask("", "removed", self._fs.rmdir, self._root, may_lack=True)
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
@@ -235,7 +272,7 @@ class Store:
             if may_lack and is_absent(errors) and not lacks_container(errors):
                 self._are_options_unused = False
                 return None
-            failure, cause = transfer_error(f"{self.url}/{name}", what, errors, self._redact)
+            failure, cause = transfer_error(f"{self.url}/{name}".rstrip("/"), what, errors, self._redact)
             if isinstance(error, TypeError) and self._are_options_unused:
                 failure = _refused_options(self._scheme, error, self._redact)
         # Out here, because the error that is being handled would stay its context, credentials and all.

@@ -19,7 +19,7 @@ def source(tmp_path: Path) -> Path:
     return write_files(tmp_path / "data", {name: rows_of(name) for name in "abc"})
 
 
-def build(run: Run, source: object, cache_dir: Path, *options: object) -> Result:
+def build(run: Run, source: Path, cache_dir: Path, *options: object) -> Result:
     work = ("--max-seq-length", 48, "--doc-stride", 8, "--workers", 0, "--no-progress")
     return run("build", source, "--tokenizer", sample_tokenizer_directory(), "--cache-dir", cache_dir, *work, *options)
 
@@ -95,7 +95,8 @@ def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
 def test_a_list_is_removed_with_its_caches(run: Run, tmp_path: Path, source: Path) -> None:
     caches = tmp_path / "caches"
     directory = Path(build(run, source, caches, "--parts").fields["parts"])
-    other = Path(build(run, f"{source}/a*.jsonl", caches, "--parts").fields["parts"])
+    second = build(run, tmp_path / "data" / "a*.jsonl", caches, "--parts")
+    other = Path(second.fields["parts"])
     (shared,) = [cache for cache in caches.iterdir() if cache.name.startswith("a--")]
     shown = run("rm", directory, "--dry-run").lines
     assert [line[0].rsplit("/", 1)[1].split("--")[0] for line in shown] == ["data", "b", "c"]

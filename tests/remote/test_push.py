@@ -16,7 +16,7 @@ from memxlnet.errors import (
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.stores import Store
-from tests.format.content import files_of
+from tests.format.content import files_of, make_content, publish
 from tests.format.forging import seal
 from tests.remote.s3 import Bucket, calls
 from tests.support import slow
@@ -64,6 +64,22 @@ def test_a_truncated_or_lost_file_is_sent_again(cache: Path, bucket: Bucket, ver
     names = [name for _, name in sent(cache, bucket, verify=verify)]
     assert sorted(names[1:-1]) == ["features-00001.arrow", "tokenizer.json"]
     assert bucket.files() == files_of(cache)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_rebuild_with_other_shards_sends_only_what_differs(
+    cache: Path, bucket: Bucket, tmp_path: Path, verify: bool
+) -> None:
+    content = make_content(3, 48, [f"context {number}" for number in range(6)], [(n, 1 + n % 5) for n in range(60)])
+    rebuilt = Path(publish(content, tmp_path / "rebuilt", [7], max_shard_rows=50).directory)
+    bucket.fill(cache)
+    before, after = files_of(cache), files_of(rebuilt)
+    differing = {name for name in after if after[name] != before.get(name)}
+    assert "features-00000.arrow" in differing
+    assert {"documents-00000.arrow", "contexts-00000.arrow", "tokenizer.json"} <= before.keys() - differing
+    written = [name for method, name in sent(rebuilt, bucket, verify=verify) if method != "delete_object"]
+    assert sorted(written) == sorted(differing)
+    assert bucket.files() == {**before, **after}
 
 
 def test_what_was_half_sent_is_completed(cache: Path, bucket: Bucket) -> None:
