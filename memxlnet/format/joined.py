@@ -76,12 +76,13 @@ class JoinedTable(TextTable):
         which, local = self._place(row)
         return self._tables[which].number(name, local) + self._shift(name, which)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """Return a whole number column: a copy, of the column's own type."""
-        columns = [table.column(name) for table in self._tables]
-        for which, column in enumerate(columns):
-            column += self._shift(name, which)
-        return np.concatenate(columns)
+    def columns(self, *names: str) -> list[NDArray[Any]]:
+        """Return whole number columns: copies, of the columns' own types."""
+        parts = [table.columns(*names) for table in self._tables]
+        for which, columns in enumerate(parts):
+            for name, column in zip(names, columns, strict=True):
+                column += self._shift(name, which)
+        return [np.concatenate(columns) for columns in zip(*parts, strict=True)]
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Return one record batch, checked in full.

@@ -1,6 +1,6 @@
 """Documents and contexts: tables with text, read row by row without pyarrow objects in between."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +10,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
-from memxlnet.format.file_layout import numpy_type
+from memxlnet.format.file_layout import column_values, numpy_type
 from memxlnet.format.manifest import REBUILD, TableRecord
 from memxlnet.format.mapping import MappedFile
 
@@ -69,16 +69,21 @@ class BatchTable:
         Raises:
             CacheDamagedError: It is damaged.
         """
-        batch = self._reader.get_batch(number)
-        rows = min(self._batch_rows, self._rows - number * self._batch_rows)
-        place = f"{self._mapped.path}, record batch {number}"
-        if batch.num_rows != rows:
-            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}", hint=REBUILD)
+        batch, place = self._unchecked(number)
         try:
             batch.validate(full=True)
         except pa.ArrowException as error:
             raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
         return batch
+
+    def _unchecked(self, number: int) -> tuple[pa.RecordBatch, str]:
+        """Return a record batch with the right number of rows, and its place for messages."""
+        batch = self._reader.get_batch(number)
+        rows = min(self._batch_rows, self._rows - number * self._batch_rows)
+        place = f"{self._mapped.path}, record batch {number}"
+        if batch.num_rows != rows:
+            raise CacheDamagedError(f"{place}: expected {rows} rows, found {batch.num_rows}", hint=REBUILD)
+        return batch, place
 
 
 class TextTable(BatchTable):
@@ -117,8 +122,35 @@ class TextTable(BatchTable):
         return int(values[index])
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return a whole number column: a copy, of the column's own type."""
-        return np.concatenate([self._batch(batch)[name][0] for batch in range(self.num_batches)])
+        """Return a whole number column: a copy, of the column's own type.
+
+        Raises:
+            CacheDamagedError: A record batch is damaged.
+        """
+        return self.columns(name)[0]
+
+    def columns(self, *names: str) -> list[NDArray[Any]]:
+        """Return whole number columns, read in one pass: copies, of the columns' own types. No text is read.
+
+        Raises:
+            CacheDamagedError: A record batch is damaged.
+        """
+        parts = [self._numbers(number, names) for number in range(self.num_batches)]
+        return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+    def _numbers(self, number: int, names: Sequence[str]) -> list[NDArray[Any]]:
+        batch, place = self._unchecked(number)
+        found = []
+        for name in names:
+            column = batch.column(name)
+            try:
+                column.validate(full=True)
+            except pa.ArrowException as error:
+                raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
+            if column.null_count:
+                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some", hint=REBUILD)
+            found.append(column_values(column))
+        return found
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Return one record batch, checked in full: views of the map.

@@ -116,7 +116,7 @@ class DocumentMap(Mapping[str, range]):
             CacheDamagedError: The segments of the documents do not follow each other from the first row to the last.
         """
         table = self._cache.documents
-        first, counts = table.column("first_segment"), table.column("num_segments")
+        first, counts = table.columns("first_segment", "num_segments")
         stops = np.append(first[1:], self._cache.num_rows)
         wrong = np.flatnonzero((stops - first != counts) | (counts < 1))
         if len(wrong) or first[0]:
