@@ -14,7 +14,7 @@ from memxlnet.maintain.part_lists import prune_parts, remove_part_list
 from memxlnet.sources import FormOptions
 from tests.builder.parts import in_parts, rows_of, write_files
 from tests.faults.processes import counted, names
-from tests.support import example, write_json_lines
+from tests.support import example, short, write_json_lines
 
 NAMES = ("a", "b", "c", "d")
 
@@ -226,7 +226,7 @@ def test_an_id_twice_in_one_file_is_an_error_of_that_file(tmp_path: Path, source
         ({"name": ""}, SettingsError, "name: expected a non-empty string"),
         ({"num_workers": -1}, SettingsError, "num_workers"),
     ],
-    ids=str,
+    ids=short,
 )
 def test_what_cannot_be_done_with_parts_is_refused_at_once(
     tmp_path: Path, source: Path, changes: dict[str, Any], error: type[Exception], message: str
