@@ -214,7 +214,8 @@ class JoinedCache(PublishedCache):
             for name in ("features", "documents", "contexts")
         )
         self._starts = documents[:-1]
-        self.manifest = _joined_manifest(self.caches)
+        schema = _joined_schema(self.caches)
+        self.manifest = _joined_manifest(self.caches, schema)
         self.features: list[FeatureShard] = [
             shard.shifted(row, document)
             for cache, row, document in zip(self.caches, rows, documents, strict=False)
@@ -223,7 +224,6 @@ class JoinedCache(PublishedCache):
         shifts = {"context": contexts[:-1], "first_segment": rows[:-1]}
         self.documents = JoinedTable([cache.documents for cache in self.caches], shifts)
         self.contexts = JoinedTable([cache.contexts for cache in self.caches], {})
-        schema = _joined_schema(self.caches)
         self.kept = JoinedKept(self.caches, schema) if len(schema) else None
 
     @property
@@ -339,7 +339,7 @@ def _row_fields(manifest: Manifest) -> dict[str, Any]:
     return {"max_seq_length": manifest.max_seq_length, "tokenizer": manifest.fields["tokenizer"]}
 
 
-def _joined_manifest(caches: Sequence[PublishedCache]) -> Manifest:
+def _joined_manifest(caches: Sequence[PublishedCache], kept: pa.Schema) -> Manifest:
     """Return the manifest that all of the caches would have together: of the settings those in which they agree."""
     manifests = [cache.manifest for cache in caches]
     first = manifests[0]
@@ -368,7 +368,7 @@ def _joined_manifest(caches: Sequence[PublishedCache]) -> Manifest:
             for name in ("documents_without_answer_segment", "contradictions", "dropped_examples")
         },
         provenance={},
-        kept={field.name: str(field.type) for field in _joined_schema(caches)},
+        kept={field.name: str(field.type) for field in kept},
     )
 
 

@@ -186,7 +186,8 @@ class ManyShards:
         self._pad_left = pad_left
         self._length = shards[0].columns["input_ids"].shape[1]
         self._stops = np.array([shard.row_stop for shard in shards], np.uint64)
-        self._document_starts = np.array([shard.document_start for shard in shards])
+        starts = np.array([shard.document_start for shard in shards])
+        self._document_starts = starts if starts.any() else None
         columns = [column for shard in shards for column in shard.columns.values()]
         self._base = min(column.ctypes.data for column in columns)
         stop = max(column.ctypes.data + column.nbytes for column in columns)
@@ -209,7 +210,7 @@ class ManyShards:
             else from_numpy(read(places[line]))
             for line, name, read in plan.few
         }
-        if "document" in found:
+        if self._document_starts is not None and "document" in found:
             found["document"] += from_numpy(self._document_starts[shard])
         return found
 

@@ -113,7 +113,7 @@ def _classes(cache: PublishedCache, by: str) -> Ints:
     """Return int64[documents], the class of each document of a cache."""
     if by == "has_answer":
         return (cache.documents.column("chosen_answer") >= 0).astype(np.int64)
-    return cache.kept_column("by: expected 'has_answer', or", by).groups(by)[0]
+    return cache.kept_column("by", by, "has_answer").groups(by)[0]
 
 
 def _datasets(name: str, caches: Any) -> list[CacheDataset]:

@@ -113,7 +113,21 @@ class EpochItems(Iterator[T], Generic[T]):
         yield from self._sampler.items(self._epoch, self._handed_out)
 
 
-class ShuffledRows(EpochSampler[int]):
+class RowSampler(EpochSampler[int]):
+    """Gives single rows, in the order of each epoch."""
+
+    @abstractmethod
+    def order(self, epoch: int) -> Order:
+        """Return int[rows], the rows of an epoch, as places in the dataset."""
+
+    def items(self, epoch: int, start: int = 0) -> Iterator[int]:
+        """Yield the rows of an epoch from one of them on."""
+        order = self.order(epoch)
+        for begin in range(start, len(order), _ROWS_AT_ONCE):
+            yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
+
+
+class ShuffledRows(RowSampler):
     """Rows in an order that is a pure function of (seed, epoch); an iteration to its end moves on to the next epoch.
 
     Its iterators have a state, so that torchdata's ``StatefulDataLoader`` resumes it in the middle of an epoch.
@@ -136,18 +150,16 @@ class ShuffledRows(EpochSampler[int]):
         """What the order is a function of, besides the epoch."""
         return {"seed": self.seed, "num_rows": self.num_rows}
 
-    def turns(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch."""
         return shuffled(self.num_rows, self.seed, epoch)
 
-    def items(self, epoch: int, start: int = 0) -> Iterator[int]:
-        """Yield the rows of an epoch from one of them on."""
-        order = self.turns(epoch)
-        for begin in range(start, self.num_rows, _ROWS_AT_ONCE):
-            yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
+    def turns(self, epoch: int) -> Order:
+        """Return int[rows], the order of the rows that an epoch reads, which are all."""
+        return self.order(epoch)
 
 
-class MixedRows(EpochSampler[int]):
+class MixedRows(RowSampler):
     """The rows that each epoch reads of a mixture; iterators have a state.
 
     Args:
@@ -178,12 +190,6 @@ class MixedRows(EpochSampler[int]):
         """Return int64[rows], the rows of an epoch, as places in the dataset."""
         rows, turns = self._rows.of(epoch), self.turns(epoch)
         return rows if turns is None else rows[turns]
-
-    def items(self, epoch: int, start: int = 0) -> Iterator[int]:
-        """Yield the rows of an epoch from one of them on."""
-        order = self.order(epoch)
-        for begin in range(start, len(order), _ROWS_AT_ONCE):
-            yield from order[begin : begin + _ROWS_AT_ONCE].tolist()
 
 
 class RowsOfEpoch:

@@ -227,7 +227,7 @@ class Viewable(ABC):
             contexts = np.concatenate([column_values(batch["context"]) for batch in self.cache.documents.batches()])
             values = context_numbers(self.cache)[contexts]
         else:
-            values, _ = self.cache.kept_column("by: expected 'context', or", by).groups(by)
+            values, _ = self.cache.kept_column("by", by, "context").groups(by)
         _, groups = np.unique(values if self.chosen is None else values[self.chosen], return_inverse=True)
         return groups.astype(np.int64)
 

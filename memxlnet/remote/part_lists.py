@@ -121,7 +121,7 @@ def pull_parts(
                     storage_options=storage_options,
                     progress=progress,
                 )
-            _check_cache(directory, part)
+                _check_cache(directory, part)
         publish_list(directory, found, former_list(target))
     return target
 

@@ -20,6 +20,7 @@ from memxlnet.load.create import create_dataloader
 from memxlnet.load.document_group import Group
 from memxlnet.load.joining import balance, concatenate, mix
 from memxlnet.load.mixture import Mixture, documents_per_epoch
+from memxlnet.load.samplers import MixedRows, ShuffledRows
 from tests.load.helpers import LENGTH, OVERLAP, Built, assert_same_tensors, sample_tokenizer, steps_of, time_major
 from tests.support import build, example
 
@@ -323,3 +324,10 @@ class TestBalance:
 def test_a_long_epoch_of_a_small_cache(tmp_path: Path, pieces: list[CacheDataset]) -> None:
     counts = Counter(mix([pieces[0]], [1], epoch=3001).at_epoch(1).get_all_documents())
     assert set(counts.values()) <= {1000, 1001}
+
+
+def test_samplers_give_the_order_that_they_say(pieces: list[CacheDataset]) -> None:
+    samplers = [ShuffledRows(9, 3), MixedRows(mix(pieces, WEIGHTS, epoch=7), 3, True)]
+    for sampler in samplers:
+        for epoch in range(3):
+            assert list(sampler) == sampler.order(epoch).tolist()
