@@ -1,8 +1,8 @@
 """A data set that grows by a file, as parts and as one cache: ``python -m benchmarks.growth [--rounds N]``.
 
 130,000 questions lie in 50 files, and one of 1 % is added. As one cache all files are built and sent again; as parts
-the new file is built and what is new is sent, to a directory as a store. Then 1 to 1,000 parts are opened, and
-random batches of 32 rows are compared with those of one cache of the same rows.
+the new file is built and what is new is sent, to a directory as a store. Then 50,000 questions are opened as 1 to 1,000
+parts, and random batches of 32 rows are compared with those of one cache of the same rows.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from memxlnet import Cache, CacheDataset, Parts
 
 EXAMPLES, FILES = 130_000, 50
 COUNTS = (1, 10, 100, 1000)
-ROWS_OF_A_PART = 20
+ROWS_OPENED = 50_000
 BATCH = 32
 
 SETTINGS: dict[str, Any] = {"max_seq_length": MAX_SEQ_LENGTH, "doc_stride": DOC_STRIDE, "progress": False}
@@ -98,7 +98,7 @@ def opening(counts: tuple[int, ...]) -> list[tuple[int, float, float, float]]:
     for count in counts:
         root = work() / f"opening-{count}"
         shutil.rmtree(root, ignore_errors=True)
-        source = write_files(root / "data", rows_of(repeated_file(count * ROWS_OF_A_PART)), count)
+        source = write_files(root / "data", rows_of(repeated_file(ROWS_OPENED)), count)
         parts = Parts.build(source, tokenizer(), cache_dir=root / "parts", num_workers=0, **SETTINGS)
         one = parts.compact(root / "one").dataset()
         dataset = parts.dataset()

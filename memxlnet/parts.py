@@ -12,10 +12,10 @@ from memxlnet.builder.compaction import compact_parts
 from memxlnet.builder.part_building import build_parts
 from memxlnet.cache import Cache
 from memxlnet.errors import CacheMismatchError, CacheNotFoundError
+from memxlnet.format.joined import joined
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartList, PartRecord, read_part_list
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
-from memxlnet.load.joining import concatenate
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
 from memxlnet.remote.part_lists import pull_parts, push_parts
 from memxlnet.settings import (
@@ -222,7 +222,7 @@ class Parts:
         Raises:
             CacheError: A part is missing, damaged, or another one than the list names.
         """
-        dataset = concatenate(self.caches)
+        dataset = CacheDataset.of(joined(self.caches))
         if not self.list.num_hidden:
             return dataset
         kept = np.ones(self.list.documents, np.bool_)

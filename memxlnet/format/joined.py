@@ -280,7 +280,11 @@ def _joined_schema(caches: Sequence[PublishedCache]) -> pa.Schema:
 
 def opened(directories: Sequence[str | os.PathLike[str]], in_memory: bool = False) -> PublishedCache:
     """Open one cache, or several as one."""
-    caches = [PublishedCache(Path(directory).absolute(), in_memory) for directory in directories]
+    return joined([PublishedCache(Path(directory).absolute(), in_memory) for directory in directories])
+
+
+def joined(caches: Sequence[PublishedCache]) -> PublishedCache:
+    """Return one cache as it is, or several as one; as `JoinedCache`."""
     return caches[0] if len(caches) == 1 else JoinedCache(caches)
 
 
