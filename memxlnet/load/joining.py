@@ -68,7 +68,7 @@ def mix(
         CacheError: A cache is missing or damaged.
     """
     datasets = _datasets("caches", caches)
-    shares = _shares(weights, len(datasets))
+    shares = _shares("weights", weights, len(datasets))
     sizes = np.array([dataset.num_documents for dataset in datasets])
     mixture = Mixture(sizes, documents_per_epoch(sizes, shares, epoch), check_seed(seed))
     return MixedDataset(_joined(datasets), mixture)
@@ -105,7 +105,7 @@ def balance(
         dataset = dataset.select(np.argsort(groups, kind="stable"))
     else:
         sizes = np.ones(dataset.num_documents, np.int64)
-        shares = _shares(by, dataset.num_documents)
+        shares = _shares("by", by, dataset.num_documents)
     return MixedDataset(dataset, Mixture(sizes, documents_per_epoch(sizes, shares, epoch), seed))
 
 
@@ -161,7 +161,7 @@ def _documents(dataset: CacheDataset) -> Ints:
     return np.arange(dataset.cache.num_documents) if dataset.chosen is None else dataset.chosen
 
 
-def _shares(weights: Any, count: int) -> NDArray[np.float64]:
+def _shares(name: str, weights: Any, count: int) -> NDArray[np.float64]:
     """Return float64[count], weights as shares of 1.
 
     Raises:
@@ -170,14 +170,14 @@ def _shares(weights: Any, count: int) -> NDArray[np.float64]:
     try:
         found = np.asarray(weights.detach().cpu() if hasattr(weights, "detach") else weights)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"weights: expected {count} numbers, found {weights!r:.80} ({error})") from None
+        raise SettingsError(f"{name}: expected {count} numbers, found {weights!r:.80} ({error})") from None
     if found.dtype.kind not in "iuf" or found.shape != (count,):
-        raise SettingsError(f"weights: expected {count} numbers, found {found.dtype} with the shape {found.shape}")
+        raise SettingsError(f"{name}: expected {count} numbers, found {found.dtype} with the shape {found.shape}")
     found = found.astype(np.float64)
     wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
     if len(wrong):
         raise SettingsError(
-            f"weights: expected finite numbers above 0, found {found[wrong[0]]} at place {wrong[0]}; leave out what is "
+            f"{name}: expected finite numbers above 0, found {found[wrong[0]]} at place {wrong[0]}; leave out what is "
             "not to be read"
         )
     # Scaled first: the sum of large weights may not be finite.
