@@ -1,5 +1,6 @@
 """Several caches as one dataset: one after the other, or mixed by weights."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +60,7 @@ def mix(
         caches: What `concatenate` takes.
         weights: The weight of each, above 0; they need not sum to 1.
         epoch: Documents of an epoch: ``"all"`` reads every cache at least once, ``"shortest"`` no document twice, or a
-            number.
+            number, of which the largest weight gives at least one.
         seed: Seed of the choice, any integer.
 
     Raises:
@@ -70,7 +71,13 @@ def mix(
     datasets = _datasets("caches", caches)
     shares = _shares("weights", weights, len(datasets))
     sizes = np.array([dataset.num_documents for dataset in datasets])
-    mixture = Mixture(sizes, documents_per_epoch(sizes, shares, epoch), check_seed(seed))
+    per_epoch = documents_per_epoch(sizes, shares, epoch)
+    if per_epoch.max() < 1:
+        raise SettingsError(
+            f"epoch: expected at least {math.ceil(1 / shares.max())} documents by these weights, so that no epoch is "
+            f"empty, found {epoch}"
+        )
+    mixture = Mixture(sizes, per_epoch, check_seed(seed))
     return MixedDataset(_joined(datasets), mixture)
 
 

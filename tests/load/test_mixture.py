@@ -264,6 +264,15 @@ def test_weights_that_no_epoch_can_keep_are_refused(pieces: list[CacheDataset]) 
             mix(pieces, [smallest, 1, 1])
 
 
+def test_epochs_that_could_be_empty_are_refused(pieces: list[CacheDataset]) -> None:
+    weights = [5, 6, 2]
+    for epoch in (1, 2):
+        with pytest.raises(SettingsError, match=rf"^epoch: expected at least 3 documents .* found {epoch}$"):
+            mix(pieces, weights, epoch=epoch)
+    mixed = mix(pieces, weights, epoch=3)
+    assert all(mixed.at_epoch(epoch).num_documents for epoch in range(100))
+
+
 @pytest.mark.parametrize("epoch", [2**60, 2**64, 10**400], ids=["2^60", "2^64", "10^400"])
 def test_epochs_that_no_float_counts_are_refused(pieces: list[CacheDataset], epoch: int) -> None:
     mixed = mix(pieces, WEIGHTS)
