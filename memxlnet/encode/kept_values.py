@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from arrow_schemas import RESERVED, is_kept_type, joined_type
 from memxlnet.encode.examples import FIELDS, Example, Place
-from memxlnet.errors import ExampleError
-from memxlnet.settings import EncodeSettings
+from memxlnet.errors import ExampleError, SettingsError
+from memxlnet.settings import EncodeSettings, check_text
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class KeptFields:
         self._names: tuple[str, ...] = () if settings.keep == "all" else tuple(settings.keep)
         self._examples = 0
         self._missing = dict.fromkeys(self._names, 0)
+        self._checked: set[str] = set()
         self._columns: dict[str, tuple[pa.DataType, str]] = {}
 
     def of(self, example: Example, raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,13 +70,22 @@ class KeptFields:
 
     def _further(self, example: Example, raw: Mapping[str, Any]) -> dict[str, Any]:
         found = {name: value for name, value in raw.items() if name not in FIELDS}
-        wrong = [name for name in found if not isinstance(name, str) or not name.strip() or name in RESERVED]
-        if wrong:
-            raise ExampleError(
-                f"{self._shown(example)}: keep='all': expected fields whose names no table or step has, found "
-                f"{wrong[0]!r:.80}; name the fields to keep, or rename it with transform="
-            )
+        if not found.keys() <= self._checked:
+            self._check_names(example, found)
         return found
+
+    def _check_names(self, example: Example, names: Iterable[Any]) -> None:
+        for name in names:
+            try:
+                check_text("name of a field", name)
+                if name in RESERVED:
+                    raise SettingsError(f"expected fields whose names no table or step has, found {name!r:.80}")
+            except SettingsError as error:
+                raise ExampleError(
+                    f"{self._shown(example)}: keep='all': {error}; name the fields to keep, or rename it with "
+                    "transform="
+                ) from None
+            self._checked.add(name)
 
     def batch(self, examples: Sequence[Example]) -> pa.RecordBatch:
         """Return the columns of some examples, one row each; the examples must come in the order of their rows.
@@ -144,7 +154,7 @@ class KeptFields:
     def _refused(self, name: str, example: Example, value: Any, expected: str, error: Exception) -> ExampleError:
         found = f"{type(value).__name__} {value!r:.80}"
         where = f"{self._shown(example)}: keep: field {name!r}"
-        return ExampleError(f"{where}: expected {expected}, found {found} ({error})")
+        return ExampleError(f"{where}: expected {expected}, found {found} ({error}); convert it with transform=")
 
     def _shown(self, example: Example) -> str:
         part, number = self._place(example.row)
@@ -169,10 +179,15 @@ def plain_value(value: Any) -> Any:
     """
     if type(value) in _KINDS:
         return value
+    if isinstance(value, memoryview) and value.format == "B":
+        return value.tobytes()
     if hasattr(value, "tolist"):
         found = _in_microseconds(value).tolist()
         return value if isinstance(found, type(value)) else plain_value(found)
-    if getattr(value, "nanosecond", 0):  # a time of pandas
+    nanosecond = getattr(value, "nanosecond", 0)  # of a time of pandas; NaN for a missing one
+    if nanosecond != nanosecond:
+        return None
+    if nanosecond:
         raise TypeError(_TOO_FINE)
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):

@@ -45,13 +45,12 @@ def open_with_view(value: CacheLike) -> tuple[PublishedCache, NDArray[np.bool_] 
     """
     cache, held = open_cache(value), documents_in_view(value)
     if len(cache.directories) > 1:
-        for earlier, later in repeated_ids(cache).tolist():
-            if held is None or (held[earlier] and held[later]):
-                raise SettingsError(
-                    f"cache: expected each id once, found {cache.documents.text('id', later)!r:.120} in "
-                    f"{cache.source_of(earlier)} and {cache.source_of(later)}; evaluate each cache alone, or a view "
-                    "without the repeated documents"
-                )
+        for earlier, later in repeated_ids(cache, held).tolist():
+            raise SettingsError(
+                f"cache: expected each id once, found {cache.documents.text('id', later)!r:.120} in "
+                f"{cache.source_of(earlier)} and {cache.source_of(later)}; evaluate each cache alone, or a view "
+                "without the repeated documents"
+            )
     return cache, held
 
 

@@ -305,13 +305,19 @@ def numbered(values: NDArray[Any]) -> Ints:
     return numbers
 
 
-def repeated_ids(cache: PublishedCache) -> Ints:
+def repeated_ids(cache: PublishedCache, held: NDArray[np.bool_] | None = None) -> Ints:
     """Return int64[n, 2], pairs of documents with the same id, the earlier one first; 16 bytes a document are held.
 
     A document stands at most once on each side: of three with one id there are two pairs.
+
+    Args:
+        cache: The cache.
+        held: bool[documents], those among which ids are compared; None for all.
     """
     hashes = text_hashes(cache.documents, "id")
     order = np.argsort(hashes, kind="stable")
+    if held is not None:
+        order = order[held[order]]
     same = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     pairs: list[tuple[int, int]] = []
     # Two texts of one hash need not be equal.

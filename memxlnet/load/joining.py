@@ -1,5 +1,6 @@
 """Several caches as one dataset: one after the other, or mixed by weights."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -59,7 +60,7 @@ def mix(
         caches: What `concatenate` takes.
         weights: The weight of each, above 0; they need not sum to 1.
         epoch: Documents of an epoch: ``"all"`` reads every cache at least once, ``"shortest"`` no document twice, or a
-            number.
+            number, of which the largest weight gives at least one.
         seed: Seed of the choice, any integer.
 
     Raises:
@@ -68,9 +69,15 @@ def mix(
         CacheError: A cache is missing or damaged.
     """
     datasets = _datasets("caches", caches)
-    shares = _shares(weights, len(datasets))
+    shares = _shares("weights", weights, len(datasets))
     sizes = np.array([dataset.num_documents for dataset in datasets])
-    mixture = Mixture(sizes, documents_per_epoch(sizes, shares, epoch), check_seed(seed))
+    per_epoch = documents_per_epoch(sizes, shares, epoch)
+    if per_epoch.max() < 1:
+        raise SettingsError(
+            f"epoch: expected at least {math.ceil(1 / shares.max())} documents by these weights, so that no epoch is "
+            f"empty, found {epoch}"
+        )
+    mixture = Mixture(sizes, per_epoch, check_seed(seed))
     return MixedDataset(_joined(datasets), mixture)
 
 
@@ -105,7 +112,7 @@ def balance(
         dataset = dataset.select(np.argsort(groups, kind="stable"))
     else:
         sizes = np.ones(dataset.num_documents, np.int64)
-        shares = _shares(by, dataset.num_documents)
+        shares = _shares("by", by, dataset.num_documents)
     return MixedDataset(dataset, Mixture(sizes, documents_per_epoch(sizes, shares, epoch), seed))
 
 
@@ -161,7 +168,7 @@ def _documents(dataset: CacheDataset) -> Ints:
     return np.arange(dataset.cache.num_documents) if dataset.chosen is None else dataset.chosen
 
 
-def _shares(weights: Any, count: int) -> NDArray[np.float64]:
+def _shares(name: str, weights: Any, count: int) -> NDArray[np.float64]:
     """Return float64[count], weights as shares of 1.
 
     Raises:
@@ -170,14 +177,14 @@ def _shares(weights: Any, count: int) -> NDArray[np.float64]:
     try:
         found = np.asarray(weights.detach().cpu() if hasattr(weights, "detach") else weights)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"weights: expected {count} numbers, found {weights!r:.80} ({error})") from None
+        raise SettingsError(f"{name}: expected {count} numbers, found {weights!r:.80} ({error})") from None
     if found.dtype.kind not in "iuf" or found.shape != (count,):
-        raise SettingsError(f"weights: expected {count} numbers, found {found.dtype} with the shape {found.shape}")
+        raise SettingsError(f"{name}: expected {count} numbers, found {found.dtype} with the shape {found.shape}")
     found = found.astype(np.float64)
     wrong = np.flatnonzero(~(np.isfinite(found) & (found > 0)))
     if len(wrong):
         raise SettingsError(
-            f"weights: expected finite numbers above 0, found {found[wrong[0]]} at place {wrong[0]}; leave out what is "
+            f"{name}: expected finite numbers above 0, found {found[wrong[0]]} at place {wrong[0]}; leave out what is "
             "not to be read"
         )
     # Scaled first: the sum of large weights may not be finite.

@@ -38,7 +38,7 @@ class MixedDataset(CacheDataset):
         """Return the documents of an epoch, a view in which one may occur several times."""
         places = self._mixture.places(whole_number("epoch", epoch, 0))
         if not len(places):
-            raise SettingsError(f"epoch: expected documents in epoch {epoch}, found none; ask for a larger epoch")
+            raise SettingsError(f"epoch: expected documents in epoch {epoch}, found none; mix with a larger epoch=")
         return self._view_as(CacheDataset, places if self.chosen is None else self.chosen[places])
 
     def rows_at(self, epoch: int) -> Ints:

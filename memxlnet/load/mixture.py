@@ -17,6 +17,9 @@ Epoch = Literal["all", "shortest"] | int
 _MAX_DOCUMENTS = 2**31 - 1
 """Documents of an epoch."""
 
+_MAX_READ = 2**50
+"""Documents that are read of a source before an epoch: floats count them within a thousandth."""
+
 _NEAR = 1e-9
 """Relative distance from which a number of documents counts as whole: what rounding leaves."""
 
@@ -33,13 +36,14 @@ def documents_per_epoch(sizes: Ints, shares: NDArray[np.float64], epoch: Any) ->
         SettingsError: It is something else, or the epoch is too long.
     """
     if isinstance(epoch, str) and epoch in ("all", "shortest"):
-        totals = sizes / shares
+        with np.errstate(over="ignore", divide="ignore"):
+            totals = sizes / shares
         total = float(totals.max() if epoch == "all" else totals.min())
     else:
         total = positive_int("epoch", epoch, " (or 'all' or 'shortest')")
     if total > _MAX_DOCUMENTS:
         raise SettingsError(
-            f"epoch: expected at most {_MAX_DOCUMENTS} documents, found {total:.0f} for {epoch!r} by these weights"
+            f"epoch: expected at most {_MAX_DOCUMENTS} documents, found {total:.6g} for {epoch!r} by these weights"
         )
     found: NDArray[np.float64] = total * shares
     whole = np.rint(found)
@@ -80,7 +84,14 @@ class Mixture:
         return self._read_before(epoch + 1) - self._read_before(epoch)
 
     def _read_before(self, epoch: int) -> Ints:
-        """Return int64[sources], the documents that were read of each before an epoch."""
+        """Return int64[sources], the documents that were read of each before an epoch.
+
+        Raises:
+            SettingsError: No float counts them.
+        """
+        last = int(_MAX_READ / self.per_epoch.max())
+        if epoch > last:
+            raise SettingsError(f"epoch: expected at most {last} for epochs of this length, found {epoch}")
         return np.floor(epoch * self.per_epoch + self._offsets).astype(np.int64)
 
     def places(self, epoch: int) -> Ints:

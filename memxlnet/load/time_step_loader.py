@@ -353,7 +353,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
         if state["fingerprint"] != own["fingerprint"]:
             raise CacheMismatchError(
                 f"state: expected the fingerprint {own['fingerprint']} of {self.dataset.directory}, found "
-                f"{state['fingerprint']!r}: it was taken over another cache"
+                f"{state['fingerprint']!r}: it was taken over another cache, view or mixture"
             )
         for name in ("version", *(field.name for field in fields(StreamSettings))):
             if repr(state[name]) != repr(own[name]):  # 1, 1.0 and True are three things

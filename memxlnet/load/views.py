@@ -27,8 +27,6 @@ from memxlnet.settings import positive_int, whole_number
 By = Literal["context"] | str
 """What keeps documents on one side of a split: their context, or their value of a kept column."""
 
-_PLACE = "memxlnet.place"
-
 
 class TrainTestSplit(NamedTuple):
     """Two views that have no document in common, and together all of a view."""
@@ -105,7 +103,8 @@ class Viewable(ABC):
             columns = batch if self.cache.kept is None else self.cache.kept.joined(batch, first)
             kept[first : first + batch.num_rows] = _met(condition, columns)
             first += batch.num_rows
-        return self._chosen_of(np.flatnonzero(kept if self.chosen is None else kept[self.chosen]))
+        met = kept if self.chosen is None else kept[self.chosen]
+        return self._chosen_of(np.flatnonzero(met), "condition: expected one that documents meet")
 
     def shuffle(self, seed: int) -> Self:
         """Return a view of all documents in a random order.
@@ -133,7 +132,8 @@ class Viewable(ABC):
             SettingsError: No document is left.
         """
         first = min(whole_number("count", count, 0), self.num_documents)
-        return self._chosen_of(np.arange(first, self.num_documents))
+        expected = f"count: expected below {self.num_documents}, found {count!r:.40}"
+        return self._chosen_of(np.arange(first, self.num_documents), expected)
 
     def sample(self, size: int | float, seed: int) -> Self:
         """Return a view of some documents at random, in their order.
@@ -167,6 +167,11 @@ class Viewable(ABC):
         # Groups come in their turn; the documents before each.
         before = np.concatenate([[0], np.cumsum(np.bincount(turn))])[:-1]
         is_test = before[turn] < count
+        if is_test.all():
+            raise SettingsError(
+                f"test_size: expected documents on both sides, found none left beside a second view of {count} or more "
+                f"of {self.num_documents} documents in {len(before)} groups (by={by!r}); choose fewer, or another by="
+            )
         return TrainTestSplit(self._chosen_of(np.flatnonzero(~is_test)), self._chosen_of(np.flatnonzero(is_test)))
 
     def folds(self, number: int, seed: int, by: By | None = None) -> list[TrainTestSplit]:
@@ -200,9 +205,9 @@ class Viewable(ABC):
             for one in range(number)
         ]
 
-    def _chosen_of(self, places: NDArray[np.integer]) -> Self:
+    def _chosen_of(self, places: NDArray[np.integer], expected: str = "documents: expected at least one") -> Self:
         if not len(places):
-            raise SettingsError(f"expected a view of at least one of {self.num_documents} documents, found none chosen")
+            raise SettingsError(f"{expected}; of {self.num_documents} documents, none is chosen")
         chosen: Ints = places.astype(np.int64) if self.chosen is None else self.chosen[places]
         return self._view(chosen)
 
@@ -243,9 +248,11 @@ def _met(condition: pc.Expression | Callable[[dict[str, Any]], Any], batch: pa.R
     """Return bool[rows], which documents meet a condition."""
     met = np.zeros(batch.num_rows, np.bool_)
     if isinstance(condition, pc.Expression):
-        numbered = pa.table(batch).append_column(_PLACE, pa.array(np.arange(batch.num_rows)))
+        # Longer than any name: no column has it.
+        place = "_" * (1 + max(map(len, batch.schema.names)))
+        placed = pa.table(batch).append_column(place, pa.array(np.arange(batch.num_rows)))
         try:
-            met[numbered.filter(condition)[_PLACE].to_numpy()] = True
+            met[placed.filter(condition)[place].to_numpy()] = True
         except pa.ArrowException as error:
             raise SettingsError(
                 f"condition: expected an expression over the columns {', '.join(batch.schema.names)}, found one that "

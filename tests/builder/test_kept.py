@@ -193,6 +193,21 @@ def test_content_of_kept_fields_is_content_of_the_source(tmp_path: Path) -> None
         verify(one.directory, against=rows)
 
 
+def test_missing_times_of_pandas_are_null(tmp_path: Path) -> None:
+    values = [pd.Timestamp(MOMENT), pd.NaT, None, [pd.NaT]]
+    assert [row["field"] for row in kept_of(build(examples(values[:3]), tmp_path, keep=["field"]))] == [
+        MOMENT,
+        None,
+        None,
+    ]
+    assert kept_of(build(examples(values[3:]), tmp_path, keep=["field"])) == [{"field": [None]}]
+
+
+def test_a_view_of_bytes_is_kept_as_bytes(tmp_path: Path) -> None:
+    cache = build(examples([memoryview(b"a\xff"), memoryview(b"")]), tmp_path, keep=["field"])
+    assert kept_of(cache) == [{"field": b"a\xff"}, {"field": b""}]
+
+
 @pytest.mark.parametrize("size", [1, 2, 10])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_type_that_changes_is_an_error_of_the_example(tmp_path: Path, size: int, workers: int) -> None:
@@ -260,7 +275,7 @@ def test_names_that_cannot_be_kept_are_refused_at_once(keep: Any, message: str) 
         EncodeSettings(keep=keep)
 
 
-@pytest.mark.parametrize("name", ["alignment", "rows", "", 5])
+@pytest.mark.parametrize("name", ["alignment", "rows", "", " ", 5, "\ud800", "title\0"], ids=ascii)
 def test_all_refuses_a_name_of_something_else(tmp_path: Path, name: Any) -> None:
     with pytest.raises(ExampleError, match="keep='all'"):
         build(examples(["a"], name), tmp_path, keep="all", identity="1")

@@ -367,3 +367,13 @@ def test_a_kept_source_is_shown_as_it_was_kept(tmp_path: Path) -> None:
     assert [row["source"] for row in dataset] == ["a book", None]
     step = next(iter(next(iter(create_dataloader(dataset, 2, metadata=True)))))
     assert step["source"] == ["a book", None]
+
+
+@pytest.mark.parametrize("chosen", [[0, 8], [4, 8], [0, 4], [0, 4, 8, 1]], ids=str)
+def test_an_id_that_occurs_three_times_is_refused_in_any_view_with_two(pieces: list[Path], chosen: list[int]) -> None:
+    view = concatenate([pieces[0]] * 3).select(chosen)
+    for evaluated in (view, view.shuffle(1)):
+        with pytest.raises(SettingsError, match="expected each id once"):
+            squad_metrics({}, evaluated, allow_missing=True)
+    first = view.take(1)
+    assert squad_metrics(dict.fromkeys(first.get_all_documents(), ""), first)["total"] == 1

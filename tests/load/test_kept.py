@@ -117,6 +117,16 @@ def test_filters_take_them(cache: Cache) -> None:
         dataset.filter(pc.field("titel") == "a")
 
 
+def test_filters_take_columns_of_any_name(tmp_path: Path) -> None:
+    names = ["memxlnet.place", "_", "a.b", "a\nb", "\u200b", "_" * 300]
+    made = [one | dict.fromkeys(names, number) for number, one in enumerate(long_examples(5, words=10))]
+    options: dict[str, Any] = {"max_seq_length": 32, "doc_stride": 8, "keep": "all", "progress": False}
+    dataset = Cache.build(made, golden_tokenizer(), cache_dir=tmp_path, **options).dataset()
+    for name in names:
+        assert dataset.filter(pc.field(name) > 2).num_documents == 2
+    assert dataset.filter(lambda document: all(document[name] > 2 for name in names)).num_documents == 2
+
+
 @pytest.mark.parametrize("view", [False, True])
 def test_splits_keep_values_on_one_side(cache: Cache, view: bool) -> None:
     dataset = cache.dataset().shuffle(3).take(10) if view else cache.dataset()

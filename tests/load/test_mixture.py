@@ -254,6 +254,31 @@ def test_views_are_mixed_and_a_mixture_has_none(pieces: list[CacheDataset]) -> N
 def test_wrong_weights_are_refused(pieces: list[CacheDataset], weights: Any, found: str) -> None:
     with pytest.raises(SettingsError, match=f"^weights: .*{found}"):
         mix(pieces, weights)
+    with pytest.raises(SettingsError, match=f"^by: .*{found}"):
+        balance(pieces[0].take(3), weights)
+
+
+def test_weights_that_no_epoch_can_keep_are_refused(pieces: list[CacheDataset]) -> None:
+    for smallest in (1e-12, 1e-300, 5e-324):
+        with pytest.raises(SettingsError, match=r"^epoch: expected at most 2147483647 documents, found .{3,12} for"):
+            mix(pieces, [smallest, 1, 1])
+
+
+def test_epochs_that_could_be_empty_are_refused(pieces: list[CacheDataset]) -> None:
+    weights = [5, 6, 2]
+    for epoch in (1, 2):
+        with pytest.raises(SettingsError, match=rf"^epoch: expected at least 3 documents .* found {epoch}$"):
+            mix(pieces, weights, epoch=epoch)
+    mixed = mix(pieces, weights, epoch=3)
+    assert all(mixed.at_epoch(epoch).num_documents for epoch in range(100))
+
+
+@pytest.mark.parametrize("epoch", [2**60, 2**64, 10**400], ids=["2^60", "2^64", "10^400"])
+def test_epochs_that_no_float_counts_are_refused(pieces: list[CacheDataset], epoch: int) -> None:
+    mixed = mix(pieces, WEIGHTS)
+    for read in (mixed.at_epoch, mixed.epoch_counts, mixed.rows_at):
+        with pytest.raises(SettingsError, match=r"^epoch: expected at most \d+ "):
+            read(epoch)
 
 
 @pytest.mark.parametrize("epoch", [0, -1, 1.5, "longest", None, True, 2**40], ids=str)
