@@ -11,7 +11,7 @@ import numpy as np
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.builder.part_building import build_parts
 from memxlnet.cache import Cache
-from memxlnet.errors import CacheMismatchError, CacheNotFoundError
+from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartList, PartRecord, read_part_list
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
@@ -207,11 +207,7 @@ class Parts:
                 f"{directory}: expected the cache of {files}, which the list of parts {self.directory.name} names, "
                 "found none; build the parts again, or pull them"
             ) from error
-        if cache.manifest.fingerprint != part.fingerprint:
-            raise CacheMismatchError(
-                f"{directory}: expected the cache with the fingerprint {part.fingerprint} (list of parts), found "
-                f"{cache.manifest.fingerprint}; build the parts again"
-            )
+        part.check(directory, cache.manifest)
         return cache
 
     def dataset(self) -> CacheDataset:

@@ -101,7 +101,7 @@ def build_parts(
         found = [job.part(group, names, known) for group, names in groups]
         hidden = hidden_documents(directory, found, on_repeated_id)
         records = tuple(replace(part, hidden=ranges) for part, ranges in zip(found, hidden, strict=True))
-        parts = publish_list(writer.cache_dir, replace(empty, parts=records), former)
+        parts = publish_list(directory, replace(empty, parts=records), former)
         job.digests.keep_only([*parts.former, *(part.cache for part in parts.parts)])
     logger.info(
         "%s: %d parts, %d built, %d documents, %d of them hidden",
@@ -265,7 +265,7 @@ class _PartBuilder:
             return None
         source = manifest.fields["source"]
         own = {name: source[name] for name in source.keys() - reading_fields(source).keys()}
-        return manifest if manifest.fingerprint == part.fingerprint and own == files.identity() else None
+        return manifest if part.is_of(manifest) and own == files.identity() else None
 
     def _built(self, files: Files, listed: tuple[PartFile, ...]) -> tuple[PartRecord, Manifest]:
         with source_errors(files.name):

@@ -2,15 +2,26 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memxlnet.errors import CacheDamagedError, ExampleError, SettingsError, SourceError, SourceNotFoundError
-from memxlnet.format.part_list import read_part_list
+from memxlnet import Parts
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    ExampleError,
+    SettingsError,
+    SourceError,
+    SourceNotFoundError,
+)
+from memxlnet.format.part_list import find_part_lists, read_part_list
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
+from memxlnet.maintain.retention import remove_expired_caches
 from memxlnet.sources import FormOptions
 from tests.builder.parts import in_parts, rows_of, write_files
 from tests.faults.processes import counted, names
@@ -325,3 +336,90 @@ def test_options_of_reading_are_part_of_the_list(tmp_path: Path, source: Path) -
     assert FormOptions().locate == "first"
     other = in_parts(source, tmp_path / "caches", locate="all")
     assert plain.directory != other.directory
+
+
+def test_a_list_under_another_name_is_pruned_where_it_lies(tmp_path: Path, source: Path) -> None:
+    found = in_parts(source, tmp_path / "caches")
+    write_files(tmp_path / "data", {"b": rows_of("b", 5)})
+    newer = in_parts(source, tmp_path / "caches")
+    renamed = found.directory.rename(tmp_path / "caches" / "mine.parts")
+    assert [path.name for path in prune_parts(renamed)] == [found.parts.parts[1].cache]
+    assert not found.directory.exists()
+    assert read_part_list(renamed) == replace(newer.parts, former=())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        prune_parts,
+        remove_part_list,
+        lambda directory: find_old_caches(directory.parent),
+        lambda directory: remove_expired_caches(directory.parent, keep=1),
+    ],
+    ids=["prune", "remove", "old", "expired"],
+)
+def test_nothing_is_removed_beside_a_damaged_list(tmp_path: Path, source: Path, call: Any) -> None:
+    caches = tmp_path / "caches"
+    first = in_parts(source, caches)
+    other = in_parts([source.parent / "b.jsonl"], caches, name="alone")
+    write_files(tmp_path / "data", {"b": rows_of("b", 5)})
+    in_parts(source, caches)
+    (other.directory / "parts.json").write_text("{}")
+    before = names(caches)
+    with pytest.raises(CacheDamagedError, match=f"^{other.directory}"):
+        call(first.directory)
+    assert names(caches) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda directory: (directory / "notes.txt").write_text("mine"), r"files of a list only, found notes\.txt"),
+        (lambda directory: (directory / "below").mkdir(), "files of a list only, found below"),
+        (
+            lambda directory: (
+                directory.rename(directory.with_name("moved")).rename(directory.parent.parent / "moved")
+                and directory.symlink_to(directory.parent.parent / "moved")
+            ),
+            "expected the directory of a list itself, found a symbolic link",
+        ),
+    ],
+    ids=["file", "directory", "link"],
+)
+def test_a_list_that_is_more_than_a_list_stays(tmp_path: Path, source: Path, change: Any, message: str) -> None:
+    found = in_parts(source, tmp_path / "caches")
+    change(found.directory)
+    with pytest.raises(CacheNotFoundError, match=message):
+        remove_part_list(found.directory)
+    assert read_part_list(found.directory) == found.parts
+    assert len(names(tmp_path / "caches")) == 5
+
+
+def test_what_an_unfinished_first_build_left_goes_and_blocks_no_build(tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    found = in_parts(source, caches)
+    (found.directory / "parts.json").unlink()
+    assert list(find_part_lists(caches)) == []
+    assert remove_part_list(found.directory) == 0
+    assert names(caches) == sorted(found.built)
+    found.directory.mkdir()
+    assert in_parts(source, caches).parts == found.parts
+    for name in ("mine.parts", "nothing"):
+        (caches / name).mkdir()
+        with pytest.raises(CacheNotFoundError, match=r"found no parts\.json in it"):
+            remove_part_list(caches / name)
+        assert (caches / name).is_dir()
+
+
+@pytest.mark.parametrize("field", ["rows", "documents"])
+def test_a_list_with_other_counts_than_its_caches_is_found_out(tmp_path: Path, source: Path, field: str) -> None:
+    caches = tmp_path / "caches"
+    found = in_parts(source, caches)
+    first, *others = found.parts.parts
+    forged = replace(found.parts, parts=(replace(first, **{field: 10**15}), *others))
+    (found.directory / "parts.json").write_bytes(forged.encode())
+    with pytest.raises(CacheMismatchError, match=f"{first.cache}: expected .*{10**15}"):
+        Parts(found.directory).dataset()
+    with pytest.raises(CacheMismatchError, match=str(10**15)):
+        Parts(found.directory).compact()
+    assert in_parts(source, caches).parts == found.parts
