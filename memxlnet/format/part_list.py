@@ -98,6 +98,7 @@ class PartList:
         files_per_part: Files of a part at most.
         on_repeated_id: What an id in two parts does.
         parts: The parts in the order of their files.
+        empty: Files without examples, of which no part is made.
         former: Names of caches that this list named before and that are still on the disk.
     """
 
@@ -108,6 +109,7 @@ class PartList:
     files_per_part: int
     on_repeated_id: OnRepeatedIdAcrossParts
     parts: tuple[PartRecord, ...]
+    empty: tuple[PartFile, ...] = ()
     former: tuple[str, ...] = ()
 
     @cached_property
@@ -170,6 +172,7 @@ def _decode(content: dict[str, Any]) -> PartList:
     found = PartList(
         source=source if isinstance(source, str) else tuple(map(_text, source)),
         parts=tuple(_part(part) for part in content.pop("parts")),
+        empty=tuple(map(_file, content.pop("empty"))),
         former=tuple(_cache_name(name) for name in content.pop("former")),
         **content,
     )
@@ -189,11 +192,11 @@ def _decode(content: dict[str, Any]) -> PartList:
 
 
 def _part(content: dict[str, Any]) -> PartRecord:
-    files = tuple(PartFile(**file) for file in content.pop("files"))
+    files = tuple(map(_file, content.pop("files")))
     hidden = tuple((_count(start), _count(stop)) for start, stop in content.pop("hidden"))
     part = PartRecord(files=files, hidden=hidden, **content)
     _cache_name(part.cache)
-    for text in (part.fingerprint, part.ids, *(text for file in files for text in (file.name, file.mark))):
+    for text in (part.fingerprint, part.ids):
         _text(text)
     if not files:
         raise ValueError("files: expected at least one of each part, found none")
@@ -207,6 +210,13 @@ def _part(content: dict[str, Any]) -> PartRecord:
     if edges != sorted(edges):
         raise ValueError(f"hidden: expected ranges of {part.documents} documents in order, found {hidden!r:.80}")
     return part
+
+
+def _file(content: dict[str, Any]) -> PartFile:
+    file = PartFile(**content)
+    _text(file.name)
+    _text(file.mark)
+    return file
 
 
 def _text(value: Any) -> str:

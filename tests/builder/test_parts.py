@@ -1,6 +1,7 @@
 """Files that are built as parts: each is encoded once, and the list follows the files."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from memxlnet import Parts
+from memxlnet.builder.repeats_across_parts import IdDigests
 from memxlnet.errors import (
     CacheDamagedError,
     CacheMismatchError,
@@ -19,11 +21,12 @@ from memxlnet.errors import (
     SourceNotFoundError,
 )
 from memxlnet.format.part_list import find_part_lists, read_part_list
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
 from memxlnet.maintain.retention import remove_expired_caches
 from memxlnet.sources import FormOptions
-from tests.builder.parts import in_parts, rows_of, write_files
+from tests.builder.parts import at_once, compacted, in_parts, rows_of, write_files
 from tests.faults.processes import counted, names
 from tests.support import example, short, write_json_lines
 
@@ -264,10 +267,29 @@ def test_what_is_no_files_is_refused(tmp_path: Path, source: Any, error: type[Ex
         in_parts(source, tmp_path / "caches")
 
 
-def test_an_empty_file_and_an_empty_directory_are_errors(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("files_per_part", [1, 2])
+@pytest.mark.parametrize("empty", ["a", "b", "bcd"])
+def test_files_without_examples_have_no_part(
+    tmp_path: Path, source: Path, empty: str, files_per_part: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, content in zip(empty, (b"", b"\n\n", b" "), strict=False):
+        (source.parent / f"{name}.jsonl").write_bytes(content)
+    found = in_parts(source, tmp_path / "caches", files_per_part=files_per_part)
+    alone = [name for name in empty if files_per_part == 1 or (name in "cd" and "d" in empty)]
+    assert [file.name for file in found.parts.empty] == [f"{name}.jsonl" for name in alone]
+    assert [name for group in files(found) for name in group] == [name for name in NAMES if name not in alone]
+    assert ("no examples" in caplog.text) == bool(alone)
+    assert in_parts(source, tmp_path / "caches", files_per_part=files_per_part).parts == found.parts
+    assert compacted(found, tmp_path / "one") == at_once(source, tmp_path / "two")
+    write_files(tmp_path / "data", {name: rows_of(name) for name in empty})
+    filled = in_parts(source, tmp_path / "caches", files_per_part=files_per_part)
+    assert (filled.parts.empty, filled.parts.documents) == ((), 16)
+
+
+def test_no_example_and_no_file_are_errors(tmp_path: Path, source: Path) -> None:
     first = in_parts(source, tmp_path / "caches")
-    write_files(tmp_path / "data", {"c": []})
-    with pytest.raises(SourceError, match="c/test: expected at least one example, found none"):
+    write_files(tmp_path / "data", {name: [] for name in NAMES})
+    with pytest.raises(SourceError, match=r"a\.jsonl, b\.jsonl, c\.jsonl: expected examples, found none"):
         in_parts(source, tmp_path / "caches")
     for path in source.parent.iterdir():
         path.unlink()
@@ -302,6 +324,24 @@ def test_a_cache_that_a_list_names_is_built_again_where_it_is_gone(tmp_path: Pat
     with counted() as made:
         assert in_parts(source, tmp_path / "caches").parts == found.parts
     assert len(made) == 1
+
+
+def test_a_part_that_is_removed_before_its_list_is_written_is_built_again(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = in_parts(source, tmp_path / "undisturbed").parts
+    write = IdDigests.write
+
+    def remove_former(self: IdDigests, cache: PublishedCache) -> str:
+        remove_expired_caches(tmp_path / "caches", older_than="1s")
+        os.utime(cache.directory / "manifest.json", (0, 0))
+        return write(self, cache)
+
+    monkeypatch.setattr(IdDigests, "write", remove_former)
+    found = in_parts(source, tmp_path / "caches")
+    assert found.parts == expected
+    monkeypatch.undo()
+    assert in_parts(source, tmp_path / "caches").parts == expected
 
 
 # --- removal
@@ -416,7 +456,9 @@ def test_a_list_with_other_counts_than_its_caches_is_found_out(tmp_path: Path, s
     caches = tmp_path / "caches"
     found = in_parts(source, caches)
     first, *others = found.parts.parts
-    forged = replace(found.parts, parts=(replace(first, **{field: 10**15}), *others))
+    values: dict[str, Any] = {field: 10**15}
+    changed = replace(first, **values)
+    forged = replace(found.parts, parts=(changed, *others))
     (found.directory / "parts.json").write_bytes(forged.encode())
     with pytest.raises(CacheMismatchError, match=f"{first.cache}: expected .*{10**15}"):
         Parts(found.directory).dataset()

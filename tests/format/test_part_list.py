@@ -39,6 +39,7 @@ PARTS = PartList(
     files_per_part=1,
     on_repeated_id="newest",
     parts=(PART, replace(PART, cache="b--test--0123456789abcdef", hidden=())),
+    empty=(PartFile("d.jsonl", "2" * 64),),
     former=("c--test--0123456789abcdef",),
 )
 
@@ -103,6 +104,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a form that is a number": _in_part(form=1),
     "files of another kind": _in_part(files=["a"]),
     "no files": _in_part(files=[]),
+    "an empty file without a mark": _with(empty=[{"name": "d.jsonl", "mark": ""}]),
 }
 
 
