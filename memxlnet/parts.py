@@ -11,7 +11,7 @@ import numpy as np
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.builder.part_building import build_parts
 from memxlnet.cache import Cache
-from memxlnet.errors import CacheMismatchError, CacheNotFoundError
+from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.joined import joined
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartList, PartRecord, read_part_list
 from memxlnet.format.paths import as_directory
@@ -108,10 +108,10 @@ class Parts:
     ) -> Self:
         """Build a cache for each file that has none, and open the list of all.
 
-        A part is found again by the content of its files: a new file costs its own encoding, a changed one replaces
-        its part, one that is gone drops out of the list. The list is replaced in one step at the end. It is that of the
-        files of the latest call: name them by the same directory or pattern each time. Of several processes that ask at
-        once, one builds and the others wait.
+        A part is found again by the content of its files: a new file costs its own encoding, a changed one replaces its
+        part, one that is gone drops out of the list, and a file without examples has no part. The list is replaced in
+        one step at the end. It is that of the files of the latest call: name them by the same directory or pattern each
+        time. Of several processes that ask at once, one builds and the others wait.
 
         Args:
             source: Files: a path, a list of paths, a glob, a directory or a URL of files.
@@ -148,7 +148,7 @@ class Parts:
 
         Raises:
             SettingsError: An argument is wrong, or the source is no files; raised before any work.
-            SourceError: A file is missing, malformed or empty, or is read in another way than the first one.
+            SourceError: A file is missing, malformed or read in another way than the first one, or none has examples.
             ExampleError: An example is bad, or an id is in two parts; the former list stays.
             MemxlnetError: As `Cache.build`. Parts that are finished stay, and are found by the next call.
         """
@@ -207,11 +207,7 @@ class Parts:
                 f"{directory}: expected the cache of {files}, which the list of parts {self.directory.name} names, "
                 "found none; build the parts again, or pull them"
             ) from error
-        if cache.manifest.fingerprint != part.fingerprint:
-            raise CacheMismatchError(
-                f"{directory}: expected the cache with the fingerprint {part.fingerprint} (list of parts), found "
-                f"{cache.manifest.fingerprint}; build the parts again"
-            )
+        part.check(directory, cache.manifest)
         return cache
 
     def dataset(self) -> CacheDataset:

@@ -113,11 +113,15 @@ def _check_one_build(directory: Path, parts: PartList) -> None:
 
 
 def _check_files(directory: Path, parts: PartList, files: Files) -> None:
-    expected = [file.mark for part in parts.parts for file in part.files]
-    if files.marks == expected:
+    # Files without examples change no row, wherever they are.
+    empty = {file.mark for file in parts.empty}
+    expected = [file.mark for part in parts.parts for file in part.files if file.mark not in empty]
+    there = [place for place, mark in enumerate(files.marks) if mark not in empty]
+    marks = [files.marks[place] for place in there]
+    if marks == expected:
         return
-    at = next((n for n, (one, other) in enumerate(zip(expected, files.marks, strict=False)) if one != other), None)
-    found = f"{len(files)} files" if at is None else f"another one in place {at + 1}: {files.paths[at]}"
+    at = next((n for n, (one, other) in enumerate(zip(expected, marks, strict=False)) if one != other), None)
+    found = f"{len(marks)} files" if at is None else f"another one in place {at + 1}: {files.paths[there[at]]}"
     raise SourceError(
         f"{directory / parts.directory_name}: expected the {len(expected)} files of the parts, with the same content "
         f"and in the same order, found {found}; build the parts again first"

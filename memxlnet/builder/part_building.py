@@ -21,6 +21,7 @@ from memxlnet.errors import CacheNotFoundError, SettingsError, SourceError
 from memxlnet.format.fingerprint import canonical_json
 from memxlnet.format.manifest import Manifest, known_files, read_manifest
 from memxlnet.format.part_list import AnswersField, OnRepeatedIdAcrossParts, PartFile, PartList, PartRecord
+from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.part_lists import former_list, publish_list, sole_lister
 from memxlnet.settings import BuildSettings, EncodeSettings, check_text, one_of, positive_int, settings_of
@@ -98,10 +99,10 @@ def build_parts(
         groups = _Groups(files, place_of_files(source)[0], files_per_part, former)
         job = _PartBuilder(directory, writer, split, tokenizer, encode, build, options, content, executor)
         known = {} if former is None or build.rebuild else {_marks(part): part for part in former.parts}
-        found = [job.part(group, names, known) for group, names in groups]
+        found = job.parts(groups, known)
         hidden = hidden_documents(directory, found, on_repeated_id)
         records = tuple(replace(part, hidden=ranges) for part, ranges in zip(found, hidden, strict=True))
-        parts = publish_list(writer.cache_dir, replace(empty, parts=records), former)
+        parts = publish_list(directory, replace(empty, parts=records, empty=tuple(job.empty)), former)
         job.digests.keep_only([*parts.former, *(part.cache for part in parts.parts)])
     logger.info(
         "%s: %d parts, %d built, %d documents, %d of them hidden",
@@ -233,9 +234,29 @@ class _PartBuilder:
         self._is_known_by_files = not Reading.of(options).needs_record
         self._reading: dict[str, Any] | None = None
         self.built: list[str] = []
+        self.empty: list[PartFile] = []
 
-    def part(self, files: Files, names: list[str], known: Mapping[tuple[str, ...], PartRecord]) -> PartRecord:
-        """Return the part of some files; its cache is published then.
+    def parts(self, groups: _Groups, known: Mapping[tuple[str, ...], PartRecord]) -> list[PartRecord]:
+        """Return the parts of all files but those without examples; their caches are published then.
+
+        Raises:
+            SourceError: No file has an example.
+            MemxlnetError: Any error of `build_cache`.
+        """
+        found = [(files, names, self._part(files, names, known)) for files, names in groups]
+        # No list names the finished parts of a long build yet: a rule of retention may have removed some meanwhile.
+        parts = [
+            part if self._is_published(part) else self._part(files, names, {}) for files, names, part in found if part
+        ]
+        if not parts:
+            raise SourceError(f"{', '.join(file.name for file in self.empty[:3])}: expected examples, found none")
+        return [part for part in parts if part]
+
+    def _is_published(self, part: PartRecord) -> bool:
+        return (self._writer.cache_dir / part.cache / MANIFEST).exists()
+
+    def _part(self, files: Files, names: list[str], known: Mapping[tuple[str, ...], PartRecord]) -> PartRecord | None:
+        """Return the part of some files, or None where they have no examples.
 
         Args:
             files: The files.
@@ -251,7 +272,12 @@ class _PartBuilder:
         if former is not None and manifest is not None:
             part = replace(former, files=listed, hidden=())
         else:
-            part, manifest = self._built(files, listed)
+            built = self._built(files, listed)
+            if built is None:
+                self.empty += listed
+                logger.warning("%s: no examples; no part is made of it", ", ".join(names))
+                return None
+            part, manifest = built
         self._check_reading(part, manifest)
         return part
 
@@ -265,11 +291,13 @@ class _PartBuilder:
             return None
         source = manifest.fields["source"]
         own = {name: source[name] for name in source.keys() - reading_fields(source).keys()}
-        return manifest if manifest.fingerprint == part.fingerprint and own == files.identity() else None
+        return manifest if part.is_of(manifest) and own == files.identity() else None
 
-    def _built(self, files: Files, listed: tuple[PartFile, ...]) -> tuple[PartRecord, Manifest]:
+    def _built(self, files: Files, listed: tuple[PartFile, ...]) -> tuple[PartRecord, Manifest] | None:
         with source_errors(files.name):
             job = Build(files, *self._open)
+            if next(iter(job.source.rows()), None) is None:
+                return None
         before = self._writer.directory(job.settings).exists()
         directory = build_cache(job, self._build, self._writer, self._executor).directory
         if self._build.rebuild or not before:

@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.examples import generated_id
 from memxlnet.encode.repeated_ids import digests_of
-from memxlnet.errors import CacheMismatchError, ExampleError
+from memxlnet.errors import ExampleError
 from memxlnet.format.checksums import digest
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartRecord
-from memxlnet.format.paths import make_directory, write_durably
+from memxlnet.format.paths import IDS_SUFFIX, make_directory, write_durably
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.system_errors import cache_errors
 
-_IDS_SUFFIX = ".ids"
 _DIGEST_BYTES = 16
 
 Ranges = tuple[tuple[int, int], ...]
@@ -31,11 +30,7 @@ def open_part(directory: Path, part: PartRecord) -> PublishedCache:
         CacheError: It is missing, damaged, or another one than the list names.
     """
     cache = PublishedCache(directory / part.cache)
-    if cache.manifest.fingerprint != part.fingerprint:
-        raise CacheMismatchError(
-            f"{cache.directory}: expected the cache with the fingerprint {part.fingerprint} (list of parts), found "
-            f"{cache.manifest.fingerprint}; build the parts again"
-        )
+    part.check(cache.directory, cache.manifest)
     return cache
 
 
@@ -88,7 +83,7 @@ class IdDigests:
         """Remove the digests of other caches; what cannot be removed stays."""
         kept = {_file_of(cache) for cache in caches}
         with contextlib.suppress(OSError):
-            for path in self._directory.glob(f"*{_IDS_SUFFIX}"):
+            for path in self._directory.glob(f"*{IDS_SUFFIX}"):
                 if path.name not in kept:
                     path.unlink()
 
@@ -102,7 +97,7 @@ class IdDigests:
 
 
 def _file_of(cache: str) -> str:
-    return f"{cache}{_IDS_SUFFIX}"
+    return f"{cache}{IDS_SUFFIX}"
 
 
 def hidden_documents(directory: Path, parts: Sequence[PartRecord], rule: OnRepeatedIdAcrossParts) -> list[Ranges]:

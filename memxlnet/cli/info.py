@@ -114,6 +114,7 @@ def _show_parts(directory: Path, as_json: bool) -> None:
         "documents": parts.documents,
         "hidden": parts.num_hidden,
         "size": parts.num_bytes if as_json else shown_bytes(parts.num_bytes),
+        "files without examples": len(parts.empty),
         "no longer listed": len(parts.former),
     }
     columns = ("cache", "files", "segments", "documents", "hidden", "bytes")

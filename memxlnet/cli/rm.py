@@ -11,13 +11,22 @@ from memxlnet.cli.output import is_terminal, print_table, printable, shown_bytes
 from memxlnet.cli.parameters import PathOrUrl, cache_dir_option, shared
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.part_list import read_part_list
-from memxlnet.format.paths import PARTS_SUFFIX
+from memxlnet.format.paths import PARTS_SUFFIX, as_directory
 from memxlnet.maintain.old_caches import find_old_caches, remove_old_caches
-from memxlnet.maintain.part_lists import remove_part_list, unshared_caches
+from memxlnet.maintain.part_lists import (
+    prune_parts,
+    removable_list,
+    remove_part_list,
+    unlisted_caches,
+    unshared_caches,
+)
 from memxlnet.maintain.removal import find_leftovers, num_bytes, own_manifest, remove_cache, remove_leftovers
 from memxlnet.maintain.retention import ExpiredCache, find_expired_caches, remove_expired_caches
 from memxlnet.redaction import Redactor
 from memxlnet.remote.stored_removal import remove_stored_cache
+
+_Found = tuple[list[tuple[Path | str, int]], list[Callable[[], object]]]
+"""What would be removed, each with its bytes, and the calls that remove it."""
 
 _EXPIRED = ("cache", "name", "split", "age", "bytes")
 
@@ -26,6 +35,7 @@ _EXPIRED = ("cache", "name", "split", "age", "bytes")
 @click.argument("paths", type=PathOrUrl(), nargs=-1, metavar="[PATH]...")
 @click.option("--leftovers", is_flag=True, help="PATH is a directory of caches: what dead builds and transfers left.")
 @click.option("--old", is_flag=True, help="PATH is a directory of caches: those of a source that has changed since.")
+@click.option("--unlisted", is_flag=True, help="PATH is a list of parts: caches that it named before.")
 @click.option(
     "--older-than",
     metavar="AGE",
@@ -46,6 +56,7 @@ def command(
     paths: tuple[Path | str, ...],
     leftovers: bool,
     old: bool,
+    unlisted: bool,
     older_than: str | None,
     keep: int | None,
     pattern: str | None,
@@ -57,12 +68,15 @@ def command(
 
     PATH is a directory, or the URL of a cache in a store, whose manifest goes first. What is not a cache, or holds
     other files too, is refused, and so is one that is being built. A list of parts (NAME.parts) goes with the caches
-    that no other list names. --older-than and --keep remove only what both allow, from --cache-dir where no PATH is
-    given, nothing that a list of parts names, and nothing without --yes.
+    that no other list names; with --unlisted only those go that no list names any more. --older-than and --keep
+    remove only what both allow, from --cache-dir where no PATH is given, nothing that a list of parts names, and
+    nothing without --yes.
     """
     by_retention = older_than is not None or keep is not None
-    if by_retention and (leftovers or old):
-        raise click.UsageError("--older-than and --keep cannot be combined with --leftovers and --old.")
+    if by_retention and (leftovers or old or unlisted):
+        raise click.UsageError("--older-than and --keep cannot be combined with --leftovers, --old and --unlisted.")
+    if unlisted and (leftovers or old):
+        raise click.UsageError("--unlisted cannot be combined with --leftovers and --old.")
     if pattern is not None and not by_retention:
         raise click.UsageError("--name needs --older-than or --keep.")
     if by_retention:
@@ -70,36 +84,61 @@ def command(
         return
     if not paths:
         raise click.UsageError("Missing argument 'PATH...'.")
-    _remove_named(paths, leftovers, old, dry_run, yes)
+    if unlisted:
+        found = _unlisted(paths)
+    elif leftovers or old:
+        found = _left_or_old(paths, leftovers, old)
+    else:
+        found = _named(paths)
+    _remove(*found, dry_run, yes)
 
 
-def _remove_named(paths: tuple[Path | str, ...], leftovers: bool, old: bool, dry_run: bool, yes: bool) -> None:
+def _unlisted(paths: tuple[Path | str, ...]) -> _Found:
+    directories = [find_directory(as_directory("PATH", path)) for path in dict.fromkeys(paths)]
+    caches = dict.fromkeys(cache for path in directories for cache in unlisted_caches(path, read_part_list(path)))
+    return [(cache, num_bytes(cache)) for cache in caches if cache.is_dir()], [
+        partial(prune_parts, path) for path in directories
+    ]
+
+
+def _left_or_old(paths: tuple[Path | str, ...], leftovers: bool, old: bool) -> _Found:
     found: list[tuple[Path | str, int]] = []
     removals: list[Callable[[], object]] = []
-    for path in dict.fromkeys(paths):
-        if leftovers or old:
-            directory_of_caches(path)
+    for path in map(directory_of_caches, dict.fromkeys(paths)):
         if leftovers:
             found += [(each.path, each.num_bytes) for each in find_leftovers(path) if not each.in_use]
             removals.append(partial(remove_leftovers, path))
         if old:
             found += [(each.path, each.num_bytes) for each in find_old_caches(path)]
             removals.append(partial(remove_old_caches, path))
-        if isinstance(path, str):
-            found.append((Redactor({})(path), remove_stored_cache(path, dry_run=True)))
-            removals.append(partial(remove_stored_cache, path))
-        elif not leftovers and not old and path.name.endswith(PARTS_SUFFIX):
-            caches = unshared_caches(path, read_part_list(path))
-            found += [(path, 0), *((cache, num_bytes(cache)) for cache in caches if cache.is_dir())]
-            removals.append(partial(remove_part_list, path))
-        elif not leftovers and not old:
-            directory = find_directory(path)
-            # All are checked before the first is removed.
+    return found, removals
+
+
+def _named(paths: tuple[Path | str, ...]) -> _Found:
+    """Check all before the first is removed."""
+    urls = [path for path in dict.fromkeys(paths) if isinstance(path, str)]
+    found: list[tuple[Path | str, int]] = [(Redactor({})(url), remove_stored_cache(url, dry_run=True)) for url in urls]
+    removals: list[Callable[[], object]] = [partial(remove_stored_cache, url) for url in urls]
+    directories = dict.fromkeys(find_directory(path) for path in paths if not isinstance(path, str))
+    lists = [path for path in directories if path.name.endswith(PARTS_SUFFIX)]
+    with_lists = dict.fromkeys(
+        cache for path in lists for cache in unshared_caches(path, removable_list(path), lists) if cache.is_dir()
+    )
+    found += [(path, 0) for path in lists] + [(cache, num_bytes(cache)) for cache in with_lists]
+    removals += [partial(remove_part_list, path) for path in lists]
+    for directory in directories:
+        if directory not in lists and directory not in with_lists:
             if directory.is_symlink():
                 raise CacheNotFoundError(f"{directory}: expected a cache itself, found a symbolic link; unlink it")
             own_manifest(directory)
             found.append((directory, num_bytes(directory)))
             removals.append(partial(remove_cache, directory))
+    return found, removals
+
+
+def _remove(
+    found: list[tuple[Path | str, int]], removals: list[Callable[[], object]], dry_run: bool, yes: bool
+) -> None:
     for path, size in found:
         click.echo(f"{printable(str(path))}\t{shown_bytes(size) if is_terminal() else size}")
     if not found:

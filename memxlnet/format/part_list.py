@@ -1,17 +1,19 @@
 """The list of parts: which caches, in which order, are opened as one dataset. It is replaced as a whole."""
 
+import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from memxlnet.errors import CacheDamagedError, CacheNotFoundError
+from memxlnet.errors import CacheDamagedError, CacheError, CacheMismatchError, CacheNotFoundError
 from memxlnet.format.fingerprint import fingerprint_of
-from memxlnet.format.manifest import passing_over
+from memxlnet.format.manifest import Manifest, passing_over
 from memxlnet.format.paths import PART_LIST, PARTS_SUFFIX, kind_and_cache, parts_directory_name
+from memxlnet.format.row_layout import RowLayout
 from memxlnet.format.sealed_json import seal, unseal
 from memxlnet.system_errors import cache_errors
 
@@ -64,6 +66,25 @@ class PartRecord:
         """Number of documents that are left out."""
         return sum(stop - start for start, stop in self.hidden)
 
+    def is_of(self, manifest: Manifest) -> bool:
+        """Return whether a cache is the one that the list names."""
+        counts = manifest.tables["features"].rows, manifest.tables["documents"].rows
+        return (manifest.fingerprint, *counts) == (self.fingerprint, self.rows, self.documents)
+
+    def check(self, directory: Path, manifest: Manifest) -> None:
+        """Check that a cache is the one that the list names.
+
+        Raises:
+            CacheMismatchError: It is another one.
+        """
+        if not self.is_of(manifest):
+            raise CacheMismatchError(
+                f"{directory}: expected the cache with the fingerprint {self.fingerprint}, {self.rows} rows and "
+                f"{self.documents} documents (list of parts), found {manifest.fingerprint}, "
+                f"{manifest.tables['features'].rows} and {manifest.tables['documents'].rows}; build the parts again, "
+                "or send them again"
+            )
+
 
 @dataclass(frozen=True)
 class PartList:
@@ -77,6 +98,7 @@ class PartList:
         files_per_part: Files of a part at most.
         on_repeated_id: What an id in two parts does.
         parts: The parts in the order of their files.
+        empty: Files without examples, of which no part is made.
         former: Names of caches that this list named before and that are still on the disk.
     """
 
@@ -87,6 +109,7 @@ class PartList:
     files_per_part: int
     on_repeated_id: OnRepeatedIdAcrossParts
     parts: tuple[PartRecord, ...]
+    empty: tuple[PartFile, ...] = ()
     former: tuple[str, ...] = ()
 
     @cached_property
@@ -149,6 +172,7 @@ def _decode(content: dict[str, Any]) -> PartList:
     found = PartList(
         source=source if isinstance(source, str) else tuple(map(_text, source)),
         parts=tuple(_part(part) for part in content.pop("parts")),
+        empty=tuple(map(_file, content.pop("empty"))),
         former=tuple(_cache_name(name) for name in content.pop("former")),
         **content,
     )
@@ -160,16 +184,22 @@ def _decode(content: dict[str, Any]) -> PartList:
         raise ValueError(f"on_repeated_id: expected 'error' or 'newest', found {found.on_repeated_id!r:.80}")
     if not found.parts or _count(found.files_per_part) < 1:
         raise ValueError("parts, files_per_part: expected at least one, found none")
+    settings = found.fields["settings"]
+    for length in (settings["max_seq_length"], settings["doc_stride"]):
+        _count(length)
+    RowLayout.from_json(found.fields["tokenizer"]["layout"])
     return found
 
 
 def _part(content: dict[str, Any]) -> PartRecord:
-    files = tuple(PartFile(**file) for file in content.pop("files"))
+    files = tuple(map(_file, content.pop("files")))
     hidden = tuple((_count(start), _count(stop)) for start, stop in content.pop("hidden"))
     part = PartRecord(files=files, hidden=hidden, **content)
     _cache_name(part.cache)
-    for text in (part.fingerprint, part.ids, *(text for file in files for text in (file.name, file.mark))):
+    for text in (part.fingerprint, part.ids):
         _text(text)
+    if not files:
+        raise ValueError("files: expected at least one of each part, found none")
     if not isinstance(part.form, str):
         raise ValueError(f"form: expected a text, found {part.form!r:.80}")
     for count in (part.rows, part.documents, part.bytes):
@@ -180,6 +210,13 @@ def _part(content: dict[str, Any]) -> PartRecord:
     if edges != sorted(edges):
         raise ValueError(f"hidden: expected ranges of {part.documents} documents in order, found {hidden!r:.80}")
     return part
+
+
+def _file(content: dict[str, Any]) -> PartFile:
+    file = PartFile(**content)
+    _text(file.name)
+    _text(file.mark)
+    return file
 
 
 def _text(value: Any) -> str:
@@ -228,21 +265,38 @@ def find_part_lists(cache_dir: Path) -> Iterator[tuple[Path, PartList]]:
     Raises:
         CacheOSError: The directory cannot be read, or too many files are open.
     """
+    for directory in _directories(cache_dir):
+        with passing_over():
+            yield directory, read_part_list(directory)
+
+
+def listed_caches(cache_dir: Path, without: Collection[Path] = ()) -> set[str]:
+    """Return the names of the caches that the lists of parts of a cache directory name: these must not be removed.
+
+    Args:
+        cache_dir: The directory.
+        without: Directories of lists that do not count.
+
+    Raises:
+        CacheError: A list is damaged, of another format version or cannot be read: it may name any cache.
+    """
+    listed: set[str] = set()
+    for directory in _directories(cache_dir):
+        if directory not in without:
+            try:
+                with contextlib.suppress(CacheNotFoundError):  # a first build has not written its list yet
+                    listed.update(part.cache for part in read_part_list(directory).parts)
+            except CacheError as error:
+                error.add_note("no cache is removed before this list can be read: it may name any of them")
+                raise
+    return listed
+
+
+def _directories(cache_dir: Path) -> list[Path]:
+    """Return what has the name of a list of parts, sorted; nothing where there is no such cache directory."""
     with cache_errors(cache_dir, "read", "choose another cache_dir"):
         try:
             found = sorted(path for path in cache_dir.iterdir() if path.suffix == PARTS_SUFFIX)
         except (FileNotFoundError, NotADirectoryError):
-            return
-    for directory in found:
-        if not directory.name.startswith("."):
-            with passing_over():
-                yield directory, read_part_list(directory)
-
-
-def listed_caches(cache_dir: Path) -> dict[str, Path]:
-    """Return the names of the caches that a list of parts names, each with the directory of one such list.
-
-    Raises:
-        CacheOSError: The directory cannot be read, or too many files are open.
-    """
-    return {part.cache: directory for directory, found in find_part_lists(cache_dir) for part in found.parts}
+            return []
+    return [path for path in found if not path.name.startswith(".")]

@@ -16,6 +16,7 @@ TOKENIZER = "tokenizer.json"
 DROPPED_REPORT = "dropped.jsonl"
 PART_LIST = "parts.json"
 PARTS_SUFFIX = ".parts"
+IDS_SUFFIX = ".ids"
 
 BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"

@@ -43,7 +43,7 @@ def find_old_caches(cache_dir: str | os.PathLike[str], *, same_tokenizer: bool =
             a directory only the one that was built last is current.
 
     Raises:
-        CacheOSError: The directory cannot be read, or too many files are open.
+        CacheError: The directory or a list of parts in it cannot be read: it may name any cache.
     """
     directory = as_directory("cache_dir", cache_dir)
     published = sorted(identified_caches(directory), key=lambda cache: cache[:2])

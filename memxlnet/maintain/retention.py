@@ -85,7 +85,7 @@ def find_expired_caches(
     Raises:
         SettingsError: An argument is wrong, or neither `older_than` nor `keep` is given.
         CacheNotFoundError: There are caches, but none has a name that matches the pattern.
-        CacheOSError: The directory cannot be read, or too many files are open.
+        CacheError: The directory or a list of parts in it cannot be read: it may name any cache.
     """
     directory = as_directory("cache_dir", cache_dir)
     rule = _checked(older_than, keep, pattern)

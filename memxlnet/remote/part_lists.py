@@ -122,7 +122,7 @@ def pull_parts(
                     progress=progress,
                 )
                 _check_cache(directory, part)
-        publish_list(directory, found, former_list(target))
+        publish_list(target, found, former_list(target))
     return target
 
 
@@ -162,7 +162,7 @@ def _list_in_store(store: Store, local: PartList, replace: bool) -> PartList | N
 
 def _is_there(cache_dir: Path, part: PartRecord) -> bool:
     try:
-        return read_manifest(cache_dir / part.cache).fingerprint == part.fingerprint
+        return part.is_of(read_manifest(cache_dir / part.cache))
     except CacheNotFoundError:
         return False
 
@@ -174,9 +174,4 @@ def _check_cache(cache_dir: Path, part: PartRecord) -> None:
         CacheError: It is missing, damaged, or another one.
     """
     directory = cache_dir / part.cache
-    found = read_manifest(directory).fingerprint
-    if found != part.fingerprint:
-        raise CacheMismatchError(
-            f"{directory}: expected the cache with the fingerprint {part.fingerprint} (list of parts), found {found}; "
-            "build the parts again, or send them again"
-        )
+    part.check(directory, read_manifest(directory))

@@ -34,13 +34,14 @@ def find_stored_caches(url: str, *, storage_options: Mapping[str, Any] | None = 
         storage_options: As in `push`.
 
     Raises:
-        SettingsError: An argument is wrong.
+        SettingsError: An argument is wrong, or the address is one of a web server.
         CacheNotFoundError: There is no such directory, or it is a cache itself.
         MissingLibraryError: The library that serves this kind of address is not installed.
         TransferPermissionError: The store refuses the credentials, or none were given.
         TransferError: The connection or the store failed.
     """
     store = open_store(url, storage_options)
+    store.check_lists()
     entries = store.entries()
     if entries is None or MANIFEST in entries:
         found = "none" if entries is None else "a cache; memxlnet info shows it"

@@ -31,6 +31,8 @@ MAX_MANIFEST_BYTES = 64 << 20
 
 _S3_PARTS = 10_000
 
+_WEB = ("http", "https")
+
 
 class Store:
     """A place in a store.
@@ -81,6 +83,18 @@ class Store:
                 entries[name] = None if entry.get("type") == "directory" else entry.get("size") or 0
         return entries
 
+    def check_lists(self) -> None:
+        """Check that the store lists and changes its files: a web server only serves them.
+
+        Raises:
+            SettingsError: It is a web server.
+        """
+        if self._scheme in _WEB:
+            raise SettingsError(
+                f"{self.url}: expected a store that lists and changes its files, found a web server, which serves "
+                "files by their names only; memxlnet info and pull take the address of a cache there"
+            )
+
     def size(self, name: str) -> int | None:
         """Return the size of a file as the store knows it now; None where there is no file.
 
@@ -122,7 +136,7 @@ class Store:
         if not self._fs.async_impl:
             yield from self._blocks_one_by_one(name, start, stop)
             return
-        if self._scheme in ("http", "https") and (start or stop - start > BLOCK_BYTES):
+        if self._scheme in _WEB and (start or stop - start > BLOCK_BYTES):
             self._check_serves_parts(name, stop)
         for first in range(start, stop, BLOCK_BYTES * BLOCKS_AT_ONCE):
             starts = list(range(first, min(stop, first + BLOCK_BYTES * BLOCKS_AT_ONCE), BLOCK_BYTES))

@@ -1,18 +1,32 @@
 """Files that are built as parts: each is encoded once, and the list follows the files."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memxlnet.errors import CacheDamagedError, ExampleError, SettingsError, SourceError, SourceNotFoundError
-from memxlnet.format.part_list import read_part_list
+from memxlnet import Parts
+from memxlnet.builder.repeats_across_parts import IdDigests
+from memxlnet.errors import (
+    CacheDamagedError,
+    CacheMismatchError,
+    CacheNotFoundError,
+    ExampleError,
+    SettingsError,
+    SourceError,
+    SourceNotFoundError,
+)
+from memxlnet.format.part_list import find_part_lists, read_part_list
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.old_caches import find_old_caches
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
+from memxlnet.maintain.retention import remove_expired_caches
 from memxlnet.sources import FormOptions
-from tests.builder.parts import in_parts, rows_of, write_files
+from tests.builder.parts import at_once, compacted, in_parts, rows_of, write_files
 from tests.faults.processes import counted, names
 from tests.support import example, short, write_json_lines
 
@@ -253,10 +267,29 @@ def test_what_is_no_files_is_refused(tmp_path: Path, source: Any, error: type[Ex
         in_parts(source, tmp_path / "caches")
 
 
-def test_an_empty_file_and_an_empty_directory_are_errors(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("files_per_part", [1, 2])
+@pytest.mark.parametrize("empty", ["a", "b", "bcd"])
+def test_files_without_examples_have_no_part(
+    tmp_path: Path, source: Path, empty: str, files_per_part: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, content in zip(empty, (b"", b"\n\n", b" "), strict=False):
+        (source.parent / f"{name}.jsonl").write_bytes(content)
+    found = in_parts(source, tmp_path / "caches", files_per_part=files_per_part)
+    alone = [name for name in empty if files_per_part == 1 or (name in "cd" and "d" in empty)]
+    assert [file.name for file in found.parts.empty] == [f"{name}.jsonl" for name in alone]
+    assert [name for group in files(found) for name in group] == [name for name in NAMES if name not in alone]
+    assert ("no examples" in caplog.text) == bool(alone)
+    assert in_parts(source, tmp_path / "caches", files_per_part=files_per_part).parts == found.parts
+    assert compacted(found, tmp_path / "one") == at_once(source, tmp_path / "two")
+    write_files(tmp_path / "data", {name: rows_of(name) for name in empty})
+    filled = in_parts(source, tmp_path / "caches", files_per_part=files_per_part)
+    assert (filled.parts.empty, filled.parts.documents) == ((), 16)
+
+
+def test_no_example_and_no_file_are_errors(tmp_path: Path, source: Path) -> None:
     first = in_parts(source, tmp_path / "caches")
-    write_files(tmp_path / "data", {"c": []})
-    with pytest.raises(SourceError, match="c/test: expected at least one example, found none"):
+    write_files(tmp_path / "data", {name: [] for name in NAMES})
+    with pytest.raises(SourceError, match=r"a\.jsonl, b\.jsonl, c\.jsonl: expected examples, found none"):
         in_parts(source, tmp_path / "caches")
     for path in source.parent.iterdir():
         path.unlink()
@@ -293,6 +326,24 @@ def test_a_cache_that_a_list_names_is_built_again_where_it_is_gone(tmp_path: Pat
     assert len(made) == 1
 
 
+def test_a_part_that_is_removed_before_its_list_is_written_is_built_again(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = in_parts(source, tmp_path / "undisturbed").parts
+    write = IdDigests.write
+
+    def remove_former(self: IdDigests, cache: PublishedCache) -> str:
+        remove_expired_caches(tmp_path / "caches", older_than="1s")
+        os.utime(cache.directory / "manifest.json", (0, 0))
+        return write(self, cache)
+
+    monkeypatch.setattr(IdDigests, "write", remove_former)
+    found = in_parts(source, tmp_path / "caches")
+    assert found.parts == expected
+    monkeypatch.undo()
+    assert in_parts(source, tmp_path / "caches").parts == expected
+
+
 # --- removal
 
 
@@ -325,3 +376,92 @@ def test_options_of_reading_are_part_of_the_list(tmp_path: Path, source: Path) -
     assert FormOptions().locate == "first"
     other = in_parts(source, tmp_path / "caches", locate="all")
     assert plain.directory != other.directory
+
+
+def test_a_list_under_another_name_is_pruned_where_it_lies(tmp_path: Path, source: Path) -> None:
+    found = in_parts(source, tmp_path / "caches")
+    write_files(tmp_path / "data", {"b": rows_of("b", 5)})
+    newer = in_parts(source, tmp_path / "caches")
+    renamed = found.directory.rename(tmp_path / "caches" / "mine.parts")
+    assert [path.name for path in prune_parts(renamed)] == [found.parts.parts[1].cache]
+    assert not found.directory.exists()
+    assert read_part_list(renamed) == replace(newer.parts, former=())
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        prune_parts,
+        remove_part_list,
+        lambda directory: find_old_caches(directory.parent),
+        lambda directory: remove_expired_caches(directory.parent, keep=1),
+    ],
+    ids=["prune", "remove", "old", "expired"],
+)
+def test_nothing_is_removed_beside_a_damaged_list(tmp_path: Path, source: Path, call: Any) -> None:
+    caches = tmp_path / "caches"
+    first = in_parts(source, caches)
+    other = in_parts([source.parent / "b.jsonl"], caches, name="alone")
+    write_files(tmp_path / "data", {"b": rows_of("b", 5)})
+    in_parts(source, caches)
+    (other.directory / "parts.json").write_text("{}")
+    before = names(caches)
+    with pytest.raises(CacheDamagedError, match=f"^{other.directory}"):
+        call(first.directory)
+    assert names(caches) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda directory: (directory / "notes.txt").write_text("mine"), r"files of a list only, found notes\.txt"),
+        (lambda directory: (directory / "below").mkdir(), "files of a list only, found below"),
+        (
+            lambda directory: (
+                directory.rename(directory.with_name("moved")).rename(directory.parent.parent / "moved")
+                and directory.symlink_to(directory.parent.parent / "moved")
+            ),
+            "expected the directory of a list itself, found a symbolic link",
+        ),
+    ],
+    ids=["file", "directory", "link"],
+)
+def test_a_list_that_is_more_than_a_list_stays(tmp_path: Path, source: Path, change: Any, message: str) -> None:
+    found = in_parts(source, tmp_path / "caches")
+    change(found.directory)
+    with pytest.raises(CacheNotFoundError, match=message):
+        remove_part_list(found.directory)
+    assert read_part_list(found.directory) == found.parts
+    assert len(names(tmp_path / "caches")) == 5
+
+
+def test_what_an_unfinished_first_build_left_goes_and_blocks_no_build(tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    found = in_parts(source, caches)
+    (found.directory / "parts.json").unlink()
+    assert list(find_part_lists(caches)) == []
+    assert remove_part_list(found.directory) == 0
+    assert names(caches) == sorted(found.built)
+    found.directory.mkdir()
+    assert in_parts(source, caches).parts == found.parts
+    for name in ("mine.parts", "nothing"):
+        (caches / name).mkdir()
+        with pytest.raises(CacheNotFoundError, match=r"found no parts\.json in it"):
+            remove_part_list(caches / name)
+        assert (caches / name).is_dir()
+
+
+@pytest.mark.parametrize("field", ["rows", "documents"])
+def test_a_list_with_other_counts_than_its_caches_is_found_out(tmp_path: Path, source: Path, field: str) -> None:
+    caches = tmp_path / "caches"
+    found = in_parts(source, caches)
+    first, *others = found.parts.parts
+    values: dict[str, Any] = {field: 10**15}
+    changed = replace(first, **values)
+    forged = replace(found.parts, parts=(changed, *others))
+    (found.directory / "parts.json").write_bytes(forged.encode())
+    with pytest.raises(CacheMismatchError, match=f"{first.cache}: expected .*{10**15}"):
+        Parts(found.directory).dataset()
+    with pytest.raises(CacheMismatchError, match=str(10**15)):
+        Parts(found.directory).compact()
+    assert in_parts(source, caches).parts == found.parts

@@ -116,3 +116,44 @@ def test_retention_leaves_what_a_list_names(run: Run, tmp_path: Path, source: Pa
         os.utime(manifest, (0, 0))
     found = run("rm", "--older-than", "30d", "--cache-dir", caches).lines
     assert [Path(line[0]).name.split("--")[0] for line in found[1:]] == ["a-and-2-more"]
+
+
+def test_caches_that_no_list_names_any_more_are_removed_on_request(run: Run, tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    directory = Path(build(run, source, caches, "--parts").fields["parts"])
+    (former,) = caches.glob("b--*")
+    assert run("rm", "--unlisted", directory) == (0, "", "nothing to remove\n")
+    write_files(tmp_path / "data", {"b": rows_of("b", 5)})
+    build(run, source, caches, "--parts")
+    shown = run("rm", "--unlisted", "--dry-run", directory)
+    assert [line[0] for line in shown.lines] == [str(former)]
+    assert former.is_dir()
+    assert run("rm", "--unlisted", "--yes", directory) == shown
+    assert (former.exists(), len(list(caches.glob("*/manifest.json")))) == (False, 3)
+    assert run("info", directory).fields["no longer listed"] == "0"
+    for option in ("--old", "--leftovers", "--keep=3"):
+        assert "--unlisted" in usage_error(run("rm", "--unlisted", option, directory))
+    assert "expected the directory of a list of parts" in error(run("rm", "--unlisted", caches))
+    assert "expected a local directory" in error(run("rm", "--unlisted", "s3://bucket/x.parts"))
+
+
+def test_all_that_lies_in_a_directory_is_removed_at_once(run: Run, tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    build(run, source, caches, "--parts")
+    build(run, tmp_path / "data" / "a*.jsonl", caches, "--parts")
+    everything = sorted(path for path in caches.iterdir() if path.name[0] != ".")
+    lists = [path for path in everything if path.suffix == ".parts"]
+    assert sorted(line[0] for line in run("rm", "--dry-run", *lists).lines) == list(map(str, everything))
+    shown = run("rm", "--yes", *everything)
+    assert (shown.code, sorted(line[0] for line in shown.lines)) == (0, list(map(str, everything)))
+    assert [path for path in caches.iterdir() if path.name[0] != "."] == []
+
+
+def test_what_an_unfinished_first_build_left_is_no_list_and_goes(run: Run, tmp_path: Path, source: Path) -> None:
+    caches = tmp_path / "caches"
+    directory = Path(build(run, source, caches, "--parts").fields["parts"])
+    (directory / "parts.json").unlink()
+    assert directory.name not in run("ls", caches).out
+    assert run("rm", "--yes", directory).code == 0
+    assert not directory.exists()
+    assert len(list(caches.glob("*/manifest.json"))) == 3

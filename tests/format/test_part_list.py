@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, CacheNotFoundError
+from memxlnet.format.fingerprint import fingerprint_of
 from memxlnet.format.part_list import (
     PartFile,
     PartList,
@@ -19,6 +20,7 @@ from memxlnet.format.part_list import (
     read_part_list,
 )
 from memxlnet.format.sealed_json import seal
+from tests.format.content import LAYOUT
 
 CACHE = "a--test--0123456789abcdef"
 PART = PartRecord(
@@ -27,11 +29,17 @@ PART = PartRecord(
 PARTS = PartList(
     name="data",
     split="test",
-    fields={"split": "test", "place": {"files": "/data"}},
+    fields={
+        "split": "test",
+        "place": {"files": "/data"},
+        "settings": {"max_seq_length": 24, "doc_stride": 3},
+        "tokenizer": {"layout": LAYOUT.to_json()},
+    },
     source="/data/*.jsonl",
     files_per_part=1,
     on_repeated_id="newest",
     parts=(PART, replace(PART, cache="b--test--0123456789abcdef", hidden=())),
+    empty=(PartFile("d.jsonl", "2" * 64),),
     former=("c--test--0123456789abcdef",),
 )
 
@@ -51,7 +59,8 @@ def test_a_list_comes_back_as_it_was(tmp_path: Path, source: Any) -> None:
     assert found.encode() == parts.encode()
     assert (found.rows, found.documents, found.num_hidden, found.num_bytes) == (14, 8, 3, 200)
     assert list(find_part_lists(tmp_path)) == [(directory, parts)]
-    assert listed_caches(tmp_path) == {part.cache: directory for part in parts.parts}
+    assert listed_caches(tmp_path) == {part.cache for part in parts.parts}
+    assert listed_caches(tmp_path, [directory]) == set()
 
 
 def _without(name: str) -> Callable[[dict[str, Any]], Any]:
@@ -60,6 +69,11 @@ def _without(name: str) -> Callable[[dict[str, Any]], Any]:
 
 def _with(**values: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda content: content.update(values)
+
+
+def _with_fields(**values: Any) -> Callable[[dict[str, Any]], Any]:
+    fields = {**PARTS.fields, **values}
+    return _with(fields=fields, fingerprint=fingerprint_of(fields))
 
 
 def _in_part(**values: Any) -> Callable[[dict[str, Any]], Any]:
@@ -76,6 +90,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a bool of files per part": _with(files_per_part=True),
     "a former that is a path": _with(former=["../x"]),
     "fields that are a list": _with(fields=[]),
+    "fields without settings": _with_fields(settings={}),
+    "fields with a length as text": _with_fields(settings={"max_seq_length": "24", "doc_stride": 3}),
+    "fields without a layout": _with_fields(tokenizer={}),
     "a source that is a number": _with(source=3),
     "a cache that is a path": _in_part(cache="../a--test--0123456789abcdef"),
     "a hidden cache": _in_part(cache=".build-a--test--0123456789abcdef"),
@@ -86,6 +103,8 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "answers of no kind": _in_part(answers_field="many"),
     "a form that is a number": _in_part(form=1),
     "files of another kind": _in_part(files=["a"]),
+    "no files": _in_part(files=[]),
+    "an empty file without a mark": _with(empty=[{"name": "d.jsonl", "mark": ""}]),
 }
 
 
@@ -111,6 +130,23 @@ def test_another_version_is_a_mismatch(version: int, hint: str) -> None:
     content = {**json.loads(PARTS.encode()), "version": version}
     with pytest.raises(CacheMismatchError, match=f"expected version 1, found {version}; .*{hint}"):
         decode_part_list(seal(content), "here")
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"{}", CacheDamagedError), (seal({"format": "memxlnet-parts", "version": 2}), CacheMismatchError)],
+    ids=["damaged", "newer"],
+)
+def test_a_list_that_cannot_be_read_may_name_any_cache(tmp_path: Path, content: bytes, error: type[Exception]) -> None:
+    written(tmp_path / PARTS.directory_name, PARTS.encode())
+    other = written(tmp_path / "other--test--0123456789abcdef.parts", content)
+    assert [found for _, found in find_part_lists(tmp_path)] == [PARTS]
+    with pytest.raises(error) as raised:
+        listed_caches(tmp_path)
+    assert "no cache is removed before this list can be read" in raised.value.__notes__[0]
+    assert listed_caches(tmp_path, [other]) == {part.cache for part in PARTS.parts}
+    (other / "parts.json").unlink()  # as a killed first build leaves it
+    assert listed_caches(tmp_path) == {part.cache for part in PARTS.parts}
 
 
 def test_what_is_missing_is_not_found(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from memxlnet.errors import CacheNotFoundError, TransferError, TransferPermissionError
+from memxlnet.format.manifest import read_manifest
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.remote.stored_caches import find_stored_caches, read_stored_cache
+from memxlnet.remote.stored_removal import remove_stored_cache
 from tests.format.content import files_of
 from tests.remote.conftest import Transfer
 from tests.remote.hub_server import OWNER, READER, HubServer, Repo, no_waiting, running_hub
@@ -40,6 +43,21 @@ def test_a_cache_travels_through_the_hub_and_back(cache: Path, hub: HubServer, t
     push(cache, URL, storage_options=options(hub))
     assert len(hub.repos["owner/caches"].commits) == commits
     assert files_of(pull(URL, tmp_path / "here", storage_options=options(hub, READER))) == files_of(cache)
+
+
+def test_a_cache_is_listed_shown_and_removed(cache: Path, hub: HubServer) -> None:
+    push(cache, URL, storage_options=options(hub))
+    above = URL.rpartition("/")[0]
+    (found,) = find_stored_caches(above, storage_options=options(hub))
+    assert (found.url, found.manifest) == (URL, read_manifest(cache))
+    assert read_stored_cache(URL, storage_options=options(hub)) == found
+    with pytest.raises(TransferPermissionError):
+        remove_stored_cache(URL, storage_options=options(hub, READER))
+    assert len(hub.repos["owner/caches"].files) == 1 + len(files_of(cache))
+    remove_stored_cache(URL, storage_options=options(hub))
+    assert hub.repos["owner/caches"].files == {"README.md": b"mine"}
+    with pytest.raises(CacheNotFoundError, match="found none"):
+        find_stored_caches(above, storage_options=options(hub))
 
 
 @pytest.mark.slow

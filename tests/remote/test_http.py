@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from memxlnet.errors import CacheNotFoundError, TransferError
+from memxlnet.errors import CacheNotFoundError, SettingsError, TransferError
+from memxlnet.format.manifest import read_manifest
 from memxlnet.remote.pull import pull
+from memxlnet.remote.stored_caches import find_stored_caches, read_stored_cache
+from memxlnet.remote.stored_removal import remove_stored_cache
 from tests.format.content import files_of
 from tests.format.forging import seal
 
@@ -108,3 +111,14 @@ def test_the_rest_of_a_file_needs_parts(cache: Path, tmp_path: Path) -> None:
             pull(server.url, tmp_path / "here")
         server.serves_parts = True
         assert files_of(pull(server.url, tmp_path / "here")) == files_of(cache)
+
+
+def test_a_cache_is_shown_but_nothing_is_listed_or_removed(cache: Path) -> None:
+    with serving(cache.parent, serves_parts=True) as server:
+        url = f"{server.url}/{cache.name}"
+        assert read_stored_cache(url).manifest == read_manifest(cache)
+        for call in (lambda: find_stored_caches(server.url), lambda: remove_stored_cache(url, dry_run=True)):
+            sent = server.sent
+            with pytest.raises(SettingsError, match=r"lists and changes its files, found a web server"):
+                call()
+            assert server.sent == sent

@@ -102,11 +102,17 @@ def test_what_is_no_cache_or_holds_other_things_stays(filled: Place, name: str, 
     for dry_run in (True, False):
         with pytest.raises(CacheNotFoundError, match=f"/one: expected .*{message}"):
             remove_stored_cache(f"{filled.url}/one", storage_options=filled.options, dry_run=dry_run)
-    for url in (f"{filled.url}/half", f"{filled.url}/none", filled.url):
+    filled.put("tokenizer/tokenizer.json", b"{}")
+    filled.put("foreign/data-00000-of-00001.arrow", b"mine")
+    filled.put("mixed/features-00000.arrow", b"x")
+    filled.put("mixed/notes.txt", b"mine")
+    for url in (f"{filled.url}/{name}" for name in ("none", "tokenizer", "foreign", "mixed", "")):
         with pytest.raises(CacheNotFoundError, match=r"no manifest\.json"):
             remove_stored_cache(url, storage_options=filled.options)
     assert filled.names("one") == before
     assert filled.names("half") == {"features-00000.arrow"}
+    assert filled.names("mixed") == {"features-00000.arrow", "notes.txt"}
+    assert filled.names("tokenizer") == {"tokenizer.json"}
 
 
 def test_damaged_ones_and_those_of_another_version_are_passed_over_and_may_go(
@@ -130,12 +136,16 @@ def test_a_directory_that_is_none_or_a_cache_is_not_listed(filled: Place) -> Non
             find_stored_caches(f"{filled.url}/{name}", storage_options=filled.options)
 
 
-def test_a_removal_that_is_cut_leaves_no_cache(filled: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("after", [1, 2, -1])
+def test_a_removal_that_is_cut_leaves_no_cache_and_is_finished_by_the_next(
+    filled: Place, cache: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
     remove = Store.remove
     removed: list[str] = []
+    most = after % len(files_of(cache))
 
     def cut(self: Store, name: str) -> None:
-        if removed:
+        if len(removed) == most:
             raise TransferError("cut")
         removed.append(name)
         remove(self, name)
@@ -143,10 +153,21 @@ def test_a_removal_that_is_cut_leaves_no_cache(filled: Place, monkeypatch: pytes
     monkeypatch.setattr(Store, "remove", cut)
     with pytest.raises(TransferError, match="cut"):
         remove_stored_cache(f"{filled.url}/one", storage_options=filled.options)
-    assert removed == ["manifest.json"]
+    assert removed[0] == "manifest.json"
+    assert len(filled.names("one")) == len(files_of(cache)) - most
     assert [each.url for each in find_stored_caches(filled.url, storage_options=filled.options)] == [
         f"{filled.url}/two"
     ]
+    monkeypatch.undo()
+    assert remove_stored_cache(f"{filled.url}/one", storage_options=filled.options, dry_run=True)
+    assert remove_stored_cache(f"{filled.url}/one", storage_options=filled.options)
+    assert filled.names("one") == set()
+
+
+def test_what_is_half_sent_may_go(filled: Place) -> None:
+    filled.put("half/tokenizer.json.sending", b"xy")
+    assert remove_stored_cache(f"{filled.url}/half", storage_options=filled.options) == 3
+    assert filled.names("half") == set()
 
 
 def test_only_manifests_are_read(cache: Path, bucket: Bucket) -> None:
