@@ -30,6 +30,7 @@ from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, BuildOSError, SourceError, with_fields_of
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import MAX_EAGER_EXAMPLES, BuildSettings
 from memxlnet.sources import Source
 from memxlnet.system_errors import hint_for
@@ -104,7 +105,8 @@ class Run:
         made_again = self._found.keys() - self._kept
         if made_again:
             logger.info("%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again))
-        summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
+        with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
+            summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
         self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
 
