@@ -11,7 +11,8 @@ from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.builder.part_building import BuiltParts, build_parts
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
-from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
+from memxlnet.cli.parameters import cache_dir_option, heartbeat_option, progress_option, reading_options, shared
+from memxlnet.cli.session import session
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
 from memxlnet.settings import (
@@ -91,7 +92,8 @@ from memxlnet.sources import SourceOptions
 @click.option("--rebuild", is_flag=True, help="Build again even where the cache exists.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Only show how large the cache will be.")
 @click.option("--no-space-check", is_flag=True, help="Begin even where the disk seems too small.")
-@click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
+@progress_option
+@heartbeat_option
 @json_option
 @shared(memory_num_tokens="--memory-tokens", source="SOURCE")
 def command(
@@ -159,7 +161,7 @@ def command(
             _show_estimate(estimate, writer.cache_dir, as_json)
             return
         if not as_json:
-            click.echo(_one_line(estimate), err=True)
+            session().notice(_one_line(estimate))
         if not no_space_check:
             _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()

@@ -229,6 +229,7 @@ def test_each_option_reaches_its_setting_and_no_other(
 
 def test_all_options_are_tested() -> None:
     others = {"--tokenizer", "--cache-dir", "--memory-tokens", "--estimate", "--no-space-check", "--json", "--verbose"}
+    others |= {"--quiet", "--log-format", "--heartbeat", "--config", "--output"}  # tests of what all commands share
     others |= {"--parts", "--files-per-part", "--name"}  # tests of parts
     options = {
         option
@@ -407,7 +408,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**12, 10**12 - 1000, 1000))
     result = run(*arguments)
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (7, "")
     estimate, message = result.err.splitlines()
     assert estimate.startswith("estimate: 9 examples")
     assert message.startswith(f"memxlnet: error: {cache_dir}: ")
@@ -421,7 +422,7 @@ def test_without_the_space_check_it_begins(
 ) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     set_free(monkeypatch, 1000)
-    assert run(*arguments).code == 1
+    assert run(*arguments).code == 7
     assert not cache_dir.exists()
     assert run(*arguments, "--no-space-check").code == 0
     assert only_cache(cache_dir)
