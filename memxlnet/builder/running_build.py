@@ -23,6 +23,7 @@ from memxlnet.builder.chunking import Chunk, read_chunks, shown_cut
 from memxlnet.builder.in_process import LocalEncoder
 from memxlnet.builder.in_workers import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.builder.label_counts import LabelCounts
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.builder.worker_pool import WorkerPool
@@ -105,8 +106,12 @@ class Run:
         made_again = self._found.keys() - self._kept
         if made_again:
             logger.info("%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again))
+        done = [self._receipts[index] for index in sorted(self._receipts)]
+        limits = LossLimits.of(self._build)
         with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
-            summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
+            if limits.are_set and isinstance(self._manager, CacheWriter):
+                limits.check_chunks(name, self._manager.chunks(self._settings, done))
+            summary = self._manager.finish(done)
         self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
 

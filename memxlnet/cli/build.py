@@ -11,7 +11,14 @@ from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.builder.part_building import BuiltParts, build_parts
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
-from memxlnet.cli.parameters import cache_dir_option, heartbeat_option, progress_option, reading_options, shared
+from memxlnet.cli.parameters import (
+    CountOrShare,
+    cache_dir_option,
+    heartbeat_option,
+    progress_option,
+    reading_options,
+    shared,
+)
 from memxlnet.cli.session import session
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
@@ -67,6 +74,12 @@ from memxlnet.sources import SourceOptions
     default="error",
     show_default=True,
     help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...); of parts the newest counts.",
+)
+@click.option("--max-dropped", type=CountOrShare(), help="Examples that may be dropped, such as 25 or 1%.")
+@click.option(
+    "--max-lost-answers",
+    type=CountOrShare(),
+    help="Answers that may be lost: not in their context, or whole in no segment. Beyond, nothing is published.",
 )
 @click.option("--keep", multiple=True, metavar="FIELD", help="Keep this field of the examples as a column; repeatable.")
 @click.option("--keep-all", is_flag=True, help="Keep all further fields of the examples.")

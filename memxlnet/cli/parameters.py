@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -66,6 +67,24 @@ def reading_options(function: Command) -> Command:
 
 
 cache_argument = click.argument("cache", type=FilledPath())
+
+
+class CountOrShare(click.ParamType[Any]):
+    """A count, such as ``25``, or a share, such as ``1%``: an int or a float."""
+
+    name = "count or share%"
+    takes_counts = True
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of a text."""
+        if not isinstance(value, str):
+            return value
+        share = re.fullmatch(r"(\d+(?:\.\d+)?)%", value, re.ASCII)
+        if share and float(share[1]) <= 100:
+            return float(share[1]) / 100
+        if re.fullmatch(r"\d+", value, re.ASCII):
+            return int(value)
+        return self.fail(f"expected a count such as 25, or a share such as 1%, found {value!r}", param, ctx)
 
 
 _COMMON_OPTIONS = (

@@ -193,6 +193,8 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
     "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
     "--on-repeated-id": ("number", {"on_repeated_id": "number"}),
+    "--max-dropped": ("1%", {"max_dropped": 0.01}),
+    "--max-lost-answers": (5, {"max_lost_answers": 5}),
     "--keep": ("title", {"keep": ("title",)}),
     "--keep-all": (None, {"keep": "all"}),
     "--workers": (2, {"num_workers": 2}),
