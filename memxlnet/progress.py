@@ -142,9 +142,11 @@ class ProgressBar:
     def _line(self, seconds: float) -> str:
         done, total = self.n, self._total
         rate, self._logged = (done - self._logged) / seconds, done
-        share = "" if not total else f" of {self._shown(total)} ({done / total:.0%})"
+        shown = [self._shown(count) for count in (done, total or done, rate)]
+        unit = "" if self._unit == "B" else f" {self._unit}s"
+        counted = f"{shown[0]} of {shown[1]}{unit} ({done / total:.0%})" if total else f"{shown[0]}{unit}"
         more = f", {self._details()}" if self._details is not None else ""
-        return f"{self._name}: {self._shown(done)}{share}, {self._shown(rate)}/s{more}"
+        return f"{self._name}: {counted}, {shown[2]}{unit}/s{more}"
 
     def _shown(self, count: float) -> str:
-        return tqdm.format_sizeof(count, "B", 1024) if self._unit == "B" else f"{count:,.0f} {self._unit}s"
+        return str(tqdm.format_sizeof(count, "B", 1024)) if self._unit == "B" else f"{count:,.0f}"

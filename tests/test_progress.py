@@ -51,7 +51,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Any:
 @pytest.mark.parametrize(
     ("unit", "total", "done", "details", "begin", "end"),
     [
-        ("example", 2000, 1500, None, "x: 1,500 examples of 2,000 examples (75%), ", " examples/s"),
+        ("example", 2000, 1500, None, "x: 1,500 of 2,000 examples (75%), ", " examples/s"),
         ("example", None, 1500, lambda: "RAM 1 of 8 GiB", "x: 1,500 examples, ", " examples/s, RAM 1 of 8 GiB"),
         ("B", 4 * 2**30, 2**30, None, "x: 1.00GB of 4.00GB (25%), ", "B/s"),
         ("chunk", 0, 3, None, "x: 3 chunks, ", " chunks/s"),

@@ -115,7 +115,7 @@ def _defaults(
             if parameter is None:
                 near = _near(key, [*parameters, *(commands if not where else ())])
                 raise ValueError(f"{where}expected options of {command.name}, found the unknown key {key!r}{near}")
-            found[str(parameter.name)] = _value(parameter, f"{where}{key}", value, path.parent)
+            found[str(parameter.name)] = _value(parameter, f"{where}{key}", value, Path(os.path.realpath(path.parent)))
     return found
 
 

@@ -13,6 +13,7 @@ from memxlnet.cli.option_sources import load_config
 from memxlnet.cli.output_file import into_file
 from memxlnet.cli.paths import FilledPath
 from memxlnet.cli.session import LOG_FORMATS, Session, session
+from memxlnet.cli.temporary_directory import choose_temporary_directory
 from memxlnet.settings import DEFAULT_CACHE_DIR
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -163,6 +164,8 @@ def _run(
     if "progress" in kwargs:
         # A bar is no line of JSON.
         kwargs["progress"] = False if quiet or log_format == "json" else kwargs["progress"]
+    cache_dir = kwargs.get("cache_dir")
+    choose_temporary_directory(cache_dir if isinstance(cache_dir, Path) else None)
     with contextlib.ExitStack() as stack:
         if heartbeat is not None:
             # tqdm, which comes with it, is not needed by the other commands.

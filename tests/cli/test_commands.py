@@ -36,6 +36,7 @@ SHARED = {
     "paths",
     "plots",
     "session",
+    "temporary_directory",
     "tokenizers",
 }
 """Modules of the folder that are no commands."""
