@@ -56,12 +56,13 @@ def check_variables(command: click.Command, environment: Iterable[str]) -> None:
     Raises:
         click.UsageError: One is not.
     """
-    known = [_variable(command, name) for name in _options(command)]
+    prefix = _variable(command, "")
+    known = [_upper(name) for name in _options(command)]
     for variable in sorted(environment):
-        if variable.startswith(_variable(command, "")) and variable not in known:
-            raise click.UsageError(
-                f"{variable}: expected the variable of an option, found none{_near(variable, known)}"
-            )
+        name = variable.removeprefix(prefix)
+        if name != variable and name not in known:
+            near = _near(name, known, prefix)
+            raise click.UsageError(f"{variable}: expected the variable of an option, found none{near}")
 
 
 def _variable(command: click.Command, name: str) -> str:
@@ -72,9 +73,9 @@ def _upper(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), _SHOWN_NAMES)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+def _near(name: str, known: Iterable[str], prefix: str = "") -> str:
+    near = difflib.get_close_matches(name, list(known), _SHOWN_NAMES, cutoff=0.75)
+    return f"; did you mean {' or '.join(repr(prefix + each) for each in near)}?" if near else ""
 
 
 def load_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:

@@ -8,8 +8,7 @@ from pathlib import Path
 def choose_temporary_directory(cache_dir: Path | None) -> None:
     """Have temporary files lie where caches do, or in the current directory, if the system has no place for them.
 
-    Libraries such as dill, which comes with torch, ask for that place when they are imported, whether they use it or
-    not, and fail where there is none.
+    Libraries such as dill, which torch imports, look for that place when they are imported, even if they never use it.
 
     Args:
         cache_dir: The directory of the caches, which need not exist yet; None for commands without one.
