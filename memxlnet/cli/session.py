@@ -17,6 +17,13 @@ from memxlnet.cli.option_names import in_options
 
 LOG_FORMATS = ("text", "json")
 
+_QUIET_LIBRARIES = {
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Variables that other libraries read when they are loaded, which is after the options are known."""
+
 _FALSE = ("", "0", "false", "no", "off", "n", "f")
 
 logger = logging.getLogger(__name__)
@@ -101,6 +108,7 @@ class Session:
         self._handler = _Handler()
         self._levels: dict[str, int] = {}
         self._quiet = False
+        self._variables: list[str] = []
         self._set_format(formats[0])
 
     def __enter__(self) -> Self:
@@ -113,6 +121,8 @@ class Session:
     def __exit__(self, *_: object) -> None:
         logging.getLogger().removeHandler(self._handler)
         logging.captureWarnings(False)
+        for name in self._variables:
+            os.environ.pop(name, None)
         for name, level in self._levels.items():
             logging.getLogger(name).setLevel(level)
 
@@ -134,6 +144,9 @@ class Session:
             logging.getLogger("memxlnet.progress").setLevel(logging.ERROR)
         # Otherwise they are written to standard error, in lines of their own form.
         logging.captureWarnings(quiet or self._logs_json)
+        if quiet or self._logs_json:
+            self._variables = [name for name in _QUIET_LIBRARIES if name not in os.environ]
+            os.environ.update({name: _QUIET_LIBRARIES[name] for name in self._variables})
 
     def notice(self, text: str) -> None:
         """Show a person, or the log, what is no result: on standard error, and not with ``--quiet``."""

@@ -1,6 +1,5 @@
 """Running where no directory for temporary files can be written, as in a container with a read-only root."""
 
-import os
 import tempfile
 from pathlib import Path
 
@@ -17,5 +16,13 @@ def choose_temporary_directory(cache_dir: Path | None) -> None:
         tempfile.gettempdir()
     except FileNotFoundError:
         places = [Path.cwd()] if cache_dir is None else [*(cache_dir.absolute() / "x").parents, Path.cwd()]
-        fallback = next((place for place in places if os.access(place, os.W_OK | os.X_OK)), Path.cwd())
-        tempfile.tempdir = os.fspath(fallback)
+        tempfile.tempdir = str(next((place for place in places if _can_be_written(place)), Path.cwd()))
+
+
+def _can_be_written(directory: Path) -> bool:
+    # The system's answer about access is always yes for root.
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return True
+    except OSError:
+        return False
