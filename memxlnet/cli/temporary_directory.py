@@ -15,7 +15,8 @@ def choose_temporary_directory(cache_dir: Path | None) -> None:
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        places = [Path.cwd()] if cache_dir is None else [*(cache_dir.absolute() / "x").parents, Path.cwd()]
+        parents = () if cache_dir is None else (cache_dir.absolute() / "x").parents
+        places = [*[place for place in parents if place.exists()][:1], Path.cwd()]
         tempfile.tempdir = str(next((place for place in places if _can_be_written(place)), Path.cwd()))
 
 
