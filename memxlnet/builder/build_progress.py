@@ -30,6 +30,11 @@ class Progress:
             self._chunks += 1
             self._bar.update(examples)
 
+    def read_and_dropped(self) -> tuple[int, int]:
+        """Return the examples of the finished chunks, and how many of them gave no document."""
+        with self._lock:
+            return self.examples, self.examples - self.documents
+
     def close(self) -> None:
         """Remove the bar."""
         self._bar.close()

@@ -70,12 +70,25 @@ class LossLimits:
         """Whether anything is limited."""
         return self.max_dropped is not None or self.max_lost_answers is not None
 
-    def check_chunks(self, name: str, chunks: Chunks) -> None:
-        """Check what is about to be published. Reads a few columns of all chunks.
+    def are_certain_to_be_exceeded(self, dropped: int, most_examples: int | None) -> bool:
+        """Return whether too many examples are dropped already, however the build continues.
+
+        Args:
+            dropped: Examples that were dropped so far.
+            most_examples: Examples that there are at most; None where that is not known.
+        """
+        limit = self.max_dropped
+        if isinstance(limit, float):
+            return most_examples is not None and dropped > limit * most_examples
+        return limit is not None and dropped > limit
+
+    def check_chunks(self, name: str, chunks: Chunks, is_all: bool) -> None:
+        """Check what is about to be published, or what is done so far. Reads a few columns of the chunks.
 
         Args:
             name: What is built.
-            chunks: All its chunks.
+            chunks: Its chunks.
+            is_all: Whether they are all.
 
         Raises:
             LossLimitError: More was lost than is allowed.
@@ -84,9 +97,9 @@ class LossLimits:
         for chunk in chunks.read():
             _count_dropped(dropped, chunk[DROPPED])
             _count_answers(answers, chunk["documents"])
-        self._check(
-            name, dropped, answers, "nothing was published; finished chunks are kept: build again with another limit"
-        )
+        stopped = "" if is_all else "the build stopped early, as the rest cannot change that; "
+        hint = f"{stopped}nothing was published; finished chunks are kept: build again with another limit"
+        self._check(name, dropped, answers, hint)
 
     def check_cache(self, directory: Path, manifest: Manifest) -> None:
         """Check a cache that was published before, perhaps under other limits.
