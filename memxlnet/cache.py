@@ -115,6 +115,8 @@ class Cache(PublishedCache):
         num_workers: int | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        max_dropped: int | float | None = None,
+        max_lost_answers: int | float | None = None,
     ) -> Self:
         """Build the cache of a source, or find it built, and open it.
 
@@ -163,6 +165,11 @@ class Cache(PublishedCache):
             executor: Any `concurrent.futures.Executor` that encodes the chunks instead; its workers must see the cache
                 directory. It is not shut down.
             progress: Show a progress bar; None shows it where standard error is a terminal.
+            max_dropped: Examples that may be dropped (``on_bad_example="drop"``): a count (int), or a share of all
+                examples (float). Where more are, nothing is published; finished chunks are kept for the next call.
+                None allows all.
+            max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context, or
+                that no segment holds whole; a share is one of the documents with such an answer.
 
         Raises:
             SettingsError: An argument is wrong; raised before any work.
@@ -171,6 +178,7 @@ class Cache(PublishedCache):
             ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
             CacheError: The cache directory cannot be written, or the existing cache is damaged.
             MemoryLimitError: The work does not fit within `max_memory_gb`.
+            LossLimitError: More was lost than `max_dropped` or `max_lost_answers` allows.
             BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
         """
         return cls(find_or_build(source, split, tokenizer, locals(), cache_dir, executor).directory)

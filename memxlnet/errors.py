@@ -109,6 +109,10 @@ class MemoryLimitError(BuildError, MemoryError):
     """The work does not fit within ``max_memory_gb``."""
 
 
+class LossLimitError(BuildError):
+    """More examples or answers were lost than ``max_dropped`` or ``max_lost_answers`` allows; nothing was published."""
+
+
 class TransferError(MemxlnetError, OSError):
     """A cache could not be sent or fetched: the connection, the store, or what arrived."""
 

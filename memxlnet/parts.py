@@ -105,6 +105,8 @@ class Parts:
         num_workers: int | None = None,
         executor: Executor | None = None,
         progress: bool | None = None,
+        max_dropped: int | float | None = None,
+        max_lost_answers: int | float | None = None,
     ) -> Self:
         """Build a cache for each file that has none, and open the list of all.
 
@@ -145,6 +147,8 @@ class Parts:
             num_workers: Worker processes for each part.
             executor: Any `concurrent.futures.Executor` that encodes the chunks instead.
             progress: Show progress bars.
+            max_dropped: Examples of each part that may be dropped.
+            max_lost_answers: Answers of each part that may be lost.
 
         Raises:
             SettingsError: An argument is wrong, or the source is no files; raised before any work.

@@ -80,6 +80,24 @@ def one_of(name: str, value: str, choices: Sequence[Word]) -> Word:
     return found[0]  # a plain string, where the value is of an enumeration or of NumPy
 
 
+def count_or_share(name: str, value: object) -> int | float | None:
+    """Check that a setting is a count, or a share from 0.0 to 1.0, or None, and return it as an int or a float.
+
+    Raises:
+        SettingsError: It is not.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int | Integral) and not isinstance(value, bool) and int(value) >= 0:
+        return int(value)
+    if isinstance(value, Real) and not isinstance(value, int | Integral) and 0 <= float(value) <= 1:
+        return float(value)
+    raise SettingsError(
+        f"{name}: expected a count (an integer of at least 0), a share (a float from 0.0 to 1.0) or None, found "
+        f"{value!r}"
+    )
+
+
 def check_bool(name: str, value: object) -> bool:
     """Check that a setting is a bool and return it.
 
@@ -228,6 +246,11 @@ class BuildSettings:
         rebuild: Build again even where a cache exists.
         num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
             With an executor: chunks that it is given at once.
+        max_dropped: Examples that may give no document (``on_bad_example="drop"``): an int is a count, a float a share
+            of all examples, 0 to 1. None allows all. Where there are more, nothing is published.
+        max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context
+            (alignment ``"dropped"``), and those that no segment holds whole. A share is one of the documents whose
+            answer is, or should be, a text of their context.
     """
 
     streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE
@@ -237,6 +260,8 @@ class BuildSettings:
     progress: bool | None = None
     rebuild: bool = False
     num_workers: int | None = None
+    max_dropped: int | float | None = None
+    max_lost_answers: int | float | None = None
 
     def __post_init__(self) -> None:
         set_field(self, "streaming_chunk_size", positive_int("streaming_chunk_size", self.streaming_chunk_size))
@@ -253,6 +278,8 @@ class BuildSettings:
             set_field(self, "num_workers", workers)
         if self.progress is not None and not isinstance(self.progress, bool):
             raise SettingsError(f"progress: expected True, False or None, found {self.progress!r}")
+        for name in ("max_dropped", "max_lost_answers"):
+            set_field(self, name, count_or_share(name, getattr(self, name)))
 
     @property
     def max_memory_bytes(self) -> int:

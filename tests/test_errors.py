@@ -26,6 +26,7 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "BuildError": (RuntimeError,),
     "BuildOSError": (errors.BuildError, OSError),
     "MemoryLimitError": (errors.BuildError, MemoryError),
+    "LossLimitError": (errors.BuildError, RuntimeError),
     "TransferError": (OSError,),
     "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
     "MissingLibraryError": (ImportError,),

@@ -11,6 +11,7 @@ from memxlnet.settings import BuildSettings, EncodeSettings, check_text, positiv
 NO_COUNTS: list[Any] = [0, -1, 1.0, 1.5, True, False, "3", "", [1], (1,), float("nan"), float("inf"), b"1", object]
 NO_COUNTS_FROM_ZERO: list[Any] = [-1, 1.0, True, False, "3", [1], float("nan")]
 NO_NUMBERS: list[Any] = [0, -1, True, None, "8", float("nan"), float("inf"), -float("inf"), [8], 8j]
+NO_COUNTS_OR_SHARES: list[Any] = [-1, -0.1, 1.01, True, "1%", float("nan"), float("inf"), [1]]
 NO_FLAGS: list[Any] = [0, 1, "", "yes", "False", [], 1.0]
 NO_ACTIONS: list[Any] = ["", "Error", "ignore", None, True, ["error"], {"error"}]
 
@@ -30,6 +31,8 @@ SETTINGS: list[tuple[Any, str, list[Any], list[Any]]] = [
     (BuildSettings, "max_memory_gb", [1, 0.25, 1e-9, 10**6], NO_NUMBERS),
     (BuildSettings, "use_streaming", [True, False], [*NO_FLAGS, None]),
     (BuildSettings, "rebuild", [True, False], [*NO_FLAGS, None]),
+    (BuildSettings, "max_dropped", [None, 0, 7, 0.0, 0.01, 1.0], NO_COUNTS_OR_SHARES),
+    (BuildSettings, "max_lost_answers", [None, 0, 7, 0.0, 0.01, 1.0], NO_COUNTS_OR_SHARES),
     (BuildSettings, "progress", [True, False, None], NO_FLAGS),
 ]
 """Kind, name, values that it takes, values that it refuses."""
@@ -83,6 +86,8 @@ def test_the_defaults_are_those_of_the_published_recipes() -> None:
         "progress": None,
         "rebuild": False,
         "num_workers": None,
+        "max_dropped": None,
+        "max_lost_answers": None,
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.running_build import Run
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.tokenizer_content import TokenizerContent, read_tokenizer
@@ -116,6 +117,7 @@ class Build:
             SourceError: The source is empty, cannot be read, or changed meanwhile.
             TokenizerError: The tokenizer does not allow the encoder's strategy.
             MemoryLimitError: The work does not fit within ``max_memory_gb``.
+            LossLimitError: More was lost than the build allows; nothing is published, and finished chunks are kept.
             BuildError: A worker ended or failed, or the disk is full.
         """
         return Run(self.source, self.tokenizer, self.settings, build, executor, manager).run()
@@ -203,6 +205,7 @@ def build_cache(
 
     Raises:
         CacheError: The cache exists but is damaged, or the directory cannot be written.
+        LossLimitError: More was lost than the build allows; a cache that exists stays.
         MemxlnetError: Any error of `Build.run`.
     """
     if not build.rebuild:
@@ -210,7 +213,7 @@ def build_cache(
         # It may be gone again for the moment in which another process puts a rebuilt one into its place.
         with suppress(CacheNotFoundError):
             if found is not None:
-                summary = _opened(found)
+                summary = _opened(found, build)
                 writer.discard_leftovers(job.settings)
                 return summary
     started = time.monotonic()
@@ -220,17 +223,18 @@ def build_cache(
         else:
             found = job.find(writer.cache_dir)
             if found is not None:
-                return _opened(found)
+                return _opened(found, build)
         job.log_others(writer.cache_dir)
         built: BuildSummary = job.run(writer, build, executor)[1]
         _log_summary(built, time.monotonic() - started)
         return built
 
 
-def _opened(found: Path) -> BuildSummary:
+def _opened(found: Path, build: BuildSettings) -> BuildSummary:
     """Open a published cache once, so that no count is returned for missing files."""
     with _rebuild_noted():
         manifest = PublishedCache(found).manifest
+    LossLimits.of(build).check_cache(found, manifest)
     logger.info("%s: found, nothing to build", found)
     return BuildSummary.of(found, manifest)
 

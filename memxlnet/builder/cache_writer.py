@@ -210,9 +210,10 @@ class CacheWriter:
         missing = sorted(set(range(len(chunks))) - chunks.keys())
         if missing or not chunks:
             raise BuildError(f"{self.directory(settings)}: expected chunks without a gap, found none of {missing}")
-        return self.publish(settings, self._of_receipts(settings, [chunks[index] for index in range(len(chunks))]))
+        return self.publish(settings, self.chunks(settings, [chunks[index] for index in range(len(chunks))]))
 
-    def _of_receipts(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> Chunks:
+    def chunks(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> Chunks:
+        """Return the chunks of a build by their receipts, in order of index."""
         directory = self.build_directory(settings).chunks
 
         def read() -> Iterator[Mapping[str, pa.RecordBatch]]:

@@ -1,5 +1,6 @@
 """How large a cache will be, estimated from its first examples before any work is done."""
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from arrow_schemas import TABLES
 from memxlnet.builder.builder import Build
 from memxlnet.builder.chunking import read_chunks
 from memxlnet.encode.encoder import Encoder
-from memxlnet.errors import BuildError, SourceError
+from memxlnet.errors import BuildOSError, SourceError
 from memxlnet.format.paths import BUILD_PREFIX
 from memxlnet.maintain.removal import num_bytes
 from memxlnet.settings import BuildSettings
@@ -87,7 +88,7 @@ def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
     """Check that the disk will hold what a build writes; what it has written already counts.
 
     Raises:
-        BuildError: It will not.
+        BuildOSError: It will not.
     """
     if estimate.peak_bytes is None:
         return
@@ -95,11 +96,13 @@ def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:
     done = num_bytes(cache_dir / f"{BUILD_PREFIX}{job.settings.directory_name}")
     needed = estimate.peak_bytes - done
     if needed > free:
-        raise BuildError(
+        error = BuildOSError(
             f"{cache_dir}: expected room for about {needed:,} bytes (a cache of about {estimate.num_bytes:,} bytes "
             f"and its chunks until it is published), found {free:,} free; make room, choose another cache_dir, or set "
             "max_examples"
         )
+        error.errno = errno.ENOSPC
+        raise error
 
 
 def free_bytes(directory: Path) -> int:

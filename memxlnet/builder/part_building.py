@@ -13,6 +13,7 @@ from arrow_schemas import SCHEMA_VERSION
 from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.compaction import reading_fields
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.repeats_across_parts import IdDigests, hidden_documents, shown_files
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION, tokenizer_fields
 from memxlnet.encode.examples import has_answers
@@ -270,6 +271,7 @@ class _PartBuilder:
         former = known.get(tuple(files.marks))
         manifest = None if former is None else self._found(files, former)
         if former is not None and manifest is not None:
+            LossLimits.of(self._build).check_cache(self._writer.cache_dir / former.cache, manifest)
             part = replace(former, files=listed, hidden=())
         else:
             built = self._built(files, listed)

@@ -23,6 +23,7 @@ from memxlnet.builder.chunking import Chunk, read_chunks, shown_cut
 from memxlnet.builder.in_process import LocalEncoder
 from memxlnet.builder.in_workers import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.builder.label_counts import LabelCounts
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.builder.worker_pool import WorkerPool
@@ -30,6 +31,7 @@ from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import Example
 from memxlnet.errors import BuildError, BuildOSError, SourceError, with_fields_of
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import MAX_EAGER_EXAMPLES, BuildSettings
 from memxlnet.sources import Source
 from memxlnet.system_errors import hint_for
@@ -83,6 +85,7 @@ class Run:
         self._receipts: dict[int, Any] = {}
         self._features = 0
         self._labels = LabelCounts()
+        self._limits = LossLimits.of(build)
 
     def run(self) -> tuple[int, Any]:
         """Encode every chunk that is not finished yet, then publish.
@@ -104,7 +107,9 @@ class Run:
         made_again = self._found.keys() - self._kept
         if made_again:
             logger.info("%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again))
-        summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
+        with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
+            self._check_losses(is_all=True)
+            summary = self._manager.finish(self._done_receipts())
         self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
 
@@ -194,6 +199,19 @@ class Run:
         self._receipts[chunk.index] = receipt
         self._features += rows["features"]
         self._progress.add(len(chunk.examples), rows["documents"])
+        read, dropped = self._progress.read_and_dropped()
+        if read != self._total and self._limits.are_certain_to_be_exceeded(dropped, self._total):
+            self._check_losses(is_all=False)
+
+    def _done_receipts(self) -> list[Any]:
+        return [self._receipts[index] for index in sorted(self._receipts)]
+
+    def _check_losses(self, is_all: bool) -> None:
+        """Check what the chunks that are done have lost, where it is limited."""
+        if self._limits.are_set and isinstance(self._manager, CacheWriter):
+            name = f"{self._settings.name}/{self._settings.split}"
+            chunks = self._manager.chunks(self._settings, self._done_receipts())
+            self._limits.check_chunks(name, chunks, is_all)
 
     def _encode_here(self, chunks: Iterator[Chunk]) -> None:
         content = self._settings.tokenizer

@@ -11,7 +11,15 @@ from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.builder.part_building import BuiltParts, build_parts
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
-from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
+from memxlnet.cli.parameters import (
+    CountOrShare,
+    cache_dir_option,
+    heartbeat_option,
+    progress_option,
+    reading_options,
+    shared,
+)
+from memxlnet.cli.session import session
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
 from memxlnet.settings import (
@@ -67,6 +75,12 @@ from memxlnet.sources import SourceOptions
     show_default=True,
     help="Treat an example whose id repeats as bad, or number it (ID#2, ID#3, ...); of parts the newest counts.",
 )
+@click.option("--max-dropped", type=CountOrShare(), help="Examples that may be dropped, such as 25 or 1%.")
+@click.option(
+    "--max-lost-answers",
+    type=CountOrShare(),
+    help="Answers that may be lost: not in their context, or whole in no segment. Beyond, nothing is published.",
+)
 @click.option("--keep", multiple=True, metavar="FIELD", help="Keep this field of the examples as a column; repeatable.")
 @click.option("--keep-all", is_flag=True, help="Keep all further fields of the examples.")
 @click.option("--workers", "num_workers", type=int, help="Worker processes, 0 for none.  [default: by size and cores]")
@@ -91,7 +105,8 @@ from memxlnet.sources import SourceOptions
 @click.option("--rebuild", is_flag=True, help="Build again even where the cache exists.")
 @click.option("--estimate", "only_estimate", is_flag=True, help="Only show how large the cache will be.")
 @click.option("--no-space-check", is_flag=True, help="Begin even where the disk seems too small.")
-@click.option("--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]")
+@progress_option
+@heartbeat_option
 @json_option
 @shared(memory_num_tokens="--memory-tokens", source="SOURCE")
 def command(
@@ -159,7 +174,7 @@ def command(
             _show_estimate(estimate, writer.cache_dir, as_json)
             return
         if not as_json:
-            click.echo(_one_line(estimate), err=True)
+            session().notice(_one_line(estimate))
         if not no_space_check:
             _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()

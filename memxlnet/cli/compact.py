@@ -8,7 +8,8 @@ import click
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json
-from memxlnet.cli.parameters import FilledPath, shared
+from memxlnet.cli.parameters import shared
+from memxlnet.cli.paths import FilledPath
 from memxlnet.format.part_list import read_part_list
 
 

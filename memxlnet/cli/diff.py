@@ -6,11 +6,11 @@ from typing import Any
 import click
 
 from memxlnet.cli.cache_arguments import read_cache
+from memxlnet.cli.exit_codes import EXIT_OTHER
 from memxlnet.cli.output import json_option, print_json, print_table
-from memxlnet.cli.parameters import FilledPath, shared
+from memxlnet.cli.parameters import shared
+from memxlnet.cli.paths import FilledPath
 from memxlnet.format.manifest import Manifest
-
-EXIT_DIFFERENT = 1
 
 
 @click.command("diff")
@@ -35,7 +35,7 @@ def command(first: Path, second: Path, as_json: bool) -> int:
         print_json({name: {"first": one, "second": other} for name, one, other in differing})
     elif differing:
         print_table(("field", "first", "second"), differing)
-    return EXIT_DIFFERENT if differing else 0
+    return EXIT_OTHER if differing else 0
 
 
 def _compared(manifest: Manifest) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from memxlnet.cli.output import (
     print_title,
     shown_bytes,
 )
-from memxlnet.cli.parameters import PathOrUrl, shared
+from memxlnet.cli.parameters import shared
+from memxlnet.cli.paths import PathOrUrl
 from memxlnet.format.manifest import Manifest, ShardRecord
 from memxlnet.format.part_list import read_part_list
 from memxlnet.format.paths import PARTS_SUFFIX

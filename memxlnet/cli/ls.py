@@ -7,7 +7,8 @@ import click
 
 from memxlnet.cli.cache_arguments import directory_of_caches
 from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, shown_bytes
-from memxlnet.cli.parameters import CACHE_DIR_VARIABLE, PathOrUrl, shared
+from memxlnet.cli.parameters import CACHE_DIR_VARIABLE, shared
+from memxlnet.cli.paths import PathOrUrl
 from memxlnet.format.manifest import Manifest, find_caches
 from memxlnet.format.part_list import PartList, find_part_lists
 from memxlnet.format.row_layout import RowLayout

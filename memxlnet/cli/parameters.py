@@ -1,14 +1,19 @@
 """Arguments and options that several commands share."""
 
+import contextlib
 import functools
-import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from memxlnet.format.paths import is_url
+from memxlnet.cli.option_sources import load_config
+from memxlnet.cli.output_file import into_file
+from memxlnet.cli.paths import FilledPath
+from memxlnet.cli.session import LOG_FORMATS, Session, session
+from memxlnet.cli.temporary_directory import choose_temporary_directory
 from memxlnet.settings import DEFAULT_CACHE_DIR
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -16,27 +21,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 CACHE_DIR_VARIABLE = "MEMXLNET_CACHE_DIR"
 """The variable of the environment that names the directory of the caches."""
-
-
-class FilledPath(click.Path):
-    """A path; an empty one, such as that of a variable that is not set, is refused and not the current directory."""
-
-    def __init__(self) -> None:
-        super().__init__(path_type=Path)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path of a text."""
-        if value == "":
-            self.fail("expected a path, found an empty one", param, ctx)
-        return super().convert(value, param, ctx)
-
-
-class PathOrUrl(FilledPath):
-    """A path, or the URL of a store, which stays a string."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the path or the URL of a text."""
-        return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
 
 
 cache_dir_option = click.option(
@@ -86,23 +70,55 @@ def reading_options(function: Command) -> Command:
 cache_argument = click.argument("cache", type=FilledPath())
 
 
-def _log(context: click.Context, parameter: click.Parameter, verbose: bool) -> None:
-    if verbose:
-        logging.getLogger("memxlnet").setLevel(logging.INFO)
+class CountOrShare(click.ParamType[Any]):
+    """A count, such as ``25``, or a share, such as ``1%``: an int or a float."""
+
+    name = "count or share%"
+    takes_counts = True
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of a text."""
+        if not isinstance(value, str):
+            return value
+        share = re.fullmatch(r"(\d+(?:\.\d+)?)%", value, re.ASCII)
+        if share and float(share[1]) <= 100:
+            return float(share[1]) / 100
+        if re.fullmatch(r"\d+", value, re.ASCII):
+            return int(value)
+        return self.fail(f"expected a count such as 25, or a share such as 1%, found {value!r}", param, ctx)
 
 
-verbose_option = click.option(
-    "-v",
-    "--verbose",
-    is_flag=True,
-    expose_value=False,
-    callback=_log,
-    help="Log what is done, on standard error.",
+_COMMON_OPTIONS = (
+    click.option("-o", "--output", type=FilledPath(), help="Write the result to this file, whole or not at all."),
+    click.option(
+        "--config",
+        type=FilledPath(),
+        is_eager=True,
+        expose_value=False,
+        callback=load_config,
+        help="Take options from this TOML file.",
+    ),
+    click.option(
+        "--log-format", type=click.Choice(LOG_FORMATS), default="text", show_default=True, help="Form of the log."
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="Log errors only, and show no progress."),
+    click.option("-v", "--verbose", is_flag=True, help="Log what is done, on standard error."),
+)
+
+heartbeat_option = click.option(
+    "--heartbeat",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Seconds between lines of the log that show progress without a terminal; 0 for none.",
+)
+progress_option = click.option(
+    "--progress/--no-progress", default=None, help="Show a progress bar.  [default: on a terminal]"
 )
 
 
 def shared(**others: str) -> Callable[[Command], Command]:
-    """Add what all commands share: ``--verbose``, and errors that name options where the library names parameters.
+    """Add what all commands share: the options of the log and of the output, and errors that name options.
 
     Args:
         **others: Parameters of the library with the options that stand for them; an option of the same name is found.
@@ -117,9 +133,44 @@ def shared(**others: str) -> Callable[[Command], Command]:
                 for parameter in context.command.params
                 if isinstance(parameter, click.Option)
             }
-            context.obj.update(own | others)
-            return function(*args, **kwargs)
+            running = session()
+            running.names.update(own | others)
+            return _run(running, function, *args, **kwargs)
 
-        return verbose_option(wrapped)  # type: ignore[return-value]
+        for option in _COMMON_OPTIONS:
+            option(wrapped)
+        return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _run(
+    running: Session,
+    function: Callable[..., Any],
+    *args: Any,
+    output: Path | None,
+    log_format: str,
+    quiet: bool,
+    verbose: bool,
+    heartbeat: float | None = None,
+    **kwargs: Any,
+) -> Any:
+    """Run a command with the options that all commands share."""
+    if quiet and verbose:
+        raise click.UsageError("expected --quiet or --verbose, found both")
+    if quiet and kwargs.get("progress"):
+        raise click.UsageError("expected --quiet or --progress, found both")
+    running.configure(as_json=kwargs.get("as_json", False), log_format=log_format, verbose=verbose, quiet=quiet)
+    if "progress" in kwargs:
+        # A bar is no line of JSON.
+        kwargs["progress"] = False if quiet or log_format == "json" else kwargs["progress"]
+    cache_dir = kwargs.get("cache_dir")
+    choose_temporary_directory(cache_dir if isinstance(cache_dir, Path) else None)
+    with contextlib.ExitStack() as stack:
+        if heartbeat is not None:
+            # tqdm, which comes with it, is not needed by the other commands.
+            from memxlnet.progress import heartbeat_every
+
+            stack.enter_context(heartbeat_every(heartbeat))
+        stack.enter_context(into_file(output))
+        return function(*args, **kwargs)

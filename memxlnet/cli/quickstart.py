@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from memxlnet.cli.output import print_fields
-from memxlnet.cli.parameters import FilledPath, shared
+from memxlnet.cli.output import json_option, print_fields, print_json
+from memxlnet.cli.parameters import shared
+from memxlnet.cli.paths import FilledPath
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.sample import sample_file, sample_tokenizer_directory
 from memxlnet.settings import positive_int
@@ -20,6 +21,7 @@ from memxlnet.settings import positive_int
 @click.option("--doc-stride", type=int, default=32, show_default=True, help="Overlap of two segments in tokens.")
 @click.option("--memory-tokens", type=int, default=4, show_default=True, help="Memory slots, 0 for none.")
 @click.option("--batch-size", type=int, default=4, show_default=True, help="Lanes of a step.")
+@json_option
 @shared(memory_num_tokens="--memory-tokens")
 def command(
     tokenizer: str | None,
@@ -28,18 +30,28 @@ def command(
     doc_stride: int,
     memory_tokens: int,
     batch_size: int,
+    as_json: bool,
 ) -> None:
     """Build a cache of the bundled sample, load it lazily, iterate over it, and print a summary."""
     positive_int("batch_size", batch_size)
+    shape = (max_seq_length, doc_stride, memory_tokens, batch_size)
     name = str(sample_tokenizer_directory()) if tokenizer is None else tokenizer
     if cache_dir is not None:
-        _run(name, cache_dir, max_seq_length, doc_stride, memory_tokens, batch_size)
+        _run(name, cache_dir, *shape, as_json)
         return
     with tempfile.TemporaryDirectory(prefix="memxlnet-") as directory:
-        _run(name, Path(directory), max_seq_length, doc_stride, memory_tokens, batch_size)
+        _run(name, Path(directory), *shape, as_json)
 
 
-def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memory_tokens: int, batch_size: int) -> None:
+def _run(
+    name: str,
+    cache_dir: Path,
+    max_seq_length: int,
+    doc_stride: int,
+    memory_tokens: int,
+    batch_size: int,
+    as_json: bool,
+) -> None:
     # torch takes seconds to load, which help and wrong options do not need.
     from memxlnet.cache import Cache
 
@@ -73,16 +85,18 @@ def _run(name: str, cache_dir: Path, max_seq_length: int, doc_stride: int, memor
     by_default = cache.loader(batch_size, shuffle=True, dataset=dataset).epoch_size(0).useful_share
     useful = loader.epoch_size(0).useful_share
     answers = ", ".join(f"{count} {status}" for status, count in manifest.alignment.items() if count)
-    print_fields(
+    tokens = "real_tokens" if as_json else "real tokens"
+    print_as = print_json if as_json else print_fields
+    print_as(
         {
-            "cache": cache.directory,
+            "cache": str(cache.directory),
             "built": f"{cache.num_rows} segments of {documents} documents in {built - started:.2f} s",
             "size": f"{manifest.num_bytes / cache.num_rows:.0f} bytes per segment, {manifest.num_bytes} in total",
             "segments": f"{cache.num_rows / documents:.1f} per document, at most {longest}",
             "answers": answers,
             "vocabulary": f"{manifest.vocabulary_size} ids, {manifest.layout.num_memory_tokens} memory slots",
             "iterated": f"{rows} rows in {steps} steps of {batch_size} lanes in {iterated - built:.2f} s",
-            "real tokens": f"{useful:.0%} in refilled lanes, grouped by length and padded to the longest row; "
+            tokens: f"{useful:.0%} in refilled lanes, grouped by length and padded to the longest row; "
             f"{by_default:.0%} by default",
         }
     )

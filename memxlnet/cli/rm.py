@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from memxlnet.cli.cache_arguments import directory_of_caches, find_directory
-from memxlnet.cli.output import is_terminal, print_table, printable, shown_bytes
-from memxlnet.cli.parameters import PathOrUrl, cache_dir_option, shared
+from memxlnet.cli.output import is_terminal, json_option, print_json, print_table, printable, shown_bytes
+from memxlnet.cli.parameters import cache_dir_option, shared
+from memxlnet.cli.paths import PathOrUrl
+from memxlnet.cli.session import session
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.part_list import read_part_list
 from memxlnet.format.paths import PARTS_SUFFIX, as_directory
@@ -51,6 +53,7 @@ _EXPIRED = ("cache", "name", "split", "age", "bytes")
 @cache_dir_option
 @click.option("-n", "--dry-run", is_flag=True, help="Only show what would be removed.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@json_option
 @shared()
 def command(
     paths: tuple[Path | str, ...],
@@ -63,6 +66,7 @@ def command(
     cache_dir: Path,
     dry_run: bool,
     yes: bool,
+    as_json: bool,
 ) -> None:
     """Remove caches; readers keep what they have mapped.
 
@@ -80,7 +84,7 @@ def command(
     if pattern is not None and not by_retention:
         raise click.UsageError("--name needs --older-than or --keep.")
     if by_retention:
-        _remove_expired(paths or (cache_dir,), older_than, keep, pattern, yes and not dry_run)
+        _remove_expired(paths or (cache_dir,), older_than, keep, pattern, yes and not dry_run, as_json)
         return
     if not paths:
         raise click.UsageError("Missing argument 'PATH...'.")
@@ -90,7 +94,7 @@ def command(
         found = _left_or_old(paths, leftovers, old)
     else:
         found = _named(paths)
-    _remove(*found, dry_run, yes)
+    _remove(*found, dry_run, yes, as_json)
 
 
 def _unlisted(paths: tuple[Path | str, ...]) -> _Found:
@@ -137,12 +141,18 @@ def _named(paths: tuple[Path | str, ...]) -> _Found:
 
 
 def _remove(
-    found: list[tuple[Path | str, int]], removals: list[Callable[[], object]], dry_run: bool, yes: bool
+    found: list[tuple[Path | str, int]],
+    removals: list[Callable[[], object]],
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
 ) -> None:
-    for path, size in found:
+    if as_json:
+        print_json([{"path": str(path), "bytes": size} for path, size in found])
+    for path, size in found if not as_json else ():
         click.echo(f"{printable(str(path))}\t{shown_bytes(size) if is_terminal() else size}")
     if not found:
-        click.echo("nothing to remove", err=True)
+        session().notice("nothing to remove")
         return
     if dry_run:
         return
@@ -153,24 +163,42 @@ def _remove(
 
 
 def _remove_expired(
-    paths: tuple[Path | str, ...], older_than: str | None, keep: int | None, pattern: str | None, yes: bool
+    paths: tuple[Path | str, ...],
+    older_than: str | None,
+    keep: int | None,
+    pattern: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     directories = [directory_of_caches(path) for path in dict.fromkeys(paths)]
     rule = {"older_than": older_than, "keep": keep, "pattern": pattern}
     found = [each for path in directories for each in find_expired_caches(path, **rule)]  # type: ignore[arg-type]
+    if as_json:
+        print_json([_expired_fields(each) for each in found])
     if not found:
-        click.echo("nothing to remove", err=True)
+        session().notice("nothing to remove")
         return
-    print_table(_EXPIRED, [_expired_row(each) for each in found], numbers=("age", "bytes"))
+    if not as_json:
+        print_table(_EXPIRED, [_expired_row(each) for each in found], numbers=("age", "bytes"))
     if not yes:
         stay = [each.path for each in found if each.in_use]
     else:
         removed = {each.path for path in directories for each in remove_expired_caches(path, **rule)}  # type: ignore[arg-type]
         stay = [each.path for each in found if each.path not in removed and each.path.exists()]
     for path in stay:
-        click.echo(f"{printable(str(path))}: skipped, a process works on it", err=True)
+        session().notice(f"{printable(str(path))}: skipped, a process works on it")
     if not yes:
-        click.echo("nothing was removed; --yes removes them", err=True)
+        session().notice("nothing was removed; --yes removes them")
+
+
+def _expired_fields(cache: ExpiredCache) -> dict[str, object]:
+    return {
+        "path": str(cache.path),
+        "name": cache.name,
+        "split": cache.split,
+        "age_seconds": round(cache.age_seconds),
+        "bytes": cache.num_bytes,
+    }
 
 
 def _expired_row(cache: ExpiredCache) -> tuple[object, ...]:

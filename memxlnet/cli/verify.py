@@ -36,8 +36,8 @@ def command(
 ) -> None:
     """Check every byte of CACHE against its manifest, and every value against those that it must fit.
 
-    The exit code is 0 where all is right, else 1, with the first thing that is wrong on standard error. Credentials for
-    the Hub come from the environment (HF_TOKEN).
+    The first thing that is wrong is an error; the exit code of a damaged cache is 5. Credentials for the Hub come from
+    the environment (HF_TOKEN).
     """
     if not against and (all_examples or sample is not None):
         raise click.UsageError("--all and --sample belong to --against SOURCE")

@@ -63,6 +63,8 @@ def process_and_cache_dataset(
     progress: bool | None = None,
     num_workers: int | None = None,
     executor: Executor | None = None,
+    max_dropped: int | float | None = None,
+    max_lost_answers: int | float | None = None,
 ) -> int:
     """Build the cache of a dataset, or find it built.
 
@@ -114,6 +116,10 @@ def process_and_cache_dataset(
         executor: Any `concurrent.futures.Executor` that encodes the chunks instead, as of a Dask client
             (``client.get_executor()``); its workers must see the cache directory. `num_workers` is then the number of
             chunks that it is given at once. It is not shut down.
+        max_dropped: Examples that may be dropped: a count (int), or a share of all (float); None allows all. Where more
+            are, nothing is published.
+        max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context, or that
+            no segment holds whole.
 
     Returns:
         The number of features (segments) of the cache.
@@ -125,6 +131,7 @@ def process_and_cache_dataset(
         ExampleError: An example is bad, or its id repeats, and `on_bad_example` is ``"error"``.
         CacheError: The cache directory cannot be written, or the existing cache is damaged.
         MemoryLimitError: The work does not fit within `max_memory_gb`.
+        LossLimitError: More was lost than `max_dropped` or `max_lost_answers` allows.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
     """
     return _run(dataset_name, split, tokenizer, locals(), cache_dir, cache_manager, executor)
@@ -147,6 +154,9 @@ def _run(
     check_executor(executor, build)
     if build.max_shard_rows is not None:
         raise SettingsError("max_shard_rows: applies where no cache_manager is given; set it on the cache manager")
+    for name in ("max_dropped", "max_lost_answers"):
+        if getattr(build, name) is not None and not isinstance(cache_manager, CacheWriter):
+            raise SettingsError(f"{name}: applies to caches of this package, found a cache_manager of another kind")
     missing = [name for name in ("begin", "write_chunk", "finish") if not callable(getattr(cache_manager, name, None))]
     if missing:
         raise SettingsError(

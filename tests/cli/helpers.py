@@ -1,9 +1,15 @@
 """What tests of several commands need."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from memxlnet.cli.exit_codes import EXIT_CODES, EXIT_INTERRUPTED, EXIT_USAGE
+from memxlnet.cli.output import printable
+
+LOG_LINES = r"^(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (?:WARNING|INFO): .*\n)+"
 
 LENGTH, OVERLAP, MEMORY = 48, 12, 3
 
@@ -46,17 +52,30 @@ class Result(NamedTuple):
 
 
 def error(result: Result) -> str:
-    """The error of a command that failed, in one line on standard error, and nothing else."""
-    assert (result.code, result.out) == (1, ""), result
-    assert result.err.startswith("memxlnet: error: "), result.err
-    return result.err.removeprefix("memxlnet: error: ").rstrip("\n")
+    """The error of a command that failed, in one line on standard error, and nothing else but with --json its object.
+
+    Which error has which code is tested on its own.
+    """
+    assert result.code in {*EXIT_CODES} - {0, EXIT_INTERRUPTED}, result
+    shown = re.sub(LOG_LINES, "", result.err)
+    assert shown.startswith("memxlnet: error: "), result.err
+    message = shown.removeprefix("memxlnet: error: ").rstrip("\n")
+    if result.out:
+        assert list(result.json) == ["error"]
+        found = result.json["error"]
+        assert printable("; ".join((found["message"], *found["notes"]))) == message
+        assert found["exit_code"] == result.code
+    return message
 
 
 def usage_error(result: Result) -> str:
     """The error of a command that was called in a wrong way."""
-    assert (result.code, result.out) == (2, ""), result
+    assert result.code == EXIT_USAGE, result
     assert result.err.startswith("Usage: memxlnet"), result.err
-    return result.err.splitlines()[-1].removeprefix("Error: ")
+    message = result.err.splitlines()[-1].removeprefix("Error: ")
+    if result.out:
+        assert (result.json["error"]["message"], result.json["error"]["exit_code"]) == (message, EXIT_USAGE)
+    return message
 
 
 def copy_of(cache: Path, cache_dir: Path) -> Path:

@@ -193,6 +193,8 @@ OPTIONS: dict[str, tuple[Any, dict[str, Any]]] = {
     "--on-bad-example": ("drop", {"on_bad_example": "drop"}),
     "--on-contradiction": ("unanswerable", {"on_contradiction": "unanswerable"}),
     "--on-repeated-id": ("number", {"on_repeated_id": "number"}),
+    "--max-dropped": ("1%", {"max_dropped": 0.01}),
+    "--max-lost-answers": (5, {"max_lost_answers": 5}),
     "--keep": ("title", {"keep": ("title",)}),
     "--keep-all": (None, {"keep": "all"}),
     "--workers": (2, {"num_workers": 2}),
@@ -229,6 +231,7 @@ def test_each_option_reaches_its_setting_and_no_other(
 
 def test_all_options_are_tested() -> None:
     others = {"--tokenizer", "--cache-dir", "--memory-tokens", "--estimate", "--no-space-check", "--json", "--verbose"}
+    others |= {"--quiet", "--log-format", "--heartbeat", "--config", "--output"}  # tests of what all commands share
     others |= {"--parts", "--files-per-part", "--name"}  # tests of parts
     options = {
         option
@@ -407,7 +410,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(10**12, 10**12 - 1000, 1000))
     result = run(*arguments)
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (7, "")
     estimate, message = result.err.splitlines()
     assert estimate.startswith("estimate: 9 examples")
     assert message.startswith(f"memxlnet: error: {cache_dir}: ")
@@ -421,7 +424,7 @@ def test_without_the_space_check_it_begins(
 ) -> None:
     arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir]
     set_free(monkeypatch, 1000)
-    assert run(*arguments).code == 1
+    assert run(*arguments).code == 7
     assert not cache_dir.exists()
     assert run(*arguments, "--no-space-check").code == 0
     assert only_cache(cache_dir)
@@ -588,3 +591,46 @@ def test_the_sample_with_memory_tokens(run: Run, cache_dir: Path) -> None:
     assert dataset.manifest.vocabulary_size == 2008
     assert result.json["segments"] == len(dataset) > result.json["documents"] == 96
     assert (result.json["answers_exact"], result.json["answers_unanswerable"]) == (73, 23)
+
+
+# --- limits on what is lost
+
+
+BROKEN = [*long_examples(7), {"id": "bad", "question": 5, "context": "x", "answers": None}]
+LOST = [*BROKEN, {**example("The lamp was lit .", "who", [("ship", 4)]), "id": "gone"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--max-dropped", "0"],
+            "--max-dropped: expected at most 0 dropped examples, found 1 of 9 (11.11%): example 'bad'",
+        ),
+        (["--max-dropped", "11.1%"], "--max-dropped: expected at most 11.1% dropped examples, found 1 of 9"),
+        (["--max-lost-answers", "0"], "--max-lost-answers: expected at most 0 lost answers, found 1 of "),
+        (["--max-dropped", "12%", "--max-lost-answers", "1"], ""),
+    ],
+)
+def test_limits_have_an_exit_code_of_their_own(
+    run: Run, tmp_path: Path, cache_dir: Path, options: list[str], message: str
+) -> None:
+    source = write_json_lines(tmp_path / "lost.jsonl", LOST)
+    arguments = ["build", source, *TOKENIZER, *SMALL, "--cache-dir", cache_dir, "--on-bad-example", "drop", "--json"]
+    result = run(*arguments, *options)
+    if not message:
+        assert (result.code, result.json["examples_dropped"], result.json["answers_dropped"]) == (0, 1, 1)
+        return
+    assert (result.code, result.json["error"]["class"]) == (3, "LossLimitError")
+    assert message in error(result)
+    assert list(cache_dir.glob("[!.]*")) == []
+    assert run(*arguments).code == 0
+    assert run(*arguments, *options).code == 3  # what exists is held to the limits as well
+    assert only_cache(cache_dir)
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "0.01", "101%", "%", "1 %", "x", "1%%", "\u0661"])
+def test_a_wrong_limit_is_wrong_usage(run: Run, value: str) -> None:
+    for option in ("--max-dropped", "--max-lost-answers"):
+        found = usage_error(run("build", "x.json", *TOKENIZER, f"{option}={value}"))
+        assert "expected a count such as 25, or a share such as 1%, found " in found

@@ -16,13 +16,29 @@ import pytest
 
 from memxlnet import __version__
 from memxlnet.cli import commands
-from memxlnet.cli.commands import COMMANDS, in_options, main
+from memxlnet.cli.commands import COMMANDS, main
+from memxlnet.cli.exit_codes import EXIT_CODES
+from memxlnet.cli.option_names import in_options
 from tests.cli.helpers import Caches, Result, copy_of, error, usage_error
 from tests.support import ROOT, slow
 
 Run = Callable[..., Result]
 
-SHARED = {"cache_arguments", "commands", "output", "parameters", "plots", "tokenizers"}
+SHARED = {
+    "cache_arguments",
+    "commands",
+    "exit_codes",
+    "option_names",
+    "option_sources",
+    "output",
+    "output_file",
+    "parameters",
+    "paths",
+    "plots",
+    "session",
+    "temporary_directory",
+    "tokenizers",
+}
 """Modules of the folder that are no commands."""
 
 
@@ -55,7 +71,8 @@ def test_the_help_lists_all_commands(run: Run, flag: str) -> None:
     for name, line in COMMANDS.items():
         assert f"  {name} " in result.out
         assert line in result.out
-    assert "Exit codes: 0 done, 1 an error" in result.out
+    for code, meaning in EXIT_CODES.items():
+        assert f"  {code:>3}  {meaning}\n" in result.out
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -75,9 +92,10 @@ def test_the_help_of_a_command_names_its_options(run: Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_logs_and_every_one_that_shows_values_gives_json(name: str) -> None:
+def test_every_command_has_the_options_of_all(name: str) -> None:
     options = {option for parameter in command(name).params for option in parameter.opts}
-    assert ("--json" in options) == (name in {"build", "ls", "info", "stats", "show", "verify", "diff", "compact"})
+    assert {"--json", "--verbose", "--quiet", "--log-format", "--config", "--output"} <= options
+    assert ("--heartbeat" in options) == (name in {"build", "push", "pull"})
 
 
 def test_without_a_command_the_help_is_an_error(run: Run) -> None:
@@ -242,7 +260,7 @@ def abort_after(cause: BaseException) -> click.Abort:
 @pytest.mark.parametrize(
     ("raised", "code", "found"),
     [
-        (OSError(28, "No space left on device"), 1, "memxlnet: error: [Errno 28] No space left on device"),
+        (OSError(28, "No space left on device"), 7, "memxlnet: error: [Errno 28] No space left on device"),
         (KeyboardInterrupt(), 130, "memxlnet: interrupted"),
         (click.Abort(), 1, "memxlnet: aborted"),
         (abort_after(EOFError()), 1, "memxlnet: aborted"),
@@ -303,7 +321,7 @@ def test_runs_as_a_module_and_its_exit_code_is_that_of_the_process(caches: Cache
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"cache\t{caches.plain}\n")
     done = in_a_process("info", tmp_path, module=module)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (5, "")
     assert done.stderr == f"memxlnet: error: {tmp_path}: expected a cache, found no manifest.json in it\n"
     done = in_a_process("info", module=module)
     assert done.returncode == 2
@@ -359,7 +377,7 @@ def test_an_output_that_is_full_is_an_error(caches: Caches) -> None:
             timeout=100,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == 7
     assert done.stderr.splitlines()[0] == "memxlnet: error: [Errno 28] No space left on device"
     assert "Traceback" not in done.stderr
 

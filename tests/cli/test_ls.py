@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_named_and_passed_over(caches: Caches, tmp_path: 
     assert done.returncode == 0
     found = {line.split(": ")[2].removesuffix("/manifest.json"): line for line in done.stderr.splitlines()}
     assert set(found) == {str(newer), str(damaged), str(altered)}
-    assert all(line.startswith("WARNING: passed over: ") for line in found.values())
+    assert all(line[20:].startswith(" WARNING: passed over: ") for line in found.values())
     assert "found 99" in found[str(newer)]
     assert "JSON" in found[str(damaged)]
     assert "checksum" in found[str(altered)]

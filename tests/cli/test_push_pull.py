@@ -73,6 +73,8 @@ def test_there_and_back(run: Run, caches: Caches, tmp_path: Path) -> None:
     assert result.out == f"{fetched}\n"
     assert content(fetched) == content(caches.sharded)
     assert run("verify", fetched, "--against", caches.source).code == 0
+    assert run("push", caches.sharded, url, "--json").json == {"cache": str(caches.sharded), "url": url}
+    assert run("pull", url, "--cache-dir", tmp_path / "near", "--json").json == {"cache": str(fetched)}
     # A second time there is nothing to do.
     before = {path.name: path.stat().st_ino for path in fetched.iterdir()}
     assert run("push", caches.sharded, url).code == run("pull", url, "--cache-dir", tmp_path / "near").code == 0

@@ -101,6 +101,14 @@ def test_the_end_of_the_input_of_a_process_removes_nothing(both: list[Path]) -> 
     assert both[0].exists()
 
 
+def test_what_goes_as_json(run: Run, both: list[Path]) -> None:
+    expected = [{"path": str(path), "bytes": num_bytes(path)} for path in both]
+    assert run("rm", *both, "--json", "-n").json == expected
+    assert run("rm", *both, "--json", "-y").json == expected
+    assert names(both[0].parent) == []
+    assert run("rm", "--leftovers", both[0].parent, "--json").json == []
+
+
 def test_yes_does_not_ask(run: Run, both: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, "n\n")
     expected = shown(*both)

@@ -53,6 +53,13 @@ def test_it_lists_and_removes_only_with_yes(
     assert new.exists()
 
 
+def test_what_would_go_as_json(run: Run, pair: tuple[Path, Path]) -> None:
+    (found,) = run("rm", "--keep", 1, pair[0].parent, "--json").json
+    assert 40 * 86_400 <= found.pop("age_seconds") < 41 * 86_400
+    assert found == {"path": str(pair[0]), "name": "varied", "split": "test", "bytes": num_bytes(pair[0])}
+    assert run("rm", "--older-than", "999d", pair[0].parent, "--json").json == []
+
+
 @pytest.mark.usefixtures("terminal")
 def test_a_person_sees_units(run: Run, pair: tuple[Path, Path]) -> None:
     out = run("rm", "--older-than", "1m", pair[0].parent).out
