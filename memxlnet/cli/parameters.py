@@ -39,15 +39,20 @@ class PathOrUrl(FilledPath):
         return value if isinstance(value, str) and is_url(value) else super().convert(value, param, ctx)
 
 
-cache_dir_option = click.option(
-    "--cache-dir",
-    type=FilledPath(),
-    default=DEFAULT_CACHE_DIR,
-    show_default=True,
-    envvar=CACHE_DIR_VARIABLE,
-    show_envvar=True,
-    help="Directory of all caches.",
-)
+def _cache_dir(kind: FilledPath, text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--cache-dir",
+        type=kind,
+        default=DEFAULT_CACHE_DIR,
+        show_default=True,
+        envvar=CACHE_DIR_VARIABLE,
+        show_envvar=True,
+        help=text,
+    )
+
+
+cache_dir_option = _cache_dir(FilledPath(), "Directory of all caches.")
+cache_dir_or_url_option = _cache_dir(PathOrUrl(), "Directory of all caches, or its URL, such as s3://bucket/caches.")
 
 
 def _columns(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:

@@ -20,6 +20,7 @@ PARTS_SUFFIX = ".parts"
 BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"
 ARRIVAL_PREFIX = ".arriving-"
+LEASE_PREFIX = ".lease-"
 
 LeftoverKind = Literal["build", "arrival", "retired", "lock"]
 
