@@ -110,6 +110,7 @@ def send_cache(
             store.write(MANIFEST, raw)
         elif not commit(raw):
             return Sent(tuple(wrong), False)
+    store.remove_leftovers()
     logger.info("%s: sent to %s, %d of %d files", directory, store.url, len(wrong), len(list(local.all_files())))
     return Sent(tuple(wrong), True)
 

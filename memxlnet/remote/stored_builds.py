@@ -1,6 +1,6 @@
 """Builds whose cache goes to a store: made in a local directory, then sent, the manifest last.
 
-It is written only where there is none, so that of several builders of one cache one publishes it.
+The manifest is never written over another one, so that of several builders of one cache one publishes it.
 """
 
 import contextlib

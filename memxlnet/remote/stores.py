@@ -1,11 +1,13 @@
 """A place in a store that holds one cache: the few things that a transfer asks of it, and one kind of error."""
 
+import contextlib
 import errno
 import inspect
 import math
 import os
 import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -42,6 +44,9 @@ MAX_MANIFEST_BYTES = 64 << 20
 """A manifest is small: some kilobytes, and about 150 bytes a shard."""
 
 _S3_PARTS = 10_000
+
+_SENDING = ".sending"
+_LEFT_SECONDS = 600.0
 
 _CREATING = ("s3", "s3a", "gs", "gcs", "memory")
 """Schemes whose file systems write "unless it exists" in one request; others look first and write then."""
@@ -233,7 +238,7 @@ class Store:
     def _link(self, path: str, content: bytes) -> bool | None:
         """Give a local file its name, unless that is taken."""
         self._fs.makedirs(self._root, exist_ok=True)
-        temporary = Path(f"{path}.{secrets.token_hex(8)}.sending")
+        temporary = _temporary(path)
         try:
             write_file(temporary, content)
             try:
@@ -257,6 +262,14 @@ class Store:
         """
         self._ask(name, "removed", self._fs.rm_file, self._path(name), may_lack=True)
         self._fs.invalidate_cache()
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed senders left at a local place: files under way that nobody has written to for long."""
+        if self._is_local:
+            with contextlib.suppress(OSError):
+                for path in Path(self._root).glob(f"*{_SENDING}"):
+                    if path.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                        path.unlink()
 
     def remove_directory(self) -> None:
         """Remove the place itself, which must be empty, where the file system has directories of their own.
@@ -320,10 +333,11 @@ class Store:
             path = self._path(name)
             if self._is_local:
                 # A process may have mapped the file that lies there, and a kill must not leave half a manifest.
-                put(f"{path}.sending")
-                sync(Path(f"{path}.sending"))
-                self._fs.mv(f"{path}.sending", path)
-                sync(Path(path).parent)
+                temporary = _temporary(path)
+                put(str(temporary))
+                sync(temporary)
+                temporary.replace(path)
+                sync(temporary.parent)
             else:
                 put(path)
 
@@ -351,6 +365,11 @@ class Store:
                 failure = _refused_options(self._scheme, error, self._redact)
         # Out here, because the error that is being handled would stay its context, credentials and all.
         raise failure from cause
+
+
+def _temporary(path: str) -> Path:
+    """Return a name for a file on its way to a local place; several processes may send at once."""
+    return Path(f"{path}.{secrets.token_hex(8)}{_SENDING}")
 
 
 def _refused_options(scheme: str, error: Exception, redact: Redactor) -> SettingsError:

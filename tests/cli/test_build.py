@@ -230,6 +230,7 @@ def test_each_option_reaches_its_setting_and_no_other(
 def test_all_options_are_tested() -> None:
     others = {"--tokenizer", "--cache-dir", "--memory-tokens", "--estimate", "--no-space-check", "--json", "--verbose"}
     others |= {"--parts", "--files-per-part", "--name"}  # tests of parts
+    others |= {"--work-dir"}  # tests of stores
     options = {
         option
         for parameter in command.params
