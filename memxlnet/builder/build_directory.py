@@ -30,6 +30,7 @@ class BuildDirectory:
         self.path = path
         self.chunks = path / "chunks"
         self.staging = path / "cache"
+        """Where caches are put together; each attempt has a directory of its own in it."""
 
     def prepare(self, settings: CacheSettings) -> None:
         """Create the directory and write what workers read, durably.
