@@ -270,6 +270,7 @@ class CacheWriter:
                 f"{error.args[0]}: the system did not write what it was given; check the disk, and build again to "
                 "resume after the finished chunks"
             ) from error
+        build.remove_chunks()
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)

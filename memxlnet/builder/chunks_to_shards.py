@@ -16,6 +16,7 @@ from arrow_schemas import (
     ALIGNMENTS,
     DROPPED,
     KEPT,
+    TABLES,
     FileMetadata,
     contexts_schema,
     documents_schema,
@@ -108,7 +109,7 @@ class Publisher:
                 f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
                 f"{totals[DROPPED]} examples were dropped"
             )
-        with ThreadPoolExecutor(2, "memxlnet-publish") as self._pool:
+        with ThreadPoolExecutor(len(TABLES) + 1, "memxlnet-publish") as self._pool:
             try:
                 return self._publish(staging, totals)
             except BaseException:
@@ -117,13 +118,13 @@ class Publisher:
                 raise
 
     def _publish(self, staging: Path, totals: Mapping[str, int]) -> Manifest:
+        # Workers fill the features meanwhile. A finished file is made durable and read for its checksum in the
+        # background.
+        features = self._publish_features(staging, totals["features"])
         context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
-        # A finished file is made durable and read for its checksum in the background, while the next is written.
-        pending = {
-            "features": self._publish_features(staging, totals["features"]),
-            "documents": self._publish_documents(staging, totals["documents"], context_rows),
-            "contexts": self._publish_contexts(staging, context_rows),
-        }
+        contexts = self._pool.submit(self._publish_contexts, staging, context_rows)
+        documents = self._publish_documents(staging, totals["documents"], context_rows)
+        pending = {"features": features, "documents": documents, "contexts": contexts.result()}
         schema = self._kept_schema() if self._settings.encode.keep else pa.schema([])
         if schema.names:
             pending[KEPT] = self._publish_kept(staging, totals["documents"], schema)
@@ -193,8 +194,7 @@ class Publisher:
         wait: Callable[[], None] = lambda: None,
     ) -> "_PendingTable":
         """Have files made durable in the background, as soon as `wait` has returned."""
-        shards = [self._pool.submit(_finished_shard, path, metadata, wait) for path, metadata in files]
-        return _PendingTable(rows, batch_rows, shards)
+        return _PendingTable(rows, batch_rows, self._pool.submit(_finished_shards, files, wait))
 
     def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> "_PendingTable":
         metadata = self._metadata("documents", 0, 0, total)
@@ -295,11 +295,11 @@ class _PendingTable(NamedTuple):
 
     rows: int
     batch_rows: int
-    shards: "list[Future[ShardRecord]]"
+    shards: "Future[tuple[ShardRecord, ...]]"
 
     def record(self) -> TableRecord:
         """Wait for the files; return the table as the manifest records it."""
-        return TableRecord(self.rows, self.batch_rows, tuple(shard.result() for shard in self.shards))
+        return TableRecord(self.rows, self.batch_rows, self.shards.result())
 
 
 def finished_file(path: Path) -> FileRecord:
@@ -308,10 +308,13 @@ def finished_file(path: Path) -> FileRecord:
     return FileRecord(path.name, path.stat().st_size, file_digest(path))
 
 
-def _finished_shard(path: Path, metadata: FileMetadata, wait: Callable[[], None]) -> ShardRecord:
+def _finished_shards(files: Sequence[tuple[Path, FileMetadata]], wait: Callable[[], None]) -> tuple[ShardRecord, ...]:
     wait()
-    record = finished_file(path)
-    return ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
+    records = ((finished_file(path), metadata) for path, metadata in files)
+    return tuple(
+        ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
+        for record, metadata in records
+    )
 
 
 def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:

@@ -107,8 +107,10 @@ class Run:
                 logger.info(
                     "%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again)
                 )
-            if isinstance(self._manager, CacheWriter):
+            if self._has_chunk_files and isinstance(self._manager, CacheWriter):
                 self._manager.share_work(workers)
+            else:
+                stack.close()
             summary = self._manager.finish([self._receipts[index] for index in sorted(self._receipts)])
         self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
