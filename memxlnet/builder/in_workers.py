@@ -24,6 +24,9 @@ _POLL_SECONDS = 0.1
 _LAG_WINDOWS = 4
 """Windows of chunks that may be done and wait for an older one, where chunks are used in their order."""
 
+_FILLS_PER_WORKER = 4
+"""Tasks of filling for each worker process, so that all end at about the same time."""
+
 WORKER_BYTES = 64 * 2**20
 """Private memory of a worker that has loaded everything and encodes nothing."""
 
@@ -55,6 +58,7 @@ class OwnWorkers:
     def __init__(self, pool: WorkerPool):
         self._pool = pool
         self.window = pool.num_workers + 1
+        self.num_fills = _FILLS_PER_WORKER * pool.num_workers
         self.idle_bytes = pool.num_workers * WORKER_BYTES
         self.submit = pool.submit
 
@@ -77,7 +81,7 @@ class ExecutorWorkers:
 
     def __init__(self, executor: Executor, window: int):
         self._executor = executor
-        self.window = window
+        self.window = self.num_fills = window
         self.idle_bytes = 0
         self._pending: set[Future[dict[str, Any]]] = set()
 

@@ -20,16 +20,13 @@ from memxlnet.builder.reported_errors import error_fields, reported_error
 from memxlnet.errors import BuildError
 from memxlnet.format.file_layout import column_values, column_width, write_values
 
-TASKS_PER_WORKER = 4
-"""Tasks for each worker, so that all end at about the same time."""
-
 
 class ShardWorkers(Protocol):
     """Workers that see the directory of the build, and fill shards."""
 
     @property
-    def window(self) -> int:
-        """Tasks that they do at once, about."""
+    def num_fills(self) -> int:
+        """Tasks that they may be given at once."""
 
     def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
         """Hand one task over; see `fill_shards`."""
@@ -148,7 +145,7 @@ class Filling:
         self, workers: ShardWorkers, directory: Path, receipts: Sequence[ChunkReceipt], shards: Sequence[FeatureShard]
     ):
         pieces = list(pieces_of(receipts))
-        size = -(-len(pieces) // (TASKS_PER_WORKER * workers.window))
+        size = -(-len(pieces) // workers.num_fills)
         self._tasks: list[tuple[str, list[Piece], Future[dict[str, Any]]]] = []
         for first in range(0, len(pieces), size):
             some = pieces[first : first + size]

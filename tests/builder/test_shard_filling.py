@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.builder import in_workers, shard_filling
+from memxlnet.builder import in_workers
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.shard_filling import fill_shards
 from memxlnet.encode.encoder import Encoder
@@ -30,8 +30,8 @@ CONTENT = make_content(2, 6, ["a", "b", "c"], [(n % 3, 1 + n % 4) for n in range
 class Shuffled:
     """Workers that hold all tasks, and do them in any order once there are `count`."""
 
-    def __init__(self, window: int, seed: int = 0, change: Callable[[dict[str, Any]], object] | None = None):
-        self.window = window
+    def __init__(self, num_fills: int, seed: int = 0, change: Callable[[dict[str, Any]], object] | None = None):
+        self.num_fills = num_fills
         self.tasks: list[dict[str, Any]] = []
         self._order = random.Random(seed)
         self._change = change
@@ -78,9 +78,9 @@ def test_workers_change_no_byte(
 
 
 def test_a_task_names_only_the_shards_of_its_rows(tmp_path: Path) -> None:
-    workers = Shuffled(1)
+    workers = Shuffled(4)
     filled(CONTENT, tmp_path, [1], workers, 3)
-    assert len(workers.tasks) == shard_filling.TASKS_PER_WORKER
+    assert len(workers.tasks) == 4
     shards = [len(task["shards"]) for task in workers.tasks]
     assert sum(shards) <= 10 + len(workers.tasks)
     assert [piece[0] for task in workers.tasks for piece in task["pieces"]] == list(range(12))
