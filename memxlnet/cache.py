@@ -31,6 +31,7 @@ from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.remote.stored_builds import build_into_store, is_stored
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -117,6 +118,8 @@ class Cache(PublishedCache):
         progress: bool | None = None,
         max_dropped: int | float | None = None,
         max_lost_answers: int | float | None = None,
+        work_dir: str | os.PathLike[str] | None = None,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> Self:
         """Build the cache of a source, or find it built, and open it.
 
@@ -130,7 +133,8 @@ class Cache(PublishedCache):
             tokenizer: A transformers fast tokenizer.
             split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
                 applies to every source.
-            cache_dir: Directory of all caches.
+            cache_dir: Directory of all caches; or the URL of one in a store, such as ``s3://bucket/caches``. There the
+                cache is found, or sent as soon as it is built; what is opened is a copy in `work_dir`.
             max_seq_length: Tokens in a row, special and memory tokens and padding included.
             doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
             max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
@@ -170,6 +174,9 @@ class Cache(PublishedCache):
                 None allows all.
             max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context, or
                 that no segment holds whole; a share is one of the documents with such an answer.
+            work_dir: With a URL: the local directory in which the cache is built, where an interrupted build resumes;
+                by default a directory of this user below that of temporary files.
+            storage_options: With a URL: options of the file system, such as credentials; never stored or shown.
 
         Raises:
             SettingsError: An argument is wrong; raised before any work.
@@ -180,8 +187,14 @@ class Cache(PublishedCache):
             MemoryLimitError: The work does not fit within `max_memory_gb`.
             LossLimitError: More was lost than `max_dropped` or `max_lost_answers` allows.
             BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
+            TransferError: The store cannot be asked or written; what is built and sent is kept for the next call.
+            MissingLibraryError: The library that serves this kind of URL is not installed.
         """
-        return cls(find_or_build(source, split, tokenizer, locals(), cache_dir, executor).directory)
+        arguments = locals()
+        if is_stored(cache_dir, arguments):
+            stored = build_into_store(source, split, tokenizer, arguments, str(cache_dir), executor, has_copy=True)
+            return cls(stored.summary.directory)
+        return cls(find_or_build(source, split, tokenizer, arguments, cache_dir, executor).directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, in_memory: bool = False) -> Self:

@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ class BuildDirectory:
         self.path = path
         self.chunks = path / "chunks"
         self.staging = path / "cache"
+        """Where caches are put together; each attempt has a directory of its own in it."""
 
     def prepare(self, settings: CacheSettings) -> None:
         """Create the directory and write what workers read, durably.
@@ -85,6 +89,16 @@ class BuildDirectory:
             return sum(path.suffix == ".chunk" for path in self.chunks.iterdir())
         except OSError:
             return 0
+
+    def remove_chunks(self) -> None:
+        """Remove all chunks of a cache that is published, several at once: giving their pages back takes long.
+
+        Raises:
+            OSError: One cannot be removed.
+        """
+        with ThreadPoolExecutor(os.cpu_count(), "memxlnet-remove") as threads:
+            for _ in threads.map(partial(Path.unlink, missing_ok=True), list(self.chunks.iterdir())):
+                pass
 
     def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
         """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.

@@ -182,12 +182,28 @@ def find_or_build(
         SettingsError: An argument is wrong; raised before any work.
         MemxlnetError: Any error of `build_cache`.
     """
+    return build_cache(*prepare_build(dataset_name, split, tokenizer, arguments, cache_dir, executor), executor)
+
+
+def prepare_build(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    arguments: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str],
+    executor: Executor | None,
+) -> tuple[Build, BuildSettings, CacheWriter]:
+    """Check the arguments of `find_or_build`; return what `build_cache` takes.
+
+    Raises:
+        MemxlnetError: As `find_or_build`.
+    """
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
     check_executor(executor, build)
     writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
     job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, settings_of(SourceOptions, arguments))
-    return build_cache(job, build, writer, executor)
+    return job, build, writer
 
 
 def build_cache(
@@ -216,18 +232,25 @@ def build_cache(
                 summary = _opened(found, build)
                 writer.discard_leftovers(job.settings)
                 return summary
-    started = time.monotonic()
     with writer.lock(job.settings, build.progress):
-        if build.rebuild:
-            writer.discard(job.settings)
-        else:
-            found = job.find(writer.cache_dir)
-            if found is not None:
-                return _opened(found, build)
-        job.log_others(writer.cache_dir)
-        built: BuildSummary = job.run(writer, build, executor)[1]
-        _log_summary(built, time.monotonic() - started)
-        return built
+        return build_under_lock(job, build, writer, executor)
+
+
+def build_under_lock(
+    job: Build, build: BuildSettings, writer: CacheWriter, executor: Executor | None = None
+) -> BuildSummary:
+    """Do what `build_cache` does, where the caller holds the lock of the writer."""
+    started = time.monotonic()
+    if build.rebuild:
+        writer.discard(job.settings)
+    else:
+        found = job.find(writer.cache_dir)
+        if found is not None:
+            return _opened(found, build)
+    job.log_others(writer.cache_dir)
+    built: BuildSummary = job.run(writer, build, executor)[1]
+    _log_summary(built, time.monotonic() - started)
+    return built
 
 
 def _opened(found: Path, build: BuildSettings) -> BuildSummary:

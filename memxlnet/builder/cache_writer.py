@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pyarrow as pa
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, write_chunk
 from memxlnet.builder.chunks_to_shards import Chunks, Publisher
+from memxlnet.builder.shard_filling import Filling, ShardWorkers, StartFilling
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
 from memxlnet.format.manifest import Manifest
@@ -129,6 +131,7 @@ class CacheWriter:
             positive_int("max_shard_rows", max_shard_rows, " (or None for the limit of Arrow)")
         self._max_shard_rows = max_shard_rows
         self._settings: CacheSettings | None = None
+        self._workers: ShardWorkers | None = None
 
     def directory(self, settings: CacheSettings) -> Path:
         """Return where the cache of these settings is published."""
@@ -195,6 +198,10 @@ class CacheWriter:
         with build.errors():
             return write_chunk(build.chunks, index, tables)
 
+    def share_work(self, workers: ShardWorkers | None) -> None:
+        """Let workers that see the build's directory write the shards of features; None writes them here."""
+        self._workers = workers
+
     def finish(self, receipts: Sequence[ChunkReceipt]) -> BuildSummary:
         """Publish all chunks, then remove them.
 
@@ -210,7 +217,14 @@ class CacheWriter:
         missing = sorted(set(range(len(chunks))) - chunks.keys())
         if missing or not chunks:
             raise BuildError(f"{self.directory(settings)}: expected chunks without a gap, found none of {missing}")
-        return self.publish(settings, self.chunks(settings, [chunks[index] for index in range(len(chunks))]))
+        in_order = [chunks[index] for index in range(len(chunks))]
+        return self.publish(settings, self.chunks(settings, in_order), self._filling(settings, in_order))
+
+    def _filling(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> StartFilling | None:
+        workers = self._workers
+        if workers is None:
+            return None
+        return lambda shards: Filling(workers, self.build_directory(settings).path, receipts, shards)
 
     def chunks(self, settings: CacheSettings, receipts: Sequence[ChunkReceipt]) -> Chunks:
         """Return the chunks of a build by their receipts, in order of index."""
@@ -224,34 +238,40 @@ class CacheWriter:
         # A cache takes about as many bytes as its chunks.
         return Chunks(rows, read, sum(receipt.bytes for receipt in receipts))
 
-    def publish(self, settings: CacheSettings, chunks: Chunks) -> BuildSummary:
+    def publish(
+        self, settings: CacheSettings, chunks: Chunks, start_filling: StartFilling | None = None
+    ) -> BuildSummary:
         """Publish the cache of a build that has begun, and end the build. Needs the lock.
 
         Args:
             settings: What the cache is made from, as given to `begin`.
             chunks: All its chunks.
+            start_filling: As in `Publisher`.
 
         Raises:
             BuildError: The chunks hold no document.
             BuildOSError: The disk is full or failing, or cannot be written.
         """
         with self.build_directory(settings).errors():
-            return self._publish(settings, chunks)
+            return self._publish(settings, chunks, start_filling)
 
-    def _publish(self, settings: CacheSettings, chunks: Chunks) -> BuildSummary:
+    def _publish(self, settings: CacheSettings, chunks: Chunks, start_filling: StartFilling | None) -> BuildSummary:
         build = self.build_directory(settings)
         shutil.rmtree(build.staging, ignore_errors=True)
         self._check_space(chunks.num_bytes)
-        build.staging.mkdir()
-        manifest = Publisher(chunks, settings, self._max_shard_rows).publish(build.staging)
+        # A name of its own: a worker that outlives its builder writes into no file of the next one.
+        staging = build.staging / secrets.token_hex(8)
+        staging.mkdir(parents=True)
+        manifest = Publisher(chunks, settings, self._max_shard_rows, start_filling).publish(staging)
         final = self.directory(settings)
         try:
-            put_in_place(build.staging, final)
+            put_in_place(staging, final)
         except CacheDamagedError as error:
             raise BuildOSError(
                 f"{error.args[0]}: the system did not write what it was given; check the disk, and build again to "
                 "resume after the finished chunks"
             ) from error
+        build.remove_chunks()
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)

@@ -6,7 +6,6 @@ A worker loads neither transformers nor torch: the encoder comes from the files 
 import contextlib
 import os
 import threading
-import traceback
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import CHUNK_TABLES, with_examples_digest, write_chunk
 from memxlnet.builder.context_numbering import number_contexts
 from memxlnet.builder.encoding_cost import CostModel
+from memxlnet.builder.reported_errors import error_fields
 from memxlnet.encode.encoder import Encoder
 from memxlnet.encode.examples import BadExample, Example
 from memxlnet.format.file_layout import column_values
@@ -119,19 +119,7 @@ def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, buil
             with build.errors():
                 return {"receipt": asdict(write_chunk(build.chunks, index, marked))}
     except BaseException as error:
-        return {
-            "error": type(error).__name__,
-            "message": _message(error),
-            "errno": error.errno if isinstance(error, OSError) else None,
-            "traceback": traceback.format_exc(),
-        }
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except BaseException:
-        return "(its text cannot be shown)"
+        return error_fields(error)
 
 
 def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from arrow_schemas import (
     ALIGNMENTS,
     DROPPED,
     KEPT,
+    TABLES,
     FileMetadata,
     contexts_schema,
     documents_schema,
@@ -27,10 +28,11 @@ from arrow_schemas import (
 )
 from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes
 from memxlnet.builder.kept_columns import fitted, nested_bytes
+from memxlnet.builder.shard_filling import FeatureShard, Filling, StartFilling
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import BuildError
 from memxlnet.format.checksums import file_digest
-from memxlnet.format.file_layout import FileSink, column_values, column_width, created, lay_out, write_values
+from memxlnet.format.file_layout import FileSink, column_values, created, lay_out
 from memxlnet.format.manifest import FileRecord, Manifest, ShardRecord, TableRecord, write_manifest
 from memxlnet.format.paths import DROPPED_REPORT, TOKENIZER, shard_name, sync, write_file
 from memxlnet.format.ragged import Ints
@@ -70,9 +72,18 @@ class Publisher:
         chunks: The chunks, all of them.
         settings: What the cache is made from.
         max_shard_rows: Rows of a features shard at most; None for what an Arrow array may hold.
+        start_filling: Has workers fill the shards of features that are laid out; None fills them here.
     """
 
-    def __init__(self, chunks: Chunks, settings: CacheSettings, max_shard_rows: int | None):
+    def __init__(
+        self,
+        chunks: Chunks,
+        settings: CacheSettings,
+        max_shard_rows: int | None,
+        start_filling: StartFilling | None = None,
+    ):
+        self._start_filling = start_filling
+        self._filling: Filling | None = None
         self._read = chunks.read
         self._totals = chunks.rows
         self._settings = settings
@@ -98,17 +109,22 @@ class Publisher:
                 f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
                 f"{totals[DROPPED]} examples were dropped"
             )
-        with ThreadPoolExecutor(1, "memxlnet-publish") as self._pool:
-            return self._publish(staging, totals)
+        with ThreadPoolExecutor(len(TABLES) + 1, "memxlnet-publish") as self._pool:
+            try:
+                return self._publish(staging, totals)
+            except BaseException:
+                if self._filling is not None:
+                    self._filling.cancel()
+                raise
 
     def _publish(self, staging: Path, totals: Mapping[str, int]) -> Manifest:
+        # Workers fill the features meanwhile. A finished file is made durable and read for its checksum in the
+        # background.
+        features = self._publish_features(staging, totals["features"])
         context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
-        # A finished file is made durable and read for its checksum in the background, while the next is written.
-        pending = {
-            "features": self._publish_features(staging, totals["features"]),
-            "documents": self._publish_documents(staging, totals["documents"], context_rows),
-            "contexts": self._publish_contexts(staging, context_rows),
-        }
+        contexts = self._pool.submit(self._publish_contexts, staging, context_rows)
+        documents = self._publish_documents(staging, totals["documents"], context_rows)
+        pending = {"features": features, "documents": documents, "contexts": contexts.result()}
         schema = self._kept_schema() if self._settings.encode.keep else pa.schema([])
         if schema.names:
             pending[KEPT] = self._publish_kept(staging, totals["documents"], schema)
@@ -141,25 +157,44 @@ class Publisher:
 
     def _publish_features(self, staging: Path, total: int) -> "_PendingTable":
         schema = features_schema(self._settings.encode.max_seq_length)
-        shards: list[_FeatureShard] = []
+        shards: list[FeatureShard] = []
+        files: list[tuple[Path, FileMetadata]] = []
+        for start in range(0, total, self._shard_rows):
+            stop = min(start + self._shard_rows, total)
+            metadata = self._metadata("features", len(shards), start, stop)
+            path = staging / shard_name("features", metadata.shard)
+            offsets = lay_out(path, with_metadata(schema, metadata), stop - start)
+            shards.append(FeatureShard(str(path), start, stop, offsets))
+            files.append((path, metadata))
+        if self._start_filling is not None:
+            self._filling = self._start_filling(shards)
+            return self._pend(total, self._shard_rows, files, self._filling.wait)
+        self._fill(shards)
+        return self._pend(total, self._shard_rows, files)
+
+    def _fill(self, shards: Sequence[FeatureShard]) -> None:
         with contextlib.ExitStack() as stack:
-            for start in range(0, total, self._shard_rows):
-                stop = min(start + self._shard_rows, total)
-                metadata = self._metadata("features", len(shards), start, stop)
-                shards.append(_FeatureShard(staging, with_metadata(schema, metadata), metadata))
-                stack.callback(shards[-1].close)
+            descriptors = []
+            for shard in shards:
+                descriptors.append(os.open(shard.path, os.O_WRONLY | os.O_CLOEXEC))
+                stack.callback(os.close, descriptors[-1])
             document_base = row_base = 0
             for chunk in self._read():
                 features = chunk["features"]
-                for shard in shards:
-                    shard.write(features, row_base, document_base)
+                for shard, descriptor in zip(shards, descriptors, strict=True):
+                    shard.write(descriptor, features, row_base, document_base)
                 row_base += features.num_rows
                 document_base += chunk["documents"].num_rows
-        return self._pend(total, self._shard_rows, [(shard.path, shard.metadata) for shard in shards])
 
-    def _pend(self, rows: int, batch_rows: int, files: list[tuple[Path, FileMetadata]]) -> "_PendingTable":
-        shards = [self._pool.submit(_finished_shard, path, metadata) for path, metadata in files]
-        return _PendingTable(rows, batch_rows, shards)
+    def _pend(
+        self,
+        rows: int,
+        batch_rows: int,
+        files: list[tuple[Path, FileMetadata]],
+        wait: Callable[[], None] = lambda: None,
+    ) -> "_PendingTable":
+        """Have files made durable in the background, as soon as `wait` has returned."""
+        return _PendingTable(rows, batch_rows, self._pool.submit(_finished_shards, files, wait))
 
     def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> "_PendingTable":
         metadata = self._metadata("documents", 0, 0, total)
@@ -260,11 +295,11 @@ class _PendingTable(NamedTuple):
 
     rows: int
     batch_rows: int
-    shards: "list[Future[ShardRecord]]"
+    shards: "Future[tuple[ShardRecord, ...]]"
 
     def record(self) -> TableRecord:
         """Wait for the files; return the table as the manifest records it."""
-        return TableRecord(self.rows, self.batch_rows, tuple(shard.result() for shard in self.shards))
+        return TableRecord(self.rows, self.batch_rows, self.shards.result())
 
 
 def finished_file(path: Path) -> FileRecord:
@@ -273,42 +308,18 @@ def finished_file(path: Path) -> FileRecord:
     return FileRecord(path.name, path.stat().st_size, file_digest(path))
 
 
-def _finished_shard(path: Path, metadata: FileMetadata) -> ShardRecord:
-    record = finished_file(path)
-    return ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
+def _finished_shards(files: Sequence[tuple[Path, FileMetadata]], wait: Callable[[], None]) -> tuple[ShardRecord, ...]:
+    wait()
+    records = ((finished_file(path), metadata) for path, metadata in files)
+    return tuple(
+        ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
+        for record, metadata in records
+    )
 
 
 def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:
     index = batch.schema.get_field_index(name)
     return batch.set_column(index, batch.schema.field(index), pa.array(values, batch.schema.field(index).type))
-
-
-class _FeatureShard:
-    """One features file: laid out at once, then filled column by column, chunk by chunk."""
-
-    def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata):
-        self.path = staging / shard_name("features", metadata.shard)
-        self.metadata = metadata
-        self._offsets: Mapping[str, int] = lay_out(self.path, schema, metadata.row_stop - metadata.row_start)
-        self._widths = {field.name: column_width(field.type) for field in schema}
-        self._descriptor = os.open(self.path, os.O_WRONLY)
-
-    def write(self, features: pa.RecordBatch, row_base: int, document_base: int) -> None:
-        """Write the rows of a chunk that belong to this shard; the chunk begins at row `row_base` of the table."""
-        start = max(self.metadata.row_start, row_base)
-        stop = min(self.metadata.row_stop, row_base + features.num_rows)
-        if start >= stop:
-            return
-        part = features.slice(start - row_base, stop - start)
-        for index, name in enumerate(part.schema.names):
-            values = column_values(part.column(index))
-            if name == "document":
-                values = values + document_base
-            place = self._offsets[name] + (start - self.metadata.row_start) * self._widths[name]
-            write_values(self._descriptor, values, place)
-
-    def close(self) -> None:
-        os.close(self._descriptor)
 
 
 class BatchWriter:

@@ -4,17 +4,18 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
 from typing import Any, NamedTuple, Protocol
 
-from memxlnet import errors
 from memxlnet.builder.chunk_encoding import encode_chunk, pack
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
 from memxlnet.builder.memory_guard import MemoryGuard
+from memxlnet.builder.reported_errors import reported_error
+from memxlnet.builder.shard_filling import fill_shards
 from memxlnet.builder.worker_pool import WorkerDiedError, WorkerPool
-from memxlnet.errors import BuildError, MemoryLimitError, MemxlnetError
+from memxlnet.errors import BuildError, MemoryLimitError
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,9 @@ _POLL_SECONDS = 0.1
 
 _LAG_WINDOWS = 4
 """Windows of chunks that may be done and wait for an older one, where chunks are used in their order."""
+
+_FILLS_PER_WORKER = 4
+"""Tasks of filling for each worker process, so that all end at about the same time."""
 
 WORKER_BYTES = 64 * 2**20
 """Private memory of a worker that has loaded everything and encodes nothing."""
@@ -54,8 +58,13 @@ class OwnWorkers:
     def __init__(self, pool: WorkerPool):
         self._pool = pool
         self.window = pool.num_workers + 1
+        self.num_fills = _FILLS_PER_WORKER * pool.num_workers
         self.idle_bytes = pool.num_workers * WORKER_BYTES
         self.submit = pool.submit
+
+    def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
+        """Hand the task to the next free process."""
+        return self._pool.submit_task({"task": "fill", **task, "is_remote": False})
 
     def restart(self, window: int) -> bool:
         """Kill the processes and start others, no more than needed."""
@@ -72,14 +81,20 @@ class ExecutorWorkers:
 
     def __init__(self, executor: Executor, window: int):
         self._executor = executor
-        self.window = window
+        self.window = self.num_fills = window
         self.idle_bytes = 0
         self._pending: set[Future[dict[str, Any]]] = set()
 
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
         """Submit `encode_chunk`."""
-        arguments = (directory, index, packed, part_cost, os.getpid())
-        future = self._executor.submit(_encode_uncached, secrets.token_hex(8), *arguments)
+        return self._submitted(encode_chunk, directory, index, packed, part_cost, os.getpid())
+
+    def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
+        """Submit `fill_shards`."""
+        return self._submitted(fill_shards, {**task, "is_remote": True})
+
+    def _submitted(self, work: Callable[..., dict[str, Any]], *arguments: Any) -> "Future[dict[str, Any]]":
+        future = self._executor.submit(_call_uncached, secrets.token_hex(8), work, *arguments)
         if not isinstance(future, Future):
             raise TypeError(f"submit gave no concurrent.futures.Future, but {type(future).__name__}")
         self._pending.add(future)
@@ -96,13 +111,13 @@ class ExecutorWorkers:
             future.cancel()
 
 
-def _encode_uncached(submission: str, *arguments: Any) -> dict[str, Any]:
-    """Call `encode_chunk` with an argument that no other call has.
+def _call_uncached(submission: str, work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Call a function with an argument that no other call has.
 
     Dask treats calls with equal arguments as one call, and answers with what an earlier build received as long as
     anything holds that: an error whose cause has gone, or the receipt of a chunk that was removed since.
     """
-    return encode_chunk(*arguments)
+    return work(*arguments)
 
 
 class Done(NamedTuple):
@@ -255,7 +270,7 @@ class Dispatcher:
             raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
         if "receipt" in result:
             return ChunkReceipt(**result["receipt"])
-        raise _reported(chunk, result)
+        raise reported_error(chunk.shown(), result)
 
     def _failed(self, chunk: Chunk, error: BaseException, is_refused: bool = False) -> BuildError:
         """Return the error for workers that ended or could not be reached, or for an executor that takes no work."""
@@ -276,21 +291,3 @@ class Dispatcher:
         return BuildError(
             f"{chunk.shown()}: {found}{also}; finished chunks are kept, build again to resume (with {hint})"
         )
-
-
-def _reported(chunk: Chunk, result: dict[str, Any]) -> MemxlnetError:
-    """Return the error that a worker reports, in its class where that is a `MemxlnetError`."""
-    name, message = result["error"], result["message"]
-    kind = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, MemxlnetError):
-        error: MemxlnetError = kind(message)
-        if isinstance(error, OSError):
-            error.errno = result.get("errno")
-    elif name.endswith("MemoryError"):  # NumPy and Arrow have their own
-        error = MemoryLimitError(
-            f"{chunk.shown()}: the worker ran out of memory; lower num_workers or streaming_chunk_size, or free memory"
-        )
-    else:
-        error = BuildError(f"{chunk.shown()}: failed in a worker with {name}: {message}; finished chunks are kept")
-    error.add_note(f"in a worker, {chunk.shown()}:\n{result['traceback']}")
-    return error

@@ -99,17 +99,24 @@ class Run:
         receipts = begun.values() if isinstance(begun, Mapping) else ()
         self._found = dict.fromkeys(begun) | {r.index: r for r in receipts if isinstance(r, ChunkReceipt)}
         self._progress = Progress(name, self._total, self._build.progress, self._guard)
-        with closing(self._progress):
-            self._encode()
-        if not self._progress.examples:
-            raise SourceError(f"{name}: expected at least one example, found none")
-        self._source.check_unchanged()
-        made_again = self._found.keys() - self._kept
-        if made_again:
-            logger.info("%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again))
-        with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
-            self._check_losses(is_all=True)
-            summary = self._manager.finish(self._done_receipts())
+        with ExitStack() as stack:
+            with closing(self._progress):
+                workers = self._encode(stack)
+            if not self._progress.examples:
+                raise SourceError(f"{name}: expected at least one example, found none")
+            self._source.check_unchanged()
+            made_again = self._found.keys() - self._kept
+            if made_again:
+                logger.info(
+                    "%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again)
+                )
+            if self._has_chunk_files and isinstance(self._manager, CacheWriter):
+                self._manager.share_work(workers)
+            else:
+                stack.close()
+            with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
+                self._check_losses(is_all=True)
+                summary = self._manager.finish(self._done_receipts())
         self._labels.warn(name)
         return (_total_features(summary) if self._kept else self._features), summary
 
@@ -123,21 +130,30 @@ class Run:
         """Return the size of one chunk that holds everything, where that is little enough; else the streaming size."""
         return self._build.streaming_chunk_size if (self._total or 0) > MAX_EAGER_EXAMPLES else MAX_EAGER_EXAMPLES
 
-    def _encode(self) -> None:
-        """Encode all chunks: here, by workers, or here until the source turns out to be large."""
+    def _encode(self, stack: ExitStack) -> OwnWorkers | ExecutorWorkers | None:
+        """Encode all chunks: here, by workers, or here until the source turns out to be large.
+
+        Args:
+            stack: Ends the workers.
+
+        Returns:
+            The workers, where there are any; they are idle.
+        """
         chunks = self._chunks()
         most = self._most_workers()
-        with closing(chunks), ExitStack() as stack:
+        with closing(chunks):
             if not most:
                 self._encode_here(chunks)
-                return
+                return None
             # Workers load while this process reads and checks the first chunk.
             workers = self._open(most, stack) if self._is_large else None
             if workers is None:
                 self._encode_here(_until(chunks, LARGE_COST))
             first = next(chunks, None)
             if first is not None:
-                self._encode_elsewhere(workers or self._open(most, stack), chain([first], chunks), stack)
+                workers = workers or self._open(most, stack)
+                self._encode_elsewhere(workers, chain([first], chunks), stack)
+            return workers
 
     @property
     def _is_large(self) -> bool:
@@ -164,7 +180,7 @@ class Run:
             logger.info("max_memory_gb leaves room for %d of %d worker processes", fitting, chosen)
         return min(chosen, fitting)
 
-    def _open(self, most: int, stack: ExitStack) -> Workers:
+    def _open(self, most: int, stack: ExitStack) -> OwnWorkers | ExecutorWorkers:
         if self._executor is not None:
             return ExecutorWorkers(self._executor, most)
         pool = WorkerPool(most)
@@ -213,6 +229,11 @@ class Run:
             chunks = self._manager.chunks(self._settings, self._done_receipts())
             self._limits.check_chunks(name, chunks, is_all)
 
+    @property
+    def _has_chunk_files(self) -> bool:
+        """Whether workers may read and write the chunk files of the manager themselves."""
+        return isinstance(self._manager, CacheWriter) and type(self._manager).write_chunk is CacheWriter.write_chunk
+
     def _encode_here(self, chunks: Iterator[Chunk]) -> None:
         content = self._settings.tokenizer
         encoder = Encoder(content.backend, content.layout, self._settings.encode)
@@ -224,7 +245,7 @@ class Run:
     def _encode_elsewhere(self, workers: Workers, chunks: Iterator[Chunk], stack: ExitStack) -> None:
         """Encode in workers. They write the chunk files themselves; another manager gets their content."""
         manager = self._manager
-        if isinstance(manager, CacheWriter) and type(manager).write_chunk is CacheWriter.write_chunk:
+        if self._has_chunk_files and isinstance(manager, CacheWriter):
             directory = str(manager.build_directory(self._settings).path)
             with closing(Dispatcher(workers, directory, self._guard).run(chunks)) as done:
                 for chunk, receipt in done:

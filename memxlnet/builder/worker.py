@@ -1,4 +1,4 @@
-"""A worker process, which reads chunks from a socket and writes receipts to it.
+"""A worker process, which reads tasks from a socket and writes answers to it.
 
 It is started as ``python -m memxlnet.builder.worker BUILDER``: no fork and no `multiprocessing` child. It loads what
 encoding needs and nothing else, above all not the script that builds. It ends when its socket ends, which is when the
@@ -15,6 +15,7 @@ import time
 from importlib.abc import MetaPathFinder
 
 from memxlnet.builder.chunk_encoding import encode_chunk
+from memxlnet.builder.shard_filling import fill_shards
 from memxlnet.builder.worker_messages import receive, send
 
 _WATCH_SECONDS = 0.5
@@ -51,7 +52,10 @@ def main() -> None:
     while True:
         try:
             fields, packed = receive(pipe)
-            send(pipe, encode_chunk(fields["directory"], fields["index"], packed, fields["part_cost"], builder))
+            if fields["task"] == "fill":
+                send(pipe, fill_shards(fields))
+            else:
+                send(pipe, encode_chunk(fields["directory"], fields["index"], packed, fields["part_cost"], builder))
             gc.collect()
         except (EOFError, OSError):
             return

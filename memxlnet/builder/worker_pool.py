@@ -30,7 +30,7 @@ _ENVIRONMENT = {
 
 
 class WorkerDiedError(BuildError):
-    """A worker process ended while it had a chunk."""
+    """A worker process ended while it had work."""
 
 
 class _Worker:
@@ -63,7 +63,7 @@ class _Worker:
             raise BuildError(f"num_workers: cannot start a worker process: {error}") from error
 
     def ask(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:
-        """Send a chunk to be encoded, and wait for the answer.
+        """Send a task, and wait for the answer.
 
         Raises:
             WorkerDiedError: The process ended; the message says how.
@@ -110,7 +110,12 @@ class WorkerPool:
 
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
         """Hand a chunk to the next free worker; arguments and result as of `encode_chunk`."""
-        fields = {"directory": directory, "index": index, "part_cost": part_cost}
+        return self.submit_task(
+            {"task": "encode", "directory": directory, "index": index, "part_cost": part_cost}, packed
+        )
+
+    def submit_task(self, fields: dict[str, Any], packed: bytes = b"") -> "Future[dict[str, Any]]":
+        """Hand a task to the next free worker: the fields of a message, and bytes."""
         return self._threads.submit(self._work, fields, packed)
 
     def _work(self, fields: dict[str, Any], packed: bytes) -> dict[str, Any]:

@@ -13,15 +13,17 @@ from memxlnet.builder.part_building import BuiltParts, build_parts
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import (
     CountOrShare,
-    cache_dir_option,
+    cache_dir_or_url_option,
     heartbeat_option,
     progress_option,
     reading_options,
     shared,
 )
+from memxlnet.cli.paths import FilledPath
 from memxlnet.cli.session import session
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
+from memxlnet.remote.stored_builds import StoreDirectory, is_stored
 from memxlnet.settings import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_MEMORY_GB,
@@ -46,7 +48,10 @@ from memxlnet.sources import SourceOptions
     help="Split of a Hub dataset, with a slice or without; a label for a file.",
 )
 @click.option("--tokenizer", required=True, help="Name or directory of a transformers fast tokenizer.")
-@cache_dir_option
+@cache_dir_or_url_option
+@click.option(
+    "--work-dir", type=FilledPath(), help="With a URL: where to build, and resume.  [default: a temporary one]"
+)
 @click.option("--max-seq-length", type=int, default=DEFAULT_MAX_SEQ_LENGTH, show_default=True, help="Tokens in a row.")
 @click.option(
     "--doc-stride", type=int, default=DEFAULT_DOC_STRIDE, show_default=True, help="Overlap of two segments in tokens."
@@ -113,7 +118,8 @@ def command(
     source: tuple[str, ...],
     split: str,
     tokenizer: str,
-    cache_dir: Path,
+    cache_dir: Path | str,
+    work_dir: Path | None,
     memory_tokens: int,
     as_parts: bool,
     files_per_part: int,
@@ -129,7 +135,8 @@ def command(
 
     SOURCE is a .json, .jsonl, .ndjson, .parquet, .arrow, .feather, .csv or .tsv file, also compressed (.gz, .bz2, .xz,
     .zst), several of one format, a directory or a URL of such files, or a name on the Hub. An interrupted build
-    resumes after its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub).
+    resumes after its finished chunks. Credentials come from the environment (HF_TOKEN for the Hub). With the URL of a
+    store the cache is sent there as soon as it is built; a copy stays in --work-dir, where that is given.
 
     With --parts each file becomes a cache of its own, and only files without one are encoded; quote a pattern
     ('data/*.jsonl.gz'), so that the same list is found as files come and go.
@@ -141,6 +148,8 @@ def command(
     if as_parts:
         if only_estimate:
             raise click.UsageError("--estimate: applies to one cache, found --parts with it")
+        if work_dir is not None:
+            raise click.UsageError("--work-dir: applies to one cache, found --parts with it")
         loaded = load_tokenizer(tokenizer, memory_tokens)
         started = time.perf_counter()
         found = build_parts(
@@ -157,8 +166,9 @@ def command(
         return
     if files_per_part != 1 or name is not None:
         raise click.UsageError("--files-per-part, --name: apply to parts, found no --parts with them")
+    store = StoreDirectory(str(cache_dir), work_dir) if is_stored(cache_dir, {"work_dir": work_dir}) else None
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    writer = CacheWriter(store.work_dir if store else cache_dir, max_shard_rows=build.max_shard_rows)
     job = Build(
         named,
         split,
@@ -167,7 +177,7 @@ def command(
         writer.cache_dir,
         settings_of(SourceOptions, settings),
     )
-    builds = build.rebuild or job.find(writer.cache_dir) is None
+    builds = build.rebuild or (store.find(job) if store else job.find(writer.cache_dir)) is None
     if only_estimate or builds:
         estimate = estimate_size(job, build)
         if only_estimate:
@@ -178,8 +188,14 @@ def command(
         if not no_space_check:
             _check_space(job, estimate, writer.cache_dir)
     started = time.perf_counter()
-    summary = build_cache(job, build, writer)
-    _show_summary(summary, builds, time.perf_counter() - started, as_json)
+    if store is None:
+        summary = build_cache(job, build, writer)
+        places = {"cache": str(summary.directory)}
+    else:
+        stored = store.build(job, build, writer)
+        summary = stored.summary
+        places = {"cache": stored.url} | ({"copy": str(summary.directory)} if stored.has_copy else {})
+    _show_summary(summary, places, builds, time.perf_counter() - started, as_json)
 
 
 def _show_parts(found: BuiltParts, seconds: float, as_json: bool) -> None:
@@ -234,9 +250,9 @@ def _show_estimate(estimate: SizeEstimate, cache_dir: Path, as_json: bool) -> No
         print_fields({name: "unknown" if value is None else value for name, value in fields.items()})
 
 
-def _show_summary(summary: BuildSummary, builds: bool, seconds: float, as_json: bool) -> None:
+def _show_summary(summary: BuildSummary, places: dict[str, str], builds: bool, seconds: float, as_json: bool) -> None:
     fields: dict[str, Any] = {
-        "cache": str(summary.directory),
+        **places,
         "built": builds if as_json else "yes" if builds else "no, it was there",
         "segments": summary.features,
         "documents": summary.documents,

@@ -11,7 +11,7 @@ import click
 
 from memxlnet.cli.option_sources import load_config
 from memxlnet.cli.output_file import into_file
-from memxlnet.cli.paths import FilledPath
+from memxlnet.cli.paths import FilledPath, PathOrUrl
 from memxlnet.cli.session import LOG_FORMATS, Session, session
 from memxlnet.cli.temporary_directory import choose_temporary_directory
 from memxlnet.settings import DEFAULT_CACHE_DIR
@@ -23,15 +23,20 @@ CACHE_DIR_VARIABLE = "MEMXLNET_CACHE_DIR"
 """The variable of the environment that names the directory of the caches."""
 
 
-cache_dir_option = click.option(
-    "--cache-dir",
-    type=FilledPath(),
-    default=DEFAULT_CACHE_DIR,
-    show_default=True,
-    envvar=CACHE_DIR_VARIABLE,
-    show_envvar=True,
-    help="Directory of all caches.",
-)
+def _cache_dir(kind: FilledPath, text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--cache-dir",
+        type=kind,
+        default=DEFAULT_CACHE_DIR,
+        show_default=True,
+        envvar=CACHE_DIR_VARIABLE,
+        show_envvar=True,
+        help=text,
+    )
+
+
+cache_dir_option = _cache_dir(FilledPath(), "Directory of all caches.")
+cache_dir_or_url_option = _cache_dir(PathOrUrl(), "Directory of all caches, or its URL, such as s3://bucket/caches.")
 
 
 def _columns(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str] | None:

@@ -10,6 +10,7 @@ from memxlnet.builder.builder import Build, build_cache, check_executor, find_or
 from memxlnet.builder.cache_writer import CacheManager, CacheWriter
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError
+from memxlnet.remote.stored_builds import build_into_store, is_stored
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -65,6 +66,8 @@ def process_and_cache_dataset(
     executor: Executor | None = None,
     max_dropped: int | float | None = None,
     max_lost_answers: int | float | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> int:
     """Build the cache of a dataset, or find it built.
 
@@ -75,7 +78,7 @@ def process_and_cache_dataset(
             mappings with ``question``, ``context``, ``answers`` and ``id``. See `memxlnet.sources.open_source`.
         split: Split of a Hub dataset or a directory of one; a label for everything else. A slice (``train[:10%]``)
             applies to every source.
-        cache_dir: Directory of all caches.
+        cache_dir: Directory of all caches, or the URL of one in a store, such as ``s3://bucket/caches``.
         max_examples: Read at most this many examples; None reads all.
         max_seq_length: Tokens in a row, special and memory tokens and padding included.
         doc_stride: Overlap of two consecutive segments in tokens (``stride`` in `tokenizers`), not their distance.
@@ -120,6 +123,9 @@ def process_and_cache_dataset(
             are, nothing is published.
         max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context, or that
             no segment holds whole.
+        work_dir: With a URL: the local directory in which the cache is built, where an interrupted build resumes, and
+            where a copy stays; by default a directory of this user below that of temporary files, where none stays.
+        storage_options: With a URL: options of the file system, such as credentials; never stored or shown.
 
     Returns:
         The number of features (segments) of the cache.
@@ -133,6 +139,8 @@ def process_and_cache_dataset(
         MemoryLimitError: The work does not fit within `max_memory_gb`.
         LossLimitError: More was lost than `max_dropped` or `max_lost_answers` allows.
         BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
+        TransferError: The store cannot be asked or written; what is built and sent is kept for the next call.
+        MissingLibraryError: The library that serves this kind of URL is not installed.
     """
     return _run(dataset_name, split, tokenizer, locals(), cache_dir, cache_manager, executor)
 
@@ -147,6 +155,10 @@ def _run(
     executor: Executor | None,
 ) -> int:
     """Return the number of features of a build, which a cache manager keeps where one is given."""
+    if is_stored(cache_dir, arguments):
+        if cache_manager is not None:
+            raise SettingsError("cache_manager: expected none with a cache_dir in a store; leave one of them out")
+        return build_into_store(dataset_name, split, tokenizer, arguments, str(cache_dir), executor).summary.features
     if cache_manager is None:
         return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).features
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)

@@ -21,12 +21,19 @@ IDS_SUFFIX = ".ids"
 BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"
 ARRIVAL_PREFIX = ".arriving-"
+LEASE_PREFIX = ".lease-"
 
 LeftoverKind = Literal["build", "arrival", "retired", "lock"]
 
 _FINGERPRINT_DIGITS = 16
 _SLUG_LENGTH = 64
 _MOST_BYTES = 1 << 30  # of one write: macOS refuses 2 GiB and more, Linux writes less than it was asked to
+
+# A relative path of any scheme, and those of stores anywhere: `absolute` puts the current directory before it.
+_URL_AS_PATH = re.compile(
+    r"^([A-Za-z][A-Za-z0-9+.-]+):(?:/|$)"
+    r"|/(abfss?|adl|az|file|ftp|gcs|gs|hdfs|hf|https?|local|memory|oss|s3a?|sftp|ssh|webhdfs):(?:/|$)"
+)
 
 _CACHE = r"([A-Za-z0-9][A-Za-z0-9._-]*--[A-Za-z0-9][A-Za-z0-9._-]*--[0-9a-f]{16})"
 _SUFFIX = r"\.(?:[0-9]+-[0-9a-f]{8}|[0-9a-f]{16})"
@@ -79,34 +86,39 @@ def is_url(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
+def scheme_within(path: str) -> str | None:
+    """Return the scheme of the URL that a path was made from, or None: ``Path("s3://bucket")`` is ``s3:/bucket``."""
+    match = _URL_AS_PATH.search(path)
+    return match and (match[1] or match[2])
+
+
 def as_directory(name: str, value: object) -> Path:
     """Return a directory argument as a path.
 
     Raises:
-        SettingsError: It is not a path.
+        SettingsError: It is not a path, or the URL of a store.
     """
-    if isinstance(value, str) and is_url(value):
-        raise SettingsError(
-            f"{name}: expected a local directory, found the URL {value.partition('://')[0]}://...; pull fetches a "
-            "cache into one, and push sends it"
-        )
-    return as_path(name, value, "a directory")
+    return as_path(name, value, "a local directory", "; pull fetches a cache into one, and push sends it")
 
 
-def as_path(name: str, value: object, expected: str) -> Path:
+def as_path(name: str, value: object, expected: str, hint: str = "") -> Path:
     """Return an argument as an absolute path, ``~`` made whole.
 
     Args:
         name: The argument.
         value: What was given.
         expected: What the path is of, for messages.
+        hint: What to do with the URL of a store, for messages.
 
     Raises:
-        SettingsError: It is not a path.
+        SettingsError: It is not a path, or the URL of a store, also as a `Path`.
     """
     if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
         raise SettingsError(f"{name}: expected {expected}, found {value!r}")
-    check_text(name, os.fspath(value))
+    scheme = scheme_within(check_text(name, os.fspath(value)))
+    if scheme is not None:
+        # The rest may hold credentials.
+        raise SettingsError(f"{name}: expected {expected}, found the URL {scheme}://...{hint}")
     try:
         return Path(value).expanduser().absolute()
     except RuntimeError as error:

@@ -8,6 +8,7 @@ import fsspec
 from fsspec.registry import known_implementations, registry
 
 from memxlnet.errors import MissingLibraryError, SettingsError
+from memxlnet.format.paths import scheme_within
 from memxlnet.redaction import Redactor
 from memxlnet.settings import check_text
 
@@ -69,6 +70,8 @@ def _check_rest(scheme: str, rest: str, shown: str) -> None:
         raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory after it")
     if scheme in LOCAL and not rest.startswith("/"):
         raise SettingsError(f"url: expected an absolute path after {scheme}://, found {shown!r}")
+    if scheme in LOCAL and scheme_within(rest):
+        raise SettingsError(f"url: expected one scheme, found {shown!r}: it would name a directory like a URL")
     if scheme in _PATHS:
         return
     user, mark, _ = rest.partition("/")[0].rpartition("@")

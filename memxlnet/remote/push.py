@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,26 +61,70 @@ def push(
     directory = as_directory("cache", cache)
     for name, value in (("replace", replace), ("verify", verify), ("progress", progress or False)):
         check_bool(name, value)
-    store = open_store(url, storage_options)
+    send_cache(open_store(url, storage_options), directory, replace=replace, verify=verify, progress=progress)
+
+
+def send_cache(
+    store: Store,
+    directory: Path,
+    *,
+    replace: bool = False,
+    verify: bool = True,
+    progress: bool | None = None,
+    commit: Callable[[bytes], bool] | None = None,
+) -> "Sent":
+    """Send a published cache to a place in a store.
+
+    Args:
+        store: The place.
+        directory: The published cache.
+        replace: As in `push`, as all that follow.
+        verify: As in `push`.
+        progress: As in `push`.
+        commit: Writes the manifest and returns True, or False where there is one by now. With it, what has a manifest
+            stays as it is. None replaces a manifest that is there.
+
+    Raises:
+        MemxlnetError: As `push`.
+    """
     local, raw = while_it_stays(directory, lambda: _open(directory))
     former = _find_former(store, local, replace)
+    if commit is not None and former.raw is not None:
+        return Sent((), False)
     with progress_bar(f"sending {local.name}/{local.split}", progress, "B", local.num_bytes) as bar:
         wrong = []
         for record in local.all_files():
-            if _is_right(store, record, former.checksums, verify):
+            if is_right(store, record, former.checksums, verify):
                 bar.update(record.bytes)
             else:
                 wrong.append(record)
         if not wrong and former.raw == raw:
             logger.info("%s: exists already, whole", store.url)
-            return
+            return Sent((), True)
         for record in wrong:  # before anything is removed in the store
             check_file(directory, record)
         _make_way(store, local, former, replace)
         for record in wrong:
             _send(store, directory, record, verify, bar)
-        store.write(MANIFEST, raw)
+        if commit is None:
+            store.write(MANIFEST, raw)
+        elif not commit(raw):
+            return Sent(tuple(wrong), False)
+    store.remove_leftovers()
     logger.info("%s: sent to %s, %d of %d files", directory, store.url, len(wrong), len(list(local.all_files())))
+    return Sent(tuple(wrong), True)
+
+
+class Sent(NamedTuple):
+    """What `send_cache` did.
+
+    Attributes:
+        files: The files that were sent.
+        is_committed: Whether the manifest at the place is that of this cache; False where another one came first.
+    """
+
+    files: tuple[FileRecord, ...]
+    is_committed: bool
 
 
 class _Former(NamedTuple):
@@ -116,7 +160,8 @@ def _find_former(store: Store, local: Manifest, replace: bool) -> _Former:
     return _Former(raw, {record.file: record.xxh3_128 for record in found.all_files()})
 
 
-def _is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify: bool) -> bool:
+def is_right(store: Store, record: FileRecord, named: Mapping[str, str], verify: bool) -> bool:
+    """Return whether a file lies at the place as it should; without `verify` by its size and the manifest there."""
     if not verify and named.get(record.file) != record.xxh3_128:
         return False  # caches of one shape have files of one size
     if store.size(record.file) != record.bytes:

@@ -9,6 +9,8 @@ from memxlnet.system_errors import OUT_OF_FILES, system_hint
 _LONGEST_TEXT = 600
 _ABSENT = 404
 _REFUSED = (401, 403)
+_TAKEN = (409, 412)
+_UNKNOWN = 501
 
 # Names, because these libraries are loaded only where their scheme is used.
 _NO_CREDENTIALS = {
@@ -25,6 +27,7 @@ _NO_CREDENTIALS = {
 }
 _NO_CONTAINER = {"BucketNotFoundError", "RepositoryNotFoundError", "RevisionNotFoundError"}
 _NO_CONTAINER_CODES = {"ContainerNotFound", "NoSuchBucket"}
+_TAKEN_CODES = {"ConditionalRequestConflict", "PreconditionFailed"}
 _REFUSED_CODES = {"InvalidToken"}  # S3 answers a wrong session token with status 400
 
 
@@ -98,6 +101,22 @@ def is_refused(errors: Sequence[BaseException]) -> bool:
 def lacks_container(errors: Sequence[BaseException]) -> bool:
     """Return whether it is the bucket, repository or revision that is not there, as far as the store reports it."""
     return any(_code(error) in _NO_CONTAINER_CODES or _names(error) & _NO_CONTAINER for error in errors)
+
+
+def is_taken(errors: Sequence[BaseException]) -> bool:
+    """Return whether a file was not written because there is one, or because another one is being written."""
+    return any(
+        isinstance(error, FileExistsError) or _status(error) in _TAKEN or _code(error) in _TAKEN_CODES
+        for error in errors
+    )
+
+
+def is_unknown_request(errors: Sequence[BaseException]) -> bool:
+    """Return whether the store does not know the request, or one of its conditions."""
+    return any(
+        isinstance(error, NotImplementedError) or _status(error) == _UNKNOWN or _code(error) == "NotImplemented"
+        for error in errors
+    )
 
 
 def _says_absent(error: BaseException) -> bool:

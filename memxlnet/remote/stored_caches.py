@@ -26,7 +26,8 @@ class StoredCache:
 def find_stored_caches(url: str, *, storage_options: Mapping[str, Any] | None = None) -> list[StoredCache]:
     """Find the caches that lie in the directories of a place in a store, by name; only manifests are read.
 
-    Directories without a manifest are no caches, such as one that is only half sent. Those with a damaged manifest, or
+    Directories without a manifest are no caches, such as one that is only half sent; hidden ones are those of running
+    builds. Those with a damaged manifest, or
     one of another format version, are logged and skipped.
 
     Args:
@@ -47,7 +48,7 @@ def find_stored_caches(url: str, *, storage_options: Mapping[str, Any] | None = 
         found = "none" if entries is None else "a cache; memxlnet info shows it"
         raise CacheNotFoundError(f"{store.url}: expected a directory of caches, found {found}")
     caches = []
-    for name in sorted(name for name, size in entries.items() if size is None):
+    for name in sorted(name for name, size in entries.items() if size is None and not name.startswith(".")):
         with passing_over():
             caches.append(_read(store.child(name)))
     return caches

@@ -1,20 +1,34 @@
 """A place in a store that holds one cache: the few things that a transfer asks of it, and one kind of error."""
 
+import contextlib
+import errno
+import inspect
 import math
+import os
+import secrets
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import xxhash
 from fsspec.callbacks import Callback
 from fsspec.implementations.local import LocalFileSystem
 
 from memxlnet.errors import MemxlnetError, SettingsError, TransferError
-from memxlnet.format.paths import sync
+from memxlnet.format.paths import sync, write_file
 from memxlnet.redaction import Redactor
 from memxlnet.remote.addresses import check_options, check_url, file_system_class, missing_library
-from memxlnet.remote.store_errors import chain, is_absent, is_refused, lacks_container, transfer_error
+from memxlnet.remote.store_errors import (
+    chain,
+    is_absent,
+    is_refused,
+    is_taken,
+    is_unknown_request,
+    lacks_container,
+    transfer_error,
+)
 from memxlnet.system_errors import cache_errors
 
 BLOCK_BYTES = 8 << 20
@@ -32,6 +46,13 @@ MAX_MANIFEST_BYTES = 64 << 20
 _S3_PARTS = 10_000
 
 _WEB = ("http", "https")
+_SENDING = ".sending"
+_LEFT_SECONDS = 600.0
+
+_CREATING = ("s3", "s3a", "gs", "gcs", "memory")
+"""Schemes whose file systems write "unless it exists" in one request; others look first and write then."""
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class Store:
@@ -57,7 +78,8 @@ class Store:
 
     def child(self, name: str) -> "Store":
         """Return a directory within it as a place."""
-        return Store(self._fs, self._scheme, self._path(name), f"{self.url}/{self._redact(name)}", self._redact)
+        url = f"{self.url}/{self._redact(name)}"
+        return Store(self._fs, self._scheme, self._path(name), url, self._redact, self._are_options_unused)
 
     def entries(self) -> dict[str, int | None] | None:
         """Return what lies directly at the place: the size of each file, None for a directory; None where it is gone.
@@ -189,6 +211,62 @@ class Store:
                 f"{'no file' if found is None else 'others'}; send the cache again"
             )
 
+    def create(self, name: str, content: bytes) -> bool | None:
+        """Write a small file unless there is one; never in the place of another.
+
+        Returns:
+            Whether it was written; None where the store has no such request.
+
+        Raises:
+            TransferError: It cannot be written.
+        """
+        if self._is_local:
+            return cast(bool | None, self._ask(name, "written", self._link, self._path(name), content))
+        if not self._has_create:
+            return None
+        outer = sys.exception()
+
+        def create() -> bool | None:
+            try:
+                if not self._fs.async_impl:
+                    self._fs.makedirs(self._root, exist_ok=True)
+                self._fs.pipe_file(self._path(name), content, mode="create")
+            except Exception as error:
+                errors = chain(error, outer)
+                if is_taken(errors):
+                    return False
+                if is_unknown_request(errors):
+                    return None
+                raise
+            return True
+
+        return cast(bool | None, self._ask(name, "written", create))
+
+    @property
+    def _has_create(self) -> bool:
+        """Whether the file system makes one request of "write unless it exists", as far as is known of its class."""
+        write = self._fs._pipe_file if self._fs.async_impl else self._fs.pipe_file
+        return self._scheme in _CREATING and "mode" in inspect.signature(write).parameters
+
+    def _link(self, path: str, content: bytes) -> bool | None:
+        """Give a local file its name, unless that is taken."""
+        self._fs.makedirs(self._root, exist_ok=True)
+        temporary = _temporary(path)
+        try:
+            write_file(temporary, content)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                if error.errno in _NO_LINKS:
+                    return None
+                raise
+            sync(temporary.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
     def remove(self, name: str) -> None:
         """Remove a file, if it exists.
 
@@ -197,6 +275,14 @@ class Store:
         """
         self._ask(name, "removed", self._fs.rm_file, self._path(name), may_lack=True)
         self._fs.invalidate_cache()
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed senders left at a local place: files under way that nobody has written to for long."""
+        if self._is_local:
+            with contextlib.suppress(OSError):
+                for path in Path(self._root).glob(f"*{_SENDING}"):
+                    if path.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                        path.unlink()
 
     def remove_directory(self) -> None:
         """Remove the place itself, which must be empty, where the file system has directories of their own.
@@ -260,10 +346,11 @@ class Store:
             path = self._path(name)
             if self._is_local:
                 # A process may have mapped the file that lies there, and a kill must not leave half a manifest.
-                put(f"{path}.sending")
-                sync(Path(f"{path}.sending"))
-                self._fs.mv(f"{path}.sending", path)
-                sync(Path(path).parent)
+                temporary = _temporary(path)
+                put(str(temporary))
+                sync(temporary)
+                temporary.replace(path)
+                sync(temporary.parent)
             else:
                 put(path)
 
@@ -291,6 +378,11 @@ class Store:
                 failure = _refused_options(self._scheme, error, self._redact)
         # Out here, because the error that is being handled would stay its context, credentials and all.
         raise failure from cause
+
+
+def _temporary(path: str) -> Path:
+    """Return a name for a file on its way to a local place; several processes may send at once."""
+    return Path(f"{path}.{secrets.token_hex(8)}{_SENDING}")
 
 
 def _refused_options(scheme: str, error: Exception, redact: Redactor) -> SettingsError:

@@ -24,6 +24,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import Unigram
 from tokenizers.trainers import UnigramTrainer
 
+from memxlnet.format.paths import as_directory
 from memxlnet.sample import sample_file
 
 logger = logging.getLogger(__name__)
@@ -174,13 +175,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-directory", type=Path, required=True, help="directory for the two files")
     parser.add_argument("--vocabulary-size", type=int, default=2000, help="number of pieces (default: 2000)")
     arguments = parser.parse_args(argv)
+    directory = as_directory("--output-directory", arguments.output_directory)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
 
     tokenizer = train(list(read_texts(arguments.squad_file)), arguments.vocabulary_size)
-    arguments.output_directory.mkdir(parents=True, exist_ok=True)
-    tokenizer_path = arguments.output_directory / "tokenizer.json"
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer_path = directory / "tokenizer.json"
     tokenizer.save(str(tokenizer_path), pretty=True)
-    config_path = arguments.output_directory / "tokenizer_config.json"
+    config_path = directory / "tokenizer_config.json"
     config_path.write_text(json.dumps(TOKENIZER_CONFIG, indent=2) + "\n", encoding="utf-8")
     logger.info("Wrote %d pieces to %s", tokenizer.get_vocab_size(), tokenizer_path)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from memxlnet.builder import chunks_to_shards as publish_module
+from memxlnet.builder import shard_filling
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.errors import BuildError, BuildOSError, CacheDirectoryError, SettingsError
@@ -96,7 +97,8 @@ def test_a_failed_publication_publishes_nothing_and_loses_no_chunk(
 
     expected = files_of(publish(CONTENT, tmp_path / "undisturbed", [2]).directory)
     writer, receipts = begun(tmp_path / "caches")
-    monkeypatch.setattr(Path, "rename", fail) if step == "rename" else monkeypatch.setattr(publish_module, step, fail)
+    module = {"rename": Path, "write_values": shard_filling}.get(step, publish_module)
+    monkeypatch.setattr(module, step, fail)
     with pytest.raises(BuildOSError) as caught:
         writer.finish(receipts)
     assert caught.value.errno == errno.ENOSPC

@@ -189,7 +189,7 @@ def test_a_rebuild_that_writes_too_little_leaves_the_cache(
 ) -> None:
     directory = publish(CONTENT, tmp_path, [2]).directory
     with monkeypatch.context() as patched:
-        patched.setattr("memxlnet.builder.chunks_to_shards.write_values", lambda *_: paths.write_all(-1, b"", 0))
+        patched.setattr("memxlnet.builder.shard_filling.write_values", lambda *_: paths.write_all(-1, b"", 0))
         patched.setattr(PublishedCache, "check_messages", fail)
         with pytest.raises(BuildOSError):
             publish(CONTENT, tmp_path, [2])

@@ -1,4 +1,4 @@
-"""`memxlnet ls`, `info` and `rm` with the URL of a store."""
+"""`memxlnet build`, `ls`, `info` and `rm` with the URL of a store."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 
 from memxlnet.format.manifest import read_manifest
 from memxlnet.maintain.removal import num_bytes
-from tests.cli.helpers import Caches, Result, copy_of, error
+from memxlnet.sample import sample_tokenizer_directory
+from tests.cli.helpers import LENGTH, OVERLAP, Caches, Result, copy_of, error, usage_error
+from tests.format.content import files_of
 
 Run = Callable[..., Result]
 
@@ -65,3 +67,55 @@ def test_credentials_are_not_shown(run: Run, command: str) -> None:
     text = error(run(command, "s3://me:geheimnis@bucket/x"))
     assert "geheimnis" not in text
     assert text.startswith("url: expected no credentials")
+
+
+@pytest.fixture
+def arguments(caches: Caches) -> tuple[object, ...]:
+    """A build of the cache that others find built."""
+    lengths = ("--max-seq-length", LENGTH, "--doc-stride", OVERLAP)
+    return ("build", caches.source, "--split", "test", "--tokenizer", sample_tokenizer_directory(), *lengths)
+
+
+def test_build_sends_the_cache_and_finds_it(
+    run: Run, caches: Caches, arguments: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    url, work = f"file://{tmp_path}/store", tmp_path / "work"
+    place = f"{url}/{caches.plain.name}"
+    shown = run(*arguments, "--cache-dir", url, "--work-dir", work).fields
+    assert (shown["cache"], shown["built"]) == (place, "yes")
+    assert Path(shown["copy"]) == work / caches.plain.name
+    assert files_of(tmp_path / "store" / caches.plain.name) == files_of(caches.plain)
+    monkeypatch.setenv("MEMXLNET_CACHE_DIR", url)
+    found = run(*arguments, "--json").json
+    assert (found["cache"], found["built"], "copy" in found) == (place, False, False)
+    assert run("ls", "--json").json == run("ls", url, "--json").json
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["store", "work"]
+    assert run("pull", place, "--cache-dir", tmp_path / "pulled").out.strip().endswith(caches.plain.name)
+
+
+@pytest.mark.parametrize(
+    ("others", "text"),
+    [
+        (("--cache-dir", "hf://datasets/user/caches"), "expected a store that one can build into"),
+        (("--cache-dir", "caches", "--work-dir", "work"), "--work-dir: applies to a --cache-dir in a store"),
+        (("--cache-dir", "s5://bucket/caches"), "the nearest are s3"),
+    ],
+)
+def test_build_refuses_what_does_not_fit(
+    run: Run,
+    arguments: tuple[object, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    others: tuple[str, ...],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert text in error(run(*arguments, *others))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_build_of_parts_takes_no_work_dir(run: Run, arguments: tuple[object, ...], tmp_path: Path) -> None:
+    assert usage_error(run(*arguments, "--parts", "--work-dir", tmp_path)).startswith(
+        "--work-dir: applies to one cache"
+    )

@@ -51,6 +51,51 @@ def test_what_is_not_a_directory_is_refused(value: Any) -> None:
         as_directory("cache_dir", value)
 
 
+class Named:
+    """Any object with a path."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return self._path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "s3://bucket/caches",
+        Path("s3://bucket/caches"),
+        Named("s3://bucket/caches"),
+        Path("s3://bucket/caches").absolute(),
+        "./s3://bucket/caches",
+        "~/s3://bucket/caches",
+        Path("s3://"),
+        "/s3:",
+    ],
+)
+def test_a_url_is_no_directory_in_any_form(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://\.\.\.; pull"):
+        as_directory("cache_dir", value)
+
+
+@pytest.mark.parametrize("value", [Path("memory://x"), Path("own+scheme://x"), Path("/data/hf://datasets/x"), "file:"])
+def test_so_is_one_of_another_scheme(value: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^cache_dir:.*://\.\.\."):
+        as_directory("cache_dir", value)
+
+
+@pytest.mark.parametrize("value", ["/mnt/nas:/caches", "a/b:c", "s3", "C:/x", "/x/12:30/y", "a://b"])
+def test_a_colon_alone_makes_no_url(value: str) -> None:
+    assert as_directory("cache_dir", value) == Path(value).absolute()
+
+
+def test_credentials_in_a_url_are_not_shown() -> None:
+    with pytest.raises(SettingsError) as raised:
+        as_directory("cache_dir", Path("s3://key:geheimnis@bucket/caches"))
+    assert "geheimnis" not in str(raised.value)
+
+
 def test_the_home_directory_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert as_directory("cache_dir", "~/caches") == Path("/somewhere/caches")

@@ -28,6 +28,8 @@ def test_an_invalid_address_is_refused(transfer: Transfer, url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
+        ("file:///tmp/s3://bucket/cache", "one scheme"),
+        ("local:///s3:", "one scheme"),
         ("/tmp/cache", "write file:// and an absolute path"),
         ("s5://bucket/x", "the nearest are s3"),
         ("S3://bucket/x", "the nearest are s3"),

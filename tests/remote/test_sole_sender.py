@@ -1,0 +1,125 @@
+"""Leases: one sender at a time in a store without conditional writes, and none that waits for a dead one for ever."""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+import pytest
+
+from memxlnet.errors import TransferError
+from memxlnet.remote import sole_sender as module
+from memxlnet.remote.sole_sender import has_conditional_write, sole_sender
+from memxlnet.remote.stores import Store, open_store
+from tests.support import WAIT_SECONDS
+
+CACHE = "squad--train--0123456789abcdef"
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    return open_store(f"memory://leases-{uuid.uuid4().hex}", None)
+
+
+def quietly() -> None:
+    """Wait without a word."""
+
+
+def test_one_holds_it_at_a_time_and_all_have_their_turn(store: Store) -> None:
+    inside, most, turns = 0, 0, 0
+    guard = threading.Lock()
+
+    def work() -> None:
+        nonlocal inside, most, turns
+        with sole_sender(store, CACHE, quietly) as check:
+            with guard:
+                inside += 1
+                most = max(most, inside)
+            time.sleep(0.002)
+            check()
+            with guard:
+                inside -= 1
+                turns += 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(WAIT_SECONDS)
+    assert (most, turns) == (1, 8)
+    assert not store.entries()
+
+
+def test_senders_of_other_caches_are_not_waited_for(store: Store) -> None:
+    with sole_sender(store, CACHE, quietly), sole_sender(store, CACHE.replace("squad", "other"), _never):
+        pass
+
+
+def _never() -> None:
+    raise AssertionError("expected nobody to wait for")
+
+
+@pytest.mark.parametrize("name", ["choosing-00000000000000aa", "00000001-00000000000000aa"])
+def test_a_dead_sender_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    store.write(f".lease-{CACHE}-{name}", b"{}")
+    waited: list[float] = []
+    monkeypatch.setattr(module, "EXPIRY_SECONDS", 0.1)
+    with sole_sender(store, CACHE, lambda: waited.append(time.monotonic())):
+        assert waited[-1] - waited[0] >= 0.08
+    assert not store.entries()
+
+
+def test_one_that_renews_its_lease_is_waited_for(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EXPIRY_SECONDS", 0.2)
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.02)
+    order: list[str] = []
+    held = threading.Event()
+
+    def hold() -> None:
+        with sole_sender(store, CACHE, quietly) as check:
+            held.set()
+            time.sleep(0.6)
+            check()
+            order.append("first")
+
+    first = threading.Thread(target=hold)
+    first.start()
+    assert held.wait(WAIT_SECONDS)
+    with sole_sender(store, CACHE, quietly):
+        order.append("second")
+    first.join(WAIT_SECONDS)
+    assert order == ["first", "second"]
+
+
+@pytest.mark.parametrize("how", ["removed", "late"])
+def test_a_lost_lease_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    with sole_sender(store, CACHE, quietly) as check:
+        check()
+        if how == "removed":
+            for name in store.entries() or {}:
+                store.remove(name)
+        else:
+            monkeypatch.setattr(module, "EXPIRY_SECONDS", -1.0)
+        with pytest.raises(TransferError, match="expected a lease renewed every"):
+            check()
+
+
+def test_what_waits_may_give_up_and_leaves_no_lease(store: Store) -> None:
+    def give_up() -> None:
+        raise KeyboardInterrupt
+
+    with sole_sender(store, CACHE, quietly):
+        with pytest.raises(KeyboardInterrupt), sole_sender(store, CACHE, give_up):
+            pass
+        assert len(store.entries() or {}) == 1
+
+
+@pytest.mark.parametrize(("create", "expected"), [(None, True), (lambda *_: None, False), (lambda *_: True, False)])
+def test_whether_a_store_knows_the_condition_is_tried(
+    store: Store, monkeypatch: pytest.MonkeyPatch, create: Callable[..., bool | None] | None, expected: bool
+) -> None:
+    if create is not None:
+        monkeypatch.setattr(Store, "create", create)
+    assert has_conditional_write(store, CACHE) is expected
+    assert not store.entries()
