@@ -200,6 +200,8 @@ class StreamingSquadProcessor:
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; see `process_and_cache_dataset`.
         executor: Encodes the chunks instead; see `process_and_cache_dataset`.
+        max_dropped: Examples that may be dropped; see `process_and_cache_dataset`, as for the next one.
+        max_lost_answers: Answers that may be lost.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -221,6 +223,8 @@ class StreamingSquadProcessor:
         progress: bool | None = None,
         num_workers: int | None = None,
         executor: Executor | None = None,
+        max_dropped: int | float | None = None,
+        max_lost_answers: int | float | None = None,
     ):
         self.tokenizer = tokenizer
         self.max_seq_length, self.doc_stride = max_seq_length, doc_stride

@@ -8,7 +8,7 @@ import pytest
 
 from memxlnet import Parts
 from memxlnet.data.cache_manager import ChunkedCacheManager
-from memxlnet.data.process import process_and_cache_dataset
+from memxlnet.data.process import StreamingSquadProcessor, process_and_cache_dataset
 from memxlnet.errors import LossLimitError, SettingsError
 from memxlnet.format.manifest import read_manifest
 from memxlnet.sample import sample_file
@@ -124,6 +124,13 @@ def test_a_build_stops_once_too_many_examples_are_dropped(tmp_path: Path, limits
         built(rows, tmp_path, streaming_chunk_size=2, num_workers=0, **limits)
     is_early = int(found.split()[2]) < limits.get("max_examples", 100) and "max_lost_answers" not in limits
     assert ("the build stopped early" in str(caught.value)) == is_early
+
+
+def test_the_earlier_processor_has_the_limits(tmp_path: Path) -> None:
+    settings = {**SETTINGS, "max_dropped": 1}
+    processor = StreamingSquadProcessor(golden_tokenizer(), **settings)
+    with pytest.raises(LossLimitError, match=DROPPED):
+        processor.process_dataset_streaming(ROWS, "test", cache_manager=ChunkedCacheManager(tmp_path))
 
 
 def test_many_losses_are_not_all_named(tmp_path: Path) -> None:
