@@ -31,6 +31,7 @@ from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -114,6 +115,8 @@ class Cache(PublishedCache):
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         num_workers: int | None = None,
         executor: Executor | None = None,
+        scratch: str | None = None,
+        scratch_options: Mapping[str, Any] | None = None,
         progress: bool | None = None,
     ) -> Self:
         """Build the cache of a source, or find it built, and open it.
@@ -160,8 +163,12 @@ class Cache(PublishedCache):
             max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
             num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the
                 cores. They change no byte of the result.
-            executor: Any `concurrent.futures.Executor` that encodes the chunks instead; its workers must see the cache
-                directory. It is not shut down.
+            executor: Any `concurrent.futures.Executor` that encodes the chunks instead. Workers that see the cache
+                directory write the chunks into it, others give them back through their futures. It is not shut down.
+            scratch: URL of a place in a store, such as ``s3://bucket/tmp``, through which the chunks travel: neither a
+                worker nor a builder that dies loses one, and the next build resumes, on any machine. What a build has
+                there is removed when its cache is published.
+            scratch_options: Options of its file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
 
         Raises:
@@ -172,8 +179,11 @@ class Cache(PublishedCache):
             CacheError: The cache directory cannot be written, or the existing cache is damaged.
             MemoryLimitError: The work does not fit within `max_memory_gb`.
             BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
+            TransferError: The scratch store cannot be asked or written; finished chunks are kept for the next call.
         """
-        return cls(find_or_build(source, split, tokenizer, locals(), cache_dir, executor).directory)
+        arguments = locals()
+        chunks = open_scratch(scratch, scratch_options)
+        return cls(find_or_build(source, split, tokenizer, arguments, cache_dir, executor, chunks).directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, in_memory: bool = False) -> Self:
