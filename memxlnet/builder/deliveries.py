@@ -38,8 +38,13 @@ class Delivery(Protocol):
     def task(self, index: int, packed: bytes, part_cost: int) -> Task:
         """Return what a worker is to call, and the arguments."""
 
-    def take(self, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+    def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Put the chunk of an answer into the directory, checked; None to hand the chunk over again.
+
+        Args:
+            index: Number of the chunk that was handed over.
+            examples: Digest of its examples.
+            result: The answer.
 
         Raises:
             BuildError: The answer is another than that of the chunk.
@@ -70,7 +75,7 @@ class Scratch(Protocol):
         """Return the place of one build, whose local directory is prepared."""
 
 
-def receipt_of(index: int, result: Mapping[str, Any]) -> ChunkReceipt:
+def receipt_of(index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt:
     """Return the receipt of an answer.
 
     Raises:
@@ -82,9 +87,10 @@ def receipt_of(index: int, result: Mapping[str, Any]) -> ChunkReceipt:
     except (KeyError, TypeError):
         raise BuildError(f"chunk {index}: expected the receipt of a worker, found {result!r:.80}") from None
     if receipt.index != index:
+        raise BuildError(f"chunk {index}: expected its receipt, found that of chunk {receipt.index}; build again")
+    if receipt.examples != examples:
         raise BuildError(
-            f"chunk {index}: expected its receipt, found that of chunk {receipt.index!r}: the executor mixed up its "
-            "answers; build again with another one"
+            f"chunk {index}: expected examples with the digest {examples}, found {receipt.examples!r}; build again"
         )
     return receipt
 
@@ -112,9 +118,9 @@ class SharedDirectory:
         """Return `encode_where_seen` and its arguments."""
         return (encode_where_seen, *self.place, index, packed, part_cost, os.getpid())
 
-    def take(self, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+    def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Return the receipt; the file lies there."""
-        return receipt_of(index, result)
+        return receipt_of(index, examples, result)
 
 
 _TOKEN = "seen-by-workers."
@@ -152,12 +158,12 @@ class ThroughFuture:
         self._to_send -= bool(self._to_send)
         return (encode_and_return, self._digest, encoder, index, packed, part_cost, os.getpid())
 
-    def take(self, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+    def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Write the chunk file, whose checksum must be that of the receipt."""
         if "needs" in result:
             self._to_send += 1
             return None
-        receipt = receipt_of(index, result)
+        receipt = receipt_of(index, examples, result)
         content = result.get("chunk")
         if not isinstance(content, bytes):
             raise BuildError(f"chunk {index}: expected the bytes of its file, found a {type(content).__name__}")

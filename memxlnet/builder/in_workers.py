@@ -112,12 +112,7 @@ class ExecutorWorkers:
         if "unseen" in result:
             self._go_through_futures(Path(directory))
             return None
-        if (receipt := delivery.take(index, result)) is not None and receipt.examples != examples:
-            raise BuildError(
-                f"chunk {index}: expected examples with the digest {examples}, found {receipt.examples!r}: the "
-                "executor mixed up its answers; build again with another one"
-            )
-        return receipt
+        return delivery.take(index, examples, result)
 
     def _probed(self, directory: Path) -> Delivery:
         """Ask the workers whether they see the directory, as many as there are chunks at once."""

@@ -109,14 +109,14 @@ class BuildScratch:
         """Return `encode_into_scratch` and its arguments."""
         return (encode_into_scratch, *self._place, self._digest, index, packed, part_cost, os.getpid())
 
-    def take(self, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+    def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Fetch a chunk that a worker put into the store; None to have it encoded again where it is not there.
 
         Raises:
             TransferError: The store cannot be asked, or repeatedly lacks what workers put there.
             BuildError: The answer is another than that of the chunk, or the bytes are others.
         """
-        receipt = receipt_of(index, result)
+        receipt = receipt_of(index, examples, result)
         if self._fetch(receipt, f"{result.get('attempt')}"):
             return receipt
         self._attempts[index] += 1
@@ -126,8 +126,8 @@ class BuildScratch:
             )
             return None
         raise TransferError(
-            f"{self._store.url}: expected chunk {index}, which workers put there {_MOST_ATTEMPTS} times, found no file; "
-            "check that all workers and this process reach the same store; finished chunks are kept"
+            f"{self._store.url}: expected chunk {index}, which workers put there {_MOST_ATTEMPTS} times, found no "
+            "file; check that all workers and this process reach the same store; finished chunks are kept"
         )
 
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
@@ -144,22 +144,20 @@ class BuildScratch:
         for name in self._receipts.pop(index, []):
             try:
                 content = self._store.read(name, _MOST_RECEIPT_BYTES)
-                receipt = None if content is None else self._read(name, content)
-                if receipt is None or (receipt.index, receipt.examples) != (index, examples):
-                    continue
-                if self._fetch(receipt, name.split(".")[2]):
+                receipt = None if content is None else self._read(name, content, examples)
+                if receipt is not None and self._fetch(receipt, name.split(".")[2]):
                     return receipt
             except (BuildError, CacheError) as error:
                 logger.info("%s/%s: not used: %s", self._store.url, name, error)
         return None
 
-    def _read(self, name: str, content: bytes) -> ChunkReceipt | None:
+    def _read(self, name: str, content: bytes, examples: str) -> ChunkReceipt | None:
         path = f"{self._store.url}/{name}"
         fields = unseal(content, path, "the receipt of a chunk", _FORMAT, _VERSION, "delete it")
         if fields.pop("fingerprint", None) != self._fingerprint:
             logger.info("%s: not used, it is of a build with other settings", path)
             return None
-        return receipt_of(int(name[:8]), fields)
+        return receipt_of(int(name[:8]), examples, fields)
 
     def send(self, receipt: ChunkReceipt) -> None:
         """Send a chunk that lies in the local directory.
