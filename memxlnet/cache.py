@@ -31,6 +31,7 @@ from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.remote.stored_builds import build_into_store, is_stored
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -115,6 +116,8 @@ class Cache(PublishedCache):
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         num_workers: int | None = None,
         executor: Executor | None = None,
+        scratch: str | None = None,
+        scratch_options: Mapping[str, Any] | None = None,
         progress: bool | None = None,
         max_dropped: int | float | None = None,
         max_lost_answers: int | float | None = None,
@@ -166,8 +169,12 @@ class Cache(PublishedCache):
             max_memory_gb: Bound on the RAM of this process and its children, in GiB, pages of mapped files not counted.
             num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the
                 cores. They change no byte of the result.
-            executor: Any `concurrent.futures.Executor` that encodes the chunks instead; its workers must see the cache
-                directory. It is not shut down.
+            executor: Any `concurrent.futures.Executor` that encodes the chunks instead. Workers that see the cache
+                directory write the chunks into it, others give them back through their futures. It is not shut down.
+            scratch: URL of a place in a store, such as ``s3://bucket/tmp``, through which the chunks travel: neither a
+                worker nor a builder that dies loses one, and the next build resumes, on any machine. What a build has
+                there is removed when its cache is published.
+            scratch_options: Options of its file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
             max_dropped: Examples that may be dropped (``on_bad_example="drop"``): a count (int), or a share of all
                 examples (float). Where more are, nothing is published; finished chunks are kept for the next call.
@@ -187,14 +194,17 @@ class Cache(PublishedCache):
             MemoryLimitError: The work does not fit within `max_memory_gb`.
             LossLimitError: More was lost than `max_dropped` or `max_lost_answers` allows.
             BuildError: A worker ended or failed, or the disk is full; finished chunks are kept for the next call.
-            TransferError: The store cannot be asked or written; what is built and sent is kept for the next call.
+            TransferError: The store of the cache or of the chunks cannot be asked or written; what is built and sent is
+                kept for the next call.
             MissingLibraryError: The library that serves this kind of URL is not installed.
         """
         arguments = locals()
+        chunks = open_scratch(scratch, scratch_options)
         if is_stored(cache_dir, arguments):
-            stored = build_into_store(source, split, tokenizer, arguments, str(cache_dir), executor, has_copy=True)
+            url = str(cache_dir)
+            stored = build_into_store(source, split, tokenizer, arguments, url, executor, chunks, has_copy=True)
             return cls(stored.summary.directory)
-        return cls(find_or_build(source, split, tokenizer, arguments, cache_dir, executor).directory)
+        return cls(find_or_build(source, split, tokenizer, arguments, cache_dir, executor, chunks).directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, in_memory: bool = False) -> Self:

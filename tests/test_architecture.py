@@ -30,6 +30,7 @@ FLOORS = {
     "memxlnet.load": 8,
     "memxlnet.remote": 8,
     "memxlnet.cache": 9,
+    "memxlnet.engines": 10,
     "memxlnet.parts": 10,
     "memxlnet.__main__": 11,
     "memxlnet._lazy": 11,

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import orjson
 from tokenizers import Tokenizer
 
 from memxlnet.encode.cache_settings import CacheSettings
@@ -104,18 +105,40 @@ class BuildDirectory:
         """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.
 
         Raises:
-            BuildError: The directory cannot be read: on another machine it must lie on a shared file system.
+            BuildError: The directory cannot be read.
         """
-        state = self.state()
-        if not state:
-            raise BuildError(
-                f"{self.path}: expected the directory of a build with {_STATE}, found none that can be read; workers "
-                "on other machines need the cache directory on a shared file system"
-            )
-        settings, layout = EncodeSettings(**state["settings"]), RowLayout.from_json(state["layout"])
+        state = self._readable_state()
         try:
             backend = Tokenizer.from_file(str(self.path / TOKENIZER))
         except Exception as error:
             raise BuildError(f"{self.path / TOKENIZER}: cannot be read: {error}") from error
-        backend.encode_special_tokens = layout.split_special_tokens
-        return Encoder(backend, layout, settings), settings
+        return _encoder(backend, state)
+
+    def pack_encoder(self) -> bytes:
+        """Return what `unpack_encoder` makes the encoder of this build from, wherever it is sent.
+
+        Raises:
+            BuildError: The directory cannot be read.
+        """
+        state = self._readable_state()
+        with self.errors("read"):
+            tokenizer = (self.path / TOKENIZER).read_text(encoding="utf-8")
+        return orjson.dumps([tokenizer, state["settings"], state["layout"]])
+
+    def _readable_state(self) -> dict[str, Any]:
+        state = self.state()
+        if not state:
+            raise BuildError(f"{self.path}: expected the directory of a build with {_STATE}, found none to be read")
+        return state
+
+
+def unpack_encoder(packed: bytes) -> tuple[Encoder, EncodeSettings]:
+    """Return the encoder that `BuildDirectory.pack_encoder` packed."""
+    tokenizer, settings, layout = orjson.loads(packed)
+    return _encoder(Tokenizer.from_str(tokenizer), {"settings": settings, "layout": layout})
+
+
+def _encoder(backend: Tokenizer, state: Mapping[str, Any]) -> tuple[Encoder, EncodeSettings]:
+    settings, layout = EncodeSettings(**state["settings"]), RowLayout.from_json(state["layout"])
+    backend.encode_special_tokens = layout.split_special_tokens
+    return Encoder(backend, layout, settings), settings

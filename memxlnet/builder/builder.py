@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.builder.cache_writer import BuildSummary, CacheManager, CacheWriter
+from memxlnet.builder.deliveries import Scratch
 from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.running_build import Run
 from memxlnet.encode.cache_settings import CacheSettings
@@ -167,6 +168,7 @@ def find_or_build(
     arguments: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
     executor: Executor | None = None,
+    scratch: Scratch | None = None,
 ) -> BuildSummary:
     """Return the published cache of a source; build it unless it exists.
 
@@ -177,12 +179,15 @@ def find_or_build(
         arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
         cache_dir: Directory of all caches.
         executor: Encodes the chunks; None encodes them here or in the package's worker processes.
+        scratch: A store that holds the chunks until the cache is published.
 
     Raises:
         SettingsError: An argument is wrong; raised before any work.
         MemxlnetError: Any error of `build_cache`.
     """
-    return build_cache(*prepare_build(dataset_name, split, tokenizer, arguments, cache_dir, executor), executor)
+    return build_cache(
+        *prepare_build(dataset_name, split, tokenizer, arguments, cache_dir, executor, scratch), executor
+    )
 
 
 def prepare_build(
@@ -192,6 +197,7 @@ def prepare_build(
     arguments: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
     executor: Executor | None,
+    scratch: Scratch | None = None,
 ) -> tuple[Build, BuildSettings, CacheWriter]:
     """Check the arguments of `find_or_build`; return what `build_cache` takes.
 
@@ -201,7 +207,7 @@ def prepare_build(
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
     check_executor(executor, build)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows, scratch=scratch)
     job = Build(dataset_name, split, tokenizer, encode, writer.cache_dir, settings_of(SourceOptions, arguments))
     return job, build, writer
 

@@ -16,9 +16,10 @@ import pyarrow as pa
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, write_chunk
 from memxlnet.builder.chunks_to_shards import Chunks, Publisher
+from memxlnet.builder.deliveries import BuildScratch, Scratch
 from memxlnet.builder.shard_filling import Filling, ShardWorkers, StartFilling
 from memxlnet.encode.cache_settings import CacheSettings
-from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError
+from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError, TransferError
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.directory_swap import put_in_place, take_away
@@ -123,14 +124,24 @@ class CacheWriter:
     Args:
         cache_dir: The directory of all caches; created when the first build begins.
         max_shard_rows: Rows of a features shard at most; None for what an Arrow array may hold.
+        scratch: A store that holds the chunks, too, until the cache is published.
     """
 
-    def __init__(self, cache_dir: str | os.PathLike[str], *, max_shard_rows: int | None = None):
+    def __init__(
+        self,
+        cache_dir: str | os.PathLike[str],
+        *,
+        max_shard_rows: int | None = None,
+        scratch: Scratch | None = None,
+    ):
         self.cache_dir = as_directory("cache_dir", cache_dir)
         if max_shard_rows is not None:
             positive_int("max_shard_rows", max_shard_rows, " (or None for the limit of Arrow)")
         self._max_shard_rows = max_shard_rows
         self._settings: CacheSettings | None = None
+        self._scratch = scratch
+        self.build_scratch: BuildScratch | None = None
+        """The place in the scratch store of the build that has begun."""
         self._workers: ShardWorkers | None = None
 
     def directory(self, settings: CacheSettings) -> Path:
@@ -183,6 +194,9 @@ class CacheWriter:
                 self.discard(settings)
             build.prepare(settings)
             finished = finished_chunks(build.chunks)
+            if self._scratch is not None:
+                name = settings.directory_name
+                self.build_scratch = self._scratch.of_build(name, settings.fingerprint, build.path)
         self._settings = settings
         if finished:
             logger.info("%s: resuming with %d finished chunks", build.path, len(finished))
@@ -271,10 +285,19 @@ class CacheWriter:
                 f"{error.args[0]}: the system did not write what it was given; check the disk, and build again to "
                 "resume after the finished chunks"
             ) from error
+        self._leave_scratch()
         build.remove_chunks()
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
+
+    def _leave_scratch(self) -> None:
+        if self.build_scratch is not None:
+            try:
+                self.build_scratch.remove()
+            except TransferError as error:
+                logger.warning("the cache is published, and its chunks stay in the scratch store: %s", error)
+        self.build_scratch = None
 
     def _check_space(self, needed: int) -> None:
         """Check that the disk holds the cache besides what it is made from."""

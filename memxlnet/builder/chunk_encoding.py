@@ -7,8 +7,9 @@ import contextlib
 import os
 import threading
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from memxlnet.settings import EncodeSettings
 
 Examples = Sequence[Example | BadExample]
 Tables = Mapping[str, pa.RecordBatch]
+Encoding = tuple[Encoder, EncodeSettings]
 
 _PARALLELISM = "TOKENIZERS_PARALLELISM"
 _encoders = threading.local()
@@ -110,25 +112,41 @@ def encode_chunk(directory: str, index: int, packed: bytes, part_cost: int, buil
         was raised: no exception crosses processes, so none can fail to.
     """
     try:
-        with _one_thread if os.getpid() != builder else contextlib.nullcontext():
-            encoder, settings = _encoder(directory)
-            examples, kept = unpack_with_kept(packed)
-            tables = with_kept(encode_in_parts(encoder, settings, examples, part_cost), examples, kept)
-            marked = with_examples_digest(tables, examples_digest(packed))
-            build = BuildDirectory(Path(directory))
-            with build.errors():
-                return {"receipt": asdict(write_chunk(build.chunks, index, marked))}
+        tables = encoded(partial(_encoder, directory), packed, part_cost, builder)
+        build = BuildDirectory(Path(directory))
+        with build.errors():
+            return {"receipt": asdict(write_chunk(build.chunks, index, tables))}
     except BaseException as error:
         return error_fields(error)
 
 
-def _encoder(directory: str) -> tuple[Encoder, EncodeSettings]:
-    """Return the encoder of a build, one for each thread: it is not thread-safe. Only the last build's is kept."""
-    if getattr(_encoders, "directory", None) != directory:
-        _encoders.found = BuildDirectory(Path(directory)).read_encoder()
-        _encoders.directory = directory
-    found: tuple[Encoder, EncodeSettings] = _encoders.found
+def encoded(encoder_of: Callable[[], Encoding], packed: bytes, part_cost: int, builder: int) -> Tables:
+    """Return the tables of a chunk, marked with the digest of its examples; arguments as of `encode_chunk`.
+
+    Args:
+        encoder_of: Gives the encoder.
+        packed: The examples.
+        part_cost: Bytes that encoding may take at once.
+        builder: Process that builds.
+    """
+    with _one_thread if os.getpid() != builder else contextlib.nullcontext():
+        encoder, settings = encoder_of()
+        examples, kept = unpack_with_kept(packed)
+        tables = with_kept(encode_in_parts(encoder, settings, examples, part_cost), examples, kept)
+        return with_examples_digest(tables, examples_digest(packed))
+
+
+def kept_encoder(name: str, make: Callable[[], Encoding]) -> Encoding:
+    """Return an encoder by a name, one for each thread: it is not thread-safe. Only the last one is kept."""
+    if getattr(_encoders, "name", None) != name:
+        _encoders.found = make()
+        _encoders.name = name
+    found: Encoding = _encoders.found
     return found
+
+
+def _encoder(directory: str) -> Encoding:
+    return kept_encoder(directory, BuildDirectory(Path(directory)).read_encoder)
 
 
 class _OneThread:

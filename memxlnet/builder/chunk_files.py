@@ -9,16 +9,19 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import xxhash
 
 from arrow_schemas import DROPPED, KEPT, TABLES
 from memxlnet.errors import BuildError, BuildOSError, with_fields_of
-from memxlnet.format.checksums import file_digest
+from memxlnet.format.checksums import digest, file_digest
 from memxlnet.format.file_layout import FileSink, created
 from memxlnet.format.paths import sync
 
@@ -49,6 +52,19 @@ class ChunkReceipt:
     rows: Mapping[str, int]
     examples: str = ""
 
+    def check_types(self) -> None:
+        """Check what came from elsewhere.
+
+        Raises:
+            TypeError: It is no receipt.
+        """
+        match = _NAME.fullmatch(self.file) if isinstance(self.file, str) else None
+        numbers = [self.index, self.bytes, *(self.rows.values() if isinstance(self.rows, dict) else [None])]
+        is_whole = all(isinstance(number, int) and number >= 0 for number in numbers)
+        is_named = match is not None and int(match[1]) == self.index and set(CHUNK_TABLES) <= set(self.rows)
+        if not is_whole or not is_named or not isinstance(self.examples, str):
+            raise TypeError("expected the fields of a receipt")
+
 
 def with_examples_digest(tables: Mapping[str, pa.RecordBatch], digest: str) -> dict[str, pa.RecordBatch]:
     """Return the tables of a chunk, marked with the digest of the raw examples that they were made from."""
@@ -72,6 +88,43 @@ class _DigestingSink(FileSink):
         super()._put(view)
 
 
+def chunk_bytes(index: int, tables: Mapping[str, pa.RecordBatch]) -> tuple[ChunkReceipt, bytes]:
+    """Return the receipt of a chunk and the bytes of its file, which `write_chunk` would write.
+
+    Raises:
+        BuildError: A table is missing.
+    """
+    _check_tables(index, tables)
+    sink = BytesIO()
+    _write_streams(sink, tables)
+    content = sink.getvalue()
+    return _receipt(index, digest(content), len(content), tables), content
+
+
+def store_chunk(directory: Path, receipt: ChunkReceipt, blocks: Iterable[bytes]) -> None:
+    """Write the file of a chunk that was encoded elsewhere: temporary file, check, sync, rename.
+
+    Args:
+        directory: Where the chunks of a build lie.
+        receipt: Its receipt.
+        blocks: The bytes of its file, in order.
+
+    Raises:
+        BuildError: They are not those of the receipt; no part is left.
+        OSError: The disk is full or cannot be written; no part is left.
+    """
+    checksum = receipt.file.split(".")[1]
+    with _put_in_place(directory, receipt.index) as (sink, name):
+        for block in blocks:
+            sink.write(block)
+        if (sink.position, sink.state.hexdigest()) != (receipt.bytes, checksum):
+            raise BuildError(
+                f"chunk {receipt.index}: expected {receipt.bytes:,} bytes with the checksum {checksum}, found "
+                f"{sink.position:,} with {sink.state.hexdigest()}; build again to resume"
+            )
+        name.append(receipt.file)
+
+
 def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
     """Write one chunk: temporary file, sync, rename.
 
@@ -84,26 +137,46 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
         BuildError: A table is missing.
         OSError: The disk is full or cannot be written; no part is left.
     """
-    missing = [table for table in CHUNK_TABLES if table not in tables]
-    if missing:
-        raise BuildError(f"chunk {index}: expected the tables {', '.join(CHUNK_TABLES)}, found none of {missing}")
+    _check_tables(index, tables)
+    with _put_in_place(directory, index) as (sink, name):
+        _write_streams(sink, tables)
+        receipt = _receipt(index, sink.state.hexdigest(), sink.position, tables)
+        name.append(receipt.file)
+    return receipt
+
+
+@contextmanager
+def _put_in_place(directory: Path, index: int) -> Iterator[tuple[_DigestingSink, list[str]]]:
+    """Write the file of a chunk; yields where to write it, and a list that gets its name, known only by then."""
     # Two processes may write the same chunk at once: one whose builder died, and the one that took its place.
     temporary = directory / f"{index:08d}.{secrets.token_hex(8)}.tmp"
+    name: list[str] = []
     try:
         with created(temporary) as descriptor:
-            sink = _DigestingSink(descriptor)
-            for table in _tables_of(tables):
-                with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
-                    writer.write_batch(tables[table])
+            yield _DigestingSink(descriptor), name
             os.fsync(descriptor)
-        name = f"{index:08d}.{sink.state.hexdigest()}.chunk"
-        temporary.replace(directory / name)
+        temporary.replace(directory / name[0])
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync(directory)
+
+
+def _check_tables(index: int, tables: Mapping[str, pa.RecordBatch]) -> None:
+    missing = [table for table in CHUNK_TABLES if table not in tables]
+    if missing:
+        raise BuildError(f"chunk {index}: expected the tables {', '.join(CHUNK_TABLES)}, found none of {missing}")
+
+
+def _write_streams(sink: Any, tables: Mapping[str, pa.RecordBatch]) -> None:
+    for table in _tables_of(tables):
+        with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
+            writer.write_batch(tables[table])
+
+
+def _receipt(index: int, checksum: str, size: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
     rows = {table: tables[table].num_rows for table in _tables_of(tables)}
-    return ChunkReceipt(index, name, sink.position, rows, _examples_digest(tables))
+    return ChunkReceipt(index, f"{index:08d}.{checksum}.chunk", size, rows, _examples_digest(tables))
 
 
 def _tables_of(tables: Mapping[str, pa.RecordBatch]) -> tuple[str, ...]:

@@ -1,16 +1,18 @@
 """Chunks handed to workers within a bound of RAM, and their receipts taken back."""
 
 import logging
-import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from memxlnet.builder.chunk_encoding import encode_chunk, pack
+from memxlnet.builder.build_directory import BuildDirectory
+from memxlnet.builder.chunk_encoding import examples_digest, pack
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
+from memxlnet.builder.deliveries import ANSWERS, Delivery, SharedDirectory, ThroughFuture, sees
 from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.builder.reported_errors import reported_error
 from memxlnet.builder.shard_filling import fill_shards
@@ -26,6 +28,12 @@ _LAG_WINDOWS = 4
 
 _FILLS_PER_WORKER = 4
 """Tasks of filling for each worker process, so that all end at about the same time."""
+
+_MOST_PROBES = 16
+"""Workers that are asked at most whether they see the build's directory; every task looks for itself besides."""
+
+_PROBE_SECONDS = 2.0
+"""How long the other answers are waited for after the first one."""
 
 WORKER_BYTES = 64 * 2**20
 """Private memory of a worker that has loaded everything and encodes nothing."""
@@ -45,6 +53,9 @@ class Workers(Protocol):
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
         """Hand one chunk over; see `encode_chunk`."""
 
+    def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        """Put a chunk that came back into the build's directory; None to hand it over again."""
+
     def restart(self, window: int) -> bool:
         """End the work in flight and restart with room for `window` chunks; False for the caller's executor."""
 
@@ -62,9 +73,18 @@ class OwnWorkers:
         self.idle_bytes = pool.num_workers * WORKER_BYTES
         self.submit = pool.submit
 
+    @property
+    def can_fill(self) -> bool:
+        """Whether they see the directory of the build."""
+        return True
+
     def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
         """Hand the task to the next free process."""
         return self._pool.submit_task({"task": "fill", **task, "is_remote": False})
+
+    def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        """Return the receipt: the chunk lies in the directory already."""
+        return ChunkReceipt(**result["receipt"])
 
     def restart(self, window: int) -> bool:
         """Kill the processes and start others, no more than needed."""
@@ -77,21 +97,68 @@ class OwnWorkers:
 
 
 class ExecutorWorkers:
-    """An executor that the user brought: it stays the user's, also after errors."""
+    """An executor that the user brought: it stays the user's, also after errors.
 
-    def __init__(self, executor: Executor, window: int):
+    Args:
+        executor: The executor.
+        window: Chunks that it is given at once.
+        delivery: How its chunks come back; None asks the workers whether they see the build's directory.
+    """
+
+    def __init__(self, executor: Executor, window: int, delivery: Delivery | None = None):
         self._executor = executor
         self.window = self.num_fills = window
         self.idle_bytes = 0
+        self._delivery = delivery
+        self._handed: dict[int, tuple[Delivery, str]] = {}
         self._pending: set[Future[dict[str, Any]]] = set()
 
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
-        """Submit `encode_chunk`."""
-        return self._submitted(encode_chunk, directory, index, packed, part_cost, os.getpid())
+        """Submit the task of the delivery."""
+        if self._delivery is None:
+            self._delivery = self._probed(Path(directory))
+        self._handed[index] = (self._delivery, examples_digest(packed))
+        return self._submitted(*self._delivery.task(index, packed, part_cost))
+
+    def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        """Take a chunk as its delivery does."""
+        delivery, examples = self._handed.pop(index)
+        if "unseen" in result:
+            self._go_through_futures(Path(directory))
+            return None
+        return delivery.take(index, examples, result)
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether all that encoded a chunk see the directory of the build."""
+        return isinstance(self._delivery, SharedDirectory)
 
     def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
         """Submit `fill_shards`."""
         return self._submitted(fill_shards, {**task, "is_remote": True})
+
+    def _probed(self, directory: Path) -> Delivery:
+        """Ask the workers whether they see the directory, as many as there are chunks at once."""
+        shared = SharedDirectory(directory)
+        probes = [self._submitted(sees, *shared.place) for _ in range(min(self.window, _MOST_PROBES))]
+        # An executor that is shut down may cancel what it holds without notice to anyone who waits.
+        while not any(probe.done() for probe in probes):
+            wait(probes, _POLL_SECONDS, FIRST_COMPLETED)
+        wait(probes, _PROBE_SECONDS)
+        answers = [probe.result() for probe in probes if probe.done()]
+        for probe in probes:
+            # It may run; each later task looks for itself.
+            probe.cancel()
+        for answer in answers:
+            if not isinstance(answer, dict) or "sees" not in answer:
+                raise TypeError(f"the executor gave no answer to a probe, but {answer!r:.80}")
+        return shared if all(answer["sees"] for answer in answers) else self._go_through_futures(directory)
+
+    def _go_through_futures(self, directory: Path) -> Delivery:
+        if not isinstance(self._delivery, ThroughFuture):
+            logger.info("%s: not seen by all workers: chunks come back through their futures", directory)
+            self._delivery = ThroughFuture(directory, self.window)
+        return self._delivery
 
     def _submitted(self, work: Callable[..., dict[str, Any]], *arguments: Any) -> "Future[dict[str, Any]]":
         future = self._executor.submit(_call_uncached, secrets.token_hex(8), work, *arguments)
@@ -225,7 +292,12 @@ class Dispatcher:
         done, running = wait(self._pending, timeout, FIRST_COMPLETED)
         # An executor that is shut down may cancel what it holds without notice to anyone who waits.
         for future in [*done, *(future for future in running if future.cancelled())]:
-            yield Done(self._pending[future], self._receipt(future))
+            chunk = self._pending[future]
+            receipt = self._receipt(future)
+            if receipt is None:
+                self._again.append(chunk)
+            else:
+                yield Done(chunk, receipt)
             del self._pending[future]
         if self._guard.used > self._guard.bound and self._pending:
             self._reduce()
@@ -258,7 +330,8 @@ class Dispatcher:
         )
         self._guard.measure()
 
-    def _receipt(self, future: "Future[dict[str, Any]]") -> ChunkReceipt:
+    def _receipt(self, future: "Future[dict[str, Any]]") -> ChunkReceipt | None:
+        """Return the receipt of a chunk that lies in the directory; None where it must be handed over again."""
         chunk = self._pending[future]
         try:
             result = future.result()
@@ -266,10 +339,11 @@ class Dispatcher:
             if isinstance(error, KeyboardInterrupt):
                 raise
             raise self._failed(chunk, error) from error
-        if not isinstance(result, dict) or not {"receipt", "error"} & result.keys():
+        if not isinstance(result, dict) or not ANSWERS & result.keys():
             raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
-        if "receipt" in result:
-            return ChunkReceipt(**result["receipt"])
+        if "error" not in result:
+            with BuildDirectory(Path(self._directory)).errors():
+                return self._workers.take(self._directory, chunk.index, result)
         raise reported_error(chunk.shown(), result)
 
     def _failed(self, chunk: Chunk, error: BaseException, is_refused: bool = False) -> BuildError:

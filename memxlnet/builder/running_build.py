@@ -20,6 +20,7 @@ from memxlnet.builder.cache_writer import CacheManager, CacheWriter
 from memxlnet.builder.chunk_encoding import examples_digest, pack
 from memxlnet.builder.chunk_files import ChunkReceipt, read_chunk
 from memxlnet.builder.chunking import Chunk, read_chunks, shown_cut
+from memxlnet.builder.deliveries import BuildScratch
 from memxlnet.builder.in_process import LocalEncoder
 from memxlnet.builder.in_workers import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.builder.label_counts import LabelCounts
@@ -86,6 +87,7 @@ class Run:
         self._features = 0
         self._labels = LabelCounts()
         self._limits = LossLimits.of(build)
+        self._scratch: BuildScratch | None = None
 
     def run(self) -> tuple[int, Any]:
         """Encode every chunk that is not finished yet, then publish.
@@ -96,6 +98,9 @@ class Run:
         name = f"{self._settings.name}/{self._settings.split}"
         self._guard.check("this process, before any work,")
         begun = self._manager.begin(self._settings)
+        self._scratch = self._manager.build_scratch if isinstance(self._manager, CacheWriter) else None
+        if self._scratch is not None and self._build.rebuild:
+            self._scratch.forget()
         receipts = begun.values() if isinstance(begun, Mapping) else ()
         self._found = dict.fromkeys(begun) | {r.index: r for r in receipts if isinstance(r, ChunkReceipt)}
         self._progress = Progress(name, self._total, self._build.progress, self._guard)
@@ -111,7 +116,7 @@ class Run:
                     "%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again)
                 )
             if self._has_chunk_files and isinstance(self._manager, CacheWriter):
-                self._manager.share_work(workers)
+                self._manager.share_work(workers if workers is not None and workers.can_fill else None)
             else:
                 stack.close()
             with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
@@ -182,7 +187,7 @@ class Run:
 
     def _open(self, most: int, stack: ExitStack) -> OwnWorkers | ExecutorWorkers:
         if self._executor is not None:
-            return ExecutorWorkers(self._executor, most)
+            return ExecutorWorkers(self._executor, most, self._scratch)
         pool = WorkerPool(most)
         stack.callback(pool.close)
         return OwnWorkers(pool)
@@ -200,18 +205,28 @@ class Run:
                 yield chunk
 
     def _is_finished(self, chunk: Chunk) -> bool:
-        if chunk.index not in self._found:
+        receipt = self._found.get(chunk.index)
+        if receipt is None and chunk.index in self._found:
+            self._count_kept(chunk, 0)  # a manager that gave no receipts answers for its chunks itself
+            return True
+        if receipt is None and self._scratch is None:
             return False
-        receipt = self._found[chunk.index]
-        if receipt is not None:
-            if receipt.examples != examples_digest(pack(chunk.examples, chunk.kept)):
-                return False
-            self._receipts[chunk.index] = receipt
-        self._kept.add(chunk.index)
-        self._progress.add(len(chunk.examples), len(chunk.examples) - (receipt.rows[DROPPED] if receipt else 0))
+        examples = examples_digest(pack(chunk.examples, chunk.kept))
+        if receipt is None or receipt.examples != examples:
+            receipt = None if self._scratch is None else self._scratch.find(chunk.index, examples)
+        if receipt is None:
+            return False
+        self._receipts[chunk.index] = receipt
+        self._count_kept(chunk, receipt.rows[DROPPED])
         return True
 
+    def _count_kept(self, chunk: Chunk, num_dropped: int) -> None:
+        self._kept.add(chunk.index)
+        self._progress.add(len(chunk.examples), len(chunk.examples) - num_dropped)
+
     def _done(self, chunk: Chunk, receipt: Any, rows: Mapping[str, int]) -> None:
+        if self._scratch is not None and self._executor is None:
+            self._scratch.send(receipt)
         self._receipts[chunk.index] = receipt
         self._features += rows["features"]
         self._progress.add(len(chunk.examples), rows["documents"])

@@ -10,6 +10,7 @@ from memxlnet.builder.builder import Build, build_cache, check_executor, find_or
 from memxlnet.builder.cache_writer import CacheManager, CacheWriter
 from memxlnet.encode.tokenizer_content import read_tokenizer
 from memxlnet.errors import SettingsError
+from memxlnet.remote.scratch import Scratch, open_scratch
 from memxlnet.remote.stored_builds import build_into_store, is_stored
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -64,6 +65,8 @@ def process_and_cache_dataset(
     progress: bool | None = None,
     num_workers: int | None = None,
     executor: Executor | None = None,
+    scratch: str | None = None,
+    scratch_options: Mapping[str, Any] | None = None,
     max_dropped: int | float | None = None,
     max_lost_answers: int | float | None = None,
     work_dir: str | os.PathLike[str] | None = None,
@@ -117,8 +120,13 @@ def process_and_cache_dataset(
         num_workers: Worker processes; 0 encodes in this process, None chooses by the size of the source and the cores.
             Workers are light (no torch, no transformers), need no main guard, and change no byte of the result.
         executor: Any `concurrent.futures.Executor` that encodes the chunks instead, as of a Dask client
-            (``client.get_executor()``); its workers must see the cache directory. `num_workers` is then the number of
-            chunks that it is given at once. It is not shut down.
+            (``client.get_executor()``). Workers that see the cache directory write the chunks into it, others give them
+            back through their futures. `num_workers` is then the number of chunks that it is given at once. It is not
+            shut down.
+        scratch: URL of a place in a store, such as ``s3://bucket/tmp``, through which the chunks travel: neither a
+            worker nor a builder that dies loses one, and the next build resumes, on any machine. What a build has
+            there is removed when its cache is published.
+        scratch_options: Options of its file system, such as credentials; never stored or shown.
         max_dropped: Examples that may be dropped: a count (int), or a share of all (float); None allows all. Where more
             are, nothing is published.
         max_lost_answers: Answers that may be lost, in the same way: those that do not occur in their context, or that
@@ -142,7 +150,9 @@ def process_and_cache_dataset(
         TransferError: The store cannot be asked or written; what is built and sent is kept for the next call.
         MissingLibraryError: The library that serves this kind of URL is not installed.
     """
-    return _run(dataset_name, split, tokenizer, locals(), cache_dir, cache_manager, executor)
+    arguments = locals()
+    chunks = open_scratch(scratch, scratch_options)
+    return _run(dataset_name, split, tokenizer, arguments, cache_dir, cache_manager, executor, chunks)
 
 
 def _run(
@@ -153,14 +163,19 @@ def _run(
     cache_dir: str | os.PathLike[str],
     cache_manager: CacheManager | None,
     executor: Executor | None,
+    scratch: Scratch | None = None,
 ) -> int:
     """Return the number of features of a build, which a cache manager keeps where one is given."""
     if is_stored(cache_dir, arguments):
         if cache_manager is not None:
             raise SettingsError("cache_manager: expected none with a cache_dir in a store; leave one of them out")
-        return build_into_store(dataset_name, split, tokenizer, arguments, str(cache_dir), executor).summary.features
+        return build_into_store(
+            dataset_name, split, tokenizer, arguments, str(cache_dir), executor, scratch
+        ).summary.features
     if cache_manager is None:
-        return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).features
+        return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor, scratch).features
+    if scratch is not None:
+        raise SettingsError("scratch: applies where no cache_manager is given; leave one of them out")
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
     check_executor(executor, build)

@@ -16,6 +16,7 @@ from typing import Any
 
 from memxlnet.builder.builder import Build, build_under_lock, prepare_build
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
+from memxlnet.builder.deliveries import Scratch
 from memxlnet.errors import CacheDirectoryError, CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest, read_manifest
@@ -178,6 +179,7 @@ def build_into_store(
     arguments: Mapping[str, Any],
     url: str,
     executor: Executor | None = None,
+    scratch: Scratch | None = None,
     *,
     has_copy: bool = False,
 ) -> StoredBuild:
@@ -190,6 +192,7 @@ def build_into_store(
         arguments: As there, and ``work_dir`` and ``storage_options`` of `StoreDirectory`.
         url: The directory in the store.
         executor: As in `find_or_build`.
+        scratch: As in `find_or_build`.
         has_copy: Return with a copy in the local directory, fetched where the cache was in the store already.
 
     Raises:
@@ -197,7 +200,7 @@ def build_into_store(
     """
     options = arguments["storage_options"]
     target = StoreDirectory(url, arguments["work_dir"], options)
-    job, build, writer = prepare_build(dataset_name, split, tokenizer, arguments, target.work_dir, executor)
+    job, build, writer = prepare_build(dataset_name, split, tokenizer, arguments, target.work_dir, executor, scratch)
     made = target.build(job, build, writer, executor, keep_copy=has_copy)
     if made.has_copy or not has_copy:
         return made

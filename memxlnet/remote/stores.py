@@ -197,13 +197,21 @@ class Store:
             options["chunksize"] = max(S3_PART_BYTES, math.ceil(size / _S3_PARTS))
         self._put(name, lambda path: self._fs.put_file(str(local), path, **options))
 
+    def put(self, name: str, content: bytes) -> None:
+        """Write bytes whose checksum whoever reads them compares.
+
+        Raises:
+            TransferError: They cannot be written.
+        """
+        self._put(name, lambda path: self._fs.pipe_file(path, content))
+
     def write(self, name: str, content: bytes) -> None:
         """Write a small file, and check that it arrived.
 
         Raises:
             TransferError: It cannot be written, or other bytes arrived.
         """
-        self._put(name, lambda path: self._fs.pipe_file(path, content))
+        self.put(name, content)
         found = self.read(name, most=len(content))
         if found != content:
             raise TransferError(

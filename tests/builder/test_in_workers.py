@@ -1,10 +1,11 @@
 """Chunks handed to workers: never more at once than the bounds allow, each back exactly once, every error raised."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from memxlnet.builder import in_workers as dispatch
 from memxlnet.builder.chunk_encoding import unpack
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunking import Chunk
+from memxlnet.builder.deliveries import SharedDirectory
 from memxlnet.builder.in_workers import Dispatcher, ExecutorWorkers
 from memxlnet.builder.memory_guard import NEAR, MemoryGuard
 from memxlnet.builder.worker_pool import WorkerDiedError
@@ -64,6 +66,9 @@ class Workers:
     def fail(self, index: int, error: BaseException | dict[str, Any]) -> None:
         future, _ = self.flying.pop(index)
         future.set_result(error) if isinstance(error, dict) else future.set_exception(error)
+
+    def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        return ChunkReceipt(**result["receipt"])
 
     def restart(self, window: int) -> bool:
         if self._restarts:
@@ -480,11 +485,11 @@ def test_who_stops_listening_ends_the_work(each_wait: EachWait) -> None:
 # --- an executor of the user
 
 
-def test_an_executor_is_left_open_and_what_has_not_begun_is_cancelled() -> None:
+def test_an_executor_is_left_open_and_what_has_not_begun_is_cancelled(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as executor:
         blocker: Future[None] = Future()
         executor.submit(blocker.result)
-        workers = ExecutorWorkers(executor, 7)
+        workers = ExecutorWorkers(executor, 7, SharedDirectory(tmp_path))
         futures = [workers.submit("folder", index, b"", 1) for index in range(3)]
         assert workers.window == 7
         assert not workers.restart(1)
@@ -493,4 +498,5 @@ def test_an_executor_is_left_open_and_what_has_not_begun_is_cancelled() -> None:
         blocker.set_result(None)
         assert executor.submit(int, "3").result() == 3
         # What cannot be unpacked comes back as data.
+        (tmp_path / "chunks").mkdir()
         assert workers.submit("folder", 0, b"", 1).result()["error"] == "BuildError"

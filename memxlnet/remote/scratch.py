@@ -1,0 +1,289 @@
+"""A store through which the chunks of a build travel, so that neither a worker nor a builder that dies loses one.
+
+A build has a directory of its own in it, named like its cache, with the packed encoder and, for each attempt at a
+chunk, its file and then its receipt. Only chunks with a receipt count, and only after their checksum and the digest of
+their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
+"""
+
+import logging
+import os
+import re
+import secrets
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from memxlnet.builder.build_directory import BuildDirectory
+from memxlnet.builder.chunk_files import ChunkReceipt, store_chunk
+from memxlnet.builder.deliveries import Task, encode_with, keep_packed, packed_encoder, receipt_of
+from memxlnet.builder.reported_errors import error_fields
+from memxlnet.errors import BuildError, CacheError, SettingsError, TransferError
+from memxlnet.format.checksums import digest
+from memxlnet.format.sealed_json import seal, unseal
+from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = "memxlnet chunk receipt"
+_VERSION = ("receipt_version", 1)
+_RECEIPT = re.compile(r"(\d{8})\.([0-9a-f]{32})\.([0-9a-f]{16})\.json")
+_MOST_RECEIPT_BYTES = 1 << 16
+_MOST_ATTEMPTS = 3
+
+
+class _Options(dict[str, Any]):
+    """Options of a file system; executors show the arguments of calls, and these may be credentials."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} options>"
+
+
+class Scratch:
+    """A place in a store for the chunks of builds.
+
+    Args:
+        url: Its address: a scheme that fsspec knows and a path.
+        options: Options of the file system, such as credentials; never stored or shown.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        MissingLibraryError: The scheme's library is not installed.
+        TransferError: The file system cannot be opened.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None):
+        self._store = open_store(url, options)
+        self._url = url
+        self._options = _Options(options or {})
+
+    def of_build(self, name: str, fingerprint: str, directory: Path) -> "BuildScratch":
+        """Return the place of one build, and write its encoder there.
+
+        Args:
+            name: The directory name of its cache.
+            fingerprint: The fingerprint of its settings.
+            directory: Its local directory, which is prepared.
+
+        Raises:
+            TransferError: The store cannot be asked or written.
+        """
+        return BuildScratch(
+            self._store.child(name), f"{self._url.rstrip('/')}/{name}", self._options, fingerprint, directory
+        )
+
+
+class BuildScratch:
+    """The place of one build in a scratch store, and the way of its chunks through it.
+
+    Args:
+        store: The place.
+        url: Its address.
+        options: Options of its file system.
+        fingerprint: The fingerprint of the build's settings.
+        directory: The build's local directory.
+    """
+
+    def __init__(self, store: Store, url: str, options: Mapping[str, Any], fingerprint: str, directory: Path):
+        build = BuildDirectory(directory)
+        self._store = store
+        self._place = (url, options, fingerprint)
+        self._fingerprint = fingerprint
+        self._chunks = build.chunks
+        encoder = build.pack_encoder()
+        self._digest = digest(encoder)
+        self._receipts: defaultdict[int, list[str]] = defaultdict(list)
+        self._attempts: defaultdict[int, int] = defaultdict(int)
+        found = store.entries() or {}
+        for entry in found:
+            if match := _RECEIPT.fullmatch(entry):
+                self._receipts[int(match[1])].append(entry)
+        if self._receipts:
+            logger.info("%s: %d chunks of an interrupted build are there", store.url, len(self._receipts))
+        # A foreign file of that name would be found by its digest; here it is put right.
+        self._store.write(_encoder_name(self._digest), encoder)
+
+    def task(self, index: int, packed: bytes, part_cost: int) -> Task:
+        """Return `encode_into_scratch` and its arguments."""
+        return (encode_into_scratch, *self._place, self._digest, index, packed, part_cost, os.getpid())
+
+    def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        """Fetch a chunk that a worker put into the store; None to have it encoded again where it is not there.
+
+        Raises:
+            TransferError: The store cannot be asked, or repeatedly lacks what workers put there.
+            BuildError: The answer is another than that of the chunk, or the bytes are others.
+        """
+        receipt = receipt_of(index, examples, result)
+        if self._fetch(receipt, f"{result.get('attempt')}"):
+            return receipt
+        self._attempts[index] += 1
+        if self._attempts[index] < _MOST_ATTEMPTS:
+            logger.warning(
+                "%s: chunk %d is missing though a worker put it there: encoded again", self._store.url, index
+            )
+            return None
+        raise TransferError(
+            f"{self._store.url}: expected chunk {index}, which workers put there {_MOST_ATTEMPTS} times, found no "
+            "file; check that all workers and this process reach the same store; finished chunks are kept"
+        )
+
+    def find(self, index: int, examples: str) -> ChunkReceipt | None:
+        """Fetch a chunk that an interrupted build finished; None where there is none of these examples.
+
+        Args:
+            index: Number of the chunk.
+            examples: Digest of its examples.
+
+        Raises:
+            TransferError: The store cannot be asked.
+            OSError: The disk is full or cannot be written.
+        """
+        for name in self._receipts.pop(index, []):
+            try:
+                content = self._store.read(name, _MOST_RECEIPT_BYTES)
+                receipt = None if content is None else self._read(name, content, examples)
+                if receipt is not None and self._fetch(receipt, name.split(".")[2]):
+                    return receipt
+            except (BuildError, CacheError) as error:
+                logger.info("%s/%s: not used: %s", self._store.url, name, error)
+        return None
+
+    def _read(self, name: str, content: bytes, examples: str) -> ChunkReceipt | None:
+        path = f"{self._store.url}/{name}"
+        fields = unseal(content, path, "the receipt of a chunk", _FORMAT, _VERSION, "delete it")
+        if fields.pop("fingerprint", None) != self._fingerprint:
+            logger.info("%s: not used, it is of a build with other settings", path)
+            return None
+        return receipt_of(int(name[:8]), examples, fields)
+
+    def send(self, receipt: ChunkReceipt) -> None:
+        """Send a chunk that lies in the local directory.
+
+        Raises:
+            TransferError: It cannot be sent.
+        """
+        attempt = secrets.token_hex(8)
+        self._store.send(self._chunks / receipt.file, _chunk_name(receipt, attempt), lambda sent: None)
+        self._store.put(_receipt_name(receipt, attempt), _sealed(receipt, self._fingerprint))
+
+    def forget(self) -> None:
+        """Use none of the chunks that an interrupted build left."""
+        self._receipts.clear()
+
+    def remove(self) -> None:
+        """Remove all that the build has there.
+
+        Raises:
+            TransferError: It cannot be removed.
+        """
+        for name, size in (self._store.entries() or {}).items():
+            if size is not None:
+                self._store.remove(name)
+        self._store.remove_directory()
+
+    def _fetch(self, receipt: ChunkReceipt, attempt: str) -> bool:
+        """Write the file of a chunk into the local directory; whether it is in the store."""
+        name = _chunk_name(receipt, attempt)
+        size = self._store.size(name)
+        if size is None:
+            return False
+        store_chunk(self._chunks, receipt, self._store.blocks(name, 0, size))
+        return True
+
+
+def _encoder_name(encoder_digest: str) -> str:
+    return f"encoder.{encoder_digest}.json"
+
+
+def _chunk_name(receipt: ChunkReceipt, attempt: str) -> str:
+    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.chunk"
+
+
+def _receipt_name(receipt: ChunkReceipt, attempt: str) -> str:
+    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.json"
+
+
+def _sealed(receipt: ChunkReceipt, fingerprint: str) -> bytes:
+    fields = {"format": _FORMAT, _VERSION[0]: _VERSION[1], "fingerprint": fingerprint}
+    return seal({**fields, "receipt": asdict(receipt)})
+
+
+def open_scratch(url: str | None, options: Mapping[str, Any] | None) -> Scratch | None:
+    """Return the scratch store of a call's arguments, or None.
+
+    Raises:
+        SettingsError: An argument is wrong.
+        MissingLibraryError: The scheme's library is not installed.
+        TransferError: The file system cannot be opened.
+    """
+    if url is None:
+        if options is not None:
+            raise SettingsError("scratch_options: expected none without scratch; leave them out, or set scratch")
+        return None
+    return Scratch(url, options)
+
+
+_lock = threading.Lock()
+
+
+_stores: dict[tuple[int, str], tuple[_Options, Store]] = {}
+
+
+def _store_of(url: str, options: Mapping[str, Any]) -> Store:
+    """Return the store of a build, opened once for each process."""
+    key = (os.getpid(), url)
+    with _lock:
+        if key not in _stores or _stores[key][0] != options:
+            _stores.clear()
+            _stores[key] = _Options(options), open_store(url, options)
+        return _stores[key][1]
+
+
+def encode_into_scratch(
+    url: str,
+    options: Mapping[str, Any],
+    fingerprint: str,
+    encoder_digest: str,
+    index: int,
+    packed: bytes,
+    part_cost: int,
+    builder: int,
+) -> dict[str, Any]:
+    """Encode one chunk, and put its file and then its receipt into a store. Runs in a worker.
+
+    Args:
+        url: The place of the build.
+        options: Options of its file system.
+        fingerprint: The fingerprint of the build's settings.
+        encoder_digest: Digest of the packed encoder, which lies in the store.
+        index: Number of the chunk.
+        packed: Its examples.
+        part_cost: As of `encode_chunk`.
+        builder: As of `encode_chunk`.
+
+    Returns:
+        ``receipt`` and ``attempt``; or the fields of an error.
+    """
+    try:
+        store = _store_of(url, options)
+        encoder = packed_encoder(encoder_digest)
+        if encoder is None:
+            encoder = store.read(_encoder_name(encoder_digest), MAX_MANIFEST_BYTES)
+            if encoder is None or digest(encoder) != encoder_digest:
+                raise BuildError(
+                    f"{store.url}/{_encoder_name(encoder_digest)}: expected the encoder of the build, found "
+                    f"{'no file' if encoder is None else 'other bytes'}; check that all workers reach the same store"
+                )
+            keep_packed(encoder_digest, encoder)
+        result = encode_with(encoder_digest, encoder, index, packed, part_cost, builder)
+        if "error" in result:
+            return result
+        receipt, attempt = ChunkReceipt(**result["receipt"]), secrets.token_hex(8)
+        store.put(_chunk_name(receipt, attempt), result["chunk"])
+        store.put(_receipt_name(receipt, attempt), _sealed(receipt, fingerprint))
+        return {"receipt": result["receipt"], "attempt": attempt}
+    except BaseException as error:
+        return error_fields(error)

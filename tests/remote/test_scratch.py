@@ -1,0 +1,309 @@
+"""Chunks that travel through a store: found again, checked, and never taken for others."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memxlnet.data.cache_manager import ChunkedCacheManager
+from memxlnet.encode.encoder import Encoder
+from memxlnet.errors import BuildError, MemxlnetError, SettingsError, TransferError
+from memxlnet.remote import scratch as scratches
+from memxlnet.remote.stores import Store
+from tests.builder.processes import build, content
+from tests.builder.test_deliveries import blind
+from tests.remote import s3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    cache_dir = tmp_path_factory.mktemp("undisturbed")
+    build(cache_dir, num_workers=0)
+    return content(cache_dir)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "scratch"
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The first example of each chunk that is encoded in this process."""
+    first: list[str] = []
+    plain = Encoder.tokenize
+
+    def tokenize(self: Encoder, examples: Any) -> Any:
+        first.extend(example.id for example in examples[:1] if example.id.startswith("id-"))
+        return plain(self, examples)
+
+    monkeypatch.setattr(Encoder, "tokenize", tokenize)
+    return first
+
+
+def files(place: Path) -> list[Path]:
+    return sorted(path for path in place.rglob("*") if path.is_file())
+
+
+WAYS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "here": lambda cache_dir: {"num_workers": 0},
+    "own": lambda cache_dir: {"num_workers": 2},
+    "threads": lambda cache_dir: {"executor": ThreadPoolExecutor(2)},
+    "blind": lambda cache_dir: {"executor": blind(cache_dir)},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_scratch_changes_no_byte_and_is_empty_afterwards(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], way: str
+) -> None:
+    options = WAYS[way](tmp_path / "cache")
+    with options.get("executor") or nullcontext():
+        build(tmp_path / "cache", scratch=place.as_uri(), **options)
+    assert content(tmp_path / "cache") == undisturbed
+    assert files(place) == []
+
+
+class Ending(ThreadPoolExecutor):
+    """Ends the build after some chunks, as a builder that is killed: the store keeps them."""
+
+    def __init__(self, after: int):
+        super().__init__(1)
+        self._left = after
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not self._left:
+            raise RuntimeError("the driver is gone")
+        self._left -= 1
+        return super().submit(fn, *args, **kwargs)
+
+
+def interrupted(cache_dir: Path, place: Path, after: int = 3) -> None:
+    """Build until some chunks are finished, then lose the local disk."""
+    with Ending(after) as executor, pytest.raises(BuildError, match="the driver is gone"):
+        build(cache_dir, executor=executor, scratch=place.as_uri(), num_workers=1)
+    shutil.rmtree(cache_dir)
+
+
+def names(place: Path, suffix: str) -> list[Path]:
+    return [path for path in files(place) if path.suffix == suffix and not path.name.startswith("encoder")]
+
+
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor], ids=["here", "threads"])
+def test_a_builder_that_dies_loses_nothing(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], executor: Any
+) -> None:
+    interrupted(tmp_path / "one", place)
+    assert encoded == ["id-0", "id-3", "id-6"]
+    assert len(names(place, ".chunk")) == len(names(place, ".json")) == 3
+    options = {"num_workers": 0} if executor is None else {"executor": executor(2)}
+    with options.get("executor") or nullcontext():
+        build(tmp_path / "two", scratch=place.as_uri(), **options)
+    assert encoded == ["id-0", "id-3", "id-6", "id-9"]
+    assert content(tmp_path / "two") == undisturbed
+    assert files(place) == []
+
+
+def test_an_own_build_that_dies_leaves_its_chunks_in_the_scratch(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("memxlnet.builder.running_build.LARGE_COST", 1)
+        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.finish", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            build(tmp_path / "one", num_workers=0, scratch=place.as_uri())
+    encoded.clear()
+    build(tmp_path / "two", num_workers=0, scratch=place.as_uri())
+    assert encoded == []
+    assert content(tmp_path / "two") == undisturbed
+
+
+def edit(path: Path, **changes: Any) -> None:
+    """Seal a receipt again with other content."""
+    fields = json.loads(path.read_text())
+    del fields["checksum"]
+    fields["receipt"].update(changes.pop("receipt", {}))
+    path.write_bytes(scratches.seal({**fields, **changes}))
+
+
+def flip(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+
+
+DAMAGE: dict[str, Callable[[Path, Path], Any]] = {
+    "no receipt": lambda chunk, receipt: receipt.unlink(),
+    "no chunk": lambda chunk, receipt: chunk.unlink(),
+    "torn receipt": lambda chunk, receipt: receipt.write_bytes(receipt.read_bytes()[:40]),
+    "empty receipt": lambda chunk, receipt: receipt.write_bytes(b""),
+    "torn chunk": lambda chunk, receipt: chunk.write_bytes(chunk.read_bytes()[:-8]),
+    "flipped byte": lambda chunk, receipt: flip(chunk),
+    "other settings": lambda chunk, receipt: edit(receipt, fingerprint="0" * 64),
+    "other examples": lambda chunk, receipt: edit(receipt, receipt={"examples": "0" * 32}),
+    "other version": lambda chunk, receipt: edit(receipt, receipt_version=2),
+    "other number": lambda chunk, receipt: edit(receipt, receipt={"index": 3}),
+    "a path": lambda chunk, receipt: edit(receipt, receipt={"file": "../../other.chunk"}),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_what_is_damaged_or_foreign_is_encoded_again(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], name: str
+) -> None:
+    interrupted(tmp_path / "one", place)
+    DAMAGE[name](names(place, ".chunk")[1], names(place, ".json")[1])
+    encoded.clear()
+    build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
+    assert encoded == ["id-3", "id-9"]
+    assert content(tmp_path / "two") == undisturbed
+    assert files(place) == []
+
+
+def test_a_chunk_that_is_there_twice_is_used_once(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str]
+) -> None:
+    interrupted(tmp_path / "one", place)
+    for path in names(place, ".chunk") + names(place, ".json"):
+        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.\w+$)", "f" * 16, path.name)))
+    encoded.clear()
+    build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
+    assert encoded == ["id-9"]
+    assert content(tmp_path / "two") == undisturbed
+
+
+def test_rebuild_uses_no_chunk_of_an_interrupted_build(tmp_path: Path, place: Path, encoded: list[str]) -> None:
+    interrupted(tmp_path / "one", place)
+    encoded.clear()
+    build(tmp_path / "two", scratch=place.as_uri(), num_workers=0, rebuild=True)
+    assert len(encoded) == 4
+
+
+def test_a_listing_that_lacks_the_newest_costs_encoding_again(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(tmp_path / "one", place)
+    plain = Store.entries
+
+    def entries(self: Store) -> Any:
+        found = plain(self) or {}
+        return {name: size for name, size in found.items() if not name.startswith("00000002")}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "entries", entries)
+        encoded.clear()
+        build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
+    assert encoded == ["id-6", "id-9"]
+    assert content(tmp_path / "two") == undisturbed
+
+
+def test_an_object_that_is_not_seen_yet_is_encoded_again(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, unseen = Store.size, iter([True])
+    monkeypatch.setattr(
+        Store, "size", lambda self, name: None if name.endswith(".chunk") and next(unseen, False) else plain(self, name)
+    )
+    with ThreadPoolExecutor(2) as executor:
+        build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
+    assert content(tmp_path / "one") == undisturbed
+
+
+def test_a_store_that_never_shows_a_chunk_is_an_error(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Store.size
+    monkeypatch.setattr(Store, "size", lambda self, name: None if name.endswith(".chunk") else plain(self, name))
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TransferError, match="workers put there 3 times"):
+        build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
+
+
+class Vanishing(ThreadPoolExecutor):
+    """Removes the scratch before the third chunk."""
+
+    def __init__(self, place: Path):
+        super().__init__(1)
+        self._place = place
+        self._count = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self._count += 1
+        if self._count == 3:
+            shutil.rmtree(self._place)
+            self._place.write_text("a file, where the directory was")
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_scratch_that_vanishes_is_an_error_and_finished_chunks_are_kept(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str]
+) -> None:
+    with Vanishing(place) as executor, pytest.raises(TransferError, match="scratch"):
+        build(tmp_path / "one", scratch=place.as_uri(), executor=executor, num_workers=1)
+    encoded.clear()
+    build(tmp_path / "one", num_workers=0)
+    assert encoded == ["id-6", "id-9"]
+    assert content(tmp_path / "one") == undisturbed
+
+
+# --- refused before any work
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scratch": "no-url"},
+        {"scratch": "nonesuch://bucket/tmp"},
+        {"scratch": 5},
+        {"scratch": "s3://key:secret@bucket/tmp"},
+        {"scratch_options": {"key": "AKIA"}},
+        {"scratch": "file:///tmp/x", "scratch_options": 3},
+    ],
+    ids=str,
+)
+def test_wrong_arguments_are_refused_before_any_work(tmp_path: Path, arguments: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        build(tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cache_manager_takes_no_scratch(tmp_path: Path, place: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^scratch:"):
+        build(tmp_path, scratch=place.as_uri(), cache_manager=ChunkedCacheManager(tmp_path), max_shard_rows=None)
+
+
+# --- S3
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[s3.Bucket]:
+    with s3.server() as endpoint:
+        yield s3.make_bucket(endpoint, s3.make_client(endpoint))
+
+
+@pytest.mark.parametrize("way", ["here", "threads", "blind"])
+def test_chunks_travel_through_s3(
+    tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket, way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = WAYS[way](tmp_path / "cache")
+    with ExitStack() as stack:
+        if isinstance(executor := options.get("executor"), Executor):
+            stack.enter_context(executor)
+        build(tmp_path / "cache", scratch=bucket.url, scratch_options=bucket.options(), **options)
+    assert content(tmp_path / "cache") == undisturbed
+    assert not bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents")
+
+
+def test_a_bucket_that_is_missing_is_an_error_without_credentials(tmp_path: Path, bucket: s3.Bucket) -> None:
+    with pytest.raises(MemxlnetError, match="nonesuch") as caught, ThreadPoolExecutor(1) as executor:
+        build(tmp_path, scratch="s3://nonesuch/tmp", scratch_options=bucket.options(), executor=executor)
+    assert s3.SECRET not in f"{caught.value!r} {caught.value.__notes__ if hasattr(caught.value, '__notes__') else ''}"
+
+
+def test_options_are_not_shown() -> None:
+    found = scratches.Scratch("memory://place", {})
+    assert s3.SECRET not in repr(vars(found))
+    assert repr(scratches._Options({"secret": s3.SECRET})) == "<1 options>"
