@@ -20,7 +20,7 @@ from memxlnet.builder.deliveries import Scratch
 from memxlnet.errors import CacheDirectoryError, CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest, read_manifest
-from memxlnet.format.paths import MANIFEST, as_directory, is_url
+from memxlnet.format.paths import BUILD_PREFIX, MANIFEST, as_directory, is_url
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import is_right, send_cache
@@ -122,7 +122,7 @@ class StoreDirectory:
             build: How the work is done.
             writer: Builds in `work_dir`.
             executor: Encodes the chunks; see `find_or_build`.
-            keep_copy: Keep the local copy also in the default `work_dir`.
+            keep_copy: Keep the local copy also in the default `work_dir`; else it is removed where this call made it.
 
         Raises:
             TransferError: The store cannot be asked or written.
@@ -136,16 +136,20 @@ class StoreDirectory:
             found = None if build.rebuild else self.find(job)  # of the process that held the lock
             if found is not None:
                 return self._found(job, found)
+            is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
             summary = build_under_lock(job, build, writer, executor)
             with self._sole_sender(job, is_conditional) as check:
                 if build.rebuild:
                     send_cache(self._place(job), summary.directory, progress=build.progress)
                 else:
                     _publish(self._place(job), summary.directory, is_conditional, check, build.progress)
-            is_kept = keep_copy or not self._is_own
             if not is_kept:
                 take_away(summary.directory)
         return StoredBuild(self._place(job).url, summary, is_kept)
+
+    def scratch_url(self, job: Build, url: str) -> str:
+        """Return where the chunks of a build may lie in the store; `url` is the directory as the user gave it."""
+        return f"{url.rstrip('/')}/{BUILD_PREFIX}{job.settings.directory_name}"
 
     def _found(self, job: Build, manifest: Manifest) -> StoredBuild:
         logger.info("%s: found, nothing to build", self._place(job).url)

@@ -73,7 +73,11 @@ def test_of_three_at_once_one_publishes_and_all_succeed(
     source: Path, bucket: Bucket, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
-        processes = [stack.enter_context(started(source, bucket, tmp_path / str(number))) for number in range(3)]
+        # The server of these tests may fail where several write one file at the same moment.
+        retries = {"config_kwargs": {"retries": {"max_attempts": 5, "mode": "standard"}}}
+        processes = [
+            stack.enter_context(started(source, bucket, tmp_path / str(number), **retries)) for number in range(3)
+        ]
         for process in processes:
             output, log = process.communicate(timeout=WAIT_SECONDS)
             assert process.returncode == 0, log

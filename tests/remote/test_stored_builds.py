@@ -16,7 +16,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry as loaded_file_systems
 
-from memxlnet import Cache, process_and_cache_dataset
+from memxlnet import Cache, Parts, create_dataset_from_cache, process_and_cache_dataset
 from memxlnet.builder.builder import Build, build_under_lock
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.errors import (
@@ -27,7 +27,6 @@ from memxlnet.errors import (
     TransferError,
 )
 from memxlnet.remote import sole_sender, stored_builds
-from memxlnet.remote.push import send_cache
 from memxlnet.remote.stored_caches import find_stored_caches
 from memxlnet.remote.stores import Store
 from tests.format.content import files_of
@@ -171,28 +170,30 @@ def race_place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
 def test_of_builders_at_once_one_publishes_and_all_succeed(
     source: Path, race_place: Place, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together = threading.Barrier(3)
-    send, create, write = send_cache, Store.create, Store.write
+    together, one_request = threading.Barrier(3), threading.Lock()
+    send, create, write = Store.send, Store.create, Store.write
     written: list[str] = []
 
-    def at_once(*arguments: Any, **options: Any) -> Any:
-        if not together.broken:
-            with contextlib.suppress(threading.BrokenBarrierError):
-                together.wait(2)
-        return send(*arguments, **options)
+    def one_by_one(self: Store, local: Path, name: str, report: Callable[[int], Any]) -> None:
+        with one_request:  # the server of these tests is not made for several writers of one file
+            send(self, local, name, report)
 
-    def noted(of: Callable[..., Any]) -> Callable[..., Any]:
+    def at_once(of: Callable[..., Any]) -> Callable[..., Any]:
         def call(self: Store, name: str, content: bytes) -> Any:
-            answer = of(self, name, content)
+            if name == "manifest.json":
+                with contextlib.suppress(threading.BrokenBarrierError):
+                    together.wait(1)
+            with one_request:
+                answer = of(self, name, content)
             if answer is not False:
                 written.append(name)
             return answer
 
         return call
 
-    monkeypatch.setattr(stored_builds, "send_cache", at_once)
-    monkeypatch.setattr(Store, "create", noted(create))
-    monkeypatch.setattr(Store, "write", noted(write))
+    monkeypatch.setattr(Store, "send", one_by_one)
+    monkeypatch.setattr(Store, "create", at_once(create))
+    monkeypatch.setattr(Store, "write", at_once(write))
     with ThreadPoolExecutor(3) as threads:
         work = [threads.submit(built, source, race_place, work_dir=tmp_path / str(number)) for number in range(3)]
         manifests = [each.result(WAIT_SECONDS).manifest for each in work]
@@ -384,6 +385,33 @@ def test_what_applies_to_a_store_is_refused_with_a_local_directory(source: Path,
         with pytest.raises(SettingsError, match=f"^{name}: applies to a cache_dir in a store"):
             call(source, **options)
     assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize("url", [Path("s3://bucket/caches"), Path("s3://bucket/caches").absolute(), "./s3://bucket/x"])
+def test_a_url_in_another_form_than_a_string_is_refused_and_makes_no_folder(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: Any
+) -> None:
+    monkeypatch.chdir(tmp_path / "tmp")
+    for call in (Cache.build, process_and_cache_dataset):
+        with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
+            call(source, tokenizer=sample_tokenizer(), cache_dir=url)
+    for build in (Parts.build, create_dataset_from_cache):
+        with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
+            build(source, tokenizer=sample_tokenizer(), cache_dir="s3://bucket/caches")
+    with pytest.raises(SettingsError, match=r"^cache_dir:"):
+        CacheWriter(url)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_copy_that_was_there_before_stays(source: Path, temporary: Path) -> None:
+    first, second = (Place(f"memory://caches-{uuid.uuid4().hex}", {}) for _ in range(2))
+    cache = built(source, first)
+    process_and_cache_dataset(
+        source, "train", second.url, tokenizer=sample_tokenizer(), max_seq_length=64, doc_stride=16
+    )
+    assert second.files() == first.files()
+    assert cache.directory.is_dir()
+    assert cache.directory.parent.parent == temporary
 
 
 def test_a_cache_manager_is_refused_with_a_store(source: Path, tmp_path: Path) -> None:

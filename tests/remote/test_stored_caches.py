@@ -52,9 +52,10 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
 
 @pytest.fixture
 def filled(place: Place, cache: Path, other_cache: Path) -> Place:
-    """Two caches, one that is only half sent, and a file."""
+    """Two caches, one that is only half sent, one of a running build, and a file."""
     push(cache, f"{place.url}/one", storage_options=place.options)
     push(other_cache, f"{place.url}/two", storage_options=place.options)
+    push(cache, f"{place.url}/.build-{cache.name}", storage_options=place.options)
     place.put("half/features-00000.arrow", b"x")
     place.put("notes.txt", b"mine")
     return place
