@@ -14,6 +14,7 @@ from memxlnet.cli.output import answer_counts, json_option, print_fields, print_
 from memxlnet.cli.parameters import cache_dir_option, reading_options, shared
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.settings import (
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_MEMORY_GB,
@@ -82,6 +83,11 @@ from memxlnet.sources import SourceOptions
     help="Examples in a chunk of work; changes no byte of the result.",
 )
 @click.option("--max-shard-rows", type=int, help="Rows of a features file at most.")
+@click.option(
+    "--scratch",
+    metavar="URL",
+    help="Place in a store (s3://bucket/tmp) that holds the chunks until the cache is built.",
+)
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
@@ -105,6 +111,7 @@ def command(
     name: str | None,
     only_estimate: bool,
     no_space_check: bool,
+    scratch: str | None,
     as_json: bool,
     keep: tuple[str, ...],
     keep_all: bool,
@@ -126,6 +133,8 @@ def command(
     if as_parts:
         if only_estimate:
             raise click.UsageError("--estimate: applies to one cache, found --parts with it")
+        if scratch is not None:
+            raise click.UsageError("--scratch: applies to one cache, found --parts with it")
         loaded = load_tokenizer(tokenizer, memory_tokens)
         started = time.perf_counter()
         found = build_parts(
@@ -143,7 +152,7 @@ def command(
     if files_per_part != 1 or name is not None:
         raise click.UsageError("--files-per-part, --name: apply to parts, found no --parts with them")
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows, scratch=open_scratch(scratch, None))
     job = Build(
         named,
         split,
