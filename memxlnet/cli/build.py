@@ -23,6 +23,7 @@ from memxlnet.cli.paths import FilledPath
 from memxlnet.cli.session import session
 from memxlnet.cli.tokenizers import load_tokenizer
 from memxlnet.errors import BuildError
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.remote.stored_builds import StoreDirectory, is_stored
 from memxlnet.settings import (
     DEFAULT_DOC_STRIDE,
@@ -101,6 +102,11 @@ from memxlnet.sources import SourceOptions
     help="Examples in a chunk of work; changes no byte of the result.",
 )
 @click.option("--max-shard-rows", type=int, help="Rows of a features file at most.")
+@click.option(
+    "--scratch",
+    metavar="URL",
+    help="Place in a store (s3://bucket/tmp) that holds the chunks until the cache is built.",
+)
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
@@ -126,6 +132,7 @@ def command(
     name: str | None,
     only_estimate: bool,
     no_space_check: bool,
+    scratch: str | None,
     as_json: bool,
     keep: tuple[str, ...],
     keep_all: bool,
@@ -150,6 +157,8 @@ def command(
             raise click.UsageError("--estimate: applies to one cache, found --parts with it")
         if work_dir is not None:
             raise click.UsageError("--work-dir: applies to one cache, found --parts with it")
+        if scratch is not None:
+            raise click.UsageError("--scratch: applies to one cache, found --parts with it")
         loaded = load_tokenizer(tokenizer, memory_tokens)
         started = time.perf_counter()
         found = build_parts(
@@ -168,7 +177,8 @@ def command(
         raise click.UsageError("--files-per-part, --name: apply to parts, found no --parts with them")
     store = StoreDirectory(str(cache_dir), work_dir) if is_stored(cache_dir, {"work_dir": work_dir}) else None
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
-    writer = CacheWriter(store.work_dir if store else cache_dir, max_shard_rows=build.max_shard_rows)
+    directory = store.work_dir if store else cache_dir
+    writer = CacheWriter(directory, max_shard_rows=build.max_shard_rows, scratch=open_scratch(scratch, None))
     job = Build(
         named,
         split,

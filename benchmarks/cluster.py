@@ -1,0 +1,149 @@
+"""Builds over executors against own workers: ``python -m benchmarks.cluster [--rounds N] [--examples N]``.
+
+Two workers each: own processes, Dask whose workers return chunks through futures or put them into an S3 server on the
+loopback interface, Ray, and Spark. An engine that is not installed is left out. Clusters are started before the clock.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
+from benchmarks.data import repeated_file, tokenizer, work
+from benchmarks.measure import median
+from benchmarks.report.quantities import table
+from memxlnet import Cache
+from memxlnet.builder import in_workers, running_build
+from memxlnet.builder.deliveries import ThroughFuture
+
+EXAMPLES = 130_000
+WORKERS = 2
+
+SETTINGS: dict[str, Any] = {"max_seq_length": MAX_SEQ_LENGTH, "doc_stride": DOC_STRIDE, "progress": False}
+
+
+def build(source: Path, folder: Path, **options: Any) -> float:
+    """Build the cache of a file; give the seconds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    begun = time.perf_counter()
+    Cache.build(source, tokenizer(), cache_dir=folder, **SETTINGS, **options)
+    return time.perf_counter() - begun
+
+
+class _ThroughFutures(in_workers.ExecutorWorkers):
+    """Takes workers for ones that do not see the directory."""
+
+    def _probed(self, directory: Path) -> ThroughFuture:
+        return ThroughFuture(directory, self.window)
+
+
+@contextmanager
+def through_futures() -> Iterator[None]:
+    """Let chunks come back through futures, also where the workers see the directory."""
+    plain = running_build.ExecutorWorkers
+    running_build.ExecutorWorkers = _ThroughFutures  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        running_build.ExecutorWorkers = plain  # type: ignore[misc]
+
+
+def dask(stack: ExitStack) -> Executor:
+    """Start a cluster of two processes with one thread each."""
+    distributed = importlib.import_module("distributed")
+    cluster = distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
+    found: Executor = stack.enter_context(distributed.Client(stack.enter_context(cluster))).get_executor()
+    return found
+
+
+def s3(stack: ExitStack) -> dict[str, Any]:
+    """Start a server of S3; give the options of a build that uses it."""
+    server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    stack.callback(server.stop)
+    endpoint = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"key": "AKIAEXAMPLE", "secret": "secret", "endpoint_url": endpoint}
+    importlib.import_module("s3fs").S3FileSystem(**keys).mkdir("scratch")
+    return {"scratch": "s3://scratch/tmp", "scratch_options": keys}
+
+
+def ray(stack: ExitStack) -> Executor:
+    """Start Ray with two processors."""
+    engine = importlib.import_module("ray")
+    paths = os.pathsep.join(path for path in sys.path if path)
+    engine.init(
+        num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}}
+    )
+    stack.callback(engine.shutdown)
+    found: Executor = importlib.import_module("memxlnet.engines.ray").RayExecutor()
+    return found
+
+
+def spark(stack: ExitStack) -> Executor:
+    """Start Spark with two threads of tasks, each with a worker process of its own."""
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    sql = importlib.import_module("pyspark.sql")
+    session = sql.SparkSession.builder.master(f"local[{WORKERS}]").config("spark.ui.enabled", "false").getOrCreate()
+    stack.callback(session.stop)
+    found: Executor = importlib.import_module("memxlnet.engines.spark").SparkExecutor(session)
+    return found
+
+
+def ways(source: Path, folder: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
+    """Return what is timed, by name."""
+    has = {name: importlib.util.find_spec(name) is not None for name in ("distributed", "ray", "pyspark", "moto")}
+    found: dict[str, Callable[[], float]] = {"own workers": partial(build, source, folder, num_workers=WORKERS)}
+    store = s3(stack) if has["moto"] else {}
+    if has["distributed"]:
+        executor = dask(stack)
+
+        def futures(executor: Executor = executor) -> float:
+            with through_futures():
+                return build(source, folder, executor=executor, num_workers=2 * WORKERS)
+
+        found["Dask, futures"] = futures
+        found["Dask, shared directory"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS)
+        if store:
+            found["Dask, S3"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS, **store)
+    if has["ray"]:
+        found["Ray"] = partial(build, source, folder, executor=ray(stack), num_workers=2 * WORKERS)
+    if has["pyspark"] and store:
+        found["Spark, S3"] = partial(build, source, folder, executor=spark(stack), num_workers=2 * WORKERS, **store)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.cluster", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--examples", type=int, default=EXAMPLES)
+    parser.add_argument("--only", action="append", help="Part of a name; own workers are always measured.")
+    arguments = parser.parse_args()
+    source = repeated_file(arguments.examples)
+    seconds: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        found = ways(source, work() / "cluster", stack)
+        if arguments.only:
+            wanted = ("own", *arguments.only)
+            found = {name: way for name, way in found.items() if any(part in name for part in wanted)}
+        for way in found.values():  # the first build of a process loads much
+            way()
+        for _ in range(arguments.rounds):
+            for name, way in found.items():
+                seconds.setdefault(name, []).append(way())
+    own = median(seconds["own workers"])
+    rows = [[name, f"{median(each):.2f}", f"{median(each) / own:.2f}"] for name, each in seconds.items()]
+    print(table(["build", "seconds", "against own workers"], rows))
+
+
+if __name__ == "__main__":
+    main()
