@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from memxlnet.background import Prefetched
+from memxlnet.format.lazy_features import ExpectedShards
 from memxlnet.load.devices import Arrival
 from memxlnet.load.epoch_plan import EpochPlan
 from memxlnet.load.page_advice import PageAdvice
@@ -47,9 +48,13 @@ class _Maker:
         plan: The rows of the epoch.
         first: The first step; nothing before it is read.
         advice: Asks for the pages of a run before its tokens are gathered.
+        shards: The shards that are expected; it is told which steps are made.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, advice: PageAdvice | None):
+    def __init__(
+        self, maker: StepMaker, plan: EpochPlan, first: int, advice: PageAdvice | None, shards: ExpectedShards | None
+    ):
+        self._shards = shards
         self._maker = maker
         self._advice = advice
         self._plan = plan
@@ -63,6 +68,8 @@ class _Maker:
     @torch.inference_mode(False)  # reading under inference_mode must leave no tensors that training refuses
     def make(self, block: range) -> Block:
         """Return the steps of a block."""
+        if self._shards is not None:
+            self._shards.reached(block.start)
         with self._maker.making():
             made = self._make(block)
             return Block(block, made, self._maker.sent())
@@ -103,13 +110,22 @@ class StepStream:
         first: The first step; nothing before it is read.
         ahead: Work ahead in a thread.
         advice: Asks for pages before they are read.
+        shards: The shards that are expected, if the cache is lazy.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool, advice: PageAdvice | None = None):
-        self._maker = _Maker(maker, plan, first, advice)
+    def __init__(
+        self,
+        maker: StepMaker,
+        plan: EpochPlan,
+        first: int,
+        ahead: bool,
+        advice: PageAdvice | None = None,
+        shards: ExpectedShards | None = None,
+    ):
+        self._maker = _Maker(maker, plan, first, advice, None if ahead else shards)
         self._held = Block(range(0), [], None)
         self._next: Block | None = None
-        self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
+        self._items = Prefetched(_Maker(maker, plan, first, advice, shards).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
         """Return one step, a new dictionary over tensors that are shared with its block."""

@@ -1,0 +1,109 @@
+"""What a loader over a lazy cache will need: its shards are fetched ahead, in the order of its epoch."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from memxlnet.errors import SettingsError
+from memxlnet.format.lazy_features import ExpectedShards
+from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.epoch_plan import EpochPlan
+from memxlnet.load.loader_options import StreamSettings
+from memxlnet.load.mixed_dataset import MixedDataset
+from memxlnet.load.seeded_random import Ints
+from memxlnet.load.shard_order import BLOCK_SHARDS
+
+logger = logging.getLogger(__name__)
+
+_RUN_ROWS = 4096
+
+
+class ShardPlaces:
+    """The shards that rows lie in.
+
+    Args:
+        dataset: Whose rows.
+    """
+
+    def __init__(self, dataset: CacheDataset):
+        records = dataset.manifest.tables["features"].shards
+        self._starts = np.array([record.row_start for record in records])
+
+    def needed(self, rows: Ints) -> list[int]:
+        """Return the shards of some rows, in the order of the first row of each; -1 is no row."""
+        shards = np.searchsorted(self._starts, rows[rows >= 0], side="right") - 1
+        numbers, first = np.unique(shards, return_index=True)
+        found: list[int] = numbers[np.argsort(first)].tolist()
+        return found
+
+
+def check_order(dataset: CacheDataset, settings: StreamSettings) -> None:
+    """Check that a loader can read a dataset in its order.
+
+    Raises:
+        SettingsError: The dataset is a mixture and the order is that of shards, or the dataset is lazy and the order
+            takes what lies in all shards, or more shards at a time than its limit holds.
+    """
+    source = dataset.cache.source
+    by_shards = settings.order == "shards"
+    if by_shards and isinstance(dataset, MixedDataset):
+        raise SettingsError(
+            "order: expected 'documents' for a mixture, whose sources are spread evenly over an epoch, found 'shards'"
+        )
+    if source is None:
+        return
+    if settings.group_by_length or settings.window == "answer":
+        name = "group_by_length" if settings.group_by_length else "window"
+        raise SettingsError(
+            f"{name}: expected none that lengths or answers in all shards decide for a lazy cache, found "
+            f"{getattr(settings, name)!r}; pull the cache without lazy=True"
+        )
+    if source.limit is None:
+        return
+    sizes = sorted((record.bytes for record in dataset.manifest.tables["features"].shards), reverse=True)
+    least = sum(sizes[: BLOCK_SHARDS + 1])  # a document may end in the shard after a block
+    if by_shards and source.limit < least:
+        raise SettingsError(
+            f"order: expected a local_limit of at least {least:,} bytes for order='shards', which reads "
+            f"{BLOCK_SHARDS + 1} shards at a time, found {source.limit:,}; raise it, or build the cache with a smaller "
+            "max_shard_rows"
+        )
+    if not by_shards and settings.shuffle and source.limit < sum(sizes):
+        logger.warning(
+            "%s: documents in random order are read of all shards, which are fetched over and over within local_limit=%d;"
+            " use order='shards'",
+            dataset.directory,
+            source.limit,
+        )
+
+
+@contextmanager
+def expected(dataset: CacheDataset, plan: EpochPlan, first: int) -> Iterator[ExpectedShards | None]:
+    """Let the shards of an epoch be fetched ahead; None where all are here.
+
+    Args:
+        dataset: What is read.
+        plan: The rows of the epoch.
+        first: The step with which it begins.
+    """
+    source = dataset.cache.source
+    if source is None:
+        yield None
+        return
+    ahead = source.expect(_needs(ShardPlaces(dataset), plan, first))
+    try:
+        yield ahead
+    finally:
+        ahead.close()
+
+
+def _needs(places: ShardPlaces, plan: EpochPlan, first: int) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield for each run of steps the step after it, and the shards of its rows."""
+    step = first
+    while step < plan.num_steps:
+        run = plan.block(step, _RUN_ROWS)
+        steps = range(step, run.stop)
+        yield steps.stop, places.needed(plan.step_rows(steps).rows.reshape(-1))
+        step = steps.stop
