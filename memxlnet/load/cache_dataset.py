@@ -268,15 +268,13 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
 
     def __getstate__(self) -> dict[str, Any]:
         directories = [str(directory) for directory in self.cache.directories]
-        state = {"directories": directories, "chosen": self._chosen, **self.options}
-        if self.cache.source is not None:
-            state["source"] = self.cache.source
+        state = {"directories": directories, "source": self.cache.source, "chosen": self._chosen, **self.options}
         is_whole = self._chosen is None and len(directories) == 1
         return state if is_whole else state | {"fingerprint": self.manifest.fingerprint}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("directories", "in_memory", "copies", "dtype", "compat", "device")
-        self._open(*(state[name] for name in names), state.get("source"))
+        names = ("directories", "in_memory", "copies", "dtype", "compat", "device", "source")
+        self._open(*(state[name] for name in names))
         own = self.manifest.fingerprint
         if (expected := state.get("fingerprint", own)) != own:
             raise CacheMismatchError(

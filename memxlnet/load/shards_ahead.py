@@ -72,8 +72,8 @@ def check_order(dataset: CacheDataset, settings: StreamSettings) -> None:
         )
     if not by_shards and settings.shuffle and source.limit < sum(sizes):
         logger.warning(
-            "%s: documents in random order are read of all shards, which are fetched over and over within local_limit=%d;"
-            " use order='shards'",
+            "%s: documents in random order are read of all shards, which are fetched over and over within "
+            "local_limit=%d; use order='shards'",
             dataset.directory,
             source.limit,
         )

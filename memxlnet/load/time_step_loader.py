@@ -96,9 +96,9 @@ class TimeStepMajorDataLoader(Generic[Item]):
         lanes: ``"aligned"`` or ``"refilled"``.
         align: ``"start"``: the documents of a group begin together; ``"end"``: they end together, shorter ones begin
             later. Aligned lanes only.
-        order: ``"documents"``, or ``"shards"``: with `shuffle`, blocks of a few shards are permuted, and documents within
-            their block, so that an epoch reads few shards at a time, as suits a cache that was pulled with ``lazy=True``;
-            each rank reads blocks of its own, and states hold for the same number of ranks.
+        order: ``"documents"``, or ``"shards"``: with `shuffle`, blocks of a few shards are permuted, and documents
+            within their block, so that an epoch reads few shards at a time, as suits a cache that was pulled with
+            ``lazy=True``. Each rank reads blocks of its own, and states hold for the same number of ranks.
         group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
