@@ -18,6 +18,10 @@ from memxlnet.load.shard_order import BLOCK_SHARDS
 logger = logging.getLogger(__name__)
 
 _RUN_ROWS = 4096
+"""Rows that are planned at once."""
+
+_FEW_ROWS = 64
+"""Rows whose shards are needed together."""
 
 
 class ShardPlaces:
@@ -100,10 +104,13 @@ def expected(dataset: CacheDataset, plan: EpochPlan, first: int) -> Iterator[Exp
 
 
 def _needs(places: ShardPlaces, plan: EpochPlan, first: int) -> Iterator[tuple[int, Sequence[int]]]:
-    """Yield for each run of steps the step after it, and the shards of its rows."""
+    """Yield for a few steps at a time the step after them, and the shards of their rows."""
     step = first
     while step < plan.num_steps:
-        run = plan.block(step, _RUN_ROWS)
-        steps = range(step, run.stop)
-        yield steps.stop, places.needed(plan.step_rows(steps).rows.reshape(-1))
-        step = steps.stop
+        run = range(step, plan.block(step, _RUN_ROWS).stop)
+        rows = plan.step_rows(run).rows
+        few = max(_FEW_ROWS // rows.shape[1], 1)
+        for begin in range(0, len(run), few):
+            part = rows[begin : begin + few]
+            yield step + begin + len(part), places.needed(part.reshape(-1))
+        step = run.stop

@@ -77,7 +77,9 @@ class _Maker:
     def _make(self, block: range) -> list[Step]:
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
-            stop = min(self._plan.block(block.start, RUN_ROWS).stop, block.start + RUN_STEPS)
+            # Of a lazy cache one block: a run would need shards that the tokens need only later.
+            at_once = RUN_ROWS if self._shards is None else self._maker.block_rows
+            stop = min(self._plan.block(block.start, at_once).stop, block.start + RUN_STEPS)
             last = self._plan.block(stop - 1, self._maker.block_rows)
             # Whole blocks: one that reaches beyond the run begins the next one.
             steps = range(block.start, max(stop if last.stop == stop else last.start, block.stop))

@@ -96,9 +96,8 @@ class ShardFiles:
 
     def finish(self, number: int, descriptor: int) -> None:
         """Put a shard that was fetched and checked in its place; the descriptor then is one of `hold`."""
-        os.fsync(descriptor)
+        # Not synced: after a crash of the machine another process checks it before use.
         self.part(number).rename(self.path(number))
-        sync(self.directory)
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         self._checked[number] = os.fstat(descriptor).st_ino
 
@@ -198,7 +197,7 @@ def num_readers(directory: Path) -> int:
 
 
 def adopt(records: Sequence[FileRecord], origin: Path, target: Path) -> None:
-    """Give files of one directory a second name in another one of the same file system, where it has none.
+    """Give files of one directory a second name in another one of the same file system, where it has none; durably.
 
     They are not checked.
     """
@@ -206,6 +205,7 @@ def adopt(records: Sequence[FileRecord], origin: Path, target: Path) -> None:
         # Hard links: they take no room, and either name may be removed.
         with contextlib.suppress(OSError):
             (target / record.file).hardlink_to(origin / record.file)
+            sync(target / record.file)
 
 
 def _opened(path: Path, flags: int) -> int | None:
