@@ -25,6 +25,7 @@ from memxlnet.maintain.removal import find_leftovers, remove_leftovers
 from memxlnet.remote import lazy_pull
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.remote.stores import Store
 from tests.format.content import files_of
 from tests.load.helpers import LENGTH, OVERLAP, sample_tokenizer, varied_examples
 from tests.remote.cutting_proxy import CuttingProxy
@@ -170,13 +171,13 @@ def test_what_has_arrived_is_not_fetched_again(
 def fetched_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the list to which each file is added whose bytes are read from a store."""
     asked = []
-    read = lazy_pull.Store.blocks
+    read = Store.blocks
 
     def recorded(self: Any, file: str, start: int, stop: int) -> Iterator[bytes]:
         asked.append(file)
         return read(self, file, start, stop)
 
-    monkeypatch.setattr(lazy_pull.Store, "blocks", recorded)
+    monkeypatch.setattr(Store, "blocks", recorded)
     return asked
 
 
@@ -247,7 +248,7 @@ def append_all(found: list[Any], items: Any) -> None:
 
 def test_a_failure_that_passes_is_tried_again(s3: Bucket, whole: Path, tmp_path: Path, monkeypatch: Any) -> None:
     lazy = CacheDataset.of(pull(s3.url, tmp_path, lazy=True, storage_options=s3.options()))
-    read = lazy_pull.Store.blocks
+    read = Store.blocks
     failures = ["first", "second"]
 
     def failing(self: Any, file: str, start: int, stop: int) -> Iterator[bytes]:
@@ -255,7 +256,7 @@ def test_a_failure_that_passes_is_tried_again(s3: Bucket, whole: Path, tmp_path:
             raise TransferError(failures.pop())
         return read(self, file, start, stop)
 
-    monkeypatch.setattr(lazy_pull.Store, "blocks", failing)
+    monkeypatch.setattr(Store, "blocks", failing)
     rows = range(3 * SHARD_ROWS)
     assert torch.equal(lazy.gather(rows)["input_ids"], CacheDataset.open(whole).gather(rows)["input_ids"])
     assert not failures
@@ -318,11 +319,10 @@ def test_worker_processes_of_torch_read_a_lazy_cache(whole: Path, url: str, tmp_
 
 
 KILLED = """
+import json
 import sys
 from memxlnet.remote.pull import pull
-from memxlnet.remote import stores
-stores.BLOCK_BYTES = 1000
-cache = pull(sys.argv[1], sys.argv[2], lazy=True, storage_options=__import__("json").loads(sys.argv[3]))
+cache = pull(sys.argv[1], sys.argv[2], lazy=True, storage_options=json.loads(sys.argv[3]))
 sys.stdout.write("open"); sys.stdout.flush()
 [shard.row_start for shard in cache.features]
 """
