@@ -39,11 +39,11 @@ class ShardSource(Protocol):
         """
 
     def expect(self, needs: Iterable[tuple[int, Sequence[int]]]) -> ExpectedShards:
-        """Fetch shards ahead in a thread.
+        """Fetch shards ahead in threads.
 
         Args:
             needs: In the order of the reader: a place, and the shards that are needed before it is reached. Read in
-                the thread.
+                these threads.
         """
 
     def path_of(self, number: int) -> Path:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 Fetch = Callable[[FileRecord, Path, Callable[[int], Any]], None]
 """Fetches a file into a path, the rest of what is there, and checks it; calls back with the bytes of each block."""
 
+FETCHES_AT_ONCE = 4
+"""Shards that are fetched ahead at the same time, which hides the latency of a store."""
+
 _POLL_SECONDS = 0.01
 _COUNT_SECONDS = 1.0
 
@@ -112,7 +115,7 @@ class LocalShards:
                 self._drop_excess()
 
     def expect(self, needs: Iterable[tuple[int, Sequence[int]]]) -> "_Ahead":
-        """Fetch shards ahead in a thread; see `ShardSource`."""
+        """Fetch shards ahead in threads; see `ShardSource`."""
         ahead = _Ahead(self, needs)
         with self._condition:
             self._ahead.append(ahead)
@@ -281,16 +284,18 @@ class _Ahead:
 
     def __init__(self, shards: LocalShards, needs: Iterable[tuple[int, Sequence[int]]]):
         self._shards = shards
-        self._needs = needs
+        self._needs = ((stop, number) for stop, numbers in needs for number in numbers)
+        self._order = threading.Lock()
         self._wanted: deque[tuple[int, int]] = deque()  # the place until which a shard is needed, and the shard
         self._count: Counter[int] = Counter()
         self._place = -1
         self.is_closed = False
 
     def start(self) -> None:
-        """Start the thread."""
-        # A daemon: it may wait for a network for long, and what it leaves is resumed.
-        threading.Thread(target=self._work, name="memxlnet-shards", daemon=True).start()
+        """Start the threads."""
+        for _ in range(FETCHES_AT_ONCE):
+            # A daemon: it may wait for a network for long, and what it leaves is resumed.
+            threading.Thread(target=self._work, name="memxlnet-shards", daemon=True).start()
 
     @property
     def expected(self) -> list[int]:
@@ -321,19 +326,26 @@ class _Ahead:
         self._shards.closed(self)
 
     def _work(self) -> None:
-        number = -1
+        number: int | None = None
         try:
-            for stop, numbers in self._needs:
-                for number in numbers:
-                    if self._admitted(stop, number):
-                        while not self._shards.obtain(number, self):
-                            time.sleep(_POLL_SECONDS)
+            while (number := self._next()) is not None:
+                while not self._shards.obtain(number, self):
+                    time.sleep(_POLL_SECONDS)
         except StoppedError:
             pass
         except MemxlnetError as error:
             # Raised where the shard is needed, if it is.
             logger.info("fetching ahead ends: %s", error)
-            self._shards.failed(number, error)
+            if number is not None:
+                self._shards.failed(number, error)
+
+    def _next(self) -> int | None:
+        """Return the next shard, once it is within the share; None after the last one."""
+        with self._order:
+            for stop, number in self._needs:
+                if self._admitted(stop, number):
+                    return number
+        return None
 
     def _admitted(self, stop: int, number: int) -> bool:
         """Wait until a shard is within the share; False where the reader is past it already."""

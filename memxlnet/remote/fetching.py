@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 def fetch_file(store: Store, record: FileRecord, part: Path, update: Callable[[int], Any]) -> str:
-    """Fetch a file.
+    """Fetch a file; its size in the store is not asked for.
 
     Args:
         store: The place of the cache.
@@ -27,9 +27,8 @@ def fetch_file(store: Store, record: FileRecord, part: Path, update: Callable[[i
         The checksum of what is there now.
 
     Raises:
-        TransferError: It could not be read, or the store has another size.
+        TransferError: It could not be read, or is shorter.
     """
-    check_stored_size(store, record)
     start = part.stat().st_size if part.exists() else 0
     if 0 < start <= record.bytes:
         digest = _append(store, record, part, start, update)

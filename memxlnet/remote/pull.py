@@ -11,7 +11,7 @@ from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.progress import progress_bar
-from memxlnet.remote.fetching import fetch_file
+from memxlnet.remote.fetching import check_stored_size, fetch_file
 from memxlnet.remote.lazy_pull import check_limit, open_lazily
 from memxlnet.remote.stored_caches import read_stored_manifest
 from memxlnet.remote.stores import Store, open_store
@@ -119,5 +119,6 @@ def _fetch(store: Store, arrival: Arrival, progress: bool | None) -> None:
     with progress_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", progress, "B", total) as bar:
         bar.update(total - sum(record.bytes for record in missing))
         for record in missing:
+            check_stored_size(store, record)
             part = arrival.part(record)
             arrival.accept(record, part, fetch_file(store, record, part, bar.update))
