@@ -1,7 +1,7 @@
 """An epoch over a lazy cache in an S3 server on loopback: ``python -m benchmarks.streaming [--quick]``.
 
-The server is moto in a process of its own, behind a proxy in another one that lets through so many bytes a second. The
-cache is five times as large as ``local_limit``; a model step is a pause. What a loop waits after its first step is
+The server is moto in a separate process; a proxy in another one limits the bytes a second that come from it. The cache
+is five times as large as ``local_limit``; a model step is a pause. What a loop waits after its first step is
 compared with the same loop over local files; and the steps are compared by checksums of their tokens and rows.
 """
 
@@ -48,7 +48,7 @@ def serve(answers: Any) -> None:
 
 
 def throttle(port: int, rate: float, answers: Any) -> None:
-    """Pass connections on to a port, with so many bytes a second from there over all of them."""
+    """Pass connections on to a port, with at most `rate` bytes a second from there over all of them."""
     listening = socket.create_server(("127.0.0.1", 0))
     answers.put(listening.getsockname()[1])
     lock = threading.Lock()

@@ -48,7 +48,7 @@ class _Maker:
         plan: The rows of the epoch.
         first: The first step; nothing before it is read.
         advice: Asks for the pages of a run before its tokens are gathered.
-        shards: The shards that are expected; it is told which steps are made.
+        shards: The shards that are expected; those before the steps that are made are given up.
     """
 
     def __init__(
@@ -59,6 +59,10 @@ class _Maker:
         self._advice = advice
         self._plan = plan
         self._first = first
+        self._run_rows = RUN_ROWS
+        if shards is not None:
+            # Else a run would need shards that its tokens need only later.
+            self._run_rows = max(min(RUN_ROWS, maker.shard_rows // 2), maker.block_rows)
         self._planned: tuple[range, StepRun | None] = (range(0), None)
 
     def block(self, step: int) -> range:
@@ -77,9 +81,7 @@ class _Maker:
     def _make(self, block: range) -> list[Step]:
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
-            # Of a lazy cache one block: a run would need shards that the tokens need only later.
-            at_once = RUN_ROWS if self._shards is None else self._maker.block_rows
-            stop = min(self._plan.block(block.start, at_once).stop, block.start + RUN_STEPS)
+            stop = min(self._plan.block(block.start, self._run_rows).stop, block.start + RUN_STEPS)
             last = self._plan.block(stop - 1, self._maker.block_rows)
             # Whole blocks: one that reaches beyond the run begins the next one.
             steps = range(block.start, max(stop if last.stop == stop else last.start, block.stop))

@@ -114,6 +114,11 @@ class StepMaker:
         return max(BLOCK_BYTES // self._row_bytes, 1)
 
     @property
+    def shard_rows(self) -> int:
+        """Rows of a shard, on average."""
+        return self._dataset.cache.num_rows // len(self._dataset.cache.features)
+
+    @property
     def has_texts(self) -> bool:
         """Whether steps hold metadata in lists."""
         return bool(self._texts)

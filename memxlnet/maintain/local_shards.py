@@ -72,7 +72,6 @@ class LocalShards:
         self._condition = threading.Condition()
         self._pinned: Counter[int] = Counter()
         self._ahead: list[_Ahead] = []
-        self._failures: dict[int, MemxlnetError] = {}
         self._reader = register_reader(self._files.directory)
         self._counted = (0.0, 1)
 
@@ -138,7 +137,7 @@ class LocalShards:
         """
         try:
             while not self._holds(number):
-                self._check(number, ahead)
+                _check_open(ahead)
                 descriptor = self._files.begin(number)
                 if descriptor is None:
                     time.sleep(_POLL_SECONDS)  # another one fetches it
@@ -168,16 +167,6 @@ class LocalShards:
                 self._held[number] = _Held(descriptor)
         return True
 
-    def _check(self, number: int, ahead: "_Ahead | None") -> None:
-        if ahead is not None:
-            if ahead.is_closed:
-                raise StoppedError
-            return
-        with self._condition:
-            failure = self._failures.pop(number, None)
-        if failure is not None:
-            raise failure
-
     def _fetched(self, number: int, descriptor: int, ahead: "_Ahead | None") -> bool:
         """Fetch a shard that this thread alone may fetch."""
         try:
@@ -188,7 +177,7 @@ class LocalShards:
                         return False
                     logger.debug("%s: over the limit: all other shards are in use", self._files.path(number))
                     break
-            self._fetch(self._records[number], self._files.part(number), lambda _: self._check(-1, ahead))
+            self._fetch(self._records[number], self._files.part(number), lambda _: _check_open(ahead))
             self._files.finish(number, descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -225,11 +214,6 @@ class LocalShards:
             self.release_unexpected()
             self._condition.notify_all()
 
-    def failed(self, number: int, error: MemxlnetError) -> None:
-        """Keep an error for whoever needs the shard."""
-        with self._condition:
-            self._failures[number] = error
-
     @property
     def condition(self) -> threading.Condition:
         """Guards everything here."""
@@ -252,7 +236,7 @@ class LocalShards:
             self._drop(number)
 
     def _drop_one(self, spare_expected: bool) -> bool:
-        """Give up one shard: what is read at random first, then what is expected last; False where there is none."""
+        """Give up one shard: what is read at random first, then what is expected last; False where all are in use."""
         with self._condition:
             expected = self._pinned_or_expected()
             loose = [number for number in self._held if number not in expected]
@@ -326,18 +310,14 @@ class _Ahead:
         self._shards.closed(self)
 
     def _work(self) -> None:
-        number: int | None = None
-        try:
+        with contextlib.suppress(StoppedError):
             while (number := self._next()) is not None:
-                while not self._shards.obtain(number, self):
-                    time.sleep(_POLL_SECONDS)
-        except StoppedError:
-            pass
-        except MemxlnetError as error:
-            # Raised where the shard is needed, if it is.
-            logger.info("fetching ahead ends: %s", error)
-            if number is not None:
-                self._shards.failed(number, error)
+                try:
+                    while not self._shards.obtain(number, self):
+                        time.sleep(_POLL_SECONDS)
+                except MemxlnetError as error:
+                    # Whoever needs the shard asks for it again, and raises what happens then.
+                    logger.warning("cannot fetch ahead: %s", error)
 
     def _next(self) -> int | None:
         """Return the next shard, once it is within the share; None after the last one."""
@@ -363,6 +343,11 @@ class _Ahead:
             self._count[number] += 1
             self._wanted.append((stop, number))
             return True
+
+
+def _check_open(ahead: _Ahead | None) -> None:
+    if ahead is not None and ahead.is_closed:
+        raise StoppedError
 
 
 _ALL: "weakref.WeakSet[LocalShards]" = weakref.WeakSet()

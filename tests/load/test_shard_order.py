@@ -19,6 +19,7 @@ from memxlnet.load.shard_order import BLOCK_SHARDS, blocks_of, by_block, in_grou
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.conftest import SHARD_ROWS
 from tests.load.helpers import Built
+from tests.load.test_aligned_plan import WIDTHS
 from tests.load.test_segment_windows import EPOCHS, SEEDS, Corpus
 
 BLOCKS = st.lists(st.integers(0, 4), max_size=40)
@@ -103,13 +104,9 @@ def test_a_rank_reads_few_blocks_at_a_time_and_hardly_any_of_another_rank(kind: 
         assert max(at_once) <= 2
         assert len({*all_of_it}) <= 12 // world + 1
         read.append({*all_of_it})
-        assert plan.size(WIDTHS).padding <= 0.05 * plan.size(WIDTHS).segments or kind == "aligned"
+        size = plan.size(WIDTHS["max_length"])
+        assert size.padding <= 0.05 * size.segments or kind == "aligned"
     assert set().union(*read) == set(range(12))
-
-
-class WIDTHS:
-    cuts = False
-    max_seq_length = 16
 
 
 @pytest.mark.parametrize("lanes", ["aligned", "refilled"])
@@ -145,7 +142,8 @@ def test_states_resume_and_are_bound_to_the_order_and_the_ranks(sharded: CacheDa
     again: Any = TimeStepMajorDataLoader(sharded, 2, True, order="shards", **options)
     again.load_state_dict(state)
     assert begun + [step["rows"].tolist() for step in again] == expected
-    for other in ({}, {"order": "shards", "rank": 0, "world_size": 2}):
+    others: list[dict[str, Any]] = [{}, {"order": "shards", "rank": 0, "world_size": 2}]
+    for other in others:
         size = 2 // other.get("world_size", 1)
         with pytest.raises(SettingsError, match="state"):
             TimeStepMajorDataLoader(sharded, size, True, **other, **options).load_state_dict(state)
@@ -158,10 +156,11 @@ def test_states_of_the_order_of_documents_are_as_before(sharded: CacheDataset) -
 
 def test_what_does_not_go_together_is_refused(sharded: CacheDataset, built: Built) -> None:
     other = CacheDataset.open(built.plain)
-    for dataset, options, name in (
+    wrong: list[tuple[CacheDataset, dict[str, Any], str]] = [
         (sharded, {"order": "pages"}, "order"),
         (sharded, {"order": "shards", "group_by_length": True}, "group_by_length"),
         (mix([sharded, other], [1, 1]), {"order": "shards"}, "order"),
-    ):
+    ]
+    for dataset, options, name in wrong:
         with pytest.raises(SettingsError, match=f"^{name}: expected"):
             TimeStepMajorDataLoader(dataset, 2, True, **options)
