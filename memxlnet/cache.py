@@ -360,6 +360,7 @@ class Cache(PublishedCache):
         shuffle: bool = False,
         *,
         dataset: CacheDataset | None = None,
+        order: OrderBy = "documents",
         group_by_length: bool = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
@@ -383,6 +384,7 @@ class Cache(PublishedCache):
             batch_size: Segments in a batch.
             shuffle: Permute the segments; a pure function of (seed, epoch).
             dataset: The dataset to read, such as one in memory; None opens one.
+            order: ``"shards"`` permutes segments within blocks of a few shards, and the blocks, as suits a lazy cache.
             group_by_length: Segments of similar length share a batch.
             padding: ``"longest"`` cuts the rows of a batch to the longest of them.
             pad_to_multiple_of: With it, round the width up to a multiple.

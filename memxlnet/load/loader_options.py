@@ -131,11 +131,6 @@ class StreamSettings:
             set_field(self, name, one_of(name, getattr(self, name), get_args(choices)))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
             check_bool(name, getattr(self, name))
-        if self.group_by_length and self.order == "shards":
-            raise SettingsError(
-                "group_by_length: expected False with order='shards', found True: lengths lie in the shards; "
-                "padding='longest' cuts rows in any order"
-            )
         if self.align == "end" and self.lanes == "refilled":
             raise SettingsError("align: expected 'start' with lanes='refilled', which has no groups, found 'end'")
         if self.window != "first" and not self.max_segments:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from memxlnet.errors import SettingsError
 from memxlnet.format.lazy_features import ExpectedShards
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.epoch_plan import EpochPlan
-from memxlnet.load.loader_options import StreamSettings
 from memxlnet.load.mixed_dataset import MixedDataset
+from memxlnet.load.option_literals import OrderBy, Window
 from memxlnet.load.seeded_random import Ints
 from memxlnet.load.shard_order import BLOCK_SHARDS
+
+Item = TypeVar("Item")
 
 logger = logging.getLogger(__name__)
 
@@ -43,26 +46,33 @@ class ShardPlaces:
         return found
 
 
-def check_order(dataset: CacheDataset, settings: StreamSettings) -> None:
+def check_order(
+    dataset: CacheDataset, order: OrderBy, shuffle: bool, group_by_length: bool, window: Window = "first"
+) -> None:
     """Check that a loader can read a dataset in its order.
 
     Raises:
-        SettingsError: The dataset is a mixture and the order is that of shards, or the dataset is lazy and the order
-            takes what lies in all shards, or more shards at a time than its limit holds.
+        SettingsError: The order is that of shards, and the dataset is a mixture or grouped by length; or the dataset is
+            lazy, and the order takes what lies in all shards, or more shards at a time than its limit holds.
     """
     source = dataset.cache.source
-    by_shards = settings.order == "shards"
+    by_shards = order == "shards"
+    if by_shards and group_by_length:
+        raise SettingsError(
+            "group_by_length: expected False with order='shards', found True: lengths lie in the shards; "
+            "padding='longest' cuts rows in any order"
+        )
     if by_shards and isinstance(dataset, MixedDataset):
         raise SettingsError(
             "order: expected 'documents' for a mixture, whose sources are spread evenly over an epoch, found 'shards'"
         )
     if source is None:
         return
-    if settings.group_by_length or settings.window == "answer":
-        name = "group_by_length" if settings.group_by_length else "window"
+    if group_by_length or window == "answer":
+        found = "group_by_length: expected False" if group_by_length else "window: expected 'first' or 'random'"
         raise SettingsError(
-            f"{name}: expected none that lengths or answers in all shards decide for a lazy cache, found "
-            f"{getattr(settings, name)!r}; pull the cache without lazy=True"
+            f"{found} for a lazy cache, found {group_by_length or window!r}, which reads all shards first; pull the "
+            "cache without lazy=True"
         )
     if source.limit is None:
         return
@@ -74,13 +84,37 @@ def check_order(dataset: CacheDataset, settings: StreamSettings) -> None:
             f"{BLOCK_SHARDS + 1} shards at a time, found {source.limit:,}; raise it, or build the cache with a smaller "
             "max_shard_rows"
         )
-    if not by_shards and settings.shuffle and source.limit < sum(sizes):
+    if not by_shards and shuffle and source.limit < sum(sizes):
         logger.warning(
             "%s: documents in random order are read of all shards, which are fetched over and over within "
             "local_limit=%d; use order='shards'",
             dataset.directory,
             source.limit,
         )
+
+
+def expecting(dataset: CacheDataset, batches: Iterator[Item], places: Ints, batch_size: int) -> Iterator[Item]:
+    """Yield batches over a lazy cache, whose shards are fetched ahead.
+
+    Args:
+        dataset: What is read.
+        batches: The batches.
+        places: int64[n], the places in the dataset of all rows, in the order of the batches.
+        batch_size: Rows of a batch.
+    """
+    source = dataset.cache.source
+    if source is None:
+        yield from batches
+        return
+    shards = ShardPlaces(dataset)
+    parts = (places[begin : begin + batch_size] for begin in range(0, len(places), batch_size))
+    ahead = source.expect((number, shards.needed(dataset.rows(part))) for number, part in enumerate(parts, 1))
+    try:
+        for number, batch in enumerate(batches, 1):
+            ahead.reached(number)
+            yield batch
+    finally:
+        ahead.close()
 
 
 @contextmanager

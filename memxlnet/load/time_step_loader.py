@@ -219,7 +219,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
             order=order,
             world_size=self.ranks.world_size if order == "shards" else None,
         )
-        check_order(self.dataset, self.settings)
+        check_order(self.dataset, order, shuffle, group_by_length, window)
         self.epoch = 0
         pinned = check_bool("pin_memory", pin_memory) and can_pin()
         manifest = dataset.manifest

@@ -15,6 +15,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.epoch_plan import EpochPlan, Ranks
 from memxlnet.load.joining import mix
 from memxlnet.load.refilled_plan import RefilledPlan
+from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.shard_order import BLOCK_SHARDS, blocks_of, by_block, in_groups, in_lanes
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.conftest import SHARD_ROWS
@@ -147,6 +148,20 @@ def test_states_resume_and_are_bound_to_the_order_and_the_ranks(sharded: CacheDa
         size = 2 // other.get("world_size", 1)
         with pytest.raises(SettingsError, match="state"):
             TimeStepMajorDataLoader(sharded, size, True, **other, **options).load_state_dict(state)
+
+
+def test_single_segments_are_read_in_the_order_of_shards(sharded: CacheDataset) -> None:
+    table = sharded.manifest.tables["features"]
+    for dataset in (sharded, sharded.sample(0.7, seed=1)):
+        loader = regular_loader(dataset, 5, True, 0, order="shards", seed=3)
+        epochs = [[row for batch in loader for row in batch["rows"].tolist()] for _ in range(2)]
+        assert epochs[0] != epochs[1]
+        for rows in epochs:
+            assert sorted(rows) == sorted(dataset.rows().tolist())
+            found = runs(blocks_of(table, np.array(rows)).tolist())
+            assert len(found) == len(set(found))
+        with pytest.raises(SettingsError, match="group_by_length"):
+            regular_loader(dataset, 5, True, 0, order="shards", group_by_length=True)
 
 
 def test_states_of_the_order_of_documents_are_as_before(sharded: CacheDataset) -> None:

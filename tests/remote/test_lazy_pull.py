@@ -309,11 +309,7 @@ def test_processes_share_the_local_shards(whole: Path, url: str, tmp_path: Path,
 @pytest.mark.parametrize("workers", [0, 2])
 def test_worker_processes_of_torch_read_a_lazy_cache(whole: Path, url: str, tmp_path: Path, workers: int) -> None:
     lazy = Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT)
-    options: dict[str, Any] = {
-        "num_workers": workers,
-        "metadata": ["question"],
-        "timeout": WAIT_SECONDS * bool(workers),
-    }
+    options: dict[str, Any] = {"shuffle": True, "order": "shards", "num_workers": workers, "metadata": ["question"]}
     for one, other in zip(Cache(whole).segment_loader(16, **options), lazy.segment_loader(16, **options), strict=True):
         assert_same(dict(one), dict(other))
 
