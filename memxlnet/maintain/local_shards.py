@@ -168,7 +168,7 @@ class LocalShards:
         return True
 
     def _fetched(self, number: int, descriptor: int, ahead: "_Ahead | None") -> bool:
-        """Fetch a shard that this thread alone may fetch."""
+        """Fetch a shard that this thread alone may fetch; False where it has no room and is not needed yet."""
         try:
             while not self._files.make_room(number):
                 if not self._drop_one(spare_expected=ahead is not None):
@@ -178,12 +178,11 @@ class LocalShards:
                     logger.debug("%s: over the limit: all other shards are in use", self._files.path(number))
                     break
             self._fetch(self._records[number], self._files.part(number), lambda _: _check_open(ahead))
-            self._files.finish(number, descriptor)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._files.give_up(number, descriptor)
             raise
-        return self._keep(number, descriptor)
+        return not self._files.finish(number, descriptor) or self._keep(number, descriptor)
 
     @property
     def share(self) -> int:

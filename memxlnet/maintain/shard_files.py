@@ -94,12 +94,25 @@ class ShardFiles:
         os.close(descriptor)
         return None
 
-    def finish(self, number: int, descriptor: int) -> None:
-        """Put a shard that was fetched and checked in its place; the descriptor then is one of `hold`."""
+    def finish(self, number: int, descriptor: int) -> bool:
+        """Put a shard that was fetched and checked in its place; the descriptor then is one of `hold`.
+
+        Returns:
+            False where another process has removed it already; the descriptor is closed then.
+        """
         # Not synced: after a crash of the machine another process checks it before use.
-        self.part(number).rename(self.path(number))
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
-        self._checked[number] = os.fstat(descriptor).st_ino
+        try:
+            self.part(number).rename(self.path(number))
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            # The change of the lock is not atomic.
+            if _is_at(descriptor, self.path(number)):
+                self._checked[number] = os.fstat(descriptor).st_ino
+                return True
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return False
 
     def give_up(self, number: int, descriptor: int) -> None:
         """End a fetch; what has arrived stays, to be resumed."""
