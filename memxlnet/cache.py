@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, Literal, Self, Unpack, cast, overload
 
 from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.format.lazy_features import ShardSource
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.padding import Padding
 from memxlnet.format.paths import as_directory
@@ -20,7 +22,7 @@ from memxlnet.load.create import create_evaluation_dataloader
 from memxlnet.load.devices import Device
 from memxlnet.load.document_group import Group
 from memxlnet.load.loader_options import EvaluationOptions, TrainingOptions, check_dataset
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, OrderBy, Window
 from memxlnet.load.segment_loader import RegularDataLoader, regular_loader
 from memxlnet.load.segment_metadata import METADATA
 from memxlnet.load.statistics import CacheStatistics, read_statistics
@@ -74,6 +76,8 @@ class Cache(PublishedCache):
         super().__init__(as_directory("directory", directory), check_bool("in_memory", in_memory))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.source is not None:
+            return type(self)._opened, (self.directory, self.source)
         return type(self), (str(self.directory), self.in_memory)
 
     def __fspath__(self) -> str:
@@ -227,6 +231,8 @@ class Cache(PublishedCache):
         cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
         *,
         replace: bool = False,
+        lazy: bool = False,
+        local_limit: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         progress: bool | None = None,
     ) -> Self:
@@ -236,13 +242,26 @@ class Cache(PublishedCache):
             url: The place of the cache, as `push` took it.
             cache_dir: Directory of all caches.
             replace: Fetch the cache even where it exists, and replace it, such as a damaged one.
+            lazy: Open it once all but the shards of features are here, and fetch each of those when it is needed, or
+                ahead of a loader; see `memxlnet.pull`.
+            local_limit: Bytes of shards that may lie in the cache directory; None for no limit. Only with `lazy`.
             storage_options: Options of the file system, such as credentials; never stored or shown.
             progress: Show a progress bar; None shows it where standard error is a terminal.
 
         Raises:
             MemxlnetError: As `memxlnet.pull`.
         """
-        return cls(pull(url, cache_dir, replace=replace, storage_options=storage_options, progress=progress))
+        if not check_bool("lazy", lazy) and local_limit is None:
+            return cls(pull(url, cache_dir, replace=replace, storage_options=storage_options, progress=progress))
+        options: Any = {"replace": replace, "lazy": lazy, "local_limit": local_limit}
+        found = pull(url, cache_dir, storage_options=storage_options, progress=progress, **options)
+        return cls._opened(found.directory, found.source)
+
+    @classmethod
+    def _opened(cls, directory: Path, source: ShardSource | None) -> Self:
+        cache = cls.__new__(cls)
+        PublishedCache.__init__(cache, directory, source=source)
+        return cache
 
     def dataset(
         self,
@@ -265,6 +284,12 @@ class Cache(PublishedCache):
         Raises:
             SettingsError: An argument is wrong, or the device is missing.
         """
+        if self.source is not None:
+            if check_bool("in_memory", in_memory):
+                raise SettingsError(
+                    "in_memory: expected False for a lazy cache, found True; pull it without lazy=True, which reads all"
+                )
+            return CacheDataset.of(self, copies=copies, dtype=dtype, compat=compat, device=device)
         return CacheDataset(
             self.directory, in_memory=in_memory, copies=copies, dtype=dtype, compat=compat, device=device
         )
@@ -305,6 +330,7 @@ class Cache(PublishedCache):
         window: Window = "first",
         lanes: Lanes = "aligned",
         align: Align = "start",
+        order: OrderBy = "documents",
         group_by_length: bool = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
@@ -335,6 +361,8 @@ class Cache(PublishedCache):
             lanes: ``"aligned"`` steps through groups of documents side by side; in ``"refilled"`` lanes the next
                 document begins where one ends.
             align: Where the documents of a group stand side by side.
+            order: ``"documents"``, or ``"shards"``: documents are permuted within blocks of a few shards, and so are
+                the blocks, which suits a lazy cache.
             group_by_length: Documents of similar length are read side by side.
             padding: ``"longest"`` cuts the rows of a step to the longest of them.
             pad_to_multiple_of: With it, round the width up to a multiple.
@@ -363,6 +391,7 @@ class Cache(PublishedCache):
         shuffle: bool = False,
         *,
         dataset: CacheDataset | None = None,
+        order: OrderBy = "documents",
         group_by_length: bool = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
@@ -386,6 +415,7 @@ class Cache(PublishedCache):
             batch_size: Segments in a batch.
             shuffle: Permute the segments; a pure function of (seed, epoch).
             dataset: The dataset to read, such as one in memory; None opens one.
+            order: ``"shards"`` permutes segments within blocks of a few shards, and the blocks, as suits a lazy cache.
             group_by_length: Segments of similar length share a batch.
             padding: ``"longest"`` cuts the rows of a batch to the longest of them.
             pad_to_multiple_of: With it, round the width up to a multiple.
@@ -438,6 +468,7 @@ class Cache(PublishedCache):
         dataset: CacheDataset | None = None,
         lanes: Lanes = "aligned",
         align: Align = "start",
+        order: OrderBy = "documents",
         group_by_length: bool = False,
         padding: Padding = "max_length",
         pad_to_multiple_of: int | None = None,
@@ -459,6 +490,7 @@ class Cache(PublishedCache):
             dataset: The dataset to read; None opens one.
             lanes: As in `loader`.
             align: As in `loader`.
+            order: As in `loader`.
             group_by_length: As in `loader`.
             padding: As in `loader`.
             pad_to_multiple_of: As in `loader`.

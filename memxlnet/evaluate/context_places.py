@@ -42,7 +42,9 @@ class PlaceReader:
 
     def __init__(self, cache: PublishedCache):
         self._cache = cache
-        self._later_starts = np.array([shard.row_start for shard in cache.features[1:]], np.int64)
+        self._later_starts = np.array(
+            [shard.row_start for shard in cache.manifest.tables["features"].shards[1:]], np.int64
+        )
 
     def read(self, rows: Ints) -> RowPlaces:
         """Return the places of rows.

@@ -16,11 +16,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from arrow_schemas import TABLES, joined_type, kept_schema
-from memxlnet.errors import CacheMismatchError
+from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.format.fingerprint import differing_fields, fingerprint_of
 from memxlnet.format.kept_table import KeptTable
+from memxlnet.format.lazy_features import ShardSource
 from memxlnet.format.manifest import Manifest, TableRecord
-from memxlnet.format.published import FeatureShard, PublishedCache
+from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.format.text_table import TextTable, text_hashes
 
@@ -196,6 +197,7 @@ class JoinedCache(PublishedCache):
 
     Raises:
         CacheMismatchError: Their rows do not fit together; the message names the field, and between which caches.
+        SettingsError: One of them is lazy.
     """
 
     caches: tuple[PublishedCache, ...]
@@ -205,6 +207,13 @@ class JoinedCache(PublishedCache):
         for one in caches:
             parts += one.caches if isinstance(one, JoinedCache) else [one]
         self.caches = tuple(parts)
+        self.source = None
+        for one in parts:
+            if one.source is not None:
+                raise SettingsError(
+                    f"cannot join {one.directory}: expected caches whose files are all here, found one that was pulled "
+                    "with lazy=True; pull it without"
+                )
         for other in self.caches[1:]:
             check_rows_fit(self.caches[0], other)
         self.directory = Path(os.path.commonpath([cache.directory for cache in self.caches]))
@@ -216,7 +225,7 @@ class JoinedCache(PublishedCache):
         self._starts = documents[:-1]
         schema = _joined_schema(self.caches)
         self.manifest = _joined_manifest(self.caches, schema)
-        self.features: list[FeatureShard] = [
+        self.features = [
             shard.shifted(row, document)
             for cache, row, document in zip(self.caches, rows, documents, strict=False)
             for shard in cache.features
@@ -278,9 +287,11 @@ def _joined_schema(caches: Sequence[PublishedCache]) -> pa.Schema:
     return kept_schema({name: kind for name, (kind, _) in types.items()})
 
 
-def opened(directories: Sequence[str | os.PathLike[str]], in_memory: bool = False) -> PublishedCache:
-    """Open one cache, or several as one."""
-    return joined([PublishedCache(Path(directory).absolute(), in_memory) for directory in directories])
+def opened(
+    directories: Sequence[str | os.PathLike[str]], in_memory: bool = False, source: ShardSource | None = None
+) -> PublishedCache:
+    """Open one cache, or several as one; a lazy one is alone, with what brings its shards."""
+    return joined([PublishedCache(Path(directory).absolute(), in_memory, source) for directory in directories])
 
 
 def joined(caches: Sequence[PublishedCache]) -> PublishedCache:

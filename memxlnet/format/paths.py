@@ -22,8 +22,9 @@ BUILD_PREFIX = ".build-"
 RETIRED_PREFIX = ".retired-"
 ARRIVAL_PREFIX = ".arriving-"
 LEASE_PREFIX = ".lease-"
+LAZY_PREFIX = ".lazy-"
 
-LeftoverKind = Literal["build", "arrival", "retired", "lock"]
+LeftoverKind = Literal["build", "arrival", "lazy", "retired", "lock"]
 
 _FINGERPRINT_DIGITS = 16
 _SLUG_LENGTH = 64
@@ -37,11 +38,12 @@ _URL_AS_PATH = re.compile(
 
 _CACHE = r"([A-Za-z0-9][A-Za-z0-9._-]*--[A-Za-z0-9][A-Za-z0-9._-]*--[0-9a-f]{16})"
 _SUFFIX = r"\.(?:[0-9]+-[0-9a-f]{8}|[0-9a-f]{16})"
-_WORK = f"(?:{re.escape(BUILD_PREFIX)}|{re.escape(ARRIVAL_PREFIX)})"
+_WORK = f"(?:{re.escape(BUILD_PREFIX)}|{re.escape(ARRIVAL_PREFIX)}|{re.escape(LAZY_PREFIX)})"
 _NAMES: dict[LeftoverKind | None, str] = {
     None: _CACHE,
     "build": rf"{re.escape(BUILD_PREFIX)}{_CACHE}",
     "arrival": rf"{re.escape(ARRIVAL_PREFIX)}{_CACHE}",
+    "lazy": rf"{re.escape(LAZY_PREFIX)}{_CACHE}",
     "lock": rf"{re.escape(BUILD_PREFIX)}{_CACHE}\.lock",
     # A cache that was renamed by hand is retired under that name, always with a suffix.
     "retired": rf"{re.escape(RETIRED_PREFIX)}(?:{_WORK}?{_CACHE}(?:{_SUFFIX})?|.+{_SUFFIX})",

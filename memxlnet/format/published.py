@@ -4,7 +4,7 @@ import contextlib
 import copy
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from memxlnet.errors import CacheDamagedError, CacheNotFoundError, CacheOSError,
 from memxlnet.format.file_layout import column_width, file_identity, numpy_type, values_buffer
 from memxlnet.format.ipc_messages import READ_ERRORS, check_messages, check_start, damaged
 from memxlnet.format.kept_table import KeptTable
+from memxlnet.format.lazy_features import LazyFeatures, ShardSource
 from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.format.mapping import MappedFile
 from memxlnet.format.paths import MANIFEST, TOKENIZER
@@ -116,9 +117,11 @@ class PublishedCache:
     Args:
         directory: The published directory.
         in_memory: Read the files into RAM instead of mapping them.
+        source: Brings the features files here; None where all of them are. With a source the cache is lazy: only the
+            other files are opened and checked now, and each shard of features when it is first read.
 
     Attributes:
-        features: The shards of features.
+        features: The shards of features; of a lazy cache each access may wait for the file.
         documents: The documents, one row per example.
         contexts: The distinct contexts.
         kept: Further fields of the examples, one row per document; None where the cache keeps none.
@@ -130,9 +133,10 @@ class PublishedCache:
         CacheOSError: A file cannot be opened, mapped or read; a `CacheDirectoryError` where access stops it.
     """
 
-    def __init__(self, directory: Path, in_memory: bool = False):
+    def __init__(self, directory: Path, in_memory: bool = False, source: ShardSource | None = None):
         self.directory = directory
         self.in_memory = in_memory
+        self.source = source
         while_it_stays(directory, self._open)
 
     def _open(self) -> None:
@@ -142,7 +146,7 @@ class PublishedCache:
         for record in self.manifest.files:
             _check_size(directory / record.file, record.bytes)
         self.features = self._open_features()
-        if not all(shard.writable for shard in self.features):
+        if self.source is None and not all(shard.writable for shard in self.features):
             logger.warning("%s: the system refuses private maps; using read-only ones, tensors are copies", directory)
         self.documents = self._open_texts("documents")
         self.contexts = self._open_texts("contexts")
@@ -205,14 +209,18 @@ class PublishedCache:
         """The tokenizer that made the cache, as the Rust tokenizer reads it."""
         return self.directory / TOKENIZER
 
-    def _open_features(self) -> list[FeatureShard]:
-        table = self.manifest.tables["features"]
+    def _open_features(self) -> Sequence[FeatureShard]:
         self._check_ranges("features")
-        shards = []
-        for number, record in enumerate(table.shards):
-            mapped, reader, _ = self._open_shard("features", number, record)
-            shards.append(FeatureShard(mapped, reader, record, self.manifest.max_seq_length))
-        return shards
+        count = len(self.manifest.tables["features"].shards)
+        source = self.source
+        if source is None:
+            return [self._open_feature_shard(number) for number in range(count)]
+        return LazyFeatures(count, lambda number: source.shard(number, lambda: self._open_feature_shard(number)))
+
+    def _open_feature_shard(self, number: int) -> FeatureShard:
+        record = self.manifest.tables["features"].shards[number]
+        mapped, reader, _ = self._open_shard("features", number, record)
+        return FeatureShard(mapped, reader, record, self.manifest.max_seq_length)
 
     def _open_texts(self, name: str) -> TextTable:
         mapped, reader, _ = self._open_batches(name)
@@ -262,7 +270,8 @@ class PublishedCache:
             shown = "; ".join(map(str, differences[:5]))
             raise CacheDamagedError(f"{path}: not the file that the manifest names: {shown}", hint=REBUILD)
         check_start(path, mapped.buffer, reader.schema)
-        self._files.append((mapped, reader))
+        if table != "features" or self.source is None:  # else the map would stay for as long as the cache
+            self._files.append((mapped, reader))
         return mapped, _GuardedReader(path, reader), reader.schema.remove_metadata()
 
     def _schema(self, table: str) -> pa.Schema:

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.format.joined import opened
+from memxlnet.format.lazy_features import ShardSource
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.padding import CONTEXT_PLACES, RowWidths
 from memxlnet.format.paths import as_directory
@@ -23,6 +24,7 @@ from memxlnet.load.compat import Compat, EarlierReader, check_compat, earlier_ba
 from memxlnet.load.deferred import DeferredBatch
 from memxlnet.load.devices import Device, DeviceColumns, check_device
 from memxlnet.load.document_ids import DocumentIds, DocumentMap, checked_index
+from memxlnet.load.lazy_tensors import LazyTensors
 from memxlnet.load.option_literals import Dtype
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
@@ -100,10 +102,11 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         dtype: str,
         compat: Compat | None,
         device: Device,
+        source: ShardSource | None = None,
     ) -> None:
         check_bool("in_memory", in_memory)
         self._check_options(copies, dtype, compat, device)
-        self._read(opened(directories, in_memory and self.device is None))
+        self._read(opened(directories, in_memory and self.device is None, source))
 
     def _check_options(self, copies: bool, dtype: str, compat: Compat | None, device: Device) -> None:
         self._copies = check_bool("copies", copies)
@@ -112,8 +115,13 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         self.compat = check_compat(compat, self.device)
 
     def _read(self, cache: PublishedCache) -> None:
+        if cache.source is not None and self.device is not None:
+            raise SettingsError(
+                f"device: expected None for a lazy cache, found {self.device}: a dataset on a device holds all rows; "
+                "give device= to the loader, or pull the cache without lazy=True"
+            )
         self.cache = cache
-        self.tensors = FeatureTensors(self.cache)
+        self.tensors = FeatureTensors(cache) if cache.source is None else LazyTensors(cache)
         self._columns = self.tensors if self.device is None else DeviceColumns(self.tensors, self.device)
         self._num_rows = self.cache.num_rows
         self._chosen: Ints | None = None
@@ -260,12 +268,12 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
 
     def __getstate__(self) -> dict[str, Any]:
         directories = [str(directory) for directory in self.cache.directories]
-        state = {"directories": directories, "chosen": self._chosen, **self.options}
+        state = {"directories": directories, "source": self.cache.source, "chosen": self._chosen, **self.options}
         is_whole = self._chosen is None and len(directories) == 1
         return state if is_whole else state | {"fingerprint": self.manifest.fingerprint}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        names = ("directories", "in_memory", "copies", "dtype", "compat", "device")
+        names = ("directories", "in_memory", "copies", "dtype", "compat", "device", "source")
         self._open(*(state[name] for name in names))
         own = self.manifest.fingerprint
         if (expected := state.get("fingerprint", own)) != own:

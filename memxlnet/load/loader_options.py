@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from memxlnet.load.compat import Compat
 from memxlnet.load.devices import Device
 from memxlnet.load.epoch_plan import Ranks
 from memxlnet.load.mixed_dataset import MixedDataset
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, OrderBy, Window
 from memxlnet.load.segment_metadata import METADATA_NAMES
 from memxlnet.settings import check_bool, one_of, positive_int, set_field, whole_number
 
@@ -51,6 +51,7 @@ class EvaluationOptions(TypedDict, total=False):
     """The options that every time-step-major loader takes, besides those that decide the type of what it yields."""
 
     align: Align
+    order: OrderBy
     group_by_length: bool
     padding: Padding
     pad_to_multiple_of: int | None
@@ -103,6 +104,8 @@ class StreamSettings:
         evaluation: Every document is read exactly once across all ranks.
         dtype: Type of the model's tensors.
         ended_label: Answer positions of ended lanes.
+        order: ``"documents"`` or ``"shards"``.
+        world_size: Ranks among which the blocks of shards are distributed; None where the order is that of all ranks.
     """
 
     global_batch_size: int
@@ -117,10 +120,13 @@ class StreamSettings:
     evaluation: bool
     dtype: Dtype
     ended_label: EndedLabel
+    order: OrderBy = "documents"
+    world_size: int | None = None
 
     def __post_init__(self) -> None:
         check_batch_size(self.global_batch_size)
         words = {"lanes": Lanes, "align": Align, "window": Window, "dtype": Dtype, "ended_label": EndedLabel}
+        words["order"] = OrderBy
         for name, choices in words.items():
             set_field(self, name, one_of(name, getattr(self, name), get_args(choices)))
         for name in ("shuffle", "drop_last", "group_by_length", "evaluation"):
@@ -135,6 +141,14 @@ class StreamSettings:
             )
         if self.evaluation and self.drop_last:
             raise SettingsError("drop_last: expected False for evaluation, which reads every document")
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """The settings as the state of a loader has them, without those that states had not before there were any."""
+        found = asdict(self)
+        if self.order == "documents":
+            del found["order"], found["world_size"]
+        return found
 
     def most_segments(self, epoch: int) -> int | None:
         """Return the most segments of a document in an epoch; None for all."""

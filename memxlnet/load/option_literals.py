@@ -9,6 +9,9 @@ Lanes = Literal["aligned", "refilled"]
 Align = Literal["start", "end"]
 """Where the documents of a group stand side by side."""
 
+OrderBy = Literal["documents", "shards"]
+"""Whether documents are permuted as a whole, or within blocks of shards."""
+
 Window = Literal["first", "random", "answer"]
 """Which segments of a document are read where not all are."""
 

@@ -16,6 +16,7 @@ from memxlnet.load.loader_options import check_batch_size, check_fields
 from memxlnet.load.mixed_dataset import MixedDataset
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
+from memxlnet.load.shard_order import by_block
 from memxlnet.settings import check_bool, whole_number
 
 _ROWS_AT_ONCE = 1 << 14
@@ -135,11 +136,14 @@ class ShuffledRows(RowSampler):
     Args:
         num_rows: Number of rows.
         seed: Any integer.
+        blocks: int64[num_rows], the block of shards of each row: rows are permuted within blocks, and so are the
+            blocks. None permutes all rows.
     """
 
-    def __init__(self, num_rows: int, seed: int):
+    def __init__(self, num_rows: int, seed: int, blocks: Ints | None = None):
         super().__init__(seed)
         self.num_rows = num_rows
+        self._blocks = blocks
 
     def length(self, epoch: int) -> int:
         """Return the number of rows."""
@@ -148,10 +152,13 @@ class ShuffledRows(RowSampler):
     @property
     def bound(self) -> dict[str, Any]:
         """What the order is a function of, besides the epoch."""
-        return {"seed": self.seed, "num_rows": self.num_rows}
+        bound = {"seed": self.seed, "num_rows": self.num_rows}
+        return bound if self._blocks is None else bound | {"order": "shards"}
 
     def order(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch."""
+        if self._blocks is not None:
+            return by_block(self._blocks, self.seed, epoch, shuffle=True)
         return shuffled(self.num_rows, self.seed, epoch)
 
     def turns(self, epoch: int) -> Order:

@@ -24,6 +24,8 @@ ORDER = 0
 
 WINDOW_START, ANSWER_SEGMENT, LENGTH_NOISE, GROUP_ORDER, SEGMENT_NOISE, TURN_ORDER, REST, VIEW = 1, 2, 3, 4, 5, 6, 7, 8
 
+BLOCK_ORDER = 10
+
 MIXTURE = 9
 """That of the first source of a mixture; others add multiples of 256."""
 

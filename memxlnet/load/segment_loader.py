@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from numbers import Real
 from typing import Any, Generic, cast, get_args
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -25,10 +26,12 @@ from memxlnet.load.loader_options import (
     check_workers,
 )
 from memxlnet.load.mixed_dataset import MixedDataset
-from memxlnet.load.option_literals import Dtype, EndedLabel, Metadata
+from memxlnet.load.option_literals import Dtype, EndedLabel, Metadata, OrderBy
 from memxlnet.load.row_lengths import batches_size, row_lengths
-from memxlnet.load.samplers import EpochSampler, GroupedRows, MixedRows, ShuffledRows
-from memxlnet.load.seeded_random import check_seed
+from memxlnet.load.samplers import EpochSampler, GroupedRows, MixedRows, RowSampler, ShuffledRows
+from memxlnet.load.seeded_random import Ints, check_seed
+from memxlnet.load.shard_order import blocks_of
+from memxlnet.load.shards_ahead import check_order, expecting
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
@@ -52,10 +55,20 @@ class RegularDataLoader(DataLoader[Item], Generic[Item]):
     def __iter__(self) -> Iterator[Item]:  # type: ignore[override]  # torch names the class of its iterator
         """Return the batches of an epoch."""
         batches: Any = super().__iter__()
+        dataset = cast(CacheDataset, self.dataset)
+        if dataset.cache.source is not None:
+            batches = expecting(dataset, batches, self._places(), self._batch_size)
         device = getattr(self.collate_fn, "device", None)
         return cast(
             Iterator[Item], batches if device is None or device.type == "cpu" else Transfer(device).ahead(batches)
         )
+
+    def _places(self) -> Ints:
+        """Return int64[rows], the places in the dataset that the next iteration reads, in its order."""
+        sampler = self.sampler
+        if isinstance(sampler, RowSampler):
+            return np.asarray(sampler.order(sampler.epoch), np.int64)
+        return np.arange(len(cast(CacheDataset, self.dataset)))
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch that the next iteration reads; without a shuffle all epochs are equal."""
@@ -98,6 +111,7 @@ def regular_loader(
     *,
     seed: int = 0,
     drop_last: bool = False,
+    order: OrderBy = "documents",
     group_by_length: bool = False,
     dtype: Dtype = "int64",
     ended_label: EndedLabel = "ignore",
@@ -131,6 +145,8 @@ def regular_loader(
         )
     else:
         check_read_once(dataset)
+    one_of("order", order, get_args(OrderBy))
+    check_order(dataset, order, shuffle, check_bool("group_by_length", group_by_length))
     rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
@@ -146,10 +162,11 @@ def regular_loader(
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
     generator = torch.Generator().manual_seed(check_seed(seed) >> 1)
     batches: dict[str, Any]
-    if check_bool("group_by_length", group_by_length):
+    if group_by_length:
         batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
     else:
-        sampler: MixedRows | ShuffledRows | None = ShuffledRows(rows, seed) if shuffle else None
+        blocks = blocks_of(dataset.manifest.tables["features"], dataset.rows()) if order == "shards" else None
+        sampler: MixedRows | ShuffledRows | None = ShuffledRows(rows, seed, blocks) if shuffle else None
         if isinstance(dataset, MixedDataset):
             sampler = MixedRows(dataset, seed, shuffle)
         batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}

@@ -1,14 +1,15 @@
 """What belongs to one segment besides its tensors: texts, offsets, places. NumPy and plain values."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
+from memxlnet.format.lazy_features import LazyFeatures
 from memxlnet.format.manifest import REBUILD
-from memxlnet.format.published import PublishedCache
+from memxlnet.format.published import FeatureShard, PublishedCache
 from memxlnet.load.option_literals import MetadataName
 
 _PLACES = (
@@ -53,11 +54,11 @@ class SegmentReader:
         self._length = cache.manifest.max_seq_length
         self._memory = cache.manifest.layout.num_memory_tokens
         self._place = cache.manifest.tables["features"].shard_of
-        self._starts = [shard.document_start for shard in cache.features]
-        # Of a memory view a value is a plain integer, which takes a tenth of the time of NumPy's.
-        self._places: list[list[Any]] = [
-            [memoryview(cast(Any, shard.columns[name])) for name in _PLACES] for shard in cache.features
-        ]
+        self._starts: Sequence[int] = [0] * len(cache.features)
+        self._places: Sequence[list[Any]] = LazyFeatures(len(cache.features), lambda at: _places(cache.features[at]))
+        if cache.source is None:
+            self._starts = [shard.document_start for shard in cache.features]
+            self._places = [_places(shard) for shard in cache.features]
 
     def metadata(self, row: int, kept: Collection[str] | None = None) -> dict[str, Any]:
         """Return everything about a segment except model inputs; see the dataset's documentation for the fields.
@@ -127,3 +128,8 @@ class SegmentReader:
         part = offsets[at : at + len(starts)]
         part[:, 0] = starts
         part[:, 1] = stops
+
+
+def _places(shard: FeatureShard) -> list[Any]:
+    # Of a memory view a value is a plain integer, which takes a tenth of the time of NumPy's.
+    return [memoryview(cast(Any, shard.columns[name])) for name in _PLACES]

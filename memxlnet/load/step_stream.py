@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 
 from memxlnet.background import Prefetched
+from memxlnet.format.lazy_features import ExpectedShards
 from memxlnet.load.devices import Arrival
 from memxlnet.load.epoch_plan import EpochPlan
 from memxlnet.load.page_advice import PageAdvice
@@ -47,13 +48,21 @@ class _Maker:
         plan: The rows of the epoch.
         first: The first step; nothing before it is read.
         advice: Asks for the pages of a run before its tokens are gathered.
+        shards: The shards that are expected; those before the steps that are made are given up.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, advice: PageAdvice | None):
+    def __init__(
+        self, maker: StepMaker, plan: EpochPlan, first: int, advice: PageAdvice | None, shards: ExpectedShards | None
+    ):
+        self._shards = shards
         self._maker = maker
         self._advice = advice
         self._plan = plan
         self._first = first
+        self._run_rows = RUN_ROWS
+        if shards is not None:
+            # Else a run would need shards that its tokens need only later.
+            self._run_rows = max(min(RUN_ROWS, maker.shard_rows // 2), maker.block_rows)
         self._planned: tuple[range, StepRun | None] = (range(0), None)
 
     def block(self, step: int) -> range:
@@ -63,6 +72,8 @@ class _Maker:
     @torch.inference_mode(False)  # reading under inference_mode must leave no tensors that training refuses
     def make(self, block: range) -> Block:
         """Return the steps of a block."""
+        if self._shards is not None:
+            self._shards.reached(block.start)
         with self._maker.making():
             made = self._make(block)
             return Block(block, made, self._maker.sent())
@@ -70,7 +81,7 @@ class _Maker:
     def _make(self, block: range) -> list[Step]:
         steps, run = self._planned
         if run is None or block.start not in steps or block[-1] not in steps:
-            stop = min(self._plan.block(block.start, RUN_ROWS).stop, block.start + RUN_STEPS)
+            stop = min(self._plan.block(block.start, self._run_rows).stop, block.start + RUN_STEPS)
             last = self._plan.block(stop - 1, self._maker.block_rows)
             # Whole blocks: one that reaches beyond the run begins the next one.
             steps = range(block.start, max(stop if last.stop == stop else last.start, block.stop))
@@ -103,13 +114,22 @@ class StepStream:
         first: The first step; nothing before it is read.
         ahead: Work ahead in a thread.
         advice: Asks for pages before they are read.
+        shards: The shards that are expected, if the cache is lazy.
     """
 
-    def __init__(self, maker: StepMaker, plan: EpochPlan, first: int, ahead: bool, advice: PageAdvice | None = None):
-        self._maker = _Maker(maker, plan, first, advice)
+    def __init__(
+        self,
+        maker: StepMaker,
+        plan: EpochPlan,
+        first: int,
+        ahead: bool,
+        advice: PageAdvice | None = None,
+        shards: ExpectedShards | None = None,
+    ):
+        self._maker = _Maker(maker, plan, first, advice, None if ahead else shards)
         self._held = Block(range(0), [], None)
         self._next: Block | None = None
-        self._items = Prefetched(_Maker(maker, plan, first, advice).all(), PREFETCH_BLOCKS) if ahead else None
+        self._items = Prefetched(_Maker(maker, plan, first, advice, shards).all(), PREFETCH_BLOCKS) if ahead else None
 
     def __getitem__(self, step: int) -> Step:
         """Return one step, a new dictionary over tensors that are shared with its block."""

@@ -114,6 +114,11 @@ class StepMaker:
         return max(BLOCK_BYTES // self._row_bytes, 1)
 
     @property
+    def shard_rows(self) -> int:
+        """Rows of a shard, on average."""
+        return self._dataset.cache.num_rows // len(self._dataset.cache.features)
+
+    @property
     def has_texts(self) -> bool:
         """Whether steps hold metadata in lists."""
         return bool(self._texts)
@@ -218,7 +223,7 @@ class StepMaker:
 
     def _padding_rows(self, values: dict[str, int]) -> dict[str, NDArray[Any]]:
         """Return for each token column the row of an ended lane as it would be stored."""
-        stored = {name: self._dataset.cache.features[0].columns[name].dtype for name in values}
+        stored = self._dataset.tensors.dtypes
         length = self._widths.max_seq_length
         rows: dict[str, NDArray[Any]] = {name: np.full(length, value, stored[name]) for name, value in values.items()}
         rows["attention_mask"][self._cls_index] = 1

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
+from arrow_schemas import features_schema
 from memxlnet.errors import RowIndexError, SettingsError
+from memxlnet.format.file_layout import numpy_type
 from memxlnet.format.padding import CONTEXT_PLACES
 from memxlnet.format.published import FeatureShard, PublishedCache
 from memxlnet.load.gather import stored_rows
@@ -43,6 +46,7 @@ class FeatureTensors:
     Attributes:
         num_rows: Rows over all shards.
         names: Names of the columns.
+        dtypes: The types of their values, by name.
         pad_left: Whether rows are padded, and cut, on the left.
     """
 
@@ -50,10 +54,14 @@ class FeatureTensors:
         self.num_rows = cache.num_rows
         self._shards = cache.features
         self._place = cache.manifest.tables["features"].shard_of
-        self.names = tuple(cache.features[0].columns)
+        self.dtypes = feature_dtypes(cache)
+        self.names = tuple(self.dtypes)
+        self.pad_left = cache.manifest.layout.pad_left
+        self._open(cache)
+
+    def _open(self, cache: PublishedCache) -> None:
         self._columns = {name: [self._tensor(shard, name) for shard in cache.features] for name in self.names}
         self._model_columns = [[(name, shard.columns[name]) for name in MODEL_COLUMNS] for shard in cache.features]
-        self.pad_left = cache.manifest.layout.pad_left
         self._rows = stored_rows(cache.features, self.pad_left)
 
     def _tensor(self, shard: FeatureShard, name: str) -> Tensor | None:
@@ -136,8 +144,17 @@ class FeatureTensors:
         Raises:
             SettingsError: There is no such column.
         """
-        if not isinstance(name, str) or name not in self._columns:
+        if not isinstance(name, str) or name not in self.dtypes:
             raise SettingsError(f"column: expected one of {', '.join(self.names)}, found {name!r}")
+
+
+def feature_dtypes(cache: PublishedCache) -> dict[str, np.dtype[Any]]:
+    """Return the types of the values of all columns of features, by name; no shard is read."""
+    kinds = {field.name: field.type for field in features_schema(cache.manifest.max_seq_length)}
+    return {
+        name: np.dtype(numpy_type(kind.value_type if pa.types.is_fixed_size_list(kind) else kind))
+        for name, kind in kinds.items()
+    }
 
 
 def as_rows(rows: Any, num_rows: int, lanes: bool = False) -> Tensor:

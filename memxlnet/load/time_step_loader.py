@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, fields
 from functools import partial
 from typing import Any, Generic, Literal, Unpack, overload
 
@@ -36,11 +35,13 @@ from memxlnet.load.loader_options import (
     metadata_names,
     schedule,
 )
-from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, Window
+from memxlnet.load.option_literals import Align, Dtype, EndedLabel, Lanes, Metadata, OrderBy, Window
 from memxlnet.load.page_advice import advised
 from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
 from memxlnet.load.segment_windows import DocumentWindows
+from memxlnet.load.shard_order import blocks_of, by_block, in_groups, in_lanes
+from memxlnet.load.shards_ahead import check_order, expected
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step, StepMaker
 from memxlnet.settings import check_bool, whole_number
@@ -95,6 +96,9 @@ class TimeStepMajorDataLoader(Generic[Item]):
         lanes: ``"aligned"`` or ``"refilled"``.
         align: ``"start"``: the documents of a group begin together; ``"end"``: they end together, shorter ones begin
             later. Aligned lanes only.
+        order: ``"documents"``, or ``"shards"``: with `shuffle`, blocks of a few shards are permuted, and documents
+            within their block, so that an epoch reads few shards at a time, as suits a cache that was pulled with
+            ``lazy=True``. Each rank reads blocks of its own, and states hold for the same number of ranks.
         group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
@@ -176,6 +180,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
         drop_last: bool = False,
         lanes: Lanes = "aligned",
         align: Align = "start",
+        order: OrderBy = "documents",
         group_by_length: bool = False,
         window: Window = "first",
         evaluation: bool = False,
@@ -211,7 +216,10 @@ class TimeStepMajorDataLoader(Generic[Item]):
             evaluation=evaluation,
             dtype=dtype,
             ended_label=ended_label,
+            order=order,
+            world_size=self.ranks.world_size if order == "shards" else None,
         )
+        check_order(self.dataset, order, shuffle, group_by_length, window)
         self.epoch = 0
         pinned = check_bool("pin_memory", pin_memory) and can_pin()
         manifest = dataset.manifest
@@ -298,7 +306,8 @@ class TimeStepMajorDataLoader(Generic[Item]):
         at_random = self.settings.shuffle or self.settings.group_by_length
         with (
             advised(self.dataset, at_random) as advice,
-            closing(StepStream(self._maker, plan, first, self._works_ahead, advice)) as stream,
+            expected(self.dataset, plan, first) as shards,
+            closing(StepStream(self._maker, plan, first, self._works_ahead, advice, shards)) as stream,
         ):
             if isinstance(plan, AlignedPlan):
                 groups: Iterator[Any] = self._groups(plan, stream, position)
@@ -334,7 +343,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
             if self._position.is_done:
                 epoch, step = epoch + 1, 0
         bound = {"version": STATE_VERSION, "fingerprint": self.dataset.fingerprint}
-        return {**bound, **asdict(self.settings), "epoch": epoch, "step": step}
+        return {**bound, **self.settings.state, "epoch": epoch, "step": step}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Resume where a state was taken: the next iteration begins with the step that comes next.
@@ -355,7 +364,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
                 f"state: expected the fingerprint {own['fingerprint']} of {self.dataset.directory}, found "
                 f"{state['fingerprint']!r}: it was taken over another cache, view or mixture"
             )
-        for name in ("version", *(field.name for field in fields(StreamSettings))):
+        for name in ("version", *self.settings.state):
             if repr(state[name]) != repr(own[name]):  # 1, 1.0 and True are three things
                 raise SettingsError(
                     f"state: {name}: expected {own[name]!r} as in this loader, found {state[name]!r}; make the loader "
@@ -417,6 +426,12 @@ class TimeStepMajorDataLoader(Generic[Item]):
             lengths = Lengths(windows.counts, windows.last_tokens, windows.row_tokens)
             kind = grouped if settings.lanes == "aligned" else dealt
             return kind(lengths, settings.global_batch_size, settings.seed, epoch, settings.shuffle)
+        if settings.order == "shards":
+            blocks = blocks_of(self.dataset.manifest.tables["features"], windows.documents.first_segment)
+            by_shards = by_block(blocks, settings.seed, epoch, settings.shuffle)
+            if settings.lanes == "refilled":
+                return in_lanes(by_shards, blocks, windows, self.batch_size, self.ranks)
+            return in_groups(by_shards, self.batch_size, self.ranks)
         return shuffled(len(windows.counts), settings.seed, epoch) if settings.shuffle else None
 
     def _answer_flags(self, rows: Ints) -> NDArray[np.int8]:

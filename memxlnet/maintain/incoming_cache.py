@@ -20,6 +20,7 @@ from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import SEND_AGAIN, FileRecord, decode_manifest
 from memxlnet.format.paths import (
     ARRIVAL_PREFIX,
+    LAZY_PREFIX,
     MANIFEST,
     directory_name,
     sync,
@@ -28,6 +29,7 @@ from memxlnet.format.paths import (
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.directory_swap import put_in_place, take_away
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
+from memxlnet.maintain.shard_files import adopt, num_readers
 from memxlnet.system_errors import (
     NO_ACCESS,
     OUT_OF_FILES,
@@ -43,8 +45,8 @@ logger = logging.getLogger(__name__)
 class Arrival:
     """A cache that is being fetched.
 
-    What has arrived and is right stays in ``.arriving-<cache>`` when the transfer ends early, and is not fetched again.
-    The manifest is written last: until then there is no cache.
+    What has arrived and is right stays in ``.arriving-<cache>`` when the transfer ends early, and is not fetched again;
+    nor is what a lazy pull has in ``.lazy-<cache>``. The manifest is written last: until then there is no cache.
 
     Args:
         cache_dir: Directory of the caches.
@@ -64,6 +66,7 @@ class Arrival:
         self._name = directory_name(self.manifest.name, self.manifest.split, self.manifest.fingerprint)
         self.directory = cache_dir / self._name
         self.staging = cache_dir / f"{ARRIVAL_PREFIX}{self._name}"
+        self.lazy = cache_dir / f"{LAZY_PREFIX}{self._name}"
         self._accepted: set[FileRecord] = set()
 
     def obtain(self, fetch: Callable[[], None], replace: bool = False, hint: str = "") -> Path:
@@ -78,7 +81,7 @@ class Arrival:
             CacheError: What is there is damaged or another cache, or the cache directory cannot be written.
             TransferError: The disk failed or is full; what `fetch` raises passes.
         """
-        with self._errors():
+        with self.errors():
             found = self._find(replace, hint)
             if found is not None:
                 # Killed right after a replacement: what is with a manifest there is what was replaced.
@@ -135,6 +138,7 @@ class Arrival:
             TransferError: The disk has no room for them.
         """
         self.staging.mkdir(exist_ok=True)
+        adopt(list(self.manifest.all_files()), self.lazy, self.staging)
         missing = [record for record in self.manifest.all_files() if not self._is_right(record)]
         needed = sum(record.bytes - self._begun(record) for record in missing)
         free = shutil.disk_usage(self.staging).free
@@ -188,6 +192,8 @@ class Arrival:
         except CacheDamagedError as error:
             message = str(error.args[0]).replace(str(self.staging), self._origin)
             raise CacheDamagedError(message, hint=SEND_AGAIN) from error
+        if not num_readers(self.lazy):
+            take_away(self.lazy)
         logger.info("%s: fetched from %s", self.directory, self._origin)
         return self.directory
 
@@ -225,7 +231,7 @@ class Arrival:
             )
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         """Turn errors of the disk into `MemxlnetError`; those of the other end are already."""
         try:
             yield

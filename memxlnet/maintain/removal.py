@@ -30,6 +30,7 @@ from memxlnet.format.paths import (
 )
 from memxlnet.maintain.directory_swap import delete
 from memxlnet.maintain.lock import builder_lock, is_held, lock_path
+from memxlnet.maintain.shard_files import num_readers
 from memxlnet.system_errors import cache_errors
 
 logger = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def find_leftovers(cache_dir: str | os.PathLike[str]) -> list[Leftover]:
         kind, cache = kind_and_cache(path)
         stray = kind != "lock" or path.with_suffix("") not in paths
         if kind is not None and stray and is_real(path, stat.S_ISREG if kind == "lock" else stat.S_ISDIR):
-            in_use = cache is not None and is_held(lock_path(directory, cache))
+            in_use = cache is not None and (is_held(lock_path(directory, cache)) or _is_read(path))
             found.append(Leftover(path, kind, num_bytes(path), in_use))
     return found
 
@@ -130,12 +131,17 @@ def remove_each(found: Sequence[Any], remove: Callable[[Path], bool]) -> list[An
 def _remove_leftover(path: Path) -> bool:
     kind, cache = kind_and_cache(path)
     if kind != "lock" or cache is None:
-        return remove_directory(path)
+        return remove_directory(path, lambda: not _is_read(path))
     with cache_errors(path, "removed"), contextlib.suppress(FileNotFoundError):
         path.lstat()  # raises where it is gone
         with _lock(path.parent, cache):
             return True  # its end unlinks its file
     return False
+
+
+def _is_read(path: Path) -> bool:
+    """Return whether a process reads a lazy cache: it needs more than what it has mapped."""
+    return kind_and_cache(path)[0] == "lazy" and num_readers(path) > 0
 
 
 def remove_directory(path: Path, is_due: Callable[[], bool] = lambda: True) -> bool:

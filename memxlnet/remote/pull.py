@@ -4,20 +4,46 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-import xxhash
-
-from memxlnet.errors import CacheMismatchError, TransferError
-from memxlnet.format.manifest import FileRecord
+from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.format.paths import as_directory
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.progress import progress_bar
+from memxlnet.remote.fetching import check_stored_size, fetch_file
+from memxlnet.remote.lazy_pull import check_limit, open_lazily
 from memxlnet.remote.stored_caches import read_stored_manifest
-from memxlnet.remote.stores import BLOCK_BYTES, Store, open_store
+from memxlnet.remote.stores import Store, open_store
 from memxlnet.settings import DEFAULT_CACHE_DIR, check_bool
 
 logger = logging.getLogger(__name__)
+
+
+@overload
+def pull(
+    url: str,
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    *,
+    replace: bool = False,
+    lazy: Literal[False] = False,
+    local_limit: None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> Path: ...
+
+
+@overload
+def pull(
+    url: str,
+    cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
+    *,
+    replace: Literal[False] = False,
+    lazy: Literal[True],
+    local_limit: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    progress: bool | None = None,
+) -> PublishedCache: ...
 
 
 def pull(
@@ -25,9 +51,11 @@ def pull(
     cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
     *,
     replace: bool = False,
+    lazy: bool = False,
+    local_limit: int | None = None,
     storage_options: Mapping[str, Any] | None = None,
     progress: bool | None = None,
-) -> Path:
+) -> Path | PublishedCache:
     """Fetch a cache from a store, unless it is in the cache directory already.
 
     What arrives is checked against the manifest byte by byte, and nothing counts as a cache before it is complete.
@@ -38,12 +66,18 @@ def pull(
         url: The place of the cache, as `push` took it.
         cache_dir: Directory of the caches.
         replace: Fetch the cache even where it exists, and replace it, such as a damaged one.
+        lazy: Return once the manifest, the tokenizer, the documents and the contexts are here, and fetch each shard of
+            features when it is needed, or ahead of a loader, whose order is known: a build with a small
+            ``max_shard_rows`` suits it, and a loader with ``order="shards"``. What has arrived stays, is found by the
+            next pull, and is published as a cache by a pull without limit after the last shard has come.
+        local_limit: Bytes of shards that may lie in the cache directory: those that were least recently used go. At
+            least the largest shard; None for no limit. Only with `lazy`.
         storage_options: Options of the file system, such as credentials; they are never stored or shown. None leaves
             them to the environment.
         progress: Show a progress bar; None shows it where standard error is a terminal.
 
     Returns:
-        The published directory.
+        The published directory; with `lazy` the open cache.
 
     Raises:
         SettingsError: An argument is wrong.
@@ -56,10 +90,18 @@ def pull(
         TransferError: The connection or the store failed, a file arrived truncated or changed, or the disk is full.
     """
     directory = as_directory("cache_dir", cache_dir)
-    for name, value in (("replace", replace), ("progress", progress or False)):
+    for name, value in (("replace", replace), ("lazy", lazy), ("progress", progress or False)):
         check_bool(name, value)
+    limit = check_limit(local_limit)
+    if limit is not None and not lazy:
+        raise SettingsError(f"local_limit: expected None without lazy=True, found {local_limit}")
+    if lazy and replace:
+        raise SettingsError("replace: expected False with lazy=True, found True; remove the cache first")
     store = open_store(url, storage_options)
     raw = read_stored_manifest(store)
+    if lazy:
+        found, source = open_lazily(url, raw, directory, storage_options, limit)
+        return PublishedCache(found, source=source)
     try:
         arrival = Arrival(directory, raw, store.url)
     except CacheMismatchError as error:
@@ -77,40 +119,6 @@ def _fetch(store: Store, arrival: Arrival, progress: bool | None) -> None:
     with progress_bar(f"fetching {arrival.manifest.name}/{arrival.manifest.split}", progress, "B", total) as bar:
         bar.update(total - sum(record.bytes for record in missing))
         for record in missing:
-            _fetch_file(store, arrival, record, bar)
-
-
-def _fetch_file(store: Store, arrival: Arrival, record: FileRecord, bar: Any) -> None:
-    """Fetch one file, or what is missing of it."""
-    found = store.size(record.file)
-    if found != record.bytes:
-        raise TransferError(
-            f"{store.url}/{record.file}: expected {record.bytes:,} bytes (manifest), found "
-            f"{'no file' if found is None else f'{found:,}'}; send the cache again"
-        )
-    part = arrival.part(record)
-    start = part.stat().st_size if part.exists() else 0
-    if 0 < start <= record.bytes:
-        digest = _append(store, record, part, start, bar)
-        if digest == record.xxh3_128:
-            arrival.accept(record, part, digest)
-            return
-        logger.warning("%s: the rest in the store does not fit it; fetching all of it", part)
-        bar.update(-record.bytes)
-    part.unlink(missing_ok=True)
-    arrival.accept(record, part, _append(store, record, part, 0, bar))
-
-
-def _append(store: Store, record: FileRecord, part: Path, start: int, bar: Any) -> str:
-    """Fetch a file from a byte on, and return the checksum of the whole."""
-    state = xxhash.xxh3_128()
-    with part.open("a+b") as file:
-        file.seek(0)
-        while block := file.read(BLOCK_BYTES):
-            state.update(block)
-        bar.update(start)
-        for block in store.blocks(record.file, start, record.bytes):
-            file.write(block)
-            state.update(block)
-            bar.update(len(block))
-    return state.hexdigest()
+            check_stored_size(store, record)
+            part = arrival.part(record)
+            arrival.accept(record, part, fetch_file(store, record, part, bar.update))

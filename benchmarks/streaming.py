@@ -1,0 +1,162 @@
+"""An epoch over a lazy cache in an S3 server on loopback: ``python -m benchmarks.streaming [--quick]``.
+
+The server is moto in a separate process; a proxy in another one limits the bytes a second that come from it. The cache
+is five times as large as ``local_limit``; a model step is a pause. What a loop waits after its first step is
+compared with the same loop over local files; and the steps are compared by checksums of their tokens and rows.
+"""
+
+import argparse
+import logging
+import multiprocessing
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import boto3
+import torch
+from moto.server import ThreadedMotoServer
+
+from benchmarks.caches import question_cache
+from benchmarks.data import work
+from benchmarks.report.quantities import table
+from benchmarks.steps import steps_of
+from memxlnet import Cache, push
+
+TIMES = 5
+"""Size of the cache as a multiple of the limit."""
+
+LANES = 32
+
+BUCKET = "caches"
+
+_READ_BYTES = 1 << 16
+
+
+def serve(answers: Any) -> None:
+    """Run the server until the process is ended."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    answers.put(server.get_host_and_port()[1])
+    threading.Event().wait()
+
+
+def throttle(port: int, rate: float, answers: Any) -> None:
+    """Pass connections on to a port, with at most `rate` bytes a second from there over all of them."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    answers.put(listening.getsockname()[1])
+    lock = threading.Lock()
+    due = time.monotonic()
+
+    def pump(source: socket.socket, target: socket.socket, is_limited: bool) -> None:
+        nonlocal due
+        with suppress(OSError):
+            while content := source.recv(_READ_BYTES):
+                if is_limited:
+                    with lock:
+                        due = max(due, time.monotonic() - 0.01) + len(content) / rate
+                        pause = due - time.monotonic()
+                    if pause > 0:
+                        time.sleep(pause)
+                target.sendall(content)
+        for each in (source, target):
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+
+    while True:
+        near, _ = listening.accept()
+        far = socket.create_connection(("127.0.0.1", port))
+        for each in (near, far):
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=pump, args=(near, far, False), daemon=True).start()
+        threading.Thread(target=pump, args=(far, near, True), daemon=True).start()
+
+
+@contextmanager
+def store(rate: float) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Run a store; gives the options that reach it directly, and those that go through the proxy."""
+    context = multiprocessing.get_context("spawn")
+    answers: Any = context.Queue()
+    server = context.Process(target=serve, args=(answers,), daemon=True)
+    server.start()
+    port = answers.get(timeout=60)
+    proxy = context.Process(target=throttle, args=(port, rate, answers), daemon=True)
+    proxy.start()
+    limited = answers.get(timeout=60)
+    try:
+        options = [
+            {"key": "key", "secret": "secret", "endpoint_url": f"http://127.0.0.1:{each}"} for each in (port, limited)
+        ]
+        client = boto3.client(
+            "s3", aws_access_key_id="key", aws_secret_access_key="secret", endpoint_url=options[0]["endpoint_url"]
+        )
+        client.create_bucket(Bucket=BUCKET)
+        yield options[0], options[1]
+    finally:
+        for process in (proxy, server):
+            process.kill()
+            process.join()
+
+
+def loop(cache: Cache, lanes: Any, step_seconds: float, epoch: int) -> tuple[list[float], list[int]]:
+    """Read an epoch; return what the loop waited for each step, and a checksum of each."""
+    loader: Any = cache.loader(LANES, True, lanes=lanes, order="shards", num_workers=1, seed=1)
+    loader.set_epoch(epoch)
+    waits, sums = [], []
+    begun = time.perf_counter()
+    for step in steps_of(loader):
+        waits.append(time.perf_counter() - begun)
+        sums.append(int(torch.sum(step["input_ids"] * (step["rows"][:, None] + 2))))
+        time.sleep(step_seconds)
+        begun = time.perf_counter()
+    return waits, sums
+
+
+def figures(rows: int, shards: int, rate: float, step_seconds: float, rounds: int) -> Iterator[list[str]]:
+    """Yield each figure with its name."""
+    local = Cache(question_cache(rows, shards))
+    size = sum(record.bytes for record in local.manifest.tables["features"].shards)
+    yield ["segments, shards, bytes of features", f"{local.num_rows:,}, {shards}, {size:,}"]
+    with store(rate) as (direct, limited):
+        url = f"s3://{BUCKET}/cache"
+        push(local.directory, url, storage_options=direct, verify=False)
+        for lanes in ("aligned", "refilled"):
+            directory = Path(tempfile.mkdtemp(dir=work()))
+            options: dict[str, Any] = {"lazy": True, "local_limit": size // TIMES, "storage_options": limited}
+            begun = time.perf_counter()
+            lazy = Cache.pull(url, directory, **options)
+            yield [f"{lanes}: opening", f"{time.perf_counter() - begun:.2f} s"]
+            for epoch in range(rounds):
+                waits, sums = loop(lazy, lanes, step_seconds, epoch)
+                local_waits, local_sums = loop(local, lanes, step_seconds, epoch)
+                if sums != local_sums:
+                    raise SystemExit(f"{lanes}, epoch {epoch}: expected the steps of local files, found others")
+                more = sum(waits[1:]) - sum(local_waits[1:])
+                whole = sum(local_waits[1:]) + step_seconds * len(waits)
+                yield [
+                    f"{lanes}, epoch {epoch}: steps; first one; waiting after it, lazy and local; share of the epoch",
+                    f"{len(waits):,}; {waits[0]:.2f} s; {sum(waits[1:]):.2f} s and {sum(local_waits[1:]):.2f} s; "
+                    f"{more / whole:.2%}",
+                ]
+            shutil.rmtree(directory)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks.streaming", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a small cache and one epoch")
+    parser.add_argument("--rate", type=float, default=100e6, help="bytes a second  [default: 100 MB]")
+    parser.add_argument("--step", type=float, default=5e-3, help="seconds of a model step  [default: 0.005]")
+    parser.add_argument("--shards", type=int, default=60, help="shards of the cache  [default: 60]")
+    options = parser.parse_args(arguments)
+    rows, rounds = (30_000, 1) if options.quick else (130_000, 3)
+    print(table(["what", "measured"], list(figures(rows, options.shards, options.rate, options.step, rounds))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""A cache that is read before all of it is here: small files are fetched at once, shards of features when needed."""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from memxlnet.errors import CacheDirectoryError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.format.checksums import file_digest
+from memxlnet.format.manifest import FileRecord
+from memxlnet.format.paths import MANIFEST, sync, write_durably
+from memxlnet.maintain.directory_swap import take_away
+from memxlnet.maintain.incoming_cache import Arrival
+from memxlnet.maintain.local_shards import LocalShards
+from memxlnet.maintain.shard_files import ShardFiles, adopt, num_readers
+from memxlnet.remote.fetching import fetch_file
+from memxlnet.remote.stores import Store, open_store
+from memxlnet.settings import positive_int
+
+logger = logging.getLogger(__name__)
+
+ATTEMPTS = 6
+"""How often a shard is asked for."""
+
+FIRST_PAUSE_SECONDS = 0.5
+"""The pause after the first attempt; each later one is twice as long."""
+
+_SLICE_SECONDS = 0.1
+
+
+class StoreFiles:
+    """Fetches files of a cache from a store, with retries; pickled, it opens the store again from the environment.
+
+    Args:
+        url: The place of the cache.
+        storage_options: Options of the file system.
+    """
+
+    def __init__(self, url: str, storage_options: Mapping[str, Any] | None):
+        self._url = url
+        self._options = storage_options
+        self._store: tuple[int, Store] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._options:
+            raise SettingsError(
+                "storage_options: expected none for a lazy cache that is pickled, because they may be credentials; put "
+                "them into the environment, or start workers by fork (multiprocessing_context='fork')"
+            )
+        return {"_url": self._url, "_options": None, "_store": None}
+
+    @property
+    def store(self) -> Store:
+        """The store, opened once in each process: its connections do not survive a fork."""
+        if self._store is None or self._store[0] != os.getpid():
+            self._store = os.getpid(), open_store(self._url, self._options)
+        return self._store[1]
+
+    def __call__(self, record: FileRecord, part: Path, update: Callable[[int], Any]) -> None:
+        """Fetch a file into a path, and check it; what has arrived stays there where this fails.
+
+        Args:
+            record: The file.
+            part: Where to; what is there already is not fetched again.
+            update: Called with the bytes that have come; may raise, to end the fetch.
+
+        Raises:
+            TransferError: The store failed at all attempts, or has another file.
+            OSError: The disk failed.
+        """
+        failures: list[TransferError] = []
+        begun = time.monotonic()
+        while True:
+            try:
+                if fetch_file(self.store, record, part, update) == record.xxh3_128:
+                    return
+                os.truncate(part, 0)
+                raise TransferError(
+                    f"{self.store.url}/{record.file}: expected the checksum {record.xxh3_128} (manifest), found another"
+                )
+            except TransferPermissionError:
+                raise
+            except TransferError as error:
+                failures.append(error)
+            if len(failures) >= ATTEMPTS:
+                break
+            pause = FIRST_PAUSE_SECONDS * 2 ** (len(failures) - 1)
+            logger.warning("%s; attempt %d of %d after %.1f s", failures[-1], len(failures) + 1, ATTEMPTS, pause)
+            _wait(pause, update)
+        raise TransferError(
+            f"{self.store.url}/{record.file}: cannot be fetched: {len(failures)} attempts in "
+            f"{time.monotonic() - begun:.0f} s failed, the last one with: {failures[-1]}; what has arrived is kept in "
+            f"{part.parent}: try again, and give a loader its state_dict() to resume"
+        ) from failures[-1]
+
+
+def _wait(seconds: float, update: Callable[[int], Any]) -> None:
+    stop = time.monotonic() + seconds
+    while (left := stop - time.monotonic()) > 0:
+        time.sleep(min(left, _SLICE_SECONDS))
+        update(0)
+
+
+def check_limit(value: object) -> int | None:
+    """Check a limit of local bytes and return it.
+
+    Raises:
+        SettingsError: It is not a number of bytes.
+    """
+    return None if value is None else positive_int("local_limit", value, " of bytes, or None for no limit")
+
+
+def open_lazily(
+    url: str, raw: bytes, cache_dir: Path, storage_options: Mapping[str, Any] | None, limit: int | None
+) -> tuple[Path, LocalShards | None]:
+    """Fetch what a cache needs to be opened.
+
+    Args:
+        url: The place of the cache.
+        raw: The bytes of its manifest.
+        cache_dir: Directory of the caches.
+        storage_options: Options of the file system.
+        limit: Bytes of feature shards that may lie here.
+
+    Returns:
+        Where it is opened, and what brings its shards; the published directory and None where all of it is here.
+
+    Raises:
+        MemxlnetError: As `pull`.
+    """
+    files = StoreFiles(url, storage_options)
+    arrival = Arrival(cache_dir, raw, files.store.url)
+    largest = max(record.bytes for record in arrival.manifest.tables["features"].shards)
+    if limit is not None and limit < largest:
+        raise SettingsError(
+            f"local_limit: expected at least the largest shard of {arrival.manifest.name}, {largest:,} bytes, found "
+            f"{limit:,}; build the cache with a smaller max_shard_rows or raise the limit"
+        )
+    with arrival.errors():
+        found = arrival.find()
+        if found is not None:
+            return found, None
+        with arrival.lock():
+            found = arrival.find()
+            if found is not None:
+                return found, None
+            _prepare(files, arrival, raw)
+            shards = arrival.manifest.tables["features"].shards
+            is_whole = limit is None and ShardFiles(arrival.lazy, shards, limit).num_here() == len(shards)
+            if is_whole and not arrival.missing():
+                return arrival.publish(), None
+            return arrival.lazy, LocalShards(arrival.lazy, files, limit)
+
+
+def _prepare(files: StoreFiles, arrival: Arrival, raw: bytes) -> None:
+    """Fetch the small files, and take over what an earlier transfer left; the caller holds the lock."""
+    directory = arrival.lazy
+    if (directory / MANIFEST).exists() and (directory / MANIFEST).read_bytes() != raw:
+        if num_readers(directory):
+            raise CacheDirectoryError(
+                f"{directory}: expected the cache of {files.store.url}, found files of another build of it, which a "
+                "process reads; end it or choose another cache_dir"
+            )
+        take_away(directory)
+    directory.mkdir(exist_ok=True)
+    shards = arrival.manifest.tables["features"].shards
+    adopt(list(arrival.manifest.all_files()), arrival.staging, directory)
+    for record in arrival.manifest.all_files():
+        path = directory / record.file
+        if record in shards or _is_right(path, record):
+            continue
+        part = directory / f"{record.file}.part"
+        files(record, part, lambda _: None)
+        sync(part)
+        part.replace(path)
+    if not (directory / MANIFEST).exists():
+        write_durably(directory / MANIFEST, raw)
+    sync(directory)
+
+
+def _is_right(path: Path, record: FileRecord) -> bool:
+    try:
+        return path.stat().st_size == record.bytes and file_digest(path) == record.xxh3_128
+    except FileNotFoundError:
+        return False
