@@ -88,7 +88,7 @@ def spark() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYSPARK_PYTHON", sys.executable)
         patched.setenv("PYTHONPATH", str(ROOT))
-        builder = pyspark.SparkSession.builder.master("local-cluster[2,1,1024]")
+        builder = pyspark.SparkSession.builder.master(os.environ.get("SPARK_MASTER", "local-cluster[2,1,1024]"))
         for name, value in {
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",

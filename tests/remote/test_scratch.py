@@ -17,8 +17,8 @@ from memxlnet.errors import BuildError, MemxlnetError, SettingsError, TransferEr
 from memxlnet.format.sealed_json import seal
 from memxlnet.remote import scratch as scratches
 from memxlnet.remote.stores import Store
+from tests.builder.hiding import blind
 from tests.builder.processes import build, content
-from tests.builder.test_deliveries import blind
 from tests.remote import s3
 
 
