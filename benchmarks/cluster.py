@@ -23,8 +23,8 @@ from benchmarks.data import repeated_file, tokenizer, work
 from benchmarks.measure import median
 from benchmarks.report.quantities import table
 from memxlnet import Cache
-from memxlnet.builder import in_workers, running_build
 from memxlnet.builder.deliveries import ThroughFuture
+from memxlnet.builder.in_workers import ExecutorWorkers
 
 EXAMPLES = 130_000
 WORKERS = 2
@@ -40,22 +40,15 @@ def build(source: Path, folder: Path, **options: Any) -> float:
     return time.perf_counter() - begun
 
 
-class _ThroughFutures(in_workers.ExecutorWorkers):
-    """Takes workers for ones that do not see the directory."""
-
-    def _probed(self, directory: Path) -> ThroughFuture:
-        return ThroughFuture(directory, self.window)
-
-
 @contextmanager
 def through_futures() -> Iterator[None]:
     """Let chunks come back through futures, also where the workers see the directory."""
-    plain = running_build.ExecutorWorkers
-    running_build.ExecutorWorkers = _ThroughFutures  # type: ignore[misc]
+    plain = ExecutorWorkers._probed
+    ExecutorWorkers._probed = lambda self, directory: ThroughFuture(directory, self.window)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        running_build.ExecutorWorkers = plain  # type: ignore[misc]
+        ExecutorWorkers._probed = plain  # type: ignore[method-assign]
 
 
 def dask(stack: ExitStack) -> Executor:

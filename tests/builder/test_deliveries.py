@@ -1,11 +1,8 @@
 """Chunks that come back through futures, from workers that do not see the build's directory."""
 
-import ctypes
-import multiprocessing
 import os
-import sys
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +10,18 @@ import pytest
 
 from memxlnet.builder import deliveries
 from memxlnet.errors import BuildError
+from tests.builder.hiding import blind, has_entries
 from tests.builder.processes import build, content
 from tests.builder.scripts.injected import chunk_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
-_NEW_MOUNTS = 0x00020000
-_PRIVATE = 0x40000 | 0x4000
-
-
-def hide(directory: str) -> None:
-    """In a worker: lay an empty file system over a directory, in a mount namespace of this process's own."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    for done in (
-        libc.unshare(_NEW_MOUNTS),
-        libc.mount(b"none", b"/", None, _PRIVATE, None),
-        libc.mount(b"none", directory.encode(), b"tmpfs", 0, None),
-    ):
-        if done:
-            raise OSError(ctypes.get_errno(), "cannot hide the directory")
-
-
-def blind(directory: Path) -> ProcessPoolExecutor:
-    """Two processes that do not see a directory; skips where the system allows no such thing."""
-    if not sys.platform.startswith("linux") or os.geteuid():
-        pytest.skip("needs root on Linux to hide a directory from a process")
-    directory.mkdir(exist_ok=True)
-    executor = ProcessPoolExecutor(2, multiprocessing.get_context("fork"), hide, (str(directory),))
-    try:
-        assert not any(executor.map(_has_entries, [str(directory)] * 2))
-    except Exception as error:
-        executor.shutdown()
-        pytest.skip(f"needs mount namespaces: {error}")
-    return executor
-
-
-def _has_entries(directory: str) -> bool:
-    return any(Path(directory).iterdir())
 
 
 def test_workers_without_the_directory_change_no_byte(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
     with blind(tmp_path / "cache") as executor:
         build(tmp_path / "cache", executor=executor)
         build(tmp_path / "cache", executor=executor, streaming_chunk_size=1, num_workers=1, rebuild=True)
-        assert not any(executor.map(_has_entries, [str(tmp_path / "cache")] * 2))
+        assert not any(executor.map(has_entries, [str(tmp_path / "cache")] * 2))
     assert content(tmp_path / "cache") == undisturbed
 
 

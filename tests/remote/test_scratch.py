@@ -14,10 +14,11 @@ import pytest
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError, TransferError
+from memxlnet.format.sealed_json import seal
 from memxlnet.remote import scratch as scratches
 from memxlnet.remote.stores import Store
+from tests.builder.hiding import blind
 from tests.builder.processes import build, content
-from tests.builder.test_deliveries import blind
 from tests.remote import s3
 
 
@@ -102,7 +103,7 @@ def test_a_builder_that_dies_loses_nothing(
     interrupted(tmp_path / "one", place)
     assert encoded == ["id-0", "id-3", "id-6"]
     assert len(names(place, ".chunk")) == len(names(place, ".json")) == 3
-    options = {"num_workers": 0} if executor is None else {"executor": executor(2)}
+    options: dict[str, Any] = {"num_workers": 0} if executor is None else {"executor": executor(2)}
     with options.get("executor") or nullcontext():
         build(tmp_path / "two", scratch=place.as_uri(), **options)
     assert encoded == ["id-0", "id-3", "id-6", "id-9"]
@@ -129,7 +130,7 @@ def edit(path: Path, **changes: Any) -> None:
     fields = json.loads(path.read_text())
     del fields["checksum"]
     fields["receipt"].update(changes.pop("receipt", {}))
-    path.write_bytes(scratches.seal({**fields, **changes}))
+    path.write_bytes(seal({**fields, **changes}))
 
 
 def flip(path: Path) -> None:
