@@ -83,7 +83,7 @@ def ray(stack: ExitStack) -> Executor:
 
 
 def spark(stack: ExitStack) -> Executor:
-    """Start Spark with two threads of tasks, each with a worker process of its own."""
+    """Start Spark with two threads of tasks, each with its own worker process."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     sql = importlib.import_module("pyspark.sql")
     session = sql.SparkSession.builder.master(f"local[{WORKERS}]").config("spark.ui.enabled", "false").getOrCreate()

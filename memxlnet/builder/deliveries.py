@@ -56,7 +56,7 @@ class BuildScratch(Delivery, Protocol):
     """The place of one build in a scratch store; see `memxlnet.remote.scratch`."""
 
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
-        """Fetch a chunk of an interrupted build, of these examples; None where there is none."""
+        """Fetch a chunk of an interrupted build, of these examples; None where it is missing."""
 
     def send(self, receipt: ChunkReceipt) -> None:
         """Send a chunk that lies in the build's directory."""
@@ -79,7 +79,7 @@ def receipt_of(index: int, examples: str, result: Mapping[str, Any]) -> ChunkRec
     """Return the receipt of an answer.
 
     Raises:
-        BuildError: It is none, or that of another chunk.
+        BuildError: It is missing, or that of another chunk.
     """
     try:
         receipt = ChunkReceipt(**result["receipt"])

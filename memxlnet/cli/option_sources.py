@@ -43,6 +43,8 @@ def _options(command: click.Command) -> dict[str, click.Option]:
 def name_variables(command: click.Command) -> None:
     """Give every option of a command its variables of the environment."""
     for name, option in _options(command).items():
+        if isinstance(option.envvar, list):
+            return  # they have theirs: commands stay loaded
         variables = [_variable(command, name)]
         # Some --cache-dir have another default than the others, which the variable for all commands does not change.
         if name in COMMON and (name != "cache-dir" or option.envvar):

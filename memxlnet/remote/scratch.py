@@ -131,7 +131,7 @@ class BuildScratch:
         )
 
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
-        """Fetch a chunk that an interrupted build finished; None where there is none of these examples.
+        """Fetch a chunk that an interrupted build finished; None where one of these examples is missing.
 
         Args:
             index: Number of the chunk.

@@ -32,7 +32,7 @@ def place(cache: Path, tmp_path: Path) -> Path:
 
 
 def fetch(place: Path, **options: Any) -> Path:
-    return pull(f"file://{place}", place.parent / "here", **options)
+    return Path(pull(f"file://{place}", place.parent / "here", **options))
 
 
 def nothing_is_published(place: Path) -> bool:
