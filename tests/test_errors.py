@@ -26,6 +26,8 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "BuildError": (RuntimeError,),
     "BuildOSError": (errors.BuildError, OSError),
     "MemoryLimitError": (errors.BuildError, MemoryError),
+    "ExportError": (ValueError,),
+    "ExportOSError": (errors.ExportError, OSError),
     "TransferError": (OSError,),
     "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
     "MissingLibraryError": (ImportError,),
