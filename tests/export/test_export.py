@@ -153,7 +153,7 @@ def flat(path: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("source", [slow(SQUAD), xquad("zh"), *(slow(xquad(one)) for one in ("ar", "hi", "en"))])
 def test_squad_comes_back(source: Path, tmp_path: Path) -> None:
     need_real_data()
-    settings: dict[str, Any] = {"cache_dir": tmp_path, "max_seq_length": 128, "doc_stride": 32, "keep": "all"}
+    settings: dict[str, Any] = {"cache_dir": tmp_path, "max_seq_length": 384, "doc_stride": 64, "keep": "all"}
     built = Cache.build(source, sample_tokenizer(), **settings)
     place = built.export("squad", tmp_path / "again.json")
     assert list(flat(place)) == list(flat(source))
