@@ -10,6 +10,7 @@ from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.export.export import ExportFormat, export
 from memxlnet.format.lazy_features import ShardSource
 from memxlnet.format.manifest import read_manifest
 from memxlnet.format.padding import Padding
@@ -630,6 +631,33 @@ class Cache(PublishedCache):
             MemxlnetError: As `memxlnet.push`.
         """
         push(self.directory, **_options(locals()))
+
+    def export(
+        self,
+        format: ExportFormat,  # noqa: A002 - as in other libraries
+        output: str | os.PathLike[str] | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Path:
+        """Write a copy of the cache for other tools; it appears when all of it was read back and compared.
+
+        Args:
+            format: ``"parquet"``, ``"jsonl"`` or ``"safetensors"``, a directory of files; or ``"squad"``, one JSON file
+                in SQuAD's form.
+            output: Where it is put; nothing may be there. None puts it into the working directory, under the name of
+                the cache.
+            progress: Show a progress bar; None shows it where standard error is a terminal.
+
+        Returns:
+            The place of the export.
+
+        Raises:
+            SettingsError: An argument is wrong, or something is at the place.
+            ExportError: The format cannot hold the cache, or what was read back is something else.
+            ExportOSError: The place cannot be written.
+            CacheDamagedError: The cache is damaged.
+        """
+        return export(self, format, output, progress=progress)
 
     def remove(self) -> int:
         """Remove the cache from the disk, under its builder lock; what is mapped keeps its values.

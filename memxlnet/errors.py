@@ -121,6 +121,17 @@ class TransferPermissionError(TransferError, PermissionError):
     """The store refuses to be read or written with these credentials."""
 
 
+class ExportError(MemxlnetError, ValueError):
+    """A cache cannot be exported: the format cannot hold it, or what was written is not what was read back."""
+
+
+class ExportOSError(ExportError, OSError):
+    """An export stopped because the operating system failed: a full or failing disk, no access."""
+
+    # Of its two built-in bases the one that has fields of its own: pickling support of other libraries asks for it.
+    __new__ = OSError.__new__  # type: ignore[assignment]
+
+
 class MissingLibraryError(MemxlnetError, ImportError):
     """What was asked needs a library that is not installed; the message names it."""
 

@@ -27,6 +27,7 @@ FLOORS = {
     "memxlnet.maintain": 6,
     "memxlnet.builder": 7,
     "memxlnet.evaluate": 8,
+    "memxlnet.export": 8,
     "memxlnet.load": 8,
     "memxlnet.remote": 8,
     "memxlnet.cache": 9,

@@ -27,6 +27,8 @@ BASES: dict[str, tuple[type[Exception], ...]] = {
     "BuildOSError": (errors.BuildError, OSError),
     "MemoryLimitError": (errors.BuildError, MemoryError),
     "LossLimitError": (errors.BuildError, RuntimeError),
+    "ExportError": (ValueError,),
+    "ExportOSError": (errors.ExportError, OSError),
     "TransferError": (OSError,),
     "TransferPermissionError": (errors.TransferError, PermissionError, OSError),
     "MissingLibraryError": (ImportError,),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from arrow_schemas import DROPPED, KEPT, TABLES, dropped_schema, features_schema
+from arrow_schemas import DROPPED, KEPT, TABLES, dropped_schema
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.chunks_to_shards import Chunks
 from memxlnet.builder.repeats_across_parts import document_rows, open_part, shown_files
@@ -251,22 +251,8 @@ def _kept(cache: PublishedCache, block: TextBlock) -> pa.RecordBatch:
 
 
 def _features(cache: PublishedCache, start: int, stop: int, first_document: int) -> pa.RecordBatch:
-    """Return rows of features: views of the map, unless they lie in several shards."""
-    schema = features_schema(cache.manifest.max_seq_length)
-    columns = []
-    for field in schema:
-        found = [
-            shard.columns[field.name][max(start - shard.row_start, 0) : stop - shard.row_start]
-            for shard in cache.features
-            if shard.row_start < stop and shard.row_stop > start
-        ]
-        values = found[0] if len(found) == 1 else np.concatenate(found)
-        if field.name == "document":
-            values = values - first_document
-        array = pa.array(values.reshape(-1))
-        is_list = pa.types.is_fixed_size_list(field.type)
-        columns.append(pa.FixedSizeListArray.from_arrays(array, type=field.type) if is_list else array)
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
+    rows = cache.segments(start, stop)
+    return _replace(rows, "document", column_values(rows["document"]) - first_document)
 
 
 def _dropped(cache: PublishedCache, base: int) -> pa.RecordBatch:

@@ -24,6 +24,7 @@ COMMANDS = {
     "show": "Show one segment with its tokens and its answer.",
     "verify": "Check every byte and every value of a cache.",
     "compact": "Join parts into one cache.",
+    "export": "Write a copy of a cache for other tools.",
     "diff": "Compare the settings and counts of two caches.",
     "rm": "Remove caches, or what dead builds left.",
     "push": "Send a cache to an object store.",

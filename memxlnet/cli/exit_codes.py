@@ -5,6 +5,7 @@ from memxlnet.errors import (
     CacheError,
     CacheOSError,
     ExampleError,
+    ExportOSError,
     LossLimitError,
     MemoryLimitError,
     MemxlnetError,
@@ -38,7 +39,9 @@ _OF_ERRORS: dict[type[BaseException], int] = {
     **dict.fromkeys((SourceError, ExampleError, TokenizerError), EXIT_SOURCE),
     CacheError: EXIT_CACHE,
     TransferError: EXIT_TRANSFER,
-    **dict.fromkeys((CacheOSError, BuildOSError, MemoryLimitError, MissingLibraryError, OSError), EXIT_SYSTEM),
+    **dict.fromkeys(
+        (CacheOSError, BuildOSError, ExportOSError, MemoryLimitError, MissingLibraryError, OSError), EXIT_SYSTEM
+    ),
     KeyboardInterrupt: EXIT_INTERRUPTED,
 }
 

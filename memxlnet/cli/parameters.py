@@ -93,8 +93,10 @@ class CountOrShare(click.ParamType[Any]):
         return self.fail(f"expected a count such as 25, or a share such as 1%, found {value!r}", param, ctx)
 
 
+_OUTPUT_OPTION = click.option(
+    "-o", "--output", type=FilledPath(), help="Write the result to this file, whole or not at all."
+)
 _COMMON_OPTIONS = (
-    click.option("-o", "--output", type=FilledPath(), help="Write the result to this file, whole or not at all."),
     click.option(
         "--config",
         type=FilledPath(),
@@ -122,10 +124,11 @@ progress_option = click.option(
 )
 
 
-def shared(**others: str) -> Callable[[Command], Command]:
+def shared(*, own_output: bool = False, **others: str) -> Callable[[Command], Command]:
     """Add what all commands share: the options of the log and of the output, and errors that name options.
 
     Args:
+        own_output: The command has an ``--output`` for the files that it makes; what it prints goes to standard output.
         **others: Parameters of the library with the options that stand for them; an option of the same name is found.
     """
 
@@ -140,9 +143,12 @@ def shared(**others: str) -> Callable[[Command], Command]:
             }
             running = session()
             running.names.update(own | others)
+            if own_output:
+                function_of_output = functools.partial(function, output=kwargs.pop("output"))
+                return _run(running, function_of_output, *args, output=None, **kwargs)
             return _run(running, function, *args, **kwargs)
 
-        for option in _COMMON_OPTIONS:
+        for option in _COMMON_OPTIONS if own_output else (_OUTPUT_OPTION, *_COMMON_OPTIONS):
             option(wrapped)
         return wrapped  # type: ignore[return-value]
 

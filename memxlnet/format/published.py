@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -170,6 +171,24 @@ class PublishedCache:
     def num_documents(self) -> int:
         """Number of documents."""
         return self.manifest.tables["documents"].rows
+
+    def segments(self, start: int, stop: int) -> pa.RecordBatch:
+        """Return rows of features that follow each other: views of the map, unless they lie in several shards.
+
+        Args:
+            start: The first row.
+            stop: The one after the last; above `start`.
+        """
+        schema = features_schema(self.manifest.max_seq_length)
+        shards = [shard for shard in self.features if shard.row_start < stop and shard.row_stop > start]
+        pieces = [slice(max(start - shard.row_start, 0), stop - shard.row_start) for shard in shards]
+        columns = []
+        for field in schema:
+            found = [shard.take(field.name, piece) for shard, piece in zip(shards, pieces, strict=True)]
+            values = pa.array((found[0] if len(found) == 1 else np.concatenate(found)).reshape(-1))
+            is_list = pa.types.is_fixed_size_list(field.type)
+            columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type) if is_list else values)
+        return pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def kept_column(self, argument: str, name: object, other: str = "") -> KeptTable:
         """Return the kept columns, among them one of single values that an argument names.

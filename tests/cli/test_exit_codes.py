@@ -33,6 +33,8 @@ CODES: dict[type[BaseException], int] = {
     errors.BuildError: 1,
     errors.BuildOSError: 7,
     errors.MemoryLimitError: 7,
+    errors.ExportError: 1,
+    errors.ExportOSError: 7,
     errors.TransferError: 6,
     errors.TransferPermissionError: 6,
     errors.MissingLibraryError: 7,

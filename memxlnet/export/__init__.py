@@ -1,0 +1,1 @@
+"""Copies of a cache in the formats of other tools."""

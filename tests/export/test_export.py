@@ -1,0 +1,242 @@
+"""Exports: every value arrives, in a format that other tools open, whole or not at all."""
+
+import datetime
+import errno
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, get_args
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from safetensors.numpy import load_file
+
+from memxlnet.cache import Cache
+from memxlnet.errors import ExportError, ExportOSError, SettingsError
+from memxlnet.export import export as exporting
+from memxlnet.export import exported_file
+from memxlnet.export.export import ExportFormat
+from memxlnet.format.file_layout import column_values
+from tests.load.helpers import sample_tokenizer, varied_examples
+from tests.support import SQUAD, example, need_real_data, slow, xquad
+
+FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
+
+KINDS: dict[str, list[Any]] = {
+    "number": [1, None, 3],
+    "float": [0.5, float("nan"), None],
+    "flag": [True, False, None],
+    "text": ["a\u2028b", "", "\U0001f600 <script>"],
+    "bytes": [b"\x00\xff", None, b""],
+    "day": [datetime.date(2025, 1, 2), None, datetime.date(1, 1, 1)],
+    "moment": [datetime.datetime(2025, 1, 2, 3, 4, 5, 6), None, None],
+    "decimal": [Decimal("1.50"), None, Decimal("2.25")],
+    "list": [[1, 2], [], None],
+    "struct": [{"a": 1, "b": "x"}, {"a": None, "b": "y"}, None],
+    "empty": [None, None, None],
+}
+
+
+def kept_rows() -> list[dict[str, Any]]:
+    rows = [example(f"Number {n} stands here.", "Which?", [("Number", 0)], id=f"q{n}") for n in range(3)]
+    return [row | {name: values[n] for name, values in KINDS.items()} for n, row in enumerate(rows)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Several shards, whose borders are not those of the files that are written."""
+    directory = tmp_path_factory.mktemp("varied")
+    return Cache.build(
+        varied_examples(), sample_tokenizer(), cache_dir=directory, max_seq_length=48, doc_stride=12, max_shard_rows=17
+    )
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    directory = tmp_path_factory.mktemp("kept")
+    return Cache.build(
+        kept_rows(), sample_tokenizer(), cache_dir=directory, max_seq_length=48, doc_stride=12, keep="all"
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exported_file, "ROWS_OF_A_FILE", 40)
+    monkeypatch.setattr(exported_file, "ROWS_AT_ONCE", 7)
+
+
+def features(cache: Cache) -> dict[str, np.ndarray[Any, Any]]:
+    batch = cache.segments(0, cache.num_rows)
+    return {name: column_values(batch[name]) for name in batch.schema.names}
+
+
+def rows_of(table: pa.Table) -> str:
+    return repr(table.to_pylist())  # NaN does not equal itself
+
+
+def texts(cache: Cache) -> dict[str, pa.Table]:
+    return {
+        "documents": pa.Table.from_batches(exported_file.document_batches(cache)),
+        "contexts": pa.Table.from_batches(cache.contexts.batches()),
+    }
+
+
+@pytest.mark.parametrize("name", ["cache", "kept"])
+def test_parquet_holds_every_value(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    found: Cache = request.getfixturevalue(name)
+    place = found.export("parquet", tmp_path / "out")
+    files = sorted(place.glob("features-*.parquet"))
+    assert len(files) == -(-found.num_rows // 40)
+    table = pa.concat_tables(map(pq.read_table, files))
+    for column, values in features(found).items():
+        assert np.array_equal(column_values(table[column].combine_chunks()), values)
+    for kind, expected in texts(found).items():
+        assert rows_of(pq.read_table(place / f"{kind}.parquet")) == rows_of(expected)
+    joined = duckdb.sql(
+        f"select count(*), sum(len(input_ids)), count(distinct d.id) from '{place}/features-*.parquet' f "
+        f"join (select id, row_number() over () - 1 as row from '{place}/documents.parquet') d on f.document = d.row"
+    ).fetchall()
+    assert joined == [(found.num_rows, found.num_rows * 48, found.num_documents)]
+
+
+@pytest.mark.parametrize("name", ["cache", "kept"])
+def test_json_lines_hold_every_value(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    found: Cache = request.getfixturevalue(name)
+    place = found.export("jsonl", tmp_path / "out")
+    lines = {path.stem: list(map(json.loads, path.read_bytes().split(b"\n")[:-1])) for path in place.iterdir()}
+    assert {kind: len(rows) for kind, rows in lines.items()} == {
+        "features": found.num_rows,
+        "documents": found.num_documents,
+        "contexts": found.contexts.num_rows,
+    }
+    for column, values in features(found).items():
+        assert np.array_equal(np.ravel([row[column] for row in lines["features"]]), values)
+    for kind, expected in texts(found).items():
+        names = [name for name in expected.column_names if name not in KINDS]
+        assert [{name: row[name] for name in names} for row in lines[kind]] == expected.select(names).to_pylist()
+
+
+def test_values_that_json_lacks(kept: Cache, tmp_path: Path) -> None:
+    place = kept.export("jsonl", tmp_path / "out")
+    first, second = map(json.loads, (place / "documents.jsonl").read_bytes().split(b"\n")[:2])
+    assert {name: first[name] for name in KINDS} == {
+        **{name: values[0] for name, values in KINDS.items()},
+        "bytes": "AP8=",
+        "day": "2025-01-02",
+        "moment": "2025-01-02T03:04:05.000006",
+        "decimal": "1.50",
+    }
+    assert (second["float"], second["struct"]) == (None, {"a": None, "b": "y"})
+
+
+def test_safetensors_hold_every_tensor(cache: Cache, tmp_path: Path) -> None:
+    place = cache.export("safetensors", tmp_path / "out")
+    files = [load_file(path) for path in sorted(place.glob("*.safetensors"))]
+    for column, values in features(cache).items():
+        assert np.array_equal(np.concatenate([file[column].ravel() for file in files]), values)
+        assert files[0][column].dtype == values.dtype
+    assert (place / "documents.jsonl").stat().st_mode == (place / "features-00000.safetensors").stat().st_mode
+
+
+def flat(path: Path) -> Iterator[dict[str, Any]]:
+    for article in json.loads(path.read_bytes())["data"]:
+        for paragraph in article["paragraphs"]:
+            for question in paragraph["qas"]:
+                yield {**question, "title": article.get("title"), "context": paragraph["context"]}
+
+
+@pytest.mark.parametrize("source", [slow(SQUAD), xquad("zh"), *(slow(xquad(one)) for one in ("ar", "hi", "en"))])
+def test_squad_comes_back(source: Path, tmp_path: Path) -> None:
+    need_real_data()
+    settings: dict[str, Any] = {"cache_dir": tmp_path, "max_seq_length": 384, "doc_stride": 64, "keep": "all"}
+    built = Cache.build(source, sample_tokenizer(), **settings)
+    place = built.export("squad", tmp_path / "again.json")
+    assert list(flat(place)) == list(flat(source))
+    again = Cache.build(place, sample_tokenizer(), **settings)
+    assert built.segments(0, built.num_rows).equals(again.segments(0, again.num_rows))
+    assert {kind: rows_of(table) for kind, table in texts(built).items()} == {
+        kind: rows_of(table) for kind, table in texts(again).items()
+    }
+
+
+def test_squad_of_unlabelled_documents(tmp_path: Path) -> None:
+    rows = [{"id": "a", "question": "Who?", "context": "Anna came."}]
+    built = Cache.build(rows, sample_tokenizer(), cache_dir=tmp_path, max_seq_length=48, doc_stride=12)
+    place = built.export("squad", tmp_path / "out.json")
+    paragraph = {"context": "Anna came.", "qas": [{"id": "a", "question": "Who?"}]}
+    assert json.loads(place.read_bytes()) == {"version": "1.1", "data": [{"paragraphs": [paragraph]}]}
+
+
+def test_squad_refuses_what_it_cannot_hold(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(cache.manifest.alignment, "yes_no", 2)
+    with pytest.raises(ExportError, match="spans of text, which SQuAD's form holds, found 2 yes_no; export to jsonl"):
+        cache.export("squad", tmp_path / "out.json")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_disk_that_keeps_something_else(
+    kind: ExportFormat, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    monkeypatch.setattr(exporting, "sync", damage)
+    with pytest.raises(ExportError, match="check the disk, and export again"):
+        cache.export(kind, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk(kind: ExportFormat, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(exporting, "sync", fail)
+    with pytest.raises(
+        ExportOSError, match=r"cannot be written: No space left .*; make room and export again"
+    ) as found:
+        cache.export(kind, tmp_path / "out")
+    assert found.value.errno == errno.ENOSPC
+    assert pickle.loads(pickle.dumps(found.value)).errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def a_file(root: Path) -> Path:
+    (root / "there").write_bytes(b"x")
+    return root / "there"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (lambda root: ("csv", root / "out"), "format: expected 'parquet' or .* found 'csv'"),
+        (lambda root: (None, root / "out"), "format: expected"),
+        (lambda root: ("jsonl", a_file(root)), "output: expected a path where nothing is, found .*there"),
+        (lambda root: ("squad", root), "output: expected a path where nothing is"),
+        (lambda root: ("parquet", root / "no" / "out"), "output: expected a path in an existing directory"),
+        (lambda root: ("parquet", "s3://bucket/out"), "output: expected a local path"),
+        (lambda root: ("parquet", ""), "output: expected"),
+        (lambda root: ("parquet", 5), "output: expected"),
+    ],
+)
+def test_wrong_arguments(cache: Cache, tmp_path: Path, arguments: Callable[[Path], Any], message: str) -> None:
+    kind, output = arguments(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(SettingsError, match=message):
+        cache.export(kind, output)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_the_place_without_a_name(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cache.export("jsonl") == tmp_path / f"{cache.directory.name}.jsonl"
+    assert cache.export("squad") == tmp_path / f"{cache.directory.name}.json"
+    with pytest.raises(SettingsError, match="remove it, or choose another"):
+        cache.export("jsonl")
