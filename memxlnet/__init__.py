@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from memxlnet.evaluate.ceiling import AnswerCeiling as AnswerCeiling
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
-    from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
+    from memxlnet.evaluate.comparing_texts import normalize_answer as normalize_answer
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
     from memxlnet.evaluate.predictions import AnswerSpan as AnswerSpan
     from memxlnet.evaluate.predictions import DocumentPrediction as DocumentPrediction
@@ -137,7 +137,7 @@ _NAMES = {
     "loss_or_zero": "memxlnet.load.carried_state",
     "mix": "memxlnet.load.joining",
     "model_inputs": "memxlnet.load.model_inputs",
-    "normalize_answer": "memxlnet.evaluate.metrics",
+    "normalize_answer": "memxlnet.evaluate.comparing_texts",
     "process_and_cache_dataset": "memxlnet.data.process",
     "pull": "memxlnet.remote.pull",
     "push": "memxlnet.remote.push",
