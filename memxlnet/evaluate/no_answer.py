@@ -116,7 +116,7 @@ def check_threshold(value: object) -> float:
 
 def at_threshold(values: Floats, has_gold: NDArray[np.bool_], probabilities: Floats, threshold: float) -> Floats:
     """Return the scores where answers of a probability above the threshold count as no answer."""
-    return np.where(probabilities > threshold, ~has_gold, values)
+    return np.where(probabilities > threshold, (~has_gold).astype(np.float64), values)
 
 
 def ranked_figures(scores: DocumentScores, some: NDArray[np.bool_], ranking: Ranking) -> dict[str, float]:
@@ -142,7 +142,7 @@ def ranked_figures(scores: DocumentScores, some: NDArray[np.bool_], ranking: Ran
         figures[f"best_{name}"] = 100.0 * float(course[best]) / len(values)
         figures[f"best_{name}_thresh"] = float(ranking.probabilities[ranking.order[best - 1]]) if best else 0.0
     if has_gold.any():
-        for name, values in (("exact", scores.exact[some]), ("f1", scores.f1[some]), ("oracle", has_gold * 1.0)):
+        for name, values in (("exact", scores.exact[some]), ("f1", scores.f1[some]), ("oracle", has_gold.astype(np.float64))):
             figures[f"pr_{name}_ap"] = _average_precision(values, has_gold, ranking)
     return figures
 
@@ -187,14 +187,13 @@ def best_threshold(
     check_knows_no_answer(scores)
     ranking = rank(no_answer_probabilities, scores, options.get("allow_other", False))
     gains = ((scores.exact if name == "exact" else scores.f1) - ~scores.has_gold)[ranking.order]
-    thresholds = ranking.probabilities[ranking.order][ranking.ends]
-    # At the threshold 0 only answers of the probability 0 stay, of which there may be none.
-    reached = np.cumsum(gains)[ranking.ends]
-    if thresholds[0] > 0:
-        thresholds, reached = (np.concatenate([np.zeros(1), values]) for values in (thresholds, reached))
+    thresholds = ranking.probabilities[ranking.order][ranking.ends].tolist()
+    reached = np.cumsum(gains)[ranking.ends].tolist()
+    if thresholds[0] > 0:  # at the threshold 0 no answer stays
+        thresholds, reached = [0.0, *thresholds], [0.0, *reached]
     best = int(np.argmax(reached))
     unanswerable = int(np.count_nonzero(~scores.has_gold))
-    return BestThreshold(float(thresholds[best]), name, 100.0 * (unanswerable + float(reached[best])) / len(gains))
+    return BestThreshold(thresholds[best], name, 100.0 * (unanswerable + reached[best]) / len(gains))
 
 
 def check_knows_no_answer(scores: DocumentScores) -> None:

@@ -16,7 +16,8 @@ Normal = Callable[[str], str]
 
 
 def normalized_v1(text: str) -> str:
-    text = "".join(character for character in text.lower() if character not in set(string.punctuation))
+    exclude = set(string.punctuation)
+    text = "".join(character for character in text.lower() if character not in exclude)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
@@ -52,7 +53,8 @@ def mixed_segmentation(text: str) -> Iterator[str]:
 
 
 def normalized_mlqa(text: str, language: str) -> str:
-    text = "".join(character for character in text.lower() if character not in punctuation())
+    exclude = punctuation()
+    text = "".join(character for character in text.lower() if character not in exclude)
     pattern = ARTICLES[language]
     if pattern is not None:
         text = re.sub(pattern, " ", text)
