@@ -40,7 +40,7 @@ def group_documents(cache: PublishedCache, by: str | None) -> DocumentGroups:
     if by is None:
         return DocumentGroups(np.zeros(cache.num_documents, np.int64), [None])
     if by not in _PLACES:
-        return DocumentGroups(*cache.kept_column("by", by, "', '".join(_PLACES)).groups(by))
+        return DocumentGroups(*cache.kept_column("by", by, *_PLACES).groups(by))
     if by in cache.manifest.kept:
         raise SettingsError(
             f"by: expected one meaning of {by!r}, found a kept column of this name; rename the field with transform= "
