@@ -16,25 +16,30 @@ _DOCUMENTS_IN_BLOCK = 1 << 11
 
 
 class Candidates(NamedTuple):
-    """Spans of documents, 32 bytes each.
+    """Spans of documents, 24 bytes each; 32 in a cache of 2^31 rows or more.
 
     Attributes:
-        document: int64[spans].
+        document: int32[spans] or int64[spans].
         start: int32[spans], the first token, counted from the context's first.
         stop: int32[spans], one after the last.
         score: float64[spans].
-        row: int64[spans], the row whose logits gave the score.
+        row: int32[spans] or int64[spans], the row whose logits gave the score.
     """
 
-    document: Ints
+    document: NDArray[np.signedinteger]
     start: NDArray[np.int32]
     stop: NDArray[np.int32]
     score: Floats
-    row: Ints
+    row: NDArray[np.signedinteger]
 
     def take(self, which: NDArray[np.bool_] | Ints) -> "Candidates":
         """Return some of them: copies."""
         return Candidates._make(values[which] for values in self)
+
+
+def number_type(num_rows: int) -> type[np.signedinteger]:
+    """Return the type of the numbers of rows and documents of a cache with this number of rows."""
+    return np.int32 if num_rows < 2**31 else np.int64
 
 
 def no_candidates() -> Candidates:

@@ -44,8 +44,8 @@ class AnswerCollector:
     depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
     nothing is tokenized.
 
-    RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 9 bytes
-    per document, one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
+    RAM is some 24 bytes for each of the `n_best` spans of a document (30 while they are added), 9 bytes per document,
+    one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
     to send it to another rank: it carries the path of the cache and what it has collected.
 
     Args:

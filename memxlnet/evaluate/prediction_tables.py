@@ -1,15 +1,18 @@
 """Tables of what is predicted of documents: their answers, and their n-best spans."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from memxlnet.evaluate.data_table import DataTable, table_of
 from memxlnet.evaluate.predictions import AnswerSpan, DocumentPrediction
+from memxlnet.format.file_layout import numpy_type
+from memxlnet.format.ragged import bounds_of
 
-_DOCUMENTS_AT_ONCE = 1 << 10
+_DOCUMENTS_AT_ONCE = 256
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -59,16 +62,32 @@ def n_best_table(predictions: Iterator[DocumentPrediction]) -> DataTable:
     return _table(N_BEST_SCHEMA, predictions, _n_best_rows)
 
 
-def _table(schema: pa.Schema, predictions: Iterator[DocumentPrediction], rows_of: Any) -> DataTable:
+def _table(
+    schema: pa.Schema,
+    predictions: Iterator[DocumentPrediction],
+    rows_of: Callable[[DocumentPrediction], Iterable[tuple[Any, ...]]],
+) -> DataTable:
     batches = []
     while some := list(islice(predictions, _DOCUMENTS_AT_ONCE)):
-        rows = [row for one in some for row in rows_of(one)]
-        if rows:
-            columns = [
-                pa.array(values, field.type) for values, field in zip(zip(*rows, strict=True), schema, strict=True)
-            ]
-            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+        columns = zip(*(row for one in some for row in rows_of(one)), strict=True)
+        arrays = [_column(values, field) for values, field in zip(columns, schema, strict=False)]
+        if arrays:  # documents without a span have no row
+            batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
     return table_of(schema, batches)
+
+
+def _column(values: Sequence[Any], field: pa.Field) -> pa.Array:
+    """Return a column whose buffers are as long as their values: those that Arrow grows leave holes in memory."""
+    if field.type == pa.large_string():
+        encoded = [value.encode() for value in values]
+        offsets = bounds_of(np.fromiter(map(len, encoded), np.int64, len(encoded)))
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+        return pa.Array.from_buffers(field.type, len(values), buffers)
+    if field.nullable and None in values:
+        return pa.array(values, field.type)
+    # pyarrow.array would load pandas, which takes 30 MB.
+    numbers = pa.py_buffer(np.array(values, numpy_type(field.type)))
+    return pa.Array.from_buffers(field.type, len(values), [None, numbers])
 
 
 def _prediction_row(one: DocumentPrediction) -> tuple[Any, ...]:

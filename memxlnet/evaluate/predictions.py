@@ -125,7 +125,9 @@ class Judgement:
         self._cache = cache
         self._candidates = candidates
         self._null_scores = null_scores
-        edges = np.searchsorted(candidates.document, np.arange(cache.num_documents + 1))
+        edges = np.searchsorted(
+            candidates.document, np.arange(cache.num_documents + 1, dtype=candidates.document.dtype)
+        )
         self._edges: Ints = edges
         best = np.full(cache.num_documents, -np.inf)
         some = edges[1:] > edges[:-1]

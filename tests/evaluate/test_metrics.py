@@ -225,6 +225,6 @@ def test_equals_the_official_scripts_on_real_questions(language: str, tmp_path: 
     cuts = {name: texts[0][number % 5 :] + " x" * (number % 2) for number, (name, texts) in enumerate(golds.items())}
     for rule in (("squad-v1.1", None), ("mrqa", None), ("mlqa", language)):
         expected = official_scripts.evaluate(golds, cuts, official_scripts.RULES[rule])
-        found = squad_metrics(cuts, dataset, normalization=rule[0], language=rule[1])  # type: ignore[arg-type]
+        found = squad_metrics(cuts, dataset, normalization=rule[0], language=rule[1])
         assert found == {"exact": expected["exact_match"], "f1": expected["f1"], "total": 1190}
     assert squad_metrics(cuts, dataset) == official.evaluate(official.read_articles(xquad(language)), cuts)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.metrics import squad_metrics
-from memxlnet.evaluate.no_answer import BestThreshold, best_threshold
+from memxlnet.evaluate.no_answer import best_threshold
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate import official_squad as official
 from tests.evaluate.helpers import balanced_logits, collected, read_json
@@ -71,7 +71,8 @@ def test_the_best_threshold_is_reached_and_none_is_better(
     }
     best = max(reached.values())
     lowest = min(threshold for threshold, value in reached.items() if value > best - 1e-9)
-    assert found == BestThreshold(lowest, metric, pytest.approx(best))
+    assert found[:2] == (lowest, metric)
+    assert found.score == pytest.approx(best)
 
 
 def test_of_a_collector_and_its_file(dataset: CacheDataset, tmp_path: Any) -> None:
