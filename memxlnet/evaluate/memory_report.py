@@ -74,7 +74,7 @@ class MemoryReport:
         by_segments: By the number of segments.
         by_distance: By the number of segments after that of the answer, which memory has to carry it through.
         without_step: The documents that `by_step` and `by_distance` leave out: unanswerable ones, and those whose
-            answer no segment holds whole; None where there are none.
+            answer no segment holds whole; None where all documents have a step.
         confidence: Share of the resampled differences that an interval holds.
     """
 

@@ -84,7 +84,7 @@ def errors_table(predictions: Answers, cache: CacheLike, **options: Unpack[Scori
         Their ``id``, ``exact`` and ``f1`` (from 0 to 1), ``outcome`` (``"right"``; ``"answered"``, though there is no
         gold answer; ``"unanswered"``, though there is one; ``"partial"``, which shares words with a gold; or
         ``"wrong"``), ``prediction``, ``golds``, ``question``, number of ``segments`` and ``answer_step``, the time step
-        of the first segment that holds the answer whole, null where there is none.
+        of the first segment that holds the answer whole, null where no segment does.
 
     Raises:
         SettingsError: An argument is wrong; as `squad_metrics`.
