@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
     from memxlnet.evaluate.comparing_texts import normalize_answer as normalize_answer
     from memxlnet.evaluate.data_table import DataTable as DataTable
+    from memxlnet.evaluate.document_scores import ScoringOptions as ScoringOptions
+    from memxlnet.evaluate.memory_report import MemoryFigures as MemoryFigures
     from memxlnet.evaluate.memory_report import MemoryReport as MemoryReport
     from memxlnet.evaluate.memory_report import memory_report as memory_report
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
@@ -121,6 +123,7 @@ _NAMES = {
     "LoaderOptions": "memxlnet.load.loader_options",
     "Manifest": "memxlnet.format.manifest",
     "MemoryCollateConfig": "memxlnet.data.dataset",
+    "MemoryFigures": "memxlnet.evaluate.memory_report",
     "MemoryReport": "memxlnet.evaluate.memory_report",
     "MemxlnetError": "memxlnet.errors",
     "MixedDataset": "memxlnet.load.mixed_dataset",
@@ -129,6 +132,7 @@ _NAMES = {
     "Parts": "memxlnet.parts",
     "RegularDataLoader": "memxlnet.load.segment_loader",
     "RunComparison": "memxlnet.evaluate.run_comparison",
+    "ScoringOptions": "memxlnet.evaluate.document_scores",
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
     "Step": "memxlnet.load.steps",

@@ -499,7 +499,7 @@ class Cache(PublishedCache):
         Returns:
             ``id``, ``question``, ``golds`` (as given), ``alignment``, ``alignment_detail``, ``source``, ``row`` (the
             first of its segments), ``segments`` (their number), ``answer_step`` (the time step of the first that holds
-            the answer whole, null where there is none), ``has_answer_in_segment`` (a list of bools, one for each
+            the answer whole, null where no segment does), ``has_answer_in_segment`` (a list of bools, one for each
             segment), and the kept columns; a kept column with one of these names has ``kept_`` before it.
 
         Raises:
