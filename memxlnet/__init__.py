@@ -26,13 +26,25 @@ if TYPE_CHECKING:
     from memxlnet.data.qa_datasets import create_dataset_from_cache as create_dataset_from_cache
     from memxlnet.encode.memory_tokens import configure_memory_tokens as configure_memory_tokens
     from memxlnet.errors import MemxlnetError as MemxlnetError
+    from memxlnet.evaluate.bootstrap import Interval as Interval
     from memxlnet.evaluate.ceiling import AnswerCeiling as AnswerCeiling
     from memxlnet.evaluate.ceiling import answer_ceiling as answer_ceiling
     from memxlnet.evaluate.collector import AnswerCollector as AnswerCollector
-    from memxlnet.evaluate.metrics import normalize_answer as normalize_answer
+    from memxlnet.evaluate.comparing_texts import normalize_answer as normalize_answer
+    from memxlnet.evaluate.data_table import DataTable as DataTable
+    from memxlnet.evaluate.document_scores import ScoringOptions as ScoringOptions
+    from memxlnet.evaluate.memory_report import MemoryFigures as MemoryFigures
+    from memxlnet.evaluate.memory_report import MemoryReport as MemoryReport
+    from memxlnet.evaluate.memory_report import memory_report as memory_report
     from memxlnet.evaluate.metrics import squad_metrics as squad_metrics
+    from memxlnet.evaluate.no_answer import BestThreshold as BestThreshold
+    from memxlnet.evaluate.no_answer import best_threshold as best_threshold
     from memxlnet.evaluate.predictions import AnswerSpan as AnswerSpan
     from memxlnet.evaluate.predictions import DocumentPrediction as DocumentPrediction
+    from memxlnet.evaluate.run_comparison import RunComparison as RunComparison
+    from memxlnet.evaluate.run_comparison import compare_runs as compare_runs
+    from memxlnet.evaluate.run_comparison import metric_intervals as metric_intervals
+    from memxlnet.evaluate.score_tables import errors_table as errors_table
     from memxlnet.format.manifest import Manifest as Manifest
     from memxlnet.load.cache_dataset import CacheDataset as CacheDataset
     from memxlnet.load.carried_state import CarriedState as CarriedState
@@ -85,6 +97,7 @@ _NAMES = {
     "AnswerCollector": "memxlnet.evaluate.collector",
     "AnswerSpan": "memxlnet.evaluate.predictions",
     "Batch": "memxlnet.load.collate",
+    "BestThreshold": "memxlnet.evaluate.no_answer",
     "Cache": "memxlnet.cache",
     "CacheDataset": "memxlnet.load.cache_dataset",
     "CacheManager": "memxlnet.builder.cache_writer",
@@ -92,6 +105,7 @@ _NAMES = {
     "CarriedState": "memxlnet.load.carried_state",
     "ChunkedCacheManager": "memxlnet.data.cache_manager",
     "Collate": "memxlnet.load.collate",
+    "DataTable": "memxlnet.evaluate.data_table",
     "DocumentIds": "memxlnet.load.document_ids",
     "DocumentMap": "memxlnet.load.document_ids",
     "DocumentPrediction": "memxlnet.evaluate.predictions",
@@ -103,17 +117,22 @@ _NAMES = {
     "FormOptions": "memxlnet.sources",
     "Group": "memxlnet.load.document_group",
     "GroupedRows": "memxlnet.load.samplers",
+    "Interval": "memxlnet.evaluate.bootstrap",
     "LazySquadLikeQADataset": "memxlnet.data.qa_datasets",
     "Leftover": "memxlnet.maintain.removal",
     "LoaderOptions": "memxlnet.load.loader_options",
     "Manifest": "memxlnet.format.manifest",
     "MemoryCollateConfig": "memxlnet.data.dataset",
+    "MemoryFigures": "memxlnet.evaluate.memory_report",
+    "MemoryReport": "memxlnet.evaluate.memory_report",
     "MemxlnetError": "memxlnet.errors",
     "MixedDataset": "memxlnet.load.mixed_dataset",
     "OldCache": "memxlnet.maintain.old_caches",
     "PaddingShares": "memxlnet.load.statistics",
     "Parts": "memxlnet.parts",
     "RegularDataLoader": "memxlnet.load.segment_loader",
+    "RunComparison": "memxlnet.evaluate.run_comparison",
+    "ScoringOptions": "memxlnet.evaluate.document_scores",
     "ShuffledRows": "memxlnet.load.samplers",
     "SquadLikeQADataset": "memxlnet.data.qa_datasets",
     "Step": "memxlnet.load.steps",
@@ -124,20 +143,25 @@ _NAMES = {
     "UsefulShares": "memxlnet.load.statistics",
     "answer_ceiling": "memxlnet.evaluate.ceiling",
     "balance": "memxlnet.load.joining",
+    "best_threshold": "memxlnet.evaluate.no_answer",
+    "compare_runs": "memxlnet.evaluate.run_comparison",
     "concatenate": "memxlnet.load.joining",
     "configure_memory_tokens": "memxlnet.encode.memory_tokens",
     "create_dataloader": "memxlnet.data.dataset",
     "create_dataset_from_cache": "memxlnet.data.qa_datasets",
     "create_evaluation_dataloader": "memxlnet.data.dataset",
+    "errors_table": "memxlnet.evaluate.score_tables",
     "find_expired_caches": "memxlnet.maintain.retention",
     "find_leftovers": "memxlnet.maintain.removal",
     "find_old_caches": "memxlnet.maintain.old_caches",
     "form_names": "memxlnet.sources",
     "load_dataset_from_hub": "memxlnet.data.hub",
     "loss_or_zero": "memxlnet.load.carried_state",
+    "memory_report": "memxlnet.evaluate.memory_report",
+    "metric_intervals": "memxlnet.evaluate.run_comparison",
     "mix": "memxlnet.load.joining",
     "model_inputs": "memxlnet.load.model_inputs",
-    "normalize_answer": "memxlnet.evaluate.metrics",
+    "normalize_answer": "memxlnet.evaluate.comparing_texts",
     "process_and_cache_dataset": "memxlnet.data.process",
     "pull": "memxlnet.remote.pull",
     "push": "memxlnet.remote.push",

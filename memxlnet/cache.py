@@ -10,6 +10,8 @@ from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
+from memxlnet.evaluate.data_table import DataTable
+from memxlnet.evaluate.document_tables import documents_table, golds_table
 from memxlnet.export.export import ExportFormat, export
 from memxlnet.format.lazy_features import ShardSource
 from memxlnet.format.manifest import read_manifest
@@ -551,6 +553,43 @@ class Cache(PublishedCache):
             SettingsError: The dataset is over another cache, or there is no such column.
         """
         return read_statistics(self, chosen=None if dataset is None else self._own(dataset).chosen, by=by)
+
+    def documents_table(self, dataset: CacheDataset | None = None) -> DataTable:
+        """Return a table of documents, in the order of the cache.
+
+        Args:
+            dataset: A view, for its documents alone; None for all.
+
+        Returns:
+            ``id``, ``question``, ``golds`` (as given), ``alignment``, ``alignment_detail``, ``source``, ``row`` (the
+            first of its segments), ``segments`` (their number), ``answer_step`` (the time step of the first that holds
+            the answer whole, null where no segment does), ``has_answer_in_segment`` (a list of bools, one for each
+            segment), and the kept columns; a kept column with one of these names has ``kept_`` before it.
+
+        Raises:
+            SettingsError: The dataset is over another cache.
+            CacheDamagedError: A file of the cache is damaged.
+        """
+        return documents_table(self if dataset is None else self._own(dataset))
+
+    def golds_table(self, dataset: CacheDataset | None = None) -> DataTable:
+        """Return a table of all gold answers, each found in its context and in the segments; in the order of the cache.
+
+        Args:
+            dataset: A view, for its documents alone; None for all.
+
+        Returns:
+            ``id``, ``gold`` (its number in the document), ``text`` and ``given_start`` (as the source gives them),
+            ``chosen`` (whether the labels are those of this gold), ``alignment`` (``"exact"``, ``"repaired"``, or why
+            it has no place), ``char_start`` and ``char_stop`` (half-open, Unicode code points of the context), ``row``
+            and ``step`` of the first segment that holds it whole, and ``has_answer_in_segment`` (a list of bools, one
+            for each segment). Null where there is no such place.
+
+        Raises:
+            SettingsError: The dataset is over another cache.
+            CacheDamagedError: A file of the cache is damaged.
+        """
+        return golds_table(self if dataset is None else self._own(dataset))
 
     def tokenizer(self) -> Any:
         """Return a transformers fast tokenizer that makes the same cache again.

@@ -3,7 +3,7 @@
 import unicodedata
 
 from memxlnet.earlier_names import missing
-from memxlnet.evaluate.metrics import normalize_answer
+from memxlnet.evaluate.comparing_texts import normalize_answer
 
 
 def normalize_unicode(text: str) -> str:

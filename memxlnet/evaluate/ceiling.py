@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memxlnet.encode.answer_alignment import DROPPED, NUMBER, UNLABELLED, YES_NO
 from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, open_with_view
-from memxlnet.evaluate.metrics import exact_match, scored_golds
+from memxlnet.evaluate.comparing_texts import SQUAD
 from memxlnet.evaluate.predictions import SpanCutter
 from memxlnet.format.published import PublishedCache
 
@@ -101,13 +101,13 @@ def _read_documents(cache: PublishedCache, held: NDArray[np.bool_] | None) -> It
 
 
 def _outcome(document: dict[str, Any], cutter: SpanCutter) -> str:
-    golds = scored_golds(document["answer_texts"])
+    golds = SQUAD.golds(document["answer_texts"])
     if document["alignment"] == UNLABELLED:
         return UNLABELLED
     if document["num_answer_segments"]:
         start, stop = document["answer_token_start"], document["answer_token_stop"]
         text = cutter.cut(document["context"], start, stop).text
-        return "right" if any(exact_match(gold, text) for gold in golds) else "inexact"
+        return "right" if SQUAD.score(golds, text).exact else "inexact"
     if golds == [""]:
         return "right"
     alignment: str = document["alignment"]

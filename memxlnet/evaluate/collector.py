@@ -13,7 +13,9 @@ from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.evaluate.cache_argument import CacheLike, open_with_view
 from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
+from memxlnet.evaluate.data_table import DataTable
 from memxlnet.evaluate.json_files import as_file, write_json_object
+from memxlnet.evaluate.prediction_tables import n_best_table, predictions_table
 from memxlnet.evaluate.predictions import (
     DocumentPrediction,
     Judgement,
@@ -42,8 +44,8 @@ class AnswerCollector:
     depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
     nothing is tokenized.
 
-    RAM is some 32 bytes for each of the `n_best` spans of a document (while they are sorted, a few times that), 9 bytes
-    per document, one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
+    RAM is some 24 bytes for each of the `n_best` spans of a document (30 while they are added), 9 bytes per document,
+    one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
     to send it to another rank: it carries the path of the cache and what it has collected.
 
     Args:
@@ -208,6 +210,40 @@ class AnswerCollector:
             CacheDamagedError: A value of the cache cannot be.
         """
         return self._with_dropped(self._judgement(allow_missing).answers(), "")
+
+    def predictions_table(self, *, allow_missing: bool = False) -> DataTable:
+        """Return a table of `predictions`: a row for each document, in the order of the source.
+
+        Args:
+            allow_missing: As in `predictions`.
+
+        Returns:
+            The fields of `DocumentPrediction` without its spans, and ``char_start``, ``char_stop`` (half-open, Unicode
+            code points of the context), ``row`` and ``step`` of the answer; null for no answer.
+
+        Raises:
+            SettingsError: Rows are missing.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        return predictions_table(self.predictions(allow_missing=allow_missing))
+
+    def n_best_table(self, *, allow_missing: bool = False) -> DataTable:
+        """Return a table of the n-best spans of each document, best first; documents in the order of the source.
+
+        RAM is that of the table and of some documents.
+
+        Args:
+            allow_missing: As in `predictions`.
+
+        Returns:
+            ``id``, ``rank`` (from 0) and the fields of `AnswerSpan`: ``row`` and ``step`` are the segment whose logits
+            gave the score, and its place in the document.
+
+        Raises:
+            SettingsError: Rows are missing.
+            CacheDamagedError: A value of the cache cannot be.
+        """
+        return n_best_table(self.predictions(allow_missing=allow_missing))
 
     def write_predictions(self, path: str | os.PathLike[str], *, allow_missing: bool = False) -> None:
         """Write `answers` as the official SQuAD 2.0 evaluation script takes them: JSON, ``{id: text}``.

@@ -1,184 +1,155 @@
-"""The official SQuAD 2.0 metric over the gold answers of a cache.
+"""The official metrics over the gold answers of a cache."""
 
-After the evaluation script of SQuAD 2.0, ``evaluate-v2.0.py`` (Rajpurkar, Jia and Liang: Know What You Don't Know:
-Unanswerable Questions for SQuAD, 2018), which gives the same figures for the same answers.
-"""
-
-import re
-import string
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, overload
+from collections.abc import Mapping
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
-from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view, open_with_view
-from memxlnet.format.published import PublishedCache
-from memxlnet.format.ragged import Ints
+from memxlnet.evaluate.array_inputs import Floats
+from memxlnet.evaluate.cache_argument import CacheLike
+from memxlnet.evaluate.comparing_texts import Rule
+from memxlnet.evaluate.data_table import DataTable
+from memxlnet.evaluate.document_groups import group_documents
+from memxlnet.evaluate.document_scores import Answers, DocumentScores, ScoringOptions, score_documents
+from memxlnet.evaluate.no_answer import (
+    DEFAULT_THRESHOLD,
+    at_threshold,
+    check_knows_no_answer,
+    check_threshold,
+    rank,
+    ranked_figures,
+)
+from memxlnet.evaluate.score_tables import scores_table
 from memxlnet.settings import check_bool
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-_Scores = list[tuple[float, float]]
-"""Exact match and F1 of each document, from 0 to 1."""
-
-
-@dataclass
-class _GroupScores:
-    """The scores of the documents of one value of a column, or of all."""
-
-    every: _Scores = field(default_factory=list)
-    answered: _Scores = field(default_factory=list)
-    unanswerable: _Scores = field(default_factory=list)
-    unlabelled: int = 0
-
-    def figures(self) -> dict[str, float]:
-        """Return the figures of these documents."""
-        found = _figures("", self.every) | _figures("HasAns_", self.answered) | _figures("NoAns_", self.unanswerable)
-        return found | {"unlabelled_total": self.unlabelled} if self.unlabelled else found
-
-
-def normalize_answer(text: str) -> str:
-    """Return the normal form under which the official script compares answers.
-
-    Lower case, without ASCII punctuation, without the articles a, an and the, runs of white space as one blank.
-
-    Args:
-        text: An answer.
-    """
-    bare = text.lower().translate(_WITHOUT_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", bare).split())
-
-
-def scored_golds(texts: Iterable[str]) -> list[str]:
-    """Return the gold answers that count: those with a normal form, or one empty text where no gold has one."""
-    return [text for text in texts if normalize_answer(text)] or [""]
-
-
-def exact_match(gold: str, predicted: str) -> int:
-    """Return 1 where both have the same normal form, else 0."""
-    return int(normalize_answer(gold) == normalize_answer(predicted))
-
-
-def f1(gold: str, predicted: str) -> float:
-    """Return F1 of the words of both normal forms; where one has no words, 1 if neither has, else 0."""
-    gold_words, words = normalize_answer(gold).split(), normalize_answer(predicted).split()
-    if not gold_words or not words:
-        return float(gold_words == words)
-    shared = sum((Counter(gold_words) & Counter(words)).values())
-    if not shared:
-        return 0.0
-    precision, recall = shared / len(words), shared / len(gold_words)
-    return 2 * precision * recall / (precision + recall)
 
 
 @overload
 def squad_metrics(
-    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: None = None
+    predictions: Answers,
+    cache: CacheLike,
+    *,
+    by: None = None,
+    per_example: Literal[False] = False,
+    no_answer_probabilities: Mapping[str, float] | None = None,
+    no_answer_threshold: float = DEFAULT_THRESHOLD,
+    **options: Unpack[ScoringOptions],
 ) -> dict[str, float]: ...
 
 
 @overload
 def squad_metrics(
-    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: str
+    predictions: Answers,
+    cache: CacheLike,
+    *,
+    by: str,
+    per_example: Literal[False] = False,
+    no_answer_probabilities: Mapping[str, float] | None = None,
+    no_answer_threshold: float = DEFAULT_THRESHOLD,
+    **options: Unpack[ScoringOptions],
 ) -> dict[Any, dict[str, float]]: ...
 
 
+@overload
 def squad_metrics(
-    predictions: Mapping[str, str], cache: CacheLike, *, allow_missing: bool = False, by: str | None = None
-) -> dict[str, float] | dict[Any, dict[str, float]]:
-    """Return exact match and F1 as the official SQuAD 2.0 script computes them, with the golds that a cache keeps.
+    predictions: Answers,
+    cache: CacheLike,
+    *,
+    by: str | None = None,
+    per_example: Literal[True],
+    no_answer_probabilities: Mapping[str, float] | None = None,
+    no_answer_threshold: float = DEFAULT_THRESHOLD,
+    **options: Unpack[ScoringOptions],
+) -> DataTable: ...
+
+
+def squad_metrics(
+    predictions: Answers,
+    cache: CacheLike,
+    *,
+    by: str | None = None,
+    per_example: bool = False,
+    no_answer_probabilities: Mapping[str, float] | None = None,
+    no_answer_threshold: float = DEFAULT_THRESHOLD,
+    **options: Unpack[ScoringOptions],
+) -> dict[str, float] | dict[Any, dict[str, float]] | DataTable:
+    """Return exact match and F1 as an official script computes them, with the golds that a cache keeps.
 
     Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
-    document, and their golds are not kept; the official script over the source counts them as well. Predictions of
-    other ids are skipped, as there.
+    document, and their golds are not kept; the official script over the source counts them as well. The golds of MRQA
+    are its detected answers.
 
     Args:
-        predictions: Answers by id, empty for no answer; ``dict(collector.answers())``. Unlabelled documents need none.
+        predictions: Answers by id, empty for no answer, or the collector of a run. Unlabelled documents need none.
         cache: A cache, a dataset over one or a view of it, or the directory of a published one.
-        allow_missing: Leave documents without a prediction out of every figure.
-        by: A kept column of the cache: the same figures for the documents of each of its values, by the value, None for
-            null.
+        by: The same figures for the documents of each value, by the value: a kept column of the cache, ``"source"``,
+            ``"answer_step"`` (the time step of the first segment that holds the answer whole) or ``"segments"``
+            (their number). None is the value of null, and of documents whose answer no segment holds whole.
+        per_example: Return a table of documents and not their figures.
+        no_answer_probabilities: Probability of no answer by id, from 0 to 1, as the script's ``--na-prob-file``.
+        no_answer_threshold: Answers whose probability of no answer exceeds it count as no answer.
+        options: See `ScoringOptions`: ``allow_missing``, ``allow_other``, ``normalization``, ``language``.
 
     Returns:
-        ``exact`` and ``f1`` in percent and ``total``; with the prefix ``HasAns_`` the same over documents with a gold
-        answer, with ``NoAns_`` over those without one; a prefix that no document has is left out, as there.
-        ``unlabelled_total`` where the cache has unlabelled documents: how many were left out.
+        ``exact`` and ``f1`` in percent and ``total``. With ``normalization="squad"`` also, with the prefix ``HasAns_``,
+        the same over documents with a gold answer, with ``NoAns_`` over those without one; a prefix that no document
+        has is left out, as there. With probabilities also ``best_exact`` and ``best_f1``, the thresholds that give
+        them, ``best_exact_thresh`` and ``best_f1_thresh``, and the average precisions ``pr_exact_ap``, ``pr_f1_ap`` and
+        ``pr_oracle_ap``. ``unlabelled_total`` where the cache has unlabelled documents: how many were left out.
+
+        With `per_example`, a table with a row for each document, as `errors_table` returns it of wrong ones.
 
     Raises:
-        SettingsError: A prediction is missing or no text, or no document has one, or none is labelled; or there is no
-            such kept column.
+        SettingsError: An argument is wrong: an answer or probability is missing, has an id that the cache does not
+            know, or is not a text or not a number from 0 to 1; no document is labelled, or one has no gold where the
+            script needs one; there is no such kept column, script or language.
+        CacheMismatchError: The answers are those of a collector over another cache.
         CacheDamagedError: A file of the cache is damaged.
     """
-    if not isinstance(predictions, Mapping):
-        raise SettingsError(f"predictions: expected a mapping of texts by id, found {type(predictions).__name__}")
-    allowed = check_bool("allow_missing", allow_missing)
-    opened, held = open_with_view(cache)
-    groups, values = (None, [None]) if by is None else opened.kept_column("by", by).groups(by)
-    total = opened.num_documents if held is None else int(held.sum())
-    unlabelled = _count_unlabelled(opened, held)
-    if unlabelled == total:
-        raise SettingsError(
-            f"cache: expected labelled documents, found all {unlabelled} of {opened.directory} unlabelled; their "
-            "predictions have nothing to be compared with"
-        )
-    scores: dict[int, _GroupScores] = {}
-    missing, first = 0, ""
-    for example_id, golds, group in _read_golds(opened, held, groups):
-        own = scores.setdefault(group, _GroupScores())
-        if golds is None:
-            own.unlabelled += 1
-            continue
-        if example_id not in predictions:
-            missing, first = missing + 1, first if missing else example_id
-            continue
-        predicted = predictions[example_id]
-        if not isinstance(predicted, str):
-            raise SettingsError(f"predictions: expected a text for {example_id!r:.120}, found {predicted!r:.80}")
-        counted = scored_golds(golds)
-        score = max(exact_match(gold, predicted) for gold in counted), max(f1(gold, predicted) for gold in counted)
-        (own.answered if golds else own.unanswerable).append(score)
-        own.every.append(score)
-    if (missing and not allowed) or not any(own.every for own in scores.values()):
-        raise SettingsError(
-            f"predictions: expected one for each of the {total - unlabelled} labelled documents of "
-            f"{opened.directory}, found none for {missing} of them, the first of them {first!r:.120}; give an empty "
-            "text for no answer" + ("" if allowed else ", or pass allow_missing=True")
-        )
-    if by is None:
-        return scores[0].figures()
-    return {values[group]: own.figures() for group, own in sorted(scores.items())}
+    check_bool("per_example", per_example)
+    threshold = check_threshold(no_answer_threshold)
+    if no_answer_probabilities is None and threshold != DEFAULT_THRESHOLD:
+        raise SettingsError(f"no_answer_threshold: expected no_answer_probabilities with {threshold}, found None")
+    scores = score_documents(predictions, cache, **options)
+    groups = group_documents(scores.cache, by)
+    ranking, exact, f1 = None, scores.exact, scores.f1
+    if no_answer_probabilities is not None:
+        check_knows_no_answer(scores)
+        ranking = rank(no_answer_probabilities, scores, options.get("allow_other", False))
+        exact, f1 = (at_threshold(found, scores.has_gold, ranking.probabilities, threshold) for found in (exact, f1))
+    if per_example:
+        emptied = None if ranking is None else ranking.probabilities > threshold
+        return scores_table(scores, exact, f1, emptied)
+    number_of, unlabelled_of = groups.numbers[scores.documents], groups.numbers[scores.unlabelled]
+    found: dict[Any, dict[str, float]] = {}
+    for number in np.union1d(number_of, unlabelled_of).tolist():
+        some = number_of == number
+        own = _figures(scores, some, exact, f1)
+        if ranking is not None and some.any():
+            own |= ranked_figures(scores, some, ranking.of(some))
+        unlabelled = int(np.count_nonzero(unlabelled_of == number))
+        found[groups.values[number]] = own | ({"unlabelled_total": unlabelled} if unlabelled else {})
+    return found[None] if by is None else found
 
 
-def _count_unlabelled(cache: PublishedCache, held: NDArray[np.bool_] | None) -> int:
-    known: int = cache.manifest.alignment[UNLABELLED]
-    if not known or held is None:
-        return known
-    return sum(pc.sum(pc.equal(batch["alignment"], UNLABELLED)).as_py() or 0 for batch in batches_in_view(cache, held))
+def _figures(scores: DocumentScores, some: NDArray[np.bool_], exact: Floats, f1: Floats) -> dict[str, float]:
+    parts = {"": some}
+    if scores.rule.knows_no_answer:
+        parts |= {"HasAns_": some & scores.has_gold, "NoAns_": some & ~scores.has_gold}
+    figures: dict[str, float] = {}
+    for prefix, part in parts.items():
+        total = int(np.count_nonzero(part))
+        if total:
+            for name, values in (("exact", exact), ("f1", f1)):
+                figures[f"{prefix}{name}"] = 100.0 * _sum(values[part], scores.rule) / total
+            figures[f"{prefix}total"] = total
+    return figures
 
 
-def _read_golds(
-    cache: PublishedCache, held: NDArray[np.bool_] | None, groups: Ints | None
-) -> Iterator[tuple[str, list[str] | None, int]]:
-    """Yield id, gold answers (None where unlabelled) and group of each document; RAM for one record batch."""
-    own = np.zeros(cache.num_documents, np.int64) if groups is None else groups
-    numbers = iter((own if held is None else own[held]).tolist())
-    for batch in batches_in_view(cache, held):
-        golds, ids = batch["answer_texts"].to_pylist(), batch["id"].to_pylist()
-        is_unlabelled = pc.equal(batch["alignment"], UNLABELLED).to_pylist()
-        for example_id, texts, skipped in zip(ids, golds, is_unlabelled, strict=True):
-            yield example_id, None if skipped else texts, next(numbers)
+def _sum(values: Floats, rule: Rule) -> float:
+    """Return a sum as the script computes it: digits depend on the way.
 
-
-def _figures(prefix: str, scores: _Scores) -> dict[str, float]:
-    if not scores:
-        return {}
-    total = len(scores)
-    exact, overlap = (100.0 * sum(values) / total for values in zip(*scores, strict=True))
-    return {f"{prefix}exact": exact, f"{prefix}f1": overlap, f"{prefix}total": total}
+    That of SQuAD 2.0 calls `sum`, which is compensated from Python 3.12 on; the others add one by one.
+    """
+    return sum(values.tolist()) if rule.knows_no_answer else float(np.cumsum(values)[-1])

@@ -27,6 +27,7 @@ class AnswerSpan:
         score: Start logit plus end logit, the best over all segments that hold the span.
         probability: Its share under a softmax over the document's n-best spans and no answer.
         row: The segment whose logits gave the score, the first of several.
+        step: Its place in the document, from 0: its time step.
     """
 
     text: str
@@ -35,6 +36,7 @@ class AnswerSpan:
     score: float
     probability: float
     row: int
+    step: int
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ class Judgement:
         self._cache = cache
         self._candidates = candidates
         self._null_scores = null_scores
-        edges = np.searchsorted(candidates.document, np.arange(cache.num_documents + 1))
+        edges = np.searchsorted(
+            candidates.document, np.arange(cache.num_documents + 1, dtype=candidates.document.dtype)
+        )
         self._edges: Ints = edges
         best = np.full(cache.num_documents, -np.inf)
         some = edges[1:] > edges[:-1]
@@ -172,8 +176,9 @@ class Judgement:
     def _spans(self, cutter: SpanCutter, document: int, places: slice, shares: list[float]) -> tuple[AnswerSpan, ...]:
         scores, rows = self._candidates.score[places].tolist(), self._candidates.row[places].tolist()
         cut = [self._cut(cutter, document, place) for place in range(places.start, places.stop)]
+        first = self._cache.documents.number("first_segment", document)
         return tuple(
-            AnswerSpan(found.text, found.start, found.stop, score, share, row)
+            AnswerSpan(found.text, found.start, found.stop, score, share, row, row - first)
             for found, score, share, row in zip(cut, scores, shares, rows, strict=True)
         )
 

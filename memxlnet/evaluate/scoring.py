@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.array_inputs import LARGEST_LOGIT, Floats, as_lane_rows, as_logits
-from memxlnet.evaluate.candidates import Candidates
+from memxlnet.evaluate.candidates import Candidates, number_type
 from memxlnet.evaluate.context_places import PlaceReader, RowPlaces
 from memxlnet.evaluate.shown_text import ShownText
 from memxlnet.evaluate.span_search import best_spans, rows_at_once
@@ -60,7 +60,7 @@ class LogitReader:
             raise SettingsError(f"end_logits: expected the width of start_logits, {width}, found {ends.shape[1]}")
         active = np.flatnonzero(lanes >= 0)
         places = self._cut(lanes[active], self._places.read(lanes[active]), width)
-        checked = CheckedLogits(lanes[active], active, starts, ends, places, self._shown_text)
+        checked = CheckedLogits(lanes[active], active, starts, ends, places, self._shown_text, self._cache.num_rows)
         most = max(_CHECKED_AT_ONCE // length, 1)
         for block in _blocks(len(active), most):
             for name, logits in (("start_logits", starts), ("end_logits", ends)):
@@ -135,6 +135,7 @@ class CheckedLogits(NamedTuple):
         ends: floating[lanes, width], as handed over.
         places: Where the context stands in the rows as they are cut.
         shown_text: Decides which spans have a text.
+        num_rows: Rows of the cache.
     """
 
     rows: Ints
@@ -143,6 +144,7 @@ class CheckedLogits(NamedTuple):
     ends: NDArray[Any]
     places: RowPlaces
     shown_text: ShownText
+    num_rows: int
 
     def search(self, n_best: int, max_answer_length: int | None) -> Iterator[ScoredRows]:
         """Find the best spans of all rows that have a text, a block of bounded memory at a time.
@@ -154,7 +156,7 @@ class CheckedLogits(NamedTuple):
         Raises:
             CacheDamagedError: A value of the cache cannot be.
         """
-        width = int(self.places.context_token_count.max(initial=0))
+        width, kind = int(self.places.context_token_count.max(initial=0)), number_type(self.num_rows)
         for block in _blocks(len(self.rows), rows_at_once(width, n_best, max_answer_length)):
             places, lanes = self.places.take(block), self.lanes[block]
             starts, ends = self.starts[lanes], self.ends[lanes]
@@ -162,11 +164,11 @@ class CheckedLogits(NamedTuple):
             found = best_spans(_windows(starts, places), _windows(ends, places), n_best, max_answer_length, shown)
             first_token = places.context_token_start[found.row]
             spans = Candidates(
-                document=places.document[found.row],
+                document=places.document[found.row].astype(kind),
                 start=(first_token + found.start).astype(np.int32),
                 stop=(first_token + found.stop).astype(np.int32),
                 score=found.score,
-                row=self.rows[block][found.row],
+                row=self.rows[block][found.row].astype(kind),
             )
             yield ScoredRows(places.document, _at_cls(starts, places) + _at_cls(ends, places), spans)
 

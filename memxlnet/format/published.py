@@ -190,13 +190,13 @@ class PublishedCache:
             columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type) if is_list else values)
         return pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def kept_column(self, argument: str, name: object, other: str = "") -> KeptTable:
+    def kept_column(self, argument: str, name: object, *others: str) -> KeptTable:
         """Return the kept columns, among them one of single values that an argument names.
 
         Args:
             argument: Name of the argument, for messages.
             name: The column.
-            other: What else the argument takes, for messages.
+            others: What else the argument takes, for messages.
 
         Raises:
             SettingsError: There is no such column, or it holds lists or structs.
@@ -204,7 +204,8 @@ class PublishedCache:
         kept = self.manifest.kept
         if self.kept is None or not isinstance(name, str) or name not in kept:
             shown = f"one of the kept columns {', '.join(kept)}" if kept else "a column of a cache built with keep="
-            raise SettingsError(f"{argument}: expected {other and f'{other!r} or '}{shown}, found {name!r:.120}")
+            words = f"{', '.join(map(repr, others))} or " if others else ""
+            raise SettingsError(f"{argument}: expected {words}{shown}, found {name!r:.120}")
         if pa.types.is_nested(self.kept.schema.field(name).type):
             raise SettingsError(f"{argument}: expected a column of single values, found {name!r} of {kept[name]}")
         return self.kept

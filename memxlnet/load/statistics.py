@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memxlnet.format.answer_steps import first_answer_steps
 from memxlnet.format.padding import RowWidths
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import bounds_of
@@ -195,19 +196,9 @@ def _without_answer_segment(cache: PublishedCache, times: Ints | None) -> int:
 def _answer_time_steps(cache: PublishedCache, times: Ints | None) -> dict[int, int]:
     """Count the documents by the time step of the first segment that holds the whole answer."""
     found: dict[int, int] = {}
-    before = -1
-    for shard in cache.features:
-        columns = shard.columns
-        for begin in range(0, shard.row_stop - shard.row_start, _ROWS_AT_ONCE):
-            part = slice(begin, begin + _ROWS_AT_ONCE)
-            holders = np.flatnonzero(columns["has_answer_in_segment"][part])
-            document = shard.take("document", part)[holders]
-            # Rows lie in order: a document's first holder is the one before which another document's lies.
-            first = np.flatnonzero(np.diff(document, prepend=before))
-            steps = columns["segment_index"][part][holders[first]]
-            for step, count in _counted(steps if times is None else np.repeat(steps, times[document[first]])).items():
-                found[step] = found.get(step, 0) + count
-            before = int(document[-1]) if len(document) else before
+    for documents, steps in first_answer_steps(cache):
+        for step, count in _counted(steps if times is None else np.repeat(steps, times[documents])).items():
+            found[step] = found.get(step, 0) + count
     return dict(sorted(found.items()))
 
 

@@ -26,3 +26,9 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
     found = build(texts(WORDS), sample_tokenizer(), root, max_seq_length=48, max_shard_rows=SHARD_ROWS)
     assert len(found.cache.features) > 3
     return found
+
+
+@pytest.fixture(scope="package")
+def another(tmp_path_factory: pytest.TempPathFactory) -> CacheDataset:
+    """The same documents in longer rows: another cache."""
+    return build(texts(WORDS), sample_tokenizer(), tmp_path_factory.mktemp("another"), max_seq_length=96)

@@ -102,3 +102,61 @@ def evaluate(
             result[f"{prefix}_f1"] = 100.0 * sum(f1[name] for name in names) / len(names)
             result[f"{prefix}_total"] = len(names)
     return result
+
+
+def find_best_thresh(
+    predictions: dict[str, str], scores: Scores, na_probs: Scores, has_answer: dict[str, bool]
+) -> tuple[float, float]:
+    num_no_ans = sum(1 for name in has_answer if not has_answer[name])
+    cur_score: float = num_no_ans
+    best_score = cur_score
+    best_thresh = 0.0
+    for name in sorted(na_probs, key=lambda key: na_probs[key]):
+        if name not in scores:
+            continue
+        if has_answer[name]:
+            diff = scores[name]
+        elif predictions[name]:
+            diff = -1
+        else:
+            diff = 0
+        cur_score += diff
+        if cur_score > best_score:
+            best_score = cur_score
+            best_thresh = na_probs[name]
+    return 100.0 * best_score / len(scores), best_thresh
+
+
+def average_precision(scores: Scores, na_probs: Scores, num_true_pos: int, has_answer: dict[str, bool]) -> float:
+    names = sorted(na_probs, key=lambda key: na_probs[key])
+    true_pos = 0.0
+    recalls = [0.0]
+    avg_prec = 0.0
+    for place, name in enumerate(names):
+        if has_answer[name]:
+            true_pos += scores[name]
+        cur_p = true_pos / float(place + 1)
+        cur_r = true_pos / float(num_true_pos)
+        if place == len(names) - 1 or na_probs[name] != na_probs[names[place + 1]]:
+            avg_prec += cur_p * (cur_r - recalls[-1])
+            recalls.append(cur_r)
+    return 100.0 * avg_prec
+
+
+def evaluate_with_probabilities(
+    articles: list[Any], predictions: dict[str, str], na_probs: Scores, threshold: float = 1.0
+) -> dict[str, float]:
+    """The script's main with ``--na-prob-file`` and ``--out-image-dir``, without its plots."""
+    has_answer = {qa["id"]: bool(qa["answers"]) for qa in questions(articles)}
+    result = evaluate(articles, predictions, na_probs, threshold)
+    exact, f1 = raw_scores(articles, predictions)
+    for name, scores in (("exact", exact), ("f1", f1)):
+        result[f"best_{name}"], result[f"best_{name}_thresh"] = find_best_thresh(
+            predictions, scores, na_probs, has_answer
+        )
+    num_true_pos = sum(has_answer.values())
+    if num_true_pos:
+        oracle = {name: float(found) for name, found in has_answer.items()}
+        for name, scores in (("exact", exact), ("f1", f1), ("oracle", oracle)):
+            result[f"pr_{name}_ap"] = average_precision(scores, na_probs, num_true_pos, has_answer)
+    return result

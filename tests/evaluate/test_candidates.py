@@ -1,4 +1,5 @@
 import tracemalloc
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -48,6 +49,14 @@ def test_each_span_once_and_the_best_of_each_document(spans: list[Span], n_best:
     assert spans_of(compacted(made(spans), n_best)) == expected(spans, n_best)
 
 
+@pytest.fixture(scope="module", params=[1, 2, 2048])
+def documents_in_block(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_DOCUMENTS_IN_BLOCK", request.param)
+        yield
+
+
+@pytest.mark.usefixtures("documents_in_block")
 @given(SPANS, st.integers(1, 5), st.data())
 def test_neither_order_nor_parts_matter(spans: list[Span], n_best: int, data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(spans))
@@ -55,6 +64,8 @@ def test_neither_order_nor_parts_matter(spans: list[Span], n_best: int, data: st
     buffer = CandidateBuffer(n_best)
     for at in range(0, len(shuffled), size):
         buffer.add(made(shuffled[at : at + size]))
+        if data.draw(st.booleans()):
+            buffer = CandidateBuffer(n_best, buffer.best())
         if data.draw(st.booleans()):
             buffer.best()
     assert spans_of(buffer.best()) == expected(spans, n_best)
