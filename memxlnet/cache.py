@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any, Literal, Self, Unpack, cast, overload
 
 from memxlnet.builder.builder import find_or_build
@@ -31,6 +32,7 @@ from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
+from memxlnet.report.page import DEFAULT_DOCUMENTS, Predictions, write_report
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -487,6 +489,35 @@ class Cache(PublishedCache):
             SettingsError: The dataset is over another cache, or there is no such column.
         """
         return read_statistics(self, chosen=None if dataset is None else self._own(dataset).chosen, by=by)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        predictions: Predictions | None = None,
+        against: Predictions | None = None,
+        documents: int = DEFAULT_DOCUMENTS,
+        replace: bool = False,
+    ) -> Path:
+        """Write one HTML file about the cache; it needs no network and opens from the disk.
+
+        Args:
+            path: The file; it appears when all of it is written.
+            predictions: Answers by id, or a file of them as `AnswerCollector.write_predictions` writes it: to score and
+                to show.
+            against: Those of another run, to compare with.
+            documents: Documents in the page at most, spread over all outcomes; the figures count all documents.
+            replace: Replace a file that exists.
+
+        Returns:
+            The absolute path of the file.
+
+        Raises:
+            SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids.
+            MissingLibraryError: jinja2 or matplotlib is not installed (the extra ``report``).
+            CacheDirectoryError: The file cannot be written.
+        """
+        return write_report(self, **_options(locals()))
 
     def tokenizer(self) -> Any:
         """Return a transformers fast tokenizer that makes the same cache again.

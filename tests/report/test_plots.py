@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from memxlnet.cli.plots import draw_statistics
 from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
 from memxlnet.load.statistics import CacheStatistics, PaddingShares, UsefulShares
+from memxlnet.report.plots import draw_statistics
 from tests.support import slow
 
 STATISTICS = CacheStatistics(
@@ -35,13 +35,20 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text()))
     assert "a $title$ of &lt;squad&gt;_v2" in drawn
     assert {
+        "Segments per document",
         "segments of a document",
         "documents",
-        "documents in a group",
+        "documents in a group (logarithmic)",
         "padding, % of lanes",
         "real tokens, %",
     } <= drawn
-    assert {"aligned", "grouped by length", "refilled", "refilled, grouped", "regular, grouped"} <= drawn
+    assert {
+        "aligned",
+        "grouped by length",
+        "refilled",
+        "refilled, grouped by length",
+        "regular, grouped by length",
+    } <= drawn
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -63,10 +70,10 @@ def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match=r"^--plot:.*memxlnet\[plot\]"):
+    with pytest.raises(MissingLibraryError, match=r"^plot:.*memxlnet\[plot\]"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
     # What is wrong anyway is reported first.
-    with pytest.raises(SettingsError, match=r"^--plot:.*plot\.gif"):
+    with pytest.raises(SettingsError, match=r"^plot:.*plot\.gif"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
 
 
