@@ -320,8 +320,8 @@ function isTyping(target) {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "Escape") {
-    if (document.activeElement === search && !search.value) search.blur();
-    else clear();
+    if (shown.length === data.documents.length) document.activeElement.blur();
+    clear();
     return;
   }
   if (event.target === search && ["ArrowDown", "Enter"].includes(event.key)) {

@@ -1,7 +1,7 @@
 """A hostile cache, predictions for it, and a browser."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,28 +57,21 @@ def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium; skips where it or its driver is not installed."""
+def tab() -> Iterator[Page]:
+    """A tab of Chromium; skips where it or its driver is not installed."""
     chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if chromium is None:
         pytest.skip(f"needs Chromium: none of {', '.join(CHROMIUM)} is installed")
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield launched
-        launched.close()
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield Page(browser)
+        browser.close()
 
 
 @pytest.fixture
-def open_page(browser: Any) -> Iterator[Callable[..., Page]]:
-    """Opens a file; at the end no page has logged anything or asked for anything but files."""
-    opened: list[Page] = []
-
-    def call(path: Path, **options: Any) -> Page:
-        opened.append(Page(browser.new_context(**options), path))
-        return opened[-1]
-
-    yield call
-    for page in opened:
-        page.context.close()
-    assert [page.problems for page in opened] == [[] for _ in opened]
+def opened(tab: Page, written: Path) -> Iterator[Page]:
+    """The page with two runs, just loaded; at the end nothing was logged and no address asked for."""
+    tab.open(written)
+    yield tab
+    assert tab.problems == []

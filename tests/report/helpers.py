@@ -59,36 +59,47 @@ class Page:
     """A page in a browser, and what it logged or asked for.
 
     Attributes:
+        page: The tab.
         problems: Messages of the console, errors, and addresses that are not files.
     """
 
-    def __init__(self, context: Any, path: Path):
-        self.context = context
-        self.page = context.new_page()
+    def __init__(self, browser: Any):
+        self.page = browser.new_page()
+        self.page.set_default_timeout(20_000)
         self.problems: list[str] = []
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.on("request", lambda request: self._check(request.url))
-        self.page.goto(path.as_uri())
 
     def _check(self, url: str) -> None:
         if not url.startswith(("file:", "data:")):
             self.problems.append(url)
 
+    def open(self, path: Path, scheme: str = "light", width: int = 1400) -> None:
+        """Load a file."""
+        self.page.emulate_media(color_scheme=scheme)
+        self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.goto(path.as_uri())
+        self.page.evaluate("localStorage.clear()")
+        assert self.problems == []
+
+    def texts(self, selector: str) -> list[str]:
+        """The texts of all elements that fit a selector."""
+        found: list[str] = self.page.locator(selector).all_text_contents()
+        return found
+
     def shown(self) -> list[str]:
         """The ids in the list."""
-        found: list[str] = self.page.locator("#list .id").all_text_contents()
-        return found
+        return self.texts("#list .id")
 
     def current(self) -> str:
         """The id of the document that is shown."""
-        found: str = self.page.locator("#detail code").first.text_content()
-        return found
+        return self.texts("#detail code")[0]
 
     def choose(self, example_id: str) -> None:
         """Show a document."""
-        self.page.locator("#list button", has=self.page.get_by_text(example_id, exact=True)).click()
+        self.page.locator("#list button").nth(self.shown().index(example_id)).click()
 
     def marked(self, kind: str) -> str:
         """The text of the context that a class marks."""
-        return "".join(self.page.locator(f".context .{kind}").all_text_contents())
+        return "".join(self.texts(f".context .{kind}"))

@@ -1,6 +1,5 @@
 """The page in a browser: it loads cleanly, finds, filters, highlights, obeys the keyboard, and runs no text."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,30 +8,25 @@ import pytest
 from memxlnet.report.page import write_report
 from tests.report.helpers import HOSTILE, LONG, Page, examples, predictions
 
-Open = Callable[..., Page]
-OTHERS = [one["id"] for one in examples()[1:]]
 
-
-def test_markup_in_the_data_is_shown_and_not_run(open_page: Open, written: Path) -> None:
-    opened = open_page(written)
+def test_markup_in_the_data_is_shown_and_not_run(opened: Page) -> None:
     hostile = examples()[0]
     opened.page.fill("#search", "onerror=")
     assert opened.current() == hostile["id"]
     assert opened.page.locator("#detail h3").text_content() == hostile["question"]
-    assert opened.page.locator(".context").text_content() == hostile["context"]
+    assert opened.texts(".context")[0] == hostile["context"]
     assert opened.marked("gold") == opened.marked("run-0") == HOSTILE
     opened.page.click("#tokens")
     assert opened.page.evaluate("window.hacked") is None
     assert opened.page.locator("#detail script, #detail img, #list b").count() == 0
 
 
-def test_highlights_stand_where_the_spans_are(open_page: Open, written: Path) -> None:
-    opened = open_page(written)
+def test_highlights_stand_where_the_spans_are(opened: Page) -> None:
     first, second = predictions()
     for raw in examples():
         opened.choose(raw["id"])
         assert opened.current() == raw["id"]
-        assert opened.page.locator(".context").text_content() == raw["context"]
+        assert opened.texts(".context")[0] == raw["context"]
         stands = [
             text
             for text, at in zip(*(raw["answers"] or {"text": [], "answer_start": []}).values(), strict=True)
@@ -47,8 +41,7 @@ def test_highlights_stand_where_the_spans_are(open_page: Open, written: Path) ->
             assert opened.marked(f"run-{number}") == (text if text in raw["context"] else "")
 
 
-def test_segments_are_drawn_where_they_are(open_page: Open, written: Path, dataset: Any) -> None:
-    opened = open_page(written)
+def test_segments_are_drawn_where_they_are(opened: Page, dataset: Any) -> None:
     opened.choose("late")
     rows = [dataset[row] for row in dataset.get_document_segments("late")]
     assert opened.page.locator(".map button").count() == len(rows) > 3
@@ -66,8 +59,7 @@ def test_segments_are_drawn_where_they_are(open_page: Open, written: Path, datas
     assert opened.page.locator(".context .overlap").count() >= len(rows) - 1
 
 
-def test_search_and_filters(open_page: Open, written: Path) -> None:
-    opened = open_page(written)
+def test_search_and_filters(opened: Page) -> None:
     page = opened.page
     every = opened.shown()
     assert len(every) == len(examples())
@@ -107,8 +99,7 @@ def test_search_and_filters(open_page: Open, written: Path) -> None:
     assert (opened.current(), len(opened.shown())) == ("repaired", len(every))
 
 
-def test_the_keyboard(open_page: Open, written: Path) -> None:
-    opened = open_page(written)
+def test_the_keyboard(opened: Page) -> None:
     page = opened.page
     ids = opened.shown()
     assert opened.current() == ids[0]
@@ -135,25 +126,29 @@ def test_the_keyboard(open_page: Open, written: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_themes(open_page: Open, written: Path, scheme: str) -> None:
-    page = open_page(written, color_scheme=scheme).page
+def test_themes(opened: Page, written: Path, scheme: str) -> None:
+    opened.open(written, scheme)
     background = "getComputedStyle(document.body).backgroundColor"
     dark, light = "rgb(20, 23, 28)", "rgb(246, 247, 249)"
     before, after = (dark, light) if scheme == "dark" else (light, dark)
-    assert page.evaluate(background) == before
-    page.click("#theme")
-    assert page.evaluate(background) == after
+    assert opened.page.evaluate(background) == before
+    opened.page.click("#theme")
+    assert opened.page.evaluate(background) == after
+    opened.page.reload()
+    assert opened.page.evaluate(background) == after
 
 
 @pytest.mark.parametrize("width", [360, 800, 1600])
-def test_nothing_is_wider_than_the_screen(open_page: Open, written: Path, width: int) -> None:
-    opened = open_page(written, viewport={"width": width, "height": 700})
+def test_nothing_is_wider_than_the_screen(opened: Page, written: Path, width: int) -> None:
+    opened.open(written, width=width)
     opened.choose("late")
     opened.page.click("#tokens")
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_a_page_without_predictions(open_page: Open, small: Any, tmp_path: Path) -> None:
-    opened = open_page(write_report(small.cache, tmp_path / "a page #1 ü.html"))
-    assert opened.shown() == [f"id-{number}" for number in range(4)]
-    assert opened.page.locator("#scores, .verdict, #change").count() == 0
+@pytest.mark.usefixtures("no_plots")
+def test_a_page_without_predictions(tab: Page, small: Any, tmp_path: Path) -> None:
+    tab.open(write_report(small.cache, tmp_path / "a page #1 \u00fc.html"))
+    assert tab.shown() == [f"id-{number}" for number in range(4)]
+    assert tab.texts("#scores, .verdict, #change") == []
+    assert tab.problems == []
