@@ -74,9 +74,9 @@ function entry(one) {
   const facts = make("span", { class: "facts" }, badge(one.label));
   for (const run of one.runs) {
     facts.append(badge(run.verdict));
-    if (run.verdict === "partly correct") facts.append(`F1 ${percent(run.score.f1)}`);
+    if (run.verdict === "partly correct") facts.append(make("span", {}, `F1 ${percent(run.score.f1)}`));
   }
-  if (one.segments.length > 1) facts.append(`${one.segments.length} segments`);
+  if (one.segments.length > 1) facts.append(make("span", {}, `${one.segments.length} segments`));
   facts.append(make("span", { class: "id" }, one.id));
   const button = make("button", { type: "button", "data-number": one.number, click: () => select(one) });
   button.append(make("span", { class: "question" }, one.question || "(no question)"), facts);

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ TIME_STEPS = ("Where answers lie", "time step of the first segment with the whol
 
 _MOST_BARS = 24
 _UPRIGHT_BARS = 9
+_MOST_TICKS = 15
 _LOG_FROM = 100
 _ROOM, _ROOM_UPRIGHT = 0.12, 0.25
 _MULTIPLES = (1, 2, 5)
@@ -113,12 +114,13 @@ def plot_f1_by_step(runs: Mapping[str, Mapping[str, tuple[float, int]]]) -> str:
         counts = [next(iter(runs.values()))[label][1] for label in labels]
         shown = [f"{label}\n{count:,}" for label, count in zip(labels, counts, strict=True)]
         axes.set_xticks(range(len(labels)), labels=shown)
-        axes.set(ylim=(0, 108))
+        # Room for the legend above bars of 100 %.
+        axes.set(ylim=(0, 124 if len(runs) > 1 else 110), yticks=range(0, 101, 20))
         _finish(axes, "F1 by where the answer lies", "time step, and number of documents", "F1, %", colors)
         if len(runs) > 1:
-            _legend(axes, colors)
+            _legend(axes, colors, loc="upper left", ncols=2)
 
-    return _svg(draw)
+    return _svg(draw, bottom=0.19)
 
 
 def draw_counts(axes: Any, counts: Mapping[int, int], title: str, name: str, colors: Colors) -> None:
@@ -160,7 +162,10 @@ def draw_counts(axes: Any, counts: Mapping[int, int], title: str, name: str, col
         axes.vlines(median, 0, max(top, axes.get_ylim()[1] / 20), **style)
         axes.set_xlim(edges[0] - 0.5 - width * 0.15, edges[-1] - 0.5 + width * 0.15)
         _legend(axes, colors)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if width == 1 and len(heights) <= _MOST_TICKS:
+        axes.set_xticks(edges[:-1])
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.minorticks_off()
@@ -232,8 +237,8 @@ def _finish_sizes(axes: Any, sizes: list[int], colors: Colors) -> None:
     _legend(axes, colors)
 
 
-def _legend(axes: Any, colors: Colors) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=colors[_TEXT])
+def _legend(axes: Any, colors: Colors, **options: Any) -> None:
+    axes.legend(frameon=False, fontsize=9, labelcolor=colors[_TEXT], **options)
 
 
 def _finish(axes: Any, title: str, name: str, unit: str, colors: Colors) -> None:
@@ -257,11 +262,11 @@ def _new_figure(name: str, extra: str, width: float, height: float) -> Any:
     return Figure(figsize=(width, height))
 
 
-def _svg(draw: Any) -> str:
+def _svg(draw: Callable[[Any, Colors], None], bottom: float = 0.14) -> str:
     """Return one plot as an SVG element without ids of its own and whose colors are variables."""
     figure = _new_figure("report", "report", 6.4, 3.6)
     # Fixed margins: to fit them takes longer than to draw.
-    axes = figure.add_axes((0.125, 0.19, 0.86, 0.72))
+    axes = figure.add_axes((0.125, bottom, 0.86, 0.91 - bottom))
     draw(axes, {color: color for color in _IN_A_PAGE})
     from matplotlib import rc_context
 
