@@ -30,6 +30,7 @@ from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.encoding_rules import read_content
 from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
+from memxlnet.notebook import html_table
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.report.page import DEFAULT_DOCUMENTS, Predictions, write_report
@@ -82,6 +83,21 @@ class Cache(PublishedCache):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {self.num_rows} rows, {self.num_documents} documents)"
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        counts = {f"answers {status}": count for status, count in manifest.alignment.items() if count}
+        rows = {
+            "source": f"{manifest.name}/{manifest.split}",
+            "documents": self.num_documents,
+            "segments": self.num_rows,
+            **{name: manifest.settings[name] for name in ("max_seq_length", "doc_stride")},
+            "memory slots": manifest.layout.num_memory_tokens,
+            **counts,
+            "size": f"{manifest.num_bytes:,} bytes",
+            "directory": self.directory,
+        }
+        return html_table(type(self).__name__, rows)
 
     @classmethod
     def build(
