@@ -48,7 +48,7 @@ def choose(labelled: Labelled, runs: Sequence[Run], most: int) -> Ints:
     documents with the lowest F1 come first, and those with equal F1 are spread over the cache.
 
     Returns:
-        int64[chosen], the documents, the most telling first; at most `most`.
+        int64[chosen], the documents, some of each outcome first; at most `most`.
     """
     outcome = labelled.label.copy()
     overlap = np.zeros(len(outcome))
