@@ -33,12 +33,14 @@ class PageDocuments:
         documents: Everything about each.
         contexts: Their distinct contexts.
         vocabulary: The tokens that their segments hold, by id.
+        is_full: Whether the next document would have taken too many bytes.
     """
 
     numbers: list[int]
     documents: list[dict[str, Any]]
     contexts: list[str]
     vocabulary: dict[str, str]
+    is_full: bool
 
 
 def choose(labelled: Labelled, runs: Sequence[Run], most: int) -> Ints:
@@ -98,7 +100,7 @@ class DocumentReader:
         Raises:
             CacheDamagedError: A value of the cache cannot be.
         """
-        size, documents, contexts = 0, dict[int, dict[str, Any]](), dict[int, str]()
+        size, documents, contexts, is_full = 0, dict[int, dict[str, Any]](), dict[int, str](), False
         for number in chosen.tolist():
             try:
                 row = self._cache.documents.number("context", number)
@@ -110,7 +112,7 @@ class DocumentReader:
                     hint=REBUILD,
                 ) from error
             size += len(orjson.dumps(found)) + (0 if row in contexts else len(text.encode()))
-            if documents and size > most_bytes:
+            if is_full := bool(documents) and size > most_bytes:
                 break
             documents[number], contexts[row] = found, text
         worst = self._runs[0].f1 if self._runs else np.zeros(len(self._labelled.label))
@@ -118,9 +120,8 @@ class DocumentReader:
         places = {row: place for place, row in enumerate(contexts)}
         for document in documents.values():
             document["context"] = places[document["context"]]
-        return PageDocuments(
-            numbers, [documents[number] for number in numbers], list(contexts.values()), self._vocabulary()
-        )
+        ordered = [documents[number] for number in numbers]
+        return PageDocuments(numbers, ordered, list(contexts.values()), self._vocabulary(), is_full)
 
     def _read(self, number: int, context: int, text: str) -> dict[str, Any]:
         documents = self._cache.documents

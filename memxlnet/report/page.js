@@ -16,6 +16,10 @@ const GOOD = new Set(["correct", "correct: no answer", "exact"]);
 const BAD = new Set(["wrong", "missed", "false answer", "dropped", "unreachable"]);
 const MIDDLE = new Set(["partly correct", "repaired"]);
 
+// More segments than this have no number in the map, and more have no tokens until one is chosen.
+const NUMBERED = 60;
+const WITH_TOKENS = 8;
+
 let shown = [];
 let current = null;
 let segment = null;
@@ -127,7 +131,7 @@ function draw() {
   }
   const one = current;
   const characters = [...data.contexts[one.context]];
-  const facts = make("p", { class: "note" }, `document ${one.number}, `, make("code", {}, one.id), ` - ${facts_of(one)} `, badge(one.label));
+  const facts = make("p", { class: "note" }, `document ${one.number}, `, make("code", {}, one.id), ` - ${factsOf(one)} `, badge(one.label));
   detail.replaceChildren(facts, make("h3", {}, one.question));
   for (const note of [one.detail, one.contradiction]) if (note) detail.append(make("p", { class: "note" }, note));
   detail.append(make("h4", {}, "Gold answers"), golds(one));
@@ -137,9 +141,17 @@ function draw() {
   toggle.append(withTokens ? "Hide tokens" : "Show tokens");
   detail.append(make("h4", {}, toggle));
   if (withTokens) detail.append(...tokens(one));
+  scrollContext();
 }
 
-function facts_of(one) {
+// Show the chosen segment, or else the answer, where the context is longer than its part of the page.
+function scrollContext() {
+  const text = detail.querySelector(".context");
+  const wanted = segment === null ? text.querySelector(".chosen") : text.querySelector(":scope > :is(span, mark):not(.faded, .start)");
+  if (wanted) text.scrollTop = wanted.offsetTop - text.offsetTop - text.clientHeight / 3;
+}
+
+function factsOf(one) {
   const many = one.segments.length === 1 ? "1 segment" : `${one.segments.length} segments`;
   return one.step < 0 ? many : `${many}, answer at time step ${one.step}`;
 }
@@ -179,10 +191,14 @@ function predictions(one) {
 }
 
 function chooseSegment(number) {
-  segment = segment === number ? null : number;
+  segment = number;
   draw();
-  const button = detail.querySelectorAll(".map button")[number];
-  if (button) button.focus({ preventScroll: true });
+  detail.querySelector('.map button[tabindex="0"]').focus({ preventScroll: true });
+}
+
+function moveSegment(by) {
+  const next = segment === null ? (by > 0 ? 0 : current.segments.length - 1) : segment + by;
+  chooseSegment(Math.min(Math.max(next, 0), current.segments.length - 1));
 }
 
 function segmentMap(one, length) {
@@ -190,7 +206,8 @@ function segmentMap(one, length) {
   one.segments.forEach((each, number) => {
     const [start, stop] = each.characters;
     const title = `segment ${number}: row ${each.row}, characters ${start} to ${stop}${each.holds ? ", holds the whole answer" : ""}`;
-    const button = make("button", { type: "button", class: (number % 2 ? "odd" : "even") + (one.segments.length > 1 ? "" : " only"), title, "aria-label": title, "aria-pressed": segment === number, click: () => chooseSegment(number) }, String(number));
+    const button = make("button", { type: "button", class: (number % 2 ? "odd" : "even") + (one.segments.length > 1 ? "" : " only"), title, "aria-label": title, "aria-pressed": segment === number, tabindex: number === (segment ?? 0) ? 0 : -1, click: () => chooseSegment(segment === number ? null : number) });
+    if (one.segments.length <= NUMBERED) button.append(String(number));
     button.style.left = `${(100 * start) / Math.max(length, 1)}%`;
     button.style.width = `${(100 * (stop - start)) / Math.max(length, 1)}%`;
     map.append(button);
@@ -263,8 +280,10 @@ function legend(one) {
 }
 
 function tokens(one) {
-  const chosen = segment === null ? one.segments.map((_, number) => number) : [segment];
-  return chosen.flatMap((number) => {
+  const chosen = segment === null ? one.segments.map((_, number) => number).slice(0, WITH_TOKENS) : [segment];
+  const left = segment === null ? one.segments.length - chosen.length : 0;
+  const note = left ? [make("p", { class: "note" }, `The first ${WITH_TOKENS} segments of ${one.segments.length}; choose one above to see its tokens.`)] : [];
+  const parts = chosen.flatMap((number) => {
     const each = one.segments[number];
     const title = make("h4", {}, `Segment ${number}, row ${each.row}: ${each.ids.length} tokens, positions ${each.label[0]} to ${each.label[1]}`);
     const row = make("p", { class: "tokens" });
@@ -276,6 +295,7 @@ function tokens(one) {
     });
     return [title, row];
   });
+  return [...note, ...parts];
 }
 
 function roleOf(each, position) {
@@ -335,6 +355,8 @@ document.addEventListener("keydown", (event) => {
   else if (event.key === "j" || (inside && event.key === "ArrowDown")) move(1);
   else if (event.key === "k" || (inside && event.key === "ArrowUp")) move(-1);
   else if (event.key === "t" && current) toggleTokens();
+  else if (current && event.key === "ArrowRight") moveSegment(1);
+  else if (current && event.key === "ArrowLeft") moveSegment(-1);
   else return;
   event.preventDefault();
 });

@@ -20,7 +20,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.load.statistics import CacheStatistics, UsefulShares, read_statistics
 from memxlnet.maintain.encoding_rules import read_dropped
-from memxlnet.report.documents import DocumentReader, PageDocuments, choose, compare
+from memxlnet.report.documents import MOST_BYTES, DocumentReader, PageDocuments, choose, compare
 from memxlnet.report.plots import page_plots, plot_f1_by_step
 from memxlnet.report.scores import (
     LABELS,
@@ -160,6 +160,7 @@ def _page_values(
         "runs": runs,
         "evaluation": evaluation,
         "shown": shown,
+        "most_megabytes": MOST_BYTES // 1_000_000,
         "labels": LABELS,
         "verdicts": VERDICTS,
         "plots": {name: Markup(svg) for name, svg in plots.items()},

@@ -22,7 +22,7 @@ from tests.support import ROOT, slow
 
 Run = Callable[..., Result]
 
-SHARED = {"cache_arguments", "commands", "output", "parameters", "plots", "tokenizers"}
+SHARED = {"cache_arguments", "commands", "output", "parameters", "tokenizers"}
 """Modules of the folder that are no commands."""
 
 

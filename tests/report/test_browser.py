@@ -57,6 +57,28 @@ def test_segments_are_drawn_where_they_are(opened: Page, dataset: Any) -> None:
         opened.page.click("#tokens")
         opened.page.locator(".map button").nth(number).click()
     assert opened.page.locator(".context .overlap").count() >= len(rows) - 1
+    # By the keyboard, and only one of them is a stop of the tabulator.
+    pressed = '.map button[aria-pressed="true"]'
+    for key, number in (("ArrowRight", 0), ("ArrowRight", 1), ("ArrowLeft", 0), ("ArrowLeft", 0)):
+        opened.page.keyboard.press(key)
+        assert opened.page.locator(pressed).get_attribute("aria-label").startswith(f"segment {number}: ")
+        assert opened.page.locator('.map button[tabindex="0"]').count() == 1
+
+
+def test_a_long_document(opened: Page) -> None:
+    opened.page.set_viewport_size({"width": 1000, "height": 300})
+    opened.choose("late")
+    inside = """() => {
+        const text = document.querySelector('.context'), mark = text.querySelector('.chosen');
+        const [outer, inner] = [text.getBoundingClientRect(), mark.getBoundingClientRect()];
+        return outer.top <= inner.top && inner.bottom <= outer.bottom && text.scrollTop > 0;
+    }"""
+    assert opened.page.evaluate(inside)
+    opened.page.click("#tokens")
+    segments = opened.page.locator(".map button").count()
+    assert segments > 8
+    assert len(opened.texts(".tokens")) == 8
+    assert f"The first 8 segments of {segments}; choose one above" in opened.texts("#detail")[0]
 
 
 def test_search_and_filters(opened: Page) -> None:

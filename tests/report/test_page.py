@@ -136,14 +136,21 @@ def test_documents_stop_at_a_number_of_bytes(dataset: Any) -> None:
     assert len(reader.read(chosen, most_bytes=1).documents) == 1
     some = reader.read(chosen, most_bytes=20_000)
     assert 1 < len(some.documents) < len(examples())
+    assert (some.is_full, reader.read(chosen).is_full) == (True, False)
     assert some.numbers == sorted(chosen[: len(some.numbers)].tolist())
 
 
 @pytest.mark.usefixtures("no_plots")
-def test_a_page_says_how_many_documents_it_holds(small: Any, tmp_path: Path) -> None:
+def test_a_page_says_how_many_documents_it_holds(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = DocumentReader.read
     one = write_report(small.cache, tmp_path / "one.html", documents=1).read_text()
     assert "1 of 4 documents, spread over all outcomes" in one
     assert len(data_of(one)["documents"]) == 1
+    assert "--documents" in one
+    monkeypatch.setattr("memxlnet.report.page.DocumentReader.read", lambda self, chosen: read(self, chosen, 1))
+    full = write_report(small.cache, tmp_path / "full.html").read_text()
+    assert "1 of 4 documents, spread over all outcomes; a page holds 16 MB" in full
+    monkeypatch.undo()
     assert "All 4 documents" in write_report(small.cache, tmp_path / "all.html").read_text()
 
 
