@@ -140,7 +140,7 @@ def draw_counts(axes: Any, counts: Mapping[int, int], title: str, name: str, col
     axes.bar_label(
         bars,
         [f"{height:,}" if height else "" for height in heights],
-        padding=2,
+        padding=3,
         fontsize=8,
         rotation=0 if len(heights) <= _UPRIGHT_BARS else 90,
         color=colors[_TEXT],

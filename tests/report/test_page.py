@@ -16,7 +16,7 @@ from memxlnet.report.documents import DocumentReader, choose, compare
 from memxlnet.report.page import write_report
 from memxlnet.report.scores import LABELS, read_labels, score, step_groups
 from tests.report.helpers import HOSTILE, LONG, data_of, examples, predictions
-from tests.support import build
+from tests.support import SQUAD, build
 
 OUTCOMES = {
     "late": "exact",
@@ -280,3 +280,19 @@ def test_runs_of_the_same_name_are_distinguished(small: Any, tmp_path: Path) -> 
         against=tmp_path / "b" / "predictions.json",
     )
     assert data_of(path.read_text())["runs"] == ["predictions (predictions)", "predictions (against)"]
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_squad(xlnet: Any, tmp_path: Path) -> None:
+    dataset = build(SQUAD, xlnet, tmp_path, max_seq_length=384, doc_stride=128)
+    golds = {item["example_id"]: item["chosen_answer_text"] for item in dataset if not item["segment_index"]}
+    path = write_report(dataset.cache, tmp_path / "report.html", predictions=golds, against=dict.fromkeys(golds, ""))
+    assert path.stat().st_size < 5_000_000
+    page = path.read_text(encoding="utf-8")
+    assert "200 of 6,078 documents" in page
+    documents = data_of(page)["documents"]
+    assert len(documents) == 200
+    assert {one["runs"][0]["verdict"] for one in documents} == {"correct", "correct: no answer"}
+    assert {one["runs"][1]["verdict"] for one in documents} == {"missed", "correct: no answer"}
+    assert all(one["span"] in one["runs"][0]["places"] for one in documents if one["span"])
