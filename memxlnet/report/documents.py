@@ -143,9 +143,18 @@ class DocumentReader:
             "detail": documents.text("alignment_detail", number),
             "contradiction": documents.text("contradiction", number),
             "step": int(self._labelled.step[number]),
+            "kept": self._kept(number),
             "segments": self._segments(number, context),
             "runs": [self._prediction(run, number, example_id, text) for run in self._runs],
         }
+
+    def _kept(self, number: int) -> dict[str, str]:
+        """Return the kept values of a document as they are shown; null is left out."""
+        names = frozenset(self._cache.manifest.kept)
+        if self._cache.kept is None:
+            return {}
+        values = self._cache.kept.values(number, names)
+        return {name: str(value) for name, value in values.items() if value is not None}
 
     def _prediction(self, run: Run, number: int, example_id: str, context: str) -> dict[str, Any]:
         text = run.texts.get(example_id)

@@ -54,7 +54,7 @@ const searched = new Map();
 
 function textOf(one) {
   if (!searched.has(one)) {
-    const texts = [one.id, one.question, data.contexts[one.context], ...one.golds.map((gold) => gold[0])];
+    const texts = [one.id, one.question, data.contexts[one.context], ...Object.values(one.kept), ...one.golds.map((gold) => gold[0])];
     searched.set(one, [...texts, ...one.runs.map((run) => run.text || "")].join("\n").toLowerCase());
   }
   return searched.get(one);
@@ -83,7 +83,7 @@ function entry(one) {
   if (one.segments.length > 1) facts.append(make("span", {}, `${one.segments.length} segments`));
   facts.append(make("span", { class: "id" }, one.id));
   const button = make("button", { type: "button", "data-number": one.number, click: () => select(one) });
-  button.append(make("span", { class: "question" }, one.question || "(no question)"), facts);
+  button.append(make("span", { class: "question", dir: "auto" }, one.question || "(no question)"), facts);
   return make("li", {}, button);
 }
 
@@ -132,7 +132,9 @@ function draw() {
   const one = current;
   const characters = [...data.contexts[one.context]];
   const facts = make("p", { class: "note" }, `document ${one.number}, `, make("code", {}, one.id), ` - ${factsOf(one)} `, badge(one.label));
-  detail.replaceChildren(facts, make("h3", {}, one.question));
+  detail.replaceChildren(facts, make("h3", { dir: "auto" }, one.question));
+  const kept = Object.entries(one.kept).map(([name, value]) => `${name}: ${value}`);
+  if (kept.length) detail.append(make("p", { class: "note kept", dir: "auto" }, kept.join("\n")));
   for (const note of [one.detail, one.contradiction]) if (note) detail.append(make("p", { class: "note" }, note));
   detail.append(make("h4", {}, "Gold answers"), golds(one));
   if (one.runs.length) detail.append(make("h4", {}, "Predictions"), predictions(one));
@@ -164,7 +166,7 @@ function toggleTokens() {
 function golds(one) {
   const answers = make("ul", { class: "answers" });
   one.golds.forEach(([text, start, stands], number) => {
-    const item = make("li", {}, make("span", { class: "text swatch gold" }, text), make("span", { class: "note" }, `at ${start}${stands ? "" : ", where it does not stand"}`));
+    const item = make("li", {}, make("span", { class: "text swatch gold", dir: "auto" }, text), make("span", { class: "note" }, `at ${start}${stands ? "" : ", where it does not stand"}`));
     if (number === one.chosen) item.append(badge("chosen"));
     answers.append(item);
   });
@@ -179,7 +181,7 @@ function predictions(one) {
   const answers = make("ul", { class: "answers" });
   one.runs.forEach((run, number) => {
     const item = make("li", {}, make("span", { class: "note" }, `${data.runs[number]}:`));
-    if (run.text) item.append(make("span", { class: `text swatch run-${number}` }, run.text));
+    if (run.text) item.append(make("span", { class: `text swatch run-${number}`, dir: "auto" }, run.text));
     else item.append(run.text === null ? "no prediction" : "no answer");
     item.append(badge(run.verdict));
     if (run.score) item.append(make("span", { class: "note" }, `F1 ${percent(run.score.f1)}`));
@@ -233,7 +235,7 @@ function spans(one) {
 }
 
 function context(one, characters) {
-  const text = make("div", { class: "context", tabindex: "0", role: "region", "aria-label": "Context" });
+  const text = make("div", { class: "context", dir: "auto", tabindex: "0", role: "region", "aria-label": "Context" });
   const all = spans(one);
   const edges = [...new Set([0, characters.length, ...all.flatMap((each) => [each.start, each.stop])])].sort((a, b) => a - b);
   const begins = [...all].sort((a, b) => a.start - b.start);

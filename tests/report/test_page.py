@@ -16,7 +16,7 @@ from memxlnet.report.documents import DocumentReader, choose, compare
 from memxlnet.report.page import write_report
 from memxlnet.report.scores import LABELS, read_labels, score, step_groups
 from tests.report.helpers import HOSTILE, LONG, data_of, examples, predictions
-from tests.support import SQUAD, build
+from tests.support import SQUAD, build, long_examples
 
 OUTCOMES = {
     "late": "exact",
@@ -266,6 +266,18 @@ def test_a_library_that_is_missing(small: Any, tmp_path: Path, monkeypatch: pyte
         MissingLibraryError, match=rf"expected {library.split('.')[0]}, found none; .*memxlnet\[report\]"
     ):
         write_report(small.cache, tmp_path / "report.html")
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_kept_values_are_shown(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [
+        {**row, "title": "<i>a title</i>", "year": number or None} for number, row in enumerate(long_examples(2, 9))
+    ]
+    cache = build(rows, tokenizer, tmp_path, keep=["title", "year"]).cache
+    page = write_report(cache, tmp_path / "x.html").read_text(encoding="utf-8")
+    found = [one["kept"] for one in data_of(page)["documents"]]
+    assert found == [{"title": "<i>a title</i>"}, {"title": "<i>a title</i>", "year": "1"}]
+    assert "<i>" not in page
 
 
 @pytest.mark.usefixtures("no_plots")
