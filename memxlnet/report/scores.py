@@ -172,9 +172,10 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
         if text is None:
             missing[example_id] = None
             continue
-        counted = scored_golds(golds)
-        exact[document] = max(exact_match(gold, text) for gold in counted)
+        counted = scored_golds(dict.fromkeys(golds))
         overlap[document] = max(f1(gold, text) for gold in counted)
+        # An exact match has an F1 of 1, so that others need not be compared.
+        exact[document] = overlap[document] == 1 and any(exact_match(gold, text) for gold in counted)
         found = _verdict(bool(golds), bool(text), bool(exact[document]), bool(overlap[document]))
         verdict[document] = VERDICTS.index(found)
     for example in read_dropped(cache):
