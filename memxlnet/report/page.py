@@ -193,6 +193,8 @@ def _cards(
     every = np.ones(cache.num_documents, np.bool_)
     found = [
         (f"F1, {run.name}", f"{figures['f1']:.2f}", f"exact match {figures['exact']:.2f}")
+        if figures["total"]
+        else (f"F1, {run.name}", "unknown", "no document is labelled")
         for run in runs
         for figures in (run.figures(every),)
     ]

@@ -162,6 +162,8 @@ def draw_counts(axes: Any, counts: Mapping[int, int], title: str, name: str, col
         axes.vlines(median, 0, max(top, axes.get_ylim()[1] / 20), **style)
         axes.set_xlim(edges[0] - 0.5 - width * 0.15, edges[-1] - 0.5 + width * 0.15)
         _legend(axes, colors)
+    else:
+        axes.text(0.5, 0.5, "no document", transform=axes.transAxes, ha="center", color=colors[_TEXT])
     if width == 1 and len(heights) <= _MOST_TICKS:
         axes.set_xticks(edges[:-1])
     else:

@@ -268,6 +268,18 @@ def test_a_library_that_is_missing(small: Any, tmp_path: Path, monkeypatch: pyte
         write_report(small.cache, tmp_path / "report.html")
 
 
+@pytest.mark.parametrize("answers", [None, {"text": [], "answer_start": []}], ids=["unlabelled", "unanswerable"])
+def test_a_cache_without_any_answer(tmp_path: Path, tokenizer: Any, answers: Any) -> None:
+    rows = [{**row, "answers": answers} for row in long_examples(2, 9)]
+    cache = build(rows, tokenizer, tmp_path).cache
+    texts = {"id-0": "word0x1", "id-1": ""}
+    page = write_report(cache, tmp_path / "x.html", predictions=texts).read_text(encoding="utf-8")
+    assert ("no document is labelled" in page) == (answers is None)
+    verdicts = [one["runs"][0]["verdict"] for one in data_of(page)["documents"]]
+    assert verdicts == (["false answer", "correct: no answer"] if answers else ["unlabelled"] * 2)
+    assert data_of(write_report(cache, tmp_path / "y.html").read_text(encoding="utf-8"))["runs"] == []
+
+
 @pytest.mark.usefixtures("no_plots")
 def test_kept_values_are_shown(tmp_path: Path, tokenizer: Any) -> None:
     rows = [
