@@ -13,6 +13,7 @@ from memxlnet.load.statistics import CacheStatistics, PaddingShares, UsefulShare
 
 SUFFIXES = (".png", ".svg", ".pdf")
 SEGMENTS = ("Segments per document", "segments of a document")
+TOKENS = ("Length of documents", "tokens of the context")
 TIME_STEPS = ("Where answers lie", "time step of the first segment with the whole answer")
 
 _MOST_BARS = 24
@@ -85,12 +86,9 @@ def page_plots(statistics: CacheStatistics, tokens: Mapping[int, int]) -> dict[s
     return {
         "segments": _svg(lambda axes, colors: draw_counts(axes, statistics.segments_per_document, *SEGMENTS, colors)),
         "steps": _svg(lambda axes, colors: draw_counts(axes, statistics.answer_time_steps, *TIME_STEPS, colors)),
-        "tokens": _svg(lambda axes, colors: draw_counts(axes, tokens, *_TOKENS, colors)),
+        "tokens": _svg(lambda axes, colors: draw_counts(axes, tokens, *TOKENS, colors)),
         "useful": _svg(lambda axes, colors: draw_useful(axes, statistics.useful, colors)),
     }
-
-
-_TOKENS = ("Length of documents", "tokens of the context")
 
 
 def plot_f1_by_step(runs: Mapping[str, Mapping[str, tuple[float, int]]]) -> str:
@@ -109,7 +107,8 @@ def plot_f1_by_step(runs: Mapping[str, Mapping[str, tuple[float, int]]]) -> str:
         for number, (name, figures) in enumerate(runs.items()):
             places = np.arange(len(labels)) - 0.4 + width * (number + 0.5)
             values = [figures[label][0] for label in labels]
-            bars = axes.bar(places, values, width * 0.95, label=name, color=colors[_LINES[number]])
+            # matplotlib leaves labels out that begin with an underscore.
+            bars = axes.bar(places, values, width * 0.95, label=f" {name}", color=colors[_LINES[number]])
             axes.bar_label(bars, [f"{value:.0f}" for value in values], padding=1, fontsize=8, color=colors[_TEXT])
         counts = [next(iter(runs.values()))[label][1] for label in labels]
         shown = [f"{label}\n{count:,}" for label, count in zip(labels, counts, strict=True)]
@@ -240,7 +239,9 @@ def _finish_sizes(axes: Any, sizes: list[int], colors: Colors) -> None:
 
 
 def _legend(axes: Any, colors: Colors, **options: Any) -> None:
-    axes.legend(frameon=False, fontsize=9, labelcolor=colors[_TEXT], **options)
+    legend = axes.legend(frameon=False, fontsize=9, labelcolor=colors[_TEXT], **options)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # the name of a run is no formula
 
 
 def _finish(axes: Any, title: str, name: str, unit: str, colors: Colors) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from memxlnet.report.page import write_report
 from tests.report.helpers import HOSTILE, LONG, Page, examples, predictions
+from tests.support import slow
 
 
 def test_markup_in_the_data_is_shown_and_not_run(opened: Page) -> None:
@@ -160,7 +161,7 @@ def test_themes(opened: Page, written: Path, scheme: str) -> None:
     assert opened.page.evaluate(background) == after
 
 
-@pytest.mark.parametrize("width", [360, 800, 1600])
+@pytest.mark.parametrize("width", [360, slow(800), 1600])
 def test_nothing_is_wider_than_the_screen(opened: Page, written: Path, width: int) -> None:
     opened.open(written, width=width)
     opened.choose("late")

@@ -16,7 +16,7 @@ from memxlnet.report.documents import DocumentReader, choose, compare
 from memxlnet.report.page import write_report
 from memxlnet.report.scores import LABELS, read_labels, score, step_groups
 from tests.report.helpers import HOSTILE, LONG, data_of, examples, predictions
-from tests.support import SQUAD, build, long_examples
+from tests.support import SQUAD, build, long_examples, slow
 
 OUTCOMES = {
     "late": "exact",
@@ -268,7 +268,7 @@ def test_a_library_that_is_missing(small: Any, tmp_path: Path, monkeypatch: pyte
         write_report(small.cache, tmp_path / "report.html")
 
 
-@pytest.mark.parametrize("answers", [None, {"text": [], "answer_start": []}], ids=["unlabelled", "unanswerable"])
+@pytest.mark.parametrize("answers", [None, slow({"text": [], "answer_start": []})], ids=["unlabelled", "unanswerable"])
 def test_a_cache_without_any_answer(tmp_path: Path, tokenizer: Any, answers: Any) -> None:
     rows = [{**row, "answers": answers} for row in long_examples(2, 9)]
     cache = build(rows, tokenizer, tmp_path).cache
@@ -277,7 +277,6 @@ def test_a_cache_without_any_answer(tmp_path: Path, tokenizer: Any, answers: Any
     assert ("no document is labelled" in page) == (answers is None)
     verdicts = [one["runs"][0]["verdict"] for one in data_of(page)["documents"]]
     assert verdicts == (["false answer", "correct: no answer"] if answers else ["unlabelled"] * 2)
-    assert data_of(write_report(cache, tmp_path / "y.html").read_text(encoding="utf-8"))["runs"] == []
 
 
 @pytest.mark.usefixtures("no_plots")
