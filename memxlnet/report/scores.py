@@ -1,12 +1,13 @@
 """What became of every document: the outcome of its label, its score in each run, the time step of its answer."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -133,16 +134,30 @@ def read_predictions(argument: str, value: Any) -> tuple[str, dict[str, str]]:
     for example_id, text in found.items():
         if not isinstance(example_id, str) or not isinstance(text, str):
             raise SettingsError(f"{place}: expected a text for {example_id!r:.120}, found {text!r:.80}")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            shown = f"{text!r:.80} (half of a surrogate pair)"
+            raise SettingsError(f"{place}: expected valid Unicode for {example_id!r:.120}, found {shown}")
     return name, dict(found)
 
 
 def _read_json(place: str, path: Path) -> Any:
     try:
-        return orjson.loads(path.read_bytes())
+        return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _once(place, pairs))
     except OSError as error:
         raise SettingsError(f"{place}: expected a file that can be read: {error.strerror}") from error
-    except orjson.JSONDecodeError as error:
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{place}: expected a JSON file of predictions, {{id: text}}: {error}") from error
+
+
+def _once(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, each of whose keys may occur once: of two predictions one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        raise SettingsError(f"{place}: expected each id once, found {_listed(repeated)} again")
+    return found
 
 
 def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, str]) -> Run:

@@ -16,7 +16,7 @@ from memxlnet.report.documents import DocumentReader, choose, compare
 from memxlnet.report.page import write_report
 from memxlnet.report.scores import LABELS, read_labels, score, step_groups
 from tests.report.helpers import HOSTILE, LONG, data_of, examples, predictions
-from tests.support import SQUAD, build, long_examples, slow
+from tests.support import SQUAD, build, long_examples, short, slow
 
 OUTCOMES = {
     "late": "exact",
@@ -175,6 +175,9 @@ BAD_PREDICTIONS = {
     "[]": "predictions: {file}: expected one JSON object, {{id: text}}, found list",
     "{": "predictions: {file}: expected a JSON file of predictions, {{id: text}}: ",
     '{"id-0": null}': "predictions: {file}: expected a text for 'id-0', found None",
+    '{"id-0": "", "id-0": "a"}': "predictions: {file}: expected each id once, found 'id-0' again",
+    '{"id-0": "\\ud800"}': "predictions: {file}: expected valid Unicode for 'id-0', found '\\ud800' (half ",
+    "[" * 100_000: "predictions: {file}: expected a JSON file of predictions, {{id: text}}: ",
     '{"id-0": ""}': "predictions: expected one for each labelled document of {cache}, found none for 3 of them: "
     "'id-1', 'id-2', 'id-3'; give an empty text for no answer",
     json.dumps({f"id-{number}": "" for number in range(11)}): "predictions: expected predictions for the documents of "
@@ -183,7 +186,7 @@ BAD_PREDICTIONS = {
 }
 
 
-@pytest.mark.parametrize("content", BAD_PREDICTIONS)
+@pytest.mark.parametrize("content", BAD_PREDICTIONS, ids=short)
 def test_predictions_that_do_not_fit(small: Any, tmp_path: Path, content: str) -> None:
     file = tmp_path / "predictions.json"
     file.write_text(content)
