@@ -34,10 +34,12 @@ from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.encoding_rules import read_content
 from memxlnet.maintain.removal import remove_cache
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
+from memxlnet.notebook import html_table
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.scratch import open_scratch
 from memxlnet.remote.stored_builds import build_into_store, is_stored
+from memxlnet.report.page import DEFAULT_DOCUMENTS, Predictions, write_report
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -89,6 +91,21 @@ class Cache(PublishedCache):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.directory)!r}, {self.num_rows} rows, {self.num_documents} documents)"
+
+    def _repr_html_(self) -> str:
+        manifest = self.manifest
+        counts = {f"answers {status}": count for status, count in manifest.alignment.items() if count}
+        rows = {
+            "source": f"{manifest.name}/{manifest.split}",
+            "documents": self.num_documents,
+            "segments": self.num_rows,
+            **{name: manifest.settings[name] for name in ("max_seq_length", "doc_stride")},
+            "memory slots": manifest.layout.num_memory_tokens,
+            **counts,
+            "size": f"{manifest.num_bytes:,} bytes",
+            "directory": self.directory,
+        }
+        return html_table(type(self).__name__, rows)
 
     @classmethod
     def build(
@@ -590,6 +607,35 @@ class Cache(PublishedCache):
             CacheDamagedError: A file of the cache is damaged.
         """
         return golds_table(self if dataset is None else self._own(dataset))
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        predictions: Predictions | None = None,
+        against: Predictions | None = None,
+        documents: int = DEFAULT_DOCUMENTS,
+        replace: bool = False,
+    ) -> Path:
+        """Write one HTML file about the cache; it needs no network and opens from the disk.
+
+        Args:
+            path: The file; it appears when all of it is written.
+            predictions: Answers by id, or a file of them as `AnswerCollector.write_predictions` writes it: to score and
+                to show.
+            against: Those of another run, to compare with.
+            documents: Documents in the page at most, spread over all outcomes; the figures count all documents.
+            replace: Replace a file that exists.
+
+        Returns:
+            The absolute path of the file.
+
+        Raises:
+            SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids.
+            MissingLibraryError: jinja2 or matplotlib is not installed (the extra ``report``).
+            CacheDirectoryError: The file cannot be written.
+        """
+        return write_report(self, **_options(locals()))
 
     def tokenizer(self) -> Any:
         """Return a transformers fast tokenizer that makes the same cache again.

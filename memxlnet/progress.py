@@ -13,9 +13,12 @@ from contextlib import contextmanager
 from numbers import Real
 from typing import Any, Self
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from memxlnet.errors import SettingsError
+
+NOTEBOOK = "ipykernel.zmqshell"
+"""The module that is loaded where a notebook runs; `tqdm.auto` looks at it as well."""
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +92,7 @@ def progress_bar(
 
     Args:
         name: What it is about.
-        shown: Whether it is shown; None shows it where standard error is a terminal.
+        shown: Whether it is shown; None shows it in a notebook, and where standard error is a terminal.
         unit: What it counts; ``"B"`` shows bytes in KiB, MiB and GiB.
         total: How many there are, where that is known.
         details: Returns what else is shown.
@@ -109,7 +112,7 @@ class ProgressBar:
         self.n = 0
         self._name, self._unit, self._total, self._details = name, unit, total, details
         self._logged = 0
-        self._bar = tqdm(desc=name, total=total, unit=unit, disable=None if shown is None else not shown, **scale)
+        self._bar = tqdm(desc=name, total=total, unit=unit, disable=disabled(shown), **scale)
         self._heartbeat = Heartbeat(self._line) if self._bar.disable else None
 
     def __enter__(self) -> Self:
@@ -150,3 +153,10 @@ class ProgressBar:
 
     def _shown(self, count: float) -> str:
         return str(tqdm.format_sizeof(count, "B", 1024)) if self._unit == "B" else f"{count:,.0f}"
+
+
+def disabled(shown: bool | None) -> bool | None:
+    """Return the argument ``disable`` of a bar of `tqdm`, for which None depends on the terminal."""
+    if shown is not None:
+        return not shown
+    return False if NOTEBOOK in sys.modules else None

@@ -22,6 +22,7 @@ COMMANDS = {
     "info": "Show what a cache holds and was made from.",
     "stats": "Show what recurrence will find in a cache.",
     "show": "Show one segment with its tokens and its answer.",
+    "report": "Write a page about a cache: figures, plots and documents.",
     "verify": "Check every byte and every value of a cache.",
     "compact": "Join parts into one cache.",
     "export": "Write a copy of a cache for other tools.",

@@ -11,10 +11,10 @@ from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.cli.paths import FilledPath
-from memxlnet.cli.plots import draw_statistics
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.statistics import MULTIPLE, CacheStatistics, UsefulShares, read_statistics
+from memxlnet.report.plots import draw_statistics
 
 _BAR = 40
 _OTHER_COLUMNS = 36

@@ -26,11 +26,13 @@ from memxlnet.load.devices import Device, DeviceColumns, check_device
 from memxlnet.load.document_ids import DocumentIds, DocumentMap, checked_index
 from memxlnet.load.lazy_tensors import LazyTensors
 from memxlnet.load.option_literals import Dtype
+from memxlnet.load.records import Segment
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import SegmentReader
 from memxlnet.load.segment_windows import Documents, rows_of
 from memxlnet.load.tensors import MODEL_COLUMNS, POSITION_COLUMNS, FeatureTensors, as_dtype, as_rows, context_mask
 from memxlnet.load.views import Viewable
+from memxlnet.notebook import html_table
 from memxlnet.settings import check_bool, one_of, positive_int
 
 Kind = TypeVar("Kind", bound="CacheDataset")
@@ -286,7 +288,21 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             self._chosen.flags.writeable = False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents)"
+        of = "" if self._chosen is None else f", a view of {self.cache.num_documents}"
+        return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents{of})"
+
+    def _repr_html_(self) -> str:
+        of = "" if self._chosen is None else f" (a view of {self.cache.num_documents:,})"
+        rows = {
+            "sources": ", ".join(self.sources),
+            "documents": f"{self.num_documents:,}{of}",
+            "segments": len(self),
+            "tokens of a row": self.manifest.max_seq_length,
+            "fields": ", ".join(self._segments.fields),
+            **{name: value for name, value in self.options.items() if value},
+            "directory": self.directory,
+        }
+        return html_table(type(self).__name__, rows)
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -321,11 +337,12 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             if (isinstance(index, Sequence) and not isinstance(index, str)) or getattr(index, "ndim", 0) > 0:
                 return [self[row] for row in as_rows(index, len(self)).tolist()]
         row = self._row(index)
-        item: dict[str, Any] = self._model_tensors(row)
+        item = Segment(self._model_tensors(row))
         item.update(self._segments.metadata(row))
         if self.compat:
             item["token_type_ids"] = self._context_mask(torch.tensor([row], device="cpu"))[0]
-            return item | {name: item[name].to(torch.int64) for name in MODEL_COLUMNS}
+            item.update({name: item[name].to(torch.int64) for name in MODEL_COLUMNS})
+            return item
         item["offset_mapping"] = torch.from_numpy(item["offset_mapping"])
         return item
 

@@ -14,6 +14,7 @@ from memxlnet.load.cache_dataset import BATCH_COLUMNS, CacheDataset
 from memxlnet.load.compat import check_whole_rows
 from memxlnet.load.loader_options import metadata_names
 from memxlnet.load.option_literals import Dtype, Metadata
+from memxlnet.load.records import BatchRecord
 from memxlnet.load.row_batch import RowBatch
 from memxlnet.load.segment_metadata import CONTEXT_MASK, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS, ModelTensors, as_dtype, context_mask
@@ -103,14 +104,14 @@ class Collate:
             SettingsError: Metadata are wanted of rows without their indices.
         """
         if self._dataset is None:
-            return as_dtype(_columns(rows), self.dtype)
+            return BatchRecord(as_dtype(_columns(rows), self.dtype))
         columns, shift = self._cut(self._dataset, rows)
         batch: dict[str, Any] = as_dtype(columns, self.dtype)
         if not (self._names or self._dataset.compat):
-            return batch
+            return BatchRecord(batch)
         if "rows" not in columns:
             raise SettingsError(f"metadata: expected batches with 'rows', found {', '.join(columns)}")
-        return self._dataset.finished(batch | self._metadata(self._dataset, columns, shift))
+        return BatchRecord(self._dataset.finished(batch | self._metadata(self._dataset, columns, shift)))
 
     def _cut(self, dataset: CacheDataset, rows: Sequence[Mapping[str, Tensor]]) -> tuple[dict[str, Tensor], int]:
         """Return the columns, cut where requested, and by how much positions moved."""

@@ -99,7 +99,7 @@ def earlier_batch(
     cls_index = batch["cls_index"]
     documents = batch.get("example_ids", [segment and segment["example_id"] for segment in segments])
     lists = {name: [segment[name] if segment else copy(ended) for segment in segments] for name, ended in ENDED.items()}
-    return {
+    earlier = {
         **batch,
         **lists,
         "token_type_ids": (context_mask & mask[:, None]).to(batch["token_type_ids"].dtype),
@@ -111,3 +111,4 @@ def earlier_batch(
         "document_mask": mask,
         "example_ids": [name if one else f"padding_{name}" for name, one in zip(documents, active, strict=True)],
     }
+    return type(batch)(earlier)

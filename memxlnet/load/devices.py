@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memxlnet.errors import SettingsError
+from memxlnet.load.records import BatchRecord
 from memxlnet.load.tensors import MODEL_COLUMNS, FeatureTensors, as_rows
 
 Device = str | torch.device | int | None
@@ -76,11 +77,11 @@ class Transfer:
         """Yield batches with their tensors on the device; on CUDA the copy of the next one is then under way."""
         if self._stream is None:
             for batch in batches:
-                yield {**batch, **self._send_tensors(batch)}
+                yield BatchRecord({**batch, **self._send_tensors(batch)})
             return
         waiting: tuple[dict[str, Any], Arrival] | None = None
         for batch in batches:
-            sent = {**batch, **self._send_tensors(batch)}, Arrival(self._stream)
+            sent = BatchRecord({**batch, **self._send_tensors(batch)}), Arrival(self._stream)
             if waiting is not None:
                 yield _received(*waiting)
             waiting = sent

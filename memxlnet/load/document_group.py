@@ -8,6 +8,7 @@ from typing import Any, overload
 from memxlnet.load.document_ids import DocumentIds, checked_index
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step
+from memxlnet.notebook import html_table
 
 
 @dataclass
@@ -69,6 +70,13 @@ class Group(Sequence[Step]):
     def example_ids(self) -> DocumentIds:
         """Ids of the documents, one a lane; empty for a lane without a document."""
         return self._read_ids()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} steps of {len(self.example_ids)} lanes, {self.example_ids!r})"
+
+    def _repr_html_(self) -> str:
+        rows = {"number": self.number, "steps": len(self), "lanes": len(self.example_ids), "ids": self.example_ids}
+        return html_table(type(self).__name__, rows)
 
     def __len__(self) -> int:
         return len(self._steps)

@@ -32,6 +32,7 @@ from memxlnet.load.samplers import EpochSampler, GroupedRows, MixedRows, RowSamp
 from memxlnet.load.seeded_random import Ints, check_seed
 from memxlnet.load.shard_order import blocks_of
 from memxlnet.load.shards_ahead import check_order, expecting
+from memxlnet.notebook import html_table
 from memxlnet.settings import check_bool, one_of, positive_int, whole_number
 
 
@@ -40,14 +41,20 @@ class RegularDataLoader(DataLoader[Item], Generic[Item]):
 
     # What it needs besides torch's own lies in the collate function, which a loader that others make of it keeps.
 
-    def __repr__(self) -> str:
+    def _shown_settings(self) -> dict[str, Any]:
         samplers = [one for one in (self.batch_sampler, self.sampler) if isinstance(one, EpochSampler)]
-        settings = {
+        return {
             "batch_size": self._batch_size,
             "shuffle": any(getattr(one, "shuffle", True) for one in samplers),
             "group_by_length": any(isinstance(one, GroupedRows) for one in samplers),
         }
-        shown = ", ".join(f"{name}={value}" for name, value in settings.items())
+
+    def _repr_html_(self) -> str:
+        rows = {"dataset": repr(self.dataset), **self._shown_settings(), "batches": len(self)}
+        return html_table(type(self).__name__, rows)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value}" for name, value in self._shown_settings().items())
         return (
             f"{type(self).__name__}({cast(CacheDataset, self.dataset).directory.name!r}, {shown}, {len(self)} batches)"
         )

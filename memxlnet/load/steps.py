@@ -15,6 +15,7 @@ from memxlnet.load.devices import Arrival, Transfer
 from memxlnet.load.document_ids import DocumentIds
 from memxlnet.load.epoch_plan import Bools, StepRows
 from memxlnet.load.option_literals import Dtype, EndedLabel
+from memxlnet.load.records import StepRecord
 from memxlnet.load.seeded_random import Ints
 from memxlnet.load.segment_metadata import CONTEXT_MASK, METADATA, OFFSETS
 from memxlnet.load.tensors import TOKEN_COLUMNS, ModelTensors, as_dtype, context_mask
@@ -292,7 +293,7 @@ class StepRun:
             name: column.view(-1, lanes, width).unbind(0) for name, column in columns.items()
         }
         parts |= {name: values[start:stop] for name, values in self._by_step.items()}
-        made = [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
+        made = [StepRecord(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
         if self._maker.has_texts:
             for step, rows in zip(made, self._plan.rows[start:stop], strict=True):
                 step |= self._maker.texts(rows, width)

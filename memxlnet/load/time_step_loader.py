@@ -44,6 +44,7 @@ from memxlnet.load.shard_order import blocks_of, by_block, in_groups, in_lanes
 from memxlnet.load.shards_ahead import check_order, expected
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step, StepMaker
+from memxlnet.notebook import html_table
 from memxlnet.settings import check_bool, whole_number
 
 STATE_VERSION = 2
@@ -238,12 +239,21 @@ class TimeStepMajorDataLoader(Generic[Item]):
         self.prefetch_factor = None  # else that function takes torch's default, which torch then refuses
 
     def __repr__(self) -> str:
-        state, settings = self.state_dict(), self.settings
-        shown: dict[str, Any] = {"batch_size": self.batch_size, "shuffle": settings.shuffle, "lanes": settings.lanes}
-        shown |= {"max_segments": self.max_segments, "evaluation": settings.evaluation, **self.ranks._asdict()}
-        words = ", ".join(f"{name}={value!r}" for name, value in shown.items())
-        place = f"epoch {state['epoch']}, step {state['step']} of {self._plan(state['epoch']).num_steps}"
-        return f"{type(self).__name__}({self.dataset.directory.name!r}, {words}, {place})"
+        words = ", ".join(f"{name}={value!r}" for name, value in self._shown_settings().items())
+        return f"{type(self).__name__}({self.dataset.directory.name!r}, {words}, {self._place()})"
+
+    def _repr_html_(self) -> str:
+        rows = {"dataset": repr(self.dataset), **self._shown_settings(), "place": self._place()}
+        return html_table(type(self).__name__, rows)
+
+    def _shown_settings(self) -> dict[str, Any]:
+        settings = self.settings
+        shown = {"batch_size": self.batch_size, "shuffle": settings.shuffle, "lanes": settings.lanes}
+        return shown | {"max_segments": self.max_segments, "evaluation": settings.evaluation, **self.ranks._asdict()}
+
+    def _place(self) -> str:
+        state = self.state_dict()
+        return f"epoch {state['epoch']}, step {state['step']} of {self._plan(state['epoch']).num_steps}"
 
     @property
     def shuffle(self) -> bool:

@@ -18,6 +18,7 @@ from memxlnet.errors import CacheError, CacheMismatchError, SettingsError, Trans
 from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest
 from memxlnet.format.paths import MANIFEST
 from memxlnet.maintain.incoming_cache import Arrival
+from memxlnet.progress import disabled
 from memxlnet.remote.hub_errors import check_hub_id, check_token, hub_errors
 from memxlnet.settings import EncodeSettings, check_text
 
@@ -277,11 +278,8 @@ def _bar(progress: bool | None) -> type[Any]:
     """Return the client's progress bar, shown like the package's own."""
     from huggingface_hub.utils import tqdm
 
-    # None lets tqdm decide.
-    disable = None if progress is None else not progress
-
     class Bar(tqdm):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any):
-            super().__init__(*arguments, **{**options, "disable": disable})
+            super().__init__(*arguments, **{**options, "disable": disabled(progress)})
 
     return Bar

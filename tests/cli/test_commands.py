@@ -34,7 +34,6 @@ SHARED = {
     "output_file",
     "parameters",
     "paths",
-    "plots",
     "session",
     "temporary_directory",
     "tokenizers",

@@ -5,11 +5,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from memxlnet.cli.plots import draw_statistics
 from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
 from memxlnet.load.statistics import CacheStatistics, PaddingShares, UsefulShares
+from memxlnet.report.plots import draw_statistics, median_of, plot_f1_by_step
 from tests.support import slow
 
 STATISTICS = CacheStatistics(
@@ -35,13 +36,38 @@ def test_what_is_drawn(tmp_path: Path) -> None:
     drawn = set(re.findall(r"<text[^>]*>([^<]*)</text>", (tmp_path / "plot.svg").read_text()))
     assert "a $title$ of &lt;squad&gt;_v2" in drawn
     assert {
+        "Segments per document",
         "segments of a document",
         "documents",
-        "documents in a group",
+        "documents in a group (logarithmic)",
         "padding, % of lanes",
         "real tokens, %",
     } <= drawn
-    assert {"aligned", "grouped by length", "refilled", "refilled, grouped", "regular, grouped"} <= drawn
+    assert {
+        "aligned",
+        "grouped by length",
+        "refilled",
+        "refilled, grouped by length",
+        "regular, grouped by length",
+    } <= drawn
+
+
+def test_names_of_runs_are_shown_as_they_are() -> None:
+    pytest.importorskip("matplotlib")
+    figures = {"0": (50.0, 2), "no answer": (100.0, 1)}
+    drawn = plot_f1_by_step({"_a $b": figures, r"$\none$ <script>": figures})
+    assert {" _a $b", r" $\none$ &lt;script&gt;", "50", "100"} <= set(re.findall(r"<text[^>]*>([^<]*)</text>", drawn))
+    assert drawn.startswith("<svg ")
+    assert " id=" not in drawn.replace("<clipPath id=", "").replace("<path id=", "")
+    assert "#0a0b" not in drawn
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [({3: 1}, 3), ({1: 1, 2: 1}, 1.5), ({1: 2, 5: 1}, 1), ({1: 2, 5: 2}, 3), ({0: 1, 7: 100, 9: 3}, 7)],
+)
+def test_medians(counts: dict[int, int], expected: float) -> None:
+    assert median_of(counts) == expected == np.median(np.repeat(list(counts), list(counts.values())))
 
 
 CHANGES: list[dict[str, Any]] = [
@@ -63,10 +89,10 @@ def test_statistics_of_every_kind_can_be_drawn(tmp_path: Path, changes: dict[str
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(MissingLibraryError, match=r"^--plot:.*memxlnet\[plot\]"):
+    with pytest.raises(MissingLibraryError, match=r"^plot:.*memxlnet\[plot\]"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.png")
     # What is wrong anyway is reported first.
-    with pytest.raises(SettingsError, match=r"^--plot:.*plot\.gif"):
+    with pytest.raises(SettingsError, match=r"^plot:.*plot\.gif"):
         draw_statistics(STATISTICS, "x", tmp_path / "plot.gif")
 
 

@@ -1,0 +1,282 @@
+"""One HTML file about a cache: settings, counts, distributions, labels, scores, and documents to browse."""
+
+import base64
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
+from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
+from memxlnet.format.paths import as_path
+from memxlnet.format.published import PublishedCache
+from memxlnet.format.ragged import Ints
+from memxlnet.load.statistics import CacheStatistics, UsefulShares, read_statistics
+from memxlnet.maintain.encoding_rules import read_dropped
+from memxlnet.report.documents import MOST_BYTES, DocumentReader, PageDocuments, choose, compare
+from memxlnet.report.plots import page_plots, plot_f1_by_step
+from memxlnet.report.scores import (
+    LABELS,
+    UNREACHABLE,
+    VERDICTS,
+    Labelled,
+    Run,
+    read_labels,
+    read_predictions,
+    score,
+    step_groups,
+)
+from memxlnet.settings import check_bool, positive_int
+
+DEFAULT_DOCUMENTS = 200
+
+_EXAMPLES = 5
+_DROPPED_SHOWN = 20
+_WITH_EXAMPLES = ("repaired", "dropped", UNREACHABLE)
+
+Predictions = Mapping[str, str] | str | os.PathLike[str]
+"""Answers by id, empty for no answer; or a JSON file of them, as the official SQuAD 2.0 script takes it."""
+
+
+def write_report(
+    cache: PublishedCache,
+    path: str | os.PathLike[str],
+    *,
+    predictions: Predictions | None = None,
+    against: Predictions | None = None,
+    documents: int = DEFAULT_DOCUMENTS,
+    replace: bool = False,
+) -> Path:
+    """Write one HTML file about a cache; it needs no network and opens from the disk.
+
+    Args:
+        cache: The cache.
+        path: The file; it appears when all of it is written.
+        predictions: Answers to score and to show, for exactly the documents of the cache.
+        against: Those of another run, to compare with.
+        documents: Documents in the page at most; all are counted, and those in the page are spread over all outcomes.
+        replace: Replace a file that exists.
+
+    Returns:
+        The absolute path of the file.
+
+    Raises:
+        SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids.
+        MissingLibraryError: jinja2 or matplotlib is not installed.
+        CacheDamagedError: A value of the cache cannot be.
+        CacheDirectoryError: The file cannot be written.
+    """
+    most = positive_int("documents", documents)
+    file = _new_file(path, check_bool("replace", replace))
+    if against is not None and predictions is None:
+        raise SettingsError("against: expected predictions as well, found None; pass those of the first run")
+    environment = _environment()
+    runs = _read_runs(cache, {"predictions": predictions, "against": against})
+    labelled = read_labels(cache)
+    shown = DocumentReader(cache, labelled, runs).read(choose(labelled, runs, most))
+    values = _page_values(cache, labelled, runs, shown)
+    _write_whole(file, environment.get_template("page.html").render(values).encode())
+    return file
+
+
+def _new_file(path: object, replace: bool) -> Path:
+    file = as_path("path", path, "the name of an HTML file")
+    if not file.parent.is_dir():
+        raise SettingsError(f"path: expected a file in a directory that exists, found {str(file)!r}; create it first")
+    if file.is_dir():
+        raise SettingsError(f"path: expected the name of a file, found the directory {str(file)!r}")
+    if file.exists() and not replace:
+        raise SettingsError(f"path: expected a file that does not exist, found {str(file)!r}; pass replace=True")
+    return file
+
+
+def _environment() -> Any:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingLibraryError("report: expected jinja2, found none; pip install 'memxlnet[report]'") from error
+    loader = PackageLoader("memxlnet.report", "")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def _read_runs(cache: PublishedCache, given: Mapping[str, Predictions | None]) -> list[Run]:
+    """Read all files before any is scored."""
+    read = [(argument, *read_predictions(argument, value)) for argument, value in given.items() if value is not None]
+    if len({name for _, name, _ in read}) < len(read):
+        read = [(argument, f"{name} ({argument})", texts) for argument, name, texts in read]
+    return [score(cache, argument, name, texts) for argument, name, texts in read]
+
+
+def _page_values(
+    cache: PublishedCache, labelled: Labelled, runs: Sequence[Run], shown: PageDocuments
+) -> dict[str, Any]:
+    """Return what the template shows."""
+    from jinja2.utils import htmlsafe_json_dumps
+    from markupsafe import Markup
+
+    statistics, ceiling = read_statistics(cache), answer_ceiling(cache)
+    script = (resources.files("memxlnet.report") / "page.js").read_text(encoding="utf-8")
+    style = (resources.files("memxlnet.report") / "page.css").read_text(encoding="utf-8")
+    tokens = _counted(_context_tokens(cache))
+    plots = page_plots(statistics, tokens)
+    groups = step_groups(labelled)
+    evaluation = _evaluation(labelled, runs, groups)
+    if runs and groups:
+        shares = {run.name: {name: run.figures(chosen) for name, chosen in groups.items()} for run in runs}
+        plots["f1_by_step"] = plot_f1_by_step(
+            {
+                run: {name: (found["f1"], int(found["total"])) for name, found in figures.items()}
+                for run, figures in shares.items()
+            }
+        )
+    data = {
+        "documents": shown.documents,
+        "contexts": shown.contexts,
+        "vocabulary": shown.vocabulary,
+        "memory": cache.manifest.layout.num_memory_tokens,
+        "runs": [run.name for run in runs],
+        "labels": LABELS,
+        "verdicts": VERDICTS,
+    }
+    return {
+        "title": f"{cache.manifest.name}/{cache.manifest.split}",
+        "cache": cache,
+        "manifest": cache.manifest,
+        "statistics": statistics,
+        "ceiling": ceiling,
+        "settings": cache.manifest.settings,
+        "cards": _cards(cache, statistics, ceiling, runs),
+        "account": _account(cache, labelled),
+        "examples": _examples(shown),
+        "dropped": [example for example, _ in zip(read_dropped(cache), range(_DROPPED_SHOWN), strict=False)],
+        "useful": {field.name.replace("_", ", "): field.name for field in fields(UsefulShares)},
+        "runs": runs,
+        "evaluation": evaluation,
+        "shown": shown,
+        "most_megabytes": MOST_BYTES // 1_000_000,
+        "labels": LABELS,
+        "verdicts": VERDICTS,
+        "plots": {name: Markup(svg) for name, svg in plots.items()},
+        "data": htmlsafe_json_dumps(data, dumps=lambda value: orjson.dumps(value).decode()),
+        "style": Markup(style),
+        "script": Markup(script),
+        # Only this script runs: text of the data can never become one.
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+
+
+def _context_tokens(cache: PublishedCache) -> Ints:
+    """Return int64[documents], the tokens of the context that the segments of a document hold."""
+    found: Ints = np.zeros(cache.num_documents, np.int64)
+    for shard in cache.features:
+        stops = shard.columns["context_token_start"].astype(np.int64) + shard.columns["context_token_count"]
+        np.maximum.at(found, shard.take("document", slice(None)), stops)
+    return found
+
+
+def _counted(values: Ints) -> dict[int, int]:
+    found, counts = np.unique(values, return_counts=True)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def _cards(
+    cache: PublishedCache, statistics: CacheStatistics, ceiling: AnswerCeiling, runs: Sequence[Run]
+) -> list[tuple[str, str, str]]:
+    """Return title, figure and note of each card on top of the page."""
+    every = np.ones(cache.num_documents, np.bool_)
+    found = [
+        (f"F1, {run.name}", f"{figures['f1']:.2f}", f"exact match {figures['exact']:.2f}")
+        if figures["total"]
+        else (f"F1, {run.name}", "unknown", "no document is labelled")
+        for run in runs
+        for figures in (run.figures(every),)
+    ]
+    best = "unknown" if ceiling.exact_match is None else f"{ceiling.exact_match:.2f}"
+    return [
+        *found,
+        ("documents", f"{statistics.documents:,}", f"{statistics.recurrent_share:.1%} with several segments"),
+        ("segments", f"{statistics.segments:,}", f"{statistics.segments / statistics.documents:.3f} per document"),
+        ("tokens", f"{statistics.tokens:,}", f"{statistics.tokens / statistics.row_tokens:.1%} of the rows"),
+        ("best exact match", best, "with perfect logits"),
+    ]
+
+
+def _account(cache: PublishedCache, labelled: Labelled) -> list[tuple[str, int, str]]:
+    """Return label, documents and meaning of each outcome of the labels."""
+    counts = np.bincount(labelled.label, minlength=len(LABELS)).tolist()
+    return [
+        (label, count, _MEANING[label])
+        for label, count in zip(LABELS, counts, strict=True)
+        if count or label in (*_WITH_EXAMPLES, "exact", "unanswerable")
+    ]
+
+
+_MEANING = {
+    "exact": "a gold answer stands at its offset",
+    "repaired": "the nearest occurrence was taken, as the offset did not fit",
+    "dropped": "no gold answer stands in the context; the document has no span",
+    "unanswerable": "there is no gold answer",
+    "unlabelled": "it is not known whether there is an answer",
+    "yes_no": "all gold answers are yes or no",
+    "number": "all gold answers are numbers that do not stand in the context",
+    UNREACHABLE: "no segment holds the whole answer: it is longer than the overlap, or cut off",
+}
+
+
+def _examples(shown: PageDocuments) -> dict[str, list[dict[str, Any]]]:
+    """Return some documents of the page for each outcome that may surprise."""
+    return {
+        label: [document for document in shown.documents if document["label"] == label][:_EXAMPLES]
+        for label in _WITH_EXAMPLES
+    }
+
+
+def _evaluation(labelled: Labelled, runs: Sequence[Run], groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of the scores; empty without a run."""
+    if not runs:
+        return {}
+    every = np.ones(len(labelled.label), np.bool_)
+    known = ~np.isnan(runs[0].f1)
+    parts = {"all": every, "with a gold answer": labelled.answered, "without one": ~labelled.answered}
+    confusion = [
+        [
+            [int((known & (labelled.answered == gold) & (run.answered == predicted)).sum()) for predicted in (1, 0)]
+            for gold in (1, 0)
+        ]
+        for run in runs
+    ]
+    return {
+        "parts": [(name, [run.figures(chosen) for run in runs]) for name, chosen in parts.items()],
+        "steps": [(name, [run.figures(chosen) for run in runs]) for name, chosen in groups.items()],
+        "confusion": confusion,
+        "verdicts": [
+            (name, [int((run.verdict == number).sum()) for run in runs]) for number, name in enumerate(VERDICTS)
+        ],
+        "changes": _changes(runs) if len(runs) > 1 else None,
+    }
+
+
+def _changes(runs: Sequence[Run]) -> dict[str, int]:
+    change = compare(runs)
+    return {"better": int((change > 0).sum()), "worse": int((change < 0).sum()), "equal": int((change == 0).sum())}
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CacheDirectoryError(f"{path}: cannot be written: {error.strerror}; choose another file") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,239 @@
+"""What became of every document: the outcome of its label, its score in each run, the time step of its answer."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from arrow_schemas import ALIGNMENTS
+from memxlnet.encode.answer_alignment import UNLABELLED
+from memxlnet.errors import SettingsError
+from memxlnet.evaluate.comparing_texts import find_rule
+from memxlnet.format.answer_steps import answer_steps
+from memxlnet.format.paths import as_path
+from memxlnet.format.published import PublishedCache
+from memxlnet.format.ragged import Ints
+from memxlnet.maintain.encoding_rules import read_dropped
+
+UNREACHABLE = "unreachable"
+LABELS = (*ALIGNMENTS, UNREACHABLE)
+"""Outcomes of labels: those of the alignment, and the answers that no segment holds whole."""
+
+CORRECT, PARTLY, WRONG, MISSED, FALSE, NO_ANSWER = (
+    "correct",
+    "partly correct",
+    "wrong",
+    "missed",
+    "false answer",
+    "correct: no answer",
+)
+VERDICTS = (WRONG, MISSED, FALSE, PARTLY, CORRECT, NO_ANSWER, UNLABELLED)
+"""Outcomes of a prediction, errors first."""
+
+_SHOWN_IDS = 5
+_FIRST_RANGE = 4
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What is known of the documents of a cache without a model; arrays have one entry for each document.
+
+    Attributes:
+        label: int64, the index in `LABELS`.
+        step: int64, the time step of the first segment that holds the whole answer, -1 for none.
+        segments: int64, the number of segments.
+        answered: bool, whether there is a gold answer.
+    """
+
+    label: Ints
+    step: Ints
+    segments: Ints
+    answered: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Run:
+    """The predictions of one model, scored; arrays have one entry for each document.
+
+    Attributes:
+        name: Its name in the page.
+        texts: The predictions by id.
+        exact: float64, 0 or 1; NaN for an unlabelled document.
+        f1: float64 from 0 to 1; NaN for an unlabelled document.
+        answered: bool, whether an answer is predicted.
+        verdict: int64, the index in `VERDICTS`.
+    """
+
+    name: str
+    texts: Mapping[str, str]
+    exact: NDArray[np.float64]
+    f1: NDArray[np.float64]
+    answered: NDArray[np.bool_]
+    verdict: Ints
+
+    def figures(self, chosen: NDArray[np.bool_]) -> dict[str, float]:
+        """Return exact match and F1 in percent and the number of labelled documents among those chosen."""
+        known = chosen & ~np.isnan(self.f1)
+        total = int(known.sum())
+        exact, overlap = (100 * float(values[known].sum()) / max(total, 1) for values in (self.exact, self.f1))
+        return {"exact": exact, "f1": overlap, "total": total}
+
+
+def read_labels(cache: PublishedCache) -> Labelled:
+    """Read what is known of every document; RAM is some 30 bytes a document.
+
+    Raises:
+        CacheDamagedError: A record batch is damaged.
+    """
+    label: Ints = np.empty(cache.num_documents, np.int64)
+    answered = np.empty(cache.num_documents, np.bool_)
+    first = 0
+    for batch in cache.documents.batches():
+        part = slice(first, first + batch.num_rows)
+        found = pc.index_in(batch["alignment"], pa.array(LABELS, batch["alignment"].type))
+        label[part] = found.to_numpy()
+        answered[part] = pc.greater(pc.list_value_length(batch["answer_texts"]), 0).to_numpy(zero_copy_only=False)
+        first += batch.num_rows
+    chosen, holders, segments = cache.documents.columns("chosen_answer", "num_answer_segments", "num_segments")
+    label[(chosen >= 0) & (holders == 0)] = LABELS.index(UNREACHABLE)
+    return Labelled(label, answer_steps(cache).astype(np.int64), segments.astype(np.int64), answered)
+
+
+def read_predictions(argument: str, value: Any) -> tuple[str, dict[str, str]]:
+    """Return the name and the texts by id of predictions: a mapping, or a file as the official SQuAD script takes it.
+
+    Args:
+        argument: Name of the argument, for messages.
+        value: What was passed.
+
+    Raises:
+        SettingsError: It is neither, the file cannot be read, or a prediction is no text.
+    """
+    name, place, found = argument, argument, value
+    if not isinstance(value, Mapping):
+        path = as_path(argument, value, "a mapping of texts by id, or a JSON file of one")
+        name, place = path.stem, f"{argument}: {path}"
+        found = _read_json(place, path)
+    if not isinstance(found, Mapping):
+        raise SettingsError(f"{place}: expected one JSON object, {{id: text}}, found {type(found).__name__}")
+    for example_id, text in found.items():
+        if not isinstance(example_id, str) or not isinstance(text, str):
+            raise SettingsError(f"{place}: expected a text for {example_id!r:.120}, found {text!r:.80}")
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            shown = f"{text!r:.80} (half of a surrogate pair)"
+            raise SettingsError(f"{place}: expected valid Unicode for {example_id!r:.120}, found {shown}")
+    return name, dict(found)
+
+
+def _read_json(place: str, path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _once(place, pairs))
+    except OSError as error:
+        raise SettingsError(f"{place}: expected a file that can be read: {error.strerror}") from error
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{place}: expected a JSON file of predictions, {{id: text}}: {error}") from error
+
+
+def _once(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, each of whose keys may occur once: of two predictions one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        raise SettingsError(f"{place}: expected each id once, found {_listed(repeated)} again")
+    return found
+
+
+def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, str]) -> Run:
+    """Score the predictions of a run as the official SQuAD 2.0 script does.
+
+    Args:
+        cache: The cache.
+        argument: Name of the argument, for messages.
+        name: Name of the run.
+        texts: The predictions by id, empty for no answer; unlabelled documents need none.
+
+    Raises:
+        SettingsError: Predictions are missing, or are for other ids.
+        CacheDamagedError: A record batch is damaged.
+    """
+    count = cache.num_documents
+    exact, overlap = np.full(count, np.nan), np.full(count, np.nan)
+    answered = np.zeros(count, np.bool_)
+    verdict: Ints = np.full(count, VERDICTS.index(UNLABELLED))
+    others, missing = dict.fromkeys(texts), dict[str, None]()
+    rule = find_rule()
+    for document, (example_id, golds, alignment) in enumerate(_read_golds(cache)):
+        others.pop(example_id, None)
+        text = texts.get(example_id)
+        answered[document] = bool(text)
+        if alignment == UNLABELLED:
+            continue
+        if text is None:
+            missing[example_id] = None
+            continue
+        exact[document], overlap[document] = rule.score(golds, text)
+        found = _verdict(bool(golds), bool(text), bool(exact[document]), bool(overlap[document]))
+        verdict[document] = VERDICTS.index(found)
+    for example in read_dropped(cache):
+        others.pop(example.id, None)
+    if others:
+        raise SettingsError(
+            f"{argument}: expected predictions for the documents of {cache.directory}, found {len(others):,} of "
+            f"{len(texts):,} for other ids: {_listed(others)}; use the predictions and the cache of one source"
+        )
+    if missing:
+        raise SettingsError(
+            f"{argument}: expected one for each labelled document of {cache.directory}, found none for "
+            f"{len(missing):,} of them: {_listed(missing)}; give an empty text for no answer"
+        )
+    return Run(name, texts, exact, overlap, answered, verdict)
+
+
+def _read_golds(cache: PublishedCache) -> Iterator[tuple[str, list[str], str]]:
+    """Yield id, gold answers and alignment of each document; RAM for one record batch."""
+    for batch in cache.documents.batches():
+        columns = [batch[column].to_pylist() for column in ("id", "answer_texts", "alignment")]
+        yield from zip(*columns, strict=True)
+
+
+def _verdict(gold: bool, predicted: bool, is_exact: bool, overlaps: bool) -> str:
+    if is_exact:
+        return CORRECT if gold else NO_ANSWER
+    if overlaps:
+        return PARTLY
+    if not gold:
+        return FALSE
+    return WRONG if predicted else MISSED
+
+
+def _listed(ids: Iterable[str]) -> str:
+    shown = list(ids)
+    return ", ".join(f"{one!r:.120}" for one in shown[:_SHOWN_IDS]) + (", ..." if len(shown) > _SHOWN_IDS else "")
+
+
+def step_groups(labelled: Labelled) -> dict[str, NDArray[np.bool_]]:
+    """Return bool[documents], those of each time step of the answer, by label: 0, 1, 2, 3, 4-7, 8-15, ...
+
+    Documents with a gold answer that no segment holds whole follow, then those without one.
+    """
+    found: dict[str, NDArray[np.bool_]] = {}
+    start, last = 0, int(labelled.step.max(initial=-1))
+    while start <= last:
+        stop = start + 1 if start < _FIRST_RANGE else 2 * start
+        label = str(start) if stop == start + 1 else f"{start}-{stop - 1}"
+        found[label] = (labelled.step >= start) & (labelled.step < stop)
+        start = stop
+    nowhere = labelled.step < 0
+    found["no segment"] = nowhere & labelled.answered
+    known = labelled.label != LABELS.index(UNLABELLED)
+    found["no answer"] = nowhere & ~labelled.answered & known
+    return {name: chosen for name, chosen in found.items() if chosen.any()}
