@@ -17,6 +17,7 @@ FLOORS = {
     "memxlnet.errors": 1,
     "memxlnet.background": 2,
     "memxlnet.earlier_names": 2,
+    "memxlnet.engines": 2,
     "memxlnet.progress": 2,
     "memxlnet.redaction": 2,
     "memxlnet.settings": 2,

@@ -1,0 +1,7 @@
+"""Cluster engines as executors of a build.
+
+Each class is a `concurrent.futures.Executor` for ``executor=``. The library of the engine is loaded when an executor is
+made, never by the import.
+"""
+
+from memxlnet.engines.ray_executor import RayExecutor as RayExecutor

@@ -1,0 +1,53 @@
+"""An executor around another one that notes every call in a worker, and can kill the worker of one of them."""
+
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any
+
+from tests.builder.scripts.injected import chunk_files, wait_until
+
+
+class Noting(Executor):
+    """Hands calls to another executor, and notes in a folder what its workers do.
+
+    Args:
+        executor: The executor that runs the calls.
+        folder: Folder of the notes, which workers see.
+        cache_dir: The caches that the build writes.
+        killed: Number of the call whose worker is killed on its first run, once two chunks are finished.
+    """
+
+    def __init__(self, executor: Executor, folder: Path, cache_dir: Path, killed: int | None = None):
+        self._executor = executor
+        self._folder = folder
+        self._cache_dir = cache_dir
+        self._killed = killed
+        self._number = 0
+        folder.mkdir()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        number, self._number = self._number, self._number + 1
+        cache_dir = self._cache_dir if number == self._killed else None
+        return self._executor.submit(_noted, self._folder, number, cache_dir, fn, args, kwargs)
+
+    def runs(self) -> list[int]:
+        """The numbers of the calls that workers have begun, in order of numbers."""
+        return sorted(int(path.name.split("-")[0]) for path in self._folder.iterdir())
+
+    def processes(self) -> set[int]:
+        """The processes that have worked."""
+        return {int(path.name.split("-")[1]) for path in self._folder.iterdir()}
+
+
+def _noted(
+    folder: Path, number: int, killed_in: Path | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
+) -> Any:
+    is_first = not list(folder.glob(f"{number}-*"))
+    (folder / f"{number}-{os.getpid()}").touch()
+    if killed_in is not None and is_first:
+        wait_until(lambda: len(chunk_files(killed_in)) >= 2, "two chunks are finished", 60)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fn(*args, **kwargs)
