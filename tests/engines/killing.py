@@ -18,20 +18,25 @@ class Noting(Executor):
         folder: Folder of the notes, which workers see.
         cache_dir: The caches that the build writes.
         killed: Number of the call whose worker is killed on its first run, once two chunks are finished.
+        always: Whether its worker is killed on each run.
     """
 
-    def __init__(self, executor: Executor, folder: Path, cache_dir: Path, killed: int | None = None):
+    def __init__(
+        self, executor: Executor, folder: Path, cache_dir: Path, killed: int | None = None, always: bool = False
+    ):
         self._executor = executor
         self._folder = folder
         self._cache_dir = cache_dir
         self._killed = killed
+        self._always = always
         self._number = 0
         folder.mkdir()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         number, self._number = self._number, self._number + 1
-        cache_dir = self._cache_dir if number == self._killed else None
-        return self._executor.submit(_noted, self._folder, number, cache_dir, fn, args, kwargs)
+        if number != self._killed:
+            return self._executor.submit(_noted, self._folder, number, fn, args, kwargs)
+        return self._executor.submit(_killed, self._cache_dir, self._always, self._folder, number, fn, args, kwargs)
 
     def runs(self) -> list[int]:
         """The numbers of the calls that workers have begun, in order of numbers."""
@@ -42,12 +47,14 @@ class Noting(Executor):
         return {int(path.name.split("-")[1]) for path in self._folder.iterdir()}
 
 
-def _noted(
-    folder: Path, number: int, killed_in: Path | None, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any
-) -> Any:
-    is_first = not list(folder.glob(f"{number}-*"))
+def _noted(folder: Path, number: int, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     (folder / f"{number}-{os.getpid()}").touch()
-    if killed_in is not None and is_first:
-        wait_until(lambda: len(chunk_files(killed_in)) >= 2, "two chunks are finished", 60)
-        os.kill(os.getpid(), signal.SIGKILL)
     return fn(*args, **kwargs)
+
+
+def _killed(cache_dir: Path, always: bool, folder: Path, number: int, *call: Any) -> Any:
+    if always or not list(folder.glob(f"{number}-*")):
+        (folder / f"{number}-{os.getpid()}").touch()
+        wait_until(lambda: len(chunk_files(cache_dir)) >= 2, "two chunks are finished", 60)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return _noted(folder, number, *call)
