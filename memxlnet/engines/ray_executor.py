@@ -65,7 +65,7 @@ class RayExecutor(Executor):
             self._cancel(reference, force=False)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; the cluster goes on.
+        """Take no more calls; the cluster keeps running.
 
         Args:
             wait: Return when all calls are done.

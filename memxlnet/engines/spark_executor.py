@@ -44,7 +44,7 @@ class SparkExecutor(ThreadPoolExecutor):
             self._context = spark.sparkContext
             cores = self._context.defaultParallelism
         except (AttributeError, OSError, Py4JError) as error:
-            raise SettingsError("SparkExecutor: expected a session at work, found one that is stopped") from error
+            raise SettingsError("SparkExecutor: expected a running session, found one that is stopped") from error
         self._failures = Py4JError
         super().__init__(max_jobs or cores, "memxlnet-spark")
 
