@@ -128,4 +128,4 @@ def test_chunks_travel_through_a_scratch_store(run: Run, caches: Caches, tmp_pat
     assert found.code == 0
     assert files_of(Path(found.fields["cache"])) == files_of(caches.plain)
     assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []
-    assert error(run(*arguments, "--rebuild", "--scratch", "here"), 2).startswith("--scratch: expected an address")
+    assert error(run(*arguments, "--rebuild", "--scratch", "here")).startswith("--scratch: expected an address")
