@@ -25,6 +25,7 @@ from benchmarks.report.quantities import table
 from memxlnet import Cache
 from memxlnet.builder.deliveries import ThroughFuture
 from memxlnet.builder.in_workers import ExecutorWorkers
+from memxlnet.engines import RayExecutor, SparkExecutor
 
 EXAMPLES = 130_000
 WORKERS = 2
@@ -78,17 +79,17 @@ def ray(stack: ExitStack) -> Executor:
         num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": paths}}
     )
     stack.callback(engine.shutdown)
-    found: Executor = importlib.import_module("memxlnet.engines.ray").RayExecutor()
+    found: Executor = RayExecutor()
     return found
 
 
 def spark(stack: ExitStack) -> Executor:
-    """Start Spark with two threads of tasks, each with its own worker process."""
+    """Start Spark with two threads of tasks, each with its worker process."""
     os.environ["PYSPARK_PYTHON"] = sys.executable
     sql = importlib.import_module("pyspark.sql")
     session = sql.SparkSession.builder.master(f"local[{WORKERS}]").config("spark.ui.enabled", "false").getOrCreate()
     stack.callback(session.stop)
-    found: Executor = importlib.import_module("memxlnet.engines.spark").SparkExecutor(session)
+    found: Executor = SparkExecutor(session)
     return found
 
 

@@ -223,7 +223,13 @@ def open_scratch(url: str | None, options: Mapping[str, Any] | None) -> Scratch 
         if options is not None:
             raise SettingsError("scratch_options: expected none without scratch; leave them out, or set scratch")
         return None
-    return Scratch(url, options)
+    try:
+        return Scratch(url, options)
+    except SettingsError as error:
+        message = str(error)
+        for theirs, ours in (("url:", "scratch:"), ("storage_options:", "scratch_options:")):
+            message = ours + message.removeprefix(theirs) if message.startswith(theirs) else message
+        raise SettingsError(message) from None
 
 
 _lock = threading.Lock()

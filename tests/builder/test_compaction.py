@@ -35,7 +35,7 @@ def examples(draw: st.DrawFn) -> dict[str, Any]:
 all_files = st.lists(st.lists(examples(), min_size=1, max_size=6), min_size=1, max_size=5)
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(all_files, st.integers(1, 3), st.sampled_from([None, 5]), st.sampled_from(["all", ()]))
 def test_the_bytes_are_those_of_a_build_of_all(
     files: list[list[dict[str, Any]]], files_per_part: int, max_shard_rows: int | None, keep: Any

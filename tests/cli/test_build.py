@@ -233,7 +233,7 @@ def test_all_options_are_tested() -> None:
     others = {"--tokenizer", "--cache-dir", "--memory-tokens", "--estimate", "--no-space-check", "--json", "--verbose"}
     others |= {"--quiet", "--log-format", "--heartbeat", "--config", "--output"}  # tests of what all commands share
     others |= {"--parts", "--files-per-part", "--name"}  # tests of parts
-    others |= {"--work-dir"}  # tests of stores
+    others |= {"--work-dir", "--scratch"}  # tests of stores
     options = {
         option
         for parameter in command.params

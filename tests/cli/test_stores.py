@@ -119,3 +119,13 @@ def test_build_of_parts_takes_no_work_dir(run: Run, arguments: tuple[object, ...
     assert usage_error(run(*arguments, "--parts", "--work-dir", tmp_path)).startswith(
         "--work-dir: applies to one cache"
     )
+
+
+def test_chunks_travel_through_a_scratch_store(run: Run, caches: Caches, tmp_path: Path) -> None:
+    arguments = ["build", caches.source, "--tokenizer", sample_tokenizer_directory(), "--max-seq-length", LENGTH]
+    arguments += ["--doc-stride", OVERLAP, "--split", "test", "--chunk-size", 3, "--cache-dir", tmp_path / "caches"]
+    found = run(*arguments, "--scratch", f"file://{tmp_path}/scratch")
+    assert found.code == 0
+    assert files_of(Path(found.fields["cache"])) == files_of(caches.plain)
+    assert [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()] == []
+    assert error(run(*arguments, "--rebuild", "--scratch", "here")).startswith("--scratch: expected an address")

@@ -304,7 +304,7 @@ def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
 def test_a_cache_directory_that_is_not_there_has_nothing(tmp_path: Path) -> None:
     for call in (find_leftovers, remove_leftovers, find_old_caches, remove_old_caches):
         assert call(tmp_path / "none") == []
-        with pytest.raises(SettingsError, match="cache_dir: expected a directory"):
+        with pytest.raises(SettingsError, match="cache_dir: expected a local directory"):
             call("")
     (tmp_path / "file").write_bytes(b"")
     for call in (find_leftovers, remove_leftovers, find_old_caches, remove_old_caches):

@@ -19,6 +19,7 @@ from memxlnet.remote.stored_removal import remove_stored_cache
 from memxlnet.remote.stores import Store
 from tests.format.content import files_of
 from tests.remote.s3 import SECRET, Bucket, calls
+from tests.support import slow
 
 
 class Place(NamedTuple):
@@ -39,7 +40,7 @@ class Place(NamedTuple):
         system.pipe_file(path, content)
 
 
-@pytest.fixture(params=["s3", "memory", "file"])
+@pytest.fixture(params=[slow("s3"), "memory", "file"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     if request.param == "s3":
         bucket: Bucket = request.getfixturevalue("bucket")

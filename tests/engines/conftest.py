@@ -1,0 +1,1 @@
+from tests.builder.conftest import undisturbed as undisturbed

@@ -1,0 +1,105 @@
+"""A Spark application with executors of its own on this machine as the executor of a build."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memxlnet.engines import SparkExecutor
+from memxlnet.errors import BuildError, MissingLibraryError, SettingsError
+from tests.builder.processes import build, content
+from tests.engines.killing import Noting
+
+
+def test_without_spark_the_error_has_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(MissingLibraryError, match=r"pip install 'memxlnet\[spark\]'"):
+        SparkExecutor(None)
+
+
+def _start(master: str) -> Any:
+    pyspark = pytest.importorskip("pyspark.sql", reason="needs Spark: pip install 'memxlnet[spark]'")
+    if shutil.which("java") is None:
+        pytest.skip("needs Java for Spark")
+    builder = pyspark.SparkSession.builder.master(master)
+    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    for name, value in settings.items():
+        builder = builder.config(name, value)
+    return builder.getOrCreate()
+
+
+@pytest.fixture(scope="module")
+def spark() -> Iterator[Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        session = _start("local-cluster[2,1,1024]")
+        yield session
+        session.stop()
+    with pytest.raises(SettingsError, match="stopped"):
+        SparkExecutor(session)
+
+
+pytestmark = [
+    # Of the sockets between Python and the JVM, and of pandas 3.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning:pyspark"),
+]
+
+
+@pytest.mark.slow
+def test_a_spark_cluster_changes_no_byte_and_stays_the_users(
+    spark: Any, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    with SparkExecutor(spark, 2) as executor:
+        noting = Noting(executor, tmp_path / "notes", tmp_path / "cache")
+        build(tmp_path / "cache", executor=noting)
+        with pytest.raises(ZeroDivisionError):
+            executor.submit(divmod, 1, 0).result(60)
+        assert executor.submit(os.getpid).result(60) > 0
+    assert content(tmp_path / "cache") == undisturbed
+    assert noting.runs() == [0, 1, 2, 3]
+    assert os.getpid() not in noting.processes()
+    with pytest.raises(BuildError, match="shutdown"):
+        build(tmp_path / "late", executor=executor)
+    assert spark.sparkContext.defaultParallelism >= 2
+
+
+@pytest.mark.slow
+def test_a_killed_worker_of_spark_loses_nothing(spark: Any, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    with SparkExecutor(spark, 2) as executor:
+        noting = Noting(executor, tmp_path / "notes", tmp_path / "cache", killed=1)
+        build(tmp_path / "cache", executor=noting)
+    assert content(tmp_path / "cache") == undisturbed
+    assert noting.runs() == [0, 1, 1, 2, 3]  # only the killed one twice
+
+
+@pytest.mark.slow
+def test_a_job_that_fails_for_good_is_an_error_and_the_next_build_resumes(
+    spark: Any, tmp_path: Path, undisturbed: dict[str, bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    with SparkExecutor(spark, 2) as executor:
+        noting = Noting(executor, tmp_path / "notes", tmp_path / "cache", killed=1, always=True)
+        with pytest.raises(BuildError, match=r"Spark failed: Job aborted.* failed 4 times"):
+            build(tmp_path / "cache", executor=noting)
+        with caplog.at_level("INFO", "memxlnet"):
+            build(tmp_path / "cache", executor=executor)
+    assert "resuming with" in caplog.text
+    assert content(tmp_path / "cache") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [0, -1, True, "2", 1.5], ids=repr)
+def test_another_number_of_jobs_is_refused(spark: Any, jobs: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^max_jobs:"):
+        SparkExecutor(spark, jobs)
+
+
+@pytest.mark.slow
+def test_another_object_than_a_session_is_refused(spark: Any) -> None:
+    with pytest.raises(SettingsError, match=r"SparkSession.*SparkContext$"):
+        SparkExecutor(spark.sparkContext)
