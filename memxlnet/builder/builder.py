@@ -239,13 +239,15 @@ def build_cache(
                 writer.discard_leftovers(job.settings)
                 return summary
     with writer.lock(job.settings, build.progress):
-        return build_under_lock(job, build, writer, executor)
+        summary = build_under_lock(job, build, writer, executor)
+        writer.leave_scratch(job.settings)
+        return summary
 
 
 def build_under_lock(
     job: Build, build: BuildSettings, writer: CacheWriter, executor: Executor | None = None
 ) -> BuildSummary:
-    """Do what `build_cache` does, where the caller holds the lock of the writer."""
+    """Do what `build_cache` does, where the caller holds the lock of the writer and leaves its scratch store."""
     started = time.monotonic()
     if build.rebuild:
         writer.discard(job.settings)

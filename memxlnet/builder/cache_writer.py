@@ -285,19 +285,19 @@ class CacheWriter:
                 f"{error.args[0]}: the system did not write what it was given; check the disk, and build again to "
                 "resume after the finished chunks"
             ) from error
-        self._leave_scratch()
         build.remove_chunks()
         self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
 
-    def _leave_scratch(self) -> None:
-        if self.build_scratch is not None:
+    def leave_scratch(self, settings: CacheSettings) -> None:
+        """Remove the chunks of a build from the scratch store, as soon as its cache is where it belongs."""
+        self.build_scratch = None
+        if self._scratch is not None:
             try:
-                self.build_scratch.remove()
+                self._scratch.remove(settings.directory_name)
             except TransferError as error:
                 logger.warning("the cache is published, and its chunks stay in the scratch store: %s", error)
-        self.build_scratch = None
 
     def _check_space(self, needed: int) -> None:
         """Check that the disk holds the cache besides what it is made from."""

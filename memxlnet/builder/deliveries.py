@@ -64,15 +64,15 @@ class BuildScratch(Delivery, Protocol):
     def forget(self) -> None:
         """Use none of the chunks of an interrupted build."""
 
-    def remove(self) -> None:
-        """Remove all that the build has there."""
-
 
 class Scratch(Protocol):
     """A store for the chunks of builds while they run."""
 
     def of_build(self, name: str, fingerprint: str, directory: Path) -> BuildScratch:
         """Return the place of one build, whose local directory is prepared."""
+
+    def remove(self, name: str) -> None:
+        """Remove all that a build has there."""
 
 
 def receipt_of(index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt:

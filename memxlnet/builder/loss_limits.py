@@ -39,10 +39,11 @@ class _Losses:
 
     def shown(self, what: str, setting: str, limit: int | float) -> str:
         most = f"{limit:.6g}" if isinstance(limit, int) else f"{100 * limit:.6g}%"
-        more = f" and {self.lost - len(self.first)} more" if self.lost > len(self.first) else ""
+        first = f": {'; '.join(self.first)}" if self.first else ""
+        more = f" and {self.lost - len(self.first)} more" if first and self.lost > len(self.first) else ""
         return (
             f"{setting}: expected at most {most} {what}, found {self.lost} of {self.total} "
-            f"({self.lost / self.total:.2%}): {'; '.join(self.first)}{more}"
+            f"({self.lost / self.total:.2%}){first}{more}"
         )
 
 
@@ -101,8 +102,12 @@ class LossLimits:
         hint = f"{stopped}nothing was published; finished chunks are kept: build again with another limit"
         self._check(name, dropped, answers, hint)
 
-    def check_cache(self, directory: Path, manifest: Manifest) -> None:
+    def check_cache(self, place: Path | str, manifest: Manifest) -> None:
         """Check a cache that was published before, perhaps under other limits.
+
+        Args:
+            place: Its directory; or its URL, where it is not on this machine: its losses are counted, not shown.
+            manifest: Its manifest.
 
         Raises:
             LossLimitError: More was lost than is allowed; the cache stays.
@@ -111,12 +116,12 @@ class LossLimits:
         dropped = _Losses(manifest.dropped_examples, documents + manifest.dropped_examples)
         lost = alignment["dropped"] + manifest.documents_without_answer_segment
         answers = _Losses(lost, sum(alignment[outcome] for outcome in _WITH_SPAN))
-        if dropped.exceeds(self.max_dropped):
-            first = islice(read_dropped(PublishedCache(directory)), _SHOWN)
+        if isinstance(place, Path) and dropped.exceeds(self.max_dropped):
+            first = islice(read_dropped(PublishedCache(place)), _SHOWN)
             dropped.first = [_dropped_text(bad) for bad in first]
-        if answers.exceeds(self.max_lost_answers):
-            answers.first = list(_first_answers(PublishedCache(directory)))
-        self._check(str(directory), dropped, answers, "the cache exists and stays: choose another limit")
+        if isinstance(place, Path) and answers.exceeds(self.max_lost_answers):
+            answers.first = list(_first_answers(PublishedCache(place)))
+        self._check(str(place), dropped, answers, "the cache exists and stays: choose another limit")
 
     def _check(self, name: str, dropped: _Losses, answers: _Losses, hint: str) -> None:
         wrong = []

@@ -74,6 +74,21 @@ class Scratch:
             self._store.child(name), f"{self._url.rstrip('/')}/{name}", self._options, fingerprint, directory
         )
 
+    def remove(self, name: str) -> None:
+        """Remove all that a build has there.
+
+        Args:
+            name: The directory name of its cache.
+
+        Raises:
+            TransferError: It cannot be removed.
+        """
+        place = self._store.child(name)
+        for entry, size in (place.entries() or {}).items():
+            if size is not None:
+                place.remove(entry)
+        place.remove_directory()
+
 
 class BuildScratch:
     """The place of one build in a scratch store, and the way of its chunks through it.
@@ -102,8 +117,8 @@ class BuildScratch:
                 self._receipts[int(match[1])].append(entry)
         if self._receipts:
             logger.info("%s: %d chunks of an interrupted build are there", store.url, len(self._receipts))
-        # A foreign file of that name would be found by its digest; here it is put right.
-        self._store.write(_encoder_name(self._digest), encoder)
+        self._encoder = encoder
+        self._write_encoder()
 
     def task(self, index: int, packed: bytes, part_cost: int) -> Task:
         """Return `encode_into_scratch` and its arguments."""
@@ -112,23 +127,32 @@ class BuildScratch:
     def take(self, index: int, examples: str, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Fetch a chunk that a worker put into the store; None to have it encoded again where it is not there.
 
+        Another builder of the same cache that is done removes the chunks and the encoder: both are made again.
+
         Raises:
             TransferError: The store cannot be asked, or repeatedly lacks what workers put there.
             BuildError: The answer is another than that of the chunk, or the bytes are others.
         """
-        receipt = receipt_of(index, examples, result)
-        if self._fetch(receipt, f"{result.get('attempt')}"):
-            return receipt
+        if "needs" in result:
+            missing = f"the encoder of chunk {index}, which this process"
+            self._write_encoder()
+        else:
+            receipt = receipt_of(index, examples, result)
+            if self._fetch(receipt, f"{result.get('attempt')}"):
+                return receipt
+            missing = f"chunk {index}, which workers"
         self._attempts[index] += 1
         if self._attempts[index] < _MOST_ATTEMPTS:
-            logger.warning(
-                "%s: chunk %d is missing though a worker put it there: encoded again", self._store.url, index
-            )
+            logger.warning("%s: missing is %s put there: made again", self._store.url, missing)
             return None
         raise TransferError(
-            f"{self._store.url}: expected chunk {index}, which workers put there {_MOST_ATTEMPTS} times, found no "
+            f"{self._store.url}: expected {missing} put there {_MOST_ATTEMPTS} times, found no "
             "file; check that all workers and this process reach the same store; finished chunks are kept"
         )
+
+    def _write_encoder(self) -> None:
+        # A foreign file of that name would be found by its digest; here it is put right.
+        self._store.write(_encoder_name(self._digest), self._encoder)
 
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
         """Fetch a chunk that an interrupted build finished; None where one of these examples is missing.
@@ -172,17 +196,6 @@ class BuildScratch:
     def forget(self) -> None:
         """Use none of the chunks that an interrupted build left."""
         self._receipts.clear()
-
-    def remove(self) -> None:
-        """Remove all that the build has there.
-
-        Raises:
-            TransferError: It cannot be removed.
-        """
-        for name, size in (self._store.entries() or {}).items():
-            if size is not None:
-                self._store.remove(name)
-        self._store.remove_directory()
 
     def _fetch(self, receipt: ChunkReceipt, attempt: str) -> bool:
         """Write the file of a chunk into the local directory; whether it is in the store."""
@@ -271,17 +284,19 @@ def encode_into_scratch(
         builder: As of `encode_chunk`.
 
     Returns:
-        ``receipt`` and ``attempt``; or the fields of an error.
+        ``receipt`` and ``attempt``; or ``needs``, where the encoder is missing; or the fields of an error.
     """
     try:
         store = _store_of(url, options)
         encoder = packed_encoder(encoder_digest)
         if encoder is None:
             encoder = store.read(_encoder_name(encoder_digest), MAX_MANIFEST_BYTES)
-            if encoder is None or digest(encoder) != encoder_digest:
+            if encoder is None:
+                return {"needs": encoder_digest}
+            if digest(encoder) != encoder_digest:
                 raise BuildError(
-                    f"{store.url}/{_encoder_name(encoder_digest)}: expected the encoder of the build, found "
-                    f"{'no file' if encoder is None else 'other bytes'}; check that all workers reach the same store"
+                    f"{store.url}/{_encoder_name(encoder_digest)}: expected the encoder of the build, found other "
+                    "bytes; check that all workers reach the same store"
                 )
             keep_packed(encoder_digest, encoder)
         result = encode_with(encoder_digest, encoder, index, packed, part_cost, builder)

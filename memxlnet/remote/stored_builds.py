@@ -17,10 +17,11 @@ from typing import Any
 from memxlnet.builder.builder import Build, build_under_lock, prepare_build
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.deliveries import Scratch
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.errors import CacheDirectoryError, CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest, read_manifest
-from memxlnet.format.paths import BUILD_PREFIX, MANIFEST, as_directory, is_url
+from memxlnet.format.paths import MANIFEST, as_directory, is_url
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import is_right, send_cache
@@ -125,17 +126,18 @@ class StoreDirectory:
             keep_copy: Keep the local copy also in the default `work_dir`; else it is removed where this call made it.
 
         Raises:
+            LossLimitError: More was lost than the build allows; a cache that is in the store stays.
             TransferError: The store cannot be asked or written.
             MemxlnetError: Any error of `build_cache`.
         """
         found = None if build.rebuild else self.find(job)
         if found is not None:
-            return self._found(job, found)
+            return self._found(job, build, found)
         is_conditional = has_conditional_write(self._store, job.settings.directory_name)
         with writer.lock(job.settings, build.progress):
             found = None if build.rebuild else self.find(job)  # of the process that held the lock
             if found is not None:
-                return self._found(job, found)
+                return self._found(job, build, found)
             is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
             summary = build_under_lock(job, build, writer, executor)
             with self._sole_sender(job, is_conditional) as check:
@@ -143,15 +145,14 @@ class StoreDirectory:
                     send_cache(self._place(job), summary.directory, progress=build.progress)
                 else:
                     _publish(self._place(job), summary.directory, is_conditional, check, build.progress)
+            # Until now another machine could have needed the chunks: this one may be lost before all is sent.
+            writer.leave_scratch(job.settings)
             if not is_kept:
                 take_away(summary.directory)
         return StoredBuild(self._place(job).url, summary, is_kept)
 
-    def scratch_url(self, job: Build, url: str) -> str:
-        """Return where the chunks of a build may lie in the store; `url` is the directory as the user gave it."""
-        return f"{url.rstrip('/')}/{BUILD_PREFIX}{job.settings.directory_name}"
-
-    def _found(self, job: Build, manifest: Manifest) -> StoredBuild:
+    def _found(self, job: Build, build: BuildSettings, manifest: Manifest) -> StoredBuild:
+        LossLimits.of(build).check_cache(self._place(job).url, manifest)
         logger.info("%s: found, nothing to build", self._place(job).url)
         directory = self.work_dir / job.settings.directory_name
         return StoredBuild(self._place(job).url, BuildSummary.of(directory, manifest), False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from memxlnet.builder import deliveries
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError, MemxlnetError, SettingsError, TransferError
@@ -125,6 +126,29 @@ def test_an_own_build_that_dies_leaves_its_chunks_in_the_scratch(
     assert content(tmp_path / "two") == undisturbed
 
 
+def test_the_chunks_stay_until_the_store_has_the_cache(
+    tmp_path: Path, place: Path, encoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(*_: Any, **__: Any) -> Any:
+        raise TransferError("the connection is gone")
+
+    target = f"{(tmp_path / 'store').as_uri()}"
+
+    def build_there(work: str) -> None:
+        options: dict[str, Any] = {"work_dir": tmp_path / work, "num_workers": 0, "scratch": place.as_uri()}
+        build(target, **options)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("memxlnet.remote.stored_builds.send_cache", lose)
+        with pytest.raises(TransferError, match="the connection is gone"):
+            build_there("one")
+    assert names(place, ".chunk")
+    encoded.clear()
+    build_there("another machine")
+    assert encoded == []
+    assert files(place) == []
+
+
 def edit(path: Path, **changes: Any) -> None:
     """Seal a receipt again with other content."""
     fields = json.loads(path.read_text())
@@ -220,6 +244,42 @@ def test_a_store_that_never_shows_a_chunk_is_an_error(
     plain = Store.size
     monkeypatch.setattr(Store, "size", lambda self, name: None if name.endswith(".chunk") else plain(self, name))
     with ThreadPoolExecutor(1) as executor, pytest.raises(TransferError, match="workers put there 3 times"):
+        build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
+
+
+class Finishing(ThreadPoolExecutor):
+    """Has another builder of the same cache finish, and empty the scratch, before the chunk of this number."""
+
+    def __init__(self, place: Path, number: int):
+        super().__init__(1)
+        self._place = place
+        self._left = number
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if not self._left:
+            scratches.Scratch(self._place.as_uri()).remove(next(self._place.iterdir()).name)
+            scratches._stores.clear()
+            deliveries._packed_encoders.clear()
+        self._left -= 1
+        return super().submit(fn, *args, **kwargs)
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_another_builder_that_empties_the_scratch_does_no_harm(
+    tmp_path: Path, place: Path, undisturbed: dict[str, bytes], number: int
+) -> None:
+    with Finishing(place, number) as executor:
+        build(tmp_path / "one", scratch=place.as_uri(), executor=executor, num_workers=1)
+    assert content(tmp_path / "one") == undisturbed
+    assert files(place) == []
+
+
+def test_a_worker_that_never_finds_the_encoder_is_an_error(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliveries._packed_encoders.clear()
+    monkeypatch.setattr(scratches.BuildScratch, "_write_encoder", lambda self: None)
+    with ThreadPoolExecutor(1) as executor, pytest.raises(TransferError, match=r"the encoder of chunk 0.* 3 times"):
         build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
 
 
