@@ -214,8 +214,10 @@ def test_a_manager_of_the_package_has_the_limits_and_another_one_refuses_them(tm
 
 @pytest.mark.parametrize(
     ("limits", "text"),
-    [({"max_dropped": 1}, r"at most 1 dropped examples, found 2 of 12 \(16\.67%\); the cache exists and stays")]
-    + [({"max_lost_answers": 0.1}, r"at most 10% lost answers, found 2 of 6 \(33\.33%\); the cache exists and stays")],
+    [
+        ({"max_dropped": 1}, r"at most 1 dropped examples, found 2 of 12 \(16\.67%\); the cache exists and stays"),
+        ({"max_lost_answers": 0.1}, r"at most 10% lost answers, found 2 of 6 \(33\.33%\); the cache exists and stays"),
+    ],
 )
 def test_a_cache_that_a_store_has_already_is_checked_too(tmp_path: Path, limits: dict[str, Any], text: str) -> None:
     options: dict[str, Any] = {**SETTINGS, "num_workers": 0, "work_dir": tmp_path / "work"}
