@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -101,7 +100,7 @@ def score_documents(
     f1: list[float] = []
     has_gold: list[bool] = []
     missing: list[str] = []
-    for document, example_id, golds in _read_golds(opened, held):
+    for document, example_id, golds in read_golds(opened, held):
         if golds is None:
             unlabelled.append(document)
         elif example_id not in texts:
@@ -152,7 +151,7 @@ def _as_texts(name: str, answers: object, cache: PublishedCache) -> Mapping[str,
     return dict(answers.answers())
 
 
-def _read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[int, str, list[str] | None]]:
+def read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[int, str, list[str] | None]]:
     """Yield row, id and gold answers (None where unlabelled) of each document; RAM for one record batch."""
     documents = iter(range(cache.num_documents) if held is None else np.flatnonzero(held).tolist())
     for batch in batches_in_view(cache, held):
@@ -186,19 +185,31 @@ def _check_missing(
 
 
 def check_others(name: str, given: Mapping[str, object], cache: PublishedCache, known: set[str]) -> None:
-    """Check that the cache knows all ids; those of documents outside a view and of dropped examples are known."""
+    """Check that the cache knows all ids."""
+    others = find_others(given, cache, known)
+    if others:
+        shown = ", ".join(f"{example_id!r:.80}" for example_id in others[:_SHOWN_IDS])
+        more = f" and {len(others) - _SHOWN_IDS} more" if len(others) > _SHOWN_IDS else ""
+        raise SettingsError(
+            f"{name}: expected ids of {cache.directory}, found {len(others)} others among {len(given)}: {shown}{more}; "
+            "pass allow_other=True to skip them"
+        )
+
+
+def find_others(given: Mapping[str, object], cache: PublishedCache, known: set[str]) -> list[str]:
+    """Return the ids that a cache does not know; those of documents outside a view and of dropped examples are known.
+
+    Args:
+        given: What has ids.
+        cache: The cache.
+        known: Ids that are known already.
+    """
     if len(given) <= len(known) and known.issuperset(given):
-        return
+        return []
     others = dict.fromkeys(example_id for example_id in given if example_id not in known)
     for batch in cache.documents.batches():
         for example_id in batch["id"].to_pylist():
             others.pop(example_id, None)
     for example in read_dropped(cache):
         others.pop(example.id, None)
-    if others:
-        shown = ", ".join(f"{example_id!r:.80}" for example_id in islice(others, _SHOWN_IDS))
-        more = f" and {len(others) - _SHOWN_IDS} more" if len(others) > _SHOWN_IDS else ""
-        raise SettingsError(
-            f"{name}: expected ids of {cache.directory}, found {len(others)} others among {len(given)}: {shown}{more}; "
-            "pass allow_other=True to skip them"
-        )
+    return list(others)
