@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict, Unpack
+from typing import TypedDict
 
 import numpy as np
 import pyarrow.compute as pc
@@ -71,7 +71,15 @@ class DocumentScores:
 
 
 def score_documents(
-    answers: Answers, cache: CacheLike, name: str = "predictions", **options: Unpack[ScoringOptions]
+    answers: Answers,
+    cache: CacheLike,
+    name: str = "predictions",
+    /,
+    *,
+    allow_missing: bool = False,
+    allow_other: bool = False,
+    normalization: Normalization = "squad",
+    language: str | None = None,
 ) -> DocumentScores:
     """Score the answers of a run.
 
@@ -79,7 +87,10 @@ def score_documents(
         answers: The answers.
         cache: A cache, a dataset over one or a view of it, or the directory of a published one.
         name: Name of the argument `answers`, for messages.
-        options: See `ScoringOptions`.
+        allow_missing: See `ScoringOptions`, as for the others.
+        allow_other: Skip answers of other ids.
+        normalization: The official script.
+        language: The language of the answers.
 
     Raises:
         SettingsError: An argument is wrong, an answer is missing or no text, or has an id that the cache does not know,
@@ -87,9 +98,9 @@ def score_documents(
         CacheMismatchError: The answers are those of a collector over another cache.
         CacheDamagedError: A file of the cache is damaged.
     """
-    rule = find_rule(options.get("normalization", "squad"), options.get("language"))
-    allow_missing = check_bool("allow_missing", options.get("allow_missing", False))
-    allow_other = check_bool("allow_other", options.get("allow_other", False))
+    rule = find_rule(normalization, language)
+    check_bool("allow_missing", allow_missing)
+    check_bool("allow_other", allow_other)
     opened, held = open_with_view(cache)
     texts = _as_texts(name, answers, opened)
     documents: list[int] = []
