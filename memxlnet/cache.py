@@ -89,9 +89,6 @@ class Cache(PublishedCache):
         """Return the directory, so that every call that takes the directory of a cache takes a `Cache` as well."""
         return str(self.directory)
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.directory)!r}, {self.num_rows} rows, {self.num_documents} documents)"
-
     def _repr_html_(self) -> str:
         manifest = self.manifest
         counts = {f"answers {status}": count for status, count in manifest.alignment.items() if count}
@@ -633,7 +630,7 @@ class Cache(PublishedCache):
         Raises:
             SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids.
             MissingLibraryError: jinja2 or matplotlib is not installed (the extra ``report``).
-            CacheDirectoryError: The file cannot be written.
+            CacheOSError: The file cannot be written; a `CacheDirectoryError` where access stops it.
         """
         return write_report(self, **_options(locals()))
 

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypedDict, Unpack
+from typing import TypedDict
 
 import numpy as np
 import pyarrow.compute as pc
@@ -72,7 +71,15 @@ class DocumentScores:
 
 
 def score_documents(
-    answers: Answers, cache: CacheLike, name: str = "predictions", **options: Unpack[ScoringOptions]
+    answers: Answers,
+    cache: CacheLike,
+    name: str = "predictions",
+    /,
+    *,
+    allow_missing: bool = False,
+    allow_other: bool = False,
+    normalization: Normalization = "squad",
+    language: str | None = None,
 ) -> DocumentScores:
     """Score the answers of a run.
 
@@ -80,7 +87,10 @@ def score_documents(
         answers: The answers.
         cache: A cache, a dataset over one or a view of it, or the directory of a published one.
         name: Name of the argument `answers`, for messages.
-        options: See `ScoringOptions`.
+        allow_missing: See `ScoringOptions`, as for the others.
+        allow_other: Skip answers of other ids.
+        normalization: The official script.
+        language: The language of the answers.
 
     Raises:
         SettingsError: An argument is wrong, an answer is missing or no text, or has an id that the cache does not know,
@@ -88,9 +98,9 @@ def score_documents(
         CacheMismatchError: The answers are those of a collector over another cache.
         CacheDamagedError: A file of the cache is damaged.
     """
-    rule = find_rule(options.get("normalization", "squad"), options.get("language"))
-    allow_missing = check_bool("allow_missing", options.get("allow_missing", False))
-    allow_other = check_bool("allow_other", options.get("allow_other", False))
+    rule = find_rule(normalization, language)
+    check_bool("allow_missing", allow_missing)
+    check_bool("allow_other", allow_other)
     opened, held = open_with_view(cache)
     texts = _as_texts(name, answers, opened)
     documents: list[int] = []
@@ -101,7 +111,7 @@ def score_documents(
     f1: list[float] = []
     has_gold: list[bool] = []
     missing: list[str] = []
-    for document, example_id, golds in _read_golds(opened, held):
+    for document, example_id, golds in read_golds(opened, held):
         if golds is None:
             unlabelled.append(document)
         elif example_id not in texts:
@@ -152,7 +162,7 @@ def _as_texts(name: str, answers: object, cache: PublishedCache) -> Mapping[str,
     return dict(answers.answers())
 
 
-def _read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[int, str, list[str] | None]]:
+def read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[int, str, list[str] | None]]:
     """Yield row, id and gold answers (None where unlabelled) of each document; RAM for one record batch."""
     documents = iter(range(cache.num_documents) if held is None else np.flatnonzero(held).tolist())
     for batch in batches_in_view(cache, held):
@@ -186,19 +196,31 @@ def _check_missing(
 
 
 def check_others(name: str, given: Mapping[str, object], cache: PublishedCache, known: set[str]) -> None:
-    """Check that the cache knows all ids; those of documents outside a view and of dropped examples are known."""
+    """Check that the cache knows all ids."""
+    others = find_others(given, cache, known)
+    if others:
+        shown = ", ".join(f"{example_id!r:.80}" for example_id in others[:_SHOWN_IDS])
+        more = f" and {len(others) - _SHOWN_IDS} more" if len(others) > _SHOWN_IDS else ""
+        raise SettingsError(
+            f"{name}: expected ids of {cache.directory}, found {len(others)} others among {len(given)}: {shown}{more}; "
+            "pass allow_other=True to skip them"
+        )
+
+
+def find_others(given: Mapping[str, object], cache: PublishedCache, known: set[str]) -> list[str]:
+    """Return the ids that a cache does not know; those of documents outside a view and of dropped examples are known.
+
+    Args:
+        given: What has ids.
+        cache: The cache.
+        known: Ids that are known already.
+    """
     if len(given) <= len(known) and known.issuperset(given):
-        return
+        return []
     others = dict.fromkeys(example_id for example_id in given if example_id not in known)
     for batch in cache.documents.batches():
         for example_id in batch["id"].to_pylist():
             others.pop(example_id, None)
     for example in read_dropped(cache):
         others.pop(example.id, None)
-    if others:
-        shown = ", ".join(f"{example_id!r:.80}" for example_id in islice(others, _SHOWN_IDS))
-        more = f" and {len(others) - _SHOWN_IDS} more" if len(others) > _SHOWN_IDS else ""
-        raise SettingsError(
-            f"{name}: expected ids of {cache.directory}, found {len(others)} others among {len(given)}: {shown}{more}; "
-            "pass allow_other=True to skip them"
-        )
+    return list(others)

@@ -37,7 +37,7 @@ def write_json_object(path: Path, entries: Iterable[tuple[str, Any]]) -> None:
         with path.open("wb") as file:
             _write(file, entries)
         return
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".memxlnet-json-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             _write(file, entries)

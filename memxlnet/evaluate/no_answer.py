@@ -100,7 +100,7 @@ def rank(probabilities: object, scores: DocumentScores, allow_other: bool) -> Ra
 
 
 def _is_probability(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) <= 1
+    return isinstance(value, Real) and not isinstance(value, bool) and not value < 0 and bool(value <= 1)
 
 
 def check_threshold(value: object) -> float:

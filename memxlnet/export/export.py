@@ -68,7 +68,7 @@ def export(
     place = _free_place(output, cache.directory.name + (".json" if is_file else f".{format}"))
     files = [squad_file(cache)] if is_file else _FILES[format](cache)
     total = 2 * sum(file.rows for file in files)
-    temporary = place.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = place.with_name(f".memxlnet-export-{secrets.token_hex(8)}.tmp")
     with _errors(place), progress_bar(f"exporting {cache.manifest.name}", progress, "row", total) as bar:
         try:
             if not is_file:

@@ -153,6 +153,10 @@ class PublishedCache:
         self.contexts = self._open_texts("contexts")
         self.kept = self._open_kept() if KEPT in self.manifest.tables else None
 
+    def __repr__(self) -> str:
+        shown = ", ".join(repr(str(directory)) for directory in self.directories)
+        return f"{type(self).__name__}({shown}, {self.num_rows} rows, {self.num_documents} documents)"
+
     def check_messages(self) -> None:
         """Check that reading the files from their start gives the same as reading from their footers.
 

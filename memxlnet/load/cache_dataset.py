@@ -292,8 +292,12 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         return f"{type(self).__name__}({str(self.directory)!r}, {len(self)} rows, {self.num_documents} documents{of})"
 
     def _repr_html_(self) -> str:
+        return html_table(type(self).__name__, self._table_rows())
+
+    def _table_rows(self) -> dict[str, object]:
+        """Return what a notebook shows."""
         of = "" if self._chosen is None else f" (a view of {self.cache.num_documents:,})"
-        rows = {
+        return {
             "sources": ", ".join(self.sources),
             "documents": f"{self.num_documents:,}{of}",
             "segments": len(self),
@@ -302,7 +306,6 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
             **{name: value for name, value in self.options.items() if value},
             "directory": self.directory,
         }
-        return html_table(type(self).__name__, rows)
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -25,6 +25,12 @@ class MixedDataset(CacheDataset):
         self.__dict__ = {**dataset.__dict__, "_original": dataset}
         self._mixture = mixture
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, a mixture that reads {self._mixture.counts(0).sum()} in epoch 0)"
+
+    def _table_rows(self) -> dict[str, object]:
+        return super()._table_rows() | {"documents that epoch 0 reads": int(self._mixture.counts(0).sum())}
+
     @property
     def fingerprint(self) -> str:
         """Identity of the caches, their documents and the mixture; states of loaders are bound to it."""

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import orjson
 
-from memxlnet.errors import CacheDirectoryError, MissingLibraryError, SettingsError
+from memxlnet.errors import MissingLibraryError, SettingsError
+from memxlnet.evaluate.cache_argument import open_with_view
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.format.paths import as_path
 from memxlnet.format.published import PublishedCache
@@ -34,6 +35,7 @@ from memxlnet.report.scores import (
     step_groups,
 )
 from memxlnet.settings import check_bool, positive_int
+from memxlnet.system_errors import cache_errors
 
 DEFAULT_DOCUMENTS = 200
 
@@ -68,16 +70,18 @@ def write_report(
         The absolute path of the file.
 
     Raises:
-        SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids.
+        SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids; an id occurs
+            in several joined caches.
         MissingLibraryError: jinja2 or matplotlib is not installed.
         CacheDamagedError: A value of the cache cannot be.
-        CacheDirectoryError: The file cannot be written.
+        CacheOSError: The file cannot be written; a `CacheDirectoryError` where access stops it.
     """
     most = positive_int("documents", documents)
     file = _new_file(path, check_bool("replace", replace))
     if against is not None and predictions is None:
         raise SettingsError("against: expected predictions as well, found None; pass those of the first run")
     environment = _environment()
+    open_with_view(cache)  # ids of joined caches are unique
     runs = _read_runs(cache, {"predictions": predictions, "against": against})
     labelled = read_labels(cache)
     shown = DocumentReader(cache, labelled, runs).read(choose(labelled, runs, most))
@@ -90,10 +94,12 @@ def _new_file(path: object, replace: bool) -> Path:
     file = as_path("path", path, "the name of an HTML file")
     if not file.parent.is_dir():
         raise SettingsError(f"path: expected a file in a directory that exists, found {str(file)!r}; create it first")
-    if file.is_dir():
-        raise SettingsError(f"path: expected the name of a file, found the directory {str(file)!r}")
-    if file.exists() and not replace:
-        raise SettingsError(f"path: expected a file that does not exist, found {str(file)!r}; pass replace=True")
+    with cache_errors(file, "written"):
+        if file.exists() and not file.is_file():
+            found = "directory" if file.is_dir() else "device or pipe"
+            raise SettingsError(f"path: expected the name of a file, found the {found} {str(file)!r}")
+        if file.exists() and not replace:
+            raise SettingsError(f"path: expected a file that does not exist, found {str(file)!r}; pass replace=True")
     return file
 
 
@@ -269,14 +275,14 @@ def _changes(runs: Sequence[Run]) -> dict[str, int]:
 
 
 def _write_whole(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise CacheDirectoryError(f"{path}: cannot be written: {error.strerror}; choose another file") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    target = Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
+    temporary = target.with_name(f".memxlnet-report-{secrets.token_hex(8)}.tmp")
+    with cache_errors(path, "written"):
+        try:
+            with temporary.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ from arrow_schemas import ALIGNMENTS
 from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.comparing_texts import find_rule
+from memxlnet.evaluate.document_scores import find_others, read_golds
 from memxlnet.format.answer_steps import answer_steps
 from memxlnet.format.paths import as_path
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
-from memxlnet.maintain.encoding_rules import read_dropped
 
 UNREACHABLE = "unreachable"
 LABELS = (*ALIGNMENTS, UNREACHABLE)
@@ -169,23 +169,21 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
     exact, overlap = np.full(count, np.nan), np.full(count, np.nan)
     answered = np.zeros(count, np.bool_)
     verdict: Ints = np.full(count, VERDICTS.index(UNLABELLED))
-    others, missing = dict.fromkeys(texts), dict[str, None]()
+    known, missing = set[str](), list[str]()
     rule = find_rule()
-    for document, (example_id, golds, alignment) in enumerate(_read_golds(cache)):
-        others.pop(example_id, None)
+    for document, example_id, golds in read_golds(cache, None):
+        known.add(example_id)
         text = texts.get(example_id)
         answered[document] = bool(text)
-        if alignment == UNLABELLED:
+        if golds is None:
             continue
         if text is None:
-            missing[example_id] = None
+            missing.append(example_id)
             continue
         exact[document], overlap[document] = rule.score(golds, text)
         found = _verdict(bool(golds), bool(text), bool(exact[document]), bool(overlap[document]))
         verdict[document] = VERDICTS.index(found)
-    for example in read_dropped(cache):
-        others.pop(example.id, None)
-    if others:
+    if others := find_others(texts, cache, known):
         raise SettingsError(
             f"{argument}: expected predictions for the documents of {cache.directory}, found {len(others):,} of "
             f"{len(texts):,} for other ids: {_listed(others)}; use the predictions and the cache of one source"
@@ -196,13 +194,6 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
             f"{len(missing):,} of them: {_listed(missing)}; give an empty text for no answer"
         )
     return Run(name, texts, exact, overlap, answered, verdict)
-
-
-def _read_golds(cache: PublishedCache) -> Iterator[tuple[str, list[str], str]]:
-    """Yield id, gold answers and alignment of each document; RAM for one record batch."""
-    for batch in cache.documents.batches():
-        columns = [batch[column].to_pylist() for column in ("id", "answer_texts", "alignment")]
-        yield from zip(*columns, strict=True)
 
 
 def _verdict(gold: bool, predicted: bool, is_exact: bool, overlaps: bool) -> str:

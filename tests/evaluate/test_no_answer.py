@@ -106,6 +106,7 @@ def ones(**changes: Any) -> dict[str, Any]:
         (ones(**{"3": 1.5, "4": -0.1}), r"expected numbers from 0 to 1, found 2 others.*1.5 for '3'; .*exp\(-d\)"),
         (ones(**{"3": float("nan")}), "found 1 others.*nan"),
         (ones(**{"3": True}), "found 1 others.*True"),
+        (ones(**{"3": 10**400}), "found 1 others.*1000"),
         (ones(**{"3": "0.5"}), "found 1 others.*'0.5'"),
     ],
 )

@@ -8,8 +8,11 @@ import pytest
 
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.bootstrap import Resampling
+from memxlnet.evaluate.memory_report import memory_report
 from memxlnet.evaluate.metrics import squad_metrics
+from memxlnet.evaluate.no_answer import best_threshold
 from memxlnet.evaluate.run_comparison import compare_runs, mcnemar, metric_intervals
+from memxlnet.evaluate.score_tables import errors_table
 from memxlnet.load.cache_dataset import CacheDataset
 from tests.evaluate.helpers import balanced_logits, collected, perfectly_collected, random_logits
 
@@ -125,3 +128,20 @@ def test_wrong_options_fail_before_any_work(options: dict[str, Any], message: st
     ):
         with pytest.raises(SettingsError, match=message):
             call()
+
+
+@pytest.mark.parametrize("option", ["normalisation", "allow_mising", "name"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda **options: squad_metrics({}, "nowhere", **options),
+        lambda **options: errors_table({}, "nowhere", **options),
+        lambda **options: metric_intervals({}, "nowhere", **options),
+        lambda **options: compare_runs({}, {}, "nowhere", **options),
+        lambda **options: memory_report({}, {}, "nowhere", **options),
+        lambda **options: best_threshold({}, {}, "nowhere", **options),
+    ],
+)
+def test_options_that_are_unknown(call: Any, option: str) -> None:
+    with pytest.raises(TypeError, match=f"'{option}'"):
+        call(**{option: "mlqa"})

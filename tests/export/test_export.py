@@ -4,6 +4,7 @@ import datetime
 import errno
 import json
 import pickle
+import re
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -206,6 +207,13 @@ def test_a_full_disk(kind: ExportFormat, cache: Cache, tmp_path: Path, monkeypat
     assert found.value.errno == errno.ENOSPC
     assert pickle.loads(pickle.dumps(found.value)).errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_name_of_what_a_killed_export_leaves(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(exporting, "sync", synced.append)
+    cache.export("squad", tmp_path / "out.json")
+    assert re.fullmatch(r"\.memxlnet-export-[0-9a-f]{16}\.tmp", synced[0].name)
 
 
 def a_file(root: Path) -> Path:

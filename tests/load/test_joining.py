@@ -149,6 +149,12 @@ def test_a_view_is_that_of_a_cache_of_all(pieces: list[Path], whole: CacheDatase
         )
 
 
+def test_the_cache_of_joined_ones_is_shown_with_their_directories(pieces: list[Path]) -> None:
+    cache = concatenate(pieces).cache
+    shown = ", ".join(repr(str(piece)) for piece in pieces)
+    assert repr(cache) == f"JoinedCache({shown}, {cache.num_rows} rows, {cache.num_documents} documents)"
+
+
 def test_views_are_joined_as_they_are(pieces: list[Path]) -> None:
     first, second = CacheDataset(pieces[2]).shuffle(1), CacheDataset(pieces[0])
     both = concatenate([first, second, first.take(1)])

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.create import create_dataloader
+from memxlnet.load.joining import mix
 from memxlnet.load.records import BatchRecord, Record, Segment, StepRecord
 from tests.load.helpers import sample_tokenizer
 from tests.support import build, long_examples
@@ -115,8 +116,11 @@ def test_what_notebooks_show_of_loaders_and_datasets(dataset: CacheDataset) -> N
     group = next(iter(loader))
     assert repr(group) == f"Group({len(group)} steps of 2 lanes, ['id-0', 'id-1'])"
     regular = create_dataloader(dataset, 2, use_time_step_major=False)
+    mixed = mix([dataset], [1], epoch=5)
+    assert repr(mixed).endswith(" rows, 3 documents, a mixture that reads 5 in epoch 0)")
     for shown, words in (
         (dataset, ("CacheDataset", ">3<")),
+        (mixed, ("MixedDataset", "documents that epoch 0 reads", ">5<")),
         (view, ("2 (a view of 3)",)),
         (loader, ("TimeStepMajorDataLoader", "batch_size")),
         (regular, ("RegularDataLoader", "batches")),

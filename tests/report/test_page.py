@@ -1,6 +1,7 @@
 """The page as a file: what it holds, and what is refused."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memxlnet import Cache, squad_metrics
-from memxlnet.errors import CacheDamagedError, CacheDirectoryError, MissingLibraryError, SettingsError
+from memxlnet import Cache, concatenate, squad_metrics
+from memxlnet.errors import CacheDamagedError, CacheOSError, MissingLibraryError, SettingsError
 from memxlnet.load.statistics import read_statistics
 from memxlnet.report.documents import DocumentReader, choose, compare
 from memxlnet.report.page import write_report
@@ -248,9 +249,35 @@ def test_a_disk_that_fails(small: Any, tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(CacheDirectoryError, match=r"report\.html: cannot be written: No space left on device"):
+    with pytest.raises(CacheOSError, match=r"report\.html: cannot be written: No space left on device; make room$"):
         write_report(small.cache, path, replace=True)
     assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_a_link_stays(small: Any, tmp_path: Path) -> None:
+    (tmp_path / "there.html").write_text("mine")
+    link = tmp_path / "link.html"
+    link.symlink_to("there.html")
+    assert write_report(small.cache, link, replace=True) == link
+    assert link.is_symlink()
+    assert (tmp_path / "there.html").read_text().startswith("<!doctype html>")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_cannot_be_a_file(small: Any, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(SettingsError, match=r"^path: expected the name of a file, found the device or pipe"):
+            write_report(small.cache, path, replace=True)
+    with pytest.raises(CacheOSError, match=r"cannot be written: File name too long; choose a shorter path$"):
+        write_report(small.cache, tmp_path / ("x" * 300))
+
+
+def test_ids_that_several_joined_caches_hold(small: Any, tmp_path: Path, tokenizer: Any) -> None:
+    other = build([{**one, "question": "Again?"} for one in long_examples(2, 30)], tokenizer, tmp_path / "other")
+    with pytest.raises(SettingsError, match=r"^cache: expected each id once, found 'id-0' in "):
+        write_report(concatenate([small, other]).cache, tmp_path / "page.html")
 
 
 def test_a_damaged_cache(small: Any, tmp_path: Path) -> None:
