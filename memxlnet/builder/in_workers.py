@@ -291,7 +291,8 @@ class Dispatcher:
         """Yield what is done by now, waiting for it no longer than `timeout` seconds."""
         done, running = wait(self._pending, timeout, FIRST_COMPLETED)
         # An executor that is shut down may cancel what it holds without notice to anyone who waits.
-        for future in [*done, *(future for future in running if future.cancelled())]:
+        ended = [*done, *(future for future in running if future.cancelled())]
+        for future in sorted(ended, key=lambda each: self._pending[each].index):
             chunk = self._pending[future]
             receipt = self._receipt(future)
             if receipt is None:

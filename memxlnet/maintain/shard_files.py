@@ -102,7 +102,8 @@ class ShardFiles:
         """
         # Not synced: after a crash of the machine another process checks it before use.
         try:
-            self.part(number).rename(self.path(number))
+            with self._sole():  # a listing meanwhile could miss both names, and count too little
+                self.part(number).rename(self.path(number))
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             # The change of the lock is not atomic.
             if _is_at(descriptor, self.path(number)):
