@@ -102,7 +102,8 @@ class ShardFiles:
         """
         # Not synced: after a crash of the machine another process checks it before use.
         try:
-            with self._sole():  # a listing meanwhile could miss both names, and count too little
+            # A listing meanwhile could miss both names, and count too little.
+            with contextlib.nullcontext() if self.limit is None else self._sole():
                 self.part(number).rename(self.path(number))
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             # The change of the lock is not atomic.
