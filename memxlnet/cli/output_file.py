@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from memxlnet.format.paths import sync, write_file
+from memxlnet.format.paths import replace_file, write_file
 from memxlnet.system_errors import cache_errors
 
 STANDARD_OUTPUT = Path("-")
@@ -49,10 +49,4 @@ def into_file(path: Path | None) -> Iterator[None]:
     with contextlib.redirect_stdout(printed):
         yield
     with cache_errors(target, "written", hint):
-        try:
-            write_file(temporary, printed.getvalue().encode(errors="backslashreplace"))
-            temporary.replace(target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync(target.parent)
+        replace_file(target, printed.getvalue().encode(errors="backslashreplace"))

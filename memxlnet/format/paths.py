@@ -191,6 +191,21 @@ def write_file(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, where several may write it at once: temporary sibling, sync, rename.
+
+    Raises:
+        OSError: The disk is full or cannot be written; what was there stays.
+    """
+    temporary = path.with_name(f".memxlnet-{secrets.token_hex(8)}.tmp")
+    try:
+        write_file(temporary, content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync(path.parent)
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Write a small file whole or not at all: temporary sibling, sync, rename.
 

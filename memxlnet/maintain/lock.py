@@ -116,8 +116,13 @@ def is_held(path: Path) -> bool:
     except OSError as error:
         logger.warning("%s: passed over, it cannot be opened: %s", path, error)
         return True
+    return is_locked(descriptor)
+
+
+def is_locked(descriptor: int) -> bool:
+    """Return whether a live process holds the lock of a file; closes its descriptor."""
     try:
-        # Shared, so that two that look at once do not take each other for a builder.
+        # Shared, so that two that look at once do not take each other for the one that holds it.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

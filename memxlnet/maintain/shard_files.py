@@ -16,6 +16,7 @@ from pathlib import Path
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import FileRecord, ShardRecord
 from memxlnet.format.paths import sync
+from memxlnet.maintain.lock import is_locked
 
 logger = logging.getLogger(__name__)
 
@@ -240,15 +241,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _is_locked(path: Path) -> bool:
     descriptor = _opened(path, os.O_RDONLY)
-    if descriptor is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return descriptor is not None and is_locked(descriptor)
 
 
 def _removed(path: Path) -> bool:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from importlib import resources
@@ -16,7 +15,7 @@ import orjson
 from memxlnet.errors import MissingLibraryError, SettingsError
 from memxlnet.evaluate.cache_argument import open_with_view
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
-from memxlnet.format.paths import as_path
+from memxlnet.format.paths import as_path, replace_file
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.load.statistics import CacheStatistics, UsefulShares, read_statistics
@@ -276,13 +275,5 @@ def _changes(runs: Sequence[Run]) -> dict[str, int]:
 
 def _write_whole(path: Path, content: bytes) -> None:
     target = Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
-    temporary = target.with_name(f".memxlnet-report-{secrets.token_hex(8)}.tmp")
     with cache_errors(path, "written"):
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        replace_file(target, content)

@@ -107,7 +107,8 @@ def test_a_disk_that_is_full(
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(content)
 
-    monkeypatch.setattr("memxlnet.cli.output_file.write_file", write)
+    for module in ("cli.output_file", "format.paths"):
+        monkeypatch.setattr(f"memxlnet.{module}.write_file", write)
     result = run("info", caches.plain, "-o", tmp_path / "x")
     assert result.code == 7
     assert result.err.startswith(f"memxlnet: error: {tmp_path}/x: cannot be written: No space left on device")

@@ -113,3 +113,11 @@ def _wait_for(go: Path, begun: Path) -> None:
 def test_options_that_ray_refuses_are_refused_at_once(ray: Any, options: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"^RayExecutor:.*{next(iter(options))}"):
         RayExecutor(**options)
+
+
+@pytest.mark.slow
+def test_ray_changes_no_byte_through_a_scratch_store(ray: Any, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+    with RayExecutor() as executor:
+        build(tmp_path / "cache", executor=executor, scratch=(tmp_path / "scratch").as_uri())
+    assert content(tmp_path / "cache") == undisturbed
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
