@@ -184,7 +184,10 @@ class PublishedCache:
             stop: The one after the last; above `start`.
         """
         schema = features_schema(self.manifest.max_seq_length)
-        shards = [shard for shard in self.features if shard.row_start < stop and shard.row_stop > start]
+        # By the manifest: a lazy cache would open, and fetch, each shard that is looked at.
+        records = enumerate(self.manifest.tables["features"].shards)
+        numbers = [number for number, record in records if record.row_start < stop and record.row_stop > start]
+        shards = [self.features[number] for number in numbers]
         pieces = [slice(max(start - shard.row_start, 0), stop - shard.row_start) for shard in shards]
         columns = []
         for field in schema:

@@ -136,6 +136,16 @@ def test_rows_equal_those_of_local_files(whole: Path, url: str, tmp_path: Path, 
     assert limit is None or local_bytes(lazy.directory) <= limit
 
 
+def test_segments_that_follow_each_other_take_only_the_shards_that_hold_them(
+    whole: Path, url: str, tmp_path: Path
+) -> None:
+    lazy, local = pull(url, tmp_path, lazy=True), PublishedCache(whole)
+    border = local.features[1].row_start
+    for start, stop, here in ((0, 2, 1), (border - 1, border + 1, 2)):
+        assert lazy.segments(start, stop).equals(local.segments(start, stop))
+        assert len(list(lazy.directory.glob("features-*"))) == here
+
+
 def test_a_lazy_cache_is_no_published_one_until_all_is_here(whole: Path, url: str, tmp_path: Path) -> None:
     lazy = Cache.pull(url, tmp_path, lazy=True)
     assert lazy.directory.name == f".lazy-{whole.name}"
