@@ -55,6 +55,9 @@ class Delivery(Protocol):
 class BuildScratch(Delivery, Protocol):
     """The place of one build in a scratch store; see `memxlnet.remote.scratch`."""
 
+    def has(self, index: int) -> bool:
+        """Return whether an interrupted build left a receipt of a chunk."""
+
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
         """Fetch a chunk of an interrupted build, of these examples; None where it is missing."""
 

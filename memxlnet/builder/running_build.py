@@ -209,11 +209,12 @@ class Run:
         if receipt is None and chunk.index in self._found:
             self._count_kept(chunk, 0)  # a manager that gave no receipts answers for its chunks itself
             return True
-        if receipt is None and self._scratch is None:
-            return False
+        scratch = self._scratch if self._scratch is not None and self._scratch.has(chunk.index) else None
+        if receipt is None and scratch is None:
+            return False  # without the work of a digest
         examples = examples_digest(pack(chunk.examples, chunk.kept))
         if receipt is None or receipt.examples != examples:
-            receipt = None if self._scratch is None else self._scratch.find(chunk.index, examples)
+            receipt = None if scratch is None else scratch.find(chunk.index, examples)
         if receipt is None:
             return False
         self._receipts[chunk.index] = receipt

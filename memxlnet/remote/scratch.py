@@ -154,6 +154,10 @@ class BuildScratch:
         # A foreign file of that name would be found by its digest; here it is put right.
         self._store.write(_encoder_name(self._digest), self._encoder)
 
+    def has(self, index: int) -> bool:
+        """Return whether an interrupted build left a receipt of a chunk; nothing is read."""
+        return index in self._receipts
+
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
         """Fetch a chunk that an interrupted build finished; None where one of these examples is missing.
 
