@@ -121,9 +121,9 @@ class Publisher:
         # Workers fill the features meanwhile. A finished file is made durable and read for its checksum in the
         # background.
         features = self._publish_features(staging, totals["features"])
-        context_rows = number_contexts((chunk["contexts"]["text"] for chunk in self._read()), totals["contexts"])
-        contexts = self._pool.submit(self._publish_contexts, staging, context_rows)
-        documents = self._publish_documents(staging, totals["documents"], context_rows)
+        context_rows, sizes = self._survey(totals)
+        contexts = self._pool.submit(self._publish_contexts, staging, context_rows, sizes["contexts"])
+        documents = self._publish_documents(staging, context_rows, sizes["documents"])
         pending = {"features": features, "documents": documents, "contexts": contexts.result()}
         schema = self._kept_schema() if self._settings.encode.keep else pa.schema([])
         if schema.names:
@@ -196,15 +196,34 @@ class Publisher:
         """Have files made durable in the background, as soon as `wait` has returned."""
         return _PendingTable(rows, batch_rows, self._pool.submit(_finished_shards, files, wait))
 
-    def _publish_documents(self, staging: Path, total: int, context_rows: Ints) -> "_PendingTable":
-        metadata = self._metadata("documents", 0, 0, total)
-        sizes = np.empty(total, np.int64)
-        row = 0
-        for chunk in self._read():
-            sizes[row : row + chunk["documents"].num_rows] = row_bytes(chunk["documents"])
-            row += chunk["documents"].num_rows
+    def _survey(self, totals: Mapping[str, int]) -> tuple[Ints, dict[str, Ints]]:
+        """Assign numbers to the contexts and measure rows, in one pass over the chunks.
+
+        Args:
+            totals: Rows of all chunks together by table.
+
+        Returns:
+            int64[contexts of all chunks], the context of each; and int64[rows] of documents and contexts, their bytes.
+        """
+        sizes = {table: np.empty(totals[table], np.int64) for table in ("documents", "contexts")}
+
+        def texts() -> Iterator[pa.Array]:
+            starts = dict.fromkeys(sizes, 0)
+            for chunk in self._read():
+                for table, found in sizes.items():
+                    start = starts[table]
+                    starts[table] += chunk[table].num_rows
+                    found[start : starts[table]] = row_bytes(chunk[table])
+                yield chunk["contexts"]["text"]
+
+        context_rows = number_contexts(texts(), totals["contexts"])
+        distinct = np.empty(int(context_rows.max()) + 1, np.int64)
+        distinct[context_rows] = sizes["contexts"]
+        return context_rows, {**sizes, "contexts": distinct}
+
+    def _publish_documents(self, staging: Path, context_rows: Ints, sizes: Ints) -> "_PendingTable":
+        metadata = self._metadata("documents", 0, 0, len(sizes))
         rows = batch_rows(sizes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
-        del sizes
         writer = BatchWriter(staging, documents_schema(), metadata, rows)
         with writer:
             context_base = row_base = 0
@@ -226,17 +245,10 @@ class Publisher:
         has_span = column_values(documents["chosen_answer"]) >= 0
         self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
 
-    def _publish_contexts(self, staging: Path, context_rows: Ints) -> "_PendingTable":
-        total = int(context_rows.max()) + 1
-        sizes = np.empty(total, np.int64)
-        base = 0
-        for chunk in self._read():
-            contexts = chunk["contexts"]
-            sizes[context_rows[base : base + contexts.num_rows]] = row_bytes(contexts)
-            base += contexts.num_rows
+    def _publish_contexts(self, staging: Path, context_rows: Ints, sizes: Ints) -> "_PendingTable":
+        metadata = self._metadata("contexts", 0, 0, len(sizes))
         rows = batch_rows(sizes, CONTEXTS_BATCH_ROWS, MAX_BATCH_BYTES)
-        del sizes
-        writer = BatchWriter(staging, contexts_schema(), self._metadata("contexts", 0, 0, total), rows)
+        writer = BatchWriter(staging, contexts_schema(), metadata, rows)
         with writer:
             base = written = 0
             for chunk in self._read():
@@ -367,6 +379,8 @@ class BatchWriter:
             taken.append(batch)
             wanted -= batch.num_rows
         self._pending_rows -= num_rows
-        # Taking the rows copies them into buffers of their own, so that no trace of the incoming batches is left.
-        merged = pa.Table.from_batches(taken).combine_chunks().take(pa.array(np.arange(num_rows)))
+        merged = pa.Table.from_batches(taken).combine_chunks()
+        if len(taken) == 1:
+            # Joining copies rows into buffers of their own; those of one batch would leave a trace of it in the file.
+            merged = merged.take(pa.array(np.arange(num_rows)))
         self._writer.write_table(merged.replace_schema_metadata(self._schema.metadata), max_chunksize=num_rows)
