@@ -22,6 +22,7 @@ from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
 from benchmarks.data import repeated_file, tokenizer, work
 from benchmarks.measure import median
 from benchmarks.report.quantities import table
+from benchmarks.s3_server import options_of, s3_server
 from memxlnet import Cache
 from memxlnet.builder.deliveries import ThroughFuture
 from memxlnet.builder.in_workers import ExecutorWorkers
@@ -61,14 +62,9 @@ def dask(stack: ExitStack) -> Executor:
 
 
 def s3(stack: ExitStack) -> dict[str, Any]:
-    """Start a server of S3; give the options of a build that uses it."""
-    server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    stack.callback(server.stop)
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"key": "AKIAEXAMPLE", "secret": "secret", "endpoint_url": endpoint}
-    importlib.import_module("s3fs").S3FileSystem(**keys).mkdir("scratch")
-    return {"scratch": "s3://scratch/tmp", "scratch_options": keys}
+    """Start a server of S3 in a separate process; give the options of a build that uses it."""
+    port = stack.enter_context(s3_server("scratch"))
+    return {"scratch": "s3://scratch/tmp", "scratch_options": options_of(port)}
 
 
 def ray(stack: ExitStack) -> Executor:
