@@ -48,6 +48,7 @@ class Workers:
         self.submitted: list[tuple[int, int]] = []
         self.restarted: list[int] = []
         self.most = self.closed = 0
+        self.slow = False
         self._restarts = restarts
 
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
@@ -69,6 +70,9 @@ class Workers:
 
     def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
         return ChunkReceipt(**result["receipt"])
+
+    def overlaps(self, index: int, result: Mapping[str, Any]) -> bool:
+        return self.slow
 
     def restart(self, window: int) -> bool:
         if self._restarts:

@@ -103,7 +103,7 @@ def test_a_builder_that_dies_loses_nothing(
 ) -> None:
     interrupted(tmp_path / "one", place)
     assert encoded == ["id-0", "id-3", "id-6"]
-    assert len(names(place, ".chunk")) == len(names(place, ".json")) == 3
+    assert len(names(place, ".zst")) == len(names(place, ".json")) == 3
     options: dict[str, Any] = {"num_workers": 0} if executor is None else {"executor": executor(2)}
     with options.get("executor") or nullcontext():
         build(tmp_path / "two", scratch=place.as_uri(), **options)
@@ -142,7 +142,7 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
         patched.setattr("memxlnet.remote.stored_builds.send_cache", lose)
         with pytest.raises(TransferError, match="the connection is gone"):
             build_there("one")
-    assert names(place, ".chunk")
+    assert names(place, ".zst")
     encoded.clear()
     build_there("another machine")
     assert encoded == []
@@ -170,7 +170,7 @@ DAMAGE: dict[str, Callable[[Path, Path], Any]] = {
     "flipped byte": lambda chunk, receipt: flip(chunk),
     "other settings": lambda chunk, receipt: edit(receipt, fingerprint="0" * 64),
     "other examples": lambda chunk, receipt: edit(receipt, receipt={"examples": "0" * 32}),
-    "other version": lambda chunk, receipt: edit(receipt, receipt_version=2),
+    "other version": lambda chunk, receipt: edit(receipt, receipt_version=3),
     "other number": lambda chunk, receipt: edit(receipt, receipt={"index": 3}),
     "a path": lambda chunk, receipt: edit(receipt, receipt={"file": "../../other.chunk"}),
 }
@@ -181,7 +181,7 @@ def test_what_is_damaged_or_foreign_is_encoded_again(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], name: str
 ) -> None:
     interrupted(tmp_path / "one", place)
-    DAMAGE[name](names(place, ".chunk")[1], names(place, ".json")[1])
+    DAMAGE[name](names(place, ".zst")[1], names(place, ".json")[1])
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-3", "id-9"]
@@ -193,8 +193,8 @@ def test_a_chunk_that_is_there_twice_is_used_once(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str]
 ) -> None:
     interrupted(tmp_path / "one", place)
-    for path in names(place, ".chunk") + names(place, ".json"):
-        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.\w+$)", "f" * 16, path.name)))
+    for path in names(place, ".zst") + names(place, ".json"):
+        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.(chunk\.zst|json)$)", "f" * 16, path.name)))
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-9"]
@@ -229,9 +229,9 @@ def test_a_listing_that_lacks_the_newest_costs_encoding_again(
 def test_an_object_that_is_not_seen_yet_is_encoded_again(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, unseen = Store.size, iter([True])
+    plain, unseen = Store.fetch, iter([True])
     monkeypatch.setattr(
-        Store, "size", lambda self, name: None if name.endswith(".chunk") and next(unseen, False) else plain(self, name)
+        Store, "fetch", lambda self, name, size: None if next(unseen, False) else plain(self, name, size)
     )
     with ThreadPoolExecutor(2) as executor:
         build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
@@ -241,8 +241,7 @@ def test_an_object_that_is_not_seen_yet_is_encoded_again(
 def test_a_store_that_never_shows_a_chunk_is_an_error(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Store.size
-    monkeypatch.setattr(Store, "size", lambda self, name: None if name.endswith(".chunk") else plain(self, name))
+    monkeypatch.setattr(Store, "fetch", lambda *_: None)
     with ThreadPoolExecutor(1) as executor, pytest.raises(TransferError, match="workers put there 3 times"):
         build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
 
