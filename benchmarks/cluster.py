@@ -1,7 +1,8 @@
 """Builds over executors against own workers: ``python -m benchmarks.cluster [--rounds N] [--examples N]``.
 
-Two workers each: own processes, Dask whose workers return chunks through futures or put them into an S3 server on the
-loopback interface, Ray, and Spark. An engine that is not installed is left out. Clusters are started before the clock.
+Two workers each: own processes, and those of Dask, Ray and Spark, which return chunks through futures, write them into
+the directory, or put them into an S3 server on the loopback interface. An engine that is not installed is left out.
+Clusters are started before the clock; so is the server, in a process of its own.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -89,26 +90,35 @@ def spark(stack: ExitStack) -> Executor:
     return found
 
 
-def ways(source: Path, folder: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
-    """Return what is timed, by name."""
-    has = {name: importlib.util.find_spec(name) is not None for name in ("distributed", "ray", "pyspark", "moto")}
+ENGINES: dict[str, tuple[str, Callable[[ExitStack], Executor]]] = {
+    "Dask": ("distributed", dask),
+    "Ray": ("ray", ray),
+    "Spark": ("pyspark", spark),
+}
+"""By name, the library of an engine and what starts it."""
+
+
+def ways(source: Path, folder: Path, stack: ExitStack, only: Sequence[str]) -> dict[str, Callable[[], float]]:
+    """Return what is timed, by name; no other engine is started, which would take time from the others."""
+
+    def are_wanted(*names: str) -> bool:
+        return not only or any(part in name for part in only for name in names)
+
     found: dict[str, Callable[[], float]] = {"own workers": partial(build, source, folder, num_workers=WORKERS)}
-    store = s3(stack) if has["moto"] else {}
-    if has["distributed"]:
-        executor = dask(stack)
-
-        def futures(executor: Executor = executor) -> float:
-            with through_futures():
-                return build(source, folder, executor=executor, num_workers=2 * WORKERS)
-
-        found["Dask, futures"] = futures
-        found["Dask, shared directory"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS)
-        if store:
-            found["Dask, S3"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS, **store)
-    if has["ray"]:
-        found["Ray"] = partial(build, source, folder, executor=ray(stack), num_workers=2 * WORKERS)
-    if has["pyspark"] and store:
-        found["Spark, S3"] = partial(build, source, folder, executor=spark(stack), num_workers=2 * WORKERS, **store)
+    store: dict[str, Any] = {}
+    if importlib.util.find_spec("moto") and are_wanted(*(f"{name}, S3" for name in ENGINES)):
+        store = s3(stack)
+    for name, (library, start) in ENGINES.items():
+        kinds = [kind for kind in ("futures", "shared directory", "S3") if are_wanted(f"{name}, {kind}")]
+        if not kinds or importlib.util.find_spec(library) is None:
+            continue
+        each = partial(build, source, folder, executor=start(stack), num_workers=2 * WORKERS)
+        if "futures" in kinds:
+            found[f"{name}, futures"] = through_futures()(each)
+        if "shared directory" in kinds:
+            found[f"{name}, shared directory"] = each
+        if "S3" in kinds and store:
+            found[f"{name}, S3"] = partial(each, **store)
     return found
 
 
@@ -116,15 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=EXAMPLES)
-    parser.add_argument("--only", action="append", help="Part of a name; own workers are always measured.")
+    parser.add_argument(
+        "--only", action="append", default=[], help="Part of a name, such as 'Dask, S3'; own workers are in any case."
+    )
     arguments = parser.parse_args()
     source = repeated_file(arguments.examples)
     seconds: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        found = ways(source, work() / "cluster", stack)
-        if arguments.only:
-            wanted = ("own", *arguments.only)
-            found = {name: way for name, way in found.items() if any(part in name for part in wanted)}
+        found = ways(source, work() / "cluster", stack, arguments.only)
         for way in found.values():  # the first build of a process loads much
             way()
         for _ in range(arguments.rounds):
