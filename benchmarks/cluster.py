@@ -2,7 +2,7 @@
 
 Two workers each: own processes, and those of Dask, Ray and Spark, which return chunks through futures, write them into
 the directory, or put them into an S3 server on the loopback interface. An engine that is not installed is left out.
-Clusters are started before the clock; so is the server, in a process of its own.
+Clusters are started before the clock; so is the server, in a separate process.
 """
 
 import argparse

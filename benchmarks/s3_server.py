@@ -1,4 +1,4 @@
-"""An S3 server on the loopback interface in a process of its own: it must not share a lock with what is measured."""
+"""An S3 server on the loopback interface in a separate process: it must not share a lock with what is measured."""
 
 import logging
 import multiprocessing
