@@ -1,7 +1,8 @@
 """Builds over executors against own workers: ``python -m benchmarks.cluster [--rounds N] [--examples N]``.
 
-Two workers each: own processes, Dask whose workers return chunks through futures or put them into an S3 server on the
-loopback interface, Ray, and Spark. An engine that is not installed is left out. Clusters are started before the clock.
+Two workers each: own processes, and those of Dask, Ray and Spark, which return chunks through futures, write them into
+the directory, or put them into an S3 server on the loopback interface. An engine that is not installed is left out.
+Clusters are started before the clock; so is the server, in a separate process.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from benchmarks.caches import DOC_STRIDE, MAX_SEQ_LENGTH
 from benchmarks.data import repeated_file, tokenizer, work
 from benchmarks.measure import median
 from benchmarks.report.quantities import table
+from benchmarks.s3_server import options_of, s3_server
 from memxlnet import Cache
 from memxlnet.builder.deliveries import ThroughFuture
 from memxlnet.builder.in_workers import ExecutorWorkers
@@ -61,14 +63,9 @@ def dask(stack: ExitStack) -> Executor:
 
 
 def s3(stack: ExitStack) -> dict[str, Any]:
-    """Start a server of S3; give the options of a build that uses it."""
-    server = importlib.import_module("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    stack.callback(server.stop)
-    endpoint = "http://{}:{}".format(*server.get_host_and_port())
-    keys = {"key": "AKIAEXAMPLE", "secret": "secret", "endpoint_url": endpoint}
-    importlib.import_module("s3fs").S3FileSystem(**keys).mkdir("scratch")
-    return {"scratch": "s3://scratch/tmp", "scratch_options": keys}
+    """Start a server of S3 in a separate process; give the options of a build that uses it."""
+    port = stack.enter_context(s3_server("scratch"))
+    return {"scratch": "s3://scratch/tmp", "scratch_options": options_of(port)}
 
 
 def ray(stack: ExitStack) -> Executor:
@@ -93,26 +90,35 @@ def spark(stack: ExitStack) -> Executor:
     return found
 
 
-def ways(source: Path, folder: Path, stack: ExitStack) -> dict[str, Callable[[], float]]:
-    """Return what is timed, by name."""
-    has = {name: importlib.util.find_spec(name) is not None for name in ("distributed", "ray", "pyspark", "moto")}
+ENGINES: dict[str, tuple[str, Callable[[ExitStack], Executor]]] = {
+    "Dask": ("distributed", dask),
+    "Ray": ("ray", ray),
+    "Spark": ("pyspark", spark),
+}
+"""By name, the library of an engine and what starts it."""
+
+
+def ways(source: Path, folder: Path, stack: ExitStack, only: Sequence[str]) -> dict[str, Callable[[], float]]:
+    """Return what is timed, by name; no other engine is started, which would take time from the others."""
+
+    def are_wanted(*names: str) -> bool:
+        return not only or any(part in name for part in only for name in names)
+
     found: dict[str, Callable[[], float]] = {"own workers": partial(build, source, folder, num_workers=WORKERS)}
-    store = s3(stack) if has["moto"] else {}
-    if has["distributed"]:
-        executor = dask(stack)
-
-        def futures(executor: Executor = executor) -> float:
-            with through_futures():
-                return build(source, folder, executor=executor, num_workers=2 * WORKERS)
-
-        found["Dask, futures"] = futures
-        found["Dask, shared directory"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS)
-        if store:
-            found["Dask, S3"] = partial(build, source, folder, executor=executor, num_workers=2 * WORKERS, **store)
-    if has["ray"]:
-        found["Ray"] = partial(build, source, folder, executor=ray(stack), num_workers=2 * WORKERS)
-    if has["pyspark"] and store:
-        found["Spark, S3"] = partial(build, source, folder, executor=spark(stack), num_workers=2 * WORKERS, **store)
+    store: dict[str, Any] = {}
+    if importlib.util.find_spec("moto") and are_wanted(*(f"{name}, S3" for name in ENGINES)):
+        store = s3(stack)
+    for name, (library, start) in ENGINES.items():
+        kinds = [kind for kind in ("futures", "shared directory", "S3") if are_wanted(f"{name}, {kind}")]
+        if not kinds or importlib.util.find_spec(library) is None:
+            continue
+        each = partial(build, source, folder, executor=start(stack), num_workers=2 * WORKERS)
+        if "futures" in kinds:
+            found[f"{name}, futures"] = through_futures()(each)
+        if "shared directory" in kinds:
+            found[f"{name}, shared directory"] = each
+        if "S3" in kinds and store:
+            found[f"{name}, S3"] = partial(each, **store)
     return found
 
 
@@ -120,15 +126,14 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--examples", type=int, default=EXAMPLES)
-    parser.add_argument("--only", action="append", help="Part of a name; own workers are always measured.")
+    parser.add_argument(
+        "--only", action="append", default=[], help="Part of a name, such as 'Dask, S3'; own workers are in any case."
+    )
     arguments = parser.parse_args()
     source = repeated_file(arguments.examples)
     seconds: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        found = ways(source, work() / "cluster", stack)
-        if arguments.only:
-            wanted = ("own", *arguments.only)
-            found = {name: way for name, way in found.items() if any(part in name for part in wanted)}
+        found = ways(source, work() / "cluster", stack, arguments.only)
         for way in found.values():  # the first build of a process loads much
             way()
         for _ in range(arguments.rounds):

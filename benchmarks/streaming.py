@@ -6,7 +6,6 @@ compared with the same loop over local files; and the steps are compared by chec
 """
 
 import argparse
-import logging
 import multiprocessing
 import shutil
 import socket
@@ -18,13 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import boto3
 import torch
-from moto.server import ThreadedMotoServer
 
 from benchmarks.caches import question_cache
 from benchmarks.data import work
 from benchmarks.report.quantities import table
+from benchmarks.s3_server import options_of, s3_server
 from benchmarks.steps import steps_of
 from memxlnet import Cache, push
 
@@ -36,15 +34,6 @@ LANES = 32
 BUCKET = "caches"
 
 _READ_BYTES = 1 << 16
-
-
-def serve(answers: Any) -> None:
-    """Run the server until the process is ended."""
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    answers.put(server.get_host_and_port()[1])
-    threading.Event().wait()
 
 
 def throttle(port: int, rate: float, answers: Any) -> None:
@@ -83,25 +72,14 @@ def store(rate: float) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Run a store; gives the options that reach it directly, and those that go through the proxy."""
     context = multiprocessing.get_context("spawn")
     answers: Any = context.Queue()
-    server = context.Process(target=serve, args=(answers,), daemon=True)
-    server.start()
-    port = answers.get(timeout=60)
-    proxy = context.Process(target=throttle, args=(port, rate, answers), daemon=True)
-    proxy.start()
-    limited = answers.get(timeout=60)
-    try:
-        options = [
-            {"key": "key", "secret": "secret", "endpoint_url": f"http://127.0.0.1:{each}"} for each in (port, limited)
-        ]
-        client = boto3.client(
-            "s3", aws_access_key_id="key", aws_secret_access_key="secret", endpoint_url=options[0]["endpoint_url"]
-        )
-        client.create_bucket(Bucket=BUCKET)
-        yield options[0], options[1]
-    finally:
-        for process in (proxy, server):
-            process.kill()
-            process.join()
+    with s3_server(BUCKET) as port:
+        proxy = context.Process(target=throttle, args=(port, rate, answers), daemon=True)
+        proxy.start()
+        try:
+            yield options_of(port), options_of(answers.get(timeout=60))
+        finally:
+            proxy.kill()
+            proxy.join()
 
 
 def loop(cache: Cache, lanes: Any, step_seconds: float, epoch: int) -> tuple[list[float], list[int]]:

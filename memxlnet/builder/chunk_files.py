@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -31,6 +31,8 @@ CHUNK_TABLES = (*TABLES, DROPPED)
 """The tables of every chunk; that of the kept columns follows where something is kept."""
 
 _EXAMPLES_KEY = b"memxlnet.examples"
+_CODEC = "zstd"
+_BLOCK_BYTES = 8 << 20
 _NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
 
 
@@ -101,13 +103,47 @@ def chunk_bytes(index: int, tables: Mapping[str, pa.RecordBatch]) -> tuple[Chunk
     return _receipt(index, digest(content), len(content), tables), content
 
 
-def store_chunk(directory: Path, receipt: ChunkReceipt, blocks: Iterable[bytes]) -> None:
+def compressed(content: "bytes | pa.Buffer") -> bytes:
+    """Return the bytes of a chunk's file as they travel: padded rows take about an eighth."""
+    found: bytes = pa.Codec(_CODEC, 1).compress(content, asbytes=True)
+    return found
+
+
+def compressed_file(directory: Path, receipt: ChunkReceipt) -> bytes:
+    """Return the file of a chunk as `compressed` gives it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with pa.memory_map(str(directory / receipt.file)) as mapped:
+        return compressed(mapped.read_buffer())
+
+
+def _decompressed(receipt: ChunkReceipt, content: bytes) -> Iterator[bytes]:
+    """Yield the bytes of a chunk's file, in order; at most one more than there should be."""
+    left = receipt.bytes + 1
+    with pa.CompressedInputStream(pa.BufferReader(content), _CODEC) as stream:
+        while left:
+            try:
+                block = stream.read(min(left, _BLOCK_BYTES))
+            except (pa.ArrowInvalid, OSError) as error:  # of damaged bytes: no file is read here
+                raise BuildError(
+                    f"chunk {receipt.index}: expected {receipt.bytes:,} bytes in {_CODEC}, found {len(content):,} that "
+                    f"are damaged ({error}); build again to resume"
+                ) from error
+            if not block:
+                return
+            left -= len(block)
+            yield block
+
+
+def store_chunk(directory: Path, receipt: ChunkReceipt, content: bytes) -> None:
     """Write the file of a chunk that was encoded elsewhere: temporary file, check, sync, rename.
 
     Args:
         directory: Where the chunks of a build lie.
         receipt: Its receipt.
-        blocks: The bytes of its file, in order.
+        content: What `compressed` gave.
 
     Raises:
         BuildError: They are not those of the receipt; no part is left.
@@ -115,7 +151,7 @@ def store_chunk(directory: Path, receipt: ChunkReceipt, blocks: Iterable[bytes])
     """
     checksum = receipt.file.split(".")[1]
     with _put_in_place(directory, receipt.index) as (sink, name):
-        for block in blocks:
+        for block in _decompressed(receipt, content):
             sink.write(block)
         if (sink.position, sink.state.hexdigest()) != (receipt.bytes, checksum):
             raise BuildError(

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from memxlnet.builder.build_directory import BuildDirectory, unpack_encoder
 from memxlnet.builder.chunk_encoding import encode_chunk, encoded, kept_encoder
-from memxlnet.builder.chunk_files import ChunkReceipt, chunk_bytes, store_chunk
+from memxlnet.builder.chunk_files import ChunkReceipt, chunk_bytes, compressed, store_chunk
 from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError
 from memxlnet.format.checksums import digest
@@ -34,6 +34,10 @@ _packed_encoders: OrderedDict[str, bytes] = OrderedDict()
 
 class Delivery(Protocol):
     """One way of chunks from the workers of an executor into the build's directory."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether `take` of an answer with a receipt takes long, and may run in several threads at once."""
 
     def task(self, index: int, packed: bytes, part_cost: int) -> Task:
         """Return what a worker is to call, and the arguments."""
@@ -59,7 +63,11 @@ class BuildScratch(Delivery, Protocol):
         """Return whether an interrupted build left a receipt of a chunk."""
 
     def find(self, index: int, examples: str) -> ChunkReceipt | None:
-        """Fetch a chunk of an interrupted build, of these examples; None where it is missing."""
+        """Fetch a chunk of an interrupted build, of these examples; None where it is missing.
+
+        Raises:
+            BuildOSError: The disk is full or cannot be written.
+        """
 
     def send(self, receipt: ChunkReceipt) -> None:
         """Send a chunk that lies in the build's directory."""
@@ -109,6 +117,7 @@ class SharedDirectory:
     """
 
     def __init__(self, directory: Path):
+        self.overlaps = False
         self._chunks = BuildDirectory(directory).chunks
         token = secrets.token_hex(16)
         for old in directory.glob(f"{_TOKEN}*"):
@@ -149,6 +158,7 @@ class ThroughFuture:
     """
 
     def __init__(self, directory: Path, num_workers: int):
+        self.overlaps = True
         build = BuildDirectory(directory)
         self._chunks = build.chunks
         self._encoder = build.pack_encoder()
@@ -170,7 +180,7 @@ class ThroughFuture:
         content = result.get("chunk")
         if not isinstance(content, bytes):
             raise BuildError(f"chunk {index}: expected the bytes of its file, found a {type(content).__name__}")
-        store_chunk(self._chunks, receipt, [content])
+        store_chunk(self._chunks, receipt, content)
         return receipt
 
 
@@ -188,7 +198,8 @@ def encode_and_return(
         builder: As of `encode_chunk`.
 
     Returns:
-        ``receipt`` and ``chunk``; or ``needs``, where the encoder is missing; or the fields of an error.
+        ``receipt`` and ``chunk``, the bytes of its file `compressed`; or ``needs``, where the encoder is missing; or
+        the fields of an error.
     """
     if encoder:
         keep_packed(encoder_digest, encoder)
@@ -208,7 +219,7 @@ def encode_with(
             partial(kept_encoder, encoder_digest, partial(unpack_encoder, encoder)), packed, part_cost, builder
         )
         receipt, content = chunk_bytes(index, tables)
-        return {"receipt": asdict(receipt), "chunk": content}
+        return {"receipt": asdict(receipt), "chunk": compressed(content)}
     except BaseException as error:
         return error_fields(error)
 

@@ -4,7 +4,15 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ThreadPoolExecutor,
+    wait,
+)
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +33,9 @@ _POLL_SECONDS = 0.1
 
 _LAG_WINDOWS = 4
 """Windows of chunks that may be done and wait for an older one, where chunks are used in their order."""
+
+_FETCHES = 4
+"""Chunks at most that are fetched at once."""
 
 _FILLS_PER_WORKER = 4
 """Tasks of filling for each worker process, so that all end at about the same time."""
@@ -56,6 +67,9 @@ class Workers(Protocol):
     def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Put a chunk that came back into the build's directory; None to hand it over again."""
 
+    def overlaps(self, index: int, result: Mapping[str, Any]) -> bool:
+        """Return whether `take` of an answer takes long, and may run in a thread besides others."""
+
     def restart(self, window: int) -> bool:
         """End the work in flight and restart with room for `window` chunks; False for the caller's executor."""
 
@@ -85,6 +99,10 @@ class OwnWorkers:
     def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
         """Return the receipt: the chunk lies in the directory already."""
         return ChunkReceipt(**result["receipt"])
+
+    def overlaps(self, index: int, result: Mapping[str, Any]) -> bool:
+        """Return False: nothing is left to do."""
+        return False
 
     def restart(self, window: int) -> bool:
         """Kill the processes and start others, no more than needed."""
@@ -127,6 +145,10 @@ class ExecutorWorkers:
             self._go_through_futures(Path(directory))
             return None
         return delivery.take(index, examples, result)
+
+    def overlaps(self, index: int, result: Mapping[str, Any]) -> bool:
+        """Return whether a chunk has to be fetched or written; other answers change what is handed over next."""
+        return "receipt" in result and self._handed[index][0].overlaps
 
     @property
     def can_fill(self) -> bool:
@@ -216,7 +238,8 @@ class Dispatcher:
         self._lag = _LAG_WINDOWS * workers.window if in_order else None
         self._idle_use = guard.measure() + workers.idle_bytes
         self._part_cost = guard.bound
-        self._pending: dict[Future[dict[str, Any]], Chunk] = {}
+        self._pending: dict[Future[Any], Chunk] = {}
+        self._fetches: set[Future[ChunkReceipt | None]] = set()
         self._again: deque[Chunk] = deque()
         self._reduced: list[Chunk] = []
         self._has_more = True
@@ -230,6 +253,8 @@ class Dispatcher:
             BuildError: A worker ended or failed.
         """
         held: Chunk | None = None
+        # Chunks are handed over while others are fetched; until they are done they count as in flight.
+        self._fetching = ThreadPoolExecutor(_FETCHES, "memxlnet-fetch")
         try:
             while True:
                 held = held or self._next(chunks)
@@ -242,6 +267,8 @@ class Dispatcher:
         except BaseException:
             self._workers.close()
             raise
+        finally:
+            self._fetching.shutdown(cancel_futures=True)
 
     def _next(self, chunks: Iterator[Chunk]) -> Chunk | None:
         """Return the next chunk: one whose work was ended before, or one from the source."""
@@ -294,11 +321,15 @@ class Dispatcher:
         ended = [*done, *(future for future in running if future.cancelled())]
         for future in sorted(ended, key=lambda each: self._pending[each].index):
             chunk = self._pending[future]
-            receipt = self._receipt(future)
-            if receipt is None:
+            found = future.result() if future in self._fetches else self._taken(future)
+            self._fetches.discard(future)
+            if isinstance(found, Future):
+                self._fetches.add(found)
+                self._pending[found] = chunk
+            elif found is None:
                 self._again.append(chunk)
             else:
-                yield Done(chunk, receipt)
+                yield Done(chunk, found)
             del self._pending[future]
         if self._guard.used > self._guard.bound and self._pending:
             self._reduce()
@@ -331,8 +362,11 @@ class Dispatcher:
         )
         self._guard.measure()
 
-    def _receipt(self, future: "Future[dict[str, Any]]") -> ChunkReceipt | None:
-        """Return the receipt of a chunk that lies in the directory; None where it must be handed over again."""
+    def _taken(self, future: "Future[dict[str, Any]]") -> "ChunkReceipt | Future[ChunkReceipt | None] | None":
+        """Return the receipt of a chunk, or what gives it when the chunk lies in the directory.
+
+        None stands for a chunk that must be handed over again.
+        """
         chunk = self._pending[future]
         try:
             result = future.result()
@@ -342,10 +376,15 @@ class Dispatcher:
             raise self._failed(chunk, error) from error
         if not isinstance(result, dict) or not ANSWERS & result.keys():
             raise self._failed(chunk, TypeError(f"the executor gave no receipt, but {result!r:.80}"))
-        if "error" not in result:
-            with BuildDirectory(Path(self._directory)).errors():
-                return self._workers.take(self._directory, chunk.index, result)
-        raise reported_error(chunk.shown(), result)
+        if "error" in result:
+            raise reported_error(chunk.shown(), result)
+        if self._workers.overlaps(chunk.index, result):
+            return self._fetching.submit(self._take, chunk.index, result)
+        return self._take(chunk.index, result)
+
+    def _take(self, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        with BuildDirectory(Path(self._directory)).errors():
+            return self._workers.take(self._directory, index, result)
 
     def _failed(self, chunk: Chunk, error: BaseException, is_refused: bool = False) -> BuildError:
         """Return the error for workers that ended or could not be reached, or for an executor that takes no work."""

@@ -4,7 +4,7 @@ import logging
 import os
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
@@ -26,6 +26,7 @@ from memxlnet.builder.in_workers import WORKER_BYTES, Dispatcher, ExecutorWorker
 from memxlnet.builder.label_counts import LabelCounts
 from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.memory_guard import MemoryGuard
+from memxlnet.builder.shard_filling import FillingThreads, ShardWorkers
 from memxlnet.builder.transformers_check import check_against_transformers
 from memxlnet.builder.worker_pool import WorkerPool
 from memxlnet.encode.cache_settings import CacheSettings
@@ -47,6 +48,8 @@ LARGE_FILE = 8 * 2**20
 
 LARGE_COST = 750 * 2**20
 """Estimated bytes that a source of unknown size has cost when it counts as large: 20,000 questions of SQuAD."""
+
+_FILLING_THREADS = 4
 
 
 class Run:
@@ -116,7 +119,7 @@ class Run:
                     "%s: %d chunks of an interrupted build held other examples: not used", name, len(made_again)
                 )
             if self._has_chunk_files and isinstance(self._manager, CacheWriter):
-                self._manager.share_work(workers if workers is not None and workers.can_fill else None)
+                self._manager.share_work(_who_fill(workers, stack))
             else:
                 stack.close()
             with Heartbeat(lambda _: f"{name}: publishing {self._progress.documents} documents"):
@@ -282,6 +285,19 @@ class Run:
     def _hand_over(self, scratch: BuildDirectory, chunk: Chunk, receipt: ChunkReceipt) -> None:
         self._done(chunk, self._manager.write_chunk(chunk.index, read_chunk(scratch.chunks, receipt)), receipt.rows)
         (scratch.chunks / receipt.file).unlink()
+
+
+def _who_fill(workers: OwnWorkers | ExecutorWorkers | None, stack: ExitStack) -> ShardWorkers | None:
+    """Return who fills shards: the workers, threads in place of workers that do not see them, or None without workers.
+
+    Args:
+        workers: Who encoded the chunks.
+        stack: Ends the threads.
+    """
+    if workers is None or workers.can_fill:
+        return workers
+    threads = stack.enter_context(ThreadPoolExecutor(_FILLING_THREADS, "memxlnet-fill"))
+    return FillingThreads(threads, 2 * _FILLING_THREADS)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ in whichever order. A task names chunk files, shards and places; it goes through
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -129,6 +129,23 @@ def fill_shards(task: Mapping[str, Any]) -> dict[str, Any]:
         return {"rows": sum(piece.rows for piece in pieces)}
     except BaseException as error:
         return error_fields(error)
+
+
+class FillingThreads:
+    """Threads of this process that fill shards: most of the work is the system's, which copies the rows.
+
+    Args:
+        threads: The threads.
+        num_fills: Tasks that they may be given at once.
+    """
+
+    def __init__(self, threads: Executor, num_fills: int):
+        self._threads = threads
+        self.num_fills = num_fills
+
+    def fill(self, task: Mapping[str, Any]) -> "Future[dict[str, Any]]":
+        """Hand one task over."""
+        return self._threads.submit(fill_shards, {**task, "is_remote": False})
 
 
 class Filling:

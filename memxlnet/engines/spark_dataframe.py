@@ -44,7 +44,7 @@ def build_dataframe(
         scratch: URL of a place in a store that the driver and all workers reach.
         scratch_options: Options of its file system, such as credentials; never stored or shown.
         cache_dir: Directory of all caches, on the driver.
-        jobs: Chunks in work at once; None is the number of cores that the application has now.
+        jobs: Jobs of Spark at once, one for each chunk; None is the number of cores that the application has now.
         **settings: Further arguments of `Cache.build`.
 
     Raises:
@@ -63,6 +63,7 @@ def build_dataframe(
             scratch=scratch,
             scratch_options=scratch_options,
             executor=executor,
-            num_workers=executor.max_jobs,
+            # More than there are jobs: some chunks wait, or are fetched.
+            num_workers=executor.max_jobs * 5 // 4 + 1,
             **settings,
         )

@@ -1,8 +1,8 @@
 """A store through which the chunks of a build travel, so that neither a worker nor a builder that dies loses one.
 
 A build has a directory of its own in it, named like its cache, with the packed encoder and, for each attempt at a
-chunk, its file and then its receipt. Only chunks with a receipt count, and only after their checksum and the digest of
-their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
+chunk, its compressed file and then its receipt. Only chunks with a receipt count, and only after their checksum and the
+digest of their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
 """
 
 import logging
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.builder.build_directory import BuildDirectory
-from memxlnet.builder.chunk_files import ChunkReceipt, store_chunk
+from memxlnet.builder.chunk_files import ChunkReceipt, compressed_file, store_chunk
 from memxlnet.builder.deliveries import Task, encode_with, keep_packed, packed_encoder, receipt_of
 from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError, CacheError, SettingsError, TransferError
@@ -28,7 +28,7 @@ from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 logger = logging.getLogger(__name__)
 
 _FORMAT = "memxlnet chunk receipt"
-_VERSION = ("receipt_version", 1)
+_VERSION = ("receipt_version", 2)
 _RECEIPT = re.compile(r"(\d{8})\.([0-9a-f]{32})\.([0-9a-f]{16})\.json")
 _MOST_RECEIPT_BYTES = 1 << 16
 _MOST_ATTEMPTS = 3
@@ -84,9 +84,7 @@ class Scratch:
             TransferError: It cannot be removed.
         """
         place = self._store.child(name)
-        for entry, size in (place.entries() or {}).items():
-            if size is not None:
-                place.remove(entry)
+        place.remove_all([entry for entry, size in (place.entries() or {}).items() if size is not None])
         place.remove_directory()
 
 
@@ -102,11 +100,11 @@ class BuildScratch:
     """
 
     def __init__(self, store: Store, url: str, options: Mapping[str, Any], fingerprint: str, directory: Path):
-        build = BuildDirectory(directory)
+        build = self._build = BuildDirectory(directory)
         self._store = store
+        self.overlaps = store.serves_threads
         self._place = (url, options, fingerprint)
         self._fingerprint = fingerprint
-        self._chunks = build.chunks
         encoder = build.pack_encoder()
         self._digest = digest(encoder)
         self._receipts: defaultdict[int, list[str]] = defaultdict(list)
@@ -138,7 +136,10 @@ class BuildScratch:
             self._write_encoder()
         else:
             receipt = receipt_of(index, examples, result)
-            if self._fetch(receipt, f"{result.get('attempt')}"):
+            name, size = _chunk_name(receipt, f"{result.get('attempt')}"), result.get("stored_bytes")
+            if not isinstance(size, int):
+                raise BuildError(f"chunk {index}: expected the size of {name}, found {size!r:.80}; build again")
+            if self._fetch(receipt, name, size):
                 return receipt
             missing = f"chunk {index}, which workers"
         self._attempts[index] += 1
@@ -167,48 +168,54 @@ class BuildScratch:
 
         Raises:
             TransferError: The store cannot be asked.
-            OSError: The disk is full or cannot be written.
+            BuildOSError: The disk is full or cannot be written.
         """
-        for name in self._receipts.pop(index, []):
-            try:
-                content = self._store.read(name, _MOST_RECEIPT_BYTES)
-                receipt = None if content is None else self._read(name, content, examples)
-                if receipt is not None and self._fetch(receipt, name.split(".")[2]):
-                    return receipt
-            except (BuildError, CacheError) as error:
-                logger.info("%s/%s: not used: %s", self._store.url, name, error)
+        with self._build.errors():
+            for name in self._receipts.pop(index, []):
+                try:
+                    content = self._store.read(name, _MOST_RECEIPT_BYTES)
+                    receipt = None if content is None else self._fetched(name, content, examples)
+                    if receipt is not None:
+                        return receipt
+                except (BuildError, CacheError) as error:
+                    logger.info("%s/%s: not used: %s", self._store.url, name, error)
         return None
 
-    def _read(self, name: str, content: bytes, examples: str) -> ChunkReceipt | None:
+    def _fetched(self, name: str, content: bytes, examples: str) -> ChunkReceipt | None:
+        """Fetch the chunk of a receipt that an interrupted build left; None where it is another, or not whole."""
         path = f"{self._store.url}/{name}"
         fields = unseal(content, path, "the receipt of a chunk", _FORMAT, _VERSION, "delete it")
         if fields.pop("fingerprint", None) != self._fingerprint:
             logger.info("%s: not used, it is of a build with other settings", path)
             return None
-        return receipt_of(int(name[:8]), examples, fields)
+        receipt = receipt_of(int(name[:8]), examples, fields)
+        chunk, size = _chunk_name(receipt, name.split(".")[2]), fields.get("stored_bytes")
+        found = self._store.size(chunk)
+        if not isinstance(size, int) or found != size:
+            raise BuildError(f"expected {chunk} with {size!r} bytes, found {'no file' if found is None else found}")
+        return receipt if self._fetch(receipt, chunk, size) else None
 
     def send(self, receipt: ChunkReceipt) -> None:
         """Send a chunk that lies in the local directory.
 
         Raises:
             TransferError: It cannot be sent.
+            BuildOSError: It cannot be read.
         """
-        attempt = secrets.token_hex(8)
-        self._store.send(self._chunks / receipt.file, _chunk_name(receipt, attempt), lambda sent: None)
-        self._store.put(_receipt_name(receipt, attempt), _sealed(receipt, self._fingerprint))
+        with self._build.errors("read"):
+            content = compressed_file(self._build.chunks, receipt)
+        _send(self._store, receipt, content, self._fingerprint)
 
     def forget(self) -> None:
         """Use none of the chunks that an interrupted build left."""
         self._receipts.clear()
 
-    def _fetch(self, receipt: ChunkReceipt, attempt: str) -> bool:
+    def _fetch(self, receipt: ChunkReceipt, name: str, size: int) -> bool:
         """Write the file of a chunk into the local directory; whether it is in the store."""
-        name = _chunk_name(receipt, attempt)
-        size = self._store.size(name)
-        if size is None:
-            return False
-        store_chunk(self._chunks, receipt, self._store.blocks(name, 0, size))
-        return True
+        content = self._store.fetch(name, size)
+        if content is not None:
+            store_chunk(self._build.chunks, receipt, content)
+        return content is not None
 
 
 def _encoder_name(encoder_digest: str) -> str:
@@ -216,16 +223,17 @@ def _encoder_name(encoder_digest: str) -> str:
 
 
 def _chunk_name(receipt: ChunkReceipt, attempt: str) -> str:
-    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.chunk"
+    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.chunk.zst"
 
 
-def _receipt_name(receipt: ChunkReceipt, attempt: str) -> str:
-    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.json"
-
-
-def _sealed(receipt: ChunkReceipt, fingerprint: str) -> bytes:
+def _send(store: Store, receipt: ChunkReceipt, content: bytes, fingerprint: str) -> str:
+    """Put a chunk into a store, and then its receipt; return the name of the attempt."""
+    attempt = secrets.token_hex(8)
     fields = {"format": _FORMAT, _VERSION[0]: _VERSION[1], "fingerprint": fingerprint}
-    return seal({**fields, "receipt": asdict(receipt)})
+    sealed = seal({**fields, "receipt": asdict(receipt), "stored_bytes": len(content)})
+    store.put(_chunk_name(receipt, attempt), content)
+    store.put(f"{receipt.file.removesuffix('.chunk')}.{attempt}.json", sealed)
+    return attempt
 
 
 def open_scratch(url: str | None, options: Mapping[str, Any] | None) -> Scratch | None:
@@ -288,7 +296,8 @@ def encode_into_scratch(
         builder: As of `encode_chunk`.
 
     Returns:
-        ``receipt`` and ``attempt``; or ``needs``, where the encoder is missing; or the fields of an error.
+        ``receipt``, ``attempt`` and ``stored_bytes``; or ``needs``, where the encoder is missing; or the fields of an
+        error.
     """
     try:
         store = _store_of(url, options)
@@ -306,9 +315,7 @@ def encode_into_scratch(
         result = encode_with(encoder_digest, encoder, index, packed, part_cost, builder)
         if "error" in result:
             return result
-        receipt, attempt = ChunkReceipt(**result["receipt"]), secrets.token_hex(8)
-        store.put(_chunk_name(receipt, attempt), result["chunk"])
-        store.put(_receipt_name(receipt, attempt), _sealed(receipt, fingerprint))
-        return {"receipt": result["receipt"], "attempt": attempt}
+        attempt = _send(store, ChunkReceipt(**result["receipt"]), result["chunk"], fingerprint)
+        return {"receipt": result["receipt"], "attempt": attempt, "stored_bytes": len(result["chunk"])}
     except BaseException as error:
         return error_fields(error)

@@ -8,7 +8,8 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import Any, cast
 
@@ -149,6 +150,20 @@ class Store:
             raise TransferError(f"{self.url}/{name}: expected at most {most:,} bytes, found {size:,}; send it again")
         return b"".join(self.blocks(name, 0, size))
 
+    @property
+    def serves_threads(self) -> bool:
+        """Whether several threads may ask at once: a file system without an event loop may have one connection."""
+        return self._is_local or bool(self._fs.async_impl)
+
+    def fetch(self, name: str, size: int) -> bytes | None:
+        """Return a file whose size is known, with one request; None where there is no file.
+
+        Raises:
+            TransferError: It cannot be read, or is shorter.
+        """
+        found = self._ask(name, "read", self._fs.cat_file, self._path(name), start=0, end=size, may_lack=True)
+        return None if found is None else self._whole(name, 0, size, found)
+
     def blocks(self, name: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes of a file from `start` to `stop`, in order, with bounded RAM.
 
@@ -283,6 +298,21 @@ class Store:
         """
         self._ask(name, "removed", self._fs.rm_file, self._path(name), may_lack=True)
         self._fs.invalidate_cache()
+
+    def remove_all(self, names: Collection[str]) -> None:
+        """Remove files, those that exist, with few requests.
+
+        Raises:
+            TransferError: One cannot be removed.
+        """
+        paths = [self._path(name) for name in names]
+        if paths and self._fs.async_impl and not has_magic(self._root):  # patterns would be expanded
+            # Some stores lack the request, and s3fs reports nothing that stays.
+            with contextlib.suppress(TransferError):
+                self._ask("", "removed", self._fs.rm, paths, may_lack=True)
+            names = (self.entries() or {}).keys() & set(names)
+        for name in names:
+            self.remove(name)
 
     def remove_leftovers(self) -> None:
         """Remove what killed senders left at a local place: files under way that nobody has written to for long."""

@@ -13,9 +13,18 @@ from hypothesis import strategies as st
 
 from arrow_schemas import DROPPED, table_schema
 from memxlnet.builder import chunk_files
-from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, with_examples_digest, write_chunk
+from memxlnet.builder.chunk_files import (
+    ChunkReceipt,
+    compressed,
+    compressed_file,
+    finished_chunks,
+    read_chunk,
+    store_chunk,
+    with_examples_digest,
+    write_chunk,
+)
 from memxlnet.errors import BuildError
-from memxlnet.format.checksums import file_digest
+from memxlnet.format.checksums import digest, file_digest
 from tests.format.content import Content, chunks, contents, make_content
 
 TABLES = next(chunks(make_content(1, 4, ["a", "b"], [(0, 2), None, (1, 3)]), [3]))
@@ -48,6 +57,17 @@ def test_the_name_holds_number_and_checksum(tmp_path: Path) -> None:
     )
     again = write_chunk(tmp_path, 12, TABLES)
     assert again == receipt
+
+
+@pytest.mark.parametrize("size", [0, 1, 9 << 20])
+def test_a_chunk_that_travelled_is_the_same_file(tmp_path: Path, size: int) -> None:
+    content = os.urandom(size // 2) + bytes(size - size // 2)
+    receipt = ChunkReceipt(3, f"00000003.{digest(content)}.chunk", size, {})
+    store_chunk(tmp_path, receipt, compressed(content))
+    assert [path.name for path in tmp_path.iterdir()] == [receipt.file]
+    assert (tmp_path / receipt.file).read_bytes() == content
+    if size:
+        assert compressed_file(tmp_path, receipt) == compressed(content)
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Chunks handed to workers: never more at once than the bounds allow, each back exactly once, every error raised."""
 
+import errno
 import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +24,17 @@ from memxlnet.builder.in_workers import Dispatcher, ExecutorWorkers
 from memxlnet.builder.memory_guard import NEAR, MemoryGuard
 from memxlnet.builder.worker_pool import WorkerDiedError
 from memxlnet.encode.examples import Example
-from memxlnet.errors import BuildError, ExampleError, MemoryLimitError, MemxlnetError, SourceError, TokenizerError
+from memxlnet.errors import (
+    BuildError,
+    BuildOSError,
+    ExampleError,
+    MemoryLimitError,
+    MemxlnetError,
+    SourceError,
+    TokenizerError,
+    TransferError,
+)
+from tests.support import WAIT_SECONDS
 
 BOUND = 1000
 ROWS = {"features": 1, "documents": 1, "contexts": 1, "dropped": 0}
@@ -48,6 +60,7 @@ class Workers:
         self.submitted: list[tuple[int, int]] = []
         self.restarted: list[int] = []
         self.most = self.closed = 0
+        self.slow = False
         self._restarts = restarts
 
     def submit(self, directory: str, index: int, packed: bytes, part_cost: int) -> "Future[dict[str, Any]]":
@@ -69,6 +82,9 @@ class Workers:
 
     def take(self, directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
         return ChunkReceipt(**result["receipt"])
+
+    def overlaps(self, index: int, result: Mapping[str, Any]) -> bool:
+        return self.slow
 
     def restart(self, window: int) -> bool:
         if self._restarts:
@@ -378,7 +394,71 @@ def test_real_threads_give_every_chunk_once() -> None:
         assert sorted(run(workers, [chunk(index) for index in range(200)])) == list(range(200))
 
 
+@pytest.mark.parametrize("window", [1, 3, 6])
+def test_chunks_are_handed_over_while_others_are_fetched_and_no_more_than_the_window(window: int) -> None:
+    workers = Workers(window)
+    workers.slow = True
+    given: list[int] = []
+    back: list[int] = []
+    changed = threading.Condition()
+    submit, take = workers.submit, workers.take
+
+    def submit_done(directory: str, index: int, packed: bytes, part_cost: int) -> Any:
+        future = submit(directory, index, packed, part_cost)
+        workers.finish(index)
+        with changed:
+            given.append(index)
+            changed.notify_all()
+        assert len(given) - len(back) <= window
+        return future
+
+    def take_late(directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        with changed:  # until as many are in flight as may be
+            assert changed.wait_for(lambda: len(given) in (20, len(back) + window), WAIT_SECONDS)
+        return take(directory, index, result)
+
+    workers.submit, workers.take = submit_done, take_late  # type: ignore[method-assign]
+    for entry in Dispatcher(workers, "folder", Guard(workers)).run(map(chunk, range(20))):
+        assert len(given) - len(back) <= window
+        with changed:
+            back.append(entry.chunk.index)
+    assert sorted(back) == list(range(20))
+    assert workers.closed == 0
+
+
 # --- errors
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BuildError("another chunk"), BuildError),
+        (TransferError("the store is gone"), TransferError),
+        (OSError(errno.ENOSPC, "No space left"), BuildOSError),
+        (ZeroDivisionError("mine"), ZeroDivisionError),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_chunk_that_cannot_be_taken_is_an_error(
+    each_wait: EachWait, slow: bool, error: Exception, kind: type[Exception]
+) -> None:
+    workers = Workers(3)
+    workers.slow = slow
+    take = workers.take
+
+    def fail(directory: str, index: int, result: Mapping[str, Any]) -> ChunkReceipt | None:
+        if index == 4:
+            raise error
+        return take(directory, index, result)
+
+    workers.take = fail  # type: ignore[method-assign]
+    each_wait(finish_first(workers))
+    with pytest.raises(kind) as caught:
+        run(workers, [chunk(index) for index in range(9)])
+    assert type(caught.value) is kind
+    assert getattr(caught.value, "errno", None) == getattr(error, "errno", None)
+    assert workers.closed == 1
 
 
 def failed(name: str, message: str) -> dict[str, Any]:

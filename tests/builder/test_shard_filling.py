@@ -4,6 +4,7 @@ import errno
 import json
 import random
 import tempfile
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memxlnet.builder import in_workers
+from memxlnet.builder import deliveries, in_workers, shard_filling
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.shard_filling import fill_shards
 from memxlnet.encode.encoder import Encoder
@@ -184,6 +185,25 @@ def test_an_executor_fills_shards_durably(
     assert content(tmp_path) == undisturbed
     assert done
     assert all(task["is_remote"] for task in done)
+
+
+def test_threads_fill_shards_where_no_worker_sees_them(
+    tmp_path: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def note(task: Mapping[str, Any]) -> dict[str, Any]:
+        threads.append(threading.current_thread().name)
+        return fill_shards(task)
+
+    monkeypatch.setattr(shard_filling, "fill_shards", note)
+    monkeypatch.setattr(deliveries, "sees", lambda *_: {"sees": False})
+    monkeypatch.setattr(in_workers, "sees", lambda *_: {"sees": False})
+    with ThreadPoolExecutor(2) as executor:
+        build(tmp_path, executor=executor)
+    assert content(tmp_path) == undisturbed
+    assert threads
+    assert all(name.startswith("memxlnet-fill") for name in threads)
 
 
 def test_a_manager_of_the_users_own_publishes_by_itself(tmp_path: Path, undisturbed: dict[str, bytes]) -> None:

@@ -1,8 +1,10 @@
 """Chunks that travel through a store: found again, checked, and never taken for others."""
 
+import errno
 import json
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
@@ -10,14 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from s3fs import S3FileSystem
 
 from memxlnet.builder import deliveries
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.encode.encoder import Encoder
-from memxlnet.errors import BuildError, MemxlnetError, SettingsError, TransferError
+from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, SettingsError, TransferError
 from memxlnet.format.sealed_json import seal
+from memxlnet.maintain.lock import builder_lock, lock_path
 from memxlnet.remote import scratch as scratches
-from memxlnet.remote.stores import Store
+from memxlnet.remote.stores import Store, open_store
 from tests.builder.hiding import blind
 from tests.builder.processes import build, content
 from tests.remote import s3
@@ -103,7 +107,7 @@ def test_a_builder_that_dies_loses_nothing(
 ) -> None:
     interrupted(tmp_path / "one", place)
     assert encoded == ["id-0", "id-3", "id-6"]
-    assert len(names(place, ".chunk")) == len(names(place, ".json")) == 3
+    assert len(names(place, ".zst")) == len(names(place, ".json")) == 3
     options: dict[str, Any] = {"num_workers": 0} if executor is None else {"executor": executor(2)}
     with options.get("executor") or nullcontext():
         build(tmp_path / "two", scratch=place.as_uri(), **options)
@@ -142,7 +146,7 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
         patched.setattr("memxlnet.remote.stored_builds.send_cache", lose)
         with pytest.raises(TransferError, match="the connection is gone"):
             build_there("one")
-    assert names(place, ".chunk")
+    assert names(place, ".zst")
     encoded.clear()
     build_there("another machine")
     assert encoded == []
@@ -170,7 +174,7 @@ DAMAGE: dict[str, Callable[[Path, Path], Any]] = {
     "flipped byte": lambda chunk, receipt: flip(chunk),
     "other settings": lambda chunk, receipt: edit(receipt, fingerprint="0" * 64),
     "other examples": lambda chunk, receipt: edit(receipt, receipt={"examples": "0" * 32}),
-    "other version": lambda chunk, receipt: edit(receipt, receipt_version=2),
+    "other version": lambda chunk, receipt: edit(receipt, receipt_version=3),
     "other number": lambda chunk, receipt: edit(receipt, receipt={"index": 3}),
     "a path": lambda chunk, receipt: edit(receipt, receipt={"file": "../../other.chunk"}),
 }
@@ -181,7 +185,7 @@ def test_what_is_damaged_or_foreign_is_encoded_again(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], name: str
 ) -> None:
     interrupted(tmp_path / "one", place)
-    DAMAGE[name](names(place, ".chunk")[1], names(place, ".json")[1])
+    DAMAGE[name](names(place, ".zst")[1], names(place, ".json")[1])
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-3", "id-9"]
@@ -193,8 +197,8 @@ def test_a_chunk_that_is_there_twice_is_used_once(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str]
 ) -> None:
     interrupted(tmp_path / "one", place)
-    for path in names(place, ".chunk") + names(place, ".json"):
-        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.\w+$)", "f" * 16, path.name)))
+    for path in names(place, ".zst") + names(place, ".json"):
+        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.(chunk\.zst|json)$)", "f" * 16, path.name)))
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-9"]
@@ -229,9 +233,9 @@ def test_a_listing_that_lacks_the_newest_costs_encoding_again(
 def test_an_object_that_is_not_seen_yet_is_encoded_again(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, unseen = Store.size, iter([True])
+    plain, unseen = Store.fetch, iter([True])
     monkeypatch.setattr(
-        Store, "size", lambda self, name: None if name.endswith(".chunk") and next(unseen, False) else plain(self, name)
+        Store, "fetch", lambda self, name, size: None if next(unseen, False) else plain(self, name, size)
     )
     with ThreadPoolExecutor(2) as executor:
         build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
@@ -241,8 +245,7 @@ def test_an_object_that_is_not_seen_yet_is_encoded_again(
 def test_a_store_that_never_shows_a_chunk_is_an_error(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = Store.size
-    monkeypatch.setattr(Store, "size", lambda self, name: None if name.endswith(".chunk") else plain(self, name))
+    monkeypatch.setattr(Store, "fetch", lambda *_: None)
     with ThreadPoolExecutor(1) as executor, pytest.raises(TransferError, match="workers put there 3 times"):
         build(tmp_path / "one", scratch=place.as_uri(), executor=executor)
 
@@ -310,6 +313,95 @@ def test_a_scratch_that_vanishes_is_an_error_and_finished_chunks_are_kept(
     assert content(tmp_path / "one") == undisturbed
 
 
+# --- errors of the system
+
+
+def test_a_disk_that_is_full_when_a_chunk_is_fetched_is_an_error_of_the_build(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted(tmp_path / "one", place)
+    monkeypatch.setattr(scratches, "store_chunk", raising(OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(BuildOSError, match=r"two.*No space left") as caught:
+        build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_a_chunk_that_cannot_be_read_to_be_sent_is_an_error_of_the_build(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratches, "compressed_file", raising(OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(BuildOSError, match="cannot be read") as caught:
+        build(tmp_path / "one", scratch=place.as_uri(), num_workers=0)
+    assert caught.value.errno == errno.EIO
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return fail
+
+
+# --- what is left of a build that is published
+
+
+def leave_chunk(place: Path, name: str) -> None:
+    """Put there what a worker does that counted as lost."""
+    (place / name).mkdir(parents=True)
+    for suffix in (".chunk.zst", ".json"):
+        (place / name / f"00000001.{'0' * 32}.{'1' * 16}{suffix}").write_bytes(b"late")
+
+
+@pytest.mark.parametrize("target", ["directory", "store"])
+def test_what_a_published_build_left_goes_with_the_next_call(tmp_path: Path, place: Path, target: str) -> None:
+    cache_dir: Any = tmp_path / "caches" if target == "directory" else (tmp_path / "store").as_uri()
+    options = {"num_workers": 0} if target == "directory" else {"num_workers": 0, "work_dir": tmp_path / "work"}
+    build(cache_dir, **options)
+    (name,) = (path.name for path in (tmp_path / ("caches" if target == "directory" else "store")).iterdir())
+    leave_chunk(place, name)
+    leave_chunk(place, "of another build")
+    build(cache_dir, scratch=place.as_uri(), **options)
+    assert {path.parent.name for path in files(place)} == {"of another build"}
+
+
+def test_what_a_running_build_has_there_stays(tmp_path: Path, place: Path) -> None:
+    build(tmp_path, num_workers=0)
+    (name,) = (path.name for path in tmp_path.iterdir())
+    leave_chunk(place, name)
+    with builder_lock(lock_path(tmp_path, name), lambda: None):  # of one that builds again
+        build(tmp_path, scratch=place.as_uri(), num_workers=0)
+    assert len(files(place)) == 2
+
+
+def test_a_store_that_cannot_be_emptied_is_no_error_of_a_cache_that_is_there(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    build(tmp_path, num_workers=0)
+    monkeypatch.setattr(Store, "entries", raising(TransferError("the connection is gone")))
+    build(tmp_path, scratch=place.as_uri(), num_workers=0)
+    assert "the connection is gone" in caplog.text
+
+
+# --- threads
+
+
+@pytest.mark.parametrize(("url", "threads"), [("memory://tmp", {"MainThread"}), ("", {"memxlnet-fetch"})])
+def test_chunks_are_fetched_in_threads_where_the_file_system_serves_them(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, url: str, threads: set[str]
+) -> None:
+    found: set[str] = set()
+    plain = Store.fetch
+
+    def fetch(self: Store, name: str, size: int) -> bytes | None:
+        found.add(threading.current_thread().name.partition("_")[0])
+        return plain(self, name, size)
+
+    monkeypatch.setattr(Store, "fetch", fetch)
+    with ThreadPoolExecutor(2) as executor:
+        build(tmp_path / "one", scratch=url or place.as_uri(), executor=executor)
+    assert found == threads
+
+
 # --- refused before any work
 
 
@@ -356,6 +448,36 @@ def test_chunks_travel_through_s3(
         build(tmp_path / "cache", scratch=bucket.url, scratch_options=bucket.options(), **options)
     assert content(tmp_path / "cache") == undisturbed
     assert not bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents")
+
+
+def test_a_chunk_costs_three_requests(tmp_path: Path, bucket: s3.Bucket) -> None:
+    with s3.calls() as made, ThreadPoolExecutor(2) as executor:
+        build(tmp_path, scratch=bucket.url, scratch_options=bucket.options(), executor=executor)
+    of_chunks = sorted(method for method, name in made if name.endswith(".chunk.zst"))
+    assert of_chunks == ["get_object"] * 4 + ["put_object"] * 4
+    assert [method for method, name in made if re.match(r"\d{8}.*json$", name)] == ["put_object"] * 4
+    assert [method for method, _ in made if "delete" in method] == ["delete_objects"]
+
+
+@pytest.mark.parametrize("way", ["at once", "not supported", "in silence", "pattern"])
+def test_files_are_removed_and_no_others(bucket: s3.Bucket, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    async def nothing(*_: Any) -> list[str]:
+        return []
+
+    if way != "at once":
+        found = raising(NotImplementedError()) if way == "not supported" else nothing
+        monkeypatch.setattr(S3FileSystem, "_bulk_delete", found)
+    root = "[so]me" if way == "pattern" else "some"
+    keys = [f"{root}/cache/{name}" for name in ("a", "b", "c")] + ["s/cache/a", "some/a"]
+    for key in keys:
+        bucket.client.put_object(Bucket=bucket.name, Key=key, Body=b"x")
+    store = open_store(f"s3://{bucket.name}/{root}/cache", bucket.options())
+    store.remove_all(["a", "b", "missing"])
+    store.remove_all([])
+    left = [entry["Key"] for entry in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]]
+    assert left == sorted({*keys} - {f"{root}/cache/a", f"{root}/cache/b"})
+    for key in left:
+        bucket.client.delete_object(Bucket=bucket.name, Key=key)
 
 
 def test_a_bucket_that_is_missing_is_an_error_without_credentials(tmp_path: Path, bucket: s3.Bucket) -> None:
