@@ -13,6 +13,7 @@ from arrow_schemas import SCHEMA_VERSION
 from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.compaction import reading_fields
+from memxlnet.builder.deliveries import Scratch
 from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.repeats_across_parts import IdDigests, hidden_documents, shown_files
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION, tokenizer_fields
@@ -55,6 +56,7 @@ def build_parts(
     arguments: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
     executor: Executor | None = None,
+    scratch: Scratch | None = None,
     *,
     files_per_part: int = 1,
     on_repeated_id: OnRepeatedIdAcrossParts = "error",
@@ -69,6 +71,7 @@ def build_parts(
         arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
         cache_dir: Directory of all caches.
         executor: Encodes the chunks; None encodes them here or in the package's worker processes.
+        scratch: A store that holds the chunks of a part until it is published.
         files_per_part: Files of a part at most.
         on_repeated_id: What an id in two parts does; within one part it is an error.
         name: Short name of the files together; None takes that of their directory.
@@ -88,7 +91,7 @@ def build_parts(
     _check_whole_files(split, encode, options)
     refuse_unguarded_main()
     check_executor(executor, build)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows, scratch=scratch)
     content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
     content.layout.check(encode)
     empty = _empty_list(source, split, encode, options, content, files_per_part, on_repeated_id, name)
