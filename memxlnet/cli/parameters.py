@@ -4,6 +4,7 @@ import contextlib
 import functools
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,6 +92,24 @@ class CountOrShare(click.ParamType[Any]):
         if re.fullmatch(r"\d+", value, re.ASCII):
             return int(value)
         return self.fail(f"expected a count such as 25, or a share such as 1%, found {value!r}", param, ctx)
+
+
+class Bytes(click.ParamType[Any]):
+    """A number of bytes, also with a unit: ``2GB`` is 2 * 10^9, ``2GiB`` is 2 * 2^30."""
+
+    name = "size"
+    takes_counts = True
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of a text."""
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?b?", value.strip(), re.ASCII | re.IGNORECASE)
+        if not found:
+            self.fail(f"expected a size such as 2GB, 500MiB or 1000000, found {value!r}", param, ctx)
+        number, unit, is_binary = found.groups()
+        power = " kmgt".index(unit.lower()) if unit else 0
+        return int(Fraction(number) * (1024 if is_binary else 1000) ** power)
 
 
 _OUTPUT_OPTION = click.option(
