@@ -26,6 +26,7 @@ from memxlnet.format.part_list import AnswersField, OnRepeatedIdAcrossParts, Par
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.part_lists import former_list, publish_list, sole_lister
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import BuildSettings, EncodeSettings, check_text, one_of, positive_int, settings_of
 from memxlnet.sources import Files, Source, SourceOptions, open_files, place_of_files, shown_name
 from memxlnet.sources.records_to_examples import Reading
@@ -98,7 +99,8 @@ def build_parts(
     directory = writer.cache_dir / empty.directory_name
     with sole_lister(directory):
         former = former_list(directory)
-        with source_errors(shown_name(source)):
+        named = shown_name(source)
+        with source_errors(named), Heartbeat(lambda _: f"{named}: opening the files, and reading what identifies them"):
             files = open_files(source, split, options.token, known_files(writer.cache_dir))
         groups = _Groups(files, place_of_files(source)[0], files_per_part, former)
         job = _PartBuilder(directory, writer, split, tokenizer, encode, build, options, content, executor)

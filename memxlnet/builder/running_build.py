@@ -111,7 +111,8 @@ class Run:
                 workers = self._encode(stack)
             if not self._progress.examples:
                 raise SourceError(f"{name}: expected at least one example, found none")
-            self._source.check_unchanged()
+            with Heartbeat(lambda _: f"{name}: comparing the source with what it was"):
+                self._source.check_unchanged()
             made_again = self._found.keys() - self._kept
             if made_again:
                 logger.info(

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -199,8 +200,13 @@ def _run(
     with contextlib.ExitStack() as stack:
         if heartbeat is not None:
             # tqdm, which comes with it, is not needed by the other commands.
-            from memxlnet.progress import heartbeat_every
+            from memxlnet.progress import Heartbeat, heartbeat_every
 
             stack.enter_context(heartbeat_every(heartbeat))
+            if not kwargs.get("progress"):
+                name, begun = click.get_current_context().command.name, time.monotonic()
+                stack.enter_context(
+                    Heartbeat(lambda _: f"{name}: running for {time.monotonic() - begun:,.0f} s", only_alone=True)
+                )
         stack.enter_context(into_file(output))
         return function(*args, **kwargs)
