@@ -163,6 +163,7 @@ def shared(*, own_output: bool = False, **others: str) -> Callable[[Command], Co
             }
             running = session()
             running.names.update(own | others)
+            _choose_temporary_directory(kwargs)
             if own_output:
                 function_of_output = functools.partial(function, output=kwargs.pop("output"))
                 return _run(running, function_of_output, *args, output=None, **kwargs)
@@ -173,6 +174,12 @@ def shared(*, own_output: bool = False, **others: str) -> Callable[[Command], Co
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _choose_temporary_directory(options: dict[str, Any]) -> None:
+    files = (options.get(name) for name in ("output", "plot"))
+    directories = [options.get("cache_dir"), *(file.parent for file in files if file is not None)]
+    choose_temporary_directory(*(directory for directory in directories if isinstance(directory, Path)))
 
 
 def _run(
@@ -195,8 +202,6 @@ def _run(
     if "progress" in kwargs:
         # A bar is no line of JSON.
         kwargs["progress"] = False if quiet or log_format == "json" else kwargs["progress"]
-    cache_dir = kwargs.get("cache_dir")
-    choose_temporary_directory(cache_dir if isinstance(cache_dir, Path) else None)
     with contextlib.ExitStack() as stack:
         if heartbeat is not None:
             # tqdm, which comes with it, is not needed by the other commands.
