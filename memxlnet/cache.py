@@ -6,7 +6,6 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Literal, Self, Unpack, cast, overload
 
-from memxlnet.builder.builder import find_or_build
 from memxlnet.encode.tokenizer_content import to_transformers
 from memxlnet.errors import CacheDamagedError, SettingsError
 from memxlnet.evaluate.collector import AnswerCollector
@@ -38,7 +37,7 @@ from memxlnet.notebook import html_table
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.scratch import open_scratch
-from memxlnet.remote.stored_builds import build_into_store, is_stored
+from memxlnet.remote.stored_builds import built_directory
 from memxlnet.report.page import DEFAULT_DOCUMENTS, Predictions, write_report
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
@@ -221,11 +220,7 @@ class Cache(PublishedCache):
         """
         arguments = locals()
         chunks = open_scratch(scratch, scratch_options)
-        if is_stored(cache_dir, arguments):
-            url = str(cache_dir)
-            stored = build_into_store(source, split, tokenizer, arguments, url, executor, chunks, has_copy=True)
-            return cls(stored.summary.directory)
-        return cls(find_or_build(source, split, tokenizer, arguments, cache_dir, executor, chunks).directory)
+        return cls(built_directory(source, split, tokenizer, arguments, cache_dir, executor, chunks))
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str], *, in_memory: bool = False) -> Self:

@@ -18,6 +18,7 @@ from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
 from memxlnet.remote.part_lists import pull_parts, push_parts
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -104,6 +105,8 @@ class Parts:
         max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
         num_workers: int | None = None,
         executor: Executor | None = None,
+        scratch: str | None = None,
+        scratch_options: Mapping[str, Any] | None = None,
         progress: bool | None = None,
         max_dropped: int | float | None = None,
         max_lost_answers: int | float | None = None,
@@ -125,7 +128,7 @@ class Parts:
             name: Short name of the files together, for the directory of the list; None takes that of their directory,
                 and then the list belongs to the place of the files.
             split: As in `Cache.build`, without a slice; as all that follow.
-            cache_dir: Directory of all caches.
+            cache_dir: Directory of all caches, on this machine; `push` sends the parts to a store.
             max_seq_length: Tokens in a row, special and memory tokens and padding included.
             doc_stride: Overlap of two consecutive segments in tokens.
             max_n_segs: Keep at most this many segments of a document.
@@ -146,6 +149,8 @@ class Parts:
             max_memory_gb: Bound on the RAM, in GiB.
             num_workers: Worker processes for each part.
             executor: Any `concurrent.futures.Executor` that encodes the chunks instead.
+            scratch: URL of a place in a store through which the chunks of each part travel; see `Cache.build`.
+            scratch_options: Options of its file system, such as credentials; never stored or shown.
             progress: Show progress bars.
             max_dropped: Examples of each part that may be dropped.
             max_lost_answers: Answers of each part that may be lost.
@@ -156,7 +161,8 @@ class Parts:
             ExampleError: An example is bad, or an id is in two parts; the former list stays.
             MemxlnetError: As `Cache.build`. Parts that are finished stay, and are found by the next call.
         """
-        return cls(build_parts(**_arguments(locals())).directory)
+        arguments = _arguments(locals())
+        return cls(build_parts(**arguments, scratch=open_scratch(scratch, scratch_options)).directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Self:

@@ -54,14 +54,17 @@ class Heartbeat:
 
     Args:
         describe: Returns the line, from the seconds since the line before; called in a thread.
+        only_alone: Log nothing while another one does, which knows more of what is done.
     """
 
-    def __init__(self, describe: Callable[[float], str]):
+    def __init__(self, describe: Callable[[float], str], *, only_alone: bool = False):
         self._describe = describe
+        self._only_alone = only_alone
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         is_terminal = sys.stderr is not None and sys.stderr.isatty()
         if _interval and not is_terminal and logger.isEnabledFor(logging.INFO):
+            _running.append(self)
             self._thread = threading.Thread(target=self._beat, args=(_interval,), name=_THREAD, daemon=True)
             self._thread.start()
 
@@ -76,13 +79,20 @@ class Heartbeat:
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
+            self._thread = None
+            _running.remove(self)
 
     def _beat(self, interval: float) -> None:
         before = time.monotonic()
         while not self._ended.wait(interval):
+            if self._only_alone and len(_running) > 1:
+                continue
             now = time.monotonic()
             logger.info("%s", self._describe(now - before))
             before = now
+
+
+_running: list[Heartbeat] = []
 
 
 def progress_bar(

@@ -34,6 +34,10 @@ class Lines(logging.Handler):
             assert self._more.wait_for(lambda: any(check(r.getMessage()) for r in self.found), WAIT_SECONDS)
             return next(r.getMessage() for r in self.found if check(r.getMessage()))
 
+    def wait_for_more(self, count: int) -> None:
+        with self._more:
+            assert self._more.wait_for(lambda: len(self.found) >= count, WAIT_SECONDS)
+
 
 def beating() -> bool:
     return any(thread.name == progress._THREAD for thread in threading.enumerate())
@@ -70,6 +74,21 @@ def test_a_line_has_what_is_done_and_the_rate(
 def test_work_without_a_count_has_a_line_as_well(lines: Lines) -> None:
     with heartbeat_every(0.001), Heartbeat(lambda _: "publishing"):
         assert lines.wait_for(lambda line: True) == "publishing"
+
+
+def test_a_line_that_knows_less_waits_for_the_others(lines: Lines) -> None:
+    with heartbeat_every(0.001), Heartbeat(lambda _: "running", only_alone=True):
+        lines.wait_for(lambda line: line == "running")
+        with Heartbeat(lambda _: "publishing"):
+            lines.wait_for(lambda line: line == "publishing")
+            lines.wait_for_more(len(lines.found) + 10)  # one of the other may have been on its way
+            count = len(lines.found)
+            lines.wait_for_more(count + 10)
+            assert {record.getMessage() for record in lines.found[count:]} == {"publishing"}
+        count = len(lines.found)
+        lines.wait_for_more(count + 1)
+        assert lines.found[-1].getMessage() == "running"
+    assert progress._running == []
 
 
 def test_the_lines_end_with_the_work(lines: Lines) -> None:

@@ -21,6 +21,7 @@ from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import find_caches, known_files, read_manifest
 from memxlnet.format.paths import directory_name
 from memxlnet.format.published import PublishedCache
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import BuildSettings, EncodeSettings, settings_of
 from memxlnet.sources import Source, SourceOptions, open_source, shown_name
 from memxlnet.system_errors import source_errors
@@ -60,7 +61,8 @@ class Build:
         content = content or read_tokenizer(tokenizer, encode.insert_memory_tokens)
         content.layout.check(encode)
 
-        with source_errors(shown_name(dataset_name)):
+        name = shown_name(dataset_name)
+        with source_errors(name), Heartbeat(lambda _: f"{name}: opening it, and reading what identifies its content"):
             self.source: Source = open_source(
                 dataset_name,
                 split,

@@ -13,6 +13,7 @@ from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildOSError, SourceError
 from memxlnet.format.paths import BUILD_PREFIX
 from memxlnet.maintain.removal import num_bytes
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import BuildSettings
 
 SAMPLE_EXAMPLES = 2000
@@ -60,6 +61,11 @@ def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
         MemoryLimitError: One of them alone does not fit within ``max_memory_gb``.
         SourceError: The source cannot be read, or is empty.
     """
+    with Heartbeat(lambda _: f"{job.source.name}/{job.settings.split}: estimating the size of its cache"):
+        return _estimated(job, build)
+
+
+def _estimated(job: Build, build: BuildSettings) -> SizeEstimate:
     source, settings = job.source, job.settings.encode
     sample_settings = replace(settings, max_examples=min(settings.max_examples or SAMPLE_EXAMPLES, SAMPLE_EXAMPLES))
     chunks = read_chunks(source, sample_settings, build, SAMPLE_EXAMPLES)

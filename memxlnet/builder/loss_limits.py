@@ -71,18 +71,6 @@ class LossLimits:
         """Whether anything is limited."""
         return self.max_dropped is not None or self.max_lost_answers is not None
 
-    def are_certain_to_be_exceeded(self, dropped: int, most_examples: int | None) -> bool:
-        """Return whether too many examples are dropped already, however the build continues.
-
-        Args:
-            dropped: Examples that were dropped so far.
-            most_examples: Examples that there are at most; None where that is not known.
-        """
-        limit = self.max_dropped
-        if isinstance(limit, float):
-            return most_examples is not None and dropped > limit * most_examples
-        return limit is not None and dropped > limit
-
     def check_chunks(self, name: str, chunks: Chunks, is_all: bool) -> None:
         """Check what is about to be published, or what is done so far. Reads a few columns of the chunks.
 
@@ -131,6 +119,43 @@ class LossLimits:
             wrong.append(answers.shown("lost answers", "max_lost_answers", self.max_lost_answers))
         if wrong:
             raise LossLimitError(f"{name}: {', and '.join(wrong)}; {hint}, or repair the source")
+
+
+class LossesSoFar:
+    """What the finished chunks of a build have lost: it need not continue where nothing can make that little enough.
+
+    Args:
+        limits: What it may lose.
+    """
+
+    def __init__(self, limits: LossLimits):
+        self._limits = limits
+        self._answers = _Losses()
+
+    def add_answers(self, chunks: Chunks) -> None:
+        """Count the answers of further chunks. Reads a few columns of them."""
+        for chunk in chunks.read():
+            _count_answers(self._answers, chunk["documents"])
+
+    def are_too_many(self, read: int, dropped: int, most_examples: int | None) -> bool:
+        """Return whether a limit is exceeded however the build continues.
+
+        Args:
+            read: Examples of the finished chunks, whose answers were all added.
+            dropped: Those of them that were dropped.
+            most_examples: Examples that there are at most; None where that is not known.
+        """
+        answers = self._answers
+        most_answers = None if most_examples is None else answers.total + most_examples - read
+        return _is_certain(self._limits.max_dropped, dropped, most_examples) or _is_certain(
+            self._limits.max_lost_answers, answers.lost, most_answers
+        )
+
+
+def _is_certain(limit: int | float | None, lost: int, most: int | None) -> bool:
+    if isinstance(limit, float):
+        return most is not None and lost > limit * most
+    return limit is not None and lost > limit
 
 
 def _count_dropped(losses: _Losses, dropped: pa.RecordBatch) -> None:

@@ -13,6 +13,7 @@ from arrow_schemas import SCHEMA_VERSION
 from memxlnet.builder.builder import Build, build_cache, check_executor, refuse_unguarded_main
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.compaction import reading_fields
+from memxlnet.builder.deliveries import Scratch
 from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.builder.repeats_across_parts import IdDigests, hidden_documents, shown_files
 from memxlnet.encode.cache_settings import ALGORITHM_VERSION, tokenizer_fields
@@ -25,6 +26,7 @@ from memxlnet.format.part_list import AnswersField, OnRepeatedIdAcrossParts, Par
 from memxlnet.format.paths import MANIFEST
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.part_lists import former_list, publish_list, sole_lister
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import BuildSettings, EncodeSettings, check_text, one_of, positive_int, settings_of
 from memxlnet.sources import Files, Source, SourceOptions, open_files, place_of_files, shown_name
 from memxlnet.sources.records_to_examples import Reading
@@ -55,6 +57,7 @@ def build_parts(
     arguments: Mapping[str, Any],
     cache_dir: str | os.PathLike[str],
     executor: Executor | None = None,
+    scratch: Scratch | None = None,
     *,
     files_per_part: int = 1,
     on_repeated_id: OnRepeatedIdAcrossParts = "error",
@@ -69,6 +72,7 @@ def build_parts(
         arguments: By name, the fields of `EncodeSettings`, `BuildSettings` and `SourceOptions`; others are left out.
         cache_dir: Directory of all caches.
         executor: Encodes the chunks; None encodes them here or in the package's worker processes.
+        scratch: A store that holds the chunks of a part until it is published.
         files_per_part: Files of a part at most.
         on_repeated_id: What an id in two parts does; within one part it is an error.
         name: Short name of the files together; None takes that of their directory.
@@ -88,14 +92,15 @@ def build_parts(
     _check_whole_files(split, encode, options)
     refuse_unguarded_main()
     check_executor(executor, build)
-    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows)
+    writer = CacheWriter(cache_dir, max_shard_rows=build.max_shard_rows, scratch=scratch)
     content = read_tokenizer(tokenizer, encode.insert_memory_tokens)
     content.layout.check(encode)
     empty = _empty_list(source, split, encode, options, content, files_per_part, on_repeated_id, name)
     directory = writer.cache_dir / empty.directory_name
     with sole_lister(directory):
         former = former_list(directory)
-        with source_errors(shown_name(source)):
+        named = shown_name(source)
+        with source_errors(named), Heartbeat(lambda _: f"{named}: opening the files, and reading what identifies them"):
             files = open_files(source, split, options.token, known_files(writer.cache_dir))
         groups = _Groups(files, place_of_files(source)[0], files_per_part, former)
         job = _PartBuilder(directory, writer, split, tokenizer, encode, build, options, content, executor)

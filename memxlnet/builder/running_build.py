@@ -24,7 +24,7 @@ from memxlnet.builder.deliveries import BuildScratch
 from memxlnet.builder.in_process import LocalEncoder
 from memxlnet.builder.in_workers import WORKER_BYTES, Dispatcher, ExecutorWorkers, OwnWorkers, Workers
 from memxlnet.builder.label_counts import LabelCounts
-from memxlnet.builder.loss_limits import LossLimits
+from memxlnet.builder.loss_limits import LossesSoFar, LossLimits
 from memxlnet.builder.memory_guard import MemoryGuard
 from memxlnet.builder.shard_filling import FillingThreads, ShardWorkers
 from memxlnet.builder.transformers_check import check_against_transformers
@@ -90,6 +90,8 @@ class Run:
         self._features = 0
         self._labels = LabelCounts()
         self._limits = LossLimits.of(build)
+        self._losses = LossesSoFar(self._limits)
+        self._uncounted: deque[ChunkReceipt] = deque()
         self._scratch: BuildScratch | None = None
 
     def run(self) -> tuple[int, Any]:
@@ -112,7 +114,8 @@ class Run:
                 workers = self._encode(stack)
             if not self._progress.examples:
                 raise SourceError(f"{name}: expected at least one example, found none")
-            self._source.check_unchanged()
+            with Heartbeat(lambda _: f"{name}: comparing the source with what it was"):
+                self._source.check_unchanged()
             made_again = self._found.keys() - self._kept
             if made_again:
                 logger.info(
@@ -221,6 +224,7 @@ class Run:
         if receipt is None:
             return False
         self._receipts[chunk.index] = receipt
+        self._uncounted.append(receipt)
         self._count_kept(chunk, receipt.rows[DROPPED])
         return True
 
@@ -233,10 +237,18 @@ class Run:
             self._scratch.send(receipt)
         self._receipts[chunk.index] = receipt
         self._features += rows["features"]
+        self._uncounted.append(receipt)
         self._progress.add(len(chunk.examples), rows["documents"])
+        # Before the answers are counted: another thread may add chunks that were finished before.
         read, dropped = self._progress.read_and_dropped()
-        if read != self._total and self._limits.are_certain_to_be_exceeded(dropped, self._total):
+        self._count_answers()
+        if read != self._total and self._losses.are_too_many(read, dropped, self._total):
             self._check_losses(is_all=False)
+
+    def _count_answers(self) -> None:
+        new = [self._uncounted.popleft() for _ in range(len(self._uncounted))]
+        if self._limits.max_lost_answers is not None and isinstance(self._manager, CacheWriter):
+            self._losses.add_answers(self._manager.chunks(self._settings, new))
 
     def _done_receipts(self) -> list[Any]:
         return [self._receipts[index] for index in sorted(self._receipts)]

@@ -157,8 +157,6 @@ def command(
             raise click.UsageError("--estimate: applies to one cache, found --parts with it")
         if work_dir is not None:
             raise click.UsageError("--work-dir: applies to one cache, found --parts with it")
-        if scratch is not None:
-            raise click.UsageError("--scratch: applies to one cache, found --parts with it")
         loaded = load_tokenizer(tokenizer, memory_tokens)
         started = time.perf_counter()
         found = build_parts(
@@ -167,6 +165,7 @@ def command(
             loaded,
             settings,
             cache_dir,
+            scratch=open_scratch(scratch, None),
             files_per_part=files_per_part,
             on_repeated_id=settings["on_repeated_id"],
             name=name,

@@ -13,7 +13,6 @@ from memxlnet import __version__
 from memxlnet.cli.exit_codes import EXIT_CODES, EXIT_OTHER
 from memxlnet.cli.option_sources import SOURCES, name_variables
 from memxlnet.cli.session import Session
-from memxlnet.errors import MemxlnetError
 
 COMMANDS = {
     "quickstart": "Build, load and iterate a cache of the bundled sample, offline.",
@@ -103,5 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_OTHER
-        except (click.ClickException, click.Abort, KeyboardInterrupt, MemxlnetError, OSError) as error:
+        except SystemExit:
+            raise
+        except BaseException as error:  # a panic of a Rust library is no Exception
             return session.report(error)

@@ -8,7 +8,7 @@ import click
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import answer_counts, json_option, print_fields, print_json
-from memxlnet.cli.parameters import shared
+from memxlnet.cli.parameters import heartbeat_option, shared
 from memxlnet.cli.paths import FilledPath
 from memxlnet.format.part_list import read_part_list
 
@@ -17,6 +17,7 @@ from memxlnet.format.part_list import read_part_list
 @click.argument("parts", type=FilledPath())
 @click.option("--cache-dir", type=FilledPath(), help="Where the cache is published.  [default: next to the parts]")
 @click.option("--max-shard-rows", type=int, help="Rows of a features file at most.")
+@heartbeat_option
 @json_option
 @shared()
 def command(parts: Path, cache_dir: Path | None, max_shard_rows: int | None, as_json: bool) -> None:

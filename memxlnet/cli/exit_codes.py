@@ -16,7 +16,7 @@ from memxlnet.errors import (
     TransferError,
 )
 
-EXIT_OTHER, EXIT_USAGE, EXIT_LOST, EXIT_SOURCE, EXIT_CACHE, EXIT_TRANSFER, EXIT_SYSTEM = range(1, 8)
+EXIT_OTHER, EXIT_USAGE, EXIT_LOST, EXIT_SOURCE, EXIT_CACHE, EXIT_TRANSFER, EXIT_SYSTEM, EXIT_UNEXPECTED = range(1, 9)
 EXIT_INTERRUPTED = 130
 
 EXIT_CODES = {
@@ -28,6 +28,7 @@ EXIT_CODES = {
     EXIT_CACHE: "a cache is missing, damaged or another one",
     EXIT_TRANSFER: "a store or a transfer failed",
     EXIT_SYSTEM: "the system failed: disk, memory or access; or a library is missing",
+    EXIT_UNEXPECTED: "an unexpected error: a bug, shown with its traceback",
     EXIT_INTERRUPTED: "interrupted",
 }
 """Every code with its meaning."""
@@ -40,12 +41,14 @@ _OF_ERRORS: dict[type[BaseException], int] = {
     CacheError: EXIT_CACHE,
     TransferError: EXIT_TRANSFER,
     **dict.fromkeys(
-        (CacheOSError, BuildOSError, ExportOSError, MemoryLimitError, MissingLibraryError, OSError), EXIT_SYSTEM
+        (CacheOSError, BuildOSError, ExportOSError, MemoryLimitError, MissingLibraryError, OSError, MemoryError),
+        EXIT_SYSTEM,
     ),
     KeyboardInterrupt: EXIT_INTERRUPTED,
+    BaseException: EXIT_UNEXPECTED,
 }
 
 
 def exit_code_of(error: BaseException) -> int:
     """Return the exit code of an error: that of its nearest class."""
-    return next((_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS), EXIT_OTHER)
+    return next(_OF_ERRORS[kind] for kind in type(error).__mro__ if kind in _OF_ERRORS)

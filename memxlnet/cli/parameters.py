@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import re
+import time
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +95,24 @@ class CountOrShare(click.ParamType[Any]):
         return self.fail(f"expected a count such as 25, or a share such as 1%, found {value!r}", param, ctx)
 
 
+class Bytes(click.ParamType[Any]):
+    """A number of bytes, also with a unit: ``2GB`` is 2 * 10^9, ``2GiB`` is 2 * 2^30."""
+
+    name = "size"
+    takes_counts = True
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number of a text."""
+        if not isinstance(value, str):
+            return value
+        found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?b?", value.strip(), re.ASCII | re.IGNORECASE)
+        if not found:
+            self.fail(f"expected a size such as 2GB, 500MiB or 1000000, found {value!r}", param, ctx)
+        number, unit, is_binary = found.groups()
+        power = " kmgt".index(unit.lower()) if unit else 0
+        return int(Fraction(number) * (1024 if is_binary else 1000) ** power)
+
+
 _OUTPUT_OPTION = click.option(
     "-o", "--output", type=FilledPath(), help="Write the result to this file, whole or not at all."
 )
@@ -143,6 +163,7 @@ def shared(*, own_output: bool = False, **others: str) -> Callable[[Command], Co
             }
             running = session()
             running.names.update(own | others)
+            _choose_temporary_directory(kwargs)
             if own_output:
                 function_of_output = functools.partial(function, output=kwargs.pop("output"))
                 return _run(running, function_of_output, *args, output=None, **kwargs)
@@ -153,6 +174,12 @@ def shared(*, own_output: bool = False, **others: str) -> Callable[[Command], Co
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _choose_temporary_directory(options: dict[str, Any]) -> None:
+    files = (options.get(name) for name in ("output", "plot"))
+    directories = [options.get("cache_dir"), *(file.parent for file in files if file is not None)]
+    choose_temporary_directory(*(directory for directory in directories if isinstance(directory, Path)))
 
 
 def _run(
@@ -175,13 +202,16 @@ def _run(
     if "progress" in kwargs:
         # A bar is no line of JSON.
         kwargs["progress"] = False if quiet or log_format == "json" else kwargs["progress"]
-    cache_dir = kwargs.get("cache_dir")
-    choose_temporary_directory(cache_dir if isinstance(cache_dir, Path) else None)
     with contextlib.ExitStack() as stack:
         if heartbeat is not None:
             # tqdm, which comes with it, is not needed by the other commands.
-            from memxlnet.progress import heartbeat_every
+            from memxlnet.progress import Heartbeat, heartbeat_every
 
             stack.enter_context(heartbeat_every(heartbeat))
+            if not kwargs.get("progress"):
+                name, begun = click.get_current_context().command.name, time.monotonic()
+                stack.enter_context(
+                    Heartbeat(lambda _: f"{name}: running for {time.monotonic() - begun:,.0f} s", only_alone=True)
+                )
         stack.enter_context(into_file(output))
         return function(*args, **kwargs)

@@ -6,7 +6,7 @@ import click
 
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import cache_argument, heartbeat_option, shared
 from memxlnet.cli.paths import FilledPath
 from memxlnet.format.published import PublishedCache
 from memxlnet.report.page import DEFAULT_DOCUMENTS, write_report
@@ -25,6 +25,7 @@ from memxlnet.report.page import DEFAULT_DOCUMENTS, write_report
     help="Documents in the page at most, spread over all outcomes.",
 )
 @click.option("--replace", is_flag=True, help="Replace a file that exists.")
+@heartbeat_option
 @json_option
 @shared(own_output=True, path="--output")
 def command(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import click
 
-from memxlnet.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OTHER, exit_code_of
+from memxlnet.cli.exit_codes import EXIT_INTERRUPTED, EXIT_OTHER, EXIT_UNEXPECTED, exit_code_of
 from memxlnet.cli.option_names import in_options
 
 LOG_FORMATS = ("text", "json")
@@ -164,8 +164,9 @@ class Session:
         failure = self._failure(error)
         if self.as_json:
             click.echo(failure.as_json())
+        is_bug = failure.code == EXIT_UNEXPECTED
         if self._logs_json:
-            logger.error("%s", "; ".join((failure.message, *failure.notes)))
+            logger.error("%s", "; ".join((failure.message, *failure.notes)), exc_info=error if is_bug else None)
         elif isinstance(error, click.ClickException):
             error.show()
         elif isinstance(error, click.Abort | KeyboardInterrupt):
@@ -174,6 +175,8 @@ class Session:
             # rich, which comes with it, takes time to load: help and wrong options come without it.
             from memxlnet.cli.output import printable
 
+            if is_bug:
+                click.echo(printable("".join(traceback.format_exception(error))), err=True, nl=False)
             click.echo(f"memxlnet: error: {printable('; '.join((failure.message, *failure.notes)))}", err=True)
         return failure.code
 
@@ -188,7 +191,10 @@ class Session:
         if isinstance(error, click.ClickException):
             return Failure(kind, error.format_message(), [], error.exit_code)
         notes = [in_options(note, self.names) for note in getattr(error, "__notes__", ())]
-        return Failure(kind, in_options(str(error), self.names), notes, exit_code_of(error))
+        code = exit_code_of(error)
+        if code == EXIT_UNEXPECTED:
+            return Failure(kind, f"unexpected {kind}: {error}", [*notes, "please report it with its traceback"], code)
+        return Failure(kind, in_options(str(error) or kind, self.names), notes, code)
 
     @property
     def _logs_json(self) -> bool:

@@ -9,7 +9,7 @@ import click
 
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title
-from memxlnet.cli.parameters import cache_argument, shared
+from memxlnet.cli.parameters import cache_argument, heartbeat_option, shared
 from memxlnet.cli.paths import FilledPath
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.format.published import PublishedCache
@@ -37,6 +37,7 @@ _SETTINGS = {
 @click.option("--by", help="Count the documents by the values of this kept column.")
 @click.option("--top", type=click.IntRange(min=1), default=20, show_default=True, help="Values of it that are listed.")
 @click.option("--plot", type=FilledPath(), help="Draw the histograms into this .png, .svg or .pdf file.")
+@heartbeat_option
 @json_option
 @shared()
 def command(cache: Path, by: str | None, top: int, plot: Path | None, as_json: bool) -> None:

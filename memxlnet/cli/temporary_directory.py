@@ -4,19 +4,20 @@ import tempfile
 from pathlib import Path
 
 
-def choose_temporary_directory(cache_dir: Path | None) -> None:
-    """Have temporary files lie where caches do, or in the current directory, if the system has no place for them.
+def choose_temporary_directory(*directories: Path) -> None:
+    """Have temporary files lie where results do, or in the current directory, if the system has no place for them.
 
     Libraries such as dill, which torch imports, look for that place when they are imported, even if they never use it.
 
     Args:
-        cache_dir: The directory of the caches, which need not exist yet; None for commands without one.
+        *directories: Those of the caches and of the files that a command writes, which need not exist yet.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
-        parents = () if cache_dir is None else (cache_dir.absolute() / "x").parents
-        places = [*[place for place in parents if place.exists()][:1], Path.cwd()]
+        parents = ((directory.absolute() / "x").parents for directory in directories)
+        existing = [next(place for place in each if place.exists()) for each in parents]
+        places = [*existing, Path.cwd()]
         tempfile.tempdir = str(next((place for place in places if _can_be_written(place)), Path.cwd()))
 
 

@@ -7,7 +7,7 @@ import click
 
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_json
-from memxlnet.cli.parameters import cache_argument, reading_options, shared
+from memxlnet.cli.parameters import cache_argument, heartbeat_option, reading_options, shared
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.sources import shown_name
 
@@ -23,6 +23,7 @@ from memxlnet.sources import shown_name
 @click.option("--config-name", help="Configuration of a Hub dataset.")
 @click.option("--revision", help="Branch, tag or commit of a Hub dataset.")
 @reading_options
+@heartbeat_option
 @json_option
 @shared()
 def command(

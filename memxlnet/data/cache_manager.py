@@ -22,6 +22,7 @@ from memxlnet.errors import (
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import Manifest, find_caches, known_files
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.remote.scratch import open_scratch
 from memxlnet.settings import (
     DEFAULT_STREAMING_CHUNK_SIZE,
     EncodeSettings,
@@ -136,9 +137,13 @@ class ChunkedCacheManager(CacheWriter):
         cache_dir: Directory of the caches.
         chunk_size: Rows of a chunk that is read.
         max_shard_rows: Rows of a features file that is published at most; None for as few files as Arrow allows.
+        scratch: URL of a place in a store through which the chunks of builds travel; see `process_and_cache_dataset`.
+        scratch_options: Options of its file system, such as credentials; never stored or shown.
 
     Raises:
         SettingsError: An argument is wrong.
+        MissingLibraryError: The library that serves this kind of `scratch` is not installed.
+        TransferError: The store of the chunks cannot be opened.
     """
 
     def __init__(
@@ -147,8 +152,10 @@ class ChunkedCacheManager(CacheWriter):
         chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
         *,
         max_shard_rows: int | None = None,
+        scratch: str | None = None,
+        scratch_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__(cache_dir, max_shard_rows=max_shard_rows)
+        super().__init__(cache_dir, max_shard_rows=max_shard_rows, scratch=open_scratch(scratch, scratch_options))
         self.chunk_size = positive_int("chunk_size", chunk_size)
         self._opened: CacheDataset | None = None
 

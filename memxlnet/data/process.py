@@ -175,7 +175,9 @@ def _run(
     if cache_manager is None:
         return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor, scratch).features
     if scratch is not None:
-        raise SettingsError("scratch: applies where no cache_manager is given; leave one of them out")
+        raise SettingsError(
+            "scratch: applies where no cache_manager is given; leave one out, or set it on a ChunkedCacheManager"
+        )
     encode, build = settings_of(EncodeSettings, arguments), settings_of(BuildSettings, arguments)
     refuse_unguarded_main()
     check_executor(executor, build)
@@ -214,12 +216,16 @@ class StreamingSquadProcessor:
         insert_memory_tokens: False leaves the tokenizer's memory tokens out of the rows.
         progress: Show a progress bar; None shows it where standard error is a terminal.
         num_workers: Worker processes; see `process_and_cache_dataset`.
-        executor: Encodes the chunks instead; see `process_and_cache_dataset`.
-        max_dropped: Examples that may be dropped; see `process_and_cache_dataset`, as for the next one.
+        executor: Encodes the chunks instead; see `process_and_cache_dataset`, as for all that follow.
+        scratch: URL of a place in a store through which the chunks travel, where no cache manager is given.
+        scratch_options: Options of its file system; never stored or shown.
+        max_dropped: Examples that may be dropped.
         max_lost_answers: Answers that may be lost.
 
     Raises:
         SettingsError: A setting is wrong.
+        MissingLibraryError: The library that serves this kind of `scratch` is not installed.
+        TransferError: The store of the chunks cannot be opened.
     """
 
     def __init__(
@@ -238,15 +244,19 @@ class StreamingSquadProcessor:
         progress: bool | None = None,
         num_workers: int | None = None,
         executor: Executor | None = None,
+        scratch: str | None = None,
+        scratch_options: Mapping[str, Any] | None = None,
         max_dropped: int | float | None = None,
         max_lost_answers: int | float | None = None,
     ):
         self.tokenizer = tokenizer
         self.max_seq_length, self.doc_stride = max_seq_length, doc_stride
         self.streaming_chunk_size, self.max_memory_gb = streaming_chunk_size, max_memory_gb
-        self._settings = {name: value for name, value in locals().items() if name not in ("self", "tokenizer")}
+        own = ("self", "tokenizer", "scratch", "scratch_options")
+        self._settings = {name: value for name, value in locals().items() if name not in own}
         settings_of(EncodeSettings, self._settings)
-        settings_of(BuildSettings, self._settings)
+        check_executor(executor, settings_of(BuildSettings, self._settings))
+        self._scratch = open_scratch(scratch, scratch_options)
 
     @property
     def has_memory_tokens(self) -> bool:
@@ -294,4 +304,5 @@ class StreamingSquadProcessor:
         """
         arguments = {**self._settings, **locals()}
         executor = self._settings["executor"]
-        return _run(dataset_name, split, self.tokenizer, arguments, DEFAULT_CACHE_DIR, cache_manager, executor)
+        scratch = self._scratch
+        return _run(dataset_name, split, self.tokenizer, arguments, DEFAULT_CACHE_DIR, cache_manager, executor, scratch)

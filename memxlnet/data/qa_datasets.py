@@ -8,20 +8,25 @@ from collections.abc import Mapping
 from concurrent.futures import Executor
 from typing import Any, Literal
 
-from memxlnet.builder.builder import find_or_build
+from memxlnet.builder.builder import check_executor, find_or_build
 from memxlnet.builder.cache_writer import CacheWriter
+from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.data.cache_manager import ChunkedCacheManager, find_cache
 from memxlnet.data.hub_caches import WITHOUT_HUB, Wanted, fetch_wanted
 from memxlnet.errors import CacheDamagedError, CacheMismatchError, SettingsError, TransferError
+from memxlnet.format.manifest import read_manifest
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.compat import Compat, check_compat
 from memxlnet.load.devices import Device, check_device
+from memxlnet.remote.scratch import open_scratch
+from memxlnet.remote.stored_builds import built_directory, is_stored
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
     DEFAULT_MAX_MEMORY_GB,
     DEFAULT_MAX_SEQ_LENGTH,
+    DEFAULT_STREAMING_CHUNK_SIZE,
     BuildSettings,
     EncodeSettings,
     Keep,
@@ -181,9 +186,16 @@ def create_dataset_from_cache(
     offsets: Offsets = "characters",
     rebuild: bool = False,
     progress: bool | None = None,
+    streaming_chunk_size: int = DEFAULT_STREAMING_CHUNK_SIZE,
     max_memory_gb: float = DEFAULT_MAX_MEMORY_GB,
     num_workers: int | None = None,
     executor: Executor | None = None,
+    scratch: str | None = None,
+    scratch_options: Mapping[str, Any] | None = None,
+    max_dropped: int | float | None = None,
+    max_lost_answers: int | float | None = None,
+    work_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
     compat: Compat | None = None,
     device: Device = None,
 ) -> CacheDataset:
@@ -200,7 +212,8 @@ def create_dataset_from_cache(
     Args:
         dataset_name: A file, Hub name, `datasets` object or iterable; see `process_and_cache_dataset`.
         split: Split of a Hub dataset; a label for everything else.
-        cache_dir: Directory of all caches.
+        cache_dir: Directory of all caches; or, where the Hub is not asked, the URL of one in a store: what is opened is
+            a copy in `work_dir`.
         max_examples: Read at most this many examples; None reads all.
         max_seq_length: Tokens in a row.
         doc_stride: Overlap of two consecutive segments in tokens, not their distance.
@@ -235,9 +248,16 @@ def create_dataset_from_cache(
         offsets: What offsets of answers count.
         rebuild: Build again even where the cache exists; not together with the Hub.
         progress: Show a progress bar; None shows it where standard error is a terminal.
+        streaming_chunk_size: Examples in a chunk of work; changes no byte of the result.
         max_memory_gb: Bound on the RAM of a build; see `process_and_cache_dataset`.
         num_workers: Worker processes of a build; see `process_and_cache_dataset`.
-        executor: Encodes the chunks of a build; see `process_and_cache_dataset`.
+        executor: Encodes the chunks of a build; see `process_and_cache_dataset`, as for the six that follow.
+        scratch: URL of a place in a store through which the chunks of a build travel.
+        scratch_options: Options of its file system; never stored or shown.
+        max_dropped: Examples that may be dropped; a cache that exists, here or on the Hub, is checked as well.
+        max_lost_answers: Answers that may be lost, in the same way.
+        work_dir: With a URL: the local directory of the copy.
+        storage_options: With a URL: options of the file system; never stored or shown.
         compat: ``"memxlnet-0"`` gives rows, batches and steps the meaning of the earlier code base.
         device: With ``use_lazy_loading=False``, copy all columns to this device instead of into RAM, and gather there.
 
@@ -260,17 +280,22 @@ def create_dataset_from_cache(
             "lazy dataset stays in its files, and a loader takes device= for its steps"
         )
     encode = settings_of(EncodeSettings, arguments)
-    settings_of(BuildSettings, arguments)
+    build = settings_of(BuildSettings, arguments)
+    check_executor(executor, build)
+    is_stored(cache_dir, arguments)
+    chunks = open_scratch(scratch, scratch_options)
     directory = None
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
         options = settings_of(SourceOptions, arguments)
         wanted = Wanted(dataset_name, split, as_directory("cache_dir", cache_dir), encode, tokenizer, options)
         try:
             directory = fetch_wanted(hub_dataset_id, wanted, progress)
+            if directory is not None:
+                LossLimits.of(build).check_cache(directory, read_manifest(directory))
         except (TransferError, CacheDamagedError, CacheMismatchError) as error:
             error.add_note(WITHOUT_HUB)
             raise
     if directory is None:
-        directory = find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor).directory
+        directory = built_directory(dataset_name, split, tokenizer, arguments, cache_dir, executor, chunks)
     kind = LazySquadLikeQADataset if use_lazy_loading else SquadLikeQADataset
     return kind.open(directory, compat=compat, device=device)

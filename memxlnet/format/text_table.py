@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import xxhash
 from numpy.typing import NDArray
 
@@ -138,19 +139,28 @@ class TextTable(BatchTable):
         parts = [self._numbers(number, names) for number in range(self.num_batches)]
         return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
+    def list_lengths(self, name: str) -> NDArray[np.int32]:
+        """Return int32[rows], how many values each row of a column of lists has; the values are not read.
+
+        Raises:
+            CacheDamagedError: A record batch is damaged.
+        """
+        columns = (self._checked_column(*self._unchecked(number), name) for number in range(self.num_batches))
+        return np.concatenate([pc.list_value_length(column).to_numpy().astype(np.int32) for column in columns])
+
     def _numbers(self, number: int, names: Sequence[str]) -> list[NDArray[Any]]:
         batch, place = self._unchecked(number)
-        found = []
-        for name in names:
-            column = batch.column(name)
-            try:
-                column.validate(full=True)
-            except pa.ArrowException as error:
-                raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
-            if column.null_count:
-                raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some", hint=REBUILD)
-            found.append(column_values(column))
-        return found
+        return [column_values(self._checked_column(batch, place, name)) for name in names]
+
+    def _checked_column(self, batch: pa.RecordBatch, place: str, name: str) -> pa.Array:
+        column = batch.column(name)
+        try:
+            column.validate(full=True)
+        except pa.ArrowException as error:
+            raise CacheDamagedError(f"{place}: damaged: {error}", hint=REBUILD) from error
+        if column.null_count:
+            raise CacheDamagedError(f"{place}: expected no nulls in column {name}, found some", hint=REBUILD)
+        return column
 
     def batch(self, number: int) -> pa.RecordBatch:
         """Return one record batch, checked in full: views of the map.

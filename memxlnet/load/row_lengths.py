@@ -1,6 +1,7 @@
 """How many tokens of rows are real, read of the number columns of a cache. NumPy only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +28,11 @@ def row_lengths(cache: PublishedCache, chosen: Ints | None = None) -> NDArray[np
     Raises:
         CacheDamagedError: A row cannot be as long as its columns say.
     """
+    lengths = _reader(cache)
     found = np.empty(cache.num_rows if chosen is None else len(chosen), np.int32)
     for start in range(0, len(found), _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, len(found))
-        found[start:stop] = _lengths_of(cache, np.arange(start, stop) if chosen is None else chosen[start:stop])
+        found[start:stop] = lengths(np.arange(start, stop) if chosen is None else chosen[start:stop])
     return found
 
 
@@ -45,10 +47,11 @@ def last_row_lengths(cache: PublishedCache, first_segment: Ints, num_segments: N
     Raises:
         CacheDamagedError: A row cannot be as long as its columns say.
     """
+    lengths = _reader(cache)
     found = np.empty(len(first_segment), np.int32)
     for start in range(0, len(found), _ROWS_AT_ONCE):
         part = slice(start, start + _ROWS_AT_ONCE)
-        found[part] = _lengths_of(cache, first_segment[part] + num_segments[part] - 1)
+        found[part] = lengths(first_segment[part] + num_segments[part] - 1)
     return found
 
 
@@ -80,6 +83,47 @@ def batches_size(
     return EpochSize(begun, rows, 0, batches, tokens, real)
 
 
+def _reader(cache: PublishedCache) -> Callable[[Ints], Ints]:
+    """Return what gives the lengths of rows in any order."""
+    return partial(_lengths_of, cache) if cache.source is None else _LengthsByTexts(cache)
+
+
+class _LengthsByTexts:
+    """The lengths of the rows of a lazy cache, as its documents and contexts give them: no shard is needed.
+
+    Args:
+        cache: The cache.
+
+    Raises:
+        CacheDamagedError: A document has no context.
+    """
+
+    def __init__(self, cache: PublishedCache):
+        self._cache = cache
+        self._first, context = cache.documents.columns("first_segment", "context")
+        self._questions = cache.documents.list_lengths("question_token_starts")
+        tokens = cache.contexts.list_lengths("token_starts")
+        wrong = np.flatnonzero((context < 0) | (context >= len(tokens)))
+        if len(wrong):
+            raise CacheDamagedError(
+                f"{cache.directory}, document {wrong[0]}: expected one of {len(tokens)} contexts, found "
+                f"{context[wrong[0]]}",
+                hint=REBUILD,
+            )
+        self._contexts = tokens[context]
+
+    def __call__(self, rows: Ints) -> Ints:
+        """Return int64[rows], the lengths of rows."""
+        manifest = self._cache.manifest
+        document = np.searchsorted(self._first, rows, side="right") - 1
+        beside = manifest.layout.overhead + self._questions[document].astype(np.int64)
+        room = manifest.max_seq_length - beside
+        start = (rows - self._first[document]) * (room - manifest.settings["doc_stride"])
+        lengths: Ints = beside + np.minimum(room, self._contexts[document] - start)
+        _check(self._cache, rows, lengths)
+        return lengths
+
+
 def _lengths_of(cache: PublishedCache, rows: Ints) -> Ints:
     """Return int64[rows], the lengths of some rows in any order."""
     if (rows[1:] >= rows[:-1]).all():
@@ -95,14 +139,18 @@ def _lengths(cache: PublishedCache, rows: Ints) -> Ints:
     manifest = cache.manifest
     widths = RowWidths(manifest.layout, manifest.max_seq_length)
     lengths = np.concatenate([widths.lengths(places) for places in _places(cache, rows)])
-    wrong = np.flatnonzero((lengths < 1) | (lengths > manifest.max_seq_length))
+    _check(cache, rows, lengths)
+    return lengths
+
+
+def _check(cache: PublishedCache, rows: Ints, lengths: Ints) -> None:
+    most = cache.manifest.max_seq_length
+    wrong = np.flatnonzero((lengths < 1) | (lengths > most))
     if len(wrong):
         raise CacheDamagedError(
-            f"{cache.directory}, row {rows[wrong[0]]}: expected 1 to {manifest.max_seq_length} tokens, found "
-            f"{lengths[wrong[0]]}",
+            f"{cache.directory}, row {rows[wrong[0]]}: expected 1 to {most} tokens, found {lengths[wrong[0]]}",
             hint=REBUILD,
         )
-    return lengths
 
 
 def _places(cache: PublishedCache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:

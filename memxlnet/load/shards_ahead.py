@@ -86,10 +86,12 @@ def check_order(
         )
     if not by_shards and shuffle and source.limit < sum(sizes):
         logger.warning(
-            "%s: documents in random order are read of all shards, which are fetched over and over within "
-            "local_limit=%d; use order='shards'",
+            "%s: documents in random order are read from all shards, of which local_limit=%d holds %d%%: most shards "
+            "are fetched many times in each epoch; use order='shards', or raise the limit to %d bytes",
             dataset.directory,
             source.limit,
+            100 * source.limit // sum(sizes),
+            sum(sizes),
         )
 
 

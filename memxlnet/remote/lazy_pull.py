@@ -1,5 +1,7 @@
 """A cache that is read before all of it is here: small files are fetched at once, shards of features when needed."""
 
+import bisect
+import itertools
 import logging
 import os
 import time
@@ -11,10 +13,12 @@ from memxlnet.errors import CacheDirectoryError, SettingsError, TransferError, T
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import FileRecord
 from memxlnet.format.paths import MANIFEST, sync, write_durably
+from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.maintain.incoming_cache import Arrival
 from memxlnet.maintain.local_shards import LocalShards
 from memxlnet.maintain.shard_files import ShardFiles, adopt, num_readers
+from memxlnet.progress import progress_bar
 from memxlnet.remote.fetching import fetch_file
 from memxlnet.remote.stores import Store, open_store
 from memxlnet.settings import positive_int
@@ -113,7 +117,12 @@ def check_limit(value: object) -> int | None:
 
 
 def open_lazily(
-    url: str, raw: bytes, cache_dir: Path, storage_options: Mapping[str, Any] | None, limit: int | None
+    url: str,
+    raw: bytes,
+    cache_dir: Path,
+    storage_options: Mapping[str, Any] | None,
+    limit: int | None,
+    progress: bool | None,
 ) -> tuple[Path, LocalShards | None]:
     """Fetch what a cache needs to be opened.
 
@@ -123,6 +132,7 @@ def open_lazily(
         cache_dir: Directory of the caches.
         storage_options: Options of the file system.
         limit: Bytes of feature shards that may lie here.
+        progress: Show a progress bar.
 
     Returns:
         Where it is opened, and what brings its shards; the published directory and None where all of it is here.
@@ -146,7 +156,7 @@ def open_lazily(
             found = arrival.find()
             if found is not None:
                 return found, None
-            _prepare(files, arrival, raw)
+            _prepare(files, arrival, raw, progress)
             shards = arrival.manifest.tables["features"].shards
             is_whole = limit is None and ShardFiles(arrival.lazy, shards, limit).num_here() == len(shards)
             if is_whole and not arrival.missing():
@@ -154,7 +164,31 @@ def open_lazily(
             return arrival.lazy, LocalShards(arrival.lazy, files, limit)
 
 
-def _prepare(files: StoreFiles, arrival: Arrival, raw: bytes) -> None:
+def fetch_first_shards(cache: PublishedCache, limit: int, progress: bool | None) -> int:
+    """Fetch as many of the first shards of a lazy cache as its limit holds.
+
+    Args:
+        cache: The cache.
+        limit: Bytes of all of them at most.
+        progress: Show a progress bar.
+
+    Returns:
+        Their number.
+
+    Raises:
+        TransferError: The store failed at all attempts, or has other files.
+    """
+    sizes = list(itertools.accumulate(record.bytes for record in cache.manifest.tables["features"].shards))
+    count = bisect.bisect_right(sizes, limit)
+    total = sizes[count - 1] if count else 0
+    with progress_bar(f"fetching {cache.manifest.name}/{cache.manifest.split}", progress, "B", total) as bar:
+        for number in range(count):
+            cache.features[number]  # opening it fetches it
+            bar.update(sizes[number] - bar.n)
+    return count
+
+
+def _prepare(files: StoreFiles, arrival: Arrival, raw: bytes, progress: bool | None) -> None:
     """Fetch the small files, and take over what an earlier transfer left; the caller holds the lock."""
     directory = arrival.lazy
     if (directory / MANIFEST).exists() and (directory / MANIFEST).read_bytes() != raw:
@@ -167,14 +201,15 @@ def _prepare(files: StoreFiles, arrival: Arrival, raw: bytes) -> None:
     directory.mkdir(exist_ok=True)
     shards = arrival.manifest.tables["features"].shards
     adopt(list(arrival.manifest.all_files()), arrival.staging, directory)
-    for record in arrival.manifest.all_files():
-        path = directory / record.file
-        if record in shards or _is_right(path, record):
-            continue
-        part = directory / f"{record.file}.part"
-        files(record, part, lambda _: None)
-        sync(part)
-        part.replace(path)
+    small = [record for record in arrival.manifest.all_files() if record not in shards]
+    missing = [record for record in small if not _is_right(directory / record.file, record)]
+    name, total = f"{arrival.manifest.name}/{arrival.manifest.split}", sum(record.bytes for record in missing)
+    with progress_bar(f"fetching all but the features of {name}", progress, "B", total) as bar:
+        for record in missing:
+            part = directory / f"{record.file}.part"
+            files(record, part, bar.update)
+            sync(part)
+            part.replace(directory / record.file)
     if not (directory / MANIFEST).exists():
         write_durably(directory / MANIFEST, raw)
     sync(directory)

@@ -100,7 +100,7 @@ def pull(
     store = open_store(url, storage_options)
     raw = read_stored_manifest(store)
     if lazy:
-        found, source = open_lazily(url, raw, directory, storage_options, limit)
+        found, source = open_lazily(url, raw, directory, storage_options, limit, progress)
         return PublishedCache(found, source=source)
     try:
         arrival = Arrival(directory, raw, store.url)

@@ -24,6 +24,8 @@ EXPIRY_SECONDS = 120.0
 POLL_SECONDS = 1.0
 
 _CHOOSING = "choosing"
+_HOLDER = "holder"
+_PROBES = 4
 _MAX_LEASE_BYTES = 1 << 16
 
 
@@ -39,13 +41,16 @@ def has_conditional_write(store: Store, cache: str) -> bool:
     Raises:
         TransferError: The store cannot be written.
     """
-    name = f"{LEASE_PREFIX}{cache}-probe-{secrets.token_hex(8)}"
+    # One name for all: what a killed process leaves there is refused as well, and goes with the next one.
+    name = f"{LEASE_PREFIX}{cache}-probe"
     try:
-        first = store.create(name, b"first")
-        if first is None:
-            store.write(name, b"first")  # that it may be written is to be known before any work
-            return False
-        return store.create(name, b"second") is False
+        for _ in range(_PROBES):  # another process may remove it between two
+            created = store.create(name, b"probe")
+            if created is None:
+                store.write(name, b"probe")  # that it may be written is to be known before any work
+            if not created:
+                return created is False
+        return False
     finally:
         store.remove(name)
 
@@ -56,7 +61,8 @@ def sole_sender(store: Store, cache: str, wait: Callable[[], None]) -> Iterator[
 
     Lamport's bakery with a file for each sender: it takes a number above all that are there, and the smallest number
     holds. A sender renews its file; one whose file has not changed for `EXPIRY_SECONDS`, by the clock of the one who
-    waits, is dead, and its file is removed. It rests on listings that show every file that was written before.
+    waits, is dead, and its file is removed. A listing may lack files that were just written: the one who holds writes
+    its name into a file that all read by its name.
 
     Args:
         store: The directory of the caches.
@@ -84,6 +90,7 @@ class _Lease:
         self._prefix = prefix
         self._token = secrets.token_hex(8)
         self._choosing = self._name = f"{prefix}{_CHOOSING}-{self._token}"
+        self._holder = f"{prefix}{_HOLDER}"
         self._renewals = 0
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[bytes | None, float]] = {}
@@ -96,11 +103,23 @@ class _Lease:
         self._write()
         self._store.remove(self._choosing)
         while before := [name for name, turn in self._others().items() if turn < (number, self._token)]:
-            self._remove_dead(before)
-            wait()
-            time.sleep(POLL_SECONDS)
-            if time.monotonic() > self._written + RENEW_SECONDS:
-                self._write()
+            self._wait_for(before, wait)
+        while (holder := self._read_holder()) is not None and self._store.size(holder) is not None:
+            self._wait_for([holder], wait)
+        self._store.write(self._holder, self._name.encode())
+
+    def _wait_for(self, names: list[str], wait: Callable[[], None]) -> None:
+        self._remove_dead(names)
+        wait()
+        time.sleep(POLL_SECONDS)
+        if time.monotonic() > self._written + RENEW_SECONDS:
+            self._write()
+
+    def _read_holder(self) -> str | None:
+        """Return the lease of the one who holds, or held; None where nobody does."""
+        content = self._store.read(self._holder, _MAX_LEASE_BYTES)
+        name = (content or b"").decode(errors="replace")
+        return name if re.fullmatch(rf"{re.escape(self._prefix)}[0-9]{{8}}-[0-9a-f]{{16}}", name) else None
 
     @contextlib.contextmanager
     def renewed(self) -> Iterator[None]:
@@ -128,15 +147,19 @@ class _Lease:
             TransferError: It was not renewed in time, or another sender removed it.
         """
         is_late = time.monotonic() > self._written + EXPIRY_SECONDS / 2
-        if is_late or self._store.size(self._name) is None:
+        is_gone = self._store.size(self._name) is None
+        if is_late or is_gone or self._read_holder() != self._name:
+            found = "one that is too old" if is_late else "none" if is_gone else "another sender at the same time"
             raise TransferError(
-                f"{self._store.url}/{self._name}: expected a lease renewed every {RENEW_SECONDS:g} s, found "
-                f"{'one that is too old' if is_late else 'none'}; send the cache again"
+                f"{self._store.url}/{self._name}: expected a lease renewed every {RENEW_SECONDS:g} s, found {found}; "
+                "send the cache again"
             )
 
     def release(self) -> None:
         """Remove the lease."""
         with contextlib.suppress(TransferError):  # it expires
+            if self._read_holder() == self._name:
+                self._store.remove(self._holder)  # first: while the lease is there nobody else writes it
             for name in {self._choosing, self._name}:
                 self._store.remove(name)
 

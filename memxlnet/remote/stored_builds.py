@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from memxlnet.builder.builder import Build, build_under_lock, prepare_build
+from memxlnet.builder.builder import Build, build_under_lock, find_or_build, prepare_build
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
 from memxlnet.builder.deliveries import Scratch
 from memxlnet.builder.loss_limits import LossLimits
@@ -214,6 +214,30 @@ def build_into_store(
     place = f"{url.rstrip('/')}/{job.settings.directory_name}"
     pull(place, target.work_dir, storage_options=options, progress=build.progress)
     return replace(made, has_copy=True)
+
+
+def built_directory(
+    dataset_name: Any,
+    split: str,
+    tokenizer: Any,
+    arguments: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str],
+    executor: Executor | None = None,
+    scratch: Scratch | None = None,
+) -> Path:
+    """Do what `find_or_build` does, also for a directory of caches in a store; return the local directory of the cache.
+
+    The arguments are those of `find_or_build`, and for a store those of `build_into_store`.
+
+    Raises:
+        MemxlnetError: Any error of `find_or_build` and of `build_into_store`.
+    """
+    if is_stored(cache_dir, arguments):
+        stored = build_into_store(
+            dataset_name, split, tokenizer, arguments, str(cache_dir), executor, scratch, has_copy=True
+        )
+        return stored.summary.directory
+    return find_or_build(dataset_name, split, tokenizer, arguments, cache_dir, executor, scratch).directory
 
 
 def is_stored(cache_dir: object, arguments: Mapping[str, Any]) -> bool:

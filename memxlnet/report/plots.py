@@ -1,6 +1,7 @@
 """Plots of the statistics of a cache, as files and as SVG within a page."""
 
 import io
+import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -257,11 +258,16 @@ def _finish(axes: Any, title: str, name: str, unit: str, colors: Colors) -> None
 
 
 def _new_figure(name: str, extra: str, width: float, height: float) -> Any:
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns of a home that cannot be written, and does without
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         message = f"{name}: expected matplotlib, found none; pip install 'memxlnet[{extra}]'"
         raise MissingLibraryError(message) from error
+    finally:
+        logger.setLevel(level)
     return Figure(figsize=(width, height))
 
 

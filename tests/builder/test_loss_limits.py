@@ -84,8 +84,8 @@ LOST = r"found 2 of 6 \(33\.33%\): example 'gone 0': \S.*; example 'cut 0': in n
         ({"max_dropped": 0}, r"found \d of 1\d \(.*%\): example 'bad 0' \(row 9\)"),
         ({"max_lost_answers": 1}, rf"max_lost_answers: expected at most 1 lost answers, {LOST}"),
         ({"max_lost_answers": 0.3333}, rf"max_lost_answers: expected at most 33\.33% lost answers, {LOST}"),
-        ({"max_dropped": 1, "max_lost_answers": 0}, rf"{DROPPED}, and max_lost_answers: .*{LOST}"),
-        ({"max_dropped": 9, "max_lost_answers": 0}, LOST),
+        ({"max_dropped": 1, "max_lost_answers": 0.3333}, rf"{DROPPED}, and max_lost_answers: .*{LOST}"),
+        ({"max_dropped": 9, "max_lost_answers": 0}, r"found \d of \d \(.*%\): example 'gone 0': \S"),
     ],
 )
 def test_beyond_a_limit_nothing_is_published_and_the_chunks_are_kept(
@@ -114,7 +114,9 @@ def test_beyond_a_limit_nothing_is_published_and_the_chunks_are_kept(
         ({"max_dropped": 0.03}, "4 of 8 "),  # the length of a list is known
         ({"max_dropped": 0.49}, "50 of 100 "),
         ({"max_dropped": 0.4}, "41 of 82 "),
-        ({"max_dropped": 0.5, "max_lost_answers": 0}, "50 of 50 "),
+        ({"max_dropped": 0.5, "max_lost_answers": 0}, "1 of 1 "),
+        ({"max_lost_answers": 3}, "4 of 4 "),
+        ({"max_lost_answers": 0.5}, "34 of 34 "),  # of the others each could still have an answer
         ({"max_dropped": 2, "max_examples": 6}, "3 of 6 "),
     ],
 )
@@ -122,8 +124,15 @@ def test_a_build_stops_once_too_many_examples_are_dropped(tmp_path: Path, limits
     rows = [{**ROWS[9 if number % 2 else 8], "id": str(number)} for number in range(100)]
     with pytest.raises(LossLimitError, match=f"found {re.escape(found)}") as caught:
         built(rows, tmp_path, streaming_chunk_size=2, num_workers=0, **limits)
-    is_early = int(found.split()[2]) < limits.get("max_examples", 100) and "max_lost_answers" not in limits
+    is_early = int(found.split()[2]) < limits.get("max_examples", 100)
     assert ("the build stopped early" in str(caught.value)) == is_early
+
+
+def test_lost_answers_of_finished_chunks_count_from_the_start(tmp_path: Path) -> None:
+    rows = [{**ROWS[8], "id": str(number)} for number in range(20)]
+    for limit, workers, finished in ((3, 0, 4), (4, 0, 5), (5, 1, 6)):
+        with pytest.raises(LossLimitError, match=f"found {finished} of {finished} .*; the build stopped early"):
+            built(rows, tmp_path, streaming_chunk_size=1, num_workers=workers, max_lost_answers=limit)
 
 
 def test_the_earlier_processor_has_the_limits(tmp_path: Path) -> None:

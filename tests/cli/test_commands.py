@@ -94,7 +94,9 @@ def test_the_help_of_a_command_names_its_options(run: Run, name: str) -> None:
 def test_every_command_has_the_options_of_all(name: str) -> None:
     options = {option for parameter in command(name).params for option in parameter.opts}
     assert {"--json", "--verbose", "--quiet", "--log-format", "--config", "--output"} <= options
-    assert ("--heartbeat" in options) == (name in {"build", "export", "push", "pull"})
+    assert ("--heartbeat" in options) == (
+        name in {"build", "compact", "export", "push", "pull", "report", "stats", "verify"}
+    )
 
 
 def test_without_a_command_the_help_is_an_error(run: Run) -> None:

@@ -9,7 +9,9 @@ import click
 import pytest
 
 from memxlnet import errors
+from memxlnet.cli import main
 from memxlnet.cli.exit_codes import EXIT_CODES, exit_code_of
+from memxlnet.cli.output import printable
 from tests.cli.helpers import Caches, Result, error, usage_error
 from tests.support import ROOT
 
@@ -43,7 +45,11 @@ CODES: dict[type[BaseException], int] = {
     errors.RowIndexError: 1,
     OSError: 7,
     PermissionError: 7,
+    MemoryError: 7,
     KeyboardInterrupt: 130,
+    KeyError: 8,
+    AssertionError: 8,
+    BaseException: 8,
 }
 
 
@@ -94,6 +100,43 @@ def test_an_error_is_an_object_where_the_result_would_be(
     # A person finds it on standard error, as always.
     plain = run("info", tmp_path)
     assert (plain.code, plain.out, plain.err) == (code, "", result.err)
+
+
+@pytest.mark.parametrize("raised", [KeyError("x\x1b[31m"), BaseException("panic")], ids=["Exception", "BaseException"])
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_an_unexpected_error_is_an_object_with_a_traceback_in_the_log(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    raised: BaseException,
+    log_format: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("memxlnet.cli.info.read_cache", fail)
+    output = tmp_path / "result"
+    arguments = ["info", str(tmp_path), "--json", "--log-format", log_format, "-o", str(output)]
+    result = Result(main(arguments), *capsys.readouterr())
+    message, note = f"unexpected {type(raised).__name__}: {raised}", "please report it with its traceback"
+    assert result.code == 8
+    assert result.json["error"] == {
+        "class": type(raised).__name__,
+        "message": message,
+        "notes": [note],
+        "exit_code": 8,
+    }
+    assert not output.exists()
+    shown = f"{message}; {note}"
+    if log_format == "json":
+        (line,) = (json.loads(text) for text in result.err.splitlines())
+        assert line["message"] == shown
+        assert line["exception"].startswith("Traceback")
+        assert "in fail" in line["exception"]
+    else:
+        assert result.err.startswith("Traceback")
+        assert "in fail" in result.err
+        assert result.err.endswith(f"\nmemxlnet: error: {printable(shown)}\n")
 
 
 def test_notes_are_listed_and_name_options(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import time
 import warnings
 from collections.abc import Callable
 from datetime import datetime
@@ -12,10 +13,10 @@ from typing import Any
 import pytest
 
 from memxlnet.cli import main
-from memxlnet.progress import ProgressBar
+from memxlnet.progress import Heartbeat, ProgressBar
 from memxlnet.sample import sample_tokenizer_directory
 from tests.cli.helpers import Caches, Result, change_manifest, copy_of, usage_error
-from tests.support import long_examples, write_json_lines
+from tests.support import WAIT_SECONDS, long_examples, write_json_lines
 
 Run = Callable[..., Result]
 
@@ -142,6 +143,52 @@ def test_the_heartbeat_is_logged_without_further_options(
     )
     other = run(*build, "--rebuild", "--heartbeat", 0)
     assert len(other.err.splitlines()) == 1  # the estimate
+
+
+@pytest.mark.parametrize("command", ["build", "compact", "export", "push", "pull", "report", "stats", "verify"])
+def test_every_long_command_has_a_heartbeat(
+    caches: Caches, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path, command: str
+) -> None:
+    """Its work goes on until a line came, whatever it does."""
+    called = {
+        "build": "load_tokenizer",
+        "compact": "compact_parts",
+        "report": "write_report",
+        "stats": "read_statistics",
+    }
+    beat = f"{command}: running for 0 s"
+
+    def work(*_: object, **__: object) -> None:
+        stop = time.monotonic() + WAIT_SECONDS
+        while not any(record.getMessage() == beat for record in caplog.records):
+            assert time.monotonic() < stop
+            time.sleep(0.01)
+        raise OSError("enough")
+
+    monkeypatch.setattr(f"memxlnet.cli.{command}.{called.get(command, command)}", work)
+    monkeypatch.setattr("memxlnet.cli.compact.read_part_list", lambda _: None)
+    more = {
+        "build": ["--tokenizer", "x"],
+        "export": ["--format", "squad"],
+        "push": ["file:///x"],
+        "report": ["-o", str(tmp_path / "page.html")],
+    }
+    assert main([command, str(caches.plain), *more.get(command, []), "--heartbeat", "0.01"]) == 7
+
+
+def test_a_source_that_is_digested_or_estimated_has_a_line(
+    run: Run, build: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = Heartbeat.close
+
+    def wait(heartbeat: Heartbeat) -> None:
+        heartbeat._ended.wait(0.1)
+        closed(heartbeat)
+
+    monkeypatch.setattr(Heartbeat, "close", wait)
+    lines = run(*build, "--heartbeat", 0.001).err
+    for what in ("opening it, and reading", "estimating the size", "comparing the source"):
+        assert f": {what}" in lines
 
 
 def test_a_wrong_interval_is_refused_before_any_work(run: Run, build: list[object]) -> None:

@@ -56,6 +56,14 @@ def test_options_of_parts(run: Run, tmp_path: Path, source: Path) -> None:
     assert Path(done.fields["parts"]).name.startswith("nightly--train--")
 
 
+def test_chunks_of_parts_travel_through_a_scratch_store(run: Run, tmp_path: Path, source: Path) -> None:
+    place = tmp_path / "scratch"
+    found = build(run, source, tmp_path / "caches", "--parts", "--scratch", place.as_uri())
+    assert (found.code, found.fields["built"]) == (0, "3")
+    assert [path for path in place.rglob("*") if path.is_file()] == []
+    assert error(build(run, source, tmp_path / "caches", "--parts", "--scratch", "x")).startswith("--scratch: expected")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
+import memxlnet
+from memxlnet import Parts
+from memxlnet.cli.parameters import Bytes
+from memxlnet.format.manifest import read_manifest
+from tests.builder.parts import rows_of, write_files
 from tests.cli.helpers import Caches, Result, change_manifest, copy_of, error, usage_error
+from tests.load.helpers import sample_tokenizer
 
 Run = Callable[..., Result]
 
@@ -79,6 +85,66 @@ def test_there_and_back(run: Run, caches: Caches, tmp_path: Path) -> None:
     before = {path.name: path.stat().st_ino for path in fetched.iterdir()}
     assert run("push", caches.sharded, url).code == run("pull", url, "--cache-dir", tmp_path / "near").code == 0
     assert {path.name: path.stat().st_ino for path in fetched.iterdir()} == before
+
+
+def test_a_lazy_pull_prepares_what_a_program_opens(run: Run, caches: Caches, tmp_path: Path) -> None:
+    url, near = f"file://{caches.sharded}", tmp_path / "near"
+    directory = near / f".lazy-{caches.sharded.name}"
+    shards = read_manifest(caches.sharded).tables["features"].shards
+    opens = "memxlnet.pull(URL, CACHE_DIR, lazy=True) opens it"
+    pulled = ("pull", url, "--cache-dir", near)
+    assert run(*pulled, "--lazy") == (0, f"{directory}\n", f"0 of {len(shards)} shards are here; {opens}\n")
+    assert {path.name for path in near.rglob("*.arrow")} == {
+        path.name for path in caches.sharded.glob("*.arrow") if not path.name.startswith("features")
+    }
+    limit = sum(shard.bytes for shard in shards[:3])
+    result = run(*pulled, "--lazy", "--local-limit", f"{limit / 1000}kB", "--json")
+    assert result.json == {"cache": str(directory), "shards": len(shards), "shards_here": 3}
+    assert {path.name for path in directory.glob("features-*")} == {shard.file for shard in shards[:3]}
+    lazy = memxlnet.pull(url, near, lazy=True)
+    assert lazy.directory == directory
+    assert run(*pulled).out == f"{near / caches.sharded.name}\n"
+    assert content(near / caches.sharded.name) == content(caches.sharded)
+    assert run(*pulled, "--lazy", "--quiet") == (0, f"{near / caches.sharded.name}\n", "")
+
+
+def test_errors_of_a_lazy_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -> None:
+    pulled = ("pull", f"file://{caches.sharded}", "--cache-dir", tmp_path / "near")
+    assert error(run(*pulled, "--lazy", "--local-limit", 10)).startswith("--local-limit: expected at least the largest")
+    assert error(run(*pulled, "--local-limit", "2GB")).startswith("--local-limit: expected None without --lazy")
+    assert error(run(*pulled, "--lazy", "--replace")).startswith("--replace: expected False with --lazy, found True")
+    assert "no address" in error(run("pull", "no address", "--lazy"))
+    parts = write_files(tmp_path / "data", {name: rows_of(name) for name in "ab"})
+    built = Parts.build(parts, sample_tokenizer(), cache_dir=tmp_path / "caches", max_seq_length=48, doc_stride=8)
+    built.push(f"file://{tmp_path}/far")
+    message = usage_error(run("pull", f"file://{tmp_path}/far", "--cache-dir", tmp_path / "near", "--lazy"))
+    assert message == "--lazy: applies to one cache, found a list of parts"
+    assert not (tmp_path / "near").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1000000", 10**6),
+        ("2GB", 2 * 10**9),
+        ("2 gb", 2 * 10**9),
+        ("1.5kB", 1500),
+        ("500MiB", 500 << 20),
+        ("1T", 10**12),
+        ("0.1GB", 10**8),
+    ],
+)
+def test_a_size(text: str, expected: int) -> None:
+    assert Bytes().convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-1", "2XB", "1e9", "2GB/s", "\u0662GB"])
+def test_what_is_no_size(run: Run, tmp_path: Path, text: str) -> None:
+    result = run("pull", "file:///x", "--cache-dir", tmp_path, "--lazy", f"--local-limit={text}")
+    message = usage_error(result)
+    assert message.startswith(
+        "Invalid value for '--local-limit': expected a size such as 2GB, 500MiB or 1000000, found"
+    )
 
 
 def test_another_cache_is_replaced_on_request_only(run: Run, caches: Caches, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from memxlnet.cli.temporary_directory import choose_temporary_directory
 from memxlnet.sample import sample_file, sample_tokenizer_directory
+from tests.cli.helpers import Caches
 from tests.support import ROOT, WAIT_SECONDS, slow
 
 WITHOUT = """
@@ -31,15 +32,16 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_temporary_files_lie_where_caches_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    for cache_dir, expected in (
-        (None, tmp_path / "here"),
-        (tmp_path, tmp_path),
-        (tmp_path / "none" / "yet", tmp_path),
-        (Path("none"), tmp_path / "here"),
-        (Path("/proc/none"), tmp_path / "here"),
+    for directories, expected in (
+        ([], tmp_path / "here"),
+        ([tmp_path], tmp_path),
+        ([tmp_path / "none" / "yet"], tmp_path),
+        ([Path("none")], tmp_path / "here"),
+        ([Path("/proc/none")], tmp_path / "here"),
+        ([Path("/proc/none"), tmp_path], tmp_path),
     ):
         tempfile.tempdir = None
-        choose_temporary_directory(cache_dir)
+        choose_temporary_directory(*directories)
         assert tempfile.gettempdir() == str(expected)
 
 
@@ -58,12 +60,30 @@ def test_commands_run(tmp_path: Path, arguments: list[str]) -> None:
     name, *options = arguments
     if name == "build":
         options += [str(sample_file()), "--tokenizer", str(sample_tokenizer_directory())]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_"))}
+    run_without(name, *options, "--quiet", "--cache-dir", str(tmp_path / "caches"))
+    assert any((tmp_path / "caches").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["report", "-o", "{}/page.html"], slow(["stats", "--plot", "{}/plot.png"])],
+    ids=lambda value: value[0],
+)
+def test_plots_are_drawn(caches: Caches, tmp_path: Path, arguments: list[str]) -> None:
+    name, *options = (argument.format(tmp_path) for argument in arguments)
+    # Where nothing can be written but the result; matplotlib has files of its own.
+    run_without(name, str(caches.plain), *options, cwd=Path("/proc"))
+    (made,) = tmp_path.iterdir()
+    assert made.stat().st_size > 10_000
+
+
+def run_without(*arguments: str, cwd: Path = ROOT) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "XDG_", "MPL"))}
     # A home that cannot be made, not even by root, and a directory for temporary files that is missing.
     environment |= {"HOME": "/dev/null/home", "TMPDIR": "/dev/null/temporary", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, name, *options, "--quiet", "--cache-dir", str(tmp_path / "caches")],
-        cwd=ROOT,
+        [sys.executable, "-c", WITHOUT, *arguments],
+        cwd=cwd,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -71,4 +91,3 @@ def test_commands_run(tmp_path: Path, arguments: list[str]) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert any((tmp_path / "caches").glob("[!.]*"))

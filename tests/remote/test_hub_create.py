@@ -16,6 +16,7 @@ from memxlnet.errors import (
     AmbiguousCacheError,
     CacheDamagedError,
     CacheMismatchError,
+    LossLimitError,
     SettingsError,
     SourceError,
     SourceNotFoundError,
@@ -27,7 +28,7 @@ from memxlnet.format.manifest import Manifest, read_manifest
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import SourceOptions
 from tests.remote.hub_server import OWNER, REPO, ROWS, HubServer, Repo, no_waiting
-from tests.support import build, short, slow, write_json_lines
+from tests.support import build, long_examples, short, slow, write_json_lines
 
 
 @pytest.fixture
@@ -96,6 +97,17 @@ def test_an_iterable_by_its_identity(hub: HubServer, tokenizer: Any, options: An
     assert create_dataset_from_cache(iter(()), identity="v1", **options).directory.name == sent.directory.name
     with pytest.raises(CacheMismatchError, match=r"source\.identity:.*'v2'.*'v1'"):
         create_dataset_from_cache(iter(()), identity="v2", **options)
+
+
+def test_what_it_lost_is_checked(hub: HubServer, tokenizer: Any, options: Any, tmp_path: Path) -> None:
+    options |= {"max_n_segs": 1, "identity": "cut"}
+    rows = long_examples(3, words=200)
+    sent = create_dataset_from_cache(iter(rows), **{**options, "cache_dir": tmp_path / "local", "hub_dataset_id": None})
+    lost = sent.manifest.documents_without_answer_segment
+    upload_processed_dataset_to_hub(sent.directory, hub_dataset_id=REPO, hub_token=OWNER)
+    assert len(create_dataset_from_cache(iter(()), max_lost_answers=lost, **options))
+    with pytest.raises(LossLimitError, match=rf"max_lost_answers: expected at most .* found {lost} of"):
+        create_dataset_from_cache(iter(()), max_lost_answers=lost - 1, **options)
 
 
 @pytest.mark.usefixtures("no_builds")

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from memxlnet.cache import Cache
+from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheNotFoundError, SettingsError, TransferError
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
@@ -27,7 +28,7 @@ from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.remote.stores import Store
 from tests.format.content import files_of
-from tests.load.helpers import LENGTH, OVERLAP, sample_tokenizer, varied_examples
+from tests.load.helpers import LENGTH, OVERLAP, bert_tokenizer, sample_tokenizer, varied_examples
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket
 from tests.support import ROOT, WAIT_SECONDS, build, slow
@@ -322,6 +323,41 @@ def test_worker_processes_of_torch_read_a_lazy_cache(whole: Path, url: str, tmp_
     options: dict[str, Any] = {"shuffle": True, "order": "shards", "num_workers": workers, "metadata": ["question"]}
     for one, other in zip(Cache(whole).segment_loader(16, **options), lazy.segment_loader(16, **options), strict=True):
         assert_same(dict(one), dict(other))
+
+
+@pytest.mark.parametrize("most", [None, slow(2)])
+@pytest.mark.parametrize("left", [True, slow(False)])
+def test_the_size_of_an_epoch_needs_no_shard(tmp_path: Path, most: int | None, left: bool) -> None:
+    tokenizer = sample_tokenizer() if left else bert_tokenizer()
+    configure_memory_tokens(tokenizer, 2)
+    settings: dict[str, Any] = {
+        "max_seq_length": LENGTH,
+        "doc_stride": OVERLAP,
+        "max_n_segs": most,
+        "max_shard_rows": SHARD_ROWS,
+    }
+    whole = Cache(build(varied_examples(), tokenizer, tmp_path / "whole", **settings).directory)
+    assert whole.manifest.layout.pad_left == left
+    lazy = Cache.pull(whole.directory.as_uri(), tmp_path / "lazy", lazy=True)
+    different: list[dict[str, Any]] = [{}, {"lanes": "refilled"}, {"padding": "longest"}, {"max_segments": 2}]
+    for options in different:
+        sizes = [cache.loader(4, shuffle=True, **options).epoch_size(1) for cache in (whole, lazy)]
+        assert sizes[0] == sizes[1]
+    sizes = [cache.segment_loader(4, shuffle=True, padding="longest").epoch_size(1) for cache in (whole, lazy)]
+    assert sizes[0] == sizes[1]
+    views = [cache.loader(2, dataset=cache.dataset().select([7, 2, 11])).epoch_size() for cache in (whole, lazy)]
+    assert views[0] == views[1]
+    assert local_bytes(lazy.directory) == 0
+
+
+def test_random_order_under_a_limit_is_warned_of(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT)
+    cache.loader(4, shuffle=True, order="shards")
+    assert caplog.messages == []
+    cache.loader(4, shuffle=True)
+    (message,) = caplog.messages
+    assert f"local_limit={LIMIT} holds 4" in message
+    assert "use order='shards', or raise the limit to " in message
 
 
 KILLED = """

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from s3fs import S3FileSystem
 
+from memxlnet import Cache, Parts, create_dataset_from_cache
 from memxlnet.builder import deliveries
 from memxlnet.data.cache_manager import ChunkedCacheManager
+from memxlnet.data.process import StreamingSquadProcessor
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, SettingsError, TransferError
 from memxlnet.format.sealed_json import seal
@@ -23,8 +25,10 @@ from memxlnet.maintain.lock import builder_lock, lock_path
 from memxlnet.remote import scratch as scratches
 from memxlnet.remote.stores import Store, open_store
 from tests.builder.hiding import blind
-from tests.builder.processes import build, content
+from tests.builder.processes import SETTINGS, build, content, rows
+from tests.golden.make_golden import golden_tokenizer
 from tests.remote import s3
+from tests.support import write_json_lines
 
 
 @pytest.fixture(scope="module")
@@ -421,6 +425,49 @@ def test_wrong_arguments_are_refused_before_any_work(tmp_path: Path, arguments: 
     with pytest.raises(SettingsError):
         build(tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
+
+
+FEWER: dict[str, Any] = {name: value for name, value in SETTINGS.items() if name != "max_shard_rows"}
+CALLS: dict[str, Callable[..., Any]] = {
+    "create_dataset_from_cache": lambda cache_dir, scratch, more: create_dataset_from_cache(
+        rows(), "test", cache_dir, tokenizer=golden_tokenizer(), **SETTINGS, **scratch, **more
+    ),
+    "Cache": lambda cache_dir, scratch, more: Cache.build(
+        rows(), golden_tokenizer(), split="test", cache_dir=cache_dir, **SETTINGS, **scratch, **more
+    ),
+    "Parts": lambda cache_dir, scratch, more: Parts.build(
+        write_json_lines(cache_dir.parent / "rows.jsonl", rows()),
+        golden_tokenizer(),
+        split="test",
+        cache_dir=cache_dir,
+        **SETTINGS,
+        **scratch,
+        **more,
+    ),
+    "StreamingSquadProcessor": lambda _, scratch, more: StreamingSquadProcessor(
+        golden_tokenizer(), **FEWER, **scratch, **more
+    ).process_dataset_streaming(rows(), "test"),
+    "ChunkedCacheManager": lambda cache_dir, scratch, more: StreamingSquadProcessor(
+        golden_tokenizer(), **FEWER, **more
+    ).process_dataset_streaming(rows(), "test", cache_manager=ChunkedCacheManager(cache_dir, **scratch)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_every_call_that_builds_takes_a_scratch(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache_dir = tmp_path / "memxlnet-cache"  # where a processor builds
+    for wrong in ({"scratch": "no-url"}, {"scratch_options": {"key": "AKIA"}}):
+        with pytest.raises(SettingsError, match=rf"^{next(iter(wrong))}:"):
+            CALLS[call](cache_dir, wrong, {})
+    assert not cache_dir.exists()
+    with Ending(2) as executor, pytest.raises(BuildError, match="the driver is gone"):
+        CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"executor": executor, "num_workers": 1})
+    assert len(names(place, ".chunk")) == 2
+    CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"num_workers": 0})
+    assert files(place) == []
 
 
 def test_a_cache_manager_takes_no_scratch(tmp_path: Path, place: Path) -> None:

@@ -51,6 +51,74 @@ def test_one_holds_it_at_a_time_and_all_have_their_turn(store: Store) -> None:
     assert not store.entries()
 
 
+def test_a_listing_that_lacks_the_newest_lets_one_in(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "entries", lambda _: {})
+    order: list[str] = []
+    waited = threading.Event()
+
+    def follow() -> None:
+        with sole_sender(store, CACHE, waited.set) as check:
+            check()
+            order.append("second")
+
+    second = threading.Thread(target=follow)
+    with sole_sender(store, CACHE, _never) as check:
+        second.start()
+        assert waited.wait(WAIT_SECONDS)
+        check()
+        order.append("first")
+    second.join(WAIT_SECONDS)
+    assert order == ["first", "second"]
+
+
+def test_one_that_another_overtook_in_spite_of_that_is_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "entries", lambda _: {})
+    with sole_sender(store, CACHE, _never) as first:
+        with monkeypatch.context() as patched:
+            patched.setattr(module._Lease, "_read_holder", lambda _: None)  # both look before either writes
+            lease = sole_sender(store, CACHE, _never)
+            second = lease.__enter__()
+        second()
+        with pytest.raises(TransferError, match="found another sender at the same time"):
+            first()
+        second()
+        lease.__exit__(None, None, None)
+
+
+def test_a_dead_holder_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = f".lease-{CACHE}-00000001-00000000000000aa"
+    store.write(f".lease-{CACHE}-holder", name.encode())
+    with sole_sender(store, CACHE, _never) as check:
+        check()  # its lease is gone
+    store.write(name, b"{}")
+    store.write(f".lease-{CACHE}-holder", name.encode())
+    monkeypatch.setattr(Store, "entries", lambda _: {})
+    monkeypatch.setattr(module, "EXPIRY_SECONDS", 0.1)
+    with sole_sender(store, CACHE, quietly):
+        assert store.size(name) is None
+
+
+def test_what_a_killed_probe_left_goes_with_the_next_one(store: Store) -> None:
+    store.write(f".lease-{CACHE}-probe", b"probe")
+    assert has_conditional_write(store, CACHE)
+    assert not store.entries()
+
+
+def test_a_probe_that_another_process_removes_is_repeated(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Store.create
+    calls: list[bool | None] = []
+
+    def create(self: Store, name: str, content: bytes) -> bool | None:
+        calls.append(plain(self, name, content))
+        if len(calls) == 1:
+            self.remove(name)
+        return calls[-1]
+
+    monkeypatch.setattr(Store, "create", create)
+    assert has_conditional_write(store, CACHE)
+    assert calls == [True, True, False]
+
+
 def test_senders_of_other_caches_are_not_waited_for(store: Store) -> None:
     with sole_sender(store, CACHE, quietly), sole_sender(store, CACHE.replace("squad", "other"), _never):
         pass
@@ -112,7 +180,7 @@ def test_what_waits_may_give_up_and_leaves_no_lease(store: Store) -> None:
     with sole_sender(store, CACHE, quietly):
         with pytest.raises(KeyboardInterrupt), sole_sender(store, CACHE, give_up):
             pass
-        assert len(store.entries() or {}) == 1
+        assert len(store.entries() or {}) == 2
 
 
 @pytest.mark.parametrize(("create", "expected"), [(None, True), (lambda *_: None, False), (lambda *_: True, False)])

@@ -115,6 +115,16 @@ def _never(*_: Any, **__: Any) -> Any:
     raise AssertionError("expected no build")
 
 
+def test_a_dataset_is_opened_from_a_store(
+    source: Path, place: Place, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {**SETTINGS, "tokenizer": sample_tokenizer(), "storage_options": place.options}
+    dataset = create_dataset_from_cache(source, cache_dir=place.url, work_dir=tmp_path / "copies", **options)
+    assert place.files() == expected
+    assert dataset.directory.parent == tmp_path / "copies"
+    assert dataset.manifest == built(source, place).manifest
+
+
 def test_only_a_named_work_dir_keeps_a_copy_that_nobody_opened(source: Path, temporary: Path, tmp_path: Path) -> None:
     place = Place(f"memory://caches-{uuid.uuid4().hex}", {})
     options: dict[str, Any] = {"max_seq_length": 64, "doc_stride": 16, "tokenizer": sample_tokenizer()}
@@ -381,7 +391,7 @@ def test_an_address_that_cannot_be_built_into_is_refused(source: Path, url: str,
 @pytest.mark.parametrize("name", ["work_dir", "storage_options"])
 def test_what_applies_to_a_store_is_refused_with_a_local_directory(source: Path, tmp_path: Path, name: str) -> None:
     options: dict[str, Any] = {"tokenizer": sample_tokenizer(), "cache_dir": tmp_path / "here", name: "x"}
-    for call in (Cache.build, process_and_cache_dataset):
+    for call in (Cache.build, process_and_cache_dataset, create_dataset_from_cache):
         with pytest.raises(SettingsError, match=f"^{name}: applies to a cache_dir in a store"):
             call(source, **options)
     assert not (tmp_path / "here").exists()
@@ -395,9 +405,12 @@ def test_a_url_in_another_form_than_a_string_is_refused_and_makes_no_folder(
     for call in (Cache.build, process_and_cache_dataset):
         with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
             call(source, tokenizer=sample_tokenizer(), cache_dir=url)
-    for build in (Parts.build, create_dataset_from_cache):
-        with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
-            build(source, tokenizer=sample_tokenizer(), cache_dir="s3://bucket/caches")
+    with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
+        Parts.build(source, sample_tokenizer(), cache_dir="s3://bucket/caches")
+    with pytest.raises(SettingsError, match=r"^cache_dir: expected a local directory, found the URL s3://"):
+        create_dataset_from_cache(
+            source, tokenizer=sample_tokenizer(), cache_dir="s3://bucket/caches", hub_dataset_id="someone/caches"
+        )
     with pytest.raises(SettingsError, match=r"^cache_dir:"):
         CacheWriter(url)
     assert list((tmp_path / "tmp").iterdir()) == []
