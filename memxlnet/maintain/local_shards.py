@@ -8,10 +8,12 @@ import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memxlnet.background import StoppedError, is_stopped
 from memxlnet.errors import MemxlnetError, TransferError, with_fields_of
 from memxlnet.format.manifest import FileRecord, read_manifest
 from memxlnet.maintain.shard_files import ShardFiles, num_readers, register_reader
@@ -27,10 +29,6 @@ FETCHES_AT_ONCE = 4
 
 _POLL_SECONDS = 0.01
 _COUNT_SECONDS = 1.0
-
-
-class StoppedError(Exception):
-    """Nobody waits for the shard any more."""
 
 
 @dataclass
@@ -63,16 +61,16 @@ class LocalShards:
         self._files = ShardFiles(directory, self._records, limit)
         self._fetch = fetch
         self.limit = limit
-        self._held: dict[int, _Held] = {}  # least recently used first
         self._begin()
+        self._reader: int | None = register_reader(directory)
         _ALL.add(self)
 
     def _begin(self) -> None:
         """Set up what a process has for itself."""
+        self._held: dict[int, _Held] = {}  # least recently used first
         self._condition = threading.Condition()
         self._pinned: Counter[int] = Counter()
         self._ahead: list[_Ahead] = []
-        self._reader = register_reader(self._files.directory)
         self._counted = (0.0, 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,8 +80,9 @@ class LocalShards:
         with contextlib.suppress(AttributeError, OSError):
             for held in self._held.values():
                 if held.descriptor is not None:
-                    os.close(held.descriptor)
-            os.close(self._reader)
+                    self._files.release(held.descriptor)
+            if self._reader is not None:
+                os.close(self._reader)
 
     def path_of(self, number: int) -> Path:
         """Return where the file of a shard lies once it is here."""
@@ -141,6 +140,8 @@ class LocalShards:
                 descriptor = self._files.begin(number)
                 if descriptor is None:
                     time.sleep(_POLL_SECONDS)  # another one fetches it
+                elif ahead is None:
+                    self._fetch_beside(number, descriptor)
                 elif not self._fetched(number, descriptor, ahead):
                     return False
             return True
@@ -166,6 +167,21 @@ class LocalShards:
             else:
                 self._held[number] = _Held(descriptor)
         return True
+
+    def _fetch_beside(self, number: int, descriptor: int) -> None:
+        """Fetch a shard in another thread: a store that stalls must not keep this one from being stopped."""
+        done: Future[bool] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(self._fetched(number, descriptor, None))
+            except BaseException as error:
+                done.set_exception(error)
+
+        threading.Thread(target=work, name="memxlnet-shard", daemon=True).start()
+        while not wait([done], _POLL_SECONDS).done:
+            _check_open(None)
+        done.result()
 
     def _fetched(self, number: int, descriptor: int, ahead: "_Ahead | None") -> bool:
         """Fetch a shard that this thread alone may fetch; False where it has no room and is not needed yet."""
@@ -257,9 +273,12 @@ class LocalShards:
         for held in self._held.values():
             if held.descriptor is not None:
                 os.close(held.descriptor)
-        os.close(self._reader)
-        self._held = {}
+        if self._reader is not None:
+            os.close(self._reader)
+        self._reader = None
         self._begin()
+        with contextlib.suppress(OSError):  # the cache was removed: whatever needs a shard raises that
+            self._reader = register_reader(self._files.directory)
 
 
 class _Ahead:
@@ -345,7 +364,7 @@ class _Ahead:
 
 
 def _check_open(ahead: _Ahead | None) -> None:
-    if ahead is not None and ahead.is_closed:
+    if is_stopped() or (ahead is not None and ahead.is_closed):
         raise StoppedError
 
 

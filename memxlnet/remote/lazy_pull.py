@@ -148,8 +148,9 @@ def open_lazily(
                 return found, None
             _prepare(files, arrival, raw)
             shards = arrival.manifest.tables["features"].shards
-            is_whole = limit is None and ShardFiles(arrival.lazy, shards, limit).num_here() == len(shards)
-            if is_whole and not arrival.missing():
+            here = ShardFiles(arrival.lazy, shards, limit)
+            here.make_room()  # an earlier pull may have had another limit
+            if limit is None and here.num_here() == len(shards) and not arrival.missing():
                 return arrival.publish(), None
             return arrival.lazy, LocalShards(arrival.lazy, files, limit)
 
