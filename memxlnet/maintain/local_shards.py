@@ -29,6 +29,7 @@ FETCHES_AT_ONCE = 4
 
 _POLL_SECONDS = 0.01
 _COUNT_SECONDS = 1.0
+_LONG_WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -134,12 +135,16 @@ class LocalShards:
             TransferError: It could not be fetched, or the disk failed.
             StoppedError: The reader was closed.
         """
+        begun: float | None = time.monotonic()
         try:
             while not self._holds(number):
                 _check_open(ahead)
                 descriptor = self._files.begin(number)
                 if descriptor is None:
-                    time.sleep(_POLL_SECONDS)  # another one fetches it
+                    if begun is not None and time.monotonic() - begun > _LONG_WAIT_SECONDS:
+                        logger.warning("%s: waiting for another process that fetches it", self._files.path(number))
+                        begun = None
+                    time.sleep(_POLL_SECONDS)
                 elif ahead is None:
                     self._fetch_beside(number, descriptor)
                 elif not self._fetched(number, descriptor, ahead):

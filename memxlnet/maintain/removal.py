@@ -106,11 +106,6 @@ def remove_cache(directory: str | os.PathLike[str]) -> int:
     if os.path.islink(path):  # noqa: PTH114 - Path.is_symlink raises where a name is too long
         raise CacheNotFoundError(f"{path}: expected the directory of a cache itself, found a symbolic link; unlink it")
     path = Path(os.path.realpath(path))
-    if kind_and_cache(path)[0] == "lazy":
-        raise CacheNotFoundError(
-            f"{path}: expected a cache whose files are all here, found one that was pulled with lazy=True; "
-            "'memxlnet rm --leftovers' (remove_leftovers) removes it once no process reads it"
-        )
     own_manifest(path)
     size = num_bytes(path)
     return size if remove_directory(path) else 0
@@ -220,6 +215,11 @@ def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
         CacheNotFoundError: It is not a cache of memxlnet, or holds other things too.
         CacheOSError: It cannot be read.
     """
+    if kind_and_cache(directory)[0] == "lazy":
+        raise CacheNotFoundError(
+            f"{directory}: expected a cache whose files are all here, found one that was pulled with lazy=True; "
+            "'memxlnet rm --leftovers' (remove_leftovers) removes it once no process reads it"
+        )
     raw = manifest_bytes(directory)
     return decode_own(raw, str(directory), (path.name for path in entries(directory)))
 

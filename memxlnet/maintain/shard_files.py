@@ -184,7 +184,12 @@ class ShardFiles:
         if found.st_size == record.bytes and file_digest(path) == record.xxh3_128:
             self._checked[number] = found.st_ino
             return True
-        logger.warning("%s: damaged (%s bytes, expected %s): removed, to be fetched again", path, found.st_size, record)
+        logger.warning(
+            "%s: expected %d bytes with the checksum %s (manifest), found others; removed, to be fetched again",
+            path,
+            record.bytes,
+            record.xxh3_128,
+        )
         path.unlink(missing_ok=True)
         return False
 
