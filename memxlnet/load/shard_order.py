@@ -6,6 +6,7 @@ time, and other ones than other ranks do.
 """
 
 import numpy as np
+import xxhash
 
 from memxlnet.format.manifest import TableRecord
 from memxlnet.load.epoch_plan import Ranks
@@ -22,6 +23,12 @@ def blocks_of(table: TableRecord, rows: Ints) -> Ints:
     starts = np.array([shard.row_start for shard in table.shards])
     blocks: Ints = (np.searchsorted(starts, rows, side="right") - 1) // BLOCK_SHARDS
     return blocks
+
+
+def layout_of(table: TableRecord) -> str:
+    """Return a short text that differs where blocks begin at other rows: caches of equal content may differ in it."""
+    starts = np.array([shard.row_start for shard in table.shards[::BLOCK_SHARDS]], "<i8")
+    return f"{len(starts)} blocks of shards ({xxhash.xxh3_64_hexdigest(starts.tobytes())})"
 
 
 def by_block(blocks: Ints, seed: int, epoch: int, shuffle: bool) -> Order:

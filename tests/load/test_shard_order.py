@@ -179,3 +179,15 @@ def test_what_does_not_go_together_is_refused(sharded: CacheDataset, built: Buil
     for dataset, options, name in wrong:
         with pytest.raises(SettingsError, match=f"^{name}: expected"):
             TimeStepMajorDataLoader(dataset, 2, True, **options)
+
+
+def test_states_are_bound_to_the_shards(built: Built) -> None:
+    one, other = CacheDataset.open(built.sharded), CacheDataset.open(built.plain)
+    assert one.manifest.fingerprint == other.manifest.fingerprint
+    state = TimeStepMajorDataLoader(one, 2, True, order="shards").state_dict()
+    with pytest.raises(SettingsError, match="state: blocks: expected '1 blocks"):
+        TimeStepMajorDataLoader(other, 2, True, order="shards").load_state_dict(state)
+    rows = [regular_loader(dataset, 2, True, 0, order="shards").sampler for dataset in (one, other)]
+    samplers: list[Any] = [iter(each) for each in rows]
+    with pytest.raises(SettingsError, match="state: blocks"):
+        samplers[1].load_state_dict(samplers[0].state_dict())
