@@ -186,6 +186,30 @@ def test_a_lazy_cache_that_exceeds_the_memory_is_not_fetched_for_advice(
     assert 0 < len(asked) < 20
 
 
+@pytest.mark.parametrize(
+    ("limit", "options", "warning"),
+    [
+        (60_000, {"order": "shards", "shuffle": True}, "an epoch fetches shards more than once"),
+        (60_000, {"order": "documents", "shuffle": True}, "use order='shards'"),
+        (60_000, {"order": "shards"}, ""),
+        (170_000, {"order": "shards", "shuffle": True}, ""),
+        (None, {"order": "documents", "shuffle": True}, ""),
+    ],
+)
+def test_a_limit_that_costs_further_fetches_is_warned_of(
+    url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    limit: int | None,
+    options: dict[str, Any],
+    warning: str,
+) -> None:
+    lazy = Cache.pull(url, tmp_path, lazy=True, local_limit=limit)
+    lazy.loader(4, **options)
+    assert warning in caplog.text
+    assert bool(warning) == bool(caplog.text)
+
+
 def test_a_limit_holds_from_the_opening_on(url: str, tmp_path: Path) -> None:
     lazy = pull(url, tmp_path, lazy=True)
     assert len([*lazy.features]) == 20
