@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -84,6 +84,11 @@ class LocalShards:
                     self._files.release(held.descriptor)
             if self._reader is not None:
                 os.close(self._reader)
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards of the cache."""
+        return len(self._records)
 
     def path_of(self, number: int) -> Path:
         """Return where the file of a shard lies once it is here."""
@@ -293,8 +298,7 @@ class _Ahead:
         self._shards = shards
         self._needs = ((stop, number) for stop, numbers in needs for number in numbers)
         self._order = threading.Lock()
-        self._wanted: deque[tuple[int, int]] = deque()  # the place until which a shard is needed, and the shard
-        self._count: Counter[int] = Counter()
+        self._until: dict[int, int] = {}  # the place until which each shard is needed
         self._place = -1
         self.is_closed = False
 
@@ -307,19 +311,17 @@ class _Ahead:
     @property
     def expected(self) -> list[int]:
         """The shards that are expected within the share, the next ones first."""
-        return list(self._count)
+        return list(self._until)
 
     def reached(self, place: int) -> None:
         """Give up the shards that are needed only before a place of the reader."""
         with self._shards.condition:
             self._place = place
-            gone = False
-            while self._wanted and self._wanted[0][0] <= place:
-                _, number = self._wanted.popleft()
-                self._count[number] -= 1
-                if not self._count[number]:
-                    del self._count[number]
-                    gone = True
+            if self._shards.limit is None:
+                return
+            gone = [number for number, until in self._until.items() if until <= place]
+            for number in gone:
+                del self._until[number]
             if gone:
                 self._shards.release_unexpected()
                 self._shards.condition.notify_all()
@@ -328,8 +330,7 @@ class _Ahead:
         """Fetch no more ahead, and give up all of them."""
         with self._shards.condition:
             self.is_closed = True
-            self._wanted.clear()
-            self._count.clear()
+            self._until.clear()
         self._shards.closed(self)
 
     def _work(self) -> None:
@@ -346,6 +347,11 @@ class _Ahead:
         """Return the next shard, once it is within the share; None after the last one."""
         with self._order:
             for stop, number in self._needs:
+                if self._shards.limit is None:  # what has been expected once stays
+                    if len(self._until) == self._shards.num_shards:
+                        return None
+                    if number in self._until:
+                        continue
                 if self._admitted(stop, number):
                     return number
         return None
@@ -354,17 +360,16 @@ class _Ahead:
         """Wait until a shard is within the share; False where the reader is past it already."""
         with self._shards.condition:
             while not self.is_closed and stop > self._place:
-                if number in self._count or not self._count:
+                if number in self._until or not self._until:
                     break
-                if self._shards.bytes_of([*self._count, number]) <= self._shards.share:
+                if self._shards.bytes_of([*self._until, number]) <= self._shards.share:
                     break
                 self._shards.condition.wait(1.0)
             if self.is_closed:
                 raise StoppedError
             if stop <= self._place:
                 return False
-            self._count[number] += 1
-            self._wanted.append((stop, number))
+            self._until[number] = stop
             return True
 
 

@@ -27,7 +27,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.joining import concatenate
 from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
-from memxlnet.maintain.local_shards import LocalShards
+from memxlnet.maintain.local_shards import FETCHES_AT_ONCE, LocalShards
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
 from memxlnet.maintain.shard_files import ShardFiles
 from memxlnet.remote import lazy_pull
@@ -252,6 +252,25 @@ def test_a_cache_that_was_replaced_in_the_store_is_named(
     )
     with pytest.raises(TransferError, match="another one was sent to its place; pull it again"):
         lazy.features[3]
+
+
+def test_no_more_of_an_epoch_is_planned_ahead_than_brings_all_shards(url: str, tmp_path: Path) -> None:
+    lazy = pull(url, tmp_path, lazy=True)
+    assert lazy.source is not None
+    before = {*threading.enumerate()}
+    planned: list[int] = []
+
+    def needs() -> Iterator[tuple[int, list[int]]]:
+        for step in range(10_000):
+            planned.append(step)
+            yield step + 1, [step % 20]
+
+    ahead = lazy.source.expect(needs())
+    for thread in {*threading.enumerate()} - before:
+        thread.join(WAIT_SECONDS)
+    ahead.close()
+    assert len([*lazy.directory.glob("features-*.arrow")]) == 20
+    assert len(planned) <= 20 + FETCHES_AT_ONCE
 
 
 def test_a_store_that_stalls_keeps_no_loop_from_ending(
