@@ -99,7 +99,8 @@ class TimeStepMajorDataLoader(Generic[Item]):
             later. Aligned lanes only.
         order: ``"documents"``, or ``"shards"``: with `shuffle`, blocks of a few shards are permuted, and documents
             within their block, so that an epoch reads few shards at a time, as suits a cache that was pulled with
-            ``lazy=True``. Each rank reads blocks of its own, and states hold for the same number of ranks.
+            ``lazy=True``. Each rank reads blocks of its own. States hold for the same number of ranks and for caches
+            of the same shards.
         group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with

@@ -188,7 +188,10 @@ class LocalShards:
             except BaseException as error:
                 done.set_exception(error)
 
-        threading.Thread(target=work, name="memxlnet-shard", daemon=True).start()
+        try:
+            threading.Thread(target=work, name="memxlnet-shard", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            work()
         while not wait([done], _POLL_SECONDS).done:
             _check_open(None)
         done.result()
