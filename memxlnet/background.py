@@ -11,6 +11,18 @@ Item = TypeVar("Item")
 
 _POLL_SECONDS = 0.1
 
+_LOCAL = threading.local()
+
+
+class StoppedError(Exception):
+    """Nobody waits for it any more."""
+
+
+def is_stopped() -> bool:
+    """Return whether this thread works ahead for an iteration that was closed: `Prefetched.close` waits for it."""
+    stopped: threading.Event | None = getattr(_LOCAL, "stopped", None)
+    return stopped is not None and stopped.is_set()
+
 
 class Prefetched(Generic[Item]):
     """The items of an iterator, made ahead of time in a thread.
@@ -86,6 +98,7 @@ def _work(
             return True
         return False
 
+    _LOCAL.stopped = stopped
     try:
         for item in items:
             if not put(True, item):

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
@@ -58,7 +57,7 @@ class PlaceReader:
         Raises:
             CacheDamagedError: A value cannot be.
         """
-        places = RowPlaces(*(self._take(name, rows) for name in RowPlaces._fields))
+        places = self._take(rows)
         length = self._cache.manifest.max_seq_length
         first, count = places.context_row_start, places.context_token_count
         wrong = (places.document < 0) | (places.document >= self._cache.num_documents)
@@ -73,11 +72,13 @@ class PlaceReader:
             )
         return places
 
-    def _take(self, name: str, rows: Ints) -> NDArray[np.int64]:
+    def _take(self, rows: Ints) -> RowPlaces:
         shard_of_row = np.searchsorted(self._later_starts, rows, side="right")
-        taken = np.empty(len(rows), np.int64)
+        places = RowPlaces(*(np.empty(len(rows), np.int64) for _ in RowPlaces._fields))
         for number in np.unique(shard_of_row).tolist():
             shard = self._cache.features[number]
             here = shard_of_row == number
-            taken[here] = shard.take(name, rows[here] - shard.row_start)
-        return taken
+            local = rows[here] - shard.row_start
+            for name, taken in zip(RowPlaces._fields, places, strict=True):
+                taken[here] = shard.take(name, local)
+        return places

@@ -119,7 +119,7 @@ def _has_answer(cache: PublishedCache, start: int, stop: int) -> Any:
     """Return bool[rows], whether the rows hold the chosen answer whole."""
     parts = [
         shard.columns["has_answer_in_segment"][max(start - shard.row_start, 0) : max(stop - shard.row_start, 0)]
-        for shard in cache.features
+        for shard in cache.shards_of(start, stop)
     ]
     return np.concatenate(parts).astype(np.bool_)
 

@@ -29,7 +29,7 @@ from memxlnet.format.kept_table import KeptTable
 from memxlnet.format.lazy_features import LazyFeatures, ShardSource
 from memxlnet.format.manifest import REBUILD, Manifest, ShardRecord, read_manifest, reading
 from memxlnet.format.mapping import MappedFile
-from memxlnet.format.paths import MANIFEST, TOKENIZER
+from memxlnet.format.paths import MANIFEST, TOKENIZER, kind_and_cache
 from memxlnet.format.text_table import TextTable
 from memxlnet.system_errors import LIMITS
 
@@ -144,6 +144,11 @@ class PublishedCache:
         directory = self.directory
         self._files: list[tuple[MappedFile, Any]] = []
         self.manifest: Manifest = read_manifest(directory)
+        if self.source is None and kind_and_cache(directory)[0] == "lazy":
+            raise CacheNotFoundError(
+                f"{directory}: expected a cache whose files are all here, found one that was pulled with lazy=True; "
+                "pull it without"
+            )
         for record in self.manifest.files:
             _check_size(directory / record.file, record.bytes)
         self.features = self._open_features()
@@ -184,10 +189,7 @@ class PublishedCache:
             stop: The one after the last; above `start`.
         """
         schema = features_schema(self.manifest.max_seq_length)
-        # By the manifest: a lazy cache would open, and fetch, each shard that is looked at.
-        records = enumerate(self.manifest.tables["features"].shards)
-        numbers = [number for number, record in records if record.row_start < stop and record.row_stop > start]
-        shards = [self.features[number] for number in numbers]
+        shards = list(self.shards_of(start, stop))
         pieces = [slice(max(start - shard.row_start, 0), stop - shard.row_start) for shard in shards]
         columns = []
         for field in schema:
@@ -196,6 +198,17 @@ class PublishedCache:
             is_list = pa.types.is_fixed_size_list(field.type)
             columns.append(pa.FixedSizeListArray.from_arrays(values, type=field.type) if is_list else values)
         return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def shards_of(self, start: int, stop: int) -> Iterator[FeatureShard]:
+        """Yield the shards that hold rows of features that follow each other; a lazy cache fetches no other ones.
+
+        Args:
+            start: The first row.
+            stop: The one after the last; above `start`.
+        """
+        for number, record in enumerate(self.manifest.tables["features"].shards):
+            if record.row_start < stop and record.row_stop > start:
+                yield self.features[number]
 
     def kept_column(self, argument: str, name: object, *others: str) -> KeptTable:
         """Return the kept columns, among them one of single values that an argument names.

@@ -21,13 +21,7 @@ class LazyTensors(FeatureTensors):
     """
 
     def _open(self, cache: PublishedCache) -> None:
-        self._row_bytes = sum(self.dtypes[name].itemsize for name in TOKEN_COLUMNS) * cache.manifest.max_seq_length
         self._rows = LazyRows(cache, self.pad_left)
-
-    @property
-    def token_bytes(self) -> int:
-        """Bytes of the token columns in all shards."""
-        return self.num_rows * self._row_bytes
 
     def column(self, name: str) -> list[Tensor]:
         """Refuse: a column is in all shards.

@@ -106,6 +106,7 @@ class StreamSettings:
         ended_label: Answer positions of ended lanes.
         order: ``"documents"`` or ``"shards"``.
         world_size: Ranks among which the blocks of shards are distributed; None where the order is that of all ranks.
+        blocks: Where the blocks of shards begin, as `layout_of` has it; None where the order does not depend on it.
     """
 
     global_batch_size: int
@@ -122,6 +123,7 @@ class StreamSettings:
     ended_label: EndedLabel
     order: OrderBy = "documents"
     world_size: int | None = None
+    blocks: str | None = None
 
     def __post_init__(self) -> None:
         check_batch_size(self.global_batch_size)
@@ -147,7 +149,7 @@ class StreamSettings:
         """The settings as the state of a loader has them, without those that states had not before there were any."""
         found = asdict(self)
         if self.order == "documents":
-            del found["order"], found["world_size"]
+            del found["order"], found["world_size"], found["blocks"]
         return found
 
     def most_segments(self, epoch: int) -> int | None:

@@ -58,6 +58,7 @@ def advised(dataset: CacheDataset, at_random: bool) -> Iterator[PageAdvice | Non
         not at_random
         or dataset.device is not None
         or dataset.cache.in_memory
+        or dataset.cache.source is not None  # to advise a shard is to fetch it
         or dataset.tensors.token_bytes <= available_memory()
     ):
         yield None

@@ -155,7 +155,8 @@ def _check(cache: PublishedCache, rows: Ints, lengths: Ints) -> None:
 
 def _places(cache: PublishedCache, rows: Ints) -> Iterator[dict[str, NDArray[np.int32]]]:
     """Yield the columns that give the lengths, shard after shard."""
-    for shard in cache.features:
-        begin, end = np.searchsorted(rows, [shard.row_start, shard.row_stop])
-        local = rows[begin:end] - shard.row_start
-        yield {name: shard.columns[name][local] for name in CONTEXT_PLACES}
+    for number, record in enumerate(cache.manifest.tables["features"].shards):
+        begin, end = np.searchsorted(rows, [record.row_start, record.row_stop])
+        if begin < end:
+            shard = cache.features[number]
+            yield {name: shard.columns[name][rows[begin:end] - shard.row_start] for name in CONTEXT_PLACES}

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import ArrayLike, NDArray
 from torch.utils.data import Sampler
 
@@ -145,6 +147,10 @@ class ShuffledRows(RowSampler):
         self.num_rows = num_rows
         self._blocks = blocks
 
+    @cached_property
+    def _digest(self) -> str:
+        return xxhash.xxh3_64_hexdigest(np.asarray(self._blocks, "<i8").tobytes())
+
     def length(self, epoch: int) -> int:
         """Return the number of rows."""
         return self.num_rows
@@ -153,7 +159,7 @@ class ShuffledRows(RowSampler):
     def bound(self) -> dict[str, Any]:
         """What the order is a function of, besides the epoch."""
         bound = {"seed": self.seed, "num_rows": self.num_rows}
-        return bound if self._blocks is None else bound | {"order": "shards"}
+        return bound if self._blocks is None else bound | {"order": "shards", "blocks": self._digest}
 
     def order(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch."""

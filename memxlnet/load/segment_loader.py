@@ -153,7 +153,7 @@ def regular_loader(
     else:
         check_read_once(dataset)
     one_of("order", order, get_args(OrderBy))
-    check_order(dataset, order, shuffle, check_bool("group_by_length", group_by_length))
+    check_order(dataset, order, shuffle, check_bool("group_by_length", group_by_length), by_rows=True)
     rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device

@@ -6,6 +6,7 @@ time, and other ones than other ranks do.
 """
 
 import numpy as np
+import xxhash
 
 from memxlnet.format.manifest import TableRecord
 from memxlnet.load.epoch_plan import Ranks
@@ -22,6 +23,29 @@ def blocks_of(table: TableRecord, rows: Ints) -> Ints:
     starts = np.array([shard.row_start for shard in table.shards])
     blocks: Ints = (np.searchsorted(starts, rows, side="right") - 1) // BLOCK_SHARDS
     return blocks
+
+
+def bytes_of_blocks(table: TableRecord, first: Ints, last: Ints) -> Ints:
+    """Return int64[blocks], the bytes of the shards that hold what begins in each block.
+
+    Args:
+        table: The features.
+        first: int64[n], the first row of each document.
+        last: int64[n], the last one, which may lie in a later block.
+    """
+    starts = np.array([shard.row_start for shard in table.shards])
+    ends: Ints = np.cumsum([0, *(shard.bytes for shard in table.shards)])
+    begin = np.arange(0, len(starts), BLOCK_SHARDS)
+    stop = begin.copy()
+    np.maximum.at(stop, blocks_of(table, first), np.searchsorted(starts, last, side="right"))
+    found: Ints = ends[stop] - ends[begin]
+    return found
+
+
+def layout_of(table: TableRecord) -> str:
+    """Return a short text that differs where blocks begin at other rows: caches of equal content may differ in it."""
+    starts = np.array([shard.row_start for shard in table.shards[::BLOCK_SHARDS]], "<i8")
+    return f"{len(starts)} blocks of shards ({xxhash.xxh3_64_hexdigest(starts.tobytes())})"
 
 
 def by_block(blocks: Ints, seed: int, epoch: int, shuffle: bool) -> Order:

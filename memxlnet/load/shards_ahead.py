@@ -14,7 +14,7 @@ from memxlnet.load.epoch_plan import EpochPlan
 from memxlnet.load.mixed_dataset import MixedDataset
 from memxlnet.load.option_literals import OrderBy, Window
 from memxlnet.load.seeded_random import Ints
-from memxlnet.load.shard_order import BLOCK_SHARDS
+from memxlnet.load.shard_order import BLOCK_SHARDS, bytes_of_blocks
 
 Item = TypeVar("Item")
 
@@ -47,9 +47,23 @@ class ShardPlaces:
 
 
 def check_order(
-    dataset: CacheDataset, order: OrderBy, shuffle: bool, group_by_length: bool, window: Window = "first"
+    dataset: CacheDataset,
+    order: OrderBy,
+    shuffle: bool,
+    group_by_length: bool,
+    window: Window = "first",
+    *,
+    by_rows: bool = False,
 ) -> None:
-    """Check that a loader can read a dataset in its order.
+    """Check that a loader can read a dataset in its order; warn where a lazy one fetches shards over and over.
+
+    Args:
+        dataset: What is read.
+        order: The order.
+        shuffle: Whether it is permuted.
+        group_by_length: Whether what has the same length is read together.
+        window: Which segments are read of a document.
+        by_rows: Whether single segments are read, not documents.
 
     Raises:
         SettingsError: The order is that of shards, and the dataset is a mixture or grouped by length; or the dataset is
@@ -84,7 +98,9 @@ def check_order(
             f"{BLOCK_SHARDS + 1} shards at a time, found {source.limit:,}; raise it, or build the cache with a smaller "
             "max_shard_rows"
         )
-    if not by_shards and shuffle and source.limit < sum(sizes):
+    if not shuffle or source.limit >= sum(sizes):
+        return
+    if not by_shards:
         logger.warning(
             "%s: documents in random order are read from all shards, of which local_limit=%d holds %d%%: most shards "
             "are fetched many times in each epoch; use order='shards', or raise the limit to %d bytes",
@@ -93,6 +109,25 @@ def check_order(
             100 * source.limit // sum(sizes),
             sum(sizes),
         )
+    elif source.limit < (wanted := _two_blocks(dataset, by_rows)):
+        logger.warning(
+            "%s: an epoch fetches shards more than once within local_limit=%d; raise it to %d, which order='shards' "
+            "reads at a time, or build the cache with a smaller max_shard_rows",
+            dataset.directory,
+            source.limit,
+            wanted,
+        )
+
+
+def _two_blocks(dataset: CacheDataset, by_rows: bool) -> int:
+    """Return the bytes of the largest two blocks: lanes that are done with one begin the next."""
+    table = dataset.manifest.tables["features"]
+    if by_rows:
+        first = last = np.array([shard.row_start for shard in table.shards])
+    else:
+        first = dataset.documents.first_segment
+        last = first + dataset.documents.num_segments - 1
+    return int(np.sort(bytes_of_blocks(table, first, last))[-2:].sum())
 
 
 def expecting(dataset: CacheDataset, batches: Iterator[Item], places: Ints, batch_size: int) -> Iterator[Item]:

@@ -40,7 +40,7 @@ from memxlnet.load.page_advice import advised
 from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.seeded_random import Ints, Order, check_seed, shuffled
 from memxlnet.load.segment_windows import DocumentWindows
-from memxlnet.load.shard_order import blocks_of, by_block, in_groups, in_lanes
+from memxlnet.load.shard_order import blocks_of, by_block, in_groups, in_lanes, layout_of
 from memxlnet.load.shards_ahead import check_order, expected
 from memxlnet.load.step_stream import StepStream
 from memxlnet.load.steps import Step, StepMaker
@@ -99,7 +99,8 @@ class TimeStepMajorDataLoader(Generic[Item]):
             later. Aligned lanes only.
         order: ``"documents"``, or ``"shards"``: with `shuffle`, blocks of a few shards are permuted, and documents
             within their block, so that an epoch reads few shards at a time, as suits a cache that was pulled with
-            ``lazy=True``. Each rank reads blocks of its own, and states hold for the same number of ranks.
+            ``lazy=True``. Each rank reads blocks of its own. States hold for the same number of ranks and for caches
+            of the same shards.
         group_by_length: Documents of similar length, in segments and in tokens of the last one, form a group; lanes
             that are refilled read such documents side by side.
         window: ``"first"``, ``"random"`` (another one each epoch) or ``"answer"`` (random, but holding a segment with
@@ -204,6 +205,7 @@ class TimeStepMajorDataLoader(Generic[Item]):
         self.batch_size = check_batch_size(batch_size)
         self._works_ahead = check_workers(num_workers) > 0
         self.ranks = find_ranks(rank, world_size)
+        manifest, by_shards = dataset.manifest, order == "shards"
         self.settings = StreamSettings(
             global_batch_size=self.batch_size * self.ranks.world_size,
             shuffle=shuffle,
@@ -218,12 +220,12 @@ class TimeStepMajorDataLoader(Generic[Item]):
             dtype=dtype,
             ended_label=ended_label,
             order=order,
-            world_size=self.ranks.world_size if order == "shards" else None,
+            world_size=self.ranks.world_size if by_shards else None,
+            blocks=layout_of(manifest.tables["features"]) if by_shards else None,
         )
         check_order(self.dataset, order, shuffle, group_by_length, window)
         self.epoch = 0
         pinned = check_bool("pin_memory", pin_memory) and can_pin()
-        manifest = dataset.manifest
         self._widths = RowWidths(manifest.layout, manifest.max_seq_length, padding, pad_to_multiple_of)
         check_whole_rows(self.dataset.compat, self._widths.cuts)
         self.device = check_device(device) or dataset.device

@@ -6,12 +6,14 @@ import os
 import threading
 import time
 import weakref
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memxlnet.background import StoppedError, is_stopped
 from memxlnet.errors import MemxlnetError, TransferError, with_fields_of
 from memxlnet.format.manifest import FileRecord, read_manifest
 from memxlnet.maintain.shard_files import ShardFiles, num_readers, register_reader
@@ -27,10 +29,7 @@ FETCHES_AT_ONCE = 4
 
 _POLL_SECONDS = 0.01
 _COUNT_SECONDS = 1.0
-
-
-class StoppedError(Exception):
-    """Nobody waits for the shard any more."""
+_LONG_WAIT_SECONDS = 60.0
 
 
 @dataclass
@@ -63,16 +62,16 @@ class LocalShards:
         self._files = ShardFiles(directory, self._records, limit)
         self._fetch = fetch
         self.limit = limit
-        self._held: dict[int, _Held] = {}  # least recently used first
         self._begin()
+        self._reader: int | None = register_reader(directory)
         _ALL.add(self)
 
     def _begin(self) -> None:
         """Set up what a process has for itself."""
+        self._held: dict[int, _Held] = {}  # least recently used first
         self._condition = threading.Condition()
         self._pinned: Counter[int] = Counter()
         self._ahead: list[_Ahead] = []
-        self._reader = register_reader(self._files.directory)
         self._counted = (0.0, 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -82,8 +81,14 @@ class LocalShards:
         with contextlib.suppress(AttributeError, OSError):
             for held in self._held.values():
                 if held.descriptor is not None:
-                    os.close(held.descriptor)
-            os.close(self._reader)
+                    self._files.release(held.descriptor)
+            if self._reader is not None:
+                os.close(self._reader)
+
+    @property
+    def num_shards(self) -> int:
+        """Number of shards of the cache."""
+        return len(self._records)
 
     def path_of(self, number: int) -> Path:
         """Return where the file of a shard lies once it is here."""
@@ -135,12 +140,18 @@ class LocalShards:
             TransferError: It could not be fetched, or the disk failed.
             StoppedError: The reader was closed.
         """
+        begun: float | None = time.monotonic()
         try:
             while not self._holds(number):
                 _check_open(ahead)
                 descriptor = self._files.begin(number)
                 if descriptor is None:
-                    time.sleep(_POLL_SECONDS)  # another one fetches it
+                    if begun is not None and time.monotonic() - begun > _LONG_WAIT_SECONDS:
+                        logger.warning("%s: waiting for another process that fetches it", self._files.path(number))
+                        begun = None
+                    time.sleep(_POLL_SECONDS)
+                elif ahead is None:
+                    self._fetch_beside(number, descriptor)
                 elif not self._fetched(number, descriptor, ahead):
                     return False
             return True
@@ -166,6 +177,24 @@ class LocalShards:
             else:
                 self._held[number] = _Held(descriptor)
         return True
+
+    def _fetch_beside(self, number: int, descriptor: int) -> None:
+        """Fetch a shard in another thread: a store that stalls must not keep this one from being stopped."""
+        done: Future[bool] = Future()
+
+        def work() -> None:
+            try:
+                done.set_result(self._fetched(number, descriptor, None))
+            except BaseException as error:
+                done.set_exception(error)
+
+        try:
+            threading.Thread(target=work, name="memxlnet-shard", daemon=True).start()
+        except RuntimeError:  # the system has no more threads
+            work()
+        while not wait([done], _POLL_SECONDS).done:
+            _check_open(None)
+        done.result()
 
     def _fetched(self, number: int, descriptor: int, ahead: "_Ahead | None") -> bool:
         """Fetch a shard that this thread alone may fetch; False where it has no room and is not needed yet."""
@@ -257,9 +286,12 @@ class LocalShards:
         for held in self._held.values():
             if held.descriptor is not None:
                 os.close(held.descriptor)
-        os.close(self._reader)
-        self._held = {}
+        if self._reader is not None:
+            os.close(self._reader)
+        self._reader = None
         self._begin()
+        with contextlib.suppress(OSError):  # the cache was removed: whatever needs a shard raises that
+            self._reader = register_reader(self._files.directory)
 
 
 class _Ahead:
@@ -269,8 +301,7 @@ class _Ahead:
         self._shards = shards
         self._needs = ((stop, number) for stop, numbers in needs for number in numbers)
         self._order = threading.Lock()
-        self._wanted: deque[tuple[int, int]] = deque()  # the place until which a shard is needed, and the shard
-        self._count: Counter[int] = Counter()
+        self._until: dict[int, int] = {}  # the place until which each shard is needed
         self._place = -1
         self.is_closed = False
 
@@ -283,19 +314,17 @@ class _Ahead:
     @property
     def expected(self) -> list[int]:
         """The shards that are expected within the share, the next ones first."""
-        return list(self._count)
+        return list(self._until)
 
     def reached(self, place: int) -> None:
         """Give up the shards that are needed only before a place of the reader."""
         with self._shards.condition:
             self._place = place
-            gone = False
-            while self._wanted and self._wanted[0][0] <= place:
-                _, number = self._wanted.popleft()
-                self._count[number] -= 1
-                if not self._count[number]:
-                    del self._count[number]
-                    gone = True
+            if self._shards.limit is None:
+                return
+            gone = [number for number, until in self._until.items() if until <= place]
+            for number in gone:
+                del self._until[number]
             if gone:
                 self._shards.release_unexpected()
                 self._shards.condition.notify_all()
@@ -304,8 +333,7 @@ class _Ahead:
         """Fetch no more ahead, and give up all of them."""
         with self._shards.condition:
             self.is_closed = True
-            self._wanted.clear()
-            self._count.clear()
+            self._until.clear()
         self._shards.closed(self)
 
     def _work(self) -> None:
@@ -322,6 +350,11 @@ class _Ahead:
         """Return the next shard, once it is within the share; None after the last one."""
         with self._order:
             for stop, number in self._needs:
+                if self._shards.limit is None:  # what has been expected once stays
+                    if len(self._until) == self._shards.num_shards:
+                        return None
+                    if number in self._until:
+                        continue
                 if self._admitted(stop, number):
                     return number
         return None
@@ -330,22 +363,21 @@ class _Ahead:
         """Wait until a shard is within the share; False where the reader is past it already."""
         with self._shards.condition:
             while not self.is_closed and stop > self._place:
-                if number in self._count or not self._count:
+                if number in self._until or not self._until:
                     break
-                if self._shards.bytes_of([*self._count, number]) <= self._shards.share:
+                if self._shards.bytes_of([*self._until, number]) <= self._shards.share:
                     break
                 self._shards.condition.wait(1.0)
             if self.is_closed:
                 raise StoppedError
             if stop <= self._place:
                 return False
-            self._count[number] += 1
-            self._wanted.append((stop, number))
+            self._until[number] = stop
             return True
 
 
 def _check_open(ahead: _Ahead | None) -> None:
-    if ahead is not None and ahead.is_closed:
+    if is_stopped() or (ahead is not None and ahead.is_closed):
         raise StoppedError
 
 

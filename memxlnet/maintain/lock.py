@@ -127,5 +127,12 @@ def is_locked(descriptor: int) -> bool:
     except BlockingIOError:
         return True
     finally:
-        os.close(descriptor)
+        let_go(descriptor)
     return False
+
+
+def let_go(descriptor: int) -> None:
+    """Release the lock of a file, and close it."""
+    # Closing alone leaves the lock to a process that was forked meanwhile, for as long as that lives.
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)

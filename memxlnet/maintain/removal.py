@@ -215,6 +215,11 @@ def own_manifest(directory: Path) -> tuple[dict[str, Any], bool]:
         CacheNotFoundError: It is not a cache of memxlnet, or holds other things too.
         CacheOSError: It cannot be read.
     """
+    if kind_and_cache(directory)[0] == "lazy":
+        raise CacheNotFoundError(
+            f"{directory}: expected a cache whose files are all here, found one that was pulled with lazy=True; "
+            "'memxlnet rm --leftovers' (remove_leftovers) removes it once no process reads it"
+        )
     raw = manifest_bytes(directory)
     return decode_own(raw, str(directory), (path.name for path in entries(directory)))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import FileRecord, ShardRecord
 from memxlnet.format.paths import sync
-from memxlnet.maintain.lock import is_locked
+from memxlnet.maintain.lock import is_locked, let_go
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ class ShardFiles:
             if _is_at(descriptor, path) and self._is_right(number, descriptor):
                 return descriptor
         except BaseException:
-            os.close(descriptor)
+            let_go(descriptor)
             raise
-        os.close(descriptor)
+        let_go(descriptor)
         return None
 
     def begin(self, number: int) -> int | None:
@@ -90,9 +90,9 @@ class ShardFiles:
         except BlockingIOError:
             pass
         except BaseException:
-            os.close(descriptor)
+            let_go(descriptor)
             raise
-        os.close(descriptor)
+        let_go(descriptor)
         return None
 
     def finish(self, number: int, descriptor: int) -> bool:
@@ -112,38 +112,38 @@ class ShardFiles:
                 self._checked[number] = os.fstat(descriptor).st_ino
                 return True
         except BaseException:
-            os.close(descriptor)
+            let_go(descriptor)
             raise
-        os.close(descriptor)
+        let_go(descriptor)
         return False
 
     def give_up(self, number: int, descriptor: int) -> None:
         """End a fetch; what has arrived stays, to be resumed."""
         if not os.fstat(descriptor).st_size:
             self.part(number).unlink(missing_ok=True)
-        os.close(descriptor)
+        let_go(descriptor)
 
     def release(self, descriptor: int) -> None:
         """Let others remove a shard that was held; it counts as used now."""
         with contextlib.suppress(OSError):
             os.utime(descriptor)
-        os.close(descriptor)
+        let_go(descriptor)
 
-    def make_room(self, number: int) -> bool:
-        """Remove shards, least recently used first, until one that is about to be fetched has room.
+    def make_room(self, number: int | None = None) -> bool:
+        """Remove shards, least recently used first, until all are within the limit.
 
         Args:
-            number: The shard; the caller holds what `begin` gave.
+            number: The shard that is about to be fetched, which counts as whole; the caller holds what `begin` gave.
 
         Returns:
-            False where all others are in use, and it has none.
+            False where all others are in use, and there is no room.
         """
         if self.limit is None:
             return True
         with self._sole():
-            total = self._records[number].bytes
+            total = 0 if number is None else self._records[number].bytes
             removable = []
-            own = self.part(number).name
+            own = None if number is None else self.part(number).name
             for entry in os.scandir(self.directory):
                 name = entry.name.removesuffix(_PART)
                 if name not in self._by_name or entry.name == own:
@@ -175,7 +175,7 @@ class ShardFiles:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)
+            let_go(descriptor)
 
     def _is_right(self, number: int, descriptor: int) -> bool:
         found, record, path = os.fstat(descriptor), self._records[number], self.path(number)
@@ -184,7 +184,12 @@ class ShardFiles:
         if found.st_size == record.bytes and file_digest(path) == record.xxh3_128:
             self._checked[number] = found.st_ino
             return True
-        logger.warning("%s: damaged (%s bytes, expected %s): removed, to be fetched again", path, found.st_size, record)
+        logger.warning(
+            "%s: expected %d bytes with the checksum %s (manifest), found others; removed, to be fetched again",
+            path,
+            record.bytes,
+            record.xxh3_128,
+        )
         path.unlink(missing_ok=True)
         return False
 
@@ -258,4 +263,4 @@ def _removed(path: Path) -> bool:
     except BlockingIOError:
         return False
     finally:
-        os.close(descriptor)
+        let_go(descriptor)

@@ -1,6 +1,7 @@
 """A cache that is read before all of it is here: small files are fetched at once, shards of features when needed."""
 
 import bisect
+import contextlib
 import itertools
 import logging
 import os
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from memxlnet.errors import CacheDirectoryError, SettingsError, TransferError, TransferPermissionError
+from memxlnet.errors import CacheDirectoryError, MemxlnetError, SettingsError, TransferError, TransferPermissionError
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.manifest import FileRecord
 from memxlnet.format.paths import MANIFEST, sync, write_durably
@@ -20,6 +21,7 @@ from memxlnet.maintain.local_shards import LocalShards
 from memxlnet.maintain.shard_files import ShardFiles, adopt, num_readers
 from memxlnet.progress import progress_bar
 from memxlnet.remote.fetching import fetch_file
+from memxlnet.remote.stored_caches import read_stored_manifest
 from memxlnet.remote.stores import Store, open_store
 from memxlnet.settings import positive_int
 
@@ -93,11 +95,22 @@ class StoreFiles:
             pause = FIRST_PAUSE_SECONDS * 2 ** (len(failures) - 1)
             logger.warning("%s; attempt %d of %d after %.1f s", failures[-1], len(failures) + 1, ATTEMPTS, pause)
             _wait(pause, update)
+        if self._is_replaced(part.parent):
+            raise TransferError(
+                f"{self.store.url}: expected the cache that was pulled, found that another one was sent to its place; "
+                f"pull it again ({failures[-1]})"
+            ) from failures[-1]
         raise TransferError(
             f"{self.store.url}/{record.file}: cannot be fetched: {len(failures)} attempts in "
             f"{time.monotonic() - begun:.0f} s failed, the last one with: {failures[-1]}; what has arrived is kept in "
             f"{part.parent}: try again, and give a loader its state_dict() to resume"
         ) from failures[-1]
+
+    def _is_replaced(self, directory: Path) -> bool:
+        """Return whether the store now has another cache than the one that was pulled into a directory."""
+        with contextlib.suppress(MemxlnetError, OSError):
+            return read_stored_manifest(self.store) != (directory / MANIFEST).read_bytes()
+        return False
 
 
 def _wait(seconds: float, update: Callable[[int], Any]) -> None:
@@ -158,8 +171,9 @@ def open_lazily(
                 return found, None
             _prepare(files, arrival, raw, progress)
             shards = arrival.manifest.tables["features"].shards
-            is_whole = limit is None and ShardFiles(arrival.lazy, shards, limit).num_here() == len(shards)
-            if is_whole and not arrival.missing():
+            here = ShardFiles(arrival.lazy, shards, limit)
+            here.make_room()  # an earlier pull may have had another limit
+            if limit is None and here.num_here() == len(shards) and not arrival.missing():
                 return arrival.publish(), None
             return arrival.lazy, LocalShards(arrival.lazy, files, limit)
 

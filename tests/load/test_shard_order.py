@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.errors import SettingsError
+from memxlnet.format.manifest import ShardRecord, TableRecord
 from memxlnet.load.aligned_plan import AlignedPlan
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.epoch_plan import EpochPlan, Ranks
 from memxlnet.load.joining import mix
 from memxlnet.load.refilled_plan import RefilledPlan
 from memxlnet.load.segment_loader import regular_loader
-from memxlnet.load.shard_order import BLOCK_SHARDS, blocks_of, by_block, in_groups, in_lanes
+from memxlnet.load.shard_order import BLOCK_SHARDS, blocks_of, by_block, bytes_of_blocks, in_groups, in_lanes
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from tests.load.conftest import SHARD_ROWS
 from tests.load.helpers import Built
@@ -50,6 +51,23 @@ def test_blocks_and_documents_are_shuffled_otherwise_in_each_epoch_and_for_each_
     orders = [by_block(blocks, seed, epoch, True) for seed in range(3) for epoch in range(3)]
     assert len({tuple(runs(blocks[order].tolist())) for order in orders}) == 9
     assert len({tuple(order[blocks[order] == 7].tolist()) for order in orders}) == 9
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 12))
+def test_the_bytes_of_a_block_are_those_of_all_shards_that_its_documents_reach(lengths: list[int], rows: int) -> None:
+    ends: Any = np.cumsum(lengths)
+    first, total = ends - lengths, int(ends[-1])
+    shards = [
+        ShardRecord(f"{start}", 100 + start, "", start, min(start + rows, total)) for start in range(0, total, rows)
+    ]
+    table = TableRecord(total, 0, tuple(shards))
+    blocks = [{*shards[begin : begin + BLOCK_SHARDS]} for begin in range(0, len(shards), BLOCK_SHARDS)]
+    found = bytes_of_blocks(table, first, ends - 1)
+    for number, block in enumerate(blocks):
+        own = [(start, end) for start, end in zip(first, ends, strict=True) if start // rows // BLOCK_SHARDS == number]
+        needed = {shard for shard in shards for start, end in own if shard.row_start < end and shard.row_stop > start}
+        # Shards before its first document may count too: they hold the end of one of the block before.
+        assert sum(shard.bytes for shard in needed) <= found[number] <= sum(shard.bytes for shard in needed | block)
 
 
 def plans(lengths: list[int], blocks: list[int], batch_size: int, world: int, kind: str) -> Iterator[EpochPlan]:
@@ -179,3 +197,15 @@ def test_what_does_not_go_together_is_refused(sharded: CacheDataset, built: Buil
     for dataset, options, name in wrong:
         with pytest.raises(SettingsError, match=f"^{name}: expected"):
             TimeStepMajorDataLoader(dataset, 2, True, **options)
+
+
+def test_states_are_bound_to_the_shards(built: Built) -> None:
+    one, other = CacheDataset.open(built.sharded), CacheDataset.open(built.plain)
+    assert one.manifest.fingerprint == other.manifest.fingerprint
+    state = TimeStepMajorDataLoader(one, 2, True, order="shards").state_dict()
+    with pytest.raises(SettingsError, match="state: blocks: expected '1 blocks"):
+        TimeStepMajorDataLoader(other, 2, True, order="shards").load_state_dict(state)
+    rows = [regular_loader(dataset, 2, True, 0, order="shards").sampler for dataset in (one, other)]
+    samplers: list[Any] = [iter(each) for each in rows]
+    with pytest.raises(SettingsError, match="state: blocks"):
+        samplers[1].load_state_dict(samplers[0].state_dict())

@@ -80,6 +80,31 @@ def test_the_least_recently_used_goes_first_and_none_in_use(tmp_path: Path) -> N
         os.close(descriptor)
 
 
+def test_files_beyond_a_limit_that_was_lowered_are_removed(tmp_path: Path) -> None:
+    for number in range(5):
+        os.close(fetch(files(tmp_path), number))
+        os.utime(files(tmp_path).path(number), ns=(0, number))
+    assert files(tmp_path, 200).make_room()
+    assert here(tmp_path) == [3, 4]
+
+
+def test_a_descriptor_that_a_fork_has_copied_keeps_no_lock(tmp_path: Path) -> None:
+    one = files(tmp_path, 200)
+    begun = one.begin(0)
+    assert begun is not None
+    copies = [os.dup(begun)]
+    one.part(0).write_bytes(b"begun")
+    one.give_up(0, begun)
+    held = fetch(one, 0)
+    copies.append(os.dup(held))
+    one.release(held)
+    for number in (1, 2):
+        one.release(fetch(one, number))
+    assert here(tmp_path) == [1, 2]
+    for copy in copies:
+        os.close(copy)
+
+
 @pytest.mark.parametrize("wrong", [b"x" * 100, b"short"])
 def test_a_damaged_file_is_removed(tmp_path: Path, wrong: bytes) -> None:
     os.close(fetch(files(tmp_path), 0))

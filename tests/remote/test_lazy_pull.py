@@ -8,21 +8,29 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 
+from memxlnet.background import Prefetched
 from memxlnet.cache import Cache
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import CacheNotFoundError, SettingsError, TransferError
+from memxlnet.evaluate.context_places import PlaceReader
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.joining import concatenate
+from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
+from memxlnet.maintain.local_shards import FETCHES_AT_ONCE, LocalShards
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
+from memxlnet.maintain.shard_files import ShardFiles
 from memxlnet.remote import lazy_pull
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
@@ -34,8 +42,8 @@ from tests.remote.s3 import Bucket
 from tests.support import ROOT, WAIT_SECONDS, build, slow
 
 SHARD_ROWS = 17
-LIMIT = 90_000
-"""Of about 190 kB in 20 shards."""
+LIMIT, LARGEST = 90_000, 9_434
+"""Of about 190 kB in 20 shards, and of the largest of them."""
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +153,175 @@ def test_segments_that_follow_each_other_take_only_the_shards_that_hold_them(
     for start, stop, here in ((0, 2, 1), (border - 1, border + 1, 2)):
         assert lazy.segments(start, stop).equals(local.segments(start, stop))
         assert len(list(lazy.directory.glob("features-*"))) == here
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda cache: row_lengths(cache, np.arange(SHARD_ROWS + 1)),
+        lambda cache: PlaceReader(cache).read(np.arange(SHARD_ROWS + 1)),
+        lambda cache: cache.segments(0, SHARD_ROWS + 1),
+        lambda cache: [*cache.shards_of(0, SHARD_ROWS + 1)],
+        lambda cache: CacheDataset.of(cache).gather(range(SHARD_ROWS + 1)),
+    ],
+    ids=["lengths", "places", "segments", "shards_of", "gather"],
+)
+def test_reading_rows_fetches_each_shard_that_holds_them_once(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
+) -> None:
+    lazy = pull(url, tmp_path, lazy=True, local_limit=LARGEST)
+    asked = fetched_files(monkeypatch)
+    read(lazy)
+    assert asked == ["features-00000.arrow", "features-00001.arrow"]
+
+
+def test_a_lazy_cache_that_exceeds_the_memory_is_not_fetched_for_advice(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memxlnet.load.page_advice.available_memory", lambda: 0)
+    lazy = Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT)
+    asked = fetched_files(monkeypatch)
+    items = iter(lazy.loader(4, True, order="shards", lanes="refilled"))
+    next(items)
+    items.close()  # type: ignore[attr-defined]
+    assert 0 < len(asked) < 20
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "warning"),
+    [
+        (60_000, {"order": "shards", "shuffle": True}, "an epoch fetches shards more than once"),
+        (60_000, {"order": "documents", "shuffle": True}, "use order='shards'"),
+        (60_000, {"order": "shards"}, ""),
+        (170_000, {"order": "shards", "shuffle": True}, ""),
+        (None, {"order": "documents", "shuffle": True}, ""),
+    ],
+)
+def test_a_limit_that_costs_further_fetches_is_warned_of(
+    url: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    limit: int | None,
+    options: dict[str, Any],
+    warning: str,
+) -> None:
+    lazy = Cache.pull(url, tmp_path, lazy=True, local_limit=limit)
+    lazy.loader(4, **options)
+    assert warning in caplog.text
+    assert bool(warning) == bool(caplog.text)
+
+
+def test_a_limit_holds_from_the_opening_on(url: str, tmp_path: Path) -> None:
+    lazy = pull(url, tmp_path, lazy=True)
+    assert len([*lazy.features]) == 20
+    assert local_bytes(lazy.directory) > LIMIT
+    del lazy
+    gc.collect()
+    assert local_bytes(pull(url, tmp_path, lazy=True, local_limit=LIMIT).directory) <= LIMIT
+
+
+@pytest.mark.parametrize(
+    ("use", "message"),
+    [
+        (lambda cache: cache.verify(), "pull it without"),
+        (lambda cache: cache.push(f"file://{cache.directory.parent}/copy"), "pull it without"),
+        (lambda cache: Cache(cache.directory), "pull it without"),
+        (lambda cache: CacheDataset(cache.directory), "pull it without"),
+        (lambda cache: cache.remove(), "remove_leftovers"),
+    ],
+    ids=["verify", "push", "open", "dataset", "remove"],
+)
+def test_the_directory_of_a_lazy_cache_is_no_cache(url: str, tmp_path: Path, use: Any, message: str) -> None:
+    lazy = Cache.pull(url, tmp_path, lazy=True)
+    assert len([*lazy.features]) == 20
+    with pytest.raises(CacheNotFoundError, match=f"found one that was pulled with lazy=True.*{message}"):
+        use(lazy)
+
+
+def test_a_cache_that_was_replaced_in_the_store_is_named(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lazy_pull, "FIRST_PAUSE_SECONDS", 0.0)
+    place = f"file://{tmp_path}/store"
+    shutil.copytree(url.removeprefix("file://"), tmp_path / "store")
+    lazy = pull(place, tmp_path / "lazy", lazy=True)
+    settings = {"max_seq_length": LENGTH, "doc_stride": OVERLAP}
+    push(
+        build(varied_examples((5, 9)), sample_tokenizer(), tmp_path / "other", **settings).directory,
+        place,
+        replace=True,
+    )
+    with pytest.raises(TransferError, match="another one was sent to its place; pull it again"):
+        lazy.features[3]
+
+
+def test_no_more_of_an_epoch_is_planned_ahead_than_brings_all_shards(url: str, tmp_path: Path) -> None:
+    lazy = pull(url, tmp_path, lazy=True)
+    assert lazy.source is not None
+    before = {*threading.enumerate()}
+    planned: list[int] = []
+
+    def needs() -> Iterator[tuple[int, list[int]]]:
+        for step in range(10_000):
+            planned.append(step)
+            yield step + 1, [step % 20]
+
+    ahead = lazy.source.expect(needs())
+    for thread in {*threading.enumerate()} - before:
+        thread.join(WAIT_SECONDS)
+    ahead.close()
+    assert len([*lazy.directory.glob("features-*.arrow")]) == 20
+    assert len(planned) <= 20 + FETCHES_AT_ONCE
+
+
+def test_a_store_that_stalls_keeps_no_loop_from_ending(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lazy = pull(url, tmp_path, lazy=True)
+    stalled, healed = threading.Event(), threading.Event()
+    read = Store.blocks
+    ended: list[bool] = []
+
+    def stalling(self: Any, file: str, start: int, stop: int) -> Iterator[bytes]:
+        stalled.set()
+        ended.append(healed.wait(WAIT_SECONDS))
+        return read(self, file, start, stop)
+
+    monkeypatch.setattr(Store, "blocks", stalling)
+    items = Prefetched((lazy.features[number] for number in range(2)), 1)
+    assert stalled.wait(WAIT_SECONDS)
+    items.close()
+    assert not ended
+    healed.set()
+    assert lazy.features[0].row_start == 0
+
+
+def test_a_wait_for_another_process_is_logged(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("memxlnet.maintain.local_shards._LONG_WAIT_SECONDS", 0.0)
+    lazy = pull(url, tmp_path, lazy=True)
+    other = ShardFiles(lazy.directory, lazy.manifest.tables["features"].shards, None)
+    begun = other.begin(0)
+    assert begun is not None
+    thread = threading.Thread(target=lambda: lazy.features[0])
+    thread.start()
+    while thread.is_alive() and "waiting for another process" not in caplog.text:
+        time.sleep(0.01)
+    other.give_up(0, begun)
+    thread.join(WAIT_SECONDS)
+    assert caplog.text.count("waiting for another process that fetches it") == 1
+
+
+def test_a_process_that_is_forked_after_the_cache_was_removed_raises_what_its_parent_does(
+    url: str, tmp_path: Path
+) -> None:
+    lazy = pull(url, tmp_path, lazy=True)
+    shutil.rmtree(lazy.directory)
+    for _ in range(2):
+        with pytest.raises(TransferError, match="No such file"):
+            lazy.features[0]
+        cast(LocalShards, lazy.source).after_fork()
 
 
 def test_a_lazy_cache_is_no_published_one_until_all_is_here(whole: Path, url: str, tmp_path: Path) -> None:
