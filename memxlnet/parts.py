@@ -6,17 +6,17 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.builder.part_building import build_parts
 from memxlnet.cache import Cache
-from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.joined import joined
+from memxlnet.format.opened_parts import open_part, shown_documents
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartList, PartRecord, read_part_list
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
+from memxlnet.load.statistics import CacheStatistics, read_statistics
 from memxlnet.maintain.part_lists import prune_parts, remove_part_list
+from memxlnet.maintain.verify import verify
 from memxlnet.remote.part_lists import pull_parts, push_parts
 from memxlnet.remote.scratch import open_scratch
 from memxlnet.settings import (
@@ -205,20 +205,7 @@ class Parts:
         Raises:
             CacheError: One is missing, damaged, or another one than the list names.
         """
-        return [self._open(part) for part in self.list.parts]
-
-    def _open(self, part: PartRecord) -> Cache:
-        directory = self.directory.parent / part.cache
-        try:
-            cache = Cache(directory)
-        except CacheNotFoundError as error:
-            files = ", ".join(file.name for file in part.files[:3])
-            raise CacheNotFoundError(
-                f"{directory}: expected the cache of {files}, which the list of parts {self.directory.name} names, "
-                "found none; build the parts again, or pull them"
-            ) from error
-        part.check(directory, cache.manifest)
-        return cache
+        return [open_part(self.directory, part, Cache) for part in self.list.parts]
 
     def dataset(self) -> CacheDataset:
         """Open all parts as one dataset, in the order of the files.
@@ -229,15 +216,33 @@ class Parts:
             CacheError: A part is missing, damaged, or another one than the list names.
         """
         dataset = CacheDataset.of(joined(self.caches))
-        if not self.list.num_hidden:
-            return dataset
-        kept = np.ones(self.list.documents, np.bool_)
-        base = 0
-        for part in self.list.parts:
-            for start, stop in part.hidden:
-                kept[base + start : base + stop] = False
-            base += part.documents
-        return dataset.select(np.flatnonzero(kept))
+        shown = shown_documents(self.list)
+        return dataset if shown is None else dataset.select(shown)
+
+    def verify(self, *, deep: bool = False) -> None:
+        """Check the list as it is on the disk now, and every part: as `Cache.verify`, and which documents are hidden.
+
+        Args:
+            deep: Encode all documents again, as the caches hold them, and compare every column.
+
+        Raises:
+            SettingsError: `deep` is no bool.
+            CacheError: The list or a part is missing or damaged, or a part is another one than the list names; the
+                message names which.
+        """
+        verify(self.directory, deep=deep)
+
+    def stats(self, *, by: str | None = None) -> CacheStatistics:
+        """Compute segments of documents, time steps of answers and padding, of all documents that are not hidden.
+
+        Args:
+            by: A kept column: count the documents by its values.
+
+        Raises:
+            SettingsError: There is no such column.
+            CacheError: A part is missing, damaged, or another one than the list names.
+        """
+        return read_statistics(joined(self.caches), chosen=shown_documents(self.list), by=by)
 
     def refresh(self) -> Self:
         """Return the parts as the list names them now; this object stays as it is.

@@ -18,8 +18,8 @@ from memxlnet.cli.output import (
 from memxlnet.cli.parameters import shared
 from memxlnet.cli.paths import PathOrUrl
 from memxlnet.format.manifest import Manifest, ShardRecord
+from memxlnet.format.opened_parts import is_part_list
 from memxlnet.format.part_list import read_part_list
-from memxlnet.format.paths import PARTS_SUFFIX
 from memxlnet.remote.stored_caches import read_stored_cache
 
 
@@ -35,7 +35,7 @@ def command(cache: Path | str, as_json: bool) -> None:
     if isinstance(cache, str):
         stored = read_stored_cache(cache)
         directory, manifest = stored.url, stored.manifest
-    elif find_directory(cache).suffix == PARTS_SUFFIX:
+    elif is_part_list(find_directory(cache)):
         _show_parts(find_directory(cache), as_json)
         return
     else:

@@ -12,9 +12,13 @@ from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
 from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.errors import CacheDamagedError, RowIndexError
+from memxlnet.evaluate.cache_argument import batches_in_view, documents_in_view
+from memxlnet.format.joined import JoinedCache
+from memxlnet.format.opened_parts import CacheView, is_part_list, open_view
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.segment_metadata import SegmentReader
+from memxlnet.load.segment_windows import rows_of
 
 _LABEL_COLUMNS = ("alignment", "alignment_detail", "contradiction")
 _TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "role")
@@ -43,21 +47,25 @@ def command(
     """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
 
     Rows count from 0, negative ones from the end: memxlnet show CACHE -- -1. The tokens are those of the cache's own
-    tokenizer.json.
+    tokenizer.json. CACHE may be a list of parts (NAME.parts), whose rows count through all documents that it shows; the
+    cache and the row shown are those of the part.
     """
     if sum((row is not None, example_id is not None, contradictions)) != 1:
         raise click.UsageError("expected one of ROW, --id ID and --contradictions")
     if segment is not None and example_id is None:
         raise click.UsageError("--segment belongs to --id ID")
-    opened = PublishedCache(find_directory(cache))
+    directory = find_directory(cache)
+    view = open_view(directory)
     if contradictions:
-        _show_contradictions(opened, as_json)
+        _show_contradictions(view, as_json)
         return
-    found = _row_of(opened, example_id, segment) if example_id is not None else _row(opened, row or 0)
-    shown = _read(opened, found)
+    found = _row_of(view, example_id, segment) if example_id is not None else _row(view, row or 0)
+    shown = _read(*_in_part(view.cache, found))
     if as_json:
         print_json(shown)
         return
+    if is_part_list(directory):
+        print_fields({"cache": shown["cache"]})
     _print(shown)
     if tokens:
         print_title("tokens")
@@ -65,11 +73,11 @@ def command(
         print_table(_TOKEN_COLUMNS, rows, ("position", "id", "type", "start", "stop"))
 
 
-def _show_contradictions(cache: PublishedCache, as_json: bool) -> None:
+def _show_contradictions(view: CacheView, as_json: bool) -> None:
     """Print id, contradiction and outcome of the documents whose labels contradict each other, in their order."""
     names = ("id", "contradiction", "alignment")
     found: list[dict[str, str]] = []
-    for batch in cache.documents.batches():
+    for batch in batches_in_view(view.cache, documents_in_view(view)):
         found += batch.filter(pc.not_equal(batch["contradiction"], "")).select(names).to_pylist()
     if as_json:
         print_json(found)
@@ -77,14 +85,24 @@ def _show_contradictions(cache: PublishedCache, as_json: bool) -> None:
         print_table(names, [tuple(entry.values()) for entry in found])
 
 
-def _row(cache: PublishedCache, row: int) -> int:
-    if not -cache.num_rows <= row < cache.num_rows:
-        raise RowIndexError(f"ROW: expected one from {-cache.num_rows} to {cache.num_rows - 1}, found {row}")
-    return row % cache.num_rows
+def _row(view: CacheView, row: int) -> int:
+    rows = range(view.cache.num_rows) if view.chosen is None else rows_of(DocumentMap(*view).documents)
+    if not -len(rows) <= row < len(rows):
+        raise RowIndexError(f"ROW: expected one from {-len(rows)} to {len(rows) - 1}, found {row}")
+    return int(rows[row])
 
 
-def _row_of(cache: PublishedCache, example_id: str, segment: int | None) -> int:
-    rows = DocumentMap(cache)[example_id]
+def _in_part(cache: PublishedCache, row: int) -> tuple[PublishedCache, int]:
+    """Return the part that holds a row, and its place there."""
+    for part in cache.caches if isinstance(cache, JoinedCache) else ():
+        if row < part.num_rows:
+            return part, row
+        row -= part.num_rows
+    return cache, row
+
+
+def _row_of(view: CacheView, example_id: str, segment: int | None) -> int:
+    cache, rows = view.cache, DocumentMap(*view)[example_id]
     if segment is None:
         return next((row for row in rows if _value(cache, "has_answer_in_segment", row)), rows[0])
     if not -len(rows) <= segment < len(rows):

@@ -1,7 +1,7 @@
 """``memxlnet stats``."""
 
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from memxlnet.cli.output import is_terminal, json_option, print_fields, print_js
 from memxlnet.cli.parameters import cache_argument, heartbeat_option, shared
 from memxlnet.cli.paths import FilledPath
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
-from memxlnet.format.published import PublishedCache
+from memxlnet.format.opened_parts import open_view
 from memxlnet.load.statistics import MULTIPLE, CacheStatistics, UsefulShares, read_statistics
 from memxlnet.report.plots import draw_statistics
 
@@ -41,11 +41,17 @@ _SETTINGS = {
 @json_option
 @shared()
 def command(cache: Path, by: str | None, top: int, plot: Path | None, as_json: bool) -> None:
-    """Show what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs."""
-    opened = PublishedCache(find_directory(cache))
-    statistics, ceiling = read_statistics(opened, by=by), answer_ceiling(opened)
+    """Show what recurrence will find in CACHE: segments of documents, where answers lie, what padding costs.
+
+    CACHE may be a list of parts (NAME.parts): the figures are those of all documents that it shows.
+    """
+    directory = find_directory(cache)
+    view = open_view(directory)
+    statistics = read_statistics(view.cache, chosen=view.chosen, by=by)
+    # Of a view the ceiling has no dropped examples; those of a list are those of all its parts.
+    ceiling = replace(answer_ceiling(view), dropped_examples=view.cache.manifest.dropped_examples)
     if plot is not None:
-        draw_statistics(statistics, opened.directory.name, plot)
+        draw_statistics(statistics, directory.name, plot)
     if as_json:
         print_json(_as_json(statistics, ceiling))
         return

@@ -8,6 +8,8 @@ import click
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_json
 from memxlnet.cli.parameters import cache_argument, heartbeat_option, reading_options, shared
+from memxlnet.format.opened_parts import is_part_list
+from memxlnet.format.part_list import read_part_list
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.sources import shown_name
 
@@ -38,7 +40,7 @@ def command(
     """Check every byte of CACHE against its manifest, and every value against those that it must fit.
 
     The first thing that is wrong is an error; the exit code of a damaged cache is 5. Credentials for the Hub come from
-    the environment (HF_TOKEN).
+    the environment (HF_TOKEN). CACHE may be a list of parts (NAME.parts): it is checked with every part.
     """
     if not against and (all_examples or sample is not None):
         raise click.UsageError("--all and --sample belong to --against SOURCE")
@@ -49,6 +51,7 @@ def command(
     source = (against[0] if len(against) == 1 else list(against)) if against else None
     verify(directory, deep=deep, against=source, sample=number, **options)
     names = [shown_name(name) for name in against]
+    parts = [part.cache for part in read_part_list(directory).parts] if is_part_list(directory) else []
     if as_json:
         print_json(
             {
@@ -56,8 +59,11 @@ def command(
                 "verified": True,
                 "deep": deep,
                 "against": names[0] if len(names) == 1 else names or None,
+                **({"parts": parts} if parts else {}),
             }
         )
     else:
         shown = f", as {', '.join(names)} gives them" if names else ""
+        for part in parts:
+            click.echo(f"{directory.parent / part}: all bytes and values are right")
         click.echo(f"{directory}: all bytes and values are right{shown}")

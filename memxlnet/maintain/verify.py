@@ -6,11 +6,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from memxlnet.errors import CacheDamagedError, SettingsError, TransferError
 from memxlnet.format.checksums import file_digest
 from memxlnet.format.file_layout import file_identity
+from memxlnet.format.joined import joined, repeated_ids
 from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
-from memxlnet.format.paths import MANIFEST, TOKENIZER, as_directory
+from memxlnet.format.opened_parts import is_part_list, open_part, shown_documents
+from memxlnet.format.part_list import BUILD_AGAIN, PartList, read_part_list
+from memxlnet.format.paths import MANIFEST, PART_LIST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.encoding_rules import Rules, read_dropped, read_rules
 from memxlnet.maintain.reencode import check_against, check_own
@@ -46,8 +51,11 @@ def verify(
     repeat) with all counts of the manifest. Whether the values are those that the encoder gives is what `deep` or
     `against` shows. RAM is that of a block of rows, and at most 16 bytes a document.
 
+    Of a list of parts (``NAME.parts``) it checks every part so, and that each is the one that the list names, that
+    they fit together, and that the list hides the documents that a later part repeats.
+
     Args:
-        directory: The published directory.
+        directory: The published directory, or that of a list of parts.
         deep: Encode all documents again, as the cache holds them, with its own tokenizer, and compare every column. It
             takes about as long as a build in one process.
         against: The source that the cache was made from, as `process_and_cache_dataset` takes it: its identity is
@@ -65,7 +73,8 @@ def verify(
         offsets: What offsets of answers count.
 
     Raises:
-        SettingsError: An argument is wrong; raised before any file is read through.
+        SettingsError: An argument is wrong, or `against` is given for a list of parts; raised before any file is
+            read through.
         SourceError: The source is missing or cannot be read.
         CacheMismatchError: The cache was made from another source, or by another version of the encoder.
         CacheError: The cache is missing, of another version, or damaged; the message names file, row and column.
@@ -74,14 +83,58 @@ def verify(
     path = as_directory("directory", directory)
     sample = _checked(against, sample, options)
     check_bool("deep", deep)
+    if is_part_list(path):
+        _verify_parts(path, deep, against)
+        return
     manifest = PublishedCache(path).manifest
     source = None if against is None else _open(against, manifest, options)
+    cache, rules = _verify_cache(path, deep)
+    if source is not None:
+        check_against(cache, rules, source, sample)
+
+
+def _verify_cache(path: Path, deep: bool) -> tuple[PublishedCache, Rules]:
     cache, rules = while_it_stays(path, lambda: _check_files(path))
     check_relations(cache, rules)
     if deep:
         check_own(cache, rules)
-    if source is not None:
-        check_against(cache, rules, source, sample)
+    return cache, rules
+
+
+def _verify_parts(directory: Path, deep: bool, against: Any) -> None:
+    """Check a list of parts, and every part of it.
+
+    Raises:
+        SettingsError: There is a source to compare with.
+        CacheError: The list or a part is missing or damaged, or a part is another one than the list names.
+    """
+    if against is not None:
+        raise SettingsError(
+            f"against: applies to one cache, found the list of parts {directory}; verify each of its caches against "
+            "the files that it was made from"
+        )
+    parts = read_part_list(directory)
+    # What takes no time first: a part that is missing is found before another one is read through.
+    caches = [open_part(directory, part, PublishedCache) for part in parts.parts]
+    whole = joined(caches)
+    for path in dict.fromkeys(cache.directory for cache in caches):
+        _verify_cache(path, deep)
+    _check_hidden(directory, parts, whole)
+
+
+def _check_hidden(directory: Path, parts: PartList, whole: PublishedCache) -> None:
+    """Check that the list hides each document that a later part repeats, and no other one."""
+    shown = shown_documents(parts)
+    hidden = np.setdiff1d(np.arange(parts.documents), np.arange(parts.documents) if shown is None else shown)
+    wrong = np.setxor1d(hidden, repeated_ids(whole)[:, 0])
+    if len(wrong):
+        document = int(wrong[0])
+        expected, found = ("shown", "hidden") if document in hidden else ("hidden", "shown")
+        raise CacheDamagedError(
+            f"{directory / PART_LIST}, hidden: expected document {document} "
+            f"({whole.documents.text('id', document)!r:.120}) to be {expected}, found it {found}",
+            hint=BUILD_AGAIN,
+        )
 
 
 def verify_bytes(directory: str | Path) -> None:

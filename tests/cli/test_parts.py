@@ -1,11 +1,14 @@
 """`memxlnet build --parts` and what the other commands make of a list of parts."""
 
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from memxlnet.parts import Parts
 from memxlnet.sample import sample_tokenizer_directory
 from tests.builder.parts import rows_of, write_files
 from tests.cli.helpers import Result, error, usage_error
@@ -94,9 +97,9 @@ def test_errors_name_the_options(
     assert message in error(build(run, source, tmp_path / "caches", *options))
 
 
-@pytest.mark.parametrize("command", ["info", "compact", "push"])
+@pytest.mark.parametrize("command", ["info", "compact", "push", "verify", "stats", "show"])
 def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
-    more = [f"file://{tmp_path}/store"] if command == "push" else []
+    more = {"push": [f"file://{tmp_path}/store"], "show": ["0"]}.get(command, [])
     assert "expected the directory of a list of parts, found none" in error(run(command, tmp_path / "x.parts", *more))
 
 
@@ -165,3 +168,103 @@ def test_what_an_unfinished_first_build_left_is_no_list_and_goes(run: Run, tmp_p
     assert run("rm", "--yes", directory).code == 0
     assert not directory.exists()
     assert len(list(caches.glob("*/manifest.json"))) == 3
+
+
+@pytest.fixture
+def listed(run: Run, tmp_path: Path, source: Path) -> Path:
+    """A list of three parts; the second repeats an id of the first, which is hidden."""
+    write_files(tmp_path / "data", {"b": [*rows_of("a", 1), *rows_of("b")]})
+    options = ("--parts", "--on-repeated-id", "newest")
+    return Path(build(run, source, tmp_path / "caches", *options).fields["parts"])
+
+
+def part_of(listed: Path, name: str) -> Path:
+    (part,) = listed.parent.glob(f"{name}--*")
+    return part
+
+
+@pytest.mark.parametrize("options", [(), ("--deep",)], ids=str)
+def test_verify_checks_and_names_every_part(run: Run, listed: Path, options: tuple[str, ...]) -> None:
+    names = [str(part_of(listed, name)) for name in "abc"]
+    shown = run("verify", listed, *options)
+    assert (shown.code, [line.split(": ")[0] for line in shown.out.splitlines()]) == (0, [*names, str(listed)])
+    assert run("verify", listed, *options, "--json").json["parts"] == [Path(name).name for name in names]
+    Parts(listed).verify(deep=bool(options))
+
+
+def test_stats_are_those_of_the_documents_that_a_list_shows(run: Run, listed: Path) -> None:
+    shown = run("stats", listed, "--json").json
+    assert (shown["documents"], shown["ceiling"]["documents"]) == (12, 12)
+    found = Parts(listed).stats()
+    assert (found.documents, found.segments) == (shown["documents"], shown["segments"])
+    assert found.segments == len(Parts(listed).dataset())
+
+
+def test_show_finds_an_example_in_its_part(run: Run, listed: Path) -> None:
+    for name, example in (("b", "a-0"), ("a", "a-3"), ("c", "c-1")):
+        shown = run("show", listed, "--id", example, "--json").json
+        assert (shown["cache"], shown["example_id"]) == (str(part_of(listed, name)), example)
+        assert run("show", shown["cache"], shown["row"], "--json").json == shown
+        assert run("show", listed, "--id", example).fields["cache"] == shown["cache"]
+    dataset = Parts(listed).dataset()
+    for row, example in ((0, "a-1"), (len(dataset) - 1, "c-3")):
+        assert run("show", listed, row, "--json").json["example_id"] == example
+    assert f"to {len(dataset) - 1}, found" in error(run("show", listed, len(dataset)))
+    assert run("show", listed, "--contradictions", "--json").json == []
+
+
+def test_a_source_is_compared_with_one_cache(run: Run, listed: Path, source: Path) -> None:
+    assert "--against: applies to one cache, found the list of parts" in error(
+        run("verify", listed, "--against", source)
+    )
+
+
+def _take_away(listed: Path) -> None:
+    shutil.rmtree(part_of(listed, "b"))
+
+
+def _replace(listed: Path) -> None:
+    shutil.rmtree(part_of(listed, "b"))
+    shutil.copytree(part_of(listed, "a"), listed.parent / Parts(listed).list.parts[1].cache)
+
+
+def _damage_manifest(listed: Path) -> None:
+    (part_of(listed, "b") / "manifest.json").write_bytes(b"{}")
+
+
+def _damage_list(listed: Path) -> None:
+    (listed / "parts.json").write_bytes(b"{}")
+
+
+@pytest.mark.parametrize("command", ["verify", "stats", "show"])
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (_take_away, "expected the cache of b.jsonl, which the list of parts"),
+        (_replace, "expected the cache with the fingerprint"),
+        (_damage_manifest, "manifest.json"),
+        (_damage_list, "parts.json"),
+    ],
+    ids=["missing", "foreign", "damaged", "list"],
+)
+def test_what_is_wrong_with_a_list_is_an_error_everywhere(
+    run: Run, listed: Path, command: str, harm: Callable[[Path], None], message: str
+) -> None:
+    harm(listed)
+    result = run(command, listed, *(["0"] if command == "show" else []))
+    assert message in error(result)
+    assert result.code == 5
+
+
+def test_verify_finds_a_byte_of_a_part_and_hidden_documents_that_are_not_repeated(run: Run, listed: Path) -> None:
+    parts = Parts(listed).list
+    shown = replace(parts, parts=tuple(replace(part, hidden=()) for part in parts.parts))
+    (listed / "parts.json").write_bytes(shown.encode())
+    assert "expected document 0 ('a-0') to be hidden, found it shown" in error(run("verify", listed))
+    first = replace(parts, parts=(replace(parts.parts[0], hidden=((0, 2),)), *parts.parts[1:]))
+    (listed / "parts.json").write_bytes(first.encode())
+    assert "expected document 1 ('a-1') to be shown, found it hidden" in error(run("verify", listed))
+    (listed / "parts.json").write_bytes(parts.encode())
+    with (part_of(listed, "c") / "tokenizer.json").open("ab") as file:
+        file.write(b" ")
+    assert str(part_of(listed, "c")) in error(run("verify", listed))

@@ -1,0 +1,83 @@
+"""A cache, or the parts of a list as one cache, with the documents that count."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memxlnet.errors import CacheNotFoundError
+from memxlnet.format.joined import joined
+from memxlnet.format.part_list import PartList, PartRecord, read_part_list
+from memxlnet.format.paths import PARTS_SUFFIX
+from memxlnet.format.published import PublishedCache
+
+Opened = TypeVar("Opened", bound=PublishedCache)
+
+
+class CacheView(NamedTuple):
+    """A cache and the documents of it that count.
+
+    Attributes:
+        cache: The cache; several as one where a list has several parts.
+        chosen: int64[n], the documents; None for all.
+    """
+
+    cache: PublishedCache
+    chosen: NDArray[np.int64] | None
+
+
+def is_part_list(directory: Path) -> bool:
+    """Return whether a directory has the name of a list of parts."""
+    return directory.suffix == PARTS_SUFFIX
+
+
+def open_view(directory: Path) -> CacheView:
+    """Open a cache, or the parts of a list.
+
+    Raises:
+        CacheError: The cache, the list or a part is missing or damaged, or a part is another one than the list names.
+    """
+    if not is_part_list(directory):
+        return CacheView(PublishedCache(directory), None)
+    parts = read_part_list(directory)
+    caches = [open_part(directory, part, PublishedCache) for part in parts.parts]
+    return CacheView(joined(caches), shown_documents(parts))
+
+
+def open_part(directory: Path, part: PartRecord, open_cache: Callable[[Path], Opened]) -> Opened:
+    """Open the cache of one part.
+
+    Args:
+        directory: The directory of the list.
+        part: The part.
+        open_cache: Opens a cache by its directory.
+
+    Raises:
+        CacheError: It is missing, damaged, or another one than the list names.
+    """
+    place = directory.parent / part.cache
+    try:
+        cache = open_cache(place)
+    except CacheNotFoundError as error:
+        files = ", ".join(file.name for file in part.files[:3])
+        raise CacheNotFoundError(
+            f"{place}: expected the cache of {files}, which the list of parts {directory.name} names, "
+            "found none; build the parts again, or pull them"
+        ) from error
+    part.check(place, cache.manifest)
+    return cache
+
+
+def shown_documents(parts: PartList) -> NDArray[np.int64] | None:
+    """Return int64[n], the documents of all parts that are not hidden; None where none is."""
+    if not parts.num_hidden:
+        return None
+    shown = np.ones(parts.documents, np.bool_)
+    base = 0
+    for part in parts.parts:
+        for start, stop in part.hidden:
+            shown[base + start : base + stop] = False
+        base += part.documents
+    return np.flatnonzero(shown)
