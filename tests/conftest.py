@@ -29,13 +29,14 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_wait_for_the_disk() -> Iterator[None]:
-    """Let `os.fsync` only check its descriptor: a build calls it eleven times, and no test cuts the power.
+def _no_wait_for_the_disk(pytestconfig: pytest.Config) -> Iterator[None]:
+    """Let `os.fsync` only check its descriptor in the quick tests: a build calls it eleven times, and none cuts power.
 
-    Processes that a test spawns keep the real one.
+    The slow tests, and processes that a test spawns, keep the real one.
     """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(os, "fsync", os.fstat)
+        if pytestconfig.getoption("markexpr") == "not slow":
+            patched.setattr(os, "fsync", os.fstat)
         yield
 
 
