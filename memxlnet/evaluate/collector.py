@@ -93,6 +93,7 @@ class AnswerCollector:
             **{name: getattr(self, name) for name in _SETTINGS},
             "directories": [str(directory.absolute()) for directory in self.cache.directories],
             "in_memory": self.cache.in_memory,
+            "source": self.cache.source,
             "fingerprint": self.cache.manifest.fingerprint,
             "view": self._fingerprint,
             "outside": self._outside,
@@ -104,7 +105,7 @@ class AnswerCollector:
     def __setstate__(self, state: dict[str, Any]) -> None:
         for name in _SETTINGS:
             setattr(self, name, state[name])
-        self._open(opened(state["directories"], state["in_memory"]))
+        self._open(opened(state["directories"], state["in_memory"], state["source"]))
         self._fingerprint = self.cache.manifest.fingerprint
         self._check_fingerprint(state["fingerprint"], "a collector that was sent here")
         self._fingerprint, self._outside = state["view"], state["outside"]

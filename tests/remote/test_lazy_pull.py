@@ -494,6 +494,21 @@ def test_processes_share_the_local_shards(whole: Path, url: str, tmp_path: Path,
     assert local_bytes(cache.directory) <= 2 * LIMIT
 
 
+def test_a_collector_over_a_lazy_cache_is_sent_with_what_brings_its_shards(
+    whole: Path, url: str, tmp_path: Path
+) -> None:
+    answers = []
+    for cache in (Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT), Cache(whole)):
+        parts = [cache.collector(), cache.collector()]
+        scores = torch.rand((cache.num_rows, LENGTH), generator=torch.Generator().manual_seed(0))
+        for part, rows in zip(parts, (torch.arange(200), torch.arange(200, cache.num_rows)), strict=True):
+            pickle.loads(pickle.dumps(part)).add(rows, scores[rows], scores[rows].flip(1))
+            part.add(rows, scores[rows], scores[rows].flip(1))
+        parts[0].merge(pickle.loads(pickle.dumps(parts[1])))
+        answers.append([(each.example_id, each.text) for each in parts[0].predictions()])
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_worker_processes_of_torch_read_a_lazy_cache(whole: Path, url: str, tmp_path: Path, workers: int) -> None:
     lazy = Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT)
