@@ -358,6 +358,17 @@ def test_chunks_travel_through_s3(
     assert not bucket.client.list_objects_v2(Bucket=bucket.name).get("Contents")
 
 
+def test_a_cache_in_the_place_of_its_scratch_stays(
+    tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket
+) -> None:
+    options: dict[str, Any] = {"work_dir": tmp_path / "work", "storage_options": bucket.options()}
+    url: Any = f"s3://{bucket.name}/same"
+    with ThreadPoolExecutor(2) as executor:
+        build(url, scratch=url, scratch_options=bucket.options(), executor=executor, **options)
+    found = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix="same/")["Contents"]
+    assert {entry["Key"].rpartition("/")[2] for entry in found} == undisturbed.keys()
+
+
 def test_a_bucket_that_is_missing_is_an_error_without_credentials(tmp_path: Path, bucket: s3.Bucket) -> None:
     with pytest.raises(MemxlnetError, match="nonesuch") as caught, ThreadPoolExecutor(1) as executor:
         build(tmp_path, scratch="s3://nonesuch/tmp", scratch_options=bucket.options(), executor=executor)
