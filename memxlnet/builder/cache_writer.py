@@ -23,7 +23,7 @@ from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError, Transfe
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.directory_swap import put_in_place, take_away
-from memxlnet.maintain.lock import clear_leftovers, sole_builder
+from memxlnet.maintain.lock import clear_leftovers, is_held, lock_path, sole_builder
 from memxlnet.progress import progress_bar
 from memxlnet.settings import positive_int
 
@@ -183,6 +183,9 @@ class CacheWriter:
     def discard_leftovers(self, settings: CacheSettings) -> None:
         """Remove what a builder left that was killed after its last step, unless another one is running."""
         clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
+        # Also what a worker put into the scratch store after it counted as lost.
+        if self._scratch is not None and not is_held(lock_path(self.cache_dir, settings.directory_name)):
+            self.leave_scratch(settings)
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
         """Begin the build of a cache; finished chunks of an interrupted one are checked and kept."""

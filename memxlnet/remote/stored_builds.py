@@ -132,11 +132,13 @@ class StoreDirectory:
         """
         found = None if build.rebuild else self.find(job)
         if found is not None:
+            writer.discard_leftovers(job.settings)
             return self._found(job, build, found)
         is_conditional = has_conditional_write(self._store, job.settings.directory_name)
         with writer.lock(job.settings, build.progress):
             found = None if build.rebuild else self.find(job)  # of the process that held the lock
             if found is not None:
+                writer.leave_scratch(job.settings)
                 return self._found(job, build, found)
             is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
             summary = build_under_lock(job, build, writer, executor)
