@@ -149,6 +149,20 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
     assert files(place) == []
 
 
+@pytest.mark.parametrize("has_store", [False, True], ids=["local", "store"])
+def test_what_a_builder_left_that_was_killed_after_the_manifest_goes_with_the_next_one(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
+) -> None:
+    target: Any = (tmp_path / "caches").as_uri() if has_store else tmp_path / "caches"
+    options = {"work_dir": tmp_path / "work"} if has_store else {}
+    with monkeypatch.context() as patched, ThreadPoolExecutor(2) as executor:
+        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
+        build(target, scratch=place.as_uri(), executor=executor, **options)
+    assert names(place, ".chunk")
+    build(target, scratch=place.as_uri(), num_workers=0, **options)
+    assert files(place) == []
+
+
 def edit(path: Path, **changes: Any) -> None:
     """Seal a receipt again with other content."""
     fields = json.loads(path.read_text())
