@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 _FORMAT = "memxlnet chunk receipt"
 _VERSION = ("receipt_version", 2)
 _RECEIPT = re.compile(r"(\d{8})\.([0-9a-f]{32})\.([0-9a-f]{16})\.json")
+_OURS = re.compile(r"\.?(encoder|\d{8})\.")
 _MOST_RECEIPT_BYTES = 1 << 16
 _MOST_ATTEMPTS = 3
 
@@ -75,7 +76,7 @@ class Scratch:
         )
 
     def remove(self, name: str) -> None:
-        """Remove all that a build has there.
+        """Remove all that a build has there, and nothing else: a cache may lie in the same place.
 
         Args:
             name: The directory name of its cache.
@@ -84,8 +85,11 @@ class Scratch:
             TransferError: It cannot be removed.
         """
         place = self._store.child(name)
-        place.remove_all([entry for entry, size in (place.entries() or {}).items() if size is not None])
-        place.remove_directory()
+        found = place.entries() or {}
+        ours = [entry for entry, size in found.items() if size is not None and _OURS.match(entry)]
+        place.remove_all(ours)
+        if len(ours) == len(found):
+            place.remove_directory()
 
 
 class BuildScratch:

@@ -10,15 +10,19 @@ import s3fs
 from botocore.loaders import create_loader
 from transformers import AutoTokenizer
 
+from memxlnet import Cache
 from memxlnet.remote import stores
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import push
 from memxlnet.sample import sample_tokenizer_directory
 from tests.format.content import make_content, publish
+from tests.load.helpers import sample_tokenizer
+from tests.remote.build_there import SETTINGS
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.hub_server import REPO, ROWS, HubServer, Repo, running_hub, upload_once
 from tests.remote.s3 import Bucket, make_bucket, make_client, server
-from tests.support import build, write_json_lines
+from tests.remote.stored_build import named
+from tests.support import build, long_examples, write_json_lines
 
 Transfer = Callable[..., object]
 
@@ -102,6 +106,18 @@ def transfer(request: pytest.FixtureRequest, cache: Path, tmp_path: Path) -> Tra
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     with running_hub(monkeypatch, tmp_path / "home") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def long_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_json_lines(tmp_path_factory.mktemp("source") / "long.jsonl", long_examples(400, 60))
+
+
+@pytest.fixture(scope="session")
+def expected(long_source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a local build of it, by their paths in a directory of caches."""
+    cache_dir = tmp_path_factory.mktemp("local")
+    return named(Cache.build(long_source, sample_tokenizer(), cache_dir=cache_dir, num_workers=0, **SETTINGS).directory)
 
 
 @pytest.fixture

@@ -37,6 +37,11 @@ class CuttingProxy:
     def endpoint(self) -> str:
         return "http://{}:{}".format(*self._listening.getsockname())
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether not all is let through."""
+        return min(self._most.values()) < float("inf")
+
     def heal(self) -> None:
         """Let everything through from now on."""
         self._most: dict[str, float] = {"up": float("inf"), "down": float("inf")}

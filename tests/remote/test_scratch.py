@@ -157,6 +157,20 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
     assert files(place) == []
 
 
+@pytest.mark.parametrize("has_store", [False, True], ids=["local", "store"])
+def test_what_a_builder_left_that_was_killed_after_the_manifest_goes_with_the_next_one(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
+) -> None:
+    target: Any = (tmp_path / "caches").as_uri() if has_store else tmp_path / "caches"
+    options = {"work_dir": tmp_path / "work"} if has_store else {}
+    with monkeypatch.context() as patched, ThreadPoolExecutor(2) as executor:
+        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
+        build(target, scratch=place.as_uri(), executor=executor, **options)
+    assert names(place, ".chunk")
+    build(target, scratch=place.as_uri(), num_workers=0, **options)
+    assert files(place) == []
+
+
 def edit(path: Path, **changes: Any) -> None:
     """Seal a receipt again with other content."""
     fields = json.loads(path.read_text())
@@ -525,6 +539,17 @@ def test_files_are_removed_and_no_others(bucket: s3.Bucket, monkeypatch: pytest.
     assert left == sorted({*keys} - {f"{root}/cache/a", f"{root}/cache/b"})
     for key in left:
         bucket.client.delete_object(Bucket=bucket.name, Key=key)
+
+
+def test_a_cache_in_the_place_of_its_scratch_stays(
+    tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket
+) -> None:
+    options: dict[str, Any] = {"work_dir": tmp_path / "work", "storage_options": bucket.options()}
+    url: Any = f"s3://{bucket.name}/same"
+    with ThreadPoolExecutor(2) as executor:
+        build(url, scratch=url, scratch_options=bucket.options(), executor=executor, **options)
+    found = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix="same/")["Contents"]
+    assert {entry["Key"].rpartition("/")[2] for entry in found} == undisturbed.keys()
 
 
 def test_a_bucket_that_is_missing_is_an_error_without_credentials(tmp_path: Path, bucket: s3.Bucket) -> None:
