@@ -1,6 +1,5 @@
 """The documents of a page: which ones, and everything about each as JSON values."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import orjson
-from tokenizers import Tokenizer
 
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
+from memxlnet.maintain.encoding_rules import read_content
 from memxlnet.report.scores import LABELS, VERDICTS, Labelled, Run
 
 MOST_BYTES = 16_000_000
@@ -205,11 +204,7 @@ class DocumentReader:
         }
 
     def _vocabulary(self) -> dict[str, str]:
-        path = self._cache.tokenizer_file
-        try:
-            tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:
-            raise CacheDamagedError(f"{path}: cannot be read: {error}; run 'memxlnet verify'") from error
+        tokenizer = read_content(self._cache).backend
         return {str(token): tokenizer.id_to_token(token) or "" for token in sorted(self._token_ids)}
 
 
