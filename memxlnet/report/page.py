@@ -63,7 +63,7 @@ def write_report(
     Args:
         cache: The cache.
         path: The file; it appears when all of it is written.
-        predictions: Answers to score and to show, for exactly the documents of the cache.
+        predictions: Answers or n-best lists to score and to show, for exactly the documents of the cache.
         against: Those of another run, to compare with.
         documents: Documents in the page at most; all are counted, and those in the page are spread over all outcomes.
         replace: Replace a file that exists.
