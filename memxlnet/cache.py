@@ -613,8 +613,8 @@ class Cache(PublishedCache):
 
         Args:
             path: The file; it appears when all of it is written.
-            predictions: Answers by id, or a file of them as `AnswerCollector.write_predictions` writes it: to score and
-                to show.
+            predictions: Answers or n-best lists by id, or a file of them as `AnswerCollector.write_predictions` or
+                `write_n_best` writes it: to score and to show. Of a list the most probable entry is scored.
             against: Those of another run, to compare with.
             documents: Documents in the page at most, spread over all outcomes; the figures count all documents.
             replace: Replace a file that exists.

@@ -15,7 +15,9 @@ from memxlnet.report.page import DEFAULT_DOCUMENTS, write_report
 @click.command("report")
 @cache_argument
 @click.option("-o", "--output", type=FilledPath(), required=True, help="The HTML file to write.")
-@click.option("--predictions", type=FilledPath(), help="Score and show these answers: JSON, {id: text}.")
+@click.option(
+    "--predictions", type=FilledPath(), help="Score and show these answers: JSON, {id: text} or n-best lists."
+)
 @click.option("--against", type=FilledPath(), help="Compare them with those of another run.")
 @click.option(
     "--documents",

@@ -1,17 +1,15 @@
 """``memxlnet show``."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 import pyarrow.compute as pc
-from tokenizers import Tokenizer
 
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import is_terminal, json_option, print_fields, print_json, print_table, print_title, printable
 from memxlnet.cli.parameters import cache_argument, shared
-from memxlnet.errors import CacheDamagedError, RowIndexError
+from memxlnet.errors import RowIndexError
 from memxlnet.evaluate.cache_argument import batches_in_view, documents_in_view
 from memxlnet.format.joined import JoinedCache
 from memxlnet.format.opened_parts import CacheView, is_part_list, open_view
@@ -19,6 +17,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.segment_metadata import SegmentReader
 from memxlnet.load.segment_windows import rows_of
+from memxlnet.maintain.encoding_rules import read_content
 
 _LABEL_COLUMNS = ("alignment", "alignment_detail", "contradiction")
 _TOKEN_COLUMNS = ("position", "id", "token", "type", "start", "stop", "text", "role")
@@ -147,10 +146,7 @@ def _read(cache: PublishedCache, row: int) -> dict[str, Any]:
 
 def _tokens(cache: PublishedCache, row: int, segment: dict[str, Any], offsets: Any) -> list[dict[str, Any]]:
     """Return the tokens of a row that are not padding."""
-    try:
-        tokenizer = Tokenizer.from_file(os.fspath(cache.tokenizer_file))
-    except Exception as error:
-        raise CacheDamagedError(f"{cache.tokenizer_file}: cannot be read: {error}; run 'memxlnet verify'") from error
+    tokenizer = read_content(cache).backend
     first, count = (int(_value(cache, name, row)) for name in ("context_row_start", "context_token_count"))
     question = int(_value(cache, "question_row_start", row))
     answer = range(int(_value(cache, "start_positions", row)), int(_value(cache, "end_positions", row)) + 1)

@@ -101,14 +101,14 @@ def _read_documents(cache: PublishedCache, held: NDArray[np.bool_] | None) -> It
 
 
 def _outcome(document: dict[str, Any], cutter: SpanCutter) -> str:
-    golds = SQUAD.golds(document["answer_texts"])
+    golds = document["answer_texts"]
     if document["alignment"] == UNLABELLED:
         return UNLABELLED
     if document["num_answer_segments"]:
         start, stop = document["answer_token_start"], document["answer_token_stop"]
         text = cutter.cut(document["context"], start, stop).text
         return "right" if SQUAD.score(golds, text).exact else "inexact"
-    if golds == [""]:
+    if SQUAD.golds(golds) == [""]:
         return "right"
     alignment: str = document["alignment"]
     return alignment if alignment in (DROPPED, YES_NO, NUMBER) else "unreachable"

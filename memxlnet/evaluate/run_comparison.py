@@ -110,16 +110,27 @@ def compare_runs(
     """
     resampling = Resampling(resamples, confidence, seed)
     one, other = score_pair(("first", "second"), (first, second), cache, **options)
-    differences = resampling.intervals(np.column_stack([other.exact - one.exact, other.f1 - one.f1]))
-    only_first = int(np.count_nonzero(one.exact > other.exact))
-    only_second = int(np.count_nonzero(one.exact < other.exact))
+    return compare_scores((one.exact, other.exact), (one.f1, other.f1), resampling)
+
+
+def compare_scores(exact: tuple[Floats, Floats], f1: tuple[Floats, Floats], resampling: Resampling) -> RunComparison:
+    """Compare the scores of two runs.
+
+    Args:
+        exact: float64[documents] of both runs, exact match, 0 or 1; at least one document.
+        f1: float64[documents] of both runs, F1, from 0 to 1.
+        resampling: How the differences are resampled.
+    """
+    exact_difference, f1_difference = resampling.intervals(np.column_stack([exact[1] - exact[0], f1[1] - f1[0]]))
+    only_first = int(np.count_nonzero(exact[0] > exact[1]))
+    only_second = int(np.count_nonzero(exact[0] < exact[1]))
     p_value, mid_p = mcnemar(only_first, only_second)
     return RunComparison(
-        documents=len(one.ids),
-        exact=(_percent(one.exact), _percent(other.exact)),
-        f1=(_percent(one.f1), _percent(other.f1)),
-        exact_difference=differences[0],
-        f1_difference=differences[1],
+        documents=len(exact[0]),
+        exact=(_percent(exact[0]), _percent(exact[1])),
+        f1=(_percent(f1[0]), _percent(f1[1])),
+        exact_difference=exact_difference,
+        f1_difference=f1_difference,
         only_first=only_first,
         only_second=only_second,
         mcnemar_exact=p_value,

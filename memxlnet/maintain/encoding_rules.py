@@ -96,7 +96,7 @@ def read_content(cache: PublishedCache) -> TokenizerContent:
         CacheDamagedError: Its file does not fit the manifest, or is not a tokenizer.
     """
     manifest = cache.manifest
-    path = cache.directory / TOKENIZER
+    path = cache.tokenizer_file
     with reading(path):
         raw = path.read_bytes()
     sha256, found = manifest.fields["tokenizer"].get("sha256"), hashlib.sha256(raw).hexdigest()

@@ -1,6 +1,5 @@
 """The documents of a page: which ones, and everything about each as JSON values."""
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import orjson
-from tokenizers import Tokenizer
 
 from memxlnet.errors import CacheDamagedError
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
+from memxlnet.maintain.encoding_rules import read_content
+from memxlnet.report.predictions import Candidate
 from memxlnet.report.scores import LABELS, VERDICTS, Labelled, Run
 
 MOST_BYTES = 16_000_000
@@ -81,9 +81,17 @@ class DocumentReader:
         cache: The cache.
         labelled: What is known of its documents.
         runs: The runs whose predictions are shown.
+        n_best: Their n-best lists by id, empty where a run has none; none at all without it.
     """
 
-    def __init__(self, cache: PublishedCache, labelled: Labelled, runs: Sequence[Run]):
+    def __init__(
+        self,
+        cache: PublishedCache,
+        labelled: Labelled,
+        runs: Sequence[Run],
+        n_best: Sequence[Mapping[str, Sequence[Candidate]]] = (),
+    ):
+        self._n_best = n_best or [{}] * len(runs)
         self._cache = cache
         self._labelled = labelled
         self._runs = runs
@@ -145,7 +153,10 @@ class DocumentReader:
             "step": int(self._labelled.step[number]),
             "kept": self._kept(number),
             "segments": self._segments(number, context),
-            "runs": [self._prediction(run, number, example_id, text) for run in self._runs],
+            "runs": [
+                self._prediction(run, n_best.get(example_id, ()), number, example_id, text)
+                for run, n_best in zip(self._runs, self._n_best, strict=True)
+            ],
         }
 
     def _kept(self, number: int) -> dict[str, str]:
@@ -156,11 +167,20 @@ class DocumentReader:
         values = self._cache.kept.values(number, names)
         return {name: str(value) for name, value in values.items() if value is not None}
 
-    def _prediction(self, run: Run, number: int, example_id: str, context: str) -> dict[str, Any]:
+    def _prediction(
+        self, run: Run, n_best: Sequence[Candidate], number: int, example_id: str, context: str
+    ) -> dict[str, Any]:
         text = run.texts.get(example_id)
         score = None if np.isnan(run.f1[number]) else {"exact": float(run.exact[number]), "f1": float(run.f1[number])}
         verdict = VERDICTS[int(run.verdict[number])]
-        return {"text": text, "score": score, "verdict": verdict, **_places(context, text or "")}
+        span = n_best[0].span if n_best else None
+        return {
+            "text": text,
+            "score": score,
+            "verdict": verdict,
+            "n_best": [[each.text, each.probability] for each in n_best],
+            **_places(context, text or "", span),
+        }
 
     def _segments(self, number: int, context: int) -> list[dict[str, Any]]:
         documents, contexts = self._cache.documents, self._cache.contexts
@@ -205,18 +225,16 @@ class DocumentReader:
         }
 
     def _vocabulary(self) -> dict[str, str]:
-        path = self._cache.tokenizer_file
-        try:
-            tokenizer = Tokenizer.from_file(os.fspath(path))
-        except Exception as error:
-            raise CacheDamagedError(f"{path}: cannot be read: {error}; run 'memxlnet verify'") from error
+        tokenizer = read_content(self._cache).backend
         return {str(token): tokenizer.id_to_token(token) or "" for token in sorted(self._token_ids)}
 
 
-def _places(context: str, text: str) -> Mapping[str, Any]:
-    """Return where a predicted text stands in the context: at borders of words if it does, else anywhere."""
+def _places(context: str, text: str, span: tuple[int, int] | None) -> Mapping[str, Any]:
+    """Return where a predicted text stands in the context: at its place, else at borders of words, else anywhere."""
     if not text:
         return {"places": [], "times": 0}
+    if span is not None and context[slice(*span)] == text:
+        return {"places": [list(span)], "times": 1}
     exact = re.escape(text)
     for pattern in (rf"(?<!\w){exact}(?!\w)", exact):
         found = [list(match.span()) for match in re.finditer(pattern, context)]

@@ -24,6 +24,7 @@ let shown = [];
 let current = null;
 let segment = null;
 let withTokens = false;
+let withNBest = true;
 
 function make(tag, options = {}, ...children) {
   const element = document.createElement(tag);
@@ -188,8 +189,25 @@ function predictions(one) {
     if (run.text && !run.times) item.append(make("span", { class: "note" }, "does not stand in the context"));
     if (run.times > 1) item.append(make("span", { class: "note" }, `stands ${run.times} times; ${run.times > run.places.length ? `the first ${run.places.length} are` : "each is"} marked`));
     answers.append(item);
+    if (run.n_best.length) answers.append(nBest(run, number));
   });
   return answers;
+}
+
+// The best is marked by its order and its swatch; open it once and it stays open for every document.
+function nBest(run, number) {
+  const rows = run.n_best.map(([text, probability], place) => {
+    const shown = text ? make("span", { class: "text" + (place ? "" : ` swatch run-${number}`), dir: "auto" }, text) : make("span", { class: "note" }, "no answer");
+    const bar = make("span", { class: "bar" });
+    bar.style.width = `${100 * probability}%`;
+    return make("tr", place ? {} : { class: "best" }, make("td", { class: "number" }, String(place + 1)), make("td", { class: "number" }, `${(100 * probability).toFixed(1)} %`), make("td", { class: "share" }, bar), make("td", {}, shown));
+  });
+  const head = make("tr", {}, ...["", "probability", "", "answer"].map((name, place) => make("th", { scope: "col", class: place < 2 ? "number" : "" }, name)));
+  const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows));
+  const details = make("details", {}, make("summary", {}, `${run.n_best.length} best of ${data.runs[number]}`), make("div", { class: "scroll" }, table));
+  details.open = withNBest;
+  details.addEventListener("toggle", () => { withNBest = details.open; });
+  return make("li", { class: "n-best" }, details);
 }
 
 function chooseSegment(number) {

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ import numpy as np
 import orjson
 
 from memxlnet.errors import MissingLibraryError, SettingsError
+from memxlnet.evaluate.bootstrap import Resampling
 from memxlnet.evaluate.cache_argument import open_with_view
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
+from memxlnet.evaluate.run_comparison import RunComparison, compare_scores
 from memxlnet.format.paths import as_path, replace_file
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
@@ -22,6 +24,7 @@ from memxlnet.load.statistics import CacheStatistics, UsefulShares, read_statist
 from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.report.documents import MOST_BYTES, DocumentReader, PageDocuments, choose, compare
 from memxlnet.report.plots import page_plots, plot_f1_by_step
+from memxlnet.report.predictions import Given, read_predictions
 from memxlnet.report.scores import (
     LABELS,
     UNREACHABLE,
@@ -29,7 +32,6 @@ from memxlnet.report.scores import (
     Labelled,
     Run,
     read_labels,
-    read_predictions,
     score,
     step_groups,
 )
@@ -42,8 +44,9 @@ _EXAMPLES = 5
 _DROPPED_SHOWN = 20
 _WITH_EXAMPLES = ("repaired", "dropped", UNREACHABLE)
 
-Predictions = Mapping[str, str] | str | os.PathLike[str]
-"""Answers by id, empty for no answer; or a JSON file of them, as the official SQuAD 2.0 script takes it."""
+Predictions = Mapping[str, str] | Mapping[str, Sequence[Mapping[str, Any]]] | str | os.PathLike[str]
+"""Answers by id, empty for no answer; n-best lists by id, of entries with ``text`` and ``probability``, of which the
+most probable is the answer; or a JSON file of either, as `AnswerCollector` and the scripts of transformers write it."""
 
 
 def write_report(
@@ -60,7 +63,7 @@ def write_report(
     Args:
         cache: The cache.
         path: The file; it appears when all of it is written.
-        predictions: Answers to score and to show, for exactly the documents of the cache.
+        predictions: Answers or n-best lists to score and to show, for exactly the documents of the cache.
         against: Those of another run, to compare with.
         documents: Documents in the page at most; all are counted, and those in the page are spread over all outcomes.
         replace: Replace a file that exists.
@@ -81,9 +84,11 @@ def write_report(
         raise SettingsError("against: expected predictions as well, found None; pass those of the first run")
     environment = _environment()
     open_with_view(cache)  # ids of joined caches are unique
-    runs = _read_runs(cache, {"predictions": predictions, "against": against})
+    given = _read_given({"predictions": predictions, "against": against})
+    runs = [score(cache, argument, one.name, one.texts) for argument, one in given.items()]
     labelled = read_labels(cache)
-    shown = DocumentReader(cache, labelled, runs).read(choose(labelled, runs, most))
+    reader = DocumentReader(cache, labelled, runs, [one.n_best for one in given.values()])
+    shown = reader.read(choose(labelled, runs, most))
     values = _page_values(cache, labelled, runs, shown)
     _write_whole(file, environment.get_template("page.html").render(values).encode())
     return file
@@ -111,12 +116,12 @@ def _environment() -> Any:
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def _read_runs(cache: PublishedCache, given: Mapping[str, Predictions | None]) -> list[Run]:
-    """Read all files before any is scored."""
-    read = [(argument, *read_predictions(argument, value)) for argument, value in given.items() if value is not None]
-    if len({name for _, name, _ in read}) < len(read):
-        read = [(argument, f"{name} ({argument})", texts) for argument, name, texts in read]
-    return [score(cache, argument, name, texts) for argument, name, texts in read]
+def _read_given(passed: Mapping[str, Predictions | None]) -> dict[str, Given]:
+    """Read all files before any is scored; runs of equal names get those of their arguments."""
+    found = {argument: read_predictions(argument, value) for argument, value in passed.items() if value is not None}
+    if len({one.name for one in found.values()}) < len(found):
+        found = {argument: replace(one, name=f"{one.name} ({argument})") for argument, one in found.items()}
+    return found
 
 
 def _page_values(
@@ -258,19 +263,28 @@ def _evaluation(labelled: Labelled, runs: Sequence[Run], groups: Mapping[str, An
         for run in runs
     ]
     return {
-        "parts": [(name, [run.figures(chosen) for run in runs]) for name, chosen in parts.items()],
+        "parts": [
+            (name, [run.figures(chosen) | run.intervals(chosen) for run in runs]) for name, chosen in parts.items()
+        ],
         "steps": [(name, [run.figures(chosen) for run in runs]) for name, chosen in groups.items()],
         "confusion": confusion,
         "verdicts": [
             (name, [int((run.verdict == number).sum()) for run in runs]) for number, name in enumerate(VERDICTS)
         ],
         "changes": _changes(runs) if len(runs) > 1 else None,
+        "comparison": _comparison(runs) if len(runs) > 1 and known.any() else None,
     }
 
 
 def _changes(runs: Sequence[Run]) -> dict[str, int]:
     change = compare(runs)
     return {"better": int((change > 0).sum()), "worse": int((change < 0).sum()), "equal": int((change == 0).sum())}
+
+
+def _comparison(runs: Sequence[Run]) -> RunComparison:
+    known = ~np.isnan(runs[0].f1)
+    exact, f1 = ((getattr(runs[0], name)[known], getattr(runs[1], name)[known]) for name in ("exact", "f1"))
+    return compare_scores(exact, f1, Resampling())
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -1,11 +1,7 @@
 """What became of every document: the outcome of its label, its score in each run, the time step of its answer."""
 
-import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +11,10 @@ from numpy.typing import NDArray
 from arrow_schemas import ALIGNMENTS
 from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
+from memxlnet.evaluate.bootstrap import Interval, Resampling
 from memxlnet.evaluate.comparing_texts import find_rule
 from memxlnet.evaluate.document_scores import find_others, read_golds
 from memxlnet.format.answer_steps import answer_steps
-from memxlnet.format.paths import as_path
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 
@@ -85,6 +81,14 @@ class Run:
         exact, overlap = (100 * float(values[known].sum()) / max(total, 1) for values in (self.exact, self.f1))
         return {"exact": exact, "f1": overlap, "total": total}
 
+    def intervals(self, chosen: NDArray[np.bool_]) -> dict[str, Interval]:
+        """Return the bootstrap intervals of both as `metric_intervals` has them; none without a labelled document."""
+        known = chosen & ~np.isnan(self.f1)
+        if not known.any():
+            return {}
+        exact, f1 = Resampling().intervals(np.column_stack([self.exact[known], self.f1[known]]))
+        return {"exact_interval": exact, "f1_interval": f1}
+
 
 def read_labels(cache: PublishedCache) -> Labelled:
     """Read what is known of every document; RAM is some 30 bytes a document.
@@ -104,52 +108,6 @@ def read_labels(cache: PublishedCache) -> Labelled:
     chosen, holders, segments = cache.documents.columns("chosen_answer", "num_answer_segments", "num_segments")
     label[(chosen >= 0) & (holders == 0)] = LABELS.index(UNREACHABLE)
     return Labelled(label, answer_steps(cache).astype(np.int64), segments.astype(np.int64), answered)
-
-
-def read_predictions(argument: str, value: Any) -> tuple[str, dict[str, str]]:
-    """Return the name and the texts by id of predictions: a mapping, or a file as the official SQuAD script takes it.
-
-    Args:
-        argument: Name of the argument, for messages.
-        value: What was passed.
-
-    Raises:
-        SettingsError: It is neither, the file cannot be read, or a prediction is no text.
-    """
-    name, place, found = argument, argument, value
-    if not isinstance(value, Mapping):
-        path = as_path(argument, value, "a mapping of texts by id, or a JSON file of one")
-        name, place = path.stem, f"{argument}: {path}"
-        found = _read_json(place, path)
-    if not isinstance(found, Mapping):
-        raise SettingsError(f"{place}: expected one JSON object, {{id: text}}, found {type(found).__name__}")
-    for example_id, text in found.items():
-        if not isinstance(example_id, str) or not isinstance(text, str):
-            raise SettingsError(f"{place}: expected a text for {example_id!r:.120}, found {text!r:.80}")
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            shown = f"{text!r:.80} (half of a surrogate pair)"
-            raise SettingsError(f"{place}: expected valid Unicode for {example_id!r:.120}, found {shown}")
-    return name, dict(found)
-
-
-def _read_json(place: str, path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _once(place, pairs))
-    except OSError as error:
-        raise SettingsError(f"{place}: expected a file that can be read: {error.strerror}") from error
-    except SettingsError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{place}: expected a JSON file of predictions, {{id: text}}: {error}") from error
-
-
-def _once(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON, each of whose keys may occur once: of two predictions one would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        raise SettingsError(f"{place}: expected each id once, found {_listed(repeated)} again")
-    return found
 
 
 def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, str]) -> Run:
@@ -186,12 +144,12 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
     if others := find_others(texts, cache, known):
         raise SettingsError(
             f"{argument}: expected predictions for the documents of {cache.directory}, found {len(others):,} of "
-            f"{len(texts):,} for other ids: {_listed(others)}; use the predictions and the cache of one source"
+            f"{len(texts):,} for other ids: {listed(others)}; use the predictions and the cache of one source"
         )
     if missing:
         raise SettingsError(
             f"{argument}: expected one for each labelled document of {cache.directory}, found none for "
-            f"{len(missing):,} of them: {_listed(missing)}; give an empty text for no answer"
+            f"{len(missing):,} of them: {listed(missing)}; give an empty text for no answer"
         )
     return Run(name, texts, exact, overlap, answered, verdict)
 
@@ -206,7 +164,8 @@ def _verdict(gold: bool, predicted: bool, is_exact: bool, overlaps: bool) -> str
     return WRONG if predicted else MISSED
 
 
-def _listed(ids: Iterable[str]) -> str:
+def listed(ids: Iterable[str]) -> str:
+    """Return the first of some ids as a message shows them."""
     shown = list(ids)
     return ", ".join(f"{one!r:.120}" for one in shown[:_SHOWN_IDS]) + (", ..." if len(shown) > _SHOWN_IDS else "")
 

@@ -175,3 +175,29 @@ def test_a_page_without_predictions(tab: Page, small: Any, tmp_path: Path) -> No
     assert tab.shown() == [f"id-{number}" for number in range(4)]
     assert tab.texts("#scores, .verdict, #change") == []
     assert tab.problems == []
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_n_best_lists(tab: Page, small: Any, tmp_path: Path) -> None:
+    hostile = [
+        {"text": HOSTILE, "probability": 0.25},
+        {"text": "word1", "probability": 0.5},
+        {"text": "", "probability": 0},
+    ]
+    lists = {f"id-{number}": hostile for number in range(4)}
+    tab.open(write_report(small.cache, tmp_path / "lists.html", predictions=lists), width=360)
+    for example_id in ("id-0", "id-1"):
+        tab.choose(example_id)
+        assert tab.texts(".n-best summary") == ["3 best of predictions"]
+        rows = [tab.texts(f".n-best tbody tr:nth-child({place}) td") for place in (1, 2, 3)]
+        assert rows == [
+            ["1", "50.0 %", "", "word1"],
+            ["2", "25.0 %", "", HOSTILE],
+            ["3", "0.0 %", "", "no answer"],
+        ]
+        assert tab.texts(".n-best .best .run-0") == ["word1"]
+    tab.page.click(".n-best summary")
+    tab.choose("id-2")
+    assert not tab.page.locator(".n-best table").is_visible()
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert tab.problems == []

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memxlnet import Cache, concatenate, squad_metrics
+from memxlnet import Cache, compare_runs, concatenate, metric_intervals, squad_metrics
 from memxlnet.errors import CacheDamagedError, CacheOSError, MissingLibraryError, SettingsError
 from memxlnet.load.statistics import read_statistics
 from memxlnet.report.documents import DocumentReader, choose, compare
@@ -169,16 +170,87 @@ def test_no_text_of_the_data_is_markup(written: Path) -> None:
     assert "//" not in page.split("<script>")[0].replace("http://www.w3.org/", "").replace("https://", "")
 
 
+def n_best(texts: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+    """A list for each text, in which it is the most probable and stands last."""
+    return {
+        name: [{"text": "other", "probability": 0.25, "start_logit": 1.0}, {"text": text, "probability": 0.75}]
+        for name, text in texts.items()
+    }
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_n_best_lists_are_scored_by_their_most_probable_entry(dataset: Any, tmp_path: Path, data: Any) -> None:
+    first, second = predictions()
+    lists = n_best(first)
+    at = LONG.rindex("word7")  # within another word, and not where it stands first
+    lists["late"][1] |= {"text": "word7", "char_start": at, "char_stop": at + 5}
+    lists["early"][1] |= {"char_start": 0, "char_stop": 5}  # not its place
+    file = tmp_path / "lists.json"
+    file.write_text(json.dumps(lists))
+    page = write_report(dataset.cache, tmp_path / "x.html", predictions=file, against=second).read_text()
+    found = {one["id"]: one for one in data_of(page)["documents"]}
+    for name in first.keys() - {"late"}:
+        shown, expected = found[name]["runs"][0], data["by_id"][name]["runs"][0]
+        assert shown | {"n_best": []} == expected
+        assert shown["n_best"] == [[first[name], 0.75], ["other", 0.25]]
+        assert found[name]["runs"][1] == data["by_id"][name]["runs"][1]
+    assert found["late"]["runs"][0]["places"] == [[at, at + 5]]
+    assert found["unlabelled"]["runs"][0]["n_best"] == []
+
+
+def test_intervals_and_the_comparison_are_those_of_the_library(dataset: Any, written: Path) -> None:
+    page = re.sub(r"<[^>]*>", " ", written.read_text(encoding="utf-8").split('id="distributions"')[0])
+    first, second = predictions()
+    intervals = metric_intervals(first, dataset.cache) | {
+        f"second {name}": each for name, each in metric_intervals(second, dataset.cache).items()
+    }
+    assert len(intervals) == 12
+    for each in intervals.values():
+        assert f"{each.low:.2f} to {each.high:.2f}" in page
+    both = compare_runs(first, second, dataset.cache)
+    for each in (both.exact_difference, both.f1_difference):
+        assert f"{each.value:+.2f}  {each.low:+.2f} to {each.high:+.2f}" in re.sub(r"\s+", "  ", page).replace(
+            "  to  ", " to "
+        )
+    for name, value in (("exact", both.mcnemar_exact), ("mid-P", both.mcnemar_mid_p)):
+        assert re.search(rf"McNemar, {name}: p\s+{value:.4f}", page)
+
+
+@pytest.mark.usefixtures("no_plots")
+def test_joined_caches(small: Any, tmp_path: Path, tokenizer: Any) -> None:
+    rows = [{**one, "id": f"more-{one['id']}"} for one in long_examples(2, 30)]
+    joined = concatenate([small, build(rows, tokenizer, tmp_path / "other")]).cache
+    page = write_report(joined, tmp_path / "x.html").read_text()
+    assert [one["id"] for one in data_of(page)["documents"]] == [
+        *(f"id-{at}" for at in range(4)),
+        "more-id-0",
+        "more-id-1",
+    ]
+    assert all(data_of(page)["vocabulary"].values())
+
+
 # --- bad input
 
 
 BAD_PREDICTIONS = {
-    "[]": "predictions: {file}: expected one JSON object, {{id: text}}, found list",
-    "{": "predictions: {file}: expected a JSON file of predictions, {{id: text}}: ",
+    "[]": "predictions: {file}: expected one JSON object, "
+    "{{id: text}} or {{id: [{{text, probability}}, ...]}}, found list",
+    "{": "predictions: {file}: expected a JSON file of predictions, "
+    "{{id: text}} or {{id: [{{text, probability}}, ...]}}: ",
     '{"id-0": null}': "predictions: {file}: expected a text for 'id-0', found None",
     '{"id-0": "", "id-0": "a"}': "predictions: {file}: expected each id once, found 'id-0' again",
     '{"id-0": "\\ud800"}': "predictions: {file}: expected valid Unicode for 'id-0', found '\\ud800' (half ",
-    "[" * 100_000: "predictions: {file}: expected a JSON file of predictions, {{id: text}}: ",
+    '{"id-0": []}': "predictions: {file}: expected an n-best list for 'id-0', found an empty list",
+    '{"id-0": [{"text": "", "probability": 1}], "id-1": "a"}': "predictions: {file}: expected an n-best list for "
+    "'id-1', found 'a'",
+    '{"id-0": "a", "id-1": [{"text": "", "probability": 1}]}': "predictions: {file}: expected a text for 'id-1', ",
+    '{"id-0": [{"text": "a"}]}': "predictions: {file}: expected text and probability in entry 0 of 'id-0', ",
+    '{"id-0": [{"text": 3, "probability": 1}]}': "predictions: {file}: expected a text for entry 0 of 'id-0', found 3",
+    '{"id-0": [{"text": "", "probability": 1.5}]}': "predictions: {file}: expected a probability from 0 to 1 in entry "
+    "0 of 'id-0', found 1.5",
+    '{"id-0": [{"text": "", "probability": NaN}]}': "predictions: {file}: expected a probability from 0 to 1 in entry ",
+    "[" * 100_000: "predictions: {file}: expected a JSON file of predictions, "
+    "{{id: text}} or {{id: [{{text, probability}}, ...]}}: ",
     '{"id-0": ""}': "predictions: expected one for each labelled document of {cache}, found none for 3 of them: "
     "'id-1', 'id-2', 'id-3'; give an empty text for no answer",
     json.dumps({f"id-{number}": "" for number in range(11)}): "predictions: expected predictions for the documents of "
@@ -201,7 +273,10 @@ def test_predictions_that_do_not_fit(small: Any, tmp_path: Path, content: str) -
     ("options", "message"),
     [
         ({"predictions": "none.json"}, r"^predictions: .*none\.json: expected a file that can be read: No such file"),
-        ({"predictions": 3}, r"^predictions: expected a mapping of texts by id, or a JSON file of one, found 3"),
+        (
+            {"predictions": 3},
+            r"^predictions: expected a mapping of texts or n-best lists by id, or a JSON file of one, found 3",
+        ),
         ({"predictions": {"id-0": 3}}, r"^predictions: expected a text for 'id-0', found 3"),
         ({"against": {}}, r"^against: expected predictions as well, found None"),
         ({"documents": 0}, r"^documents: "),
@@ -284,7 +359,7 @@ def test_a_damaged_cache(small: Any, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(small.directory, tmp_path / small.directory.name))
     cache = Cache.open(copied)
     (copied / "tokenizer.json").write_text("{")
-    with pytest.raises(CacheDamagedError, match=r"tokenizer\.json: cannot be read: .*memxlnet verify"):
+    with pytest.raises(CacheDamagedError, match=r"tokenizer\.json: expected the sha256 .* \(fingerprint\), found "):
         cache.report(tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
