@@ -97,7 +97,7 @@ class Trial:
             time.sleep(0.01)
         if not is_alive(builder):
             return []
-        workers = builder.children(recursive=True)
+        workers: list[psutil.Process] = builder.children(recursive=True)
         if how == "worker":
             for worker in workers[:1] and self.chance.sample(workers, 1):
                 worker.kill()
@@ -117,7 +117,7 @@ class Trial:
 
 def is_alive(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
