@@ -185,10 +185,10 @@ def test_squad_of_unlabelled_documents(tmp_path: Path) -> None:
     ],
 )
 def test_titles_that_are_no_text(titles: list[Any], expected: list[Any], tmp_path: Path) -> None:
-    rows = [example("Anna came.", "Who?", [("Anna", 0)], id=str(n)) | {"title": title} for n, title in enumerate(titles)]
-    built = Cache.build(
-        rows, sample_tokenizer(), cache_dir=tmp_path, max_seq_length=48, doc_stride=12, keep=["title"]
-    )
+    rows = [
+        example("Anna came.", "Who?", [("Anna", 0)], id=str(n)) | {"title": title} for n, title in enumerate(titles)
+    ]
+    built = Cache.build(rows, sample_tokenizer(), cache_dir=tmp_path, max_seq_length=48, doc_stride=12, keep=["title"])
     place = built.export("squad", tmp_path / "out.json")
     articles = json.loads(place.read_bytes())["data"]
     assert [article.get("title") for article in articles] == expected
