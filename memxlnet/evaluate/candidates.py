@@ -59,7 +59,7 @@ class PackedCandidates(NamedTuple):
     row: NDArray[np.unsignedinteger]
 
     def unpacked(self) -> Candidates:
-        """Return the spans as they were, in new arrays but for the scores, with 64 bits for documents and rows."""
+        """Return the spans as they were, in new arrays except the scores, with 64 bits for documents and rows."""
         start = self.start.astype(np.int32)
         document = self.document.astype(np.int64) + self.first_document
         row = self.row.astype(np.int64) + self.first_row
