@@ -1,6 +1,6 @@
 """The best spans of every document so far: appended in any order, compacted so that RAM follows the documents."""
 
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ _DOCUMENTS_IN_BLOCK = 1 << 11
 
 
 class Candidates(NamedTuple):
-    """Spans of documents, 24 bytes each; 32 in a cache of 2^31 rows or more.
+    """Spans of documents, 24 bytes each; 32 in a cache of 2^31 rows or more, and where they were unpacked.
 
     Attributes:
         document: int32[spans] or int64[spans].
@@ -37,6 +37,54 @@ class Candidates(NamedTuple):
         return Candidates._make(values[which] for values in self)
 
 
+class PackedCandidates(NamedTuple):
+    """The spans of a block of documents in the narrowest types that hold them: some 15 bytes each.
+
+    Attributes:
+        first_document: What `document` counts from.
+        first_row: What `row` counts from.
+        document: Unsigned integers[spans].
+        start: Unsigned integers[spans], as in `Candidates`.
+        length: Unsigned integers[spans], tokens.
+        score: float64[spans].
+        row: Unsigned integers[spans].
+    """
+
+    first_document: int
+    first_row: int
+    document: NDArray[np.unsignedinteger]
+    start: NDArray[np.unsignedinteger]
+    length: NDArray[np.unsignedinteger]
+    score: Floats
+    row: NDArray[np.unsignedinteger]
+
+    def unpacked(self) -> Candidates:
+        """Return the spans as they were, in new arrays except the scores, with 64 bits for documents and rows."""
+        start = self.start.astype(np.int32)
+        document = self.document.astype(np.int64) + self.first_document
+        row = self.row.astype(np.int64) + self.first_row
+        return Candidates(document, start, start + self.length.astype(np.int32), self.score, row)
+
+
+def packed(found: Candidates) -> PackedCandidates:
+    """Pack spans, of which there is at least one."""
+    first_document, first_row = int(found.document.min()), int(found.row.min())
+    return PackedCandidates(
+        first_document,
+        first_row,
+        _narrow(found.document - first_document),
+        _narrow(found.start),
+        _narrow(found.stop - found.start),
+        found.score,
+        _narrow(found.row - first_row),
+    )
+
+
+def _narrow(values: NDArray[np.signedinteger]) -> NDArray[np.unsignedinteger]:
+    narrow: NDArray[np.unsignedinteger] = values.astype(np.min_scalar_type(int(values.max())))
+    return narrow
+
+
 def number_type(num_rows: int) -> type[np.signedinteger]:
     """Return the type of the numbers of rows and documents of a cache with this number of rows."""
     return np.int32 if num_rows < 2**31 else np.int64
@@ -51,18 +99,17 @@ def no_candidates() -> Candidates:
 class CandidateBuffer:
     """The best spans of every document; the result does not depend on the order in which they were added.
 
-    Spans are kept and sorted in blocks of documents, so that sorting takes little room. RAM is that of 1.25 times
-    ``documents x n_best`` spans, and of `COMPACT_ABOVE` spans.
+    Spans are kept, sorted and packed in blocks of documents, so that sorting takes little room. RAM is some 15 bytes
+    for each of ``documents x n_best`` spans, and that of `COMPACT_ABOVE` spans, or an eighth of those kept, that wait.
 
     Args:
         n_best: Spans kept of a document.
-        best: Compacted ones to begin with.
+        best: Those of another buffer to begin with.
     """
 
-    def __init__(self, n_best: int, best: Candidates | None = None):
+    def __init__(self, n_best: int, best: Iterable[PackedCandidates] = ()):
         self._n_best = n_best
-        self._whole: Candidates | None = no_candidates() if best is None else best
-        self._blocks: dict[int, Candidates] = _blocks(self._whole)
+        self._blocks = {block.first_document // _DOCUMENTS_IN_BLOCK: block for block in best}
         self._waiting: dict[int, list[Candidates]] = {}
         self._num_waiting = 0
 
@@ -73,41 +120,22 @@ class CandidateBuffer:
             here = numbers == number
             self._waiting.setdefault(number, []).append(found if here.all() else found.take(here))
         self._num_waiting += len(found.row)
-        if self._num_waiting > max(COMPACT_ABOVE, sum(len(block.row) for block in self._blocks.values()) // 4):
+        if self._num_waiting > max(COMPACT_ABOVE, sum(len(block.row) for block in self._blocks.values()) // 8):
             self._compact()
 
     def _compact(self) -> None:
         while self._waiting:
             number, waiting = self._waiting.popitem()
             if number in self._blocks:
-                waiting.append(self._blocks[number])
+                waiting.append(self._blocks[number].unpacked())
             parts = zip(*waiting, strict=True)
-            self._blocks[number] = compacted(Candidates._make(map(np.concatenate, parts)), self._n_best)
-            self._whole = None
+            self._blocks[number] = packed(compacted(Candidates._make(map(np.concatenate, parts)), self._n_best))
         self._num_waiting = 0
 
-    def best(self) -> Candidates:
-        """Return the best of each document, document by document, best first; arrays that no later call writes to."""
+    def best(self) -> list[PackedCandidates]:
+        """Return the best of each document, document by document, best first; no later call writes to the arrays."""
         self._compact()
-        if self._whole is None:
-            parts = [list(block) for _, block in sorted(self._blocks.items())]
-            self._blocks = {}
-            # Column by column, each released as soon as it is joined: RAM for one of them.
-            columns = [np.concatenate([part.pop(0) for part in parts]) for _ in Candidates._fields]
-            self._whole = Candidates._make(columns)
-            self._blocks = _blocks(self._whole)
-        return self._whole
-
-
-def _blocks(best: Candidates) -> dict[int, Candidates]:
-    """Cut compacted spans into blocks of documents: views."""
-    numbers, first = np.unique(best.document // _DOCUMENTS_IN_BLOCK, return_index=True)
-    edges = [*first.tolist(), len(best.document)]
-    parts = (slice(*edge) for edge in pairwise(edges))
-    return {
-        number: Candidates._make(values[part] for values in best)
-        for number, part in zip(numbers.tolist(), parts, strict=True)
-    }
+        return [block for _, block in sorted(self._blocks.items())]
 
 
 def compacted(candidates: Candidates, n_best: int) -> Candidates:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.evaluate.cache_argument import CacheLike, open_with_view
-from memxlnet.evaluate.candidates import CandidateBuffer, Candidates
+from memxlnet.evaluate.candidates import CandidateBuffer, PackedCandidates
 from memxlnet.evaluate.data_table import DataTable
 from memxlnet.evaluate.json_files import as_file, write_json_object
 from memxlnet.evaluate.prediction_tables import n_best_table, predictions_table
@@ -44,7 +44,7 @@ class AnswerCollector:
     depends neither on the order of the rows nor on the batches. Everything is read from the columns of the cache;
     nothing is tokenized.
 
-    RAM is some 24 bytes for each of the `n_best` spans of a document (30 while they are added), 9 bytes per document,
+    RAM is some 15 bytes for each of the `n_best` spans of a document (18 while they are added), 9 bytes per document,
     one byte per row, and some 10 MB for contexts in which spans may be blank. A collector can be pickled
     to send it to another rank: it carries the path of the cache and what it has collected.
 
@@ -99,7 +99,7 @@ class AnswerCollector:
             "outside": self._outside,
             "seen": self._seen,
             "null_scores": self._null_scores,
-            "best": tuple(self._buffer.best()),
+            "best": [tuple(block) for block in self._buffer.best()],
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class AnswerCollector:
         self._fingerprint, self._outside = state["view"], state["outside"]
         # Copies: what crossed a process border may be read-only, and what did not belongs to the caller.
         self._seen, self._null_scores = np.array(state["seen"]), np.array(state["null_scores"])
-        self._buffer = CandidateBuffer(self.n_best, Candidates(*state["best"]))
+        self._buffer = CandidateBuffer(self.n_best, map(PackedCandidates._make, state["best"]))
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={getattr(self, name)!r}" for name in _SETTINGS)
@@ -171,7 +171,8 @@ class AnswerCollector:
         self._check_fingerprint(other._fingerprint, f"the collector over {other.cache.directory}")
         self._seen |= other._seen
         np.minimum(self._null_scores, other._null_scores, out=self._null_scores)
-        self._buffer.add(other._buffer.best())
+        for block in other._buffer.best():
+            self._buffer.add(block.unpacked())
 
     def _check_fingerprint(self, found: str, whose: str) -> None:
         expected = self._fingerprint

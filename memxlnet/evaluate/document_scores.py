@@ -103,6 +103,32 @@ def score_documents(
     check_bool("allow_other", allow_other)
     opened, held = open_with_view(cache)
     texts = _as_texts(name, answers, opened)
+    scores, missing = compare_answers(name, texts, opened, held, rule)
+    _check_missing(name, opened, missing, len(scores.documents), len(scores.unlabelled), allow_missing)
+    if not allow_other:
+        check_others(name, texts, opened, {*scores.ids, *missing})
+    return scores
+
+
+def compare_answers(
+    name: str, texts: Mapping[str, str], cache: PublishedCache, held: NDArray[np.bool_] | None, rule: Rule
+) -> tuple[DocumentScores, list[str]]:
+    """Compare the answers of a run with the golds.
+
+    Args:
+        name: Name of the argument `texts`, for messages.
+        texts: The answers by id; those of other ids are not looked at.
+        cache: The cache.
+        held: bool[documents], the documents of a view; None for all.
+        rule: How answers are compared.
+
+    Returns:
+        The scores, and the ids of labelled documents without an answer.
+
+    Raises:
+        SettingsError: An answer is no text, or a document has no gold where the script needs one.
+        CacheDamagedError: A record batch is damaged.
+    """
     documents: list[int] = []
     unlabelled: list[int] = []
     ids: list[str] = []
@@ -111,7 +137,7 @@ def score_documents(
     f1: list[float] = []
     has_gold: list[bool] = []
     missing: list[str] = []
-    for document, example_id, golds in read_golds(opened, held):
+    for document, example_id, golds in read_golds(cache, held):
         if golds is None:
             unlabelled.append(document)
         elif example_id not in texts:
@@ -129,11 +155,8 @@ def score_documents(
             exact.append(score.exact)
             f1.append(score.f1)
             has_gold.append(bool(golds))
-    _check_missing(name, opened, missing, len(documents), len(unlabelled), allow_missing)
-    if not allow_other:
-        check_others(name, texts, opened, {*ids, *missing})
-    return DocumentScores(
-        cache=opened,
+    scores = DocumentScores(
+        cache=cache,
         rule=rule,
         documents=np.array(documents, np.int64),
         ids=ids,
@@ -143,6 +166,7 @@ def score_documents(
         has_gold=np.array(has_gold, np.bool_),
         unlabelled=np.array(unlabelled, np.int64),
     )
+    return scores, missing
 
 
 def _as_texts(name: str, answers: object, cache: PublishedCache) -> Mapping[str, str]:

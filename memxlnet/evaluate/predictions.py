@@ -1,7 +1,7 @@
 """What is predicted of each document: its spans cut from the context, scores, and whether there is an answer at all."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheDamagedError
 from memxlnet.evaluate.array_inputs import Floats
-from memxlnet.evaluate.candidates import Candidates
+from memxlnet.evaluate.candidates import Candidates, PackedCandidates, no_candidates
 from memxlnet.format.manifest import REBUILD
 from memxlnet.format.published import PublishedCache
-from memxlnet.format.ragged import Ints
 
 
 @dataclass(frozen=True)
@@ -115,23 +114,24 @@ class Judgement:
 
     Args:
         cache: The cache.
-        candidates: The best spans of each document, document by document, best first.
+        blocks: The best spans of each document, document by document, best first, in blocks of documents.
         null_scores: float64[documents], the score of no answer, +inf for a document that was never seen; kept, not
             copied.
         null_threshold: There is no answer where `null_scores` exceeds the best score by more.
     """
 
-    def __init__(self, cache: PublishedCache, candidates: Candidates, null_scores: Floats, null_threshold: float):
+    def __init__(
+        self, cache: PublishedCache, blocks: Sequence[PackedCandidates], null_scores: Floats, null_threshold: float
+    ):
         self._cache = cache
-        self._candidates = candidates
+        self._blocks = blocks
         self._null_scores = null_scores
-        edges = np.searchsorted(
-            candidates.document, np.arange(cache.num_documents + 1, dtype=candidates.document.dtype)
-        )
-        self._edges: Ints = edges
         best = np.full(cache.num_documents, -np.inf)
-        some = edges[1:] > edges[:-1]
-        best[some] = candidates.score[edges[:-1][some]]
+        some = np.zeros(cache.num_documents, np.bool_)
+        for block in blocks:
+            document, first = np.unique(block.document, return_index=True)
+            here = document + np.int64(block.first_document)
+            best[here], some[here] = block.score[first], True
         self._best_scores: Floats = best
         # Where both are -inf, their difference would not be a number.
         self.differences: Floats = np.full(cache.num_documents, np.inf)
@@ -146,23 +146,31 @@ class Judgement:
         """Return the id of a document."""
         return self._cache.documents.text("id", document)
 
+    def _with_spans(self) -> Iterator[tuple[int, Candidates]]:
+        """Yield each document that was seen with its spans: views of one unpacked block."""
+        blocks, seen = iter(self._blocks), self.seen()
+        spans, start = no_candidates(), 0
+        for document in seen:
+            while start == len(spans.document) and (block := next(blocks, None)) is not None:
+                spans, start = block.unpacked(), 0
+            stop = int(np.searchsorted(spans.document, document, side="right"))
+            yield document, Candidates._make(values[start:stop] for values in spans)
+            start = stop
+
     def answers(self) -> Iterator[tuple[str, str]]:
         """Yield the id and answer of each document that was seen; one text is cut a document."""
         cutter = SpanCutter(self._cache)
-        for document in self.seen():
-            text = ""
-            if self._answered[document]:
-                text = self._cut(cutter, document, int(self._edges[document])).text
+        for document, spans in self._with_spans():
+            text = self._cut(cutter, document, spans, 0).text if self._answered[document] else ""
             yield self.example_id(document), text
 
     def predictions(self) -> Iterator[DocumentPrediction]:
         """Yield everything about each document that was seen."""
         cutter = SpanCutter(self._cache)
-        for document in self.seen():
+        for document, found in self._with_spans():
             null_score = float(self._null_scores[document])
-            places = slice(int(self._edges[document]), int(self._edges[document + 1]))
-            shares = _shares([null_score, *self._candidates.score[places].tolist()])
-            spans = self._spans(cutter, document, places, shares[1:])
+            shares = _shares([null_score, *found.score.tolist()])
+            spans = self._spans(cutter, document, found, shares[1:])
             yield DocumentPrediction(
                 example_id=self.example_id(document),
                 text=spans[0].text if self._answered[document] else "",
@@ -173,17 +181,19 @@ class Judgement:
                 spans=spans,
             )
 
-    def _spans(self, cutter: SpanCutter, document: int, places: slice, shares: list[float]) -> tuple[AnswerSpan, ...]:
-        scores, rows = self._candidates.score[places].tolist(), self._candidates.row[places].tolist()
-        cut = [self._cut(cutter, document, place) for place in range(places.start, places.stop)]
+    def _spans(
+        self, cutter: SpanCutter, document: int, found: Candidates, shares: list[float]
+    ) -> tuple[AnswerSpan, ...]:
+        scores, rows = found.score.tolist(), found.row.tolist()
+        cuts = [self._cut(cutter, document, found, rank) for rank in range(len(rows))]
         first = self._cache.documents.number("first_segment", document)
         return tuple(
-            AnswerSpan(found.text, found.start, found.stop, score, share, row, row - first)
-            for found, score, share, row in zip(cut, scores, shares, rows, strict=True)
+            AnswerSpan(cut.text, cut.start, cut.stop, score, share, row, row - first)
+            for cut, score, share, row in zip(cuts, scores, shares, rows, strict=True)
         )
 
-    def _cut(self, cutter: SpanCutter, document: int, place: int) -> CutSpan:
-        start, stop = int(self._candidates.start[place]), int(self._candidates.stop[place])
+    def _cut(self, cutter: SpanCutter, document: int, spans: Candidates, rank: int) -> CutSpan:
+        start, stop = int(spans.start[rank]), int(spans.stop[rank])
         return cutter.cut(self._cache.documents.number("context", document), start, stop)
 
 

@@ -23,8 +23,8 @@ Document = dict[str, Any]
 def squad_file(cache: PublishedCache) -> ExportedFile:
     """Return the file of an export in SQuAD's form.
 
-    Questions on one context that follow each other share a paragraph, and paragraphs of one title an article. Other
-    kept columns are fields of the questions.
+    Questions on one context that follow each other share a paragraph, and paragraphs of one title an article, which has
+    no title where it is null or NaN. Other kept columns are fields of the questions.
 
     Raises:
         ExportError: Answers are no spans of text.
@@ -45,14 +45,15 @@ def _lines(cache: PublishedCache) -> Iterator[tuple[list[bytes], int]]:
     has_unanswerable = bool(cache.manifest.alignment["unanswerable"])
     yield [as_json({"version": "v2.0" if has_unanswerable else "1.1"})[:-1] + b',"data":['], 0
     before = b""
-    for title, documents in groupby(_documents(cache), itemgetter(TITLE)):
+    # Titles are compared as JSON: NaN is null there, a missing title, and does not equal itself as a number.
+    for title, documents in groupby(_documents(cache), lambda document: as_json(document[TITLE])):
         paragraphs, count = [], 0
         for context, questions in groupby(documents, itemgetter("context")):
             qas = [_question(document, cache, has_unanswerable) for document in questions]
             paragraphs.append({"context": cache.contexts.text("text", context), "qas": qas})
             count += len(qas)
-        article = {"title": title, "paragraphs": paragraphs} if title is not None else {"paragraphs": paragraphs}
-        yield [before + as_json(article)], count
+        named = b"" if title == b"null" else b'"title":' + title + b","
+        yield [before + b"{" + named + as_json({"paragraphs": paragraphs})[1:]], count
         before = b","
     yield [b"]}"], 0
 

@@ -13,7 +13,7 @@ from memxlnet.encode.answer_alignment import UNLABELLED
 from memxlnet.errors import SettingsError
 from memxlnet.evaluate.bootstrap import Interval, Resampling
 from memxlnet.evaluate.comparing_texts import find_rule
-from memxlnet.evaluate.document_scores import find_others, read_golds
+from memxlnet.evaluate.document_scores import compare_answers, find_others
 from memxlnet.format.answer_steps import answer_steps
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
@@ -63,7 +63,7 @@ class Run:
         texts: The predictions by id.
         exact: float64, 0 or 1; NaN for an unlabelled document.
         f1: float64 from 0 to 1; NaN for an unlabelled document.
-        answered: bool, whether an answer is predicted.
+        answered: bool, whether an answer is predicted of a labelled document.
         verdict: int64, the index in `VERDICTS`.
     """
 
@@ -123,25 +123,8 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
         SettingsError: Predictions are missing, or are for other ids.
         CacheDamagedError: A record batch is damaged.
     """
-    count = cache.num_documents
-    exact, overlap = np.full(count, np.nan), np.full(count, np.nan)
-    answered = np.zeros(count, np.bool_)
-    verdict: Ints = np.full(count, VERDICTS.index(UNLABELLED))
-    known, missing = set[str](), list[str]()
-    rule = find_rule()
-    for document, example_id, golds in read_golds(cache, None):
-        known.add(example_id)
-        text = texts.get(example_id)
-        answered[document] = bool(text)
-        if golds is None:
-            continue
-        if text is None:
-            missing.append(example_id)
-            continue
-        exact[document], overlap[document] = rule.score(golds, text)
-        found = _verdict(bool(golds), bool(text), bool(exact[document]), bool(overlap[document]))
-        verdict[document] = VERDICTS.index(found)
-    if others := find_others(texts, cache, known):
+    scores, missing = compare_answers(argument, texts, cache, None, find_rule())
+    if others := find_others(texts, cache, {*scores.ids, *missing}):
         raise SettingsError(
             f"{argument}: expected predictions for the documents of {cache.directory}, found {len(others):,} of "
             f"{len(texts):,} for other ids: {listed(others)}; use the predictions and the cache of one source"
@@ -151,6 +134,14 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
             f"{argument}: expected one for each labelled document of {cache.directory}, found none for "
             f"{len(missing):,} of them: {listed(missing)}; give an empty text for no answer"
         )
+    count, documents = cache.num_documents, scores.documents
+    exact, overlap = np.full(count, np.nan), np.full(count, np.nan)
+    answered = np.zeros(count, np.bool_)
+    verdict: Ints = np.full(count, VERDICTS.index(UNLABELLED))
+    exact[documents], overlap[documents] = scores.exact, scores.f1
+    answered[documents] = [bool(text) for text in scores.answers]
+    found = zip(scores.has_gold, answered[documents], scores.exact, scores.f1, strict=True)
+    verdict[documents] = [VERDICTS.index(_verdict(*map(bool, one))) for one in found]
     return Run(name, texts, exact, overlap, answered, verdict)
 
 

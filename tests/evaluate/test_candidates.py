@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.evaluate import candidates as module
-from memxlnet.evaluate.candidates import CandidateBuffer, Candidates, compacted, no_candidates
+from memxlnet.evaluate.candidates import CandidateBuffer, Candidates, compacted, no_candidates, packed
 
 Span = tuple[int, int, int, float, int]
 """Document, start, stop, score, row."""
@@ -28,6 +28,10 @@ def made(spans: list[Span]) -> Candidates:
 
 def spans_of(found: Candidates) -> list[Span]:
     return list(zip(*(values.tolist() for values in found), strict=True))
+
+
+def kept_by(buffer: CandidateBuffer) -> list[Span]:
+    return [span for block in buffer.best() for span in spans_of(block.unpacked())]
 
 
 def expected(spans: list[Span], n_best: int) -> list[Span]:
@@ -68,7 +72,7 @@ def test_neither_order_nor_parts_matter(spans: list[Span], n_best: int, data: st
             buffer = CandidateBuffer(n_best, buffer.best())
         if data.draw(st.booleans()):
             buffer.best()
-    assert spans_of(buffer.best()) == expected(spans, n_best)
+    assert kept_by(buffer) == expected(spans, n_best)
 
 
 def test_compacts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +88,7 @@ def test_compacts_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     for at in range(0, len(spans), 10):
         buffer.add(made(spans[at : at + 10]))
         assert buffer._num_waiting <= 100
-    assert spans_of(buffer.best()) == expected(spans, 4)
+    assert kept_by(buffer) == expected(spans, 4)
 
 
 def test_memory_follows_the_documents_and_not_what_came_in() -> None:
@@ -100,6 +104,22 @@ def test_memory_follows_the_documents_and_not_what_came_in() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert len(buffer.best().row) == 200
+    assert len(kept_by(buffer)) == 200
     # All that came in has 38 MB.
     assert peak < 16e6
+
+
+@pytest.mark.parametrize(
+    ("span", "size"),
+    [
+        ((7, 3, 5, 0.1, 9), 12),
+        ((2**40, 2**16, 2**16 + 1, -np.inf, 2**41), 15),
+        ((0, 0, 2**31 - 1, 1e300, 0), 15),
+        ((2**31, 2**31 - 2, 2**31 - 1, np.nextafter(1, 2), 2**33), 15),
+    ],
+)
+def test_packed_spans_are_exact(span: Span, size: int) -> None:
+    far = (span[0] + 2047, span[1], span[2], 1.0, span[4] + 300)
+    for spans in ([span], [span, far]):
+        assert spans_of(packed(made(spans)).unpacked()) == spans
+    assert sum(values.itemsize for values in packed(made([span]))[2:]) <= size

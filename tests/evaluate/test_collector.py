@@ -91,7 +91,11 @@ def test_no_lanes(dataset: CacheDataset) -> None:
 
 def state(collector: AnswerCollector) -> Any:
     held = collector.__getstate__()
-    return [held["seen"].tolist(), held["null_scores"].tolist(), [part.tolist() for part in held["best"]]]
+    return [
+        held["seen"].tolist(),
+        held["null_scores"].tolist(),
+        [np.array(part).tolist() for block in held["best"] for part in block],
+    ]
 
 
 SHAPE = (2, LENGTH)

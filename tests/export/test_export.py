@@ -173,6 +173,29 @@ def test_squad_of_unlabelled_documents(tmp_path: Path) -> None:
     assert json.loads(place.read_bytes()) == {"version": "1.1", "data": [{"paragraphs": [paragraph]}]}
 
 
+@pytest.mark.parametrize(
+    ("titles", "expected"),
+    [
+        ([float("nan"), float("nan"), 1.5], [None, 1.5]),
+        ([None, float("nan"), None], [None]),
+        ([["a", "b"], ["a", "b"], ["a"]], [["a", "b"], ["a"]]),
+        ([[float("nan")], [float("nan")], []], [[None], []]),
+        ([{"en": "a"}, {"en": "a"}, {"en": "null"}], [{"en": "a"}, {"en": "null"}]),
+        (["null", "null", None], ["null", None]),
+    ],
+)
+def test_titles_that_are_no_text(titles: list[Any], expected: list[Any], tmp_path: Path) -> None:
+    rows = [
+        example("Anna came.", "Who?", [("Anna", 0)], id=str(n)) | {"title": title} for n, title in enumerate(titles)
+    ]
+    built = Cache.build(rows, sample_tokenizer(), cache_dir=tmp_path, max_seq_length=48, doc_stride=12, keep=["title"])
+    place = built.export("squad", tmp_path / "out.json")
+    articles = json.loads(place.read_bytes())["data"]
+    assert [article.get("title") for article in articles] == expected
+    assert all("title" in article for article, title in zip(articles, expected, strict=True) if title is not None)
+    assert [question["id"] for question in flat(place)] == ["0", "1", "2"]
+
+
 def test_squad_refuses_what_it_cannot_hold(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(cache.manifest.alignment, "yes_no", 2)
     with pytest.raises(ExportError, match="spans of text, which SQuAD's form holds, found 2 yes_no; export to jsonl"):
