@@ -4,7 +4,6 @@ The lines are the heartbeat of a process without a terminal. They are logged at 
 """
 
 import logging
-import math
 import sys
 import threading
 import time
@@ -37,10 +36,11 @@ def heartbeat_every(seconds: float) -> Iterator[None]:
         seconds: The interval; 0 for no heartbeat.
 
     Raises:
-        SettingsError: It is not a number of at least 0.
+        SettingsError: It is not a number of at least 0, or more than a thread can wait.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 <= seconds < math.inf:
-        raise SettingsError(f"heartbeat: expected a number of seconds, or 0 for none, found {seconds!r}")
+    if isinstance(seconds, bool) or not isinstance(seconds, Real) or not 0 <= seconds <= threading.TIMEOUT_MAX:
+        most = f"{threading.TIMEOUT_MAX:.0f}"
+        raise SettingsError(f"heartbeat: expected a number of seconds up to {most}, or 0 for none, found {seconds!r}")
     global _interval
     former, _interval = _interval, float(seconds)
     try:

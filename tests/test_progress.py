@@ -112,7 +112,7 @@ def test_there_are_no_lines(lines: Lines, monkeypatch: pytest.MonkeyPatch, why: 
     assert lines.found == []
 
 
-@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), True, None, "30"])
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e15, True, None, "30"])
 def test_the_interval_is_checked(seconds: Any) -> None:
     with pytest.raises(SettingsError, match=r"^heartbeat: .*found "), heartbeat_every(seconds):
         pass

@@ -1,6 +1,7 @@
 """One HTML file about a cache: settings, counts, distributions, labels, scores, and documents to browse."""
 
 import base64
+import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
@@ -72,8 +73,8 @@ def write_report(
         The absolute path of the file.
 
     Raises:
-        SettingsError: An argument is wrong, the file exists, or predictions are missing or for other ids; an id occurs
-            in several joined caches.
+        SettingsError: An argument is wrong, the file exists or is one of the predictions, predictions are missing or
+            for other ids, or an id occurs in several joined caches.
         MissingLibraryError: jinja2 or matplotlib is not installed.
         CacheDamagedError: A value of the cache cannot be.
         CacheOSError: The file cannot be written; a `CacheDirectoryError` where access stops it.
@@ -82,9 +83,11 @@ def write_report(
     file = _new_file(path, check_bool("replace", replace))
     if against is not None and predictions is None:
         raise SettingsError("against: expected predictions as well, found None; pass those of the first run")
+    passed = {"predictions": predictions, "against": against}
+    _check_inputs_stay(file, passed)
     environment = _environment()
     open_with_view(cache)  # ids of joined caches are unique
-    given = _read_given({"predictions": predictions, "against": against})
+    given = _read_given(passed)
     runs = [score(cache, argument, one.name, one.texts) for argument, one in given.items()]
     labelled = read_labels(cache)
     reader = DocumentReader(cache, labelled, runs, [one.n_best for one in given.values()])
@@ -105,6 +108,17 @@ def _new_file(path: object, replace: bool) -> Path:
         if file.exists() and not replace:
             raise SettingsError(f"path: expected a file that does not exist, found {str(file)!r}; pass replace=True")
     return file
+
+
+def _check_inputs_stay(file: Path, passed: Mapping[str, Predictions | None]) -> None:
+    for argument, value in passed.items():
+        is_input = False
+        with contextlib.suppress(OSError, ValueError):  # reading reports a file that is not there
+            is_input = isinstance(value, str | os.PathLike) and file.samefile(value)
+        if is_input:
+            raise SettingsError(
+                f"path: expected another file than the {argument}, found {str(file)!r}; choose another name"
+            )
 
 
 def _environment() -> Any:

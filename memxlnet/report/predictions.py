@@ -20,7 +20,7 @@ class Candidate(NamedTuple):
     Attributes:
         text: The answer, empty for no answer.
         probability: From 0 to 1.
-        span: Where it stands in the context: code points, half-open; None where the list has no places.
+        span: Where it stands in the context: code points, half-open; None where the list has no place of its length.
     """
 
     text: str
@@ -98,7 +98,8 @@ def _candidate(place: str, where: str, entry: object) -> Candidate:
         raise SettingsError(f"{place}: expected a probability from 0 to 1 in {where}, found {probability!r:.80}")
     start, stop = entry.get("char_start"), entry.get("char_stop")
     span = None
-    if isinstance(start, int) and isinstance(stop, int) and 0 <= start < stop:
+    # Slices end with their text, so that a place past its end could match.
+    if type(start) is int and type(stop) is int and 0 <= start < stop == start + len(text):
         span = start, stop
     return Candidate(text, float(probability), span)
 

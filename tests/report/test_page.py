@@ -185,6 +185,7 @@ def test_n_best_lists_are_scored_by_their_most_probable_entry(dataset: Any, tmp_
     at = LONG.rindex("word7")  # within another word, and not where it stands first
     lists["late"][1] |= {"text": "word7", "char_start": at, "char_stop": at + 5}
     lists["early"][1] |= {"char_start": 0, "char_stop": 5}  # not its place
+    lists["unanswerable"][1] |= {"char_start": LONG.rindex("word149"), "char_stop": 10**30}  # no place of its length
     file = tmp_path / "lists.json"
     file.write_text(json.dumps(lists))
     page = write_report(dataset.cache, tmp_path / "x.html", predictions=file, against=second).read_text()
@@ -309,6 +310,17 @@ def test_a_file_that_exists_is_kept(small: Any, tmp_path: Path) -> None:
         write_report(small.cache, path)
     assert path.read_text() == "mine"
     assert write_report(small.cache, path, replace=True).read_text().startswith("<!doctype html>")
+    linked = tmp_path / "linked.json"
+    linked.symlink_to(path)
+    for argument, options in (
+        ("predictions", {"predictions": linked}),
+        ("against", {"predictions": {}, "against": str(path)}),
+    ):
+        with pytest.raises(
+            SettingsError, match=f"^path: expected another file than the {argument}, found .*report.html"
+        ):
+            write_report(small.cache, path, replace=True, **options)
+    assert path.read_text().startswith("<!doctype html>")
     with pytest.raises(SettingsError, match=r"^path: expected a file in a directory that exists, .*create it first$"):
         write_report(small.cache, tmp_path / "none" / "report.html")
     with pytest.raises(SettingsError, match=r"^path: expected the name of a file, found the directory"):
