@@ -18,8 +18,7 @@ from memxlnet.cli.output import (
 from memxlnet.cli.parameters import shared
 from memxlnet.cli.paths import PathOrUrl
 from memxlnet.format.manifest import Manifest, ShardRecord
-from memxlnet.format.opened_parts import is_part_list
-from memxlnet.format.part_list import read_part_list
+from memxlnet.format.part_list import is_part_list, read_part_list
 from memxlnet.remote.stored_caches import read_stored_cache
 
 

@@ -12,7 +12,8 @@ from memxlnet.cli.parameters import cache_argument, shared
 from memxlnet.errors import RowIndexError
 from memxlnet.evaluate.cache_argument import batches_in_view, documents_in_view
 from memxlnet.format.joined import JoinedCache
-from memxlnet.format.opened_parts import CacheView, is_part_list, open_view
+from memxlnet.format.opened_parts import CacheView, open_view
+from memxlnet.format.part_list import is_part_list
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.document_ids import DocumentMap
 from memxlnet.load.segment_metadata import SegmentReader

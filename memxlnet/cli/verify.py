@@ -8,8 +8,7 @@ import click
 from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_json
 from memxlnet.cli.parameters import cache_argument, heartbeat_option, reading_options, shared
-from memxlnet.format.opened_parts import is_part_list
-from memxlnet.format.part_list import read_part_list
+from memxlnet.format.part_list import is_part_list, read_part_list
 from memxlnet.maintain.verify import DEFAULT_SAMPLE, verify
 from memxlnet.sources import shown_name
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import CacheNotFoundError
 from memxlnet.format.joined import joined
-from memxlnet.format.part_list import PartList, PartRecord, read_part_list
-from memxlnet.format.paths import PARTS_SUFFIX
+from memxlnet.format.part_list import PartList, PartRecord, is_part_list, read_part_list
 from memxlnet.format.published import PublishedCache
 
 Opened = TypeVar("Opened", bound=PublishedCache)
@@ -26,11 +25,6 @@ class CacheView(NamedTuple):
 
     cache: PublishedCache
     chosen: NDArray[np.int64] | None
-
-
-def is_part_list(directory: Path) -> bool:
-    """Return whether a directory has the name of a list of parts."""
-    return directory.suffix == PARTS_SUFFIX
 
 
 def open_view(directory: Path) -> CacheView:

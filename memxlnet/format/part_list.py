@@ -237,6 +237,11 @@ def _count(value: Any) -> int:
     return value
 
 
+def is_part_list(directory: Path) -> bool:
+    """Return whether a directory has the name of a list of parts."""
+    return directory.suffix == PARTS_SUFFIX
+
+
 def read_part_list(directory: Path) -> PartList:
     """Read and check the list of parts in its directory; the caches are not looked at.
 

@@ -13,8 +13,8 @@ from memxlnet.format.checksums import file_digest
 from memxlnet.format.file_layout import file_identity
 from memxlnet.format.joined import joined, repeated_ids
 from memxlnet.format.manifest import REBUILD, FileRecord, Manifest, manifest_bytes, reading
-from memxlnet.format.opened_parts import is_part_list, open_part, shown_documents
-from memxlnet.format.part_list import BUILD_AGAIN, PartList, read_part_list
+from memxlnet.format.opened_parts import open_part, shown_documents
+from memxlnet.format.part_list import BUILD_AGAIN, PartList, is_part_list, read_part_list
 from memxlnet.format.paths import MANIFEST, PART_LIST, TOKENIZER, as_directory
 from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.encoding_rules import Rules, read_dropped, read_rules

@@ -260,7 +260,7 @@ def _finish(axes: Any, title: str, name: str, unit: str, colors: Colors) -> None
 def _new_figure(name: str, extra: str, width: float, height: float) -> Any:
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns of a home that cannot be written, and does without
+    logger.setLevel(logging.ERROR)  # it warns of a home that cannot be written, and needs none
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
