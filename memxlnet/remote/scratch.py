@@ -3,6 +3,10 @@
 A build has a directory of its own in it, named like its cache, with the packed encoder and, for each attempt at a
 chunk, its compressed file and then its receipt. Only chunks with a receipt count, and only after their checksum and the
 digest of their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
+
+A builder removes them once its cache is published, or the next one on its machine where it was killed before that. What
+a lost worker sends later, or a machine leaves that is gone, stays until a build of the same cache is published: it
+looks like what a build on another machine needs.
 """
 
 import logging

@@ -157,20 +157,6 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
     assert files(place) == []
 
 
-@pytest.mark.parametrize("has_store", [False, True], ids=["local", "store"])
-def test_what_a_builder_left_that_was_killed_after_the_manifest_goes_with_the_next_one(
-    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
-) -> None:
-    target: Any = (tmp_path / "caches").as_uri() if has_store else tmp_path / "caches"
-    options = {"work_dir": tmp_path / "work"} if has_store else {}
-    with monkeypatch.context() as patched, ThreadPoolExecutor(2) as executor:
-        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
-        build(target, scratch=place.as_uri(), executor=executor, **options)
-    assert names(place, ".chunk")
-    build(target, scratch=place.as_uri(), num_workers=0, **options)
-    assert files(place) == []
-
-
 def edit(path: Path, **changes: Any) -> None:
     """Seal a receipt again with other content."""
     fields = json.loads(path.read_text())
@@ -370,33 +356,54 @@ def leave_chunk(place: Path, name: str) -> None:
         (place / name / f"00000001.{'0' * 32}.{'1' * 16}{suffix}").write_bytes(b"late")
 
 
+def killed_after_the_manifest(cache_dir: Any, place: Path, **options: Any) -> None:
+    """Build, and end before the scratch is left."""
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(2) as executor:
+        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
+        build(cache_dir, scratch=place.as_uri(), executor=executor, **options)
+    assert names(place, ".zst")
+
+
 @pytest.mark.parametrize("target", ["directory", "store"])
-def test_what_a_published_build_left_goes_with_the_next_call(tmp_path: Path, place: Path, target: str) -> None:
+def test_what_a_killed_builder_left_goes_with_the_next_call(tmp_path: Path, place: Path, target: str) -> None:
+    cache_dir: Any = tmp_path / "caches" if target == "directory" else (tmp_path / "store").as_uri()
+    options = {} if target == "directory" else {"work_dir": tmp_path / "work"}
+    killed_after_the_manifest(cache_dir, place, **options)
+    leave_chunk(place, "of another build")
+    build(cache_dir, scratch=place.as_uri(), num_workers=0, **options)
+    assert {path.parent.name for path in files(place)} == {"of another build"}
+    assert not list(tmp_path.glob("*/.build-*"))
+
+
+@pytest.mark.parametrize("target", ["directory", "store"])
+def test_a_cache_that_is_found_takes_no_chunk_from_a_build_on_another_machine(
+    tmp_path: Path, place: Path, encoded: list[str], target: str
+) -> None:
     cache_dir: Any = tmp_path / "caches" if target == "directory" else (tmp_path / "store").as_uri()
     options = {"num_workers": 0} if target == "directory" else {"num_workers": 0, "work_dir": tmp_path / "work"}
     build(cache_dir, **options)
-    (name,) = (path.name for path in (tmp_path / ("caches" if target == "directory" else "store")).iterdir())
-    leave_chunk(place, name)
-    leave_chunk(place, "of another build")
+    interrupted(tmp_path / "another machine", place)
+    encoded.clear()
     build(cache_dir, scratch=place.as_uri(), **options)
-    assert {path.parent.name for path in files(place)} == {"of another build"}
+    build(tmp_path / "another machine", scratch=place.as_uri(), num_workers=0)
+    assert encoded == ["id-9"]
 
 
 def test_what_a_running_build_has_there_stays(tmp_path: Path, place: Path) -> None:
-    build(tmp_path, num_workers=0)
-    (name,) = (path.name for path in tmp_path.iterdir())
-    leave_chunk(place, name)
-    with builder_lock(lock_path(tmp_path, name), lambda: None):  # of one that builds again
-        build(tmp_path, scratch=place.as_uri(), num_workers=0)
-    assert len(files(place)) == 2
+    killed_after_the_manifest(tmp_path / "caches", place)
+    there = files(place)
+    (name,) = (path.name for path in (tmp_path / "caches").iterdir() if not path.name.startswith("."))
+    with builder_lock(lock_path(tmp_path / "caches", name), lambda: None):  # of one that builds again
+        build(tmp_path / "caches", scratch=place.as_uri(), num_workers=0)
+    assert files(place) == there
 
 
 def test_a_store_that_cannot_be_emptied_is_no_error_of_a_cache_that_is_there(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    build(tmp_path, num_workers=0)
+    killed_after_the_manifest(tmp_path / "caches", place)
     monkeypatch.setattr(Store, "entries", raising(TransferError("the connection is gone")))
-    build(tmp_path, scratch=place.as_uri(), num_workers=0)
+    build(tmp_path / "caches", scratch=place.as_uri(), num_workers=0)
     assert "the connection is gone" in caplog.text
 
 
@@ -479,7 +486,7 @@ def test_every_call_that_builds_takes_a_scratch(
     assert not cache_dir.exists()
     with Ending(2) as executor, pytest.raises(BuildError, match="the driver is gone"):
         CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"executor": executor, "num_workers": 1})
-    assert len(names(place, ".chunk")) == 2
+    assert len(names(place, ".zst")) == 2
     CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"num_workers": 0})
     assert files(place) == []
 
