@@ -162,7 +162,7 @@ class Parts:
             MemxlnetError: As `Cache.build`. Parts that are finished stay, and are found by the next call.
         """
         arguments = _arguments(locals())
-        return cls(build_parts(**arguments, scratch=open_scratch(scratch, scratch_options)).directory)
+        return cls(build_parts(**arguments, scratch=open_scratch(scratch, scratch_options, cache_dir)).directory)
 
     @classmethod
     def open(cls, directory: str | os.PathLike[str]) -> Self:

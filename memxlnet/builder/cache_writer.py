@@ -23,7 +23,7 @@ from memxlnet.errors import BuildError, BuildOSError, CacheDamagedError, Transfe
 from memxlnet.format.manifest import Manifest
 from memxlnet.format.paths import BUILD_PREFIX, as_directory, make_directory
 from memxlnet.maintain.directory_swap import put_in_place, take_away
-from memxlnet.maintain.lock import clear_leftovers, is_held, lock_path, sole_builder
+from memxlnet.maintain.lock import clear_leftovers, sole_builder
 from memxlnet.progress import progress_bar
 from memxlnet.settings import positive_int
 
@@ -182,10 +182,8 @@ class CacheWriter:
 
     def discard_leftovers(self, settings: CacheSettings) -> None:
         """Remove what a builder left that was killed after its last step, unless another one is running."""
-        clear_leftovers(self.cache_dir, settings.directory_name, self.build_directory(settings).path)
-        # Also what a worker put into the scratch store after it counted as lost.
-        if self._scratch is not None and not is_held(lock_path(self.cache_dir, settings.directory_name)):
-            self.leave_scratch(settings)
+        build, name = self.build_directory(settings).path, settings.directory_name
+        clear_leftovers(self.cache_dir, name, build, lambda: self._empty_scratch(settings))
 
     def begin(self, settings: CacheSettings) -> Mapping[int, ChunkReceipt]:
         """Begin the build of a cache; finished chunks of an interrupted one are checked and kept."""
@@ -289,12 +287,25 @@ class CacheWriter:
                 "resume after the finished chunks"
             ) from error
         build.remove_chunks()
-        self.discard(settings)
+        if self._scratch is None:
+            self.discard(settings)
         self._settings = None
         return BuildSummary.of(final, manifest)
 
     def leave_scratch(self, settings: CacheSettings) -> None:
-        """Remove the chunks of a build from the scratch store, as soon as its cache is where it belongs."""
+        """Remove the chunks of this machine's build from the scratch store, once its cache is where it belongs.
+
+        Needs the lock. Where no build of this machine left any, those of another one stay: it may be running.
+
+        Raises:
+            BuildOSError: The system failed.
+        """
+        # The directory of a build outlasts its chunks in the store, so that it shows a kill in between.
+        if self.build_directory(settings).path.exists():
+            self._empty_scratch(settings)
+            self.discard(settings)
+
+    def _empty_scratch(self, settings: CacheSettings) -> None:
         self.build_scratch = None
         if self._scratch is not None:
             try:

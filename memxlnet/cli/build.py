@@ -151,6 +151,7 @@ def command(
     if keep and keep_all:
         raise click.UsageError("expected --keep FIELD or --keep-all, found both")
     settings["keep"] = "all" if keep_all else keep
+    chunks = open_scratch(scratch, None, cache_dir)
     named = source[0] if len(source) == 1 else list(source)
     if as_parts:
         if only_estimate:
@@ -165,7 +166,7 @@ def command(
             loaded,
             settings,
             cache_dir,
-            scratch=open_scratch(scratch, None),
+            scratch=chunks,
             files_per_part=files_per_part,
             on_repeated_id=settings["on_repeated_id"],
             name=name,
@@ -177,7 +178,7 @@ def command(
     store = StoreDirectory(str(cache_dir), work_dir) if is_stored(cache_dir, {"work_dir": work_dir}) else None
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     directory = store.work_dir if store else cache_dir
-    writer = CacheWriter(directory, max_shard_rows=build.max_shard_rows, scratch=open_scratch(scratch, None))
+    writer = CacheWriter(directory, max_shard_rows=build.max_shard_rows, scratch=chunks)
     job = Build(
         named,
         split,

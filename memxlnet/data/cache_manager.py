@@ -155,7 +155,9 @@ class ChunkedCacheManager(CacheWriter):
         scratch: str | None = None,
         scratch_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__(cache_dir, max_shard_rows=max_shard_rows, scratch=open_scratch(scratch, scratch_options))
+        super().__init__(
+            cache_dir, max_shard_rows=max_shard_rows, scratch=open_scratch(scratch, scratch_options, cache_dir)
+        )
         self.chunk_size = positive_int("chunk_size", chunk_size)
         self._opened: CacheDataset | None = None
 

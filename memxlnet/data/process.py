@@ -151,7 +151,7 @@ def process_and_cache_dataset(
         MissingLibraryError: The library that serves this kind of URL is not installed.
     """
     arguments = locals()
-    chunks = open_scratch(scratch, scratch_options)
+    chunks = open_scratch(scratch, scratch_options, cache_dir)
     return _run(dataset_name, split, tokenizer, arguments, cache_dir, cache_manager, executor, chunks)
 
 
@@ -256,7 +256,7 @@ class StreamingSquadProcessor:
         self._settings = {name: value for name, value in locals().items() if name not in own}
         settings_of(EncodeSettings, self._settings)
         check_executor(executor, settings_of(BuildSettings, self._settings))
-        self._scratch = open_scratch(scratch, scratch_options)
+        self._scratch = open_scratch(scratch, scratch_options, DEFAULT_CACHE_DIR)
 
     @property
     def has_memory_tokens(self) -> bool:

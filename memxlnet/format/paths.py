@@ -32,7 +32,7 @@ _MOST_BYTES = 1 << 30  # of one write: macOS refuses 2 GiB and more, Linux write
 
 # A relative path of any scheme, and those of stores anywhere: `absolute` puts the current directory before it.
 _URL_AS_PATH = re.compile(
-    r"^([A-Za-z][A-Za-z0-9+.-]+):(?:/|$)"
+    r"^\s*([A-Za-z][A-Za-z0-9+.-]+):(?:/|$)"
     r"|/(abfss?|adl|az|file|ftp|gcs|gs|hdfs|hf|https?|local|memory|oss|s3a?|sftp|ssh|webhdfs):(?:/|$)"
 )
 
@@ -127,8 +127,12 @@ def as_path(name: str, value: object, expected: str, hint: str = "") -> Path:
         raise SettingsError(f"{name}: expected {expected}, found {value!r}: {error}") from None
 
 
-def make_directory(path: Path) -> Path:
+def make_directory(path: Path, name: str = "cache_dir") -> Path:
     """Create a directory that must be writable.
+
+    Args:
+        path: The directory.
+        name: The argument that chooses it, for messages.
 
     Raises:
         CacheDirectoryError: It cannot be created, is not a directory, or cannot be written.
@@ -140,11 +144,11 @@ def make_directory(path: Path) -> Path:
         raise cache_error(
             error,
             f"{path}: expected a directory that can be created: {described(error, path)}; {hint_for(error)} or choose "
-            "another cache_dir",
+            f"another {name}",
         ) from error
     if not os.access(path, os.W_OK | os.X_OK):
         raise CacheDirectoryError(
-            f"{path}: expected a writable directory, found no permission to write; choose another cache_dir"
+            f"{path}: expected a writable directory, found no permission to write; choose another {name}"
         )
     return path
 

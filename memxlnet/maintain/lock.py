@@ -83,13 +83,14 @@ def sole_builder(cache_dir: Path, cache: str, wait: Callable[[], None]) -> Itera
         yield
 
 
-def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
+def clear_leftovers(cache_dir: Path, cache: str, work: Path | None, before: Callable[[], None] = lambda: None) -> None:
     """Remove what a killed builder of a published cache left; nothing while another one is running.
 
     Args:
         cache_dir: Directory of the caches; nothing is removed where it is not writable.
         cache: Name of the cache in it.
         work: A directory of work to remove as well.
+        before: Called before that is removed, where it is there.
     """
 
     def refuse() -> None:
@@ -100,7 +101,8 @@ def clear_leftovers(cache_dir: Path, cache: str, work: Path | None) -> None:
         if (is_left or (work is not None and work.exists())) and os.access(cache_dir, os.W_OK):
             with builder_lock(lock_path(cache_dir, cache), refuse):
                 remove_retired(cache_dir, cache)
-                if work is not None:
+                if work is not None and work.exists():
+                    before()
                     take_away(work)
 
 

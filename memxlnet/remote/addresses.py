@@ -1,6 +1,8 @@
 """The address of a cache in a store, and its file system."""
 
 import difflib
+import os
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +10,7 @@ import fsspec
 from fsspec.registry import known_implementations, registry
 
 from memxlnet.errors import MissingLibraryError, SettingsError
-from memxlnet.format.paths import scheme_within
+from memxlnet.format.paths import as_directory, is_url, scheme_within
 from memxlnet.redaction import Redactor
 from memxlnet.settings import check_text
 
@@ -25,62 +27,109 @@ _WAYS = {
 }
 
 
-def check_options(value: object) -> dict[str, Any]:
+def check_options(value: object, name: str = "storage_options") -> dict[str, Any]:
     """Check the options of a store and return them as a dictionary.
+
+    Args:
+        value: The options.
+        name: The argument, for messages.
 
     Raises:
         SettingsError: They are not a mapping of names.
     """
     if value is None:
         return {}
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         # The values may be credentials.
-        raise SettingsError(f"storage_options: expected a mapping of names to values, found a {type(value).__name__}")
+        raise SettingsError(f"{name}: expected a mapping of names to values, found a {type(value).__name__}")
     return dict(value)
 
 
-def check_url(value: object, redact: Redactor) -> tuple[str, str]:
+def check_url(value: object, redact: Redactor, names: tuple[str, str]) -> tuple[str, str]:
     """Check an address, and return its scheme and the address.
 
+    Args:
+        value: The address.
+        redact: Takes credentials out of texts.
+        names: Of the arguments that hold the address and the options of its file system, for messages.
+
     Raises:
-        SettingsError: It is not an address, of an unknown scheme, relative, or holds credentials or a query string.
+        SettingsError: It is not an address, of an unknown scheme, relative, or holds credentials, a query string or
+            control characters.
     """
+    name = names[0]
     if not isinstance(value, str):
-        raise SettingsError(f"url: expected a string, found a {type(value).__name__}")
+        raise SettingsError(f"{name}: expected a string, found a {type(value).__name__}")
+    _check_one_line(name, value)
     shown = redact(value)
     scheme, mark, rest = value.partition("://")
     if not mark:
         raise SettingsError(
-            f"url: expected an address such as s3://bucket/cache, found {shown!r}; write file:// and an absolute path "
-            "for a directory"
+            f"{name}: expected an address such as s3://bucket/cache, found {shown!r}; write file:// and an absolute "
+            "path for a directory"
         )
     known = {*known_implementations, *registry}
     if scheme not in known:
         near = difflib.get_close_matches(scheme.lower(), known, n=3, cutoff=0.5) or ["s3", "gs", "hf", "file"]
         raise SettingsError(
-            f"url: expected a scheme that fsspec knows, found {redact(scheme)!r}; the nearest are {', '.join(near)}"
+            f"{name}: expected a scheme that fsspec knows, found {redact(scheme)!r}; the nearest are {', '.join(near)}"
         )
-    _check_rest(scheme, rest, shown)
+    _check_rest(scheme, rest, shown, names)
     # After the check for credentials, because its message shows the value.
-    return scheme, check_text("url", value)
+    return scheme, check_text(name, value)
 
 
-def _check_rest(scheme: str, rest: str, shown: str) -> None:
+def _check_one_line(name: str, value: str) -> None:
+    for place, character in enumerate(value):
+        if unicodedata.category(character) in ("Cc", "Zl", "Zp"):
+            # The rest may hold credentials.
+            raise SettingsError(
+                f"{name}: expected an address without control characters and line breaks, found U+{ord(character):04X} "
+                f"as character {place + 1}; remove it"
+            )
+
+
+def is_same_place(url: str, cache_dir: str | os.PathLike[str]) -> bool:
+    """Return whether a checked address is that of a directory of caches, whatever name of its scheme is used.
+
+    Args:
+        url: The address.
+        cache_dir: A local directory or the address of one in a store, not checked yet.
+
+    Raises:
+        SettingsError: The directory is no path, or its address holds control characters.
+    """
+    scheme, _, rest = url.partition("://")
+    if not isinstance(cache_dir, str) or not is_url(cache_dir):
+        directory = as_directory("cache_dir", cache_dir)
+        return scheme in LOCAL and os.path.realpath(rest) == os.path.realpath(directory)
+    _check_one_line("cache_dir", cache_dir)
+    other, _, place = cache_dir.partition("://")
+    if scheme in LOCAL and other in LOCAL:
+        return os.path.realpath(rest) == os.path.realpath(place)
+    protocols = file_system_class(scheme).protocol
+    is_alias = other == scheme or (other in protocols if isinstance(protocols, tuple | list) else other == protocols)
+    return is_alias and rest.strip("/") == place.strip("/")
+
+
+def _check_rest(scheme: str, rest: str, shown: str, names: tuple[str, str]) -> None:
+    name, options = names
     if not rest.strip("/"):
-        raise SettingsError(f"url: expected the place of one cache, found {shown!r}; name the directory after it")
+        raise SettingsError(f"{name}: expected the place of one cache, found {shown!r}; name the directory after it")
     if scheme in LOCAL and not rest.startswith("/"):
-        raise SettingsError(f"url: expected an absolute path after {scheme}://, found {shown!r}")
+        raise SettingsError(f"{name}: expected an absolute path after {scheme}://, found {shown!r}")
     if scheme in LOCAL and scheme_within(rest):
-        raise SettingsError(f"url: expected one scheme, found {shown!r}: it would name a directory like a URL")
+        raise SettingsError(f"{name}: expected one scheme, found {shown!r}: it would name a directory like a URL")
     if scheme in _PATHS:
         return
     user, mark, _ = rest.partition("/")[0].rpartition("@")
     if mark and (":" in user or scheme in _NO_USER):
         raise SettingsError(
-            f"url: expected no credentials in it, found some in {shown}; pass storage_options or set the environment"
+            f"{name}: expected no credentials in it, found some after {scheme}://; pass {options} or set the "
+            "environment"
         )
     if "?" in rest:
-        raise SettingsError(f"url: expected a directory, found a query string in {shown}; leave it out")
+        raise SettingsError(f"{name}: expected a directory, found a query string in {shown}; leave it out")
 
 
 def file_system_class(scheme: str) -> Any:

@@ -3,6 +3,10 @@
 A build has a directory of its own in it, named like its cache, with the packed encoder and, for each attempt at a
 chunk, its compressed file and then its receipt. Only chunks with a receipt count, and only after their checksum and the
 digest of their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
+
+A builder removes them once its cache is published, or the next one on its machine where it was killed before that. What
+a lost worker sends later, or a machine leaves that is gone, stays until a build of the same cache is published: it
+looks like what a build on another machine needs.
 """
 
 import logging
@@ -23,10 +27,12 @@ from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError, CacheError, SettingsError, TransferError
 from memxlnet.format.checksums import digest
 from memxlnet.format.sealed_json import seal, unseal
+from memxlnet.remote.addresses import is_same_place
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 
 logger = logging.getLogger(__name__)
 
+_ARGUMENTS = ("scratch", "scratch_options")
 _FORMAT = "memxlnet chunk receipt"
 _VERSION = ("receipt_version", 2)
 _RECEIPT = re.compile(r"(\d{8})\.([0-9a-f]{32})\.([0-9a-f]{16})\.json")
@@ -56,8 +62,10 @@ class Scratch:
     """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None):
-        self._store = open_store(url, options)
+        self._store = open_store(url, options, _ARGUMENTS)
         self._url = url
+        self.url = self._store.url
+        """The address without credentials, for messages."""
         self._options = _Options(options or {})
 
     def of_build(self, name: str, fingerprint: str, directory: Path) -> "BuildScratch":
@@ -240,8 +248,15 @@ def _send(store: Store, receipt: ChunkReceipt, content: bytes, fingerprint: str)
     return attempt
 
 
-def open_scratch(url: str | None, options: Mapping[str, Any] | None) -> Scratch | None:
+def open_scratch(
+    url: str | None, options: Mapping[str, Any] | None, cache_dir: str | os.PathLike[str]
+) -> Scratch | None:
     """Return the scratch store of a call's arguments, or None.
+
+    Args:
+        url: Its address.
+        options: Options of its file system.
+        cache_dir: Where the caches go, here or in a store: another place.
 
     Raises:
         SettingsError: An argument is wrong.
@@ -252,13 +267,12 @@ def open_scratch(url: str | None, options: Mapping[str, Any] | None) -> Scratch 
         if options is not None:
             raise SettingsError("scratch_options: expected none without scratch; leave them out, or set scratch")
         return None
-    try:
-        return Scratch(url, options)
-    except SettingsError as error:
-        message = str(error)
-        for theirs, ours in (("url:", "scratch:"), ("storage_options:", "scratch_options:")):
-            message = ours + message.removeprefix(theirs) if message.startswith(theirs) else message
-        raise SettingsError(message) from None
+    scratch = Scratch(url, options)
+    if is_same_place(url, cache_dir):
+        raise SettingsError(
+            f"scratch: expected another place than cache_dir, found {scratch.url} as both; name a directory of its own"
+        )
+    return scratch
 
 
 _lock = threading.Lock()
@@ -273,7 +287,7 @@ def _store_of(url: str, options: Mapping[str, Any]) -> Store:
     with _lock:
         if key not in _stores or _stores[key][0] != options:
             _stores.clear()
-            _stores[key] = _Options(options), open_store(url, options)
+            _stores[key] = _Options(options), open_store(url, options, _ARGUMENTS)
         return _stores[key][1]
 
 

@@ -53,7 +53,7 @@ def shown(error: BaseException, redact: Redactor) -> str:
 
 
 def transfer_error(
-    subject: str, what: str, errors: list[BaseException], redact: Redactor
+    subject: str, what: str, errors: list[BaseException], redact: Redactor, options_name: str
 ) -> tuple[TransferError, BaseException]:
     """Return a `TransferError` for an error of a file system, and its cause: a copy where its text holds credentials.
 
@@ -62,6 +62,7 @@ def transfer_error(
         what: What was to be done, such as ``read``.
         errors: The error and what led to it.
         redact: Takes credentials out of texts.
+        options_name: The argument that holds the options of the file system.
     """
     found = shown(errors[0], redact)
     kind = TransferError
@@ -70,7 +71,7 @@ def transfer_error(
     elif is_refused(errors):
         kind = TransferPermissionError
         reason = (
-            f"the store refuses it ({found}); check the credentials in storage_options or the environment, what they "
+            f"the store refuses it ({found}); check the credentials in {options_name} or the environment, what they "
             "allow, and the address: some stores refuse also what is not there"
         )
     elif is_absent(errors) and what != "written":

@@ -21,7 +21,7 @@ from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.errors import CacheDirectoryError, CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
 from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest, read_manifest
-from memxlnet.format.paths import MANIFEST, as_directory, is_url
+from memxlnet.format.paths import MANIFEST, as_directory, is_url, make_directory
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import is_right, send_cache
@@ -73,7 +73,7 @@ class StoreDirectory:
         work_dir: str | os.PathLike[str] | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ):
-        self._store = open_store(url, storage_options)
+        self._store = open_store(url, storage_options, ("cache_dir", "storage_options"))
         if url.startswith(("hf://", "http://", "https://")):
             raise SettingsError(
                 f"cache_dir: expected a store that one can build into, found {self._store.url}; build into a local "
@@ -128,12 +128,14 @@ class StoreDirectory:
         Raises:
             LossLimitError: More was lost than the build allows; a cache that is in the store stays.
             TransferError: The store cannot be asked or written.
+            CacheDirectoryError: `work_dir` cannot be created or written.
             MemxlnetError: Any error of `build_cache`.
         """
         found = None if build.rebuild else self.find(job)
         if found is not None:
             writer.discard_leftovers(job.settings)
             return self._found(job, build, found)
+        make_directory(self.work_dir, "work_dir")
         is_conditional = has_conditional_write(self._store, job.settings.directory_name)
         with writer.lock(job.settings, build.progress):
             found = None if build.rebuild else self.find(job)  # of the process that held the lock
@@ -211,6 +213,7 @@ def build_into_store(
     made = target.build(job, build, writer, executor, keep_copy=has_copy)
     if made.has_copy or not has_copy:
         return made
+    make_directory(target.work_dir, "work_dir")
     place = f"{url.rstrip('/')}/{job.settings.directory_name}"
     pull(place, target.work_dir, storage_options=options, progress=build.progress)
     return replace(made, has_copy=True)

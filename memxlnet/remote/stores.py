@@ -66,9 +66,19 @@ class Store:
         url: Its address without credentials, for messages.
         redact: Takes credentials out of texts.
         has_options: Whether the user gave options.
+        options_name: The argument that holds the options, for messages.
     """
 
-    def __init__(self, file_system: Any, scheme: str, root: str, url: str, redact: Redactor, has_options: bool = False):
+    def __init__(
+        self,
+        file_system: Any,
+        scheme: str,
+        root: str,
+        url: str,
+        redact: Redactor,
+        has_options: bool = False,
+        options_name: str = "storage_options",
+    ):
         self.url = url
         self._fs = file_system
         self._scheme = scheme
@@ -76,11 +86,13 @@ class Store:
         self._redact = redact
         self._is_local = isinstance(file_system, LocalFileSystem)
         self._are_options_unused = has_options
+        self._options_name = options_name
 
     def child(self, name: str) -> "Store":
         """Return a directory within it as a place."""
         url = f"{self.url}/{self._redact(name)}"
-        return Store(self._fs, self._scheme, self._path(name), url, self._redact, self._are_options_unused)
+        unused = self._are_options_unused
+        return Store(self._fs, self._scheme, self._path(name), url, self._redact, unused, self._options_name)
 
     def entries(self) -> dict[str, int | None] | None:
         """Return what lies directly at the place: the size of each file, None for a directory; None where it is gone.
@@ -411,9 +423,10 @@ class Store:
             if may_lack and is_absent(errors) and not lacks_container(errors):
                 self._are_options_unused = False
                 return None
-            failure, cause = transfer_error(f"{self.url}/{name}".rstrip("/"), what, errors, self._redact)
+            subject = f"{self.url}/{name}".rstrip("/")
+            failure, cause = transfer_error(subject, what, errors, self._redact, self._options_name)
             if isinstance(error, TypeError) and self._are_options_unused:
-                failure = _refused_options(self._scheme, error, self._redact)
+                failure = _refused_options(self._options_name, self._scheme, error, self._redact)
         # Out here, because the error that is being handled would stay its context, credentials and all.
         raise failure from cause
 
@@ -423,29 +436,32 @@ def _temporary(path: str) -> Path:
     return Path(f"{path}.{secrets.token_hex(8)}{_SENDING}")
 
 
-def _refused_options(scheme: str, error: Exception, redact: Redactor) -> SettingsError:
+def _refused_options(name: str, scheme: str, error: Exception, redact: Redactor) -> SettingsError:
     return SettingsError(
-        f"storage_options: expected options of {scheme}://, found some that it refuses ({redact(str(error))}); correct "
+        f"{name}: expected options of {scheme}://, found some that it refuses ({redact(str(error))}); correct "
         "or leave out what it names"
     )
 
 
-def open_store(url: str, storage_options: Mapping[str, Any] | None) -> Store:
+def open_store(
+    url: str, storage_options: Mapping[str, Any] | None, names: tuple[str, str] = ("url", "storage_options")
+) -> Store:
     """Open the place of a cache.
 
     Args:
         url: Its address: a scheme that fsspec knows and a path, taken as it is, without percent-decoding.
         storage_options: Options of the file system, such as credentials; never shown. None leaves them to the
             environment.
+        names: Of the two arguments above where the user gave them, for messages.
 
     Raises:
         SettingsError: An argument is wrong.
         MissingLibraryError: The scheme's library is not installed.
         TransferError: The file system cannot be opened.
     """
-    options = check_options(storage_options)
+    options = check_options(storage_options, names[1])
     redact = Redactor(options)
-    scheme, url = check_url(url, redact)
+    scheme, url = check_url(url, redact, names)
     address = redact(url.rstrip("/"))
     kind = file_system_class(scheme)
     outer = sys.exception()
@@ -453,12 +469,12 @@ def open_store(url: str, storage_options: Mapping[str, Any] | None) -> Store:
     try:
         # An instance of its own: a shared one may hold old listings, and would keep the credentials.
         arguments = {**kind._get_kwargs_from_urls(url), **options, "skip_instance_cache": True}
-        return Store(kind(**arguments), scheme, kind._strip_protocol(url), address, redact, bool(options))
+        return Store(kind(**arguments), scheme, kind._strip_protocol(url), address, redact, bool(options), names[1])
     except ImportError as error:
         raise missing_library(scheme, error) from error
     except Exception as error:
         errors = chain(error, outer)
-        failure, cause = transfer_error(address, "opened", errors, redact)
+        failure, cause = transfer_error(address, "opened", errors, redact, names[1])
         if isinstance(error, TypeError | ValueError) and not is_refused(errors):
-            failure = _refused_options(scheme, error, redact)
+            failure = _refused_options(names[1], scheme, error, redact)
     raise failure from cause

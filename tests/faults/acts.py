@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from memxlnet.cache import Cache
 from memxlnet.data.cache_manager import find_cache
 from memxlnet.data.process import process_and_cache_dataset
 from memxlnet.errors import CacheNotFoundError
@@ -128,6 +129,13 @@ def rebuild_slowly(cache_dir: Path, times: int) -> None:
 
 def build_with(cache_dir: Path, settings: dict[str, Any]) -> int:
     return build(cache_dir, **settings)
+
+
+def open_from(store: str, work_dir: Path) -> int:
+    """Build into a store, or find the cache there, and open the copy."""
+    tokenizer = golden_tokenizer()
+    cache = Cache.build(rows(), tokenizer, split="test", cache_dir=store, work_dir=work_dir, **SETTINGS)
+    return cache.manifest.tables["features"].rows
 
 
 def build_from_file(cache_dir: Path, source: Path, settings: dict[str, Any]) -> int:

@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.format.paths import BUILD_PREFIX
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.removal import remove_leftovers
@@ -140,6 +142,27 @@ def shards(place: Path, step: int) -> None:
                 return
 
 
+def fetched(place: Path, step: int) -> None:
+    """Disks of more and more pages that take chunks from a scratch store."""
+    expected, pages = unlimited(place, **CHUNKED)
+    whole, scratch = place / "whole", place / "scratch"
+    leave = CacheWriter.leave_scratch
+    CacheWriter.leave_scratch = lambda *_: None  # type: ignore[method-assign]
+    with ThreadPoolExecutor(2) as executor:
+        build(place / "another machine", **CHUNKED, scratch=whole.as_uri(), executor=executor, num_workers=2)
+    CacheWriter.leave_scratch = leave  # type: ignore[method-assign]
+    settings = {**CHUNKED, "scratch": scratch.as_uri()}
+    for size in range(1, 10 * pages, step):
+        shutil.copytree(whole, scratch, dirs_exist_ok=True)
+        with disk(place / "disk", f"size={size * PAGE}") as change:
+            room = partial(change, f"size={ROOMY}")
+            with counted() as made:
+                is_full = fail_then_resume(f"{size} pages, fetched", place / "disk/caches", room, expected, **settings)
+            assert not made
+            if not is_full:
+                return
+
+
 def inodes(place: Path, step: int) -> None:
     """Disks that run out of names instead of bytes: at every directory and file that is made."""
     expected, _ = unlimited(place, **CHUNKED)
@@ -206,7 +229,7 @@ def read_only(place: Path, step: int) -> None:
         )
 
 
-CASES = {call.__name__: call for call in (sizes, sizes_with_workers, shards, inodes, rebuild, read_only)}
+CASES = {call.__name__: call for call in (sizes, sizes_with_workers, shards, fetched, inodes, rebuild, read_only)}
 
 if __name__ == "__main__":
     for wanted in sys.argv[2:]:

@@ -82,6 +82,11 @@ def test_a_disk_of_any_size_that_is_too_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_disk_that_fills_up_while_chunks_are_fetched(tmp_path: Path) -> None:
+    check(run(tmp_path, ["fetched:7"]), {"preparing", "chunks"})
+
+
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_workers_write(tmp_path: Path) -> None:
     check(run(tmp_path, ["sizes_with_workers:16"]), {"preparing", "chunks", "space check"})
 

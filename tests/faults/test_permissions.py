@@ -25,6 +25,7 @@ from tests.faults.acts import (
     digest_of,
     look_about,
     open_dataset,
+    open_from,
     read_everything,
 )
 from tests.faults.processes import NOBODY, acting, chunk_files, kill, names, outcome_of, rows, wait_until
@@ -99,6 +100,22 @@ def test_building_where_nothing_can_be_created(shared: Path, place: str) -> None
     shared.chmod(0o555)
     (kind, message, _), _ = acting(server(), PLAIN, build_with, shared / place, {})
     assert (kind, str(shared / place) in message) == ("CacheDirectoryError", True), message
+
+
+@pytest.mark.parametrize("place", ["work", "work/more", "file", "file/more"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_work_dir_that_cannot_be_written(shared: Path, place: str, is_there: bool) -> None:
+    store, work = prepare(shared / "store", None), prepare(shared / "work", None)
+    (shared / "file").write_bytes(b"")
+    if is_there:  # found, and to be opened: a copy is fetched
+        assert acting(server(), PLAIN, open_from, store.as_uri(), shared / "work")[0][0] == "done"
+        shutil.rmtree(work)
+        work.mkdir()
+    work.chmod(0o555)
+    (kind, message, _), _ = acting(server(), PLAIN, open_from, store.as_uri(), shared / place)
+    assert (kind, f"{shared / place}: expected a" in message) == ("CacheDirectoryError", True), message
+    assert message.endswith("choose another work_dir")
+    assert bool(names(store)) == is_there
 
 
 def test_building_in_a_directory_that_can_be_written_but_not_listed(shared: Path) -> None:

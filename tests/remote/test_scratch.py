@@ -157,20 +157,6 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
     assert files(place) == []
 
 
-@pytest.mark.parametrize("has_store", [False, True], ids=["local", "store"])
-def test_what_a_builder_left_that_was_killed_after_the_manifest_goes_with_the_next_one(
-    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, has_store: bool
-) -> None:
-    target: Any = (tmp_path / "caches").as_uri() if has_store else tmp_path / "caches"
-    options = {"work_dir": tmp_path / "work"} if has_store else {}
-    with monkeypatch.context() as patched, ThreadPoolExecutor(2) as executor:
-        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
-        build(target, scratch=place.as_uri(), executor=executor, **options)
-    assert names(place, ".chunk")
-    build(target, scratch=place.as_uri(), num_workers=0, **options)
-    assert files(place) == []
-
-
 def edit(path: Path, **changes: Any) -> None:
     """Seal a receipt again with other content."""
     fields = json.loads(path.read_text())
@@ -370,33 +356,54 @@ def leave_chunk(place: Path, name: str) -> None:
         (place / name / f"00000001.{'0' * 32}.{'1' * 16}{suffix}").write_bytes(b"late")
 
 
+def killed_after_the_manifest(cache_dir: Any, place: Path, **options: Any) -> None:
+    """Build, and end before the scratch is left."""
+    with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(2) as executor:
+        patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
+        build(cache_dir, scratch=place.as_uri(), executor=executor, **options)
+    assert names(place, ".zst")
+
+
 @pytest.mark.parametrize("target", ["directory", "store"])
-def test_what_a_published_build_left_goes_with_the_next_call(tmp_path: Path, place: Path, target: str) -> None:
+def test_what_a_killed_builder_left_goes_with_the_next_call(tmp_path: Path, place: Path, target: str) -> None:
+    cache_dir: Any = tmp_path / "caches" if target == "directory" else (tmp_path / "store").as_uri()
+    options = {} if target == "directory" else {"work_dir": tmp_path / "work"}
+    killed_after_the_manifest(cache_dir, place, **options)
+    leave_chunk(place, "of another build")
+    build(cache_dir, scratch=place.as_uri(), num_workers=0, **options)
+    assert {path.parent.name for path in files(place)} == {"of another build"}
+    assert not list(tmp_path.glob("*/.build-*"))
+
+
+@pytest.mark.parametrize("target", ["directory", "store"])
+def test_a_cache_that_is_found_takes_no_chunk_from_a_build_on_another_machine(
+    tmp_path: Path, place: Path, encoded: list[str], target: str
+) -> None:
     cache_dir: Any = tmp_path / "caches" if target == "directory" else (tmp_path / "store").as_uri()
     options = {"num_workers": 0} if target == "directory" else {"num_workers": 0, "work_dir": tmp_path / "work"}
     build(cache_dir, **options)
-    (name,) = (path.name for path in (tmp_path / ("caches" if target == "directory" else "store")).iterdir())
-    leave_chunk(place, name)
-    leave_chunk(place, "of another build")
+    interrupted(tmp_path / "another machine", place)
+    encoded.clear()
     build(cache_dir, scratch=place.as_uri(), **options)
-    assert {path.parent.name for path in files(place)} == {"of another build"}
+    build(tmp_path / "another machine", scratch=place.as_uri(), num_workers=0)
+    assert encoded == ["id-9"]
 
 
 def test_what_a_running_build_has_there_stays(tmp_path: Path, place: Path) -> None:
-    build(tmp_path, num_workers=0)
-    (name,) = (path.name for path in tmp_path.iterdir())
-    leave_chunk(place, name)
-    with builder_lock(lock_path(tmp_path, name), lambda: None):  # of one that builds again
-        build(tmp_path, scratch=place.as_uri(), num_workers=0)
-    assert len(files(place)) == 2
+    killed_after_the_manifest(tmp_path / "caches", place)
+    there = files(place)
+    (name,) = (path.name for path in (tmp_path / "caches").iterdir() if not path.name.startswith("."))
+    with builder_lock(lock_path(tmp_path / "caches", name), lambda: None):  # of one that builds again
+        build(tmp_path / "caches", scratch=place.as_uri(), num_workers=0)
+    assert files(place) == there
 
 
 def test_a_store_that_cannot_be_emptied_is_no_error_of_a_cache_that_is_there(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    build(tmp_path, num_workers=0)
+    killed_after_the_manifest(tmp_path / "caches", place)
     monkeypatch.setattr(Store, "entries", raising(TransferError("the connection is gone")))
-    build(tmp_path, scratch=place.as_uri(), num_workers=0)
+    build(tmp_path / "caches", scratch=place.as_uri(), num_workers=0)
     assert "the connection is gone" in caplog.text
 
 
@@ -430,6 +437,7 @@ def test_chunks_are_fetched_in_threads_where_the_file_system_serves_them(
         {"scratch": "nonesuch://bucket/tmp"},
         {"scratch": 5},
         {"scratch": "s3://key:secret@bucket/tmp"},
+        {"scratch": "s3://bucket/tmp\n"},
         {"scratch_options": {"key": "AKIA"}},
         {"scratch": "file:///tmp/x", "scratch_options": 3},
     ],
@@ -439,6 +447,49 @@ def test_wrong_arguments_are_refused_before_any_work(tmp_path: Path, arguments: 
     with pytest.raises(SettingsError):
         build(tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
+
+
+SAME = [
+    ("s3://bucket/caches", "s3://bucket/caches"),
+    ("s3a://bucket/caches/", "s3://bucket/caches//"),
+    ("s3://bucket/ü 🙂", "s3://bucket/ü 🙂/"),
+    ("memory:///caches", "memory://caches"),
+    ("file://{here}/caches/", "local://{here}/caches"),
+    ("file://{here}/./caches//", "{here}/caches"),
+    ("file://{here}/caches", "caches"),
+    ("file://{here}/caches", "link"),
+]
+
+
+@pytest.mark.parametrize(("scratch", "cache_dir"), SAME)
+def test_the_place_of_the_caches_is_no_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scratch: str, cache_dir: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("caches")
+    monkeypatch.setattr("memxlnet.builder.builder.open_source", raising(AssertionError("opened")))
+    found: Any = cache_dir.format(here=tmp_path)
+    with pytest.raises(SettingsError, match=r"^scratch: expected another place than cache_dir"):
+        build(found, scratch=scratch.format(here=tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
+
+
+@pytest.mark.parametrize(
+    "cache_dir", ["s3://other/tmp", "s3://bucket/tmp/caches", "gs://bucket/tmp", "bucket/tmp", "file:///bucket/tmp"]
+)
+def test_another_place_is_one(cache_dir: str) -> None:
+    assert scratches.open_scratch("s3://bucket/tmp", None, cache_dir)
+
+
+@pytest.mark.parametrize("changes", [{"key": "wrong"}, {"nonesuch_option": 1}], ids=["refused", "unknown"])
+def test_wrong_options_of_the_scratch_are_named_as_such(
+    tmp_path: Path, bucket: s3.Bucket, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    if "key" in changes:
+        monkeypatch.setattr(S3FileSystem, "_lsdir", raising(PermissionError("Access Denied")))
+    with pytest.raises(MemxlnetError, match="scratch_options") as caught:
+        build(tmp_path, scratch=bucket.url, scratch_options=bucket.options(**changes), num_workers=0)
+    assert "storage_options" not in str(caught.value)
 
 
 FEWER: dict[str, Any] = {name: value for name, value in SETTINGS.items() if name != "max_shard_rows"}
@@ -479,7 +530,7 @@ def test_every_call_that_builds_takes_a_scratch(
     assert not cache_dir.exists()
     with Ending(2) as executor, pytest.raises(BuildError, match="the driver is gone"):
         CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"executor": executor, "num_workers": 1})
-    assert len(names(place, ".chunk")) == 2
+    assert len(names(place, ".zst")) == 2
     CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"num_workers": 0})
     assert files(place) == []
 
@@ -520,6 +571,26 @@ def test_a_chunk_costs_three_requests(tmp_path: Path, bucket: s3.Bucket) -> None
     assert [method for method, _ in made if "delete" in method] == ["delete_objects"]
 
 
+@pytest.mark.parametrize("executor", [None, ThreadPoolExecutor], ids=["here", "threads"])
+def test_odd_characters_in_places_names_splits_and_ids(tmp_path: Path, bucket: s3.Bucket, executor: Any) -> None:
+    odd = "ü ñ/🙂/x%20y"
+    settings: dict[str, Any] = {**SETTINGS, "tokenizer": golden_tokenizer(), "name": odd, "num_workers": None}
+    settings |= {"split": odd, "cache_dir": f"s3://{bucket.name}/{odd}", "storage_options": bucket.options()}
+    settings |= {"scratch": f"s3://{bucket.name}/scratch {odd}", "scratch_options": bucket.options()}
+    examples = [{**row, "id": f"{odd}\u2028{row['id']}"} for row in rows()]
+    with ExitStack() as stack:
+        pool = None if executor is None else stack.enter_context(executor(2))
+        built = Cache.build(examples, executor=pool, work_dir=tmp_path / "ü 🙂", **settings)
+        found = Cache.build(examples, executor=pool, work_dir=tmp_path / "other", **settings)
+    assert [built.documents.text("id", row) for row in range(len(examples))] == [example["id"] for example in examples]
+    assert content(tmp_path / "other") == content(tmp_path / "ü 🙂")
+    assert found.directory.name == built.directory.name
+    left = [entry["Key"] for entry in bucket.client.list_objects_v2(Bucket=bucket.name)["Contents"]]
+    assert {key.rpartition("/")[0] for key in left} == {f"{odd}/{built.directory.name}"}
+    for key in left:
+        bucket.client.delete_object(Bucket=bucket.name, Key=key)
+
+
 @pytest.mark.parametrize("way", ["at once", "not supported", "in silence", "pattern"])
 def test_files_are_removed_and_no_others(bucket: s3.Bucket, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     async def nothing(*_: Any) -> list[str]:
@@ -542,14 +613,18 @@ def test_files_are_removed_and_no_others(bucket: s3.Bucket, monkeypatch: pytest.
 
 
 def test_a_cache_in_the_place_of_its_scratch_stays(
-    tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket
+    tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # One that the check of the addresses does not see, as with two names of one server.
+    monkeypatch.setattr(scratches, "is_same_place", lambda *_: False)
     options: dict[str, Any] = {"work_dir": tmp_path / "work", "storage_options": bucket.options()}
     url: Any = f"s3://{bucket.name}/same"
     with ThreadPoolExecutor(2) as executor:
         build(url, scratch=url, scratch_options=bucket.options(), executor=executor, **options)
     found = bucket.client.list_objects_v2(Bucket=bucket.name, Prefix="same/")["Contents"]
     assert {entry["Key"].rpartition("/")[2] for entry in found} == undisturbed.keys()
+    for entry in found:
+        bucket.client.delete_object(Bucket=bucket.name, Key=entry["Key"])
 
 
 def test_a_bucket_that_is_missing_is_an_error_without_credentials(tmp_path: Path, bucket: s3.Bucket) -> None:
