@@ -35,21 +35,21 @@ class _FirstContexts(JoinedTable):
 
     def __init__(self, table: TextTable, rows: Ints):
         super().__init__([table], {})
-        self._rows = rows
+        self._kept_rows = rows
 
     @property
     def num_rows(self) -> int:
-        return len(self._rows)
+        return len(self._kept_rows)
 
     def text(self, name: str, row: int) -> str:
-        return super().text(name, int(self._rows[row]))
+        return super().text(name, int(self._kept_rows[row]))
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         first = 0
         for batch in super().batches():
-            start, stop = np.searchsorted(self._rows, (first, first + batch.num_rows))
+            start, stop = np.searchsorted(self._kept_rows, (first, first + batch.num_rows))
             if start < stop:
-                yield batch.take(pa.array(self._rows[start:stop] - first))
+                yield batch.take(pa.array(self._kept_rows[start:stop] - first))
             first += batch.num_rows
 
 
@@ -58,10 +58,10 @@ class _Documents(JoinedTable):
 
     def __init__(self, table: TextTable, numbers: Ints):
         super().__init__([table], {})
-        self._numbers = numbers
+        self._contexts = numbers
 
     def batch(self, number: int) -> pa.RecordBatch:
         batch = super().batch(number)
         index = batch.schema.get_field_index("context")
-        contexts = pa.array(self._numbers[batch["context"].to_numpy()])
+        contexts = pa.array(self._contexts[batch["context"].to_numpy()])
         return batch.set_column(index, batch.schema.field(index), contexts)

@@ -107,7 +107,7 @@ def arguments_of(folder: Path) -> dict[str, list[object]]:
 
 @pytest.mark.parametrize("command", ["info", "compact", "push", "verify", "stats", "show", "report", "export"])
 def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
-    more = {"push": [f"file://{tmp_path}/store"], **arguments_of(tmp_path)}.get(command, [])
+    more = [f"file://{tmp_path}/store"] if command == "push" else arguments_of(tmp_path).get(command, [])
     assert "expected the directory of a list of parts, found none" in error(run(command, tmp_path / "x.parts", *more))
 
 

@@ -280,15 +280,19 @@ def test_the_place_without_a_name(cache: Cache, tmp_path: Path, monkeypatch: pyt
 
 
 def content(place: Path) -> Any:
-    """What is exported, by file: of Parquet the values, as row groups follow the files of a cache."""
+    """What is exported, by file: the values where row groups, or the order of metadata, may differ; else the bytes."""
     if place.is_file():
         return place.read_bytes()
-    return {
-        path.name: rows_of(table) + str(table.schema)
-        if path.suffix == ".parquet" and (table := pq.read_table(path))
-        else path.read_bytes()
-        for path in sorted(place.iterdir())
-    }
+    return {path.name: content_of(path) for path in place.iterdir()}
+
+
+def content_of(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        return table.schema, rows_of(table)
+    if path.suffix == ".safetensors":
+        return {name: (values.dtype, values.tolist()) for name, values in load_file(path).items()}
+    return path.read_bytes()
 
 
 @settings(max_examples=8)
