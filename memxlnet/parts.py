@@ -9,8 +9,9 @@ from typing import Any, Self
 from memxlnet.builder.compaction import compact_parts
 from memxlnet.builder.part_building import build_parts
 from memxlnet.cache import Cache
+from memxlnet.export.export import ExportFormat, export
 from memxlnet.format.joined import joined
-from memxlnet.format.opened_parts import open_part, shown_documents
+from memxlnet.format.opened_parts import open_part, shown_documents, view_of_parts
 from memxlnet.format.part_list import OnRepeatedIdAcrossParts, PartList, PartRecord, read_part_list
 from memxlnet.format.paths import as_directory
 from memxlnet.load.cache_dataset import CacheDataset
@@ -19,6 +20,7 @@ from memxlnet.maintain.part_lists import prune_parts, remove_part_list
 from memxlnet.maintain.verify import verify
 from memxlnet.remote.part_lists import pull_parts, push_parts
 from memxlnet.remote.scratch import open_scratch
+from memxlnet.report.page import DEFAULT_DOCUMENTS, Predictions, write_report
 from memxlnet.settings import (
     DEFAULT_CACHE_DIR,
     DEFAULT_DOC_STRIDE,
@@ -242,7 +244,67 @@ class Parts:
             SettingsError: There is no such column.
             CacheError: A part is missing, damaged, or another one than the list names.
         """
-        return read_statistics(joined(self.caches), chosen=shown_documents(self.list), by=by)
+        cache, chosen = view_of_parts(self.directory, self.list)
+        return read_statistics(cache, chosen=chosen, by=by)
+
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        predictions: Predictions | None = None,
+        against: Predictions | None = None,
+        documents: int = DEFAULT_DOCUMENTS,
+        replace: bool = False,
+    ) -> Path:
+        """Write one HTML file about all documents that are not hidden; as `Cache.report`.
+
+        Args:
+            path: The file; it appears when all of it is written.
+            predictions: Answers or n-best lists by id, or a file of them: to score and to show.
+            against: Those of another run, to compare with.
+            documents: Documents in the page at most; the figures count all that are not hidden.
+            replace: Replace a file that exists.
+
+        Returns:
+            The absolute path of the file.
+
+        Raises:
+            CacheError: A part is missing, damaged, or another one than the list names.
+            MemxlnetError: As `Cache.report`.
+        """
+        return write_report(
+            view_of_parts(self.directory, self.list),
+            path,
+            predictions=predictions,
+            against=against,
+            documents=documents,
+            replace=replace,
+        )
+
+    def export(
+        self,
+        format: ExportFormat,  # noqa: A002 - as in other libraries
+        output: str | os.PathLike[str] | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Path:
+        """Write the copy for other tools that `Cache.export` writes of the compacted parts, without compacting them.
+
+        Args:
+            format: ``"parquet"``, ``"jsonl"``, ``"safetensors"`` or ``"squad"``.
+            output: Where it is put; nothing may be there. None puts it into the working directory, under the name of
+                the list.
+            progress: Show a progress bar; None shows it where standard error is a terminal.
+
+        Returns:
+            The place of the export.
+
+        Raises:
+            ExportError: Some documents are hidden.
+            CacheError: A part is missing, damaged, or another one than the list names.
+            MemxlnetError: As `Cache.export`.
+        """
+        return export(view_of_parts(self.directory, self.list), format, output, progress=progress)
 
     def refresh(self) -> Self:
         """Return the parts as the list names them now; this object stays as it is.

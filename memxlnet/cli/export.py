@@ -11,7 +11,7 @@ from memxlnet.cli.output import json_option, print_fields, print_json
 from memxlnet.cli.parameters import cache_argument, heartbeat_option, progress_option, shared
 from memxlnet.cli.paths import FilledPath
 from memxlnet.export.export import ExportFormat, export
-from memxlnet.format.published import PublishedCache
+from memxlnet.format.opened_parts import open_view
 
 
 @click.command("export")
@@ -26,10 +26,11 @@ def command(cache: Path, file_format: ExportFormat, output: Path | None, progres
     """Write a copy of CACHE for other tools.
 
     Parquet, JSON lines and safetensors are a directory with segments, documents and contexts; squad is one JSON file in
-    the form of SQuAD. It appears when all of it was read back and compared with the cache.
+    the form of SQuAD. It appears when all of it was read back and compared with the cache. CACHE may be a list of parts
+    (NAME.parts): the copy is that of the cache that memxlnet compact joins them to.
     """
     started = time.perf_counter()
-    place = export(PublishedCache(find_directory(cache)), file_format, output, progress=progress)
+    place = export(open_view(find_directory(cache)), file_format, output, progress=progress)
     files = [place] if place.is_file() else sorted(place.iterdir())
     fields = {
         "export": str(place),

@@ -8,7 +8,7 @@ from memxlnet.cli.cache_arguments import find_directory
 from memxlnet.cli.output import json_option, print_fields, print_json, shown_bytes
 from memxlnet.cli.parameters import cache_argument, heartbeat_option, shared
 from memxlnet.cli.paths import FilledPath
-from memxlnet.format.published import PublishedCache
+from memxlnet.format.opened_parts import open_view
 from memxlnet.report.page import DEFAULT_DOCUMENTS, write_report
 
 
@@ -42,9 +42,10 @@ def command(
     """Write a page about CACHE: one HTML file that opens from the disk and needs no network.
 
     It shows settings and counts, distributions, what became of the labels, and documents to browse with their segments
-    and answers; with --predictions also scores and errors.
+    and answers; with --predictions also scores and errors. CACHE may be a list of parts (NAME.parts): the page is about
+    all documents that it shows.
     """
-    opened = PublishedCache(find_directory(cache))
+    opened = open_view(find_directory(cache))
     written = write_report(
         opened, output, predictions=predictions, against=against, documents=documents, replace=replace
     )

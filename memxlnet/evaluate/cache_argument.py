@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from memxlnet.errors import SettingsError
 from memxlnet.format.joined import repeated_ids
+from memxlnet.format.opened_parts import CacheView, open_view
 from memxlnet.format.paths import as_directory
 from memxlnet.format.published import PublishedCache
 
@@ -23,16 +24,19 @@ class HasCache(Protocol):
 
 
 CacheLike = PublishedCache | HasCache | str | os.PathLike[str]
-"""An opened cache, a dataset over one or a view of it, or the directory of a published one."""
+"""An opened cache, a dataset over one or a view of it, or the directory of a published one or of a list of parts."""
 
 
 def documents_in_view(value: CacheLike) -> NDArray[np.bool_] | None:
     """Return bool[documents of the cache], which ones a view holds; None where all count."""
-    chosen = getattr(value, "chosen", None)
-    if chosen is None:
+    return _documents_of(_opened(value))
+
+
+def _documents_of(view: CacheView) -> NDArray[np.bool_] | None:
+    if view.chosen is None:
         return None
-    held = np.zeros(open_cache(value).num_documents, np.bool_)
-    held[chosen] = True
+    held = np.zeros(view.cache.num_documents, np.bool_)
+    held[view.chosen] = True
     return held
 
 
@@ -41,9 +45,11 @@ def open_with_view(value: CacheLike) -> tuple[PublishedCache, NDArray[np.bool_] 
 
     Raises:
         SettingsError: It is not a cache, or an id occurs in several of those that are joined.
-        CacheError: The directory holds no cache, a damaged one, or one of another format version.
+        CacheError: The directory holds no cache, a damaged one, or one of another format version; or a part of the
+            list is missing, damaged, or another one than the list names.
     """
-    cache, held = open_cache(value), documents_in_view(value)
+    view = _opened(value)
+    cache, held = view.cache, _documents_of(view)
     if len(cache.directories) > 1:
         for earlier, later in repeated_ids(cache, held).tolist():
             raise SettingsError(
@@ -54,23 +60,15 @@ def open_with_view(value: CacheLike) -> tuple[PublishedCache, NDArray[np.bool_] 
     return cache, held
 
 
-def open_cache(value: CacheLike) -> PublishedCache:
-    """Return the cache that a caller passed.
-
-    Args:
-        value: A cache, something with a ``cache``, or a directory.
-
-    Raises:
-        SettingsError: It is not one of these.
-        CacheError: The directory holds no cache, a damaged one, or one of another format version.
-    """
+def _opened(value: CacheLike) -> CacheView:
+    """Return the cache that a caller passed, or that of a dataset or a directory, and the documents that count."""
     if isinstance(value, PublishedCache):
-        return value
+        return CacheView(value, None)
     found = getattr(value, "cache", None)
     if isinstance(found, PublishedCache):
-        return found
+        return CacheView(found, getattr(value, "chosen", None))
     if isinstance(value, str | os.PathLike):
-        return PublishedCache(as_directory("cache", value))
+        return open_view(as_directory("cache", value))
     raise SettingsError(
         f"cache: expected a cache, a dataset over one or the directory of one, found {type(value).__name__}"
     )

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from memxlnet.errors import ExportError, ExportOSError, MemxlnetError, SettingsError, with_fields_of
+from memxlnet.export.distinct_contexts import DistinctContexts
 from memxlnet.export.exported_file import ExportedFile
 from memxlnet.export.json_lines_files import json_lines_files
 from memxlnet.export.parquet_files import parquet_files
 from memxlnet.export.safetensors_files import safetensors_files
 from memxlnet.export.squad_file import squad_file
+from memxlnet.format.joined import JoinedCache
+from memxlnet.format.opened_parts import CacheView
 from memxlnet.format.paths import as_path, is_url, sync
 from memxlnet.format.published import PublishedCache
 from memxlnet.progress import progress_bar
@@ -37,7 +40,7 @@ _MOST_THREADS = 8
 
 
 def export(
-    cache: PublishedCache,
+    cache: PublishedCache | CacheView,
     format: ExportFormat,  # noqa: A002 - as in other libraries
     output: str | os.PathLike[str] | None = None,
     *,
@@ -46,7 +49,7 @@ def export(
     """Write a copy of a cache for other tools; it appears when all of it was read back and compared.
 
     Args:
-        cache: The cache, opened.
+        cache: The cache, opened; or the parts of a list, whose export is that of the cache that they are compacted to.
         format: ``"parquet"``, ``"jsonl"`` or ``"safetensors"``, a directory; or ``"squad"``, one JSON file.
         output: Where it is put; nothing may be there. None puts it into the working directory, under the name of the
             cache.
@@ -57,15 +60,20 @@ def export(
 
     Raises:
         SettingsError: An argument is wrong, or something is at the place.
-        ExportError: The format cannot hold the cache, or what was read back is something else.
+        ExportError: The format cannot hold the cache, some documents of the list are hidden, or what was read back is
+            something else.
         ExportOSError: The place cannot be written.
         CacheDamagedError: The cache is damaged.
     """
     one_of("format", format, get_args(ExportFormat))
     if progress is not None:
         check_bool("progress", progress)
+    if isinstance(cache, CacheView):
+        cache = _whole(cache)
     is_file = format == "squad"
     place = _free_place(output, cache.directory.name + (".json" if is_file else f".{format}"))
+    if isinstance(cache, JoinedCache):
+        cache = DistinctContexts(cache)
     files = [squad_file(cache)] if is_file else _FILES[format](cache)
     total = 2 * sum(file.rows for file in files)
     temporary = place.with_name(f".memxlnet-export-{secrets.token_hex(8)}.tmp")
@@ -85,6 +93,22 @@ def export(
                 temporary.unlink()
     logger.info("%s: exported to %s, %d files", cache.directory, place, len(files))
     return place
+
+
+def _whole(view: CacheView) -> PublishedCache:
+    """Return the cache of a view of all documents.
+
+    Raises:
+        ExportError: Some documents are left out.
+    """
+    cache, chosen = view
+    if chosen is not None and len(chosen) < cache.num_documents:
+        raise ExportError(
+            f"{cache.directory}: expected every id in one part, as memxlnet compact does, found "
+            f"{cache.num_documents - len(chosen)} documents whose id a later part has; remove the older examples from "
+            "the files and build the parts again, or export each cache alone"
+        )
+    return cache
 
 
 def _write(files: list[ExportedFile], path_of: Callable[[ExportedFile], Path], bar: Any) -> None:

@@ -1,6 +1,7 @@
 """A cache, or the parts of a list as one cache, with the documents that count."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memxlnet.errors import CacheNotFoundError
-from memxlnet.format.joined import joined
+from memxlnet.format.joined import JoinedCache
 from memxlnet.format.part_list import PartList, PartRecord, is_part_list, read_part_list
 from memxlnet.format.published import PublishedCache
 
@@ -19,7 +20,7 @@ class CacheView(NamedTuple):
     """A cache and the documents of it that count.
 
     Attributes:
-        cache: The cache; several as one where a list has several parts.
+        cache: The cache; of a list its parts as one, with the directory, the name and the split of the list.
         chosen: int64[n], the documents; None for all.
     """
 
@@ -35,9 +36,19 @@ def open_view(directory: Path) -> CacheView:
     """
     if not is_part_list(directory):
         return CacheView(PublishedCache(directory), None)
-    parts = read_part_list(directory)
-    caches = [open_part(directory, part, PublishedCache) for part in parts.parts]
-    return CacheView(joined(caches), shown_documents(parts))
+    return view_of_parts(directory, read_part_list(directory))
+
+
+def view_of_parts(directory: Path, parts: PartList) -> CacheView:
+    """Open the parts of a list that was read.
+
+    Raises:
+        CacheError: A part is missing or damaged, or another one than the list names.
+    """
+    cache = JoinedCache([open_part(directory, part, PublishedCache) for part in parts.parts])
+    cache.directory = directory
+    cache.manifest = replace(cache.manifest, name=parts.name, split=parts.split)
+    return CacheView(cache, shown_documents(parts))
 
 
 def open_part(directory: Path, part: PartRecord, open_cache: Callable[[Path], Opened]) -> Opened:

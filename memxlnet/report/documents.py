@@ -61,6 +61,7 @@ def choose(labelled: Labelled, runs: Sequence[Run], most: int) -> Ints:
         outcome = outcome * 3 + compare(runs) + 1
     spread = (np.arange(len(outcome)) * _SPREAD) % 1
     order = np.lexsort((spread, overlap, outcome))
+    order = order[labelled.shown[order]]
     _, first, counts = np.unique(outcome[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(first, counts)
     chosen: Ints = order[np.argsort(rank, kind="stable")][:most]

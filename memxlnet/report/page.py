@@ -4,20 +4,25 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
+from memxlnet.encode.examples import BadExample
 from memxlnet.errors import MissingLibraryError, SettingsError
 from memxlnet.evaluate.bootstrap import Resampling
-from memxlnet.evaluate.cache_argument import open_with_view
+from memxlnet.evaluate.cache_argument import CacheLike, open_with_view
 from memxlnet.evaluate.ceiling import AnswerCeiling, answer_ceiling
 from memxlnet.evaluate.run_comparison import RunComparison, compare_scores
+from memxlnet.format.joined import JoinedCache
+from memxlnet.format.opened_parts import CacheView
 from memxlnet.format.paths import as_path, replace_file
 from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
@@ -51,7 +56,7 @@ most probable is the answer; or a JSON file of either, as `AnswerCollector` and 
 
 
 def write_report(
-    cache: PublishedCache,
+    cache: CacheLike,
     path: str | os.PathLike[str],
     *,
     predictions: Predictions | None = None,
@@ -62,7 +67,7 @@ def write_report(
     """Write one HTML file about a cache; it needs no network and opens from the disk.
 
     Args:
-        cache: The cache.
+        cache: The cache; a dataset over one or a view of it, or a directory: of documents those in the view count.
         path: The file; it appears when all of it is written.
         predictions: Answers or n-best lists to score and to show, for exactly the documents of the cache.
         against: Those of another run, to compare with.
@@ -86,13 +91,13 @@ def write_report(
     passed = {"predictions": predictions, "against": against}
     _check_inputs_stay(file, passed)
     environment = _environment()
-    open_with_view(cache)  # ids of joined caches are unique
+    opened, held = open_with_view(cache)
     given = _read_given(passed)
-    runs = [score(cache, argument, one.name, one.texts) for argument, one in given.items()]
-    labelled = read_labels(cache)
-    reader = DocumentReader(cache, labelled, runs, [one.n_best for one in given.values()])
+    runs = [score(opened, argument, one.name, one.texts, held) for argument, one in given.items()]
+    labelled = read_labels(opened, held)
+    reader = DocumentReader(opened, labelled, runs, [one.n_best for one in given.values()])
     shown = reader.read(choose(labelled, runs, most))
-    values = _page_values(cache, labelled, runs, shown)
+    values = _page_values(opened, labelled, runs, shown)
     _write_whole(file, environment.get_template("page.html").render(values).encode())
     return file
 
@@ -145,10 +150,13 @@ def _page_values(
     from jinja2.utils import htmlsafe_json_dumps
     from markupsafe import Markup
 
-    statistics, ceiling = read_statistics(cache), answer_ceiling(cache)
+    chosen = None if labelled.shown.all() else np.flatnonzero(labelled.shown)
+    statistics = read_statistics(cache, chosen=chosen)
+    # Of a view the ceiling has no dropped examples; the page lists those of the cache.
+    ceiling = replace(answer_ceiling(CacheView(cache, chosen)), dropped_examples=cache.manifest.dropped_examples)
     script = (resources.files("memxlnet.report") / "page.js").read_text(encoding="utf-8")
     style = (resources.files("memxlnet.report") / "page.css").read_text(encoding="utf-8")
-    tokens = _counted(_context_tokens(cache))
+    tokens = _counted(_context_tokens(cache)[labelled.shown])
     plots = page_plots(statistics, tokens)
     groups = step_groups(labelled)
     evaluation = _evaluation(labelled, runs, groups)
@@ -176,10 +184,10 @@ def _page_values(
         "statistics": statistics,
         "ceiling": ceiling,
         "settings": cache.manifest.settings,
-        "cards": _cards(cache, statistics, ceiling, runs),
-        "account": _account(cache, labelled),
+        "cards": _cards(labelled, statistics, ceiling, runs),
+        "account": _account(labelled),
         "examples": _examples(shown),
-        "dropped": [example for example, _ in zip(read_dropped(cache), range(_DROPPED_SHOWN), strict=False)],
+        "dropped": list(islice(_dropped(cache), _DROPPED_SHOWN)),
         "useful": {field.name.replace("_", ", "): field.name for field in fields(UsefulShares)},
         "runs": runs,
         "evaluation": evaluation,
@@ -194,6 +202,12 @@ def _page_values(
         # Only this script runs: text of the data can never become one.
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
+
+
+def _dropped(cache: PublishedCache) -> Iterator[BadExample]:
+    """Yield the examples that gave no document; the rows of joined caches are those of each."""
+    for part in cache.caches if isinstance(cache, JoinedCache) else (cache,):
+        yield from read_dropped(part)
 
 
 def _context_tokens(cache: PublishedCache) -> Ints:
@@ -211,16 +225,15 @@ def _counted(values: Ints) -> dict[int, int]:
 
 
 def _cards(
-    cache: PublishedCache, statistics: CacheStatistics, ceiling: AnswerCeiling, runs: Sequence[Run]
+    labelled: Labelled, statistics: CacheStatistics, ceiling: AnswerCeiling, runs: Sequence[Run]
 ) -> list[tuple[str, str, str]]:
     """Return title, figure and note of each card on top of the page."""
-    every = np.ones(cache.num_documents, np.bool_)
     found = [
         (f"F1, {run.name}", f"{figures['f1']:.2f}", f"exact match {figures['exact']:.2f}")
         if figures["total"]
         else (f"F1, {run.name}", "unknown", "no document is labelled")
         for run in runs
-        for figures in (run.figures(every),)
+        for figures in (run.figures(labelled.shown),)
     ]
     best = "unknown" if ceiling.exact_match is None else f"{ceiling.exact_match:.2f}"
     return [
@@ -232,9 +245,9 @@ def _cards(
     ]
 
 
-def _account(cache: PublishedCache, labelled: Labelled) -> list[tuple[str, int, str]]:
+def _account(labelled: Labelled) -> list[tuple[str, int, str]]:
     """Return label, documents and meaning of each outcome of the labels."""
-    counts = np.bincount(labelled.label, minlength=len(LABELS)).tolist()
+    counts = np.bincount(labelled.label[labelled.shown], minlength=len(LABELS)).tolist()
     return [
         (label, count, _MEANING[label])
         for label, count in zip(LABELS, counts, strict=True)
@@ -266,7 +279,7 @@ def _evaluation(labelled: Labelled, runs: Sequence[Run], groups: Mapping[str, An
     """Return the tables of the scores; empty without a run."""
     if not runs:
         return {}
-    every = np.ones(len(labelled.label), np.bool_)
+    every = labelled.shown
     known = ~np.isnan(runs[0].f1)
     parts = {"all": every, "with a gold answer": labelled.answered, "without one": ~labelled.answered}
     confusion = [
@@ -283,15 +296,15 @@ def _evaluation(labelled: Labelled, runs: Sequence[Run], groups: Mapping[str, An
         "steps": [(name, [run.figures(chosen) for run in runs]) for name, chosen in groups.items()],
         "confusion": confusion,
         "verdicts": [
-            (name, [int((run.verdict == number).sum()) for run in runs]) for number, name in enumerate(VERDICTS)
+            (name, [int((run.verdict[every] == number).sum()) for run in runs]) for number, name in enumerate(VERDICTS)
         ],
-        "changes": _changes(runs) if len(runs) > 1 else None,
+        "changes": _changes(runs, every) if len(runs) > 1 else None,
         "comparison": _comparison(runs) if len(runs) > 1 and known.any() else None,
     }
 
 
-def _changes(runs: Sequence[Run]) -> dict[str, int]:
-    change = compare(runs)
+def _changes(runs: Sequence[Run], shown: NDArray[np.bool_]) -> dict[str, int]:
+    change = compare(runs)[shown]
     return {"better": int((change > 0).sum()), "worse": int((change < 0).sum()), "equal": int((change == 0).sum())}
 
 

@@ -46,12 +46,14 @@ class Labelled:
         step: int64, the time step of the first segment that holds the whole answer, -1 for none.
         segments: int64, the number of segments.
         answered: bool, whether there is a gold answer.
+        shown: bool, whether it counts: not those of a list of parts whose id a later part has.
     """
 
     label: Ints
     step: Ints
     segments: Ints
     answered: NDArray[np.bool_]
+    shown: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -90,8 +92,12 @@ class Run:
         return {"exact_interval": exact, "f1_interval": f1}
 
 
-def read_labels(cache: PublishedCache) -> Labelled:
+def read_labels(cache: PublishedCache, held: NDArray[np.bool_] | None = None) -> Labelled:
     """Read what is known of every document; RAM is some 30 bytes a document.
+
+    Args:
+        cache: The cache.
+        held: bool[documents], those that count; None for all.
 
     Raises:
         CacheDamagedError: A record batch is damaged.
@@ -107,10 +113,13 @@ def read_labels(cache: PublishedCache) -> Labelled:
         first += batch.num_rows
     chosen, holders, segments = cache.documents.columns("chosen_answer", "num_answer_segments", "num_segments")
     label[(chosen >= 0) & (holders == 0)] = LABELS.index(UNREACHABLE)
-    return Labelled(label, answer_steps(cache).astype(np.int64), segments.astype(np.int64), answered)
+    shown = np.ones(cache.num_documents, np.bool_) if held is None else held
+    return Labelled(label, answer_steps(cache).astype(np.int64), segments.astype(np.int64), answered, shown)
 
 
-def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, str]) -> Run:
+def score(
+    cache: PublishedCache, argument: str, name: str, texts: Mapping[str, str], held: NDArray[np.bool_] | None = None
+) -> Run:
     """Score the predictions of a run as the official SQuAD 2.0 script does.
 
     Args:
@@ -118,12 +127,13 @@ def score(cache: PublishedCache, argument: str, name: str, texts: Mapping[str, s
         argument: Name of the argument, for messages.
         name: Name of the run.
         texts: The predictions by id, empty for no answer; unlabelled documents need none.
+        held: bool[documents], those that are scored; None for all.
 
     Raises:
         SettingsError: Predictions are missing, or are for other ids.
         CacheDamagedError: A record batch is damaged.
     """
-    scores, missing = compare_answers(argument, texts, cache, None, find_rule())
+    scores, missing = compare_answers(argument, texts, cache, held, find_rule())
     if others := find_others(texts, cache, {*scores.ids, *missing}):
         raise SettingsError(
             f"{argument}: expected predictions for the documents of {cache.directory}, found {len(others):,} of "
@@ -167,7 +177,7 @@ def step_groups(labelled: Labelled) -> dict[str, NDArray[np.bool_]]:
     Documents with a gold answer that no segment holds whole follow, then those without one.
     """
     found: dict[str, NDArray[np.bool_]] = {}
-    start, last = 0, int(labelled.step.max(initial=-1))
+    start, last = 0, int(labelled.step[labelled.shown].max(initial=-1))
     while start <= last:
         stop = start + 1 if start < _FIRST_RANGE else 2 * start
         label = str(start) if stop == start + 1 else f"{start}-{stop - 1}"
@@ -177,4 +187,5 @@ def step_groups(labelled: Labelled) -> dict[str, NDArray[np.bool_]]:
     found["no segment"] = nowhere & labelled.answered
     known = labelled.label != LABELS.index(UNLABELLED)
     found["no answer"] = nowhere & ~labelled.answered & known
-    return {name: chosen for name, chosen in found.items() if chosen.any()}
+    counted = {name: chosen & labelled.shown for name, chosen in found.items()}
+    return {name: chosen for name, chosen in counted.items() if chosen.any()}

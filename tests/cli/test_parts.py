@@ -1,5 +1,6 @@
 """`memxlnet build --parts` and what the other commands make of a list of parts."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -8,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from memxlnet.evaluate.ceiling import answer_ceiling
 from memxlnet.parts import Parts
 from memxlnet.sample import sample_tokenizer_directory
 from tests.builder.parts import rows_of, write_files
 from tests.cli.helpers import Result, error, usage_error
 from tests.format.content import files_of
+from tests.report.helpers import data_of
 
 Run = Callable[..., Result]
 
@@ -97,9 +100,14 @@ def test_errors_name_the_options(
     assert message in error(build(run, source, tmp_path / "caches", *options))
 
 
-@pytest.mark.parametrize("command", ["info", "compact", "push", "verify", "stats", "show"])
+def arguments_of(folder: Path) -> dict[str, list[object]]:
+    out = folder / "out.html"
+    return {"show": ["0"], "report": ["-o", out], "export": ["-o", out, "--format", "jsonl"]}
+
+
+@pytest.mark.parametrize("command", ["info", "compact", "push", "verify", "stats", "show", "report", "export"])
 def test_a_list_that_is_missing(run: Run, tmp_path: Path, command: str) -> None:
-    more = {"push": [f"file://{tmp_path}/store"], "show": ["0"]}.get(command, [])
+    more = [f"file://{tmp_path}/store"] if command == "push" else arguments_of(tmp_path).get(command, [])
     assert "expected the directory of a list of parts, found none" in error(run(command, tmp_path / "x.parts", *more))
 
 
@@ -213,6 +221,35 @@ def test_show_finds_an_example_in_its_part(run: Run, listed: Path) -> None:
     assert run("show", listed, "--contradictions", "--json").json == []
 
 
+def test_a_report_is_about_the_documents_that_a_list_shows(run: Run, tmp_path: Path, listed: Path) -> None:
+    page, file = tmp_path / "page.html", tmp_path / "run.json"
+    ids = list(Parts(listed).dataset().get_all_documents())
+    file.write_text(json.dumps(dict.fromkeys(ids, "1898")))
+    assert run("report", listed, "-o", page, "--predictions", file).code == 0
+    text = page.read_text(encoding="utf-8")
+    found = data_of(text)["documents"]
+    assert (len(found), sorted(document["id"] for document in found)) == (12, sorted(ids))
+    assert listed.name in text
+    assert "<strong>12</strong>" in text
+    ceiling = answer_ceiling(listed)
+    assert (ceiling.documents, ceiling) == (12, answer_ceiling(Parts(listed).dataset()))
+    assert "1 documents whose id a later part has" in error(run("export", listed, "--format", "squad"))
+
+
+def test_a_list_is_exported(run: Run, tmp_path: Path, source: Path) -> None:
+    directory = Path(build(run, source, tmp_path / "caches", "--parts").fields["parts"])
+    shown = run("export", directory, "--format", "jsonl", "-o", tmp_path / "out", "--json").json
+    assert (shown["files"], len((tmp_path / "out" / "documents.jsonl").read_text().splitlines())) == (3, 12)
+
+
+def test_the_page_has_the_dropped_examples_of_all_parts(run: Run, tmp_path: Path, source: Path) -> None:
+    write_files(tmp_path / "data", {"b": [*rows_of("b"), {"id": "bad-1", "question": 1, "context": None}]})
+    options = ("--parts", "--on-bad-example", "drop")
+    directory = Path(build(run, source, tmp_path / "caches", *options).fields["parts"])
+    assert run("report", directory, "-o", tmp_path / "page.html").code == 0
+    assert "bad-1" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_source_is_compared_with_one_cache(run: Run, listed: Path, source: Path) -> None:
     assert "--against: applies to one cache, found the list of parts" in error(
         run("verify", listed, "--against", source)
@@ -236,7 +273,7 @@ def _damage_list(listed: Path) -> None:
     (listed / "parts.json").write_bytes(b"{}")
 
 
-@pytest.mark.parametrize("command", ["verify", "stats", "show"])
+@pytest.mark.parametrize("command", ["verify", "stats", "show", "report", "export"])
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -248,10 +285,10 @@ def _damage_list(listed: Path) -> None:
     ids=["missing", "foreign", "damaged", "list"],
 )
 def test_what_is_wrong_with_a_list_is_an_error_everywhere(
-    run: Run, listed: Path, command: str, harm: Callable[[Path], None], message: str
+    run: Run, tmp_path: Path, listed: Path, command: str, harm: Callable[[Path], None], message: str
 ) -> None:
     harm(listed)
-    result = run(command, listed, *(["0"] if command == "show" else []))
+    result = run(command, listed, *arguments_of(tmp_path).get(command, []))
     assert message in error(result)
     assert result.code == 5
 

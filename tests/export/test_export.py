@@ -5,6 +5,7 @@ import errno
 import json
 import pickle
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from memxlnet.cache import Cache
@@ -23,6 +26,9 @@ from memxlnet.export import export as exporting
 from memxlnet.export import exported_file
 from memxlnet.export.export import ExportFormat
 from memxlnet.format.file_layout import column_values
+from memxlnet.parts import Parts
+from tests.builder.parts import in_parts, write_files
+from tests.builder.parts import rows_of as rows_of_file
 from tests.load.helpers import sample_tokenizer, varied_examples
 from tests.support import SQUAD, example, need_real_data, slow, xquad
 
@@ -271,3 +277,44 @@ def test_the_place_without_a_name(cache: Cache, tmp_path: Path, monkeypatch: pyt
     assert cache.export("squad") == tmp_path / f"{cache.directory.name}.json"
     with pytest.raises(SettingsError, match="remove it, or choose another"):
         cache.export("jsonl")
+
+
+def content(place: Path) -> Any:
+    """What is exported, by file: the values where row groups, or the order of metadata, may differ; else the bytes."""
+    if place.is_file():
+        return place.read_bytes()
+    return {path.name: content_of(path) for path in place.iterdir()}
+
+
+def content_of(path: Path) -> Any:
+    if path.suffix == ".parquet":
+        table = pq.read_table(path)
+        return table.schema, rows_of(table)
+    if path.suffix == ".safetensors":
+        return {name: (values.dtype, values.tolist()) for name, values in load_file(path).items()}
+    return path.read_bytes()
+
+
+@settings(max_examples=8)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.sampled_from([None, 3]), st.sampled_from(["all", ()]))
+def test_parts_are_exported_as_the_compacted_cache(counts: list[int], max_shard_rows: int | None, keep: Any) -> None:
+    files = {
+        f"f{n}": [row | ({"level": n} if n != 1 else {"title": "x"}) for row in rows_of_file(f"f{n}", count)]
+        for n, count in enumerate(counts)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        source = write_files(root / "data", files)
+        parts = Parts(in_parts(source, root / "parts", max_shard_rows=max_shard_rows, keep=keep).directory)
+        whole = parts.compact(root / "one")
+        for kind in FORMATS:
+            found, expected = parts.export(kind, root / f"a-{kind}"), whole.export(kind, root / f"b-{kind}")
+            assert content(found) == content(expected)
+
+
+def test_hidden_documents_of_parts_are_refused(tmp_path: Path) -> None:
+    source = write_files(tmp_path / "data", {"a": rows_of_file("a"), "b": rows_of_file("a", 1)})
+    parts = Parts(in_parts(source, tmp_path / "parts", on_repeated_id="newest").directory)
+    with pytest.raises(ExportError, match="found 1 documents whose id a later part has; remove the older examples"):
+        parts.export("jsonl", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

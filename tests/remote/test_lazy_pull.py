@@ -26,7 +26,6 @@ from memxlnet.evaluate.context_places import PlaceReader
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.joining import concatenate
-from memxlnet.load.row_lengths import row_lengths
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.local_shards import FETCHES_AT_ONCE, LocalShards
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
@@ -158,13 +157,12 @@ def test_segments_that_follow_each_other_take_only_the_shards_that_hold_them(
 @pytest.mark.parametrize(
     "read",
     [
-        lambda cache: row_lengths(cache, np.arange(SHARD_ROWS + 1)),
         lambda cache: PlaceReader(cache).read(np.arange(SHARD_ROWS + 1)),
         lambda cache: cache.segments(0, SHARD_ROWS + 1),
         lambda cache: [*cache.shards_of(0, SHARD_ROWS + 1)],
         lambda cache: CacheDataset.of(cache).gather(range(SHARD_ROWS + 1)),
     ],
-    ids=["lengths", "places", "segments", "shards_of", "gather"],
+    ids=["places", "segments", "shards_of", "gather"],
 )
 def test_reading_rows_fetches_each_shard_that_holds_them_once(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
@@ -544,8 +542,6 @@ def test_the_size_of_an_epoch_needs_no_shard(tmp_path: Path, most: int | None, l
 
 def test_random_order_under_a_limit_is_warned_of(url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cache = Cache.pull(url, tmp_path, lazy=True, local_limit=LIMIT)
-    cache.loader(4, shuffle=True, order="shards")
-    assert caplog.messages == []
     cache.loader(4, shuffle=True)
     (message,) = caplog.messages
     assert f"local_limit={LIMIT} holds 4" in message
