@@ -1,4 +1,4 @@
-"""One build into a store: ``python -m tests.remote.build_there SOURCE URL WORK_DIR OPTIONS [SCRATCH]``."""
+"""One build into a store: ``python -m tests.remote.build_there SOURCE URL WORK_DIR OPTIONS``."""
 
 import json
 import logging
@@ -14,31 +14,22 @@ from tests.load.helpers import sample_tokenizer
 SETTINGS: dict[str, Any] = {"max_seq_length": 64, "doc_stride": 16, "streaming_chunk_size": 40, "progress": False}
 
 
-def build_there(
-    source: Path,
-    url: str,
-    work_dir: Path,
-    options: dict[str, Any],
-    scratch: str | None = None,
-    num_workers: int = 0,
-) -> Cache:
+def build_there(source: Path, url: str, work_dir: Path, options: dict[str, Any], num_workers: int = 0) -> Cache:
     return Cache.build(
         source,
         sample_tokenizer(),
         cache_dir=url,
         work_dir=work_dir,
         storage_options=options,
-        scratch=scratch,
-        scratch_options=options if scratch else None,
         num_workers=num_workers,
         **SETTINGS,
     )
 
 
-def main(source: str, url: str, work_dir: str, options: str, scratch: str | None = None) -> None:
+def main(source: str, url: str, work_dir: str, options: str) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     s3fs.S3FileSystem.retries = 1
-    cache = build_there(Path(source), url, Path(work_dir), json.loads(options), scratch, num_workers=2)
+    cache = build_there(Path(source), url, Path(work_dir), json.loads(options), num_workers=2)
     sys.stdout.write(f"{cache.directory}\n")
 
 

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,10 @@ def url_of(bucket: Bucket) -> str:
 
 
 @contextmanager
-def started(
-    source: Path, bucket: Bucket, work_dir: Path, scratch: str | None = None, **changes: Any
-) -> Iterator[subprocess.Popen[str]]:
-    arguments = [
-        source,
-        url_of(bucket),
-        work_dir,
-        json.dumps(bucket.options(**changes)),
-        *([scratch] if scratch else []),
-    ]
+def running(module: str, *arguments: Any) -> Iterator[subprocess.Popen[str]]:
+    """A module in a process of its own, which is killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.remote.build_there", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -45,6 +37,14 @@ def started(
     finally:
         process.kill()
         process.communicate()
+
+
+def started(
+    source: Path, bucket: Bucket, work_dir: Path, **changes: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """A build into the bucket, with other options of its file system."""
+    options = json.dumps(bucket.options(**changes))
+    return running("tests.remote.build_there", source, url_of(bucket), work_dir, options)
 
 
 def there(bucket: Bucket, prefix: str = "caches/") -> dict[str, bytes]:

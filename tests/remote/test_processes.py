@@ -2,12 +2,9 @@
 
 import json
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,25 +13,13 @@ from memxlnet.remote.push import push
 from tests.format.content import files_of
 from tests.remote.cutting_proxy import CuttingProxy
 from tests.remote.s3 import Bucket, calls
-from tests.support import ROOT, WAIT_SECONDS
+from tests.remote.stored_build import running
+from tests.support import WAIT_SECONDS
 
 pytestmark = pytest.mark.slow  # test_interrupted.py cuts transfers within this process
 
 
-@contextmanager
-def started(*arguments: Any) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.remote.transfer", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+started = partial(running, "tests.remote.transfer")
 
 
 def test_of_two_processes_one_fetches_and_the_other_waits(
