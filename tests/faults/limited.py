@@ -16,12 +16,19 @@ from memxlnet.settings import BuildSettings, EncodeSettings
 from memxlnet.sources import open_source
 from memxlnet.system_errors import source_errors
 
+_HEAP_BLOCK = 60_000
+_KEPT: list[bytearray] = []
+
 
 def limit(kind: str, amount: int) -> None:
     if kind == "files":
         files = len(list(Path("/dev/fd").iterdir())) - 1
         resource.setrlimit(resource.RLIMIT_NOFILE, (files + amount, files + amount))
     else:
+        # Room in the heap, below a block that keeps it: libraries end the process where they find none for an object.
+        room = [bytearray(_HEAP_BLOCK) for _ in range(16)]
+        _KEPT.append(bytearray(_HEAP_BLOCK))
+        del room
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         bound = pages * resource.getpagesize() + amount
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
