@@ -1,7 +1,7 @@
 """Caches of any size: the first copy is encoded, the others repeat its token columns with other ids."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.data import Data, data, long_file, rows_of, tokenizer, whole_file, work
 from memxlnet import configure_memory_tokens
+from memxlnet.builder.chunk_survey import ChunkSurvey
 from memxlnet.builder.chunks_to_shards import Chunks, Publisher
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.encode.encoder import Encoder
@@ -49,9 +50,9 @@ class _Repeated(Publisher):
         self._copies = _copies(base, rows)
         counts = [{name: table.num_rows for name, table in chunk.items()} for chunk in base] * self._copies
         totals = {name: sum(count[name] for count in counts) for name in counts[0]}
-        super().__init__(Chunks(totals, self._copied, 0), settings, limit)
+        super().__init__(Chunks(totals, self._copied, map(ChunkSurvey.of, self._copied()), 0), settings, limit)
 
-    def _copied(self) -> Iterator[Tables]:
+    def _copied(self, _: Collection[str] = ()) -> Iterator[Tables]:
         for copy in range(self._copies):
             for chunk in self._base:
                 documents = _renamed(chunk["documents"], f"{copy}-")

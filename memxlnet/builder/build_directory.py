@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +89,13 @@ class BuildDirectory:
             return 0
 
     def remove_chunks(self) -> None:
-        """Remove all chunks of a cache that is published, several at once: giving their pages back takes long.
+        """Remove all chunks of a cache that is published.
 
         Raises:
             OSError: One cannot be removed.
         """
-        with ThreadPoolExecutor(os.cpu_count(), "memxlnet-remove") as threads:
-            for _ in threads.map(partial(Path.unlink, missing_ok=True), list(self.chunks.iterdir())):
-                pass
+        for path in list(self.chunks.iterdir()):
+            path.unlink(missing_ok=True)
 
     def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
         """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.

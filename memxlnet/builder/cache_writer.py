@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from memxlnet.builder.build_directory import BuildDirectory
-from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, write_chunk
+from memxlnet.builder.chunk_files import ChunkReceipt, finished_chunks, read_chunk, read_survey, write_chunk
 from memxlnet.builder.chunks_to_shards import Chunks, Publisher
 from memxlnet.builder.deliveries import BuildScratch, Scratch
 from memxlnet.builder.shard_filling import Filling, ShardWorkers, StartFilling
@@ -245,13 +245,13 @@ class CacheWriter:
         """Return the chunks of a build by their receipts, in order of index."""
         directory = self.build_directory(settings).chunks
 
-        def read() -> Iterator[Mapping[str, pa.RecordBatch]]:
+        def read(tables: Collection[str]) -> Iterator[Mapping[str, pa.RecordBatch]]:
             for receipt in receipts:
-                yield read_chunk(directory, receipt)
+                yield read_chunk(directory, receipt, tables)
 
         rows = {table: sum(receipt.rows[table] for receipt in receipts) for table in receipts[0].rows}
-        # A cache takes about as many bytes as its chunks.
-        return Chunks(rows, read, sum(receipt.bytes for receipt in receipts))
+        surveys = (read_survey(directory, receipt) for receipt in receipts)
+        return Chunks(rows, read, surveys, sum(receipt.table_bytes for receipt in receipts))
 
     def publish(
         self, settings: CacheSettings, chunks: Chunks, start_filling: StartFilling | None = None

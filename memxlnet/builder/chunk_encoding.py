@@ -22,7 +22,7 @@ import xxhash
 from arrow_schemas import DROPPED, KEPT
 from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.chunk_files import CHUNK_TABLES, with_examples_digest, write_chunk
-from memxlnet.builder.context_numbering import number_contexts
+from memxlnet.builder.context_numbering import number_contexts, text_digests
 from memxlnet.builder.encoding_cost import CostModel
 from memxlnet.builder.reported_errors import error_fields
 from memxlnet.encode.encoder import Encoder
@@ -213,7 +213,9 @@ def merge(parts: Sequence[Tables]) -> Tables:
     if len(parts) == 1:
         return parts[0]
     merged = {name: _joined([tables[name] for tables in parts]) for name in CHUNK_TABLES}
-    contexts = number_contexts((tables["contexts"]["text"] for tables in parts), merged["contexts"].num_rows)
+    contexts = number_contexts(
+        (text_digests(tables["contexts"]["text"]) for tables in parts), merged["contexts"].num_rows
+    )
     firsts = np.unique(contexts, return_index=True)[1]
     if len(firsts) < len(contexts):
         merged["contexts"] = merged["contexts"].take(pa.array(firsts))

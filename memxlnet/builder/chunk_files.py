@@ -1,15 +1,16 @@
 """Chunk files: one encoded chunk each, there whole or not at all.
 
-A chunk file holds one Arrow IPC stream per table, end to end. Its name holds its number and the checksum of its bytes,
-so that a restarted build knows without any other record which chunks are whole. Its first schema holds the digest of
-the examples that it was made from, so that a chunk whose examples changed does not count as finished.
+A chunk file holds Arrow IPC streams, end to end: a survey of the chunk, then one for each table, compressed. Its name
+holds its number and the checksum of its bytes, so that a restarted build knows without any other record which chunks
+are whole. The schema of its first table holds the digest of the examples that it was made from, so that a chunk whose
+examples changed does not count as finished.
 """
 
 import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,6 +21,7 @@ import pyarrow as pa
 import xxhash
 
 from arrow_schemas import DROPPED, KEPT, TABLES
+from memxlnet.builder.chunk_survey import ChunkSurvey
 from memxlnet.errors import BuildError, BuildOSError, with_fields_of
 from memxlnet.format.checksums import digest, file_digest
 from memxlnet.format.file_layout import FileSink, created
@@ -31,8 +33,10 @@ CHUNK_TABLES = (*TABLES, DROPPED)
 """The tables of every chunk; that of the kept columns follows where something is kept."""
 
 _EXAMPLES_KEY = b"memxlnet.examples"
-_CODEC = "zstd"
-_BLOCK_BYTES = 8 << 20
+_READ = pa.ipc.IpcReadOptions(use_threads=False)
+_WRITE = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+"""Padded rows take a twentieth of their size: less work than writing them, syncing them and giving their pages back."""
+
 _NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
 
 
@@ -46,6 +50,7 @@ class ChunkReceipt:
         bytes: Size of its file.
         rows: Rows by table, the dropped examples included.
         examples: Digest of the raw examples that it was made from; empty where none was given.
+        table_bytes: Bytes of its tables, which the file holds compressed.
     """
 
     index: int
@@ -53,6 +58,7 @@ class ChunkReceipt:
     bytes: int
     rows: Mapping[str, int]
     examples: str = ""
+    table_bytes: int = 0
 
     def check_types(self) -> None:
         """Check what came from elsewhere.
@@ -61,7 +67,12 @@ class ChunkReceipt:
             TypeError: It is no receipt.
         """
         match = _NAME.fullmatch(self.file) if isinstance(self.file, str) else None
-        numbers = [self.index, self.bytes, *(self.rows.values() if isinstance(self.rows, dict) else [None])]
+        numbers = [
+            self.index,
+            self.bytes,
+            self.table_bytes,
+            *(self.rows.values() if isinstance(self.rows, dict) else [None]),
+        ]
         is_whole = all(isinstance(number, int) and number >= 0 for number in numbers)
         is_named = match is not None and int(match[1]) == self.index and set(CHUNK_TABLES) <= set(self.rows)
         if not is_whole or not is_named or not isinstance(self.examples, str):
@@ -98,66 +109,40 @@ def chunk_bytes(index: int, tables: Mapping[str, pa.RecordBatch]) -> tuple[Chunk
     """
     _check_tables(index, tables)
     sink = BytesIO()
-    _write_streams(sink, tables)
+    survey = _write_streams(sink, tables)
     content = sink.getvalue()
-    return _receipt(index, digest(content), len(content), tables), content
+    return _receipt(index, digest(content), len(content), tables, survey), content
 
 
-def compressed(content: "bytes | pa.Buffer") -> bytes:
-    """Return the bytes of a chunk's file as they travel: padded rows take about an eighth."""
-    found: bytes = pa.Codec(_CODEC, 1).compress(content, asbytes=True)
-    return found
-
-
-def compressed_file(directory: Path, receipt: ChunkReceipt) -> bytes:
-    """Return the file of a chunk as `compressed` gives it.
+def chunk_content(directory: Path, receipt: ChunkReceipt) -> bytes:
+    """Return the bytes of the file of a chunk.
 
     Raises:
         OSError: It cannot be read.
     """
-    with pa.memory_map(str(directory / receipt.file)) as mapped:
-        return compressed(mapped.read_buffer())
-
-
-def _decompressed(receipt: ChunkReceipt, content: bytes) -> Iterator[bytes]:
-    """Yield the bytes of a chunk's file, in order; at most one more than there should be."""
-    left = receipt.bytes + 1
-    with pa.CompressedInputStream(pa.BufferReader(content), _CODEC) as stream:
-        while left:
-            try:
-                block = stream.read(min(left, _BLOCK_BYTES))
-            except (pa.ArrowInvalid, OSError) as error:  # of damaged bytes: no file is read here
-                raise BuildError(
-                    f"chunk {receipt.index}: expected {receipt.bytes:,} bytes in {_CODEC}, found {len(content):,} that "
-                    f"are damaged ({error}); build again to resume"
-                ) from error
-            if not block:
-                return
-            left -= len(block)
-            yield block
+    return (directory / receipt.file).read_bytes()
 
 
 def store_chunk(directory: Path, receipt: ChunkReceipt, content: bytes) -> None:
-    """Write the file of a chunk that was encoded elsewhere: temporary file, check, sync, rename.
+    """Write the file of a chunk that was encoded elsewhere: check, temporary file, sync, rename.
 
     Args:
         directory: Where the chunks of a build lie.
         receipt: Its receipt.
-        content: What `compressed` gave.
+        content: What `chunk_bytes` gave.
 
     Raises:
-        BuildError: They are not those of the receipt; no part is left.
+        BuildError: They are not those of the receipt; nothing is written.
         OSError: The disk is full or cannot be written; no part is left.
     """
-    checksum = receipt.file.split(".")[1]
+    expected, found = (receipt.bytes, receipt.file.split(".")[1]), (len(content), digest(content))
+    if found != expected:
+        raise BuildError(
+            f"chunk {receipt.index}: expected {expected[0]:,} bytes with the checksum {expected[1]}, found "
+            f"{found[0]:,} with {found[1]}; build again to resume"
+        )
     with _put_in_place(directory, receipt.index) as (sink, name):
-        for block in _decompressed(receipt, content):
-            sink.write(block)
-        if (sink.position, sink.state.hexdigest()) != (receipt.bytes, checksum):
-            raise BuildError(
-                f"chunk {receipt.index}: expected {receipt.bytes:,} bytes with the checksum {checksum}, found "
-                f"{sink.position:,} with {sink.state.hexdigest()}; build again to resume"
-            )
+        sink.write(content)
         name.append(receipt.file)
 
 
@@ -175,8 +160,8 @@ def write_chunk(directory: Path, index: int, tables: Mapping[str, pa.RecordBatch
     """
     _check_tables(index, tables)
     with _put_in_place(directory, index) as (sink, name):
-        _write_streams(sink, tables)
-        receipt = _receipt(index, sink.state.hexdigest(), sink.position, tables)
+        survey = _write_streams(sink, tables)
+        receipt = _receipt(index, sink.state.hexdigest(), sink.position, tables, survey)
         name.append(receipt.file)
     return receipt
 
@@ -204,31 +189,62 @@ def _check_tables(index: int, tables: Mapping[str, pa.RecordBatch]) -> None:
         raise BuildError(f"chunk {index}: expected the tables {', '.join(CHUNK_TABLES)}, found none of {missing}")
 
 
-def _write_streams(sink: Any, tables: Mapping[str, pa.RecordBatch]) -> None:
-    for table in _tables_of(tables):
-        with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), tables[table].schema) as writer:
-            writer.write_batch(tables[table])
+def _write_streams(sink: Any, tables: Mapping[str, pa.RecordBatch]) -> ChunkSurvey:
+    written = [tables[table] for table in _tables_of(tables)]
+    survey = ChunkSurvey.of(tables)
+    for batch in (survey.to_batch(), *written):
+        with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), batch.schema, options=_WRITE) as writer:
+            writer.write_batch(batch)
+    return survey
 
 
-def _receipt(index: int, checksum: str, size: int, tables: Mapping[str, pa.RecordBatch]) -> ChunkReceipt:
+def _receipt(
+    index: int, checksum: str, size: int, tables: Mapping[str, pa.RecordBatch], survey: ChunkSurvey
+) -> ChunkReceipt:
     rows = {table: tables[table].num_rows for table in _tables_of(tables)}
-    return ChunkReceipt(index, f"{index:08d}.{checksum}.chunk", size, rows, _examples_digest(tables))
+    file = f"{index:08d}.{checksum}.chunk"
+    return ChunkReceipt(index, file, size, rows, _examples_digest(tables), survey.num_bytes)
 
 
 def _tables_of(tables: Mapping[str, pa.RecordBatch]) -> tuple[str, ...]:
     return (*CHUNK_TABLES, KEPT) if KEPT in tables else CHUNK_TABLES
 
 
-def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBatch]:
-    """Map one chunk; the batches are views of the map.
+def read_chunk(
+    directory: Path, receipt: ChunkReceipt, only: Collection[str] | None = None
+) -> dict[str, pa.RecordBatch]:
+    """Read the tables of one chunk.
+
+    Args:
+        directory: Where the chunks of a build lie.
+        receipt: Its receipt.
+        only: The tables that are wanted; None reads all.
 
     Raises:
         BuildError: The file is damaged.
         BuildOSError: It is gone or cannot be read.
     """
+    with _reading(directory, receipt) as mapped:
+        _read_survey(mapped)
+        return _read_tables(mapped, only)
+
+
+def read_survey(directory: Path, receipt: ChunkReceipt) -> ChunkSurvey:
+    """Read the survey of one chunk, and nothing else of it.
+
+    Raises:
+        BuildError: As `read_chunk`.
+    """
+    with _reading(directory, receipt) as mapped:
+        return _read_survey(mapped)
+
+
+@contextmanager
+def _reading(directory: Path, receipt: ChunkReceipt) -> Iterator[pa.MemoryMappedFile]:
     path = directory / receipt.file
     try:
-        return _read_streams(path)
+        with pa.memory_map(str(path)) as mapped:
+            yield mapped
     except (pa.ArrowException, OSError, StopIteration) as error:
         message = f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again"
         if isinstance(error, OSError):
@@ -236,17 +252,35 @@ def read_chunk(directory: Path, receipt: ChunkReceipt) -> dict[str, pa.RecordBat
         raise BuildError(message) from error
 
 
-def _read_streams(path: Path) -> dict[str, pa.RecordBatch]:
+def _read_survey(mapped: pa.MemoryMappedFile) -> ChunkSurvey:
+    return ChunkSurvey.from_batch(_read_stream(mapped))
+
+
+def _read_tables(mapped: pa.MemoryMappedFile, only: Collection[str] | None = None) -> dict[str, pa.RecordBatch]:
     tables = {}
-    with pa.memory_map(str(path)) as mapped:
-        for table in (*CHUNK_TABLES, KEPT):
-            if table == KEPT and mapped.tell() == mapped.size():
-                break
-            with pa.ipc.open_stream(mapped) as reader:
-                tables[table] = reader.read_next_batch()
-                for _ in reader:
-                    raise pa.ArrowInvalid(f"table {table}: expected one record batch, found more")
+    left = set((*CHUNK_TABLES, KEPT) if only is None else only)
+    for table in (*CHUNK_TABLES, KEPT):
+        if not left or (table == KEPT and mapped.tell() == mapped.size()):
+            break
+        if table in left:
+            left.remove(table)
+            tables[table] = _read_stream(mapped)
+        else:
+            _skip_stream(mapped)
     return tables
+
+
+def _read_stream(mapped: pa.MemoryMappedFile) -> pa.RecordBatch:
+    with pa.ipc.open_stream(mapped, options=_READ) as reader:
+        batch = reader.read_next_batch()
+        for _ in reader:
+            raise pa.ArrowInvalid("expected one record batch in a stream, found more")
+        return batch
+
+
+def _skip_stream(mapped: pa.MemoryMappedFile) -> None:
+    for _ in pa.ipc.MessageReader.open_stream(mapped):
+        pass
 
 
 def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
@@ -259,14 +293,25 @@ def finished_chunks(directory: Path) -> dict[int, ChunkReceipt]:
     for path in sorted(directory.iterdir(), key=_age):
         match = _NAME.fullmatch(path.name)
         index = int(match[1]) if match else -1
-        if match is None or index in receipts or not _holds(path, match[2]):
+        found = _found_receipt(path, index, match[2]) if match and index not in receipts else None
+        if found is None:
             logger.info("%s: removed, no whole chunk of this build", path)
             path.unlink(missing_ok=True)
-            continue
-        tables = _read_streams(path)
-        rows = {table: batch.num_rows for table, batch in tables.items()}
-        receipts[index] = ChunkReceipt(index, path.name, path.stat().st_size, rows, _examples_digest(tables))
+        else:
+            receipts[index] = found
     return dict(sorted(receipts.items()))
+
+
+def _found_receipt(path: Path, index: int, checksum: str) -> ChunkReceipt | None:
+    """Return the receipt of a file; None where it is not whole, or of an earlier release."""
+    if not _holds(path, checksum):
+        return None
+    with pa.memory_map(str(path)) as mapped:
+        try:
+            survey, tables = _read_survey(mapped), _read_tables(mapped)
+        except (pa.ArrowInvalid, StopIteration):
+            return None
+        return _receipt(index, checksum, mapped.size(), tables, survey)
 
 
 def _age(path: Path) -> tuple[int, str]:

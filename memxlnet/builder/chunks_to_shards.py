@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import operator
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +27,8 @@ from arrow_schemas import (
     kept_schema,
     with_metadata,
 )
-from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes
+from memxlnet.builder.chunk_survey import ChunkSurvey
+from memxlnet.builder.context_numbering import batch_rows, number_contexts
 from memxlnet.builder.kept_columns import fitted, nested_bytes
 from memxlnet.builder.shard_filling import FeatureShard, Filling, StartFilling
 from memxlnet.encode.cache_settings import CacheSettings
@@ -55,13 +57,15 @@ class Chunks(NamedTuple):
 
     Attributes:
         rows: Rows of all chunks together by table, the dropped examples included.
-        read: Yields the tables of each chunk, in order; called several times. Row numbers in them count from the
+        read: Yields the named tables of each chunk, in order; called several times. Row numbers in them count from the
             chunk's start.
+        surveys: The survey of each chunk, in order; read once.
         num_bytes: About the bytes of the cache.
     """
 
     rows: Mapping[str, int]
-    read: Callable[[], Iterator[Mapping[str, pa.RecordBatch]]]
+    read: Callable[[Collection[str]], Iterator[Mapping[str, pa.RecordBatch]]]
+    surveys: Iterable[ChunkSurvey]
     num_bytes: int
 
 
@@ -85,6 +89,7 @@ class Publisher:
         self._start_filling = start_filling
         self._filling: Filling | None = None
         self._read = chunks.read
+        self._surveys = chunks.surveys
         self._totals = chunks.rows
         self._settings = settings
         most = MAX_LIST_VALUES // settings.encode.max_seq_length
@@ -120,10 +125,10 @@ class Publisher:
     def _publish(self, staging: Path, totals: Mapping[str, int]) -> Manifest:
         # Workers fill the features meanwhile. A finished file is made durable and read for its checksum in the
         # background.
-        features = self._publish_features(staging, totals["features"])
-        context_rows, sizes = self._survey(totals)
-        contexts = self._pool.submit(self._publish_contexts, staging, context_rows, sizes["contexts"])
-        documents = self._publish_documents(staging, context_rows, sizes["documents"])
+        survey = _surveyed(self._surveys, totals)
+        features = self._publish_features(staging, totals["features"], survey)
+        contexts = self._pool.submit(self._publish_contexts, staging, survey)
+        documents = self._publish_documents(staging, survey)
         pending = {"features": features, "documents": documents, "contexts": contexts.result()}
         schema = self._kept_schema() if self._settings.encode.keep else pa.schema([])
         if schema.names:
@@ -155,7 +160,7 @@ class Publisher:
     def _metadata(self, table: str, shard: int, row_start: int, row_stop: int) -> FileMetadata:
         return FileMetadata(table, shard, row_start, row_stop, self._settings.fingerprint)
 
-    def _publish_features(self, staging: Path, total: int) -> "_PendingTable":
+    def _publish_features(self, staging: Path, total: int, survey: "_Survey") -> "_PendingTable":
         schema = features_schema(self._settings.encode.max_seq_length)
         shards: list[FeatureShard] = []
         files: list[tuple[Path, FileMetadata]] = []
@@ -169,22 +174,18 @@ class Publisher:
         if self._start_filling is not None:
             self._filling = self._start_filling(shards)
             return self._pend(total, self._shard_rows, files, self._filling.wait)
-        self._fill(shards)
+        self._fill(shards, survey)
         return self._pend(total, self._shard_rows, files)
 
-    def _fill(self, shards: Sequence[FeatureShard]) -> None:
+    def _fill(self, shards: Sequence[FeatureShard], survey: "_Survey") -> None:
         with contextlib.ExitStack() as stack:
             descriptors = []
             for shard in shards:
                 descriptors.append(os.open(shard.path, os.O_WRONLY | os.O_CLOEXEC))
                 stack.callback(os.close, descriptors[-1])
-            document_base = row_base = 0
-            for chunk in self._read():
-                features = chunk["features"]
+            for chunk, first in zip(self._read(("features",)), survey.firsts, strict=True):
                 for shard, descriptor in zip(shards, descriptors, strict=True):
-                    shard.write(descriptor, features, row_base, document_base)
-                row_base += features.num_rows
-                document_base += chunk["documents"].num_rows
+                    shard.write(descriptor, chunk["features"], first.features, first.documents)
 
     def _pend(
         self,
@@ -196,46 +197,19 @@ class Publisher:
         """Have files made durable in the background, as soon as `wait` has returned."""
         return _PendingTable(rows, batch_rows, self._pool.submit(_finished_shards, files, wait))
 
-    def _survey(self, totals: Mapping[str, int]) -> tuple[Ints, dict[str, Ints]]:
-        """Assign numbers to the contexts and measure rows, in one pass over the chunks.
-
-        Args:
-            totals: Rows of all chunks together by table.
-
-        Returns:
-            int64[contexts of all chunks], the context of each; and int64[rows] of documents and contexts, their bytes.
-        """
-        sizes = {table: np.empty(totals[table], np.int64) for table in ("documents", "contexts")}
-
-        def texts() -> Iterator[pa.Array]:
-            starts = dict.fromkeys(sizes, 0)
-            for chunk in self._read():
-                for table, found in sizes.items():
-                    start = starts[table]
-                    starts[table] += chunk[table].num_rows
-                    found[start : starts[table]] = row_bytes(chunk[table])
-                yield chunk["contexts"]["text"]
-
-        context_rows = number_contexts(texts(), totals["contexts"])
-        distinct = np.empty(int(context_rows.max()) + 1, np.int64)
-        distinct[context_rows] = sizes["contexts"]
-        return context_rows, {**sizes, "contexts": distinct}
-
-    def _publish_documents(self, staging: Path, context_rows: Ints, sizes: Ints) -> "_PendingTable":
-        metadata = self._metadata("documents", 0, 0, len(sizes))
-        rows = batch_rows(sizes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
+    def _publish_documents(self, staging: Path, survey: "_Survey") -> "_PendingTable":
+        metadata = self._metadata("documents", 0, 0, len(survey.document_bytes))
+        rows = batch_rows(survey.document_bytes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
         writer = BatchWriter(staging, documents_schema(), metadata, rows)
         with writer:
-            context_base = row_base = 0
-            for chunk in self._read():
+            for chunk, first in zip(self._read(("documents",)), survey.firsts, strict=True):
                 documents = chunk["documents"]
-                contexts = context_rows[context_base + column_values(documents["context"])]
+                contexts = survey.context_rows[first.contexts + column_values(documents["context"])]
                 documents = _replace(documents, "context", contexts)
-                documents = _replace(documents, "first_segment", row_base + column_values(documents["first_segment"]))
+                first_segments = first.features + column_values(documents["first_segment"])
+                documents = _replace(documents, "first_segment", first_segments)
                 self._count(documents)
                 writer.add(documents)
-                context_base += chunk["contexts"].num_rows
-                row_base += chunk["features"].num_rows
         return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
 
     def _count(self, documents: pa.RecordBatch) -> None:
@@ -245,16 +219,16 @@ class Publisher:
         has_span = column_values(documents["chosen_answer"]) >= 0
         self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
 
-    def _publish_contexts(self, staging: Path, context_rows: Ints, sizes: Ints) -> "_PendingTable":
-        metadata = self._metadata("contexts", 0, 0, len(sizes))
-        rows = batch_rows(sizes, CONTEXTS_BATCH_ROWS, MAX_BATCH_BYTES)
+    def _publish_contexts(self, staging: Path, survey: "_Survey") -> "_PendingTable":
+        metadata = self._metadata("contexts", 0, 0, len(survey.context_bytes))
+        rows = batch_rows(survey.context_bytes, CONTEXTS_BATCH_ROWS, MAX_BATCH_BYTES)
         writer = BatchWriter(staging, contexts_schema(), metadata, rows)
         with writer:
-            base = written = 0
-            for chunk in self._read():
+            written = 0
+            for chunk, first in zip(self._read(("contexts",)), survey.firsts, strict=True):
                 contexts = chunk["contexts"]
-                new = np.flatnonzero(context_rows[base : base + contexts.num_rows] >= written)
-                base += contexts.num_rows
+                numbers = survey.context_rows[first.contexts : first.contexts + contexts.num_rows]
+                new = np.flatnonzero(numbers >= written)
                 if new.size:
                     written += new.size
                     writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
@@ -264,7 +238,7 @@ class Publisher:
         """Return the schema of the kept columns: the types of all chunks together."""
         keep = self._settings.encode.keep
         types: dict[str, pa.DataType] = {} if keep == "all" else dict.fromkeys(keep, pa.null())
-        for chunk in self._read():
+        for chunk in self._read((KEPT,)):
             for column in chunk[KEPT].schema:
                 joined = joined_type(types.get(column.name, pa.null()), column.type)
                 if joined is None:
@@ -289,17 +263,62 @@ class Publisher:
         return self._pend(total, writer.batch_rows, [(writer.path, writer.metadata)])
 
     def _read_kept(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for chunk in self._read():
+        for chunk in self._read((KEPT, "documents")):
             yield fitted(chunk[KEPT], schema, chunk["documents"]["id"])
 
     def _dropped_lines(self) -> Iterator[bytes]:
-        for chunk in self._read():
+        for chunk in self._read((DROPPED,)):
             for row in chunk[DROPPED].to_pylist():
                 yield json.dumps(row, ensure_ascii=False).encode() + b"\n"
 
     def _write_file(self, staging: Path, name: str, content: bytes) -> FileRecord:
         write_file(staging / name, content)
         return finished_file(staging / name)
+
+
+class _FirstRows(NamedTuple):
+    """The first rows of a chunk, counted over all chunks."""
+
+    features: int
+    documents: int
+    contexts: int
+
+
+class _Survey(NamedTuple):
+    """What is known of all chunks together.
+
+    Attributes:
+        firsts: The first rows of each chunk.
+        context_rows: int64[contexts of all chunks], the row of each in the published table.
+        context_bytes: int64[rows of that table], their bytes.
+        document_bytes: int64[documents], the bytes of their rows.
+    """
+
+    firsts: Sequence[_FirstRows]
+    context_rows: Ints
+    context_bytes: Ints
+    document_bytes: Ints
+
+
+def _surveyed(surveys: Iterable[ChunkSurvey], totals: Mapping[str, int]) -> _Survey:
+    """Assign rows to the contexts of all chunks, and join the surveys of the chunks."""
+    context_bytes, document_bytes = (np.empty(totals[table], np.int64) for table in ("contexts", "documents"))
+    firsts = []
+
+    def digests() -> Iterator[Ints]:
+        first = _FirstRows(0, 0, 0)
+        for found in surveys:
+            firsts.append(first)
+            rows = found.features, len(found.document_bytes), len(found.context_bytes)
+            first = _FirstRows(*map(operator.add, first, rows))
+            context_bytes[firsts[-1].contexts : first.contexts] = found.context_bytes
+            document_bytes[firsts[-1].documents : first.documents] = found.document_bytes
+            yield found.context_digests
+
+    context_rows = number_contexts(digests(), totals["contexts"])
+    distinct = np.empty(int(context_rows.max()) + 1, np.int64)
+    distinct[context_rows] = context_bytes
+    return _Survey(firsts, context_rows, distinct, document_bytes)
 
 
 class _PendingTable(NamedTuple):

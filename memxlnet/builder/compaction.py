@@ -4,7 +4,7 @@ Nothing is encoded. Each part is read back as chunks, which go through the same 
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from arrow_schemas import DROPPED, KEPT, TABLES, dropped_schema
 from memxlnet.builder.cache_writer import BuildSummary, CacheWriter
+from memxlnet.builder.chunk_survey import ChunkSurvey
 from memxlnet.builder.chunks_to_shards import Chunks
 from memxlnet.builder.repeats_across_parts import document_rows, open_part, shown_files
 from memxlnet.encode.cache_settings import CacheSettings
@@ -77,7 +78,8 @@ def compact_parts(
         except CacheNotFoundError:
             pass
         found_chunks = _PartChunks(directory, parts)
-        chunks = Chunks(found_chunks.rows(), found_chunks.read, parts.num_bytes)
+        surveys = map(ChunkSurvey.of, found_chunks.read())
+        chunks = Chunks(found_chunks.rows(), found_chunks.read, surveys, parts.num_bytes)
         files.check_unchanged()
         writer.begin(settings)
         return writer.publish(settings, chunks)
@@ -172,8 +174,8 @@ class _PartChunks:
             totals[DROPPED] += manifest.dropped_examples
         return totals
 
-    def read(self) -> Iterator[Mapping[str, pa.RecordBatch]]:
-        """Yield the tables of each chunk, in order."""
+    def read(self, _: Collection[str] = ()) -> Iterator[Mapping[str, pa.RecordBatch]]:
+        """Yield all tables of each chunk, in order: most are views of the caches."""
         for cache, base in self._opened():
             dropped: pa.RecordBatch | None = _dropped(cache, base)
             for block in read_blocks(cache, "documents"):

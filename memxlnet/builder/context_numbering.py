@@ -14,25 +14,22 @@ from numpy.typing import NDArray
 from memxlnet.format.ragged import Ints
 
 
-def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
+def number_contexts(digests: Iterable[Ints], total: int) -> Ints:
     """Assign numbers to the distinct texts of all chunks in order of first use.
 
-    Texts are distinguished by 128 bits of a cryptographic digest: 16 bytes are held for each, never the text.
-
     Args:
-        contexts: The texts of the contexts, chunk by chunk.
+        digests: What `text_digests` gives for the contexts, chunk by chunk: 16 bytes are held for each, never the text.
         total: How many there are.
 
     Returns:
         int64[total], the number of each text.
     """
-    digests = np.empty((2, total), np.uint64)
+    halves = np.empty((2, total), np.int64)
     row = 0
-    for array in contexts:
-        found = np.frombuffer(b"".join(map(_strong, array)), np.uint64).reshape(-1, 2)
-        digests[:, row : row + len(found)] = found.T
+    for found in digests:
+        halves[:, row : row + len(found)] = found.T
         row += len(found)
-    high, low = digests
+    high, low = halves
     order = np.argsort(high, kind="stable")
     begins = np.ones(total, bool)
     begins[1:] = _differ(high, order)
@@ -40,7 +37,7 @@ def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
     if (_differ(low, order) & ~begins[1:]).any():
         order = np.lexsort((low, high))
         begins[1:] = _differ(high, order) | _differ(low, order)
-    del digests, high, low
+    del halves, high, low
     # The sort is stable, so the first row of a run of equal digests is the first use.
     firsts = np.empty(total, np.int64)
     firsts[order] = order[np.flatnonzero(begins)][np.cumsum(begins) - 1]
@@ -49,11 +46,17 @@ def number_contexts(contexts: Iterable[pa.Array], total: int) -> Ints:
     return numbered
 
 
+def text_digests(texts: pa.Array) -> Ints:
+    """Return int64[texts, 2]: 128 bits of a cryptographic digest of each text, which no two texts share in practice."""
+    found: Ints = np.frombuffer(b"".join(map(_strong, texts)), np.int64).reshape(-1, 2)
+    return found
+
+
 def _strong(text: pa.Scalar) -> bytes:
     return hashlib.blake2b(text.as_buffer(), digest_size=16).digest()
 
 
-def _differ(values: NDArray[np.uint64], order: Ints) -> NDArray[np.bool_]:
+def _differ(values: Ints, order: Ints) -> NDArray[np.bool_]:
     ordered = values[order]
     differing: NDArray[np.bool_] = ordered[1:] != ordered[:-1]
     return differing

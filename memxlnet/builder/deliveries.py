@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from memxlnet.builder.build_directory import BuildDirectory, unpack_encoder
 from memxlnet.builder.chunk_encoding import encode_chunk, encoded, kept_encoder
-from memxlnet.builder.chunk_files import ChunkReceipt, chunk_bytes, compressed, store_chunk
+from memxlnet.builder.chunk_files import ChunkReceipt, chunk_bytes, store_chunk
 from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError
 from memxlnet.format.checksums import digest
@@ -198,7 +198,7 @@ def encode_and_return(
         builder: As of `encode_chunk`.
 
     Returns:
-        ``receipt`` and ``chunk``, the bytes of its file `compressed`; or ``needs``, where the encoder is missing; or
+        ``receipt`` and ``chunk``, the bytes of its file; or ``needs``, where the encoder is missing; or
         the fields of an error.
     """
     if encoder:
@@ -219,7 +219,7 @@ def encode_with(
             partial(kept_encoder, encoder_digest, partial(unpack_encoder, encoder)), packed, part_cost, builder
         )
         receipt, content = chunk_bytes(index, tables)
-        return {"receipt": asdict(receipt), "chunk": compressed(content)}
+        return {"receipt": asdict(receipt), "chunk": content}
     except BaseException as error:
         return error_fields(error)
 

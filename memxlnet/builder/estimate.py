@@ -6,8 +6,9 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from arrow_schemas import TABLES
 from memxlnet.builder.builder import Build
+from memxlnet.builder.chunk_encoding import with_kept
+from memxlnet.builder.chunk_files import chunk_bytes
 from memxlnet.builder.chunking import read_chunks
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildOSError, SourceError
@@ -17,9 +18,6 @@ from memxlnet.progress import Heartbeat
 from memxlnet.settings import BuildSettings
 
 SAMPLE_EXAMPLES = 2000
-
-PEAK_DISK = 2.1
-"""Peak disk of a build, in sizes of its result: the chunks stay until the manifest is durable."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class SizeEstimate:
         examples: Examples of the whole source; None where the source does not say.
         features: Segments of the cache; None where the examples are not known.
         num_bytes: Bytes of the published cache; None likewise.
+        chunk_bytes: Bytes of its chunks, which stay until the manifest is durable; None likewise.
         is_whole: Whether the sample is the whole source.
     """
 
@@ -38,12 +37,13 @@ class SizeEstimate:
     examples: int | None
     features: int | None
     num_bytes: int | None
+    chunk_bytes: int | None
     is_whole: bool
 
     @property
     def peak_bytes(self) -> int | None:
-        """Bytes on disk while it is published: `PEAK_DISK` times the result."""
-        return None if self.num_bytes is None else int(self.num_bytes * PEAK_DISK)
+        """Bytes on disk while it is published: those of the cache and of its chunks."""
+        return None if self.num_bytes is None or self.chunk_bytes is None else self.num_bytes + self.chunk_bytes
 
 
 def estimate_size(job: Build, build: BuildSettings) -> SizeEstimate:
@@ -75,19 +75,22 @@ def _estimated(job: Build, build: BuildSettings) -> SizeEstimate:
     sample = first.examples
     ended = next(chunks, None) is None and len(sample) < SAMPLE_EXAMPLES
     content = job.settings.tokenizer
-    tables = Encoder(content.backend, content.layout, settings).encode(sample)
+    encoded = Encoder(content.backend, content.layout, settings).encode(sample)
+    tables = with_kept(encoded, sample, first.kept)
     sampled = len(sample)
     total = source.count()
     if ended:
         examples = sampled
     elif total is None:  # max_examples alone may be far more than there is
-        return SizeEstimate(sampled, None, None, None, False)
+        return SizeEstimate(sampled, None, None, None, None, False)
     else:
         examples = max(min(settings.max_examples or total, total), sampled)
     scale = examples / sampled
-    kept = first.kept.nbytes if first.kept is not None else 0
-    size = (sum(tables[name].nbytes for name in TABLES) + kept) * scale + len(content.backend_json.encode())
-    return SizeEstimate(sampled, examples, round(tables["features"].num_rows * scale), round(size), ended)
+    chunk = chunk_bytes(0, tables)[0]
+    size = round(chunk.table_bytes * scale) + len(content.backend_json.encode())
+    return SizeEstimate(
+        sampled, examples, round(chunk.rows["features"] * scale), size, round(chunk.bytes * scale), ended
+    )
 
 
 def check_space(job: Build, estimate: SizeEstimate, cache_dir: Path) -> None:

@@ -83,7 +83,7 @@ class LossLimits:
             LossLimitError: More was lost than is allowed.
         """
         dropped, answers = _Losses(total=chunks.rows["documents"] + chunks.rows[DROPPED]), _Losses()
-        for chunk in chunks.read():
+        for chunk in chunks.read((DROPPED, "documents")):
             _count_dropped(dropped, chunk[DROPPED])
             _count_answers(answers, chunk["documents"])
         stopped = "" if is_all else "the build stopped early, as the rest cannot change that; "
@@ -134,7 +134,7 @@ class LossesSoFar:
 
     def add_answers(self, chunks: Chunks) -> None:
         """Count the answers of further chunks. Reads a few columns of them."""
-        for chunk in chunks.read():
+        for chunk in chunks.read(("documents",)):
             _count_answers(self._answers, chunk["documents"])
 
     def are_too_many(self, read: int, dropped: int, most_examples: int | None) -> bool:

@@ -121,7 +121,7 @@ def fill_shards(task: Mapping[str, Any]) -> dict[str, Any]:
             pieces = [Piece(*fields) for fields in task["pieces"]]
             for piece in pieces:
                 receipt = ChunkReceipt(piece.number, piece.file, piece.bytes, {})
-                features = read_chunk(build.chunks, receipt)["features"]
+                features = read_chunk(build.chunks, receipt, ("features",))["features"]
                 for shard, descriptor in zip(shards, descriptors, strict=True):
                     shard.write(descriptor, features, piece.row_base, piece.document_base)
             for descriptor in descriptors if task["is_remote"] else ():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from memxlnet.builder.context_numbering import number_contexts
+from memxlnet.builder.context_numbering import number_contexts, text_digests
 from memxlnet.format.joined import JoinedCache, JoinedTable
 from memxlnet.format.ragged import Ints
 from memxlnet.format.text_table import TextTable
@@ -25,7 +25,7 @@ class DistinctContexts(JoinedCache):
         vars(self).update(vars(cache))
         total = cache.contexts.num_rows
         # In each cache they are in order of first use, and so they are in all: no document is read.
-        numbers = number_contexts((batch["text"] for batch in cache.contexts.batches()), total)
+        numbers = number_contexts((text_digests(batch["text"]) for batch in cache.contexts.batches()), total)
         self.contexts = _FirstContexts(cache.contexts, np.unique(numbers, return_index=True)[1])
         self.documents = _Documents(cache.documents, numbers)
 

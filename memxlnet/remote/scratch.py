@@ -1,7 +1,7 @@
 """A store through which the chunks of a build travel, so that neither a worker nor a builder that dies loses one.
 
 A build has a directory of its own in it, named like its cache, with the packed encoder and, for each attempt at a
-chunk, its compressed file and then its receipt. Only chunks with a receipt count, and only after their checksum and the
+chunk, its file and then its receipt. Only chunks with a receipt count, and only after their checksum and the
 digest of their examples were compared: a listing that lacks the newest objects costs encoding again and nothing else.
 
 A builder removes them once its cache is published, or the next one on its machine where it was killed before that. What
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from memxlnet.builder.build_directory import BuildDirectory
-from memxlnet.builder.chunk_files import ChunkReceipt, compressed_file, store_chunk
+from memxlnet.builder.chunk_files import ChunkReceipt, chunk_content, store_chunk
 from memxlnet.builder.deliveries import Task, encode_with, keep_packed, packed_encoder, receipt_of
 from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError, CacheError, SettingsError, TransferError
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 _ARGUMENTS = ("scratch", "scratch_options")
 _FORMAT = "memxlnet chunk receipt"
-_VERSION = ("receipt_version", 2)
+_VERSION = ("receipt_version", 3)
 _RECEIPT = re.compile(r"(\d{8})\.([0-9a-f]{32})\.([0-9a-f]{16})\.json")
 _OURS = re.compile(r"\.?(encoder|\d{8})\.")
 _MOST_RECEIPT_BYTES = 1 << 16
@@ -148,10 +148,7 @@ class BuildScratch:
             self._write_encoder()
         else:
             receipt = receipt_of(index, examples, result)
-            name, size = _chunk_name(receipt, f"{result.get('attempt')}"), result.get("stored_bytes")
-            if not isinstance(size, int):
-                raise BuildError(f"chunk {index}: expected the size of {name}, found {size!r:.80}; build again")
-            if self._fetch(receipt, name, size):
+            if self._fetch(receipt, _chunk_name(receipt, f"{result.get('attempt')}")):
                 return receipt
             missing = f"chunk {index}, which workers"
         self._attempts[index] += 1
@@ -201,11 +198,12 @@ class BuildScratch:
             logger.info("%s: not used, it is of a build with other settings", path)
             return None
         receipt = receipt_of(int(name[:8]), examples, fields)
-        chunk, size = _chunk_name(receipt, name.split(".")[2]), fields.get("stored_bytes")
+        chunk = _chunk_name(receipt, name.split(".")[2])
         found = self._store.size(chunk)
-        if not isinstance(size, int) or found != size:
-            raise BuildError(f"expected {chunk} with {size!r} bytes, found {'no file' if found is None else found}")
-        return receipt if self._fetch(receipt, chunk, size) else None
+        if found != receipt.bytes:
+            shown = "no file" if found is None else found
+            raise BuildError(f"expected {chunk} with {receipt.bytes} bytes, found {shown}")
+        return receipt if self._fetch(receipt, chunk) else None
 
     def send(self, receipt: ChunkReceipt) -> None:
         """Send a chunk that lies in the local directory.
@@ -215,16 +213,16 @@ class BuildScratch:
             BuildOSError: It cannot be read.
         """
         with self._build.errors("read"):
-            content = compressed_file(self._build.chunks, receipt)
+            content = chunk_content(self._build.chunks, receipt)
         _send(self._store, receipt, content, self._fingerprint)
 
     def forget(self) -> None:
         """Use none of the chunks that an interrupted build left."""
         self._receipts.clear()
 
-    def _fetch(self, receipt: ChunkReceipt, name: str, size: int) -> bool:
+    def _fetch(self, receipt: ChunkReceipt, name: str) -> bool:
         """Write the file of a chunk into the local directory; whether it is in the store."""
-        content = self._store.fetch(name, size)
+        content = self._store.fetch(name, receipt.bytes)
         if content is not None:
             store_chunk(self._build.chunks, receipt, content)
         return content is not None
@@ -235,14 +233,14 @@ def _encoder_name(encoder_digest: str) -> str:
 
 
 def _chunk_name(receipt: ChunkReceipt, attempt: str) -> str:
-    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.chunk.zst"
+    return f"{receipt.file.removesuffix('.chunk')}.{attempt}.chunk"
 
 
 def _send(store: Store, receipt: ChunkReceipt, content: bytes, fingerprint: str) -> str:
     """Put a chunk into a store, and then its receipt; return the name of the attempt."""
     attempt = secrets.token_hex(8)
     fields = {"format": _FORMAT, _VERSION[0]: _VERSION[1], "fingerprint": fingerprint}
-    sealed = seal({**fields, "receipt": asdict(receipt), "stored_bytes": len(content)})
+    sealed = seal({**fields, "receipt": asdict(receipt)})
     store.put(_chunk_name(receipt, attempt), content)
     store.put(f"{receipt.file.removesuffix('.chunk')}.{attempt}.json", sealed)
     return attempt
@@ -314,8 +312,7 @@ def encode_into_scratch(
         builder: As of `encode_chunk`.
 
     Returns:
-        ``receipt``, ``attempt`` and ``stored_bytes``; or ``needs``, where the encoder is missing; or the fields of an
-        error.
+        ``receipt`` and ``attempt``; or ``needs``, where the encoder is missing; or the fields of an error.
     """
     try:
         store = _store_of(url, options)
@@ -334,6 +331,6 @@ def encode_into_scratch(
         if "error" in result:
             return result
         attempt = _send(store, ChunkReceipt(**result["receipt"]), result["chunk"], fingerprint)
-        return {"receipt": result["receipt"], "attempt": attempt, "stored_bytes": len(result["chunk"])}
+        return {"receipt": result["receipt"], "attempt": attempt}
     except BaseException as error:
         return error_fields(error)

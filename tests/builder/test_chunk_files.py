@@ -4,25 +4,29 @@ import os
 import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrow_schemas import DROPPED, table_schema
+from arrow_schemas import DROPPED, KEPT, table_schema
 from memxlnet.builder import chunk_files
 from memxlnet.builder.chunk_files import (
+    CHUNK_TABLES,
     ChunkReceipt,
-    compressed,
-    compressed_file,
+    chunk_bytes,
     finished_chunks,
     read_chunk,
+    read_survey,
     store_chunk,
     with_examples_digest,
     write_chunk,
 )
+from memxlnet.builder.context_numbering import row_bytes, text_digests
 from memxlnet.errors import BuildError
 from memxlnet.format.checksums import digest, file_digest
 from tests.format.content import Content, chunks, contents, make_content
@@ -39,6 +43,7 @@ def test_a_chunk_is_read_as_it_was_written(content: Content) -> None:
         assert [path.name for path in Path(folder).iterdir()] == [receipt.file]
         assert receipt.bytes == Path(folder, receipt.file).stat().st_size
         assert receipt.rows == {name: batch.num_rows for name, batch in tables.items()}
+        assert receipt.table_bytes == sum(batch.nbytes for batch in tables.values())
         found = read_chunk(Path(folder), receipt)
         assert {name: batch.to_pylist() for name, batch in found.items()} == {
             name: batch.to_pylist() for name, batch in tables.items()
@@ -46,28 +51,63 @@ def test_a_chunk_is_read_as_it_was_written(content: Content) -> None:
         for name, batch in found.items():
             assert batch.schema.equals(table_schema(name, content.length), check_metadata=True)
         assert finished_chunks(Path(folder)) == {7: receipt}
-        del found, batch
+        survey = read_survey(Path(folder), receipt)
+        assert [field.tolist() if hasattr(field, "tolist") else field for field in survey] == [
+            tables["features"].num_rows,
+            receipt.table_bytes,
+            text_digests(tables["contexts"]["text"]).tolist(),
+            row_bytes(tables["contexts"]).tolist(),
+            row_bytes(tables["documents"]).tolist(),
+        ]
+
+
+@pytest.mark.parametrize("only", [only for size in range(5) for only in combinations((*CHUNK_TABLES, KEPT), size)])
+def test_the_tables_that_are_wanted_are_read(tmp_path: Path, only: tuple[str, ...]) -> None:
+    tables = {**TABLES, KEPT: pa.RecordBatch.from_pydict({"title": ["one", "two"]})}
+    found = read_chunk(tmp_path, write_chunk(tmp_path, 0, tables), only)
+    assert {name: batch.to_pylist() for name, batch in found.items()} == {
+        name: tables[name].to_pylist() for name in only
+    }
+
+
+def test_a_table_that_nothing_was_kept_for_is_left_out(tmp_path: Path) -> None:
+    assert list(read_chunk(tmp_path, write_chunk(tmp_path, 0, TABLES), ("contexts", KEPT))) == ["contexts"]
 
 
 def test_the_name_holds_number_and_checksum(tmp_path: Path) -> None:
     receipt = write_chunk(tmp_path, 12, TABLES)
     assert receipt.file == f"00000012.{file_digest(tmp_path / receipt.file)}.chunk"
-    assert receipt == ChunkReceipt(
-        12, receipt.file, receipt.bytes, {"features": 5, "documents": 2, "contexts": 2, DROPPED: 1}
-    )
+    rows = {"features": 5, "documents": 2, "contexts": 2, DROPPED: 1}
+    assert receipt == ChunkReceipt(12, receipt.file, receipt.bytes, rows, table_bytes=receipt.table_bytes)
     again = write_chunk(tmp_path, 12, TABLES)
     assert again == receipt
 
 
-@pytest.mark.parametrize("size", [0, 1, 9 << 20])
-def test_a_chunk_that_travelled_is_the_same_file(tmp_path: Path, size: int) -> None:
-    content = os.urandom(size // 2) + bytes(size - size // 2)
-    receipt = ChunkReceipt(3, f"00000003.{digest(content)}.chunk", size, {})
-    store_chunk(tmp_path, receipt, compressed(content))
-    assert [path.name for path in tmp_path.iterdir()] == [receipt.file]
-    assert (tmp_path / receipt.file).read_bytes() == content
-    if size:
-        assert compressed_file(tmp_path, receipt) == compressed(content)
+def test_a_chunk_that_travelled_is_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    receipt, content = chunk_bytes(3, TABLES)
+    store_chunk(tmp_path / "there", receipt, content)
+    assert finished_chunks(tmp_path / "there") == {3: receipt}
+    assert write_chunk(tmp_path, 3, TABLES) == receipt
+    assert (tmp_path / receipt.file).read_bytes() == (tmp_path / "there" / receipt.file).read_bytes() == content
+
+
+def test_what_repeats_takes_no_room_in_a_chunk(tmp_path: Path) -> None:
+    receipt = write_chunk(tmp_path, 0, next(chunks(make_content(1, 4, ["a" * 40_000], [(0, 2)]), [1])))
+    assert receipt.table_bytes > 40_000
+    assert receipt.bytes < receipt.table_bytes / 2
+
+
+def test_a_chunk_of_an_earlier_release_is_encoded_again(tmp_path: Path) -> None:
+    # Those held no survey.
+    content = pa.BufferOutputStream()
+    for table in CHUNK_TABLES:
+        with pa.ipc.new_stream(content, TABLES[table].schema) as writer:
+            writer.write_batch(TABLES[table])
+    earlier = content.getvalue().to_pybytes()
+    (tmp_path / f"00000000.{digest(earlier)}.chunk").write_bytes(earlier)
+    assert finished_chunks(tmp_path) == {}
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

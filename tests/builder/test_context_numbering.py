@@ -8,24 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memxlnet.builder import context_numbering
-from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes
+from memxlnet.builder.context_numbering import batch_rows, number_contexts, row_bytes, text_digests
+from memxlnet.format.ragged import Ints
 from tests.format.content import Content, chunks, contents
 
 
-def arrays(chunks: list[list[str]]) -> list[pa.Array]:
-    return [pa.array(chunk, pa.large_string()) for chunk in chunks]
+def digests(chunks: list[list[str]]) -> list[Ints]:
+    return [text_digests(pa.array(chunk, pa.large_string())) for chunk in chunks]
 
 
 @given(st.lists(st.lists(st.text(max_size=2), max_size=6)))
 def test_contexts_are_numbered_in_order_of_first_use(chunks: list[list[str]]) -> None:
     seen: dict[str, int] = {}
     expected = [seen.setdefault(text, len(seen)) for chunk in chunks for text in chunk]
-    assert number_contexts(arrays(chunks), len(expected)).tolist() == expected
+    assert number_contexts(digests(chunks), len(expected)).tolist() == expected
 
 
 def test_the_slices_of_a_batch_are_read_as_such() -> None:
     whole = pa.array(["x", "a", "b", "a", "x"], pa.large_string())
-    assert number_contexts([whole.slice(1, 3), whole.slice(3, 2)], 5).tolist() == [0, 1, 0, 0, 2]
+    assert number_contexts(map(text_digests, [whole.slice(1, 3), whole.slice(3, 2)]), 5).tolist() == [0, 1, 0, 0, 2]
 
 
 @given(st.lists(st.sampled_from([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]), max_size=8))
@@ -39,7 +40,7 @@ def test_digests_that_share_a_half_differ(halves: list[tuple[int, int]]) -> None
         patched.setattr(context_numbering, "_strong", strong)
         seen: dict[str, int] = {}
         expected = [seen.setdefault(text, len(seen)) for text in texts]
-        assert number_contexts(arrays([texts]), len(texts)).tolist() == expected
+        assert number_contexts(digests([texts]), len(texts)).tolist() == expected
 
 
 def test_the_digest_is_of_the_text() -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from memxlnet.builder import estimate as module
+from memxlnet.builder.build_directory import BuildDirectory
 from memxlnet.builder.builder import Build, build_cache
 from memxlnet.builder.cache_writer import CacheWriter
-from memxlnet.builder.estimate import PEAK_DISK, SizeEstimate, check_space, estimate_size, free_bytes
+from memxlnet.builder.estimate import SizeEstimate, check_space, estimate_size, free_bytes
 from memxlnet.encode.memory_tokens import configure_memory_tokens
 from memxlnet.errors import BuildError, ExampleError, MemoryLimitError, SourceError
 from memxlnet.format.manifest import Manifest, read_manifest
@@ -62,19 +63,26 @@ def even_examples(count: int) -> list[dict[str, Any]]:
 )
 @pytest.mark.parametrize("memory", [slow(0), 3])
 def test_it_is_exact_where_the_sample_is_the_whole_source(
-    tokenizer: Any, tmp_path: Path, settings: dict[str, Any], memory: int
+    tokenizer: Any, tmp_path: Path, settings: dict[str, Any], memory: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if memory:
         configure_memory_tokens(tokenizer, memory)
     work = job(write_json_lines(tmp_path / "long.jsonl", long_examples(18, words=100)), tokenizer, tmp_path, **settings)
     estimate = estimate_size(work, BUILD)
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        BuildDirectory,
+        "remove_chunks",
+        lambda self: sizes.extend(path.stat().st_size for path in self.chunks.iterdir()),
+    )
     manifest = built(work, tmp_path)
     examples = min(settings.get("max_examples", 18), 18)
     assert (estimate.sampled, estimate.examples, estimate.is_whole) == (examples, examples, True)
     assert estimate.features == manifest.tables["features"].rows
     assert_near(estimate, manifest, 0.02)
-    assert estimate.num_bytes is not None
-    assert estimate.peak_bytes == int(PEAK_DISK * estimate.num_bytes)
+    assert estimate.num_bytes is not None and estimate.chunk_bytes is not None
+    assert estimate.chunk_bytes == pytest.approx(sum(sizes), rel=0.02)
+    assert estimate.peak_bytes == estimate.num_bytes + estimate.chunk_bytes
 
 
 def test_contexts_that_examples_share_count_once(tokenizer: Any, tmp_path: Path) -> None:
@@ -132,7 +140,7 @@ def test_a_source_without_a_length(tokenizer: Any, tmp_path: Path, monkeypatch: 
     assert (whole.sampled, whole.examples, whole.is_whole) == (30, 30, True)
     monkeypatch.setattr(module, "SAMPLE_EXAMPLES", 10)
     part = estimate_size(job(Rows(), tokenizer, tmp_path), BUILD)
-    assert part == SizeEstimate(10, None, None, None, False)
+    assert part == SizeEstimate(10, None, None, None, None, False)
     assert part.peak_bytes is None
     # A bound is no length: there may be far less.
     assert estimate_size(job(Rows(), tokenizer, tmp_path, max_examples=20), BUILD) == part
@@ -199,7 +207,7 @@ def set_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr(module, "free_bytes", lambda _: free)
 
 
-ESTIMATE = SizeEstimate(sampled=1, examples=1, features=1, num_bytes=1000, is_whole=True)
+ESTIMATE = SizeEstimate(sampled=1, examples=1, features=1, num_bytes=1000, chunk_bytes=1100, is_whole=True)
 
 
 def test_the_peak_must_fit(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +234,7 @@ def test_what_is_written_already_counts(tokenizer: Any, tmp_path: Path, monkeypa
 
 def test_an_unknown_size_is_not_refused(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     set_free(monkeypatch, 0)
-    unknown = SizeEstimate(sampled=1, examples=None, features=None, num_bytes=None, is_whole=False)
+    unknown = SizeEstimate(sampled=1, examples=None, features=None, num_bytes=None, chunk_bytes=None, is_whole=False)
     check_space(job([example("Some context.")], tokenizer, tmp_path), unknown, tmp_path)
 
 

@@ -131,7 +131,7 @@ def build_within(cache_dir: Path, most: int, settings: dict[str, Any]) -> dict[s
         slow(100, {}, "preparing"),
         (3_000, {}, "chunk"),
         slow(3_000, {"num_workers": 2}, "chunk"),
-        (8_400, {}, "publishing"),
+        (9_500, {}, "publishing"),
         slow(20_000, {"num_workers": 2}, "publishing"),
     ],
 )

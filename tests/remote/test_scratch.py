@@ -111,7 +111,7 @@ def test_a_builder_that_dies_loses_nothing(
 ) -> None:
     interrupted(tmp_path / "one", place)
     assert encoded == ["id-0", "id-3", "id-6"]
-    assert len(names(place, ".zst")) == len(names(place, ".json")) == 3
+    assert len(names(place, ".chunk")) == len(names(place, ".json")) == 3
     options: dict[str, Any] = {"num_workers": 0} if executor is None else {"executor": executor(2)}
     with options.get("executor") or nullcontext():
         build(tmp_path / "two", scratch=place.as_uri(), **options)
@@ -150,7 +150,7 @@ def test_the_chunks_stay_until_the_store_has_the_cache(
         patched.setattr("memxlnet.remote.stored_builds.send_cache", lose)
         with pytest.raises(TransferError, match="the connection is gone"):
             build_there("one")
-    assert names(place, ".zst")
+    assert names(place, ".chunk")
     encoded.clear()
     build_there("another machine")
     assert encoded == []
@@ -178,7 +178,7 @@ DAMAGE: dict[str, Callable[[Path, Path], Any]] = {
     "flipped byte": lambda chunk, receipt: flip(chunk),
     "other settings": lambda chunk, receipt: edit(receipt, fingerprint="0" * 64),
     "other examples": lambda chunk, receipt: edit(receipt, receipt={"examples": "0" * 32}),
-    "other version": lambda chunk, receipt: edit(receipt, receipt_version=3),
+    "other version": lambda chunk, receipt: edit(receipt, receipt_version=4),
     "other number": lambda chunk, receipt: edit(receipt, receipt={"index": 3}),
     "a path": lambda chunk, receipt: edit(receipt, receipt={"file": "../../other.chunk"}),
 }
@@ -189,7 +189,7 @@ def test_what_is_damaged_or_foreign_is_encoded_again(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str], name: str
 ) -> None:
     interrupted(tmp_path / "one", place)
-    DAMAGE[name](names(place, ".zst")[1], names(place, ".json")[1])
+    DAMAGE[name](names(place, ".chunk")[1], names(place, ".json")[1])
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-3", "id-9"]
@@ -201,8 +201,8 @@ def test_a_chunk_that_is_there_twice_is_used_once(
     tmp_path: Path, place: Path, undisturbed: dict[str, bytes], encoded: list[str]
 ) -> None:
     interrupted(tmp_path / "one", place)
-    for path in names(place, ".zst") + names(place, ".json"):
-        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.(chunk\.zst|json)$)", "f" * 16, path.name)))
+    for path in names(place, ".chunk") + names(place, ".json"):
+        shutil.copy(path, path.with_name(re.sub(r"[0-9a-f]{16}(?=\.(chunk|json)$)", "f" * 16, path.name)))
     encoded.clear()
     build(tmp_path / "two", scratch=place.as_uri(), num_workers=0)
     assert encoded == ["id-9"]
@@ -333,7 +333,7 @@ def test_a_disk_that_is_full_when_a_chunk_is_fetched_is_an_error_of_the_build(
 def test_a_chunk_that_cannot_be_read_to_be_sent_is_an_error_of_the_build(
     tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratches, "compressed_file", raising(OSError(errno.EIO, "Input/output error")))
+    monkeypatch.setattr(scratches, "chunk_content", raising(OSError(errno.EIO, "Input/output error")))
     with pytest.raises(BuildOSError, match="cannot be read") as caught:
         build(tmp_path / "one", scratch=place.as_uri(), num_workers=0)
     assert caught.value.errno == errno.EIO
@@ -352,7 +352,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 def leave_chunk(place: Path, name: str) -> None:
     """Put there what a worker does that counted as lost."""
     (place / name).mkdir(parents=True)
-    for suffix in (".chunk.zst", ".json"):
+    for suffix in (".chunk", ".json"):
         (place / name / f"00000001.{'0' * 32}.{'1' * 16}{suffix}").write_bytes(b"late")
 
 
@@ -361,7 +361,7 @@ def killed_after_the_manifest(cache_dir: Any, place: Path, **options: Any) -> No
     with pytest.MonkeyPatch.context() as patched, ThreadPoolExecutor(2) as executor:
         patched.setattr("memxlnet.builder.cache_writer.CacheWriter.leave_scratch", lambda *_: None)
         build(cache_dir, scratch=place.as_uri(), executor=executor, **options)
-    assert names(place, ".zst")
+    assert names(place, ".chunk")
 
 
 @pytest.mark.parametrize("target", ["directory", "store"])
@@ -530,7 +530,7 @@ def test_every_call_that_builds_takes_a_scratch(
     assert not cache_dir.exists()
     with Ending(2) as executor, pytest.raises(BuildError, match="the driver is gone"):
         CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"executor": executor, "num_workers": 1})
-    assert len(names(place, ".zst")) == 2
+    assert len(names(place, ".chunk")) == 2
     CALLS[call](cache_dir, {"scratch": place.as_uri()}, {"num_workers": 0})
     assert files(place) == []
 
@@ -565,7 +565,7 @@ def test_chunks_travel_through_s3(
 def test_a_chunk_costs_three_requests(tmp_path: Path, bucket: s3.Bucket) -> None:
     with s3.calls() as made, ThreadPoolExecutor(2) as executor:
         build(tmp_path, scratch=bucket.url, scratch_options=bucket.options(), executor=executor)
-    of_chunks = sorted(method for method, name in made if name.endswith(".chunk.zst"))
+    of_chunks = sorted(method for method, name in made if name.endswith(".chunk"))
     assert of_chunks == ["get_object"] * 4 + ["put_object"] * 4
     assert [method for method, name in made if re.match(r"\d{8}.*json$", name)] == ["put_object"] * 4
     assert [method for method, _ in made if "delete" in method] == ["delete_objects"]
