@@ -225,7 +225,7 @@ def read_chunk(
         BuildOSError: It is gone or cannot be read.
     """
     with _reading(directory, receipt) as mapped:
-        _read_survey(mapped)
+        _skip_stream(mapped)
         return _read_tables(mapped, only)
 
 

@@ -125,8 +125,11 @@ class Publisher:
     def _publish(self, staging: Path, totals: Mapping[str, int]) -> Manifest:
         # Workers fill the features meanwhile. A finished file is made durable and read for its checksum in the
         # background.
+        shards = self._lay_out(staging, totals["features"])
+        if self._start_filling is not None:
+            self._filling = self._start_filling(shards)
         survey = _surveyed(self._surveys, totals)
-        features = self._publish_features(staging, totals["features"], survey)
+        features = self._publish_features(shards, survey)
         contexts = self._pool.submit(self._publish_contexts, staging, survey)
         documents = self._publish_documents(staging, survey)
         pending = {"features": features, "documents": documents, "contexts": contexts.result()}
@@ -160,22 +163,22 @@ class Publisher:
     def _metadata(self, table: str, shard: int, row_start: int, row_stop: int) -> FileMetadata:
         return FileMetadata(table, shard, row_start, row_stop, self._settings.fingerprint)
 
-    def _publish_features(self, staging: Path, total: int, survey: "_Survey") -> "_PendingTable":
+    def _lay_out(self, staging: Path, total: int) -> list[FeatureShard]:
         schema = features_schema(self._settings.encode.max_seq_length)
         shards: list[FeatureShard] = []
-        files: list[tuple[Path, FileMetadata]] = []
         for start in range(0, total, self._shard_rows):
             stop = min(start + self._shard_rows, total)
             metadata = self._metadata("features", len(shards), start, stop)
             path = staging / shard_name("features", metadata.shard)
             offsets = lay_out(path, with_metadata(schema, metadata), stop - start)
             shards.append(FeatureShard(str(path), start, stop, offsets))
-            files.append((path, metadata))
-        if self._start_filling is not None:
-            self._filling = self._start_filling(shards)
-            return self._pend(total, self._shard_rows, files, self._filling.wait)
-        self._fill(shards, survey)
-        return self._pend(total, self._shard_rows, files)
+        return shards
+
+    def _publish_features(self, shards: Sequence[FeatureShard], survey: "_Survey") -> "_PendingTable":
+        if self._filling is None:
+            self._fill(shards, survey)
+        files = [(Path(shard.path), shard.row_start, shard.row_stop) for shard in shards]
+        return self._pend(self._shard_rows, files, self._filling.finished() if self._filling else ())
 
     def _fill(self, shards: Sequence[FeatureShard], survey: "_Survey") -> None:
         with contextlib.ExitStack() as stack:
@@ -188,14 +191,16 @@ class Publisher:
                     shard.write(descriptor, chunk["features"], first.features, first.documents)
 
     def _pend(
-        self,
-        rows: int,
-        batch_rows: int,
-        files: list[tuple[Path, FileMetadata]],
-        wait: Callable[[], None] = lambda: None,
+        self, batch_rows: int, files: list[tuple[Path, int, int]], filled: Iterable[Sequence[Path]] = ()
     ) -> "_PendingTable":
-        """Have files made durable in the background, as soon as `wait` has returned."""
-        return _PendingTable(rows, batch_rows, self._pool.submit(_finished_shards, files, wait))
+        """Have the files of a table made durable in the background.
+
+        Args:
+            batch_rows: Rows of a record batch.
+            files: Each file, its first row and the row after its last one.
+            filled: Yields files of which a part was filled; they are whole at its end.
+        """
+        return _PendingTable(files[-1][2], batch_rows, self._pool.submit(_finished_shards, files, filled))
 
     def _publish_documents(self, staging: Path, survey: "_Survey") -> "_PendingTable":
         metadata = self._metadata("documents", 0, 0, len(survey.document_bytes))
@@ -210,7 +215,7 @@ class Publisher:
                 documents = _replace(documents, "first_segment", first_segments)
                 self._count(documents)
                 writer.add(documents)
-        return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
+        return self._pend(writer.batch_rows, [(writer.path, 0, writer.metadata.row_stop)])
 
     def _count(self, documents: pa.RecordBatch) -> None:
         for entry in documents["alignment"].value_counts().to_pylist():
@@ -232,7 +237,7 @@ class Publisher:
                 if new.size:
                     written += new.size
                     writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
-        return self._pend(writer.metadata.row_stop, writer.batch_rows, [(writer.path, writer.metadata)])
+        return self._pend(writer.batch_rows, [(writer.path, 0, writer.metadata.row_stop)])
 
     def _kept_schema(self) -> pa.Schema:
         """Return the schema of the kept columns: the types of all chunks together."""
@@ -260,7 +265,7 @@ class Publisher:
         with BatchWriter(staging, schema, self._metadata(KEPT, 0, 0, total), rows) as writer:
             for kept in self._read_kept(schema):
                 writer.add(kept)
-        return self._pend(total, writer.batch_rows, [(writer.path, writer.metadata)])
+        return self._pend(writer.batch_rows, [(writer.path, 0, total)])
 
     def _read_kept(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for chunk in self._read((KEPT, "documents")):
@@ -335,17 +340,22 @@ class _PendingTable(NamedTuple):
 
 def finished_file(path: Path) -> FileRecord:
     """Make a file durable and record its size and checksum."""
-    sync(path)
-    return FileRecord(path.name, path.stat().st_size, file_digest(path))
+    with ThreadPoolExecutor(1, "memxlnet-sync") as thread:
+        synced = thread.submit(sync, path)
+        record = FileRecord(path.name, path.stat().st_size, file_digest(path))
+        synced.result()
+    return record
 
 
-def _finished_shards(files: Sequence[tuple[Path, FileMetadata]], wait: Callable[[], None]) -> tuple[ShardRecord, ...]:
-    wait()
-    records = ((finished_file(path), metadata) for path, metadata in files)
-    return tuple(
-        ShardRecord(record.file, record.bytes, record.xxh3_128, metadata.row_start, metadata.row_stop)
-        for record, metadata in records
-    )
+def _finished_shards(
+    files: Sequence[tuple[Path, int, int]], filled: Iterable[Sequence[Path]]
+) -> tuple[ShardRecord, ...]:
+    for paths in filled:
+        # The disk writes what is there while the rest is filled.
+        for path in paths:
+            sync(path)
+    records = ((finished_file(path), rows) for path, *rows in files)
+    return tuple(ShardRecord(record.file, record.bytes, record.xxh3_128, *rows) for record, rows in records)
 
 
 def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:
@@ -398,8 +408,7 @@ class BatchWriter:
             taken.append(batch)
             wanted -= batch.num_rows
         self._pending_rows -= num_rows
-        merged = pa.Table.from_batches(taken).combine_chunks()
-        if len(taken) == 1:
-            # Joining copies rows into buffers of their own; those of one batch would leave a trace of it in the file.
-            merged = merged.take(pa.array(np.arange(num_rows)))
+        # Joining copies rows into buffers of their own; those of one batch would leave a trace of it in the file, so
+        # that no rows are joined to them.
+        merged = pa.Table.from_batches([*taken, taken[0].slice(0, 0)]).combine_chunks()
         self._writer.write_table(merged.replace_schema_metadata(self._schema.metadata), max_chunksize=num_rows)

@@ -163,41 +163,39 @@ class Filling:
     ):
         pieces = list(pieces_of(receipts))
         size = -(-len(pieces) // workers.num_fills)
-        self._tasks: list[tuple[str, list[Piece], Future[dict[str, Any]]]] = []
+        self._tasks: list[tuple[str, int, list[Path], Future[dict[str, Any]]]] = []
         for first in range(0, len(pieces), size):
             some = pieces[first : first + size]
             start, stop = some[0].row_base, some[-1].row_base + some[-1].rows
-            task = {
-                "directory": str(directory),
-                "shards": [asdict(each) for each in shards if each.row_start < stop and each.row_stop > start],
-                "pieces": some,
-            }
+            touched = [each for each in shards if each.row_start < stop and each.row_stop > start]
+            task = {"directory": str(directory), "shards": list(map(asdict, touched)), "pieces": some}
             shown = f"chunks {some[0].number} to {some[-1].number}, while they were put into shards"
-            self._tasks.append((shown, some, workers.fill(task)))
+            paths = [Path(each.path) for each in touched]
+            self._tasks.append((shown, stop - start, paths, workers.fill(task)))
 
     def cancel(self) -> None:
         """Take back the tasks that have not begun."""
-        for _, _, future in self._tasks:
+        for *_, future in self._tasks:
             future.cancel()
 
-    def wait(self) -> None:
-        """Wait until all rows are written.
+    def finished(self) -> Iterator[list[Path]]:
+        """Wait until all rows are written; yields the shards of each task as it is done.
 
         Raises:
             BuildError: A worker ended, or failed.
         """
-        for shown, pieces, future in self._tasks:
+        for shown, rows, paths, future in self._tasks:
             try:
                 result = future.result()
             except Exception as error:
                 raise BuildError(
                     f"{shown}: {type(error).__name__}: {error}; finished chunks are kept, build again to resume"
                 ) from error
-            rows = sum(piece.rows for piece in pieces)
             if isinstance(result, dict) and "error" in result:
                 raise reported_error(shown, result)
             if not isinstance(result, dict) or result.get("rows") != rows:
                 raise BuildError(f"{shown}: expected {rows} rows to be written, found {result!r:.80}")
+            yield paths
 
 
 StartFilling = Callable[[Sequence[FeatureShard]], Filling]

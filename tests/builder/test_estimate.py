@@ -80,7 +80,8 @@ def test_it_is_exact_where_the_sample_is_the_whole_source(
     assert (estimate.sampled, estimate.examples, estimate.is_whole) == (examples, examples, True)
     assert estimate.features == manifest.tables["features"].rows
     assert_near(estimate, manifest, 0.02)
-    assert estimate.num_bytes is not None and estimate.chunk_bytes is not None
+    assert estimate.num_bytes is not None
+    assert estimate.chunk_bytes is not None
     assert estimate.chunk_bytes == pytest.approx(sum(sizes), rel=0.02)
     assert estimate.peak_bytes == estimate.num_bytes + estimate.chunk_bytes
 
