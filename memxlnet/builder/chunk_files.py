@@ -306,12 +306,12 @@ def _found_receipt(path: Path, index: int, checksum: str) -> ChunkReceipt | None
     """Return the receipt of a file; None where it is not whole, or of an earlier release."""
     if not _holds(path, checksum):
         return None
-    with pa.memory_map(str(path)) as mapped:
-        try:
+    try:
+        with pa.memory_map(str(path)) as mapped:
             survey, tables = _read_survey(mapped), _read_tables(mapped)
-        except (pa.ArrowInvalid, StopIteration):
-            return None
-        return _receipt(index, checksum, mapped.size(), tables, survey)
+            return _receipt(index, checksum, mapped.size(), tables, survey)
+    except (pa.ArrowInvalid, StopIteration):
+        return None
 
 
 def _age(path: Path) -> tuple[int, str]:

@@ -104,8 +104,8 @@ def test_a_chunk_of_an_earlier_release_is_encoded_again(tmp_path: Path) -> None:
     for table in CHUNK_TABLES:
         with pa.ipc.new_stream(content, TABLES[table].schema) as writer:
             writer.write_batch(TABLES[table])
-    earlier = content.getvalue().to_pybytes()
-    (tmp_path / f"00000000.{digest(earlier)}.chunk").write_bytes(earlier)
+    for index, earlier in enumerate((content.getvalue().to_pybytes(), b"")):
+        (tmp_path / f"{index:08d}.{digest(earlier)}.chunk").write_bytes(earlier)
     assert finished_chunks(tmp_path) == {}
     assert not list(tmp_path.iterdir())
 
