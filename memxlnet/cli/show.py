@@ -47,8 +47,8 @@ def command(
     """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
 
     Rows count from 0, negative ones from the end: memxlnet show CACHE -- -1. The tokens are those of the cache's own
-    tokenizer.json. CACHE may be a list of parts (NAME.parts), whose rows count through all documents that it shows; the
-    cache and the row shown are those of the part.
+    tokenizer.json. CACHE may be a list of parts (NAME.parts), whose rows count through all documents that it shows, as
+    in Parts.dataset()[ROW]; the cache and the row shown are those of the part.
     """
     ways = {"ROW": row is not None, "--id": example_id is not None, "--contradictions": contradictions}
     given = [name for name, is_given in ways.items() if is_given]
