@@ -288,7 +288,9 @@ class Parts:
         *,
         progress: bool | None = None,
     ) -> Path:
-        """Write the copy for other tools that `Cache.export` writes of the compacted parts, without compacting them.
+        """Write a copy for other tools, as `Cache.export` does of one cache of all documents that are not hidden.
+
+        Each context is in it once, as in the cache that `compact` makes; nothing is compacted for it.
 
         Args:
             format: ``"parquet"``, ``"jsonl"``, ``"safetensors"`` or ``"squad"``.
@@ -300,7 +302,6 @@ class Parts:
             The place of the export.
 
         Raises:
-            ExportError: Some documents are hidden.
             CacheError: A part is missing, damaged, or another one than the list names.
             MemxlnetError: As `Cache.export`.
         """

@@ -158,19 +158,10 @@ def command(
             raise click.UsageError("--estimate: applies to one cache, found --parts with it")
         if work_dir is not None:
             raise click.UsageError("--work-dir: applies to one cache, found --parts with it")
+        options = {"files_per_part": files_per_part, "on_repeated_id": settings["on_repeated_id"], "name": name}
         loaded = load_tokenizer(tokenizer, memory_tokens)
         started = time.perf_counter()
-        found = build_parts(
-            named,
-            split,
-            loaded,
-            settings,
-            cache_dir,
-            scratch=chunks,
-            files_per_part=files_per_part,
-            on_repeated_id=settings["on_repeated_id"],
-            name=name,
-        )
+        found = build_parts(named, split, loaded, settings, cache_dir, scratch=chunks, **options)
         _show_parts(found, time.perf_counter() - started, as_json)
         return
     if files_per_part != 1 or name is not None:
@@ -179,14 +170,8 @@ def command(
     encode, build = settings_of(EncodeSettings, settings), settings_of(BuildSettings, settings)
     directory = store.work_dir if store else cache_dir
     writer = CacheWriter(directory, max_shard_rows=build.max_shard_rows, scratch=chunks)
-    job = Build(
-        named,
-        split,
-        load_tokenizer(tokenizer, memory_tokens),
-        encode,
-        writer.cache_dir,
-        settings_of(SourceOptions, settings),
-    )
+    options_of_source = settings_of(SourceOptions, settings)
+    job = Build(named, split, load_tokenizer(tokenizer, memory_tokens), encode, writer.cache_dir, options_of_source)
     builds = build.rebuild or (store.find(job) if store else job.find(writer.cache_dir)) is None
     if only_estimate or builds:
         estimate = estimate_size(job, build)

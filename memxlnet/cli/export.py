@@ -27,7 +27,7 @@ def command(cache: Path, file_format: ExportFormat, output: Path | None, progres
 
     Parquet, JSON lines and safetensors are a directory with segments, documents and contexts; squad is one JSON file in
     the form of SQuAD. It appears when all of it was read back and compared with the cache. CACHE may be a list of parts
-    (NAME.parts): the copy is that of the cache that memxlnet compact joins them to.
+    (NAME.parts): the copy is that of one cache of all documents that it shows.
     """
     started = time.perf_counter()
     place = export(open_view(find_directory(cache)), file_format, output, progress=progress)

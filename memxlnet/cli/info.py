@@ -17,7 +17,7 @@ from memxlnet.cli.output import (
 )
 from memxlnet.cli.parameters import shared
 from memxlnet.cli.paths import PathOrUrl
-from memxlnet.format.manifest import Manifest, ShardRecord
+from memxlnet.format.manifest import FileRecord, Manifest, ShardRecord, TableRecord
 from memxlnet.format.part_list import is_part_list, read_part_list
 from memxlnet.remote.stored_caches import read_stored_cache
 
@@ -42,7 +42,11 @@ def command(cache: Path | str, as_json: bool) -> None:
         directory = str(path)
     if as_json:
         print_json(_as_json(directory, manifest))
-        return
+    else:
+        _print(directory, manifest)
+
+
+def _print(directory: str, manifest: Manifest) -> None:
     tokenizer = manifest.fields["tokenizer"]
     print_fields(
         {
@@ -65,38 +69,23 @@ def command(cache: Path | str, as_json: bool) -> None:
     print_title("answers")
     print_fields(answer_counts(manifest))
     print_title("tables")
-    print_table(
-        ("table", "rows", "shards", "rows a batch", "size", "bytes a row"),
-        [
-            (
-                name,
-                table.rows,
-                len(table.shards),
-                table.batch_rows,
-                shown_bytes(sum(shard.bytes for shard in table.shards)),
-                round(sum(shard.bytes for shard in table.shards) / max(table.rows, 1)),
-            )
-            for name, table in manifest.tables.items()
-        ],
-        numbers=("rows", "shards", "rows a batch", "size", "bytes a row"),
-    )
+    columns = ("table", "rows", "shards", "rows a batch", "size", "bytes a row")
+    print_table(columns, [_table_row(name, table) for name, table in manifest.tables.items()], numbers=columns[1:])
     if manifest.kept:
         print_title("kept columns")
         print_table(("column", "type"), list(manifest.kept.items()))
     print_title("files")
-    print_table(
-        ("file", "size", "rows", "xxh3_128"),
-        [
-            (
-                record.file,
-                shown_bytes(record.bytes),
-                f"{record.row_start}-{record.row_stop - 1}" if isinstance(record, ShardRecord) else "",
-                record.xxh3_128,
-            )
-            for record in manifest.all_files()
-        ],
-        numbers=("size",),
-    )
+    print_table(("file", "size", "rows", "xxh3_128"), list(map(_file_row, manifest.all_files())), numbers=("size",))
+
+
+def _table_row(name: str, table: TableRecord) -> tuple[object, ...]:
+    size = sum(shard.bytes for shard in table.shards)
+    return name, table.rows, len(table.shards), table.batch_rows, shown_bytes(size), round(size / max(table.rows, 1))
+
+
+def _file_row(record: FileRecord) -> tuple[object, ...]:
+    rows = f"{record.row_start}-{record.row_stop - 1}" if isinstance(record, ShardRecord) else ""
+    return record.file, shown_bytes(record.bytes), rows, record.xxh3_128
 
 
 def _show_parts(directory: Path, as_json: bool) -> None:

@@ -49,7 +49,9 @@ def _columns(context: click.Context, parameter: click.Parameter, values: tuple[s
     names = [name for name, _, _ in pairs]
     repeated = {name for name in names if names.count(name) > 1}
     if repeated:
-        raise click.BadParameter(f"expected each name once, found {sorted(repeated)} again", context, parameter)
+        raise click.BadParameter(
+            f"expected each name once, found {sorted(repeated)} again; keep one", context, parameter
+        )
     return {name: field for name, _, field in pairs} or None
 
 
@@ -110,7 +112,11 @@ class Bytes(click.ParamType[Any]):
             self.fail(f"expected a size such as 2GB, 500MiB or 1000000, found {value!r}", param, ctx)
         number, unit, is_binary = found.groups()
         power = " kmgt".index(unit.lower()) if unit else 0
-        return int(Fraction(number) * (1024 if is_binary else 1000) ** power)
+        size = int(Fraction(number) * (1024 if is_binary else 1000) ** power)
+        if not size:
+            shown = f"expected a size of a byte or more, such as 2GB, found {value!r}; leave it out for no limit"
+            self.fail(shown, param, ctx)
+        return size
 
 
 _OUTPUT_OPTION = click.option(

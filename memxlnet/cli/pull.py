@@ -46,7 +46,9 @@ def command(
     local_limit=BYTES): it begins at once, fetches each shard when it needs it, and keeps within its limit. Until all
     shards are there it is no cache for the other commands; a pull without --lazy fetches the rest.
     """
-    if lazy or local_limit is not None:
+    if local_limit is not None and not lazy:
+        raise click.UsageError("--local-limit: applies to a pull with --lazy, found it without; add --lazy")
+    if lazy:
         options: Any = {"replace": replace, "lazy": lazy, "local_limit": local_limit, "progress": progress}
         _pull_lazily(url, cache_dir, options, as_json)
         return

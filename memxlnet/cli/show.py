@@ -47,13 +47,16 @@ def command(
     """Show the segment in ROW of CACHE, or one of the document with an id: texts, answer, tokens and offsets.
 
     Rows count from 0, negative ones from the end: memxlnet show CACHE -- -1. The tokens are those of the cache's own
-    tokenizer.json. CACHE may be a list of parts (NAME.parts), whose rows count through all documents that it shows; the
-    cache and the row shown are those of the part.
+    tokenizer.json. CACHE may be a list of parts (NAME.parts), whose rows count through all documents that it shows, as
+    in Parts.dataset()[ROW]; the cache and the row shown are those of the part.
     """
-    if sum((row is not None, example_id is not None, contradictions)) != 1:
-        raise click.UsageError("expected one of ROW, --id ID and --contradictions")
+    ways = {"ROW": row is not None, "--id": example_id is not None, "--contradictions": contradictions}
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) != 1:
+        all_given = " and ".join(given) or "none of them"
+        raise click.UsageError(f"expected one of ROW, --id ID and --contradictions, found {all_given}")
     if segment is not None and example_id is None:
-        raise click.UsageError("--segment belongs to --id ID")
+        raise click.UsageError("--segment: applies to a document, found no --id ID with it")
     directory = find_directory(cache)
     view = open_view(directory)
     if contradictions:

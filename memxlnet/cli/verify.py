@@ -42,9 +42,9 @@ def command(
     the environment (HF_TOKEN). CACHE may be a list of parts (NAME.parts): it is checked with every part.
     """
     if not against and (all_examples or sample is not None):
-        raise click.UsageError("--all and --sample belong to --against SOURCE")
+        raise click.UsageError("--all, --sample: apply to a source, found no --against SOURCE with them")
     if all_examples and sample is not None:
-        raise click.UsageError("--all and --sample exclude each other")
+        raise click.UsageError("expected --all or --sample, found both")
     directory = find_directory(cache)
     number = None if all_examples else DEFAULT_SAMPLE if sample is None else sample
     source = (against[0] if len(against) == 1 else list(against)) if against else None

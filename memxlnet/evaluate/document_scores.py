@@ -1,6 +1,6 @@
 """What each document scores: the answers of a run compared with the golds of a cache, in arrays."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -22,6 +22,9 @@ from memxlnet.settings import check_bool
 Answers = Mapping[str, str] | AnswerCollector
 """The answers of a run: texts by id, or the collector of the run, over the same cache."""
 
+Golds = Mapping[str, Sequence[str]]
+"""Gold answers by id; an empty list where a document has no answer."""
+
 _SHOWN_IDS = 5
 
 
@@ -35,12 +38,15 @@ class ScoringOptions(TypedDict, total=False):
         normalization: The official script that decides when two answers are equal: ``"squad"`` (SQuAD 2.0),
             ``"squad-v1.1"`` (XQuAD too), ``"mrqa"`` or ``"mlqa"``. All but the first need a gold of each document.
         language: For ``"mlqa"``: the language of the answers, such as ``"de"``.
+        golds: Gold answers by id in place of those of the cache, for every labelled document; an unlabelled one counts
+            as labelled where its id is here. Other ids are not looked at.
     """
 
     allow_missing: bool
     allow_other: bool
     normalization: Normalization
     language: str | None
+    golds: Golds | None
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class DocumentScores:
         f1: float64[documents], F1, from 0 to 1.
         has_gold: bool[documents], whether there is a gold answer.
         unlabelled: int64[n], the unlabelled documents, which have no score.
+        golds: The gold answers by id that were given; None where those of the cache count.
     """
 
     cache: PublishedCache
@@ -68,6 +75,7 @@ class DocumentScores:
     f1: Floats
     has_gold: NDArray[np.bool_]
     unlabelled: Ints
+    golds: Golds | None = None
 
 
 def score_documents(
@@ -80,6 +88,7 @@ def score_documents(
     allow_other: bool = False,
     normalization: Normalization = "squad",
     language: str | None = None,
+    golds: Golds | None = None,
 ) -> DocumentScores:
     """Score the answers of a run.
 
@@ -91,6 +100,7 @@ def score_documents(
         allow_other: Skip answers of other ids.
         normalization: The official script.
         language: The language of the answers.
+        golds: Gold answers in place of those of the cache.
 
     Raises:
         SettingsError: An argument is wrong, an answer is missing or no text, or has an id that the cache does not know,
@@ -103,7 +113,9 @@ def score_documents(
     check_bool("allow_other", allow_other)
     opened, held = open_with_view(cache)
     texts = _as_texts(name, answers, opened)
-    scores, missing = compare_answers(name, texts, opened, held, rule)
+    if golds is not None and not isinstance(golds, Mapping):
+        raise SettingsError(f"golds: expected a mapping of lists of texts by id, found {type(golds).__name__}")
+    scores, missing = compare_answers(name, texts, opened, held, rule, golds)
     _check_missing(name, opened, missing, len(scores.documents), len(scores.unlabelled), allow_missing)
     if not allow_other:
         check_others(name, texts, opened, {*scores.ids, *missing})
@@ -111,7 +123,12 @@ def score_documents(
 
 
 def compare_answers(
-    name: str, texts: Mapping[str, str], cache: PublishedCache, held: NDArray[np.bool_] | None, rule: Rule
+    name: str,
+    texts: Mapping[str, str],
+    cache: PublishedCache,
+    held: NDArray[np.bool_] | None,
+    rule: Rule,
+    given: Golds | None = None,
 ) -> tuple[DocumentScores, list[str]]:
     """Compare the answers of a run with the golds.
 
@@ -121,12 +138,14 @@ def compare_answers(
         cache: The cache.
         held: bool[documents], the documents of a view; None for all.
         rule: How answers are compared.
+        given: Gold answers in place of those of the cache.
 
     Returns:
         The scores, and the ids of labelled documents without an answer.
 
     Raises:
-        SettingsError: An answer is no text, or a document has no gold where the script needs one.
+        SettingsError: An answer is no text, golds are missing or no list of texts, or a document has no gold where the
+            script needs one.
         CacheDamagedError: A record batch is damaged.
     """
     documents: list[int] = []
@@ -137,7 +156,7 @@ def compare_answers(
     f1: list[float] = []
     has_gold: list[bool] = []
     missing: list[str] = []
-    for document, example_id, golds in read_golds(cache, held):
+    for document, example_id, golds in read_golds(cache, held, given):
         if golds is None:
             unlabelled.append(document)
         elif example_id not in texts:
@@ -165,6 +184,7 @@ def compare_answers(
         f1=np.array(f1, np.float64),
         has_gold=np.array(has_gold, np.bool_),
         unlabelled=np.array(unlabelled, np.int64),
+        golds=given,
     )
     return scores, missing
 
@@ -186,14 +206,40 @@ def _as_texts(name: str, answers: object, cache: PublishedCache) -> Mapping[str,
     return dict(answers.answers())
 
 
-def read_golds(cache: PublishedCache, held: NDArray[np.bool_] | None) -> Iterator[tuple[int, str, list[str] | None]]:
-    """Yield row, id and gold answers (None where unlabelled) of each document; RAM for one record batch."""
+def read_golds(
+    cache: PublishedCache, held: NDArray[np.bool_] | None, given: Golds | None = None
+) -> Iterator[tuple[int, str, Sequence[str] | None]]:
+    """Yield row, id and gold answers (None where unlabelled) of each document; RAM for one record batch.
+
+    Args:
+        cache: The cache.
+        held: bool[documents], the documents of a view; None for all.
+        given: Gold answers in place of those of the cache.
+
+    Raises:
+        SettingsError: A labelled document has none in `given`, or what it has is no list of texts.
+    """
     documents = iter(range(cache.num_documents) if held is None else np.flatnonzero(held).tolist())
     for batch in batches_in_view(cache, held):
         golds, ids = batch["answer_texts"].to_pylist(), batch["id"].to_pylist()
         is_unlabelled = pc.equal(batch["alignment"], UNLABELLED).to_pylist()
         for example_id, texts, skipped in zip(ids, golds, is_unlabelled, strict=True):
-            yield next(documents), example_id, None if skipped else texts
+            own = None if skipped else texts
+            if given is not None and (example_id in given or not skipped):
+                own = _given_golds(given, example_id, cache)
+            yield next(documents), example_id, own
+
+
+def _given_golds(given: Golds, example_id: str, cache: PublishedCache) -> Sequence[str]:
+    if example_id not in given:
+        raise SettingsError(
+            f"golds: expected a list of texts for each labelled document of {cache.directory}, found none for "
+            f"{example_id!r:.120}; give an empty list where there is no answer"
+        )
+    texts = given[example_id]
+    if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
+        raise SettingsError(f"golds: expected a list of texts for {example_id!r:.120}, found {texts!r:.80}")
+    return texts
 
 
 def _without_gold(example_id: str, rule: Rule) -> SettingsError:

@@ -19,7 +19,9 @@ def as_file(value: object) -> Path:
     """
     path = as_path("path", value, "the name of a file")
     if path.is_dir():
-        raise SettingsError(f"path: expected the name of a file, found the directory {str(path)!r}")
+        raise SettingsError(
+            f"path: expected the name of a file, found the directory {str(path)!r}; put a name after it"
+        )
     return Path(os.path.realpath(path))  # what a link leads to is replaced, and not the link
 
 

@@ -77,8 +77,8 @@ def squad_metrics(
     """Return exact match and F1 as an official script computes them, with the golds that a cache keeps.
 
     Only documents count, and of these only labelled ones. Examples that were dropped when the cache was built have no
-    document, and their golds are not kept; the official script over the source counts them as well. The golds of MRQA
-    are its detected answers.
+    document, and their golds are not kept; the official script over the source counts them as well. The golds of a
+    cache of MRQA are the detected answers; its script takes all of ``answers``: pass them as `golds`.
 
     Args:
         predictions: Answers by id, empty for no answer, or the collector of a run. Unlabelled documents need none.
@@ -89,7 +89,7 @@ def squad_metrics(
         per_example: Return a table of documents and not their figures.
         no_answer_probabilities: Probability of no answer by id, from 0 to 1, as the script's ``--na-prob-file``.
         no_answer_threshold: Answers whose probability of no answer exceeds it count as no answer.
-        options: See `ScoringOptions`: ``allow_missing``, ``allow_other``, ``normalization``, ``language``.
+        options: See `ScoringOptions`: ``allow_missing``, ``allow_other``, ``normalization``, ``language``, ``golds``.
 
     Returns:
         ``exact`` and ``f1`` in percent and ``total``. With ``normalization="squad"`` also, with the prefix ``HasAns_``,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from memxlnet.evaluate.array_inputs import Floats
 from memxlnet.evaluate.cache_argument import CacheLike, batches_in_view
 from memxlnet.evaluate.data_table import DataTable, table_of
-from memxlnet.evaluate.document_scores import Answers, DocumentScores, ScoringOptions, score_documents
+from memxlnet.evaluate.document_scores import Answers, DocumentScores, Golds, ScoringOptions, score_documents
 from memxlnet.format.answer_steps import answer_steps
 
 SCORES_SCHEMA = pa.schema(
@@ -58,13 +58,17 @@ def scores_table(
             pa.array(f1[part]),
             pa.array(outcomes[part]),
             pa.array(texts[part], pa.large_string()),
-            batch["answer_texts"],
+            batch["answer_texts"] if scores.golds is None else _lists_of(scores.golds, scores.ids[part]),
             batch["question"],
             batch["num_segments"],
             pa.array(steps[part], mask=steps[part] < 0),
         ]
         batches.append(pa.RecordBatch.from_arrays(columns, schema=SCORES_SCHEMA))
     return table_of(SCORES_SCHEMA, batches)
+
+
+def _lists_of(golds: Golds, ids: list[str]) -> pa.Array:
+    return pa.array([list(golds[one]) for one in ids], SCORES_SCHEMA.field("golds").type)
 
 
 def _outcomes(exact: Floats, f1: Floats, has_gold: NDArray[np.bool_], answered: NDArray[np.bool_]) -> NDArray[np.str_]:

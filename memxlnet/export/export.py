@@ -3,15 +3,15 @@
 import contextlib
 import logging
 import os
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import xxhash
+
 from memxlnet.errors import ExportError, ExportOSError, MemxlnetError, SettingsError, with_fields_of
-from memxlnet.export.distinct_contexts import DistinctContexts
+from memxlnet.export.compacted import Compacted
 from memxlnet.export.exported_file import ExportedFile
 from memxlnet.export.json_lines_files import json_lines_files
 from memxlnet.export.parquet_files import parquet_files
@@ -21,6 +21,8 @@ from memxlnet.format.joined import JoinedCache
 from memxlnet.format.opened_parts import CacheView
 from memxlnet.format.paths import as_path, is_url, sync
 from memxlnet.format.published import PublishedCache
+from memxlnet.maintain.directory_swap import delete
+from memxlnet.maintain.lock import builder_lock
 from memxlnet.progress import progress_bar
 from memxlnet.settings import check_bool, one_of
 from memxlnet.system_errors import described, hint_for
@@ -48,8 +50,10 @@ def export(
 ) -> Path:
     """Write a copy of a cache for other tools; it appears when all of it was read back and compared.
 
+    What an export to the same place left that was killed is removed.
+
     Args:
-        cache: The cache, opened; or the parts of a list, whose export is that of the cache that they are compacted to.
+        cache: The cache, opened; or the parts of a list, whose export is that of one cache of the documents that count.
         format: ``"parquet"``, ``"jsonl"`` or ``"safetensors"``, a directory; or ``"squad"``, one JSON file.
         output: Where it is put; nothing may be there. None puts it into the working directory, under the name of the
             cache.
@@ -59,56 +63,61 @@ def export(
         The place of the export.
 
     Raises:
-        SettingsError: An argument is wrong, or something is at the place.
-        ExportError: The format cannot hold the cache, some documents of the list are hidden, or what was read back is
-            something else.
+        SettingsError: An argument is wrong, something is at the place, or another process exports to it.
+        ExportError: The format cannot hold the cache, or what was read back is something else.
         ExportOSError: The place cannot be written.
         CacheDamagedError: The cache is damaged.
     """
     one_of("format", format, get_args(ExportFormat))
     if progress is not None:
         check_bool("progress", progress)
-    if isinstance(cache, CacheView):
-        cache = _whole(cache)
+    cache, chosen = cache if isinstance(cache, CacheView) else (cache, None)
     is_file = format == "squad"
     place = _free_place(output, cache.directory.name + (".json" if is_file else f".{format}"))
     if isinstance(cache, JoinedCache):
-        cache = DistinctContexts(cache)
+        cache = Compacted(cache, chosen)
     files = [squad_file(cache)] if is_file else _FILES[format](cache)
     total = 2 * sum(file.rows for file in files)
-    temporary = place.with_name(f".memxlnet-export-{secrets.token_hex(8)}.tmp")
-    with _errors(place), progress_bar(f"exporting {cache.manifest.name}", progress, "row", total) as bar:
-        try:
-            if not is_file:
-                temporary.mkdir()
-            _write(files, lambda file: temporary if is_file else temporary / file.name, bar)
-            if not is_file:
-                sync(temporary)
-            _free_place(place, "")
-            temporary.rename(place)
-            sync(place.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+    bar = progress_bar(f"exporting {cache.manifest.name}", progress, "row", total)
+    with _errors(place), _temporary(place) as temporary, bar as shown:
+        if not is_file:
+            temporary.mkdir()
+        _write(files, lambda file: temporary if is_file else temporary / file.name, shown)
+        if not is_file:
+            sync(temporary)
+        _free_place(place, "")
+        temporary.rename(place)
+        sync(place.parent)
     logger.info("%s: exported to %s, %d files", cache.directory, place, len(files))
     return place
 
 
-def _whole(view: CacheView) -> PublishedCache:
-    """Return the cache of a view of all documents.
+@contextlib.contextmanager
+def _temporary(place: Path) -> Iterator[Path]:
+    """Hold the lock of a place, and give a name next to it where nothing is, before and after.
 
     Raises:
-        ExportError: Some documents are left out.
+        SettingsError: Another process exports to the place.
     """
-    cache, chosen = view
-    if chosen is not None and len(chosen) < cache.num_documents:
-        raise ExportError(
-            f"{cache.directory}: expected every id in one part, as memxlnet compact does, found "
-            f"{cache.num_documents - len(chosen)} documents whose id a later part has; remove the older examples from "
-            "the files and build the parts again, or export each cache alone"
+    # Always the same for a place: so the next export finds what a killed one left.
+    name = f".memxlnet-export-{xxhash.xxh3_64_hexdigest(os.fsencode(place.name))}"
+
+    def refuse() -> None:
+        raise SettingsError(
+            f"output: expected a path to which no other process exports, found {str(place)!r}; wait for it, or choose "
+            "another"
         )
-    return cache
+
+    with builder_lock(place.with_name(f"{name}.lock"), refuse):
+        temporary = place.with_name(f"{name}.tmp")
+        if os.path.lexists(temporary):
+            logger.info("%s: removing what a killed export left", temporary)
+            delete(temporary)
+        try:
+            yield temporary
+        finally:
+            with contextlib.suppress(OSError):
+                delete(temporary)
 
 
 def _write(files: list[ExportedFile], path_of: Callable[[ExportedFile], Path], bar: Any) -> None:

@@ -477,7 +477,8 @@ class CacheDataset(Dataset[dict[str, Any]], Viewable):
         """Return everything of ``dataset[i]`` but the model's tensors, for many rows; ``offset_mapping`` is an array.
 
         Args:
-            rows: Row indices, such as the ``rows`` of a step; -1 is a lane without a segment.
+            rows: Rows of the cache, such as the ``rows`` of a step, or ``dataset.rows(places)`` of a view; -1 is a lane
+                without a segment.
             names: Fields, kept columns among them; None for all.
 
         Returns:

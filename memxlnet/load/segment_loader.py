@@ -154,7 +154,6 @@ def regular_loader(
         check_read_once(dataset)
     one_of("order", order, get_args(OrderBy))
     check_order(dataset, order, shuffle, check_bool("group_by_length", group_by_length), by_rows=True)
-    rows = len(dataset)
     size, workers = check_batch_size(batch_size), check_workers(num_workers)
     target = check_device(device) or dataset.device
     collate = Collate(dtype, dataset, metadata, padding, pad_to_multiple_of, target)
@@ -168,15 +167,10 @@ def regular_loader(
     _check_worker_options(prefetch_factor, timeout, worker_init_fn)
     # Of its own: torch draws a number for its worker processes at each epoch, else from the global generator.
     generator = torch.Generator().manual_seed(check_seed(seed) >> 1)
-    batches: dict[str, Any]
     if group_by_length:
-        batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
+        batches: dict[str, Any] = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
     else:
-        blocks = blocks_of(dataset.manifest.tables["features"], dataset.rows()) if order == "shards" else None
-        sampler: MixedRows | ShuffledRows | None = ShuffledRows(rows, seed, blocks) if shuffle else None
-        if isinstance(dataset, MixedDataset):
-            sampler = MixedRows(dataset, seed, shuffle)
-        batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
+        batches = {"batch_size": size, "sampler": _sampler(dataset, shuffle, seed, order), "drop_last": drop_last}
     try:
         loader = RegularDataLoader[Any](
             dataset,
@@ -194,6 +188,16 @@ def regular_loader(
     except (ValueError, TypeError) as error:
         raise SettingsError(f"cannot create torch's DataLoader: {error}") from error
     return loader
+
+
+def _sampler(dataset: CacheDataset, shuffle: bool, seed: int, order: OrderBy) -> MixedRows | ShuffledRows | None:
+    """Return the order of single rows; None for their own."""
+    if isinstance(dataset, MixedDataset):
+        return MixedRows(dataset, seed, shuffle)
+    if not shuffle:
+        return None
+    blocks = blocks_of(dataset.manifest.tables["features"], dataset.rows()) if order == "shards" else None
+    return ShuffledRows(len(dataset), seed, blocks)
 
 
 def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:

@@ -156,18 +156,10 @@ def _page_values(
     ceiling = replace(answer_ceiling(CacheView(cache, chosen)), dropped_examples=cache.manifest.dropped_examples)
     script = (resources.files("memxlnet.report") / "page.js").read_text(encoding="utf-8")
     style = (resources.files("memxlnet.report") / "page.css").read_text(encoding="utf-8")
-    tokens = _counted(_context_tokens(cache)[labelled.shown])
-    plots = page_plots(statistics, tokens)
     groups = step_groups(labelled)
-    evaluation = _evaluation(labelled, runs, groups)
+    plots = page_plots(statistics, _counted(_context_tokens(cache)[labelled.shown]))
     if runs and groups:
-        shares = {run.name: {name: run.figures(chosen) for name, chosen in groups.items()} for run in runs}
-        plots["f1_by_step"] = plot_f1_by_step(
-            {
-                run: {name: (found["f1"], int(found["total"])) for name, found in figures.items()}
-                for run, figures in shares.items()
-            }
-        )
+        plots["f1_by_step"] = plot_f1_by_step({run.name: _f1_and_totals(run, groups) for run in runs})
     data = {
         "documents": shown.documents,
         "contexts": shown.contexts,
@@ -190,7 +182,7 @@ def _page_values(
         "dropped": list(islice(_dropped(cache), _DROPPED_SHOWN)),
         "useful": {field.name.replace("_", ", "): field.name for field in fields(UsefulShares)},
         "runs": runs,
-        "evaluation": evaluation,
+        "evaluation": _evaluation(labelled, runs, groups),
         "shown": shown,
         "most_megabytes": MOST_BYTES // 1_000_000,
         "labels": LABELS,
@@ -202,6 +194,12 @@ def _page_values(
         # Only this script runs: text of the data can never become one.
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
+
+
+def _f1_and_totals(run: Run, groups: Mapping[str, NDArray[np.bool_]]) -> dict[str, tuple[float, int]]:
+    """Return F1 and the number of documents in each group."""
+    figures = {name: run.figures(chosen) for name, chosen in groups.items()}
+    return {name: (found["f1"], int(found["total"])) for name, found in figures.items()}
 
 
 def _dropped(cache: PublishedCache) -> Iterator[BadExample]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from memxlnet.errors import SettingsError
 from memxlnet.format.paths import as_path
 from memxlnet.report.scores import listed
+from memxlnet.system_errors import described, hint_for
 
 _FORMS = "{id: text} or {id: [{text, probability}, ...]}"
 
@@ -68,7 +69,9 @@ def read_predictions(argument: str, value: Any) -> Given:
 
 def _checked_id(place: str, example_id: object) -> str:
     if not isinstance(example_id, str):
-        raise SettingsError(f"{place}: expected a text as each id, found {example_id!r:.120}")
+        raise SettingsError(
+            f"{place}: expected a text as each id, found {example_id!r:.120}; pass the ids of the cache"
+        )
     return example_id
 
 
@@ -108,11 +111,15 @@ def _read_json(place: str, path: Path) -> Any:
     try:
         return json.loads(path.read_bytes(), object_pairs_hook=lambda pairs: _once(place, pairs))
     except OSError as error:
-        raise SettingsError(f"{place}: expected a file that can be read: {error.strerror}") from error
+        raise SettingsError(
+            f"{place}: expected a file that can be read: {described(error, path)}; {hint_for(error)}"
+        ) from error
     except SettingsError:
         raise
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{place}: expected a JSON file of predictions, {_FORMS}: {error}") from error
+        raise SettingsError(
+            f"{place}: expected a JSON file of predictions, {_FORMS}, found another one: {error}"
+        ) from error
 
 
 def _once(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -120,5 +127,8 @@ def _once(place: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
-        raise SettingsError(f"{place}: expected each id once, found {listed(repeated)} again")
+        raise SettingsError(
+            f"{place}: expected each id, and each field of an entry, once, found {listed(repeated)} again in "
+            f"{found!r:.80}; keep one of them"
+        )
     return found

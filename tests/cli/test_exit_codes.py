@@ -159,7 +159,7 @@ def test_notes_are_listed_and_name_options(run: Run, monkeypatch: pytest.MonkeyP
         (["info", "--json", "x", "--qqq"], "No such option '--qqq'."),
         (["xyz", "--json"], "No such command 'xyz'."),
         (["build", "x", "--tokenizer", "x", "--workers", "many", "--json"], "'many' is not a valid integer."),
-        (["show", "x", "--json"], "expected one of ROW, --id ID and --contradictions"),
+        (["show", "x", "--json"], "expected one of ROW, --id ID and --contradictions, found none of them"),
     ],
 )
 def test_wrong_usage_is_an_object_as_well(

@@ -111,7 +111,12 @@ def test_a_lazy_pull_prepares_what_a_program_opens(run: Run, caches: Caches, tmp
 def test_errors_of_a_lazy_pull_name_options(run: Run, caches: Caches, tmp_path: Path) -> None:
     pulled = ("pull", f"file://{caches.sharded}", "--cache-dir", tmp_path / "near")
     assert error(run(*pulled, "--lazy", "--local-limit", 10)).startswith("--local-limit: expected at least the largest")
-    assert error(run(*pulled, "--local-limit", "2GB")).startswith("--local-limit: expected None without --lazy")
+    message = "--local-limit: applies to a pull with --lazy, found it without; add --lazy"
+    assert usage_error(run(*pulled, "--local-limit", "2GB")) == message
+    assert usage_error(run(*pulled, "--lazy", "--local-limit", "0 GB")) == (
+        "Invalid value for '--local-limit': expected a size of a byte or more, such as 2GB, found '0 GB'; "
+        "leave it out for no limit"
+    )
     assert error(run(*pulled, "--lazy", "--replace")).startswith("--replace: expected False with --lazy, found True")
     assert "no address" in error(run("pull", "no address", "--lazy"))
     parts = write_files(tmp_path / "data", {name: rows_of(name) for name in "ab"})

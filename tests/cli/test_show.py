@@ -126,10 +126,10 @@ def test_the_segment_of_an_id_with_the_whole_answer_or_the_first(run: Run, cache
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "expected one of ROW, --id ID and --contradictions"),
-        ([1, "--id", "x"], "expected one of ROW, --id ID and --contradictions"),
-        ([1, "--contradictions"], "expected one of ROW, --id ID and --contradictions"),
-        ([1, "--segment", 0], "--segment belongs to --id ID"),
+        ([], "expected one of ROW, --id ID and --contradictions, found none of them"),
+        ([1, "--id", "x"], "expected one of ROW, --id ID and --contradictions, found ROW and --id"),
+        ([1, "--contradictions"], "expected one of ROW, --id ID and --contradictions, found ROW and --contradictions"),
+        ([1, "--segment", 0], "--segment: applies to a document, found no --id ID with it"),
         (["one"], "'one' is not a valid integer."),
         (["-1"], "No such option '-1'."),
     ],

@@ -64,9 +64,9 @@ def test_all_and_few_examples_are_really_read(run: Run, caches: Caches) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--all"], "--all and --sample belong to --against SOURCE"),
-        (["--sample", 3], "--all and --sample belong to --against SOURCE"),
-        (["--against", "x.json", "--all", "--sample", 3], "--all and --sample exclude each other"),
+        (["--all"], "--all, --sample: apply to a source, found no --against SOURCE with them"),
+        (["--sample", 3], "--all, --sample: apply to a source, found no --against SOURCE with them"),
+        (["--against", "x.json", "--all", "--sample", 3], "expected --all or --sample, found both"),
     ],
 )
 def test_options_that_do_not_go_together(run: Run, caches: Caches, options: list[Any], message: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from memxlnet.errors import CacheMismatchError, SettingsError
 from memxlnet.evaluate.comparing_texts import SQUAD, normalize_answer
 from memxlnet.evaluate.metrics import squad_metrics
+from memxlnet.evaluate.score_tables import errors_table
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.joining import concatenate
 from memxlnet.sample import sample_file
@@ -204,6 +205,50 @@ def test_equals_the_other_official_scripts(
     expected = official_scripts.evaluate(golds, predictions, official_scripts.RULES[rule])
     found = squad_metrics(predictions, answered_only(dataset), normalization=rule[0], language=rule[1])
     assert found == {"exact": expected["exact_match"], "f1": expected["f1"], "total": len(golds)}
+
+
+def test_equals_the_script_of_mrqa_on_its_own_golds(tmp_path: Path) -> None:
+    context = "The U.S. Navy sailed to Rome in 1898."
+    answers = [["Rome", "the city of Rome"], ["United States Navy", "U.S. Navy"], ["1898", "in the year 1898", "98"]]
+    places = [[[24, 27]], [[4, 12]], [[32, 35]]]
+    questions: list[dict[str, Any]] = [
+        {"qid": f"q{n}", "question": "What?", "answers": golds, "detected_answers": [{"text": "", "char_spans": spans}]}
+        for n, (golds, spans) in enumerate(zip(answers, places, strict=True))
+    ]
+    header = {"header": {"dataset": "X", "split": "dev"}}
+    dataset = build([header, {"context": context, "qas": questions}], TOKENIZER, tmp_path)
+    golds: dict[str, list[str]] = {one["qid"]: one["answers"] for one in questions}
+    predictions = {"q0": "city Rome", "q1": "United States", "q2": "98"}
+    expected = official_scripts.evaluate(golds, predictions, official_scripts.normalized_v1)
+    figures = {"exact": expected["exact_match"], "f1": expected["f1"], "total": 3}
+    assert squad_metrics(predictions, dataset, normalization="mrqa", golds=golds | {"other": []}) == figures
+    assert squad_metrics(predictions, dataset, normalization="mrqa") != figures
+    found = errors_table(predictions, dataset, normalization="mrqa", golds=golds).to_list()
+    assert {one["id"]: one["golds"] for one in found} == {name: golds[name] for name in ("q0", "q1")}
+
+
+def test_given_golds_label_a_document(tmp_path: Path) -> None:
+    rows = [example("Rome.", "Where?", [("Rome", 0)], id="a"), example("Rome.", "What?", [], id="b")]
+    dataset = build([*rows, {**rows[0], "id": "c", "answers": None}], TOKENIZER, tmp_path)
+    answers = {"a": "Rome", "b": "x", "c": "Rome"}
+    found = squad_metrics(answers, dataset, golds={"a": [], "b": ("x", "y"), "c": ["Rome"]})
+    assert [found[name] for name in ("exact", "total", "HasAns_total")] == pytest.approx([200 / 3, 3, 2])
+    assert squad_metrics(answers, dataset, golds={"a": [], "b": ["x"]})["unlabelled_total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("golds", "message"),
+    [
+        ([["x"]], "expected a mapping of lists of texts by id, found list"),
+        ({"0": ["x"]}, "expected a list of texts for each labelled document of .* found none for '1'; give an empty"),
+        ({"0": ["x"], "1": "x"}, "expected a list of texts for '1', found 'x'"),
+        ({"0": ["x"], "1": [None]}, "expected a list of texts for '1', found [None]"),
+    ],
+)
+def test_wrong_golds(golds: Any, message: str, tmp_path: Path) -> None:
+    dataset = build(of_golds([["x"], []]), TOKENIZER, tmp_path)
+    with pytest.raises(SettingsError, match=f"^golds: {message.replace('[', '.')}"):
+        squad_metrics({"0": "", "1": ""}, dataset, golds=golds)
 
 
 def test_other_scripts_need_golds(every_gold: tuple[list[dict[str, Any]], CacheDataset]) -> None:

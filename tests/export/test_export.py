@@ -4,7 +4,8 @@ import datetime
 import errno
 import json
 import pickle
-import re
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import Any, get_args
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.json
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -238,11 +240,41 @@ def test_a_full_disk(kind: ExportFormat, cache: Cache, tmp_path: Path, monkeypat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_name_of_what_a_killed_export_leaves(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    synced: list[Path] = []
-    monkeypatch.setattr(exporting, "sync", synced.append)
+KILLED = """
+import os, sys
+from pathlib import Path
+from memxlnet.export import export as exporting
+from memxlnet.format.published import PublishedCache
+exporting.sync = lambda path: os._exit(9)
+exporting.export(PublishedCache(Path(sys.argv[1])), sys.argv[2], sys.argv[3])
+"""
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "squad"])
+def test_what_a_killed_export_leaves_goes_with_the_next_one(kind: ExportFormat, cache: Cache, tmp_path: Path) -> None:
+    arguments = [str(cache.directory), kind, str(tmp_path / "out")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, timeout=100)
+    left = {path.suffix for path in tmp_path.iterdir()}
+    assert (killed.returncode, left) == (9, {".tmp", ".lock"})
+    cache.export("squad" if kind == "jsonl" else "jsonl", tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_live_export_to_the_same_place(cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[str] = []
+
+    def export_again(path: Path) -> None:
+        if path.parent == tmp_path:
+            with pytest.raises(
+                SettingsError, match=r"no other process exports, found .*out.json'; wait for it"
+            ) as found:
+                cache.export("squad", tmp_path / "out.json")
+            refused.append(str(found.value))
+
+    monkeypatch.setattr(exporting, "sync", export_again)
     cache.export("squad", tmp_path / "out.json")
-    assert re.fullmatch(r"\.memxlnet-export-[0-9a-f]{16}\.tmp", synced[0].name)
+    assert refused
+    assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
 
 
 def a_file(root: Path) -> Path:
@@ -312,9 +344,50 @@ def test_parts_are_exported_as_the_compacted_cache(counts: list[int], max_shard_
             assert content(found) == content(expected)
 
 
-def test_hidden_documents_of_parts_are_refused(tmp_path: Path) -> None:
-    source = write_files(tmp_path / "data", {"a": rows_of_file("a"), "b": rows_of_file("a", 1)})
-    parts = Parts(in_parts(source, tmp_path / "parts", on_repeated_id="newest").directory)
-    with pytest.raises(ExportError, match="found 1 documents whose id a later part has; remove the older examples"):
-        parts.export("jsonl", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def with_contexts(place: Path) -> Any:
+    """What an export holds, whatever the order of the contexts; each document with the text of its own."""
+    files = content(place)
+    if not isinstance(files, dict):
+        return files
+    contexts = [name for name in files if name.startswith("contexts")]
+    for name in contexts:
+        read, documents = (
+            pq.read_table if name.endswith(".parquet") else pyarrow.json.read_json,
+            name.replace("context", "document"),
+        )
+        texts = [row["text"] for row in read(place / name).to_pylist()]
+        rows = read(place / documents).to_pylist()
+        files[name], files[documents] = sorted(texts), repr([row | {"context": texts[row["context"]]} for row in rows])
+    return files
+
+
+@settings(max_examples=5)
+@given(
+    st.lists(st.sets(st.integers(0, 5), min_size=1).map(sorted), min_size=2, max_size=4),
+    st.sampled_from([None, 3]),
+    st.sampled_from(["all", ()]),
+)
+def test_hidden_documents_of_parts_are_left_out(ids: list[list[int]], max_shard_rows: int | None, keep: Any) -> None:
+    rows = [[rows_of_file("f", 6)[one] | {"level": f"{n}/{one}"} for one in some] for n, some in enumerate(ids)]
+    # What counts is the last example of each id.
+    last = {one: n for n, some in enumerate(ids) for one in some}
+    shown = [[row for one, row in zip(some, rows[n], strict=True) if last[one] == n] for n, some in enumerate(ids)]
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        found, expected = (
+            Parts(
+                in_parts(
+                    write_files(root / name, {f"f{n}": some for n, some in enumerate(files) if some}),
+                    root / f"{name}-parts",
+                    name="same",
+                    on_repeated_id="newest",
+                    max_shard_rows=max_shard_rows,
+                    keep=keep,
+                ).directory
+            )
+            for name, files in (("all", rows), ("shown", shown))
+        )
+        assert found.list.num_hidden == sum(map(len, ids)) - len(last)
+        for kind in FORMATS:
+            places = found.export(kind, root / f"a-{kind}"), expected.export(kind, root / f"b-{kind}")
+            assert with_contexts(places[0]) == with_contexts(places[1])

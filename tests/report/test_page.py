@@ -237,9 +237,12 @@ BAD_PREDICTIONS = {
     "[]": "predictions: {file}: expected one JSON object, "
     "{{id: text}} or {{id: [{{text, probability}}, ...]}}, found list",
     "{": "predictions: {file}: expected a JSON file of predictions, "
-    "{{id: text}} or {{id: [{{text, probability}}, ...]}}: ",
+    "{{id: text}} or {{id: [{{text, probability}}, ...]}}, found another one: ",
     '{"id-0": null}': "predictions: {file}: expected a text for 'id-0', found None",
-    '{"id-0": "", "id-0": "a"}': "predictions: {file}: expected each id once, found 'id-0' again",
+    '{"id-0": "", "id-0": "a"}': "predictions: {file}: expected each id, and each field of an entry, "
+    "once, found 'id-0' again in {{'id-0': 'a'}}; keep one of them",
+    '{"id-0": [{"text": "a", "text": "b", "probability": 1}]}': "predictions: {file}: expected each id, and each field "
+    "of an entry, once, found 'text' again in {{'text': 'b', 'probability': 1}}; keep one of them",
     '{"id-0": "\\ud800"}': "predictions: {file}: expected valid Unicode for 'id-0', found '\\ud800' (half ",
     '{"id-0": []}': "predictions: {file}: expected an n-best list for 'id-0', found an empty list",
     '{"id-0": [{"text": "", "probability": 1}], "id-1": "a"}': "predictions: {file}: expected an n-best list for "
@@ -251,7 +254,7 @@ BAD_PREDICTIONS = {
     "0 of 'id-0', found 1.5",
     '{"id-0": [{"text": "", "probability": NaN}]}': "predictions: {file}: expected a probability from 0 to 1 in entry ",
     "[" * 100_000: "predictions: {file}: expected a JSON file of predictions, "
-    "{{id: text}} or {{id: [{{text, probability}}, ...]}}: ",
+    "{{id: text}} or {{id: [{{text, probability}}, ...]}}, found another one: ",
     '{"id-0": ""}': "predictions: expected one for each labelled document of {cache}, found none for 3 of them: "
     "'id-1', 'id-2', 'id-3'; give an empty text for no answer",
     json.dumps({f"id-{number}": "" for number in range(11)}): "predictions: expected predictions for the documents of "
