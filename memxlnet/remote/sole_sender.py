@@ -29,6 +29,10 @@ _PROBES = 4
 _MAX_LEASE_BYTES = 1 << 16
 
 
+class LostLeaseError(TransferError):
+    """A lease was not renewed in time, or another sender has taken it."""
+
+
 def has_conditional_write(store: Store, cache: str) -> bool:
     """Find out whether a store refuses to write a file that exists; leaves nothing there.
 
@@ -70,7 +74,7 @@ def sole_sender(store: Store, cache: str, wait: Callable[[], None]) -> Iterator[
         wait: Called while another sender holds the place; may raise.
 
     Yields:
-        A function that raises `TransferError` where the lease was lost; called before what only one may do.
+        A function that raises `LostLeaseError` where the lease was lost; called before what only one may do.
 
     Raises:
         TransferError: The store cannot be asked.
@@ -144,13 +148,14 @@ class _Lease:
         """Check that the lease is held still.
 
         Raises:
-            TransferError: It was not renewed in time, or another sender removed it.
+            LostLeaseError: It was not renewed in time, or another sender removed it.
+            TransferError: The store cannot be asked.
         """
         is_late = time.monotonic() > self._written + EXPIRY_SECONDS / 2
         is_gone = self._store.size(self._name) is None
         if is_late or is_gone or self._read_holder() != self._name:
             found = "one that is too old" if is_late else "none" if is_gone else "another sender at the same time"
-            raise TransferError(
+            raise LostLeaseError(
                 f"{self._store.url}/{self._name}: expected a lease renewed every {RENEW_SECONDS:g} s, found {found}; "
                 "send the cache again"
             )
