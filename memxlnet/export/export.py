@@ -21,7 +21,7 @@ from memxlnet.format.joined import JoinedCache
 from memxlnet.format.opened_parts import CacheView
 from memxlnet.format.paths import as_path, is_url, sync
 from memxlnet.format.published import PublishedCache
-from memxlnet.progress import progress_bar
+from memxlnet.progress import Heartbeat, progress_bar
 from memxlnet.settings import check_bool, one_of
 from memxlnet.system_errors import described, hint_for
 
@@ -73,7 +73,8 @@ def export(
     is_file = format == "squad"
     place = _free_place(output, cache.directory.name + (".json" if is_file else f".{format}"))
     if isinstance(cache, JoinedCache):
-        cache = DistinctContexts(cache)
+        with Heartbeat(lambda _: f"exporting {place.name}: looking for contexts that several parts have"):
+            cache = DistinctContexts(cache)
     files = [squad_file(cache)] if is_file else _FILES[format](cache)
     total = 2 * sum(file.rows for file in files)
     temporary = place.with_name(f".memxlnet-export-{secrets.token_hex(8)}.tmp")
