@@ -72,9 +72,9 @@ class RegularDataLoader(DataLoader[Item], Generic[Item]):
 
     def _places(self) -> Ints:
         """Return int64[rows], the places in the dataset that the next iteration reads, in its order."""
-        sampler = self.sampler
-        if isinstance(sampler, RowSampler):
-            return np.asarray(sampler.order(sampler.epoch), np.int64)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, RowSampler | GroupedRows):
+                return np.asarray(sampler.order(sampler.epoch), np.int64)
         return np.arange(len(cast(CacheDataset, self.dataset)))
 
     def set_epoch(self, epoch: int) -> None:
@@ -173,7 +173,9 @@ def regular_loader(
         batches = {"batch_sampler": GroupedRows(dataset, size, seed, drop_last, shuffle)}
     else:
         blocks = blocks_of(dataset.manifest.tables["features"], dataset.rows()) if order == "shards" else None
-        sampler: MixedRows | ShuffledRows | None = ShuffledRows(rows, seed, blocks) if shuffle else None
+        sampler: MixedRows | ShuffledRows | None = None
+        if shuffle or blocks is not None:
+            sampler = ShuffledRows(rows, seed, blocks, shuffle)
         if isinstance(dataset, MixedDataset):
             sampler = MixedRows(dataset, seed, shuffle)
         batches = {"batch_size": size, "sampler": sampler, "drop_last": drop_last}
