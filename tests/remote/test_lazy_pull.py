@@ -29,6 +29,7 @@ from memxlnet.load.joining import concatenate
 from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.local_shards import FETCHES_AT_ONCE, LocalShards
+from memxlnet.maintain.lock import builder_lock, lock_path
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
 from memxlnet.maintain.shard_files import ShardFiles
 from memxlnet.remote import lazy_pull
@@ -631,6 +632,28 @@ def test_a_lazy_cache_is_a_leftover_once_nobody_reads_it(url: str, tmp_path: Pat
     assert [(each.kind, each.in_use) for each in find_leftovers(tmp_path)] == [("lazy", False)]
     assert len(remove_leftovers(tmp_path)) == 1
     assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+def test_lazy_files_of_a_published_cache_go_with_the_next_pull_after_their_readers(
+    whole: Path, url: str, tmp_path: Path, lazily: bool
+) -> None:
+    def again() -> object:
+        return pull(url, tmp_path, lazy=True) if lazily else pull(url, tmp_path)
+
+    lazy = pull(url, tmp_path, lazy=True)
+    pull(url, tmp_path)
+    again()
+    assert {path.name for path in tmp_path.iterdir()} == {whole.name, lazy.directory.name}
+    assert len(lazy.features[0].columns["document"]) == SHARD_ROWS
+    directory = lazy.directory
+    del lazy
+    gc.collect()
+    with builder_lock(lock_path(tmp_path, whole.name), lambda: None):
+        again()
+    assert directory.exists()
+    again()
+    assert [path.name for path in tmp_path.iterdir()] == [whole.name]
 
 
 def refused(**options: Any) -> Any:
