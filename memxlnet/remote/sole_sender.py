@@ -51,7 +51,7 @@ def has_conditional_write(store: Store, cache: str) -> bool:
         for _ in range(_PROBES):  # another process may remove it between two
             created = store.create(name, b"probe")
             if created is None:
-                store.write(name, b"probe")  # that it may be written is to be known before any work
+                store.put(name, b"probe")  # that it may be written is to be known before any work
             if not created:
                 return created is False
         return False
@@ -110,7 +110,7 @@ class _Lease:
             self._wait_for(before, wait)
         while (holder := self._read_holder()) is not None and self._store.size(holder) is not None:
             self._wait_for([holder], wait)
-        self._store.write(self._holder, self._name.encode())
+        self._store.put(self._holder, self._name.encode())  # `check` reads it: here another may have written it since
 
     def _wait_for(self, names: list[str], wait: Callable[[], None]) -> None:
         self._remove_dead(names)
@@ -119,9 +119,17 @@ class _Lease:
         if time.monotonic() > self._written + RENEW_SECONDS:
             self._write()
 
+    def _read(self, name: str) -> bytes | None:
+        for _ in range(_PROBES - 1):
+            try:
+                return self._store.read(name, _MAX_LEASE_BYTES)
+            except TransferError:
+                time.sleep(POLL_SECONDS)  # its sender may remove or write it between two requests
+        return self._store.read(name, _MAX_LEASE_BYTES)
+
     def _read_holder(self) -> str | None:
         """Return the lease of the one who holds, or held; None where nobody does."""
-        content = self._store.read(self._holder, _MAX_LEASE_BYTES)
+        content = self._read(self._holder)
         name = (content or b"").decode(errors="replace")
         return name if re.fullmatch(rf"{re.escape(self._prefix)}[0-9]{{8}}-[0-9a-f]{{16}}", name) else None
 
@@ -187,7 +195,7 @@ class _Lease:
     def _remove_dead(self, names: list[str]) -> None:
         now = time.monotonic()
         for name in names:
-            content = self._store.read(name, _MAX_LEASE_BYTES)
+            content = self._read(name)
             if name not in self._seen or self._seen[name][0] != content:
                 self._seen[name] = content, now
             elif now > self._seen[name][1] + EXPIRY_SECONDS:
