@@ -219,7 +219,7 @@ class Cache(PublishedCache):
             MissingLibraryError: The library that serves this kind of URL is not installed.
         """
         arguments = locals()
-        chunks = open_scratch(scratch, scratch_options, cache_dir)
+        chunks = open_scratch(scratch, scratch_options, cache_dir, work_dir, storage_options)
         return cls(built_directory(source, split, tokenizer, arguments, cache_dir, executor, chunks))
 
     @classmethod

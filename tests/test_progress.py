@@ -1,17 +1,20 @@
 """The heartbeat: lines in the log where no bar is shown, and none where nobody asked for them."""
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memxlnet import progress
+from memxlnet import Parts, progress
 from memxlnet.errors import SettingsError
 from memxlnet.progress import Heartbeat, heartbeat_every, progress_bar
-from tests.support import WAIT_SECONDS
+from tests.load.helpers import sample_tokenizer
+from tests.support import WAIT_SECONDS, long_examples, write_json_lines
 
 LOGGER = "memxlnet.progress"
 
@@ -89,6 +92,46 @@ def test_a_line_that_knows_less_waits_for_the_others(lines: Lines) -> None:
         lines.wait_for_more(count + 1)
         assert lines.found[-1].getMessage() == "running"
     assert progress._running == []
+
+
+LONG: dict[str, tuple[Callable[[Parts, Path], Any], list[str]]] = {
+    "verify": (lambda parts, _: parts.caches[0].verify(), [r"\w+--train--\w+: verifying it"]),
+    "verify parts": (lambda parts, _: parts.verify(), [r".*\.parts: verifying it"]),
+    "report": (
+        lambda parts, place: parts.report(place / "page.html"),
+        [r"page\.html: reading the cache, and writing the page"],
+    ),
+    "export": (lambda parts, place: parts.caches[0].export("squad", place / "x.json"), [r"exporting \w+: .* rows.*"]),
+    "export parts": (
+        lambda parts, place: parts.export("squad", place / "x.json"),
+        [r"exporting x\.json: looking for contexts that several parts have", r"exporting \w+: .* rows.*"],
+    ),
+    "compact": (
+        lambda parts, _: parts.compact(),
+        [r"\w+: comparing the files with those of its parts", r"\w+: publishing 4 documents"],
+    ),
+}
+
+
+@pytest.mark.parametrize("call", LONG)
+def test_every_long_call_has_a_line(lines: Lines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, call: str) -> None:
+    files = [write_json_lines(tmp_path / f"{n}.jsonl", long_examples(4, 20)[2 * n : 2 * n + 2]) for n in range(2)]
+    options: dict[str, Any] = {"max_seq_length": 64, "doc_stride": 16, "progress": False}
+    parts = Parts.build(files, sample_tokenizer(), cache_dir=tmp_path, name="all", **options)
+    closed = Heartbeat.close
+
+    def close(heartbeat: Heartbeat) -> None:
+        if heartbeat._thread is not None:
+            lines.wait_for_more(len(lines.found) + 1)
+        closed(heartbeat)
+
+    monkeypatch.setattr(Heartbeat, "close", close)
+    run, expected = LONG[call]
+    with heartbeat_every(0.001):
+        run(parts, tmp_path)
+    found = [record.getMessage() for record in lines.found]
+    for pattern in expected:
+        assert any(re.fullmatch(pattern, line) for line in found), found
 
 
 def test_the_lines_end_with_the_work(lines: Lines) -> None:

@@ -26,6 +26,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.maintain.encoding_rules import read_content, read_dropped
 from memxlnet.maintain.row_blocks import TextBlock, read_blocks, take_rows
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import EncodeSettings
 from memxlnet.sources import Files, open_files
 from memxlnet.system_errors import source_errors
@@ -66,7 +67,7 @@ def compact_parts(
     writer = CacheWriter(cache_dir, max_shard_rows=max_shard_rows)
     _check_one_build(directory, parts)
     named = source if source is not None else parts.source if isinstance(parts.source, str) else list(parts.source)
-    with source_errors(parts.name):
+    with source_errors(parts.name), Heartbeat(lambda _: f"{parts.name}: comparing the files with those of its parts"):
         files = open_files(named, parts.split, token, known_files(directory))
         _check_files(directory, parts, files)
     settings = _settings_of_all(directory, parts, files)
@@ -82,7 +83,8 @@ def compact_parts(
         chunks = Chunks(found_chunks.rows(), found_chunks.read, surveys, parts.num_bytes)
         files.check_unchanged()
         writer.begin(settings)
-        return writer.publish(settings, chunks)
+        with Heartbeat(lambda _: f"{parts.name}: publishing {parts.documents} documents"):
+            return writer.publish(settings, chunks)
 
 
 def reading_fields(source: Mapping[str, Any]) -> dict[str, Any]:

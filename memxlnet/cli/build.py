@@ -151,7 +151,7 @@ def command(
     if keep and keep_all:
         raise click.UsageError("expected --keep FIELD or --keep-all, found both")
     settings["keep"] = "all" if keep_all else keep
-    chunks = open_scratch(scratch, None, cache_dir)
+    chunks = open_scratch(scratch, None, cache_dir, work_dir)
     named = source[0] if len(source) == 1 else list(source)
     if as_parts:
         if only_estimate:

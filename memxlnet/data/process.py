@@ -151,7 +151,7 @@ def process_and_cache_dataset(
         MissingLibraryError: The library that serves this kind of URL is not installed.
     """
     arguments = locals()
-    chunks = open_scratch(scratch, scratch_options, cache_dir)
+    chunks = open_scratch(scratch, scratch_options, cache_dir, work_dir, storage_options)
     return _run(dataset_name, split, tokenizer, arguments, cache_dir, cache_manager, executor, chunks)
 
 
@@ -271,8 +271,13 @@ class StreamingSquadProcessor:
         cache_manager: CacheManager | None = None,
         max_n_segs: int | None = None,
         *,
+        rebuild: bool = False,
+        max_shard_rows: int | None = None,
         name: str | None = None,
         identity: str | None = None,
+        config_name: str | None = None,
+        revision: str | None = None,
+        token: str | None = None,
         form: Form | str | None = None,
         columns: Mapping[str, str] | None = None,
         transform: Transform | None = None,
@@ -288,8 +293,13 @@ class StreamingSquadProcessor:
             cache_manager: A `ChunkedCacheManager`, or any object with ``begin``, ``write_chunk`` and ``finish``; None
                 publishes into the default cache directory.
             max_n_segs: Keep at most this many segments of a document, the first ones; None keeps all.
+            rebuild: Build again even where the cache exists.
+            max_shard_rows: Rows of a features file at most, where no cache manager is given.
             name: Short name of an object in memory.
             identity: For an iterable or a transform: a text that changes whenever what it gives does.
+            config_name: Configuration of a Hub dataset.
+            revision: Branch, tag or commit of a Hub dataset.
+            token: Credentials for the Hub; never stored.
             form: How records become examples; see `process_and_cache_dataset`, as for all that follow.
             columns: Names of the fields of other records.
             transform: A function of an example that gives none, one or several mappings.

@@ -283,7 +283,7 @@ def create_dataset_from_cache(
     build = settings_of(BuildSettings, arguments)
     check_executor(executor, build)
     is_stored(cache_dir, arguments)
-    chunks = open_scratch(scratch, scratch_options, cache_dir)
+    chunks = open_scratch(scratch, scratch_options, cache_dir, work_dir, storage_options)
     directory = None
     if _asks_hub(hub_dataset_id, use_hub_dataset, rebuild) and hub_dataset_id is not None:
         options = settings_of(SourceOptions, arguments)

@@ -23,7 +23,7 @@ from memxlnet.format.paths import as_path, is_url, sync
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.directory_swap import delete
 from memxlnet.maintain.lock import builder_lock
-from memxlnet.progress import progress_bar
+from memxlnet.progress import Heartbeat, progress_bar
 from memxlnet.settings import check_bool, one_of
 from memxlnet.system_errors import described, hint_for
 
@@ -75,7 +75,8 @@ def export(
     is_file = format == "squad"
     place = _free_place(output, cache.directory.name + (".json" if is_file else f".{format}"))
     if isinstance(cache, JoinedCache):
-        cache = Compacted(cache, chosen)
+        with Heartbeat(lambda _: f"exporting {place.name}: looking for contexts that several parts have"):
+            cache = Compacted(cache, chosen)
     files = [squad_file(cache)] if is_file else _FILES[format](cache)
     total = 2 * sum(file.rows for file in files)
     bar = progress_bar(f"exporting {cache.manifest.name}", progress, "row", total)

@@ -140,11 +140,18 @@ class ShuffledRows(RowSampler):
         seed: Any integer.
         blocks: int64[num_rows], the block of shards of each row: rows are permuted within blocks, and so are the
             blocks. None permutes all rows.
+        shuffle: False only sorts the rows by their blocks, which must be given.
+
+    Attributes:
+        shuffle: Whether rows are permuted.
     """
 
-    def __init__(self, num_rows: int, seed: int, blocks: Ints | None = None):
+    def __init__(self, num_rows: int, seed: int, blocks: Ints | None = None, shuffle: bool = True):
         super().__init__(seed)
         self.num_rows = num_rows
+        self.shuffle = check_bool("shuffle", shuffle)
+        if blocks is None and not shuffle:
+            raise SettingsError("shuffle: expected True without blocks, found False; leave the sampler out")
         self._blocks = blocks
 
     @cached_property
@@ -159,12 +166,14 @@ class ShuffledRows(RowSampler):
     def bound(self) -> dict[str, Any]:
         """What the order is a function of, besides the epoch."""
         bound = {"seed": self.seed, "num_rows": self.num_rows}
-        return bound if self._blocks is None else bound | {"order": "shards", "blocks": self._digest}
+        if self._blocks is None:
+            return bound
+        return bound | {"order": "shards", "blocks": self._digest} | ({} if self.shuffle else {"shuffle": False})
 
     def order(self, epoch: int) -> Order:
         """Return int[rows], the rows of an epoch."""
         if self._blocks is not None:
-            return by_block(self._blocks, self.seed, epoch, shuffle=True)
+            return by_block(self._blocks, self.seed, epoch, self.shuffle)
         return shuffled(self.num_rows, self.seed, epoch)
 
     def turns(self, epoch: int) -> Order:

@@ -72,9 +72,9 @@ class RegularDataLoader(DataLoader[Item], Generic[Item]):
 
     def _places(self) -> Ints:
         """Return int64[rows], the places in the dataset that the next iteration reads, in its order."""
-        sampler = self.sampler
-        if isinstance(sampler, RowSampler):
-            return np.asarray(sampler.order(sampler.epoch), np.int64)
+        for sampler in (self.batch_sampler, self.sampler):
+            if isinstance(sampler, RowSampler | GroupedRows):
+                return np.asarray(sampler.order(sampler.epoch), np.int64)
         return np.arange(len(cast(CacheDataset, self.dataset)))
 
     def set_epoch(self, epoch: int) -> None:
@@ -194,10 +194,8 @@ def _sampler(dataset: CacheDataset, shuffle: bool, seed: int, order: OrderBy) ->
     """Return the order of single rows; None for their own."""
     if isinstance(dataset, MixedDataset):
         return MixedRows(dataset, seed, shuffle)
-    if not shuffle:
-        return None
     blocks = blocks_of(dataset.manifest.tables["features"], dataset.rows()) if order == "shards" else None
-    return ShuffledRows(len(dataset), seed, blocks)
+    return ShuffledRows(len(dataset), seed, blocks, shuffle) if shuffle or blocks is not None else None
 
 
 def _check_worker_options(prefetch_factor: object, timeout: object, worker_init_fn: object) -> None:

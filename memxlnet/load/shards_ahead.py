@@ -73,8 +73,8 @@ def check_order(
     by_shards = order == "shards"
     if by_shards and group_by_length:
         raise SettingsError(
-            "group_by_length: expected False with order='shards', found True: lengths lie in the shards; "
-            "padding='longest' cuts rows in any order"
+            "group_by_length: expected False with order='shards', found True: documents have one order; "
+            "padding='longest' cuts rows in any"
         )
     if by_shards and isinstance(dataset, MixedDataset):
         raise SettingsError(
@@ -82,11 +82,10 @@ def check_order(
         )
     if source is None:
         return
-    if group_by_length or window == "answer":
-        found = "group_by_length: expected False" if group_by_length else "window: expected 'first' or 'random'"
+    if window == "answer":
         raise SettingsError(
-            f"{found} for a lazy cache, found {group_by_length or window!r}, which reads all shards first; pull the "
-            "cache without lazy=True"
+            f"window: expected 'first' or 'random' for a lazy cache, found {window!r}, which reads all shards first; "
+            "pull the cache without lazy=True"
         )
     if source.limit is None:
         return
@@ -98,12 +97,13 @@ def check_order(
             f"{BLOCK_SHARDS + 1} shards at a time, found {source.limit:,}; raise it, or build the cache with a smaller "
             "max_shard_rows"
         )
-    if not shuffle or source.limit >= sum(sizes):
+    if not (shuffle or group_by_length) or source.limit >= sum(sizes):
         return
     if not by_shards:
         logger.warning(
-            "%s: documents in random order are read from all shards, of which local_limit=%d holds %d%%: most shards "
-            "are fetched many times in each epoch; use order='shards', or raise the limit to %d bytes",
+            "%s: documents in random order, or by their lengths, are read from all shards, of which local_limit=%d "
+            "holds %d%%: most shards are fetched many times in each epoch; use order='shards', or raise the limit to "
+            "%d bytes",
             dataset.directory,
             source.limit,
             100 * source.limit // sum(sizes),

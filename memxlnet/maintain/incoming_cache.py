@@ -29,6 +29,7 @@ from memxlnet.format.paths import (
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.directory_swap import put_in_place, take_away
 from memxlnet.maintain.lock import clear_leftovers, sole_builder
+from memxlnet.maintain.removal import remove_directory
 from memxlnet.maintain.shard_files import adopt, num_readers
 from memxlnet.system_errors import (
     NO_ACCESS,
@@ -84,9 +85,7 @@ class Arrival:
         with self.errors():
             found = self._find(replace, hint)
             if found is not None:
-                # Killed right after a replacement: what is with a manifest there is what was replaced.
-                is_whole = (self.staging / MANIFEST).exists()
-                clear_leftovers(self._cache_dir, self._name, self.staging if is_whole else None)
+                self.clear()
                 return found
             with self.lock():
                 found = self._find(replace, hint)
@@ -112,6 +111,15 @@ class Arrival:
                 f"nothing, found one with the fingerprint {found}; choose another cache_dir"
             )
         return self.directory
+
+    def clear(self) -> None:
+        """Remove what killed processes left of this published cache, and its lazy files once nobody reads them."""
+        # Killed right after a replacement: what is with a manifest there is what was replaced.
+        is_whole = (self.staging / MANIFEST).exists()
+        clear_leftovers(self._cache_dir, self._name, self.staging if is_whole else None)
+        if self.lazy.exists():
+            with contextlib.suppress(MemxlnetError):  # not writable, or another process works on the cache
+                remove_directory(self.lazy, lambda: not num_readers(self.lazy))
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:

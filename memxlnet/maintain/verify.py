@@ -20,6 +20,7 @@ from memxlnet.format.published import PublishedCache, while_it_stays
 from memxlnet.maintain.encoding_rules import Rules, read_dropped, read_rules
 from memxlnet.maintain.reencode import check_against, check_own
 from memxlnet.maintain.relations import check_relations
+from memxlnet.progress import Heartbeat
 from memxlnet.settings import check_bool, positive_int, settings_of
 from memxlnet.sources import Form, Source, SourceOptions, Transform, open_source
 from memxlnet.sources.forms.form import Locate, Offsets
@@ -83,14 +84,15 @@ def verify(
     path = as_directory("directory", directory)
     sample = _checked(against, sample, options)
     check_bool("deep", deep)
-    if is_part_list(path):
-        _verify_parts(path, deep, against)
-        return
-    manifest = PublishedCache(path).manifest
-    source = None if against is None else _open(against, manifest, options)
-    cache, rules = _verify_cache(path, deep)
-    if source is not None:
-        check_against(cache, rules, source, sample)
+    with Heartbeat(lambda _: f"{path.name}: verifying it"):
+        if is_part_list(path):
+            _verify_parts(path, deep, against)
+            return
+        manifest = PublishedCache(path).manifest
+        source = None if against is None else _open(against, manifest, options)
+        cache, rules = _verify_cache(path, deep)
+        if source is not None:
+            check_against(cache, rules, source, sample)
 
 
 def _verify_cache(path: Path, deep: bool) -> tuple[PublishedCache, Rules]:

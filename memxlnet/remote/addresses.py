@@ -89,27 +89,47 @@ def _check_one_line(name: str, value: str) -> None:
             )
 
 
-def is_same_place(url: str, cache_dir: str | os.PathLike[str]) -> bool:
-    """Return whether a checked address is that of a directory of caches, whatever name of its scheme is used.
+def overlap(
+    url: str,
+    directory: str | os.PathLike[str],
+    name: str,
+    options: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None),
+) -> bool:
+    """Return whether two places are one, or one lies within the other, whatever name of their scheme is used.
 
     Args:
-        url: The address.
-        cache_dir: A local directory or the address of one in a store, not checked yet.
+        url: The checked address of the first.
+        directory: A local directory or the address of one in a store, not checked yet.
+        name: The argument that holds it, for messages.
+        options: Of the two file systems. Places at two different endpoints that both name are apart.
 
     Raises:
         SettingsError: The directory is no path, or its address holds control characters.
     """
     scheme, _, rest = url.partition("://")
-    if not isinstance(cache_dir, str) or not is_url(cache_dir):
-        directory = as_directory("cache_dir", cache_dir)
-        return scheme in LOCAL and os.path.realpath(rest) == os.path.realpath(directory)
-    _check_one_line("cache_dir", cache_dir)
-    other, _, place = cache_dir.partition("://")
-    if scheme in LOCAL and other in LOCAL:
-        return os.path.realpath(rest) == os.path.realpath(place)
+    if not isinstance(directory, str) or not is_url(directory):
+        other, place = LOCAL[0], str(as_directory(name, directory))
+    else:
+        _check_one_line(name, directory)
+        other, _, place = directory.partition("://")
+    if scheme in LOCAL or other in LOCAL:
+        return scheme in LOCAL and other in LOCAL and _nested(os.path.realpath(rest), os.path.realpath(place))
     protocols = file_system_class(scheme).protocol
     is_alias = other == scheme or (other in protocols if isinstance(protocols, tuple | list) else other == protocols)
-    return is_alias and rest.strip("/") == place.strip("/")
+    endpoints = {endpoint for each in options if (endpoint := _endpoint(each)) is not None}
+    return is_alias and len(endpoints) < 2 and _nested(rest, place)
+
+
+def _nested(one: str, other: str) -> bool:
+    parts, others = (filter(None, path.split("/")) for path in (one, other))
+    return all(part == found for part, found in zip(parts, others, strict=False))
+
+
+def _endpoint(options: Mapping[str, Any] | None) -> str | None:
+    """Return the address of the server that options name, where they do."""
+    given: Any = options or {}
+    found = given.get("endpoint_url") or (given.get("client_kwargs") or {}).get("endpoint_url")
+    return None if found is None else str(found).rstrip("/")
 
 
 def _check_rest(scheme: str, rest: str, shown: str, names: tuple[str, str]) -> None:

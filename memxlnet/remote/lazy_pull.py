@@ -164,6 +164,7 @@ def open_lazily(
     with arrival.errors():
         found = arrival.find()
         if found is not None:
+            arrival.clear()
             return found, None
         with arrival.lock():
             found = arrival.find()

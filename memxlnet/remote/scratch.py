@@ -27,7 +27,7 @@ from memxlnet.builder.reported_errors import error_fields
 from memxlnet.errors import BuildError, CacheError, SettingsError, TransferError
 from memxlnet.format.checksums import digest
 from memxlnet.format.sealed_json import seal, unseal
-from memxlnet.remote.addresses import is_same_place
+from memxlnet.remote.addresses import check_options, overlap
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -247,14 +247,20 @@ def _send(store: Store, receipt: ChunkReceipt, content: bytes, fingerprint: str)
 
 
 def open_scratch(
-    url: str | None, options: Mapping[str, Any] | None, cache_dir: str | os.PathLike[str]
+    url: str | None,
+    options: Mapping[str, Any] | None,
+    cache_dir: str | os.PathLike[str],
+    work_dir: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Scratch | None:
     """Return the scratch store of a call's arguments, or None.
 
     Args:
         url: Its address.
         options: Options of its file system.
-        cache_dir: Where the caches go, here or in a store: another place.
+        cache_dir: Where the caches go, here or in a store: a place beside it.
+        work_dir: Where those are built that go to a store: a place beside it as well.
+        storage_options: Options of the file system of `cache_dir`.
 
     Raises:
         SettingsError: An argument is wrong.
@@ -266,10 +272,13 @@ def open_scratch(
             raise SettingsError("scratch_options: expected none without scratch; leave them out, or set scratch")
         return None
     scratch = Scratch(url, options)
-    if is_same_place(url, cache_dir):
-        raise SettingsError(
-            f"scratch: expected another place than cache_dir, found {scratch.url} as both; name a directory of its own"
-        )
+    both = options, check_options(storage_options)
+    for name, directory in (("cache_dir", cache_dir), ("work_dir", work_dir)):
+        if directory is not None and overlap(url, directory, name, both):
+            raise SettingsError(
+                f"scratch: expected another place than {name}, neither within nor around it, found {scratch.url}; name "
+                "a directory of its own"
+            )
     return scratch
 
 

@@ -29,6 +29,10 @@ _PROBES = 4
 _MAX_LEASE_BYTES = 1 << 16
 
 
+class LostLeaseError(TransferError):
+    """A lease was not renewed in time, or another sender has taken it."""
+
+
 def has_conditional_write(store: Store, cache: str) -> bool:
     """Find out whether a store refuses to write a file that exists; leaves nothing there.
 
@@ -47,7 +51,7 @@ def has_conditional_write(store: Store, cache: str) -> bool:
         for _ in range(_PROBES):  # another process may remove it between two
             created = store.create(name, b"probe")
             if created is None:
-                store.write(name, b"probe")  # that it may be written is to be known before any work
+                store.put(name, b"probe")  # that it may be written is to be known before any work
             if not created:
                 return created is False
         return False
@@ -70,7 +74,7 @@ def sole_sender(store: Store, cache: str, wait: Callable[[], None]) -> Iterator[
         wait: Called while another sender holds the place; may raise.
 
     Yields:
-        A function that raises `TransferError` where the lease was lost; called before what only one may do.
+        A function that raises `LostLeaseError` where the lease was lost; called before what only one may do.
 
     Raises:
         TransferError: The store cannot be asked.
@@ -106,7 +110,7 @@ class _Lease:
             self._wait_for(before, wait)
         while (holder := self._read_holder()) is not None and self._store.size(holder) is not None:
             self._wait_for([holder], wait)
-        self._store.write(self._holder, self._name.encode())
+        self._store.put(self._holder, self._name.encode())  # `check` reads it: here another may have written it since
 
     def _wait_for(self, names: list[str], wait: Callable[[], None]) -> None:
         self._remove_dead(names)
@@ -115,9 +119,17 @@ class _Lease:
         if time.monotonic() > self._written + RENEW_SECONDS:
             self._write()
 
+    def _read(self, name: str) -> bytes | None:
+        for _ in range(_PROBES - 1):
+            try:
+                return self._store.read(name, _MAX_LEASE_BYTES)
+            except TransferError:
+                time.sleep(POLL_SECONDS)  # its sender may remove or write it between two requests
+        return self._store.read(name, _MAX_LEASE_BYTES)
+
     def _read_holder(self) -> str | None:
         """Return the lease of the one who holds, or held; None where nobody does."""
-        content = self._store.read(self._holder, _MAX_LEASE_BYTES)
+        content = self._read(self._holder)
         name = (content or b"").decode(errors="replace")
         return name if re.fullmatch(rf"{re.escape(self._prefix)}[0-9]{{8}}-[0-9a-f]{{16}}", name) else None
 
@@ -144,13 +156,14 @@ class _Lease:
         """Check that the lease is held still.
 
         Raises:
-            TransferError: It was not renewed in time, or another sender removed it.
+            LostLeaseError: It was not renewed in time, or another sender removed it.
+            TransferError: The store cannot be asked.
         """
         is_late = time.monotonic() > self._written + EXPIRY_SECONDS / 2
         is_gone = self._store.size(self._name) is None
         if is_late or is_gone or self._read_holder() != self._name:
             found = "one that is too old" if is_late else "none" if is_gone else "another sender at the same time"
-            raise TransferError(
+            raise LostLeaseError(
                 f"{self._store.url}/{self._name}: expected a lease renewed every {RENEW_SECONDS:g} s, found {found}; "
                 "send the cache again"
             )
@@ -182,7 +195,7 @@ class _Lease:
     def _remove_dead(self, names: list[str]) -> None:
         now = time.monotonic()
         for name in names:
-            content = self._store.read(name, _MAX_LEASE_BYTES)
+            content = self._read(name)
             if name not in self._seen or self._seen[name][0] != content:
                 self._seen[name] = content, now
             elif now > self._seen[name][1] + EXPIRY_SECONDS:

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from memxlnet.builder.deliveries import Scratch
 from memxlnet.builder.loss_limits import LossLimits
 from memxlnet.errors import CacheDirectoryError, CacheError, CacheMismatchError, SettingsError, TransferError
 from memxlnet.format.fingerprint import differing_fields
-from memxlnet.format.manifest import SEND_AGAIN, Manifest, decode_manifest, read_manifest
+from memxlnet.format.manifest import SEND_AGAIN, FileRecord, Manifest, decode_manifest, read_manifest
 from memxlnet.format.paths import MANIFEST, as_directory, is_url, make_directory
 from memxlnet.maintain.directory_swap import take_away
 from memxlnet.remote.pull import pull
 from memxlnet.remote.push import is_right, send_cache
-from memxlnet.remote.sole_sender import has_conditional_write, sole_sender
+from memxlnet.remote.sole_sender import LostLeaseError, has_conditional_write, sole_sender
 from memxlnet.remote.stores import MAX_MANIFEST_BYTES, Store, open_store
 from memxlnet.settings import BuildSettings
 from memxlnet.system_errors import described, hint_for
@@ -144,11 +145,11 @@ class StoreDirectory:
                 return self._found(job, build, found)
             is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
             summary = build_under_lock(job, build, writer, executor)
-            with self._sole_sender(job, is_conditional) as check:
-                if build.rebuild:
+            if build.rebuild:
+                with self._sole_sender(job, is_conditional):
                     send_cache(self._place(job), summary.directory, progress=build.progress)
-                else:
-                    _publish(self._place(job), summary.directory, is_conditional, check, build.progress)
+            else:
+                self._publish(job, summary.directory, is_conditional, build.progress)
             # Until now another machine could have needed the chunks: this one may be lost before all is sent.
             writer.leave_scratch(job.settings)
             if not is_kept:
@@ -163,6 +164,27 @@ class StoreDirectory:
 
     def _place(self, job: Build) -> Store:
         return self._store.child(job.settings.directory_name)
+
+    def _publish(self, job: Build, directory: Path, is_conditional: bool, progress: bool | None) -> None:
+        """Send a cache; where the manifest of an equal one is there by then, that one stays."""
+        place = self._place(job)
+        sent: set[FileRecord] = set()
+        for _ in range(_ATTEMPTS):
+            with self._sole_sender(job, is_conditional) as check_lease, contextlib.suppress(LostLeaseError):
+                commit = partial(_commit, place, is_conditional, check_lease)
+                made = send_cache(place, directory, progress=progress, commit=commit)
+                sent.update(made.files)
+                if made.is_committed:
+                    return
+                check_lease()  # one that was lost is waited for
+                raw = place.read(MANIFEST, MAX_MANIFEST_BYTES)
+                # None: a write at the same moment failed in the end. One of other settings: the next attempt raises.
+                if raw is not None and _make_whole(place, directory, raw, sent, progress):
+                    return
+        raise TransferError(
+            f"{place.url}/{MANIFEST}: expected it to be written or found in {_ATTEMPTS} attempts, found neither; build "
+            "again"
+        )
 
     @contextlib.contextmanager
     def _sole_sender(self, job: Build, is_conditional: bool) -> Iterator[Callable[[], None]]:
@@ -257,43 +279,42 @@ def is_stored(cache_dir: object, arguments: Mapping[str, Any]) -> bool:
     return False
 
 
-def _publish(
-    place: Store, directory: Path, is_conditional: bool, check_lease: Callable[[], None], progress: bool | None
-) -> None:
-    """Send a cache; where the manifest of an equal one is there by then, that one stays."""
-
-    def commit(raw: bytes) -> bool:
-        if is_conditional:
-            if place.create(MANIFEST, raw):
-                return True
-        else:
+def _commit(place: Store, is_conditional: bool, check_lease: Callable[[], None], raw: bytes) -> bool:
+    """Write the manifest unless there is one; return whether it is there."""
+    if is_conditional:
+        if place.create(MANIFEST, raw):
+            return True
+    else:
+        try:
             check_lease()
-            if place.read(MANIFEST, MAX_MANIFEST_BYTES) is None:
-                place.write(MANIFEST, raw)
-        # A write whose answer was lost may have been made all the same.
-        return place.read(MANIFEST, MAX_MANIFEST_BYTES) == raw
+        except LostLeaseError as error:
+            logger.warning("%s", error)
+            return False
+        if place.read(MANIFEST, MAX_MANIFEST_BYTES) is None:
+            place.write(MANIFEST, raw)
+    # A write whose answer was lost may have been made all the same.
+    return place.read(MANIFEST, MAX_MANIFEST_BYTES) == raw
 
-    for _ in range(_ATTEMPTS):
-        sent = send_cache(place, directory, progress=progress, commit=commit)
-        if sent.is_committed:
-            return
-        raw = place.read(MANIFEST, MAX_MANIFEST_BYTES)
-        if raw is None:
-            continue  # a write at the same moment failed in the end
-        winner = decode_manifest(raw, f"{place.url}/{MANIFEST}", SEND_AGAIN)
-        if winner.fingerprint != read_manifest(directory).fingerprint:
-            continue  # raises
-        names = {record.file for record in sent.files if record not in set(winner.all_files())}
-        overwritten = [record for record in winner.all_files() if record.file in names]
-        if all(is_right(place, record, {}, True) for record in overwritten):
-            logger.info("%s: exists already, another builder published it", place.url)
-            for name in names - {record.file for record in overwritten}:
-                place.remove(name)
-            return
+
+def _make_whole(place: Store, directory: Path, raw: bytes, sent: set[FileRecord], progress: bool | None) -> bool:
+    """Make a cache whole whose builder came first, where files of this builder have overwritten its own.
+
+    Returns:
+        False where it is one of other settings.
+    """
+    winner = decode_manifest(raw, f"{place.url}/{MANIFEST}", SEND_AGAIN)
+    if winner.fingerprint != read_manifest(directory).fingerprint:
+        return False
+    names = {record.file for record in sent - set(winner.all_files())}
+    overwritten = [record for record in winner.all_files() if record.file in names]
+    if all(is_right(place, record, {}, True) for record in overwritten):
+        logger.info("%s: exists already, another builder published it", place.url)
+        for name in names - {record.file for record in overwritten}:
+            place.remove(name)
+    else:
         logger.warning("%s: another builder with other shards sent it meanwhile; sending it again", place.url)
         send_cache(place, directory, progress=progress)
-        return
-    raise TransferError(f"{place.url}/{MANIFEST}: expected it to be written or found, found neither; build again")
+    return True
 
 
 def _own_work_dir() -> Path:

@@ -28,6 +28,7 @@ from memxlnet.format.published import PublishedCache
 from memxlnet.format.ragged import Ints
 from memxlnet.load.statistics import CacheStatistics, UsefulShares, read_statistics
 from memxlnet.maintain.encoding_rules import read_dropped
+from memxlnet.progress import Heartbeat
 from memxlnet.report.documents import MOST_BYTES, DocumentReader, PageDocuments, choose, compare
 from memxlnet.report.plots import page_plots, plot_f1_by_step
 from memxlnet.report.predictions import Given, read_predictions
@@ -91,14 +92,15 @@ def write_report(
     passed = {"predictions": predictions, "against": against}
     _check_inputs_stay(file, passed)
     environment = _environment()
-    opened, held = open_with_view(cache)
-    given = _read_given(passed)
-    runs = [score(opened, argument, one.name, one.texts, held) for argument, one in given.items()]
-    labelled = read_labels(opened, held)
-    reader = DocumentReader(opened, labelled, runs, [one.n_best for one in given.values()])
-    shown = reader.read(choose(labelled, runs, most))
-    values = _page_values(opened, labelled, runs, shown)
-    _write_whole(file, environment.get_template("page.html").render(values).encode())
+    with Heartbeat(lambda _: f"{file.name}: reading the cache, and writing the page"):
+        opened, held = open_with_view(cache)
+        given = _read_given(passed)
+        runs = [score(opened, argument, one.name, one.texts, held) for argument, one in given.items()]
+        labelled = read_labels(opened, held)
+        reader = DocumentReader(opened, labelled, runs, [one.n_best for one in given.values()])
+        shown = reader.read(choose(labelled, runs, most))
+        values = _page_values(opened, labelled, runs, shown)
+        _write_whole(file, environment.get_template("page.html").render(values).encode())
     return file
 
 

@@ -7,8 +7,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +19,13 @@ import pyarrow as pa
 import pytest
 
 from arrow_schemas import ALIGNMENTS, DROPPED, TABLES, table_schema
+from memxlnet import Cache, Parts, create_dataset_from_cache
 from memxlnet.builder import chunk_encoding as tasks
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
 from memxlnet.builder.chunks_to_shards import Publisher
 from memxlnet.data.process import StreamingSquadProcessor, process_and_cache_dataset
+from memxlnet.data.streaming import create_streaming_processor
 from memxlnet.encode.cache_settings import CacheSettings
 from memxlnet.errors import (
     BuildError,
@@ -38,6 +42,8 @@ from memxlnet.format.manifest import read_manifest
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.encoding_rules import read_dropped
 from memxlnet.maintain.verify import verify
+from memxlnet.settings import BuildSettings, EncodeSettings
+from memxlnet.sources import SourceOptions
 from tests.builder.processes import published
 from tests.format.content import files_of
 from tests.golden.make_golden import golden_tokenizer
@@ -699,3 +705,40 @@ def test_others_may_read_a_cache(tmp_path: Path) -> None:
     (directory,) = published(tmp_path)
     assert directory.stat().st_mode & 0o777 == 0o755
     assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o644}
+
+
+OF_A_BUILD = {
+    *(field.name for kind in (EncodeSettings, BuildSettings, SourceOptions) for field in fields(kind)),
+    *("executor", "scratch", "scratch_options"),
+} - {"use_streaming"}
+
+DOORS: dict[str, tuple[list[Callable[..., Any]], set[str]]] = {
+    "Cache.build": ([Cache.build], set()),
+    "Parts.build": ([Parts.build], {"max_examples", "config_name", "revision"}),  # files, all of each
+    "process_and_cache_dataset": ([process_and_cache_dataset], set()),
+    "create_dataset_from_cache": ([create_dataset_from_cache], {"token"}),  # hub_token
+    "StreamingSquadProcessor": (
+        [StreamingSquadProcessor, StreamingSquadProcessor.process_dataset_streaming],
+        set(),
+    ),
+    "create_streaming_processor": (
+        [create_streaming_processor, StreamingSquadProcessor.process_dataset_streaming],
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_call_that_builds_takes_all_settings_of_a_build(door: str) -> None:
+    calls, without = DOORS[door]
+    assert OF_A_BUILD - {name for call in calls for name in signature(call).parameters} == without
+
+
+def test_the_function_makes_the_processor_that_the_class_makes(tmp_path: Path) -> None:
+    assert signature(create_streaming_processor) == signature(StreamingSquadProcessor)
+    processor = create_streaming_processor(golden_tokenizer(), 32, 8, streaming_chunk_size=2, on_repeated_id="number")
+    assert isinstance(processor, StreamingSquadProcessor)
+    rows = long_examples(2, words=50) * 2
+    assert processor.process_dataset_streaming(rows, "test", cache_manager=CacheWriter(tmp_path / "processed"))
+    (made,) = published(tmp_path / "processed")
+    assert read_manifest(made).tables["documents"].rows == 4

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.epoch_plan import EpochPlan, Ranks
 from memxlnet.load.joining import mix
 from memxlnet.load.refilled_plan import RefilledPlan
+from memxlnet.load.samplers import ShuffledRows
 from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.shard_order import BLOCK_SHARDS, blocks_of, by_block, bytes_of_blocks, in_groups, in_lanes
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
@@ -180,6 +181,24 @@ def test_single_segments_are_read_in_the_order_of_shards(sharded: CacheDataset) 
             assert len(found) == len(set(found))
         with pytest.raises(SettingsError, match="group_by_length"):
             regular_loader(dataset, 5, True, 0, order="shards", group_by_length=True)
+
+
+def test_single_segments_of_a_view_are_sorted_by_block_without_a_shuffle(sharded: CacheDataset) -> None:
+    table = sharded.manifest.tables["features"]
+    for dataset in (sharded, sharded.shuffle(seed=2)):
+        loader = regular_loader(dataset, 5, False, 0, order="shards")
+        rows = dataset.rows()
+        expected = rows[np.argsort(blocks_of(table, rows), kind="stable")].tolist()
+        for _ in range(2):
+            assert [row for batch in loader for row in batch["rows"].tolist()] == expected
+        tokens = [int(batch["attention_mask"].sum()) for batch in loader]
+        assert loader.epoch_size().real_tokens == sum(tokens)
+        assert "shuffle=False" in repr(loader)
+    permuted: Any = regular_loader(dataset, 5, True, 0, order="shards").sampler
+    with pytest.raises(SettingsError, match="state"):
+        iter(permuted).load_state_dict(iter(cast(Any, loader.sampler)).state_dict())
+    with pytest.raises(SettingsError, match=r"^shuffle: expected True without blocks"):
+        ShuffledRows(5, 0, shuffle=False)
 
 
 def test_states_of_the_order_of_documents_are_as_before(sharded: CacheDataset) -> None:

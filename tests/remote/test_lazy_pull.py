@@ -26,8 +26,10 @@ from memxlnet.evaluate.context_places import PlaceReader
 from memxlnet.format.published import PublishedCache
 from memxlnet.load.cache_dataset import CacheDataset
 from memxlnet.load.joining import concatenate
+from memxlnet.load.segment_loader import regular_loader
 from memxlnet.load.time_step_loader import TimeStepMajorDataLoader
 from memxlnet.maintain.local_shards import FETCHES_AT_ONCE, LocalShards
+from memxlnet.maintain.lock import builder_lock, lock_path
 from memxlnet.maintain.removal import find_leftovers, remove_leftovers
 from memxlnet.maintain.shard_files import ShardFiles
 from memxlnet.remote import lazy_pull
@@ -109,6 +111,8 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         slow({"lanes": "refilled", "shuffle": True, "num_workers": 1}),
         slow({"lanes": "aligned", "shuffle": True, "max_segments": 2, "window": "random"}),
         slow({"lanes": "aligned", "order": "shards", "align": "end"}),
+        {"lanes": "refilled", "shuffle": True, "group_by_length": True, "padding": "longest"},
+        slow({"lanes": "aligned", "group_by_length": True, "num_workers": 1}),
     ],
     ids=str,
 )
@@ -122,6 +126,34 @@ def test_batches_equal_those_of_local_files_within_the_limit(
     ):
         assert_same(one, other)
         assert limit is None or local_bytes(lazy.directory) <= limit
+
+
+@pytest.mark.parametrize("options", [{"group_by_length": True}, {"order": "shards"}], ids=str)
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_batches_of_segments_equal_those_of_local_files(
+    whole: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shuffle: bool, options: dict[str, Any]
+) -> None:
+    needed: list[list[int]] = []
+    expect = LocalShards.expect
+
+    def keep_needs(self: LocalShards, needs: Any) -> Any:
+        found = [(place, list(shards)) for place, shards in needs]
+        needed.append([shard for _, shards in found for shard in shards])
+        return expect(self, found)
+
+    monkeypatch.setattr(LocalShards, "expect", keep_needs)
+    lazy = CacheDataset.of(pull(url, tmp_path, lazy=True)).shuffle(seed=1)
+    loaders = [
+        regular_loader(dataset, 8, shuffle, 0, **options)
+        for dataset in (CacheDataset.open(whole).shuffle(seed=1), lazy)
+    ]
+    for _ in range(2):
+        read: list[int] = []
+        for one, other in zip(*loaders, strict=True):
+            assert_same(dict(one), dict(other))
+            shards = (one["rows"].numpy() // SHARD_ROWS).tolist()
+            read += dict.fromkeys(shards)
+        assert needed[-1] == read
 
 
 @pytest.mark.parametrize("limit", [None, 20_000])
@@ -191,6 +223,8 @@ def test_a_lazy_cache_that_exceeds_the_memory_is_not_fetched_for_advice(
         (60_000, {"order": "shards", "shuffle": True}, "an epoch fetches shards more than once"),
         (60_000, {"order": "documents", "shuffle": True}, "use order='shards'"),
         (60_000, {"order": "shards"}, ""),
+        (60_000, {"group_by_length": True}, "use order='shards'"),
+        (60_000, {}, ""),
         (170_000, {"order": "shards", "shuffle": True}, ""),
         (None, {"order": "documents", "shuffle": True}, ""),
     ],
@@ -529,12 +563,20 @@ def test_the_size_of_an_epoch_needs_no_shard(tmp_path: Path, most: int | None, l
     whole = Cache(build(varied_examples(), tokenizer, tmp_path / "whole", **settings).directory)
     assert whole.manifest.layout.pad_left == left
     lazy = Cache.pull(whole.directory.as_uri(), tmp_path / "lazy", lazy=True)
-    different: list[dict[str, Any]] = [{}, {"lanes": "refilled"}, {"padding": "longest"}, {"max_segments": 2}]
+    different: list[dict[str, Any]] = [
+        {},
+        {"lanes": "refilled"},
+        {"padding": "longest"},
+        {"max_segments": 2},
+        {"group_by_length": True},
+    ]
     for options in different:
         sizes = [cache.loader(4, shuffle=True, **options).epoch_size(1) for cache in (whole, lazy)]
         assert sizes[0] == sizes[1]
-    sizes = [cache.segment_loader(4, shuffle=True, padding="longest").epoch_size(1) for cache in (whole, lazy)]
-    assert sizes[0] == sizes[1]
+    for group in (False, True):
+        options = {"shuffle": True, "padding": "longest", "group_by_length": group}
+        sizes = [cache.segment_loader(4, **options).epoch_size(1) for cache in (whole, lazy)]
+        assert sizes[0] == sizes[1]
     views = [cache.loader(2, dataset=cache.dataset().select([7, 2, 11])).epoch_size() for cache in (whole, lazy)]
     assert views[0] == views[1]
     assert local_bytes(lazy.directory) == 0
@@ -592,6 +634,28 @@ def test_a_lazy_cache_is_a_leftover_once_nobody_reads_it(url: str, tmp_path: Pat
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("lazily", [False, True])
+def test_lazy_files_of_a_published_cache_go_with_the_next_pull_after_their_readers(
+    whole: Path, url: str, tmp_path: Path, lazily: bool
+) -> None:
+    def again() -> object:
+        return pull(url, tmp_path, lazy=True) if lazily else pull(url, tmp_path)
+
+    lazy = pull(url, tmp_path, lazy=True)
+    pull(url, tmp_path)
+    again()
+    assert {path.name for path in tmp_path.iterdir()} == {whole.name, lazy.directory.name}
+    assert len(lazy.features[0].columns["document"]) == SHARD_ROWS
+    directory = lazy.directory
+    del lazy
+    gc.collect()
+    with builder_lock(lock_path(tmp_path, whole.name), lambda: None):
+        again()
+    assert directory.exists()
+    again()
+    assert [path.name for path in tmp_path.iterdir()] == [whole.name]
+
+
 def refused(**options: Any) -> Any:
     return lambda cache: TimeStepMajorDataLoader(cache.dataset(), 4, **options)
 
@@ -599,7 +663,6 @@ def refused(**options: Any) -> Any:
 @pytest.mark.parametrize(
     ("use", "message"),
     [
-        (refused(group_by_length=True), "group_by_length"),
         (refused(max_segments=2, window="answer"), "window"),
         (refused(shuffle=True, order="shards"), r"local_limit of at least 4[\d,]+ bytes"),
         (lambda cache: cache.dataset(in_memory=True), "in_memory"),

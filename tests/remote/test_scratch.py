@@ -18,6 +18,7 @@ from memxlnet import Cache, Parts, create_dataset_from_cache
 from memxlnet.builder import deliveries
 from memxlnet.data.cache_manager import ChunkedCacheManager
 from memxlnet.data.process import StreamingSquadProcessor
+from memxlnet.data.streaming import create_streaming_processor
 from memxlnet.encode.encoder import Encoder
 from memxlnet.errors import BuildError, BuildOSError, MemxlnetError, SettingsError, TransferError
 from memxlnet.format.sealed_json import seal
@@ -458,6 +459,11 @@ SAME = [
     ("file://{here}/./caches//", "{here}/caches"),
     ("file://{here}/caches", "caches"),
     ("file://{here}/caches", "link"),
+    ("s3://bucket/caches/tmp", "s3://bucket/caches"),
+    ("s3://bucket/tmp", "s3://bucket/tmp/caches"),
+    ("file://{here}/caches/tmp", "caches"),
+    ("file://{here}", "link"),
+    ("file://{here}/tmp", "/"),
 ]
 
 
@@ -474,11 +480,42 @@ def test_the_place_of_the_caches_is_no_scratch(
     assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
+@pytest.mark.parametrize("place", ["work", "work/tmp", ""])
+@pytest.mark.parametrize("call", ["Cache", "create_dataset_from_cache", "process_and_cache_dataset"])
+def test_nor_is_the_place_where_they_are_built(tmp_path: Path, call: str, place: str) -> None:
+    places = {"scratch": (tmp_path / place).as_uri(), "work_dir": tmp_path / "work"}
+    with pytest.raises(SettingsError, match=r"^scratch: expected another place than work_dir"):
+        CALLS[call]("memory://caches", places, {})
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
-    "cache_dir", ["s3://other/tmp", "s3://bucket/tmp/caches", "gs://bucket/tmp", "bucket/tmp", "file:///bucket/tmp"]
+    "cache_dir", ["s3://other/tmp", "s3://bucket/tmp-caches", "gs://bucket/tmp", "bucket/tmp", "file:///bucket/tmp"]
 )
 def test_another_place_is_one(cache_dir: str) -> None:
     assert scratches.open_scratch("s3://bucket/tmp", None, cache_dir)
+
+
+ENDPOINTS: list[tuple[dict[str, Any], dict[str, Any] | None, bool]] = [
+    ({"endpoint_url": "https://one"}, {"client_kwargs": {"endpoint_url": "https://other:9000"}}, True),
+    ({"endpoint_url": "https://one/"}, {"client_kwargs": {"endpoint_url": "https://one"}}, False),
+    ({"endpoint_url": "https://one"}, {"client_kwargs": None}, False),
+    ({"endpoint_url": "https://one"}, None, False),
+]
+
+
+@pytest.mark.parametrize(("options", "storage_options", "apart"), ENDPOINTS, ids=map(str, range(len(ENDPOINTS))))
+def test_equal_addresses_at_two_servers_are_two_places(
+    options: dict[str, Any], storage_options: dict[str, Any] | None, apart: bool
+) -> None:
+    def call() -> object:
+        return scratches.open_scratch("s3://bucket/a", options, "s3://bucket/a", storage_options=storage_options)
+
+    if apart:
+        assert call()
+    else:
+        with pytest.raises(SettingsError, match=r"^scratch: expected another place than cache_dir"):
+            call()
 
 
 @pytest.mark.parametrize("changes", [{"key": "wrong"}, {"nonesuch_option": 1}], ids=["refused", "unknown"])
@@ -500,6 +537,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "Cache": lambda cache_dir, scratch, more: Cache.build(
         rows(), golden_tokenizer(), split="test", cache_dir=cache_dir, **SETTINGS, **scratch, **more
     ),
+    "process_and_cache_dataset": lambda cache_dir, scratch, more: build(cache_dir, **scratch, **more),
     "Parts": lambda cache_dir, scratch, more: Parts.build(
         write_json_lines(cache_dir.parent / "rows.jsonl", rows()),
         golden_tokenizer(),
@@ -510,6 +548,9 @@ CALLS: dict[str, Callable[..., Any]] = {
         **more,
     ),
     "StreamingSquadProcessor": lambda _, scratch, more: StreamingSquadProcessor(
+        golden_tokenizer(), **FEWER, **scratch, **more
+    ).process_dataset_streaming(rows(), "test"),
+    "create_streaming_processor": lambda _, scratch, more: create_streaming_processor(
         golden_tokenizer(), **FEWER, **scratch, **more
     ).process_dataset_streaming(rows(), "test"),
     "ChunkedCacheManager": lambda cache_dir, scratch, more: StreamingSquadProcessor(
@@ -616,7 +657,7 @@ def test_a_cache_in_the_place_of_its_scratch_stays(
     tmp_path: Path, undisturbed: dict[str, bytes], bucket: s3.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One that the check of the addresses does not see, as with two names of one server.
-    monkeypatch.setattr(scratches, "is_same_place", lambda *_: False)
+    monkeypatch.setattr(scratches, "overlap", lambda *_: False)
     options: dict[str, Any] = {"work_dir": tmp_path / "work", "storage_options": bucket.options()}
     url: Any = f"s3://{bucket.name}/same"
     with ThreadPoolExecutor(2) as executor:

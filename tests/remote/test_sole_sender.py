@@ -3,13 +3,14 @@
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from memxlnet.errors import TransferError
 from memxlnet.remote import sole_sender as module
-from memxlnet.remote.sole_sender import has_conditional_write, sole_sender
+from memxlnet.remote.sole_sender import LostLeaseError, has_conditional_write, sole_sender
 from memxlnet.remote.stores import Store, open_store
 from tests.support import WAIT_SECONDS
 
@@ -26,7 +27,9 @@ def quietly() -> None:
     """Wait without a word."""
 
 
-def test_one_holds_it_at_a_time_and_all_have_their_turn(store: Store) -> None:
+def test_one_holds_it_at_a_time_and_all_have_their_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "POLL_SECONDS", 0.001)
+    store = open_store(f"file://{tmp_path}/store", None)  # files in memory share the place of all who read them
     inside, most, turns = 0, 0, 0
     guard = threading.Lock()
 
@@ -85,6 +88,39 @@ def test_one_that_another_overtook_in_spite_of_that_is_stopped(store: Store, mon
         lease.__exit__(None, None, None)
 
 
+def test_one_that_another_overtakes_while_it_writes_its_name_finds_out_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Store.put
+
+    def overtaken(self: Store, name: str, content: bytes) -> None:
+        put(self, name, content)
+        if name.endswith("-holder"):
+            put(self, name, f".lease-{CACHE}-00000001-00000000000000aa".encode())
+
+    monkeypatch.setattr(Store, "put", overtaken)
+    with sole_sender(store, CACHE, _never) as check, pytest.raises(LostLeaseError, match="found another sender"):
+        check()
+
+
+@pytest.mark.parametrize("name", ["holder", "00000001-00000000000000aa"])
+def test_a_lease_may_go_between_two_requests(store: Store, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    file, gone = f".lease-{CACHE}-{name}", threading.Event()
+    store.write(file, b"{}")
+    blocks = Store.blocks
+
+    def go(self: Store, found: str, start: int, stop: int) -> Iterator[bytes]:
+        if found == file and not gone.is_set():
+            gone.set()
+            store.remove(file)
+        return blocks(self, found, start, stop)
+
+    monkeypatch.setattr(Store, "blocks", go)
+    with sole_sender(store, CACHE, quietly) as check:
+        check()
+    assert gone.is_set()
+
+
 def test_a_dead_holder_is_passed_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f".lease-{CACHE}-00000001-00000000000000aa"
     store.write(f".lease-{CACHE}-holder", name.encode())
@@ -117,6 +153,20 @@ def test_a_probe_that_another_process_removes_is_repeated(store: Store, monkeypa
     monkeypatch.setattr(Store, "create", create)
     assert has_conditional_write(store, CACHE)
     assert calls == [True, True, False]
+
+
+def test_a_written_probe_that_another_process_removes_does_no_harm(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = Store.put
+
+    def removed(self: Store, name: str, content: bytes) -> None:
+        put(self, name, content)
+        self.remove(name)
+
+    monkeypatch.setattr(Store, "create", lambda *_: None)
+    monkeypatch.setattr(Store, "put", removed)
+    assert not has_conditional_write(store, CACHE)
 
 
 def test_senders_of_other_caches_are_not_waited_for(store: Store) -> None:
@@ -158,6 +208,16 @@ def test_one_that_renews_its_lease_is_waited_for(store: Store, monkeypatch: pyte
         order.append("second")
     first.join(WAIT_SECONDS)
     assert order == ["first", "second"]
+
+
+def test_a_store_that_cannot_be_read_is_an_error(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> Iterator[bytes]:
+        raise TransferError("of the store")
+
+    store.write(f".lease-{CACHE}-holder", b"x")
+    monkeypatch.setattr(Store, "blocks", fail)
+    with pytest.raises(TransferError, match="of the store"), sole_sender(store, CACHE, _never):
+        pass
 
 
 @pytest.mark.parametrize("how", ["removed", "late"])

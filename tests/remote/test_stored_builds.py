@@ -212,6 +212,40 @@ def test_of_builders_at_once_one_publishes_and_all_succeed(
     assert race_place.files() == expected
 
 
+@pytest.mark.parametrize("race_place", ["ignoring"], indirect=True)
+def test_of_two_that_take_the_lease_at_the_same_moment_one_waits_for_the_other(
+    source: Path, race_place: Place, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing lacks their leases, and each reads who holds it before the other has written that."""
+    together, first_two = threading.Barrier(2), threading.Semaphore(2)
+    of_thread = threading.local()
+
+    def at_once(name: str, *, is_last: bool = False) -> None:
+        call = getattr(sole_sender._Lease, name)
+
+        def both(self: sole_sender._Lease, *arguments: Any) -> Any:
+            if name == "take":
+                of_thread.is_first = first_two.acquire(blocking=False)
+            try:
+                return call(self, *arguments)
+            finally:
+                if of_thread.is_first:
+                    of_thread.is_first = not is_last
+                    together.wait(WAIT_SECONDS)
+
+        monkeypatch.setattr(sole_sender._Lease, name, both)
+
+    at_once("_read_holder")
+    at_once("take")
+    at_once("check", is_last=True)
+    monkeypatch.setattr(Store, "entries", lambda _: {})
+    with ThreadPoolExecutor(2) as threads:
+        work = [threads.submit(built, source, race_place, work_dir=tmp_path / str(number)) for number in range(2)]
+        manifests = [each.result(WAIT_SECONDS).manifest for each in work]
+    assert manifests[0] == manifests[1]
+    assert race_place.files() == expected
+
+
 def test_a_builder_with_other_shards_that_comes_second_leaves_a_whole_cache(
     source: Path, race_place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
