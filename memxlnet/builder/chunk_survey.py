@@ -5,8 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from arrow_schemas import ALIGNMENTS
 from memxlnet.builder.context_numbering import row_bytes, text_digests
+from memxlnet.format.file_layout import column_values
 from memxlnet.format.ragged import Ints
 
 _NUMBERS = pa.large_list(pa.int64())
@@ -15,6 +18,7 @@ _SCHEMA = pa.schema(
     {
         "features": pa.int64(),
         "num_bytes": pa.int64(),
+        "outcomes": _NUMBERS,
         "context_digests": _NUMBERS,
         "context_bytes": _NUMBERS,
         "document_bytes": _NUMBERS,
@@ -23,11 +27,13 @@ _SCHEMA = pa.schema(
 
 
 class ChunkSurvey(NamedTuple):
-    """The sizes of a chunk, and the digests of its contexts.
+    """What the documents of a chunk are, its sizes, and the digests of its contexts.
 
     Attributes:
         features: Its rows of features.
         num_bytes: Bytes of all its tables.
+        outcomes: int64[ALIGNMENTS + 2], the documents by the outcome of their answer, then those with labels that
+            contradict each other, and those with a span that no segment holds whole.
         context_digests: int64[contexts, 2], 128 bits of a digest of each text.
         context_bytes: int64[contexts], the bytes of each row.
         document_bytes: int64[documents], the bytes of each row.
@@ -35,6 +41,7 @@ class ChunkSurvey(NamedTuple):
 
     features: int
     num_bytes: int
+    outcomes: Ints
     context_digests: Ints
     context_bytes: Ints
     document_bytes: Ints
@@ -42,12 +49,14 @@ class ChunkSurvey(NamedTuple):
     @classmethod
     def of(cls, tables: Mapping[str, pa.RecordBatch]) -> "ChunkSurvey":
         """Survey the tables of a chunk."""
+        documents = tables["documents"]
         return cls(
             tables["features"].num_rows,
             sum(batch.nbytes for batch in tables.values()),
+            _outcomes(documents),
             text_digests(tables["contexts"]["text"]),
             row_bytes(tables["contexts"]),
-            row_bytes(tables["documents"]),
+            row_bytes(documents),
         )
 
     @classmethod
@@ -60,11 +69,18 @@ class ChunkSurvey(NamedTuple):
         if not batch.schema.equals(_SCHEMA) or batch.num_rows != 1:
             raise pa.ArrowInvalid("expected the survey of a chunk")
         features, num_bytes, *lists = batch.columns
-        digests, contexts, documents = (column.flatten().to_numpy() for column in lists)
-        return cls(features[0].as_py(), num_bytes[0].as_py(), digests.reshape(-1, 2), contexts, documents)
+        outcomes, digests, contexts, documents = (column.flatten().to_numpy() for column in lists)
+        return cls(features[0].as_py(), num_bytes[0].as_py(), outcomes, digests.reshape(-1, 2), contexts, documents)
 
     def to_batch(self) -> pa.RecordBatch:
         """Return a record batch of one row."""
-        lists = (np.ravel(self.context_digests), self.context_bytes, self.document_bytes)
-        columns = [[self.features], [self.num_bytes], *([values] for values in lists)]
-        return pa.RecordBatch.from_arrays(list(map(pa.array, columns, _SCHEMA.types)), schema=_SCHEMA)
+        columns = [pa.array([np.ravel(value)] if isinstance(value, np.ndarray) else [value]) for value in self]
+        return pa.RecordBatch.from_arrays(list(map(pa.Array.cast, columns, _SCHEMA.types)), schema=_SCHEMA)
+
+
+def _outcomes(documents: pa.RecordBatch) -> Ints:
+    counts = {entry["values"]: entry["counts"] for entry in documents["alignment"].value_counts().to_pylist()}
+    contradictions = pc.sum(pc.not_equal(documents["contradiction"], "")).as_py() or 0
+    has_span = column_values(documents["chosen_answer"]) >= 0
+    without_segment = (has_span & (column_values(documents["num_answer_segments"]) == 0)).sum()
+    return np.array([*(counts.get(name, 0) for name in ALIGNMENTS), contradictions, without_segment], np.int64)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from arrow_schemas import (
     ALIGNMENTS,
@@ -94,9 +93,6 @@ class Publisher:
         self._settings = settings
         most = MAX_LIST_VALUES // settings.encode.max_seq_length
         self._shard_rows = min(max_shard_rows or most, most)
-        self._alignment = dict.fromkeys(ALIGNMENTS, 0)
-        self._without_segment = 0
-        self._contradictions = 0
 
     def publish(self, staging: Path) -> Manifest:
         """Write all files, make them durable, then write the manifest.
@@ -141,6 +137,7 @@ class Publisher:
         if totals[DROPPED]:
             files.append(self._write_file(staging, DROPPED_REPORT, b"".join(self._dropped_lines())))
         sync(staging)
+        *alignment, contradictions, without_segment = survey.outcomes.tolist()
         manifest = Manifest(
             name=self._settings.name,
             split=self._settings.split,
@@ -148,9 +145,9 @@ class Publisher:
             fields=self._settings.fields,
             tables=tables,
             files=tuple(files),
-            alignment=self._alignment,
-            documents_without_answer_segment=self._without_segment,
-            contradictions=self._contradictions,
+            alignment=dict(zip(ALIGNMENTS, alignment, strict=True)),
+            documents_without_answer_segment=without_segment,
+            contradictions=contradictions,
             dropped_examples=totals[DROPPED],
             vocabulary_size=self._settings.tokenizer.vocabulary_size,
             provenance=self._settings.provenance,
@@ -213,16 +210,8 @@ class Publisher:
                 documents = _replace(documents, "context", contexts)
                 first_segments = first.features + column_values(documents["first_segment"])
                 documents = _replace(documents, "first_segment", first_segments)
-                self._count(documents)
                 writer.add(documents)
         return self._pend(writer.batch_rows, [(writer.path, 0, writer.metadata.row_stop)])
-
-    def _count(self, documents: pa.RecordBatch) -> None:
-        for entry in documents["alignment"].value_counts().to_pylist():
-            self._alignment[entry["values"]] += entry["counts"]
-        self._contradictions += pc.sum(pc.not_equal(documents["contradiction"], "")).as_py() or 0
-        has_span = column_values(documents["chosen_answer"]) >= 0
-        self._without_segment += int((has_span & (column_values(documents["num_answer_segments"]) == 0)).sum())
 
     def _publish_contexts(self, staging: Path, survey: "_Survey") -> "_PendingTable":
         metadata = self._metadata("contexts", 0, 0, len(survey.context_bytes))
@@ -297,17 +286,20 @@ class _Survey(NamedTuple):
         context_rows: int64[contexts of all chunks], the row of each in the published table.
         context_bytes: int64[rows of that table], their bytes.
         document_bytes: int64[documents], the bytes of their rows.
+        outcomes: int64[ALIGNMENTS + 2], as in `ChunkSurvey`.
     """
 
     firsts: Sequence[_FirstRows]
     context_rows: Ints
     context_bytes: Ints
     document_bytes: Ints
+    outcomes: Ints
 
 
 def _surveyed(surveys: Iterable[ChunkSurvey], totals: Mapping[str, int]) -> _Survey:
     """Assign rows to the contexts of all chunks, and join the surveys of the chunks."""
     context_bytes, document_bytes = (np.empty(totals[table], np.int64) for table in ("contexts", "documents"))
+    outcomes = np.zeros(len(ALIGNMENTS) + 2, np.int64)
     firsts = []
 
     def digests() -> Iterator[Ints]:
@@ -318,12 +310,13 @@ def _surveyed(surveys: Iterable[ChunkSurvey], totals: Mapping[str, int]) -> _Sur
             first = _FirstRows(*map(operator.add, first, rows))
             context_bytes[firsts[-1].contexts : first.contexts] = found.context_bytes
             document_bytes[firsts[-1].documents : first.documents] = found.document_bytes
+            outcomes[:] += found.outcomes
             yield found.context_digests
 
     context_rows = number_contexts(digests(), totals["contexts"])
     distinct = np.empty(int(context_rows.max()) + 1, np.int64)
     distinct[context_rows] = context_bytes
-    return _Survey(firsts, context_rows, distinct, document_bytes)
+    return _Survey(firsts, context_rows, distinct, document_bytes, outcomes)
 
 
 class _PendingTable(NamedTuple):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arrow_schemas import DROPPED, KEPT, table_schema
+from arrow_schemas import ALIGNMENTS, DROPPED, KEPT, table_schema
 from memxlnet.builder import chunk_files
 from memxlnet.builder.chunk_files import (
     CHUNK_TABLES,
@@ -55,10 +55,19 @@ def test_a_chunk_is_read_as_it_was_written(content: Content) -> None:
         assert [field.tolist() if hasattr(field, "tolist") else field for field in survey] == [
             tables["features"].num_rows,
             receipt.table_bytes,
+            outcomes(tables["documents"].to_pylist()),
             text_digests(tables["contexts"]["text"]).tolist(),
             row_bytes(tables["contexts"]).tolist(),
             row_bytes(tables["documents"]).tolist(),
         ]
+
+
+def outcomes(documents: list[dict[str, Any]]) -> list[int]:
+    return [
+        *(sum(row["alignment"] == name for row in documents) for name in ALIGNMENTS),
+        sum(row["contradiction"] != "" for row in documents),
+        sum(row["chosen_answer"] >= 0 and row["num_answer_segments"] == 0 for row in documents),
+    ]
 
 
 @pytest.mark.parametrize("only", [only for size in range(5) for only in combinations((*CHUNK_TABLES, KEPT), size)])
