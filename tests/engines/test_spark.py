@@ -125,6 +125,20 @@ def _wait_for(go: Path) -> None:
 
 
 @pytest.mark.slow
+def test_each_call_of_a_job_has_a_task(spark: Any) -> None:
+    settings = dict(spark.conf.getAll)
+    with SparkExecutor(spark, 5) as executor:
+        outcomes = executor._run_job([executor._serializer.dumps(_task)] * 5)
+    assert len({outcome for _, outcome in outcomes}) == 5  # also where there are fewer cores
+    assert dict(spark.conf.getAll) == settings
+
+
+def _task() -> Any:
+    context = pytest.importorskip("pyspark").TaskContext.get()
+    return context.taskAttemptId()
+
+
+@pytest.mark.slow
 def test_calls_that_no_job_has_taken_are_cancelled_at_shutdown(spark: Any, tmp_path: Path) -> None:
     executor = SparkExecutor(spark, 1)
     begun = [executor.submit(_wait_for, tmp_path / "go") for _ in range(2)]
