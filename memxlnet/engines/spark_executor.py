@@ -111,12 +111,12 @@ class SparkExecutor(Executor):
         if not calls:
             return
         try:
-            outcomes = self._run_job([packed for _, packed in calls])
+            ended = list(zip(calls, self._run_job([packed for _, packed in calls]), strict=True))
         except BaseException as error:
             for future, _ in calls:
                 future.set_exception(error)
             return
-        for (future, _), (is_error, outcome) in zip(calls, outcomes, strict=True):
+        for (future, _), (is_error, outcome) in ended:
             if is_error:
                 future.set_exception(outcome)
             else:
