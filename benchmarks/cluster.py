@@ -90,12 +90,12 @@ def spark(stack: ExitStack) -> Executor:
     return found
 
 
-ENGINES: dict[str, tuple[str, Callable[[ExitStack], Executor]]] = {
-    "Dask": ("distributed", dask),
-    "Ray": ("ray", ray),
-    "Spark": ("pyspark", spark),
+ENGINES: dict[str, tuple[str, Callable[[ExitStack], Executor], int]] = {
+    "Dask": ("distributed", dask, 2 * WORKERS),
+    "Ray": ("ray", ray, 2 * WORKERS),
+    "Spark": ("pyspark", spark, 12),
 }
-"""By name, the library of an engine and what starts it."""
+"""By name, the library of an engine, what starts it, and the chunks in work at once; Spark takes four in a job."""
 
 
 def ways(source: Path, folder: Path, stack: ExitStack, only: Sequence[str]) -> dict[str, Callable[[], float]]:
@@ -108,11 +108,11 @@ def ways(source: Path, folder: Path, stack: ExitStack, only: Sequence[str]) -> d
     store: dict[str, Any] = {}
     if importlib.util.find_spec("moto") and are_wanted(*(f"{name}, S3" for name in ENGINES)):
         store = s3(stack)
-    for name, (library, start) in ENGINES.items():
+    for name, (library, start, chunks) in ENGINES.items():
         kinds = [kind for kind in ("futures", "shared directory", "S3") if are_wanted(f"{name}, {kind}")]
         if not kinds or importlib.util.find_spec(library) is None:
             continue
-        each = partial(build, source, folder, executor=start(stack), num_workers=2 * WORKERS)
+        each = partial(build, source, folder, executor=start(stack), num_workers=chunks)
         if "futures" in kinds:
             found[f"{name}, futures"] = through_futures()(each)
         if "shared directory" in kinds:

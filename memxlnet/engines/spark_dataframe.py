@@ -4,10 +4,15 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from memxlnet.cache import Cache
-from memxlnet.engines.spark_executor import SparkExecutor
-from memxlnet.errors import SettingsError
+from memxlnet.engines.spark_executor import SparkExecutor, first_line, spark_failures
+from memxlnet.errors import SettingsError, SourceError
 from memxlnet.settings import DEFAULT_CACHE_DIR
+
+_ROWS = 256
+"""Rows that travel to the driver in one message."""
 
 
 class _Rows:
@@ -17,8 +22,24 @@ class _Rows:
         self._frame = frame
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for row in self._frame.toLocalIterator(prefetchPartitions=True):
-            yield row.asDict(recursive=True)
+        # As Arrow, rows cost the driver a fifth of what rows of Spark do.
+        packed = self._frame.mapInArrow(_pack_rows, "rows binary")
+        try:
+            for message in packed.toLocalIterator(prefetchPartitions=True):
+                with pa.ipc.open_stream(message.rows) as reader:
+                    yield from reader.read_all().to_pylist(maps_as_pydicts="strict")
+        except spark_failures() as error:
+            raise SourceError(f"examples: the DataFrame of Spark cannot be read: {first_line(error)}") from error
+
+
+def _pack_rows(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Pack rows for the driver. Runs in a worker."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, _ROWS):
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch.slice(start, _ROWS))
+            yield pa.record_batch({"rows": pa.array([sink.getvalue().to_pybytes()], pa.binary())})
 
 
 def build_dataframe(
@@ -28,14 +49,17 @@ def build_dataframe(
     scratch: str,
     scratch_options: Mapping[str, Any] | None = None,
     cache_dir: str | os.PathLike[str] = DEFAULT_CACHE_DIR,
-    jobs: int | None = None,
+    max_tasks: int | None = None,
     **settings: Any,
 ) -> Cache:
     """Build the cache of a DataFrame of examples with its Spark cluster, and open it.
 
     The driver reads the rows in their order, partition by partition, numbers and checks them, and holds a few chunks
-    at a time. The workers encode them into the scratch store, from which the driver fetches and publishes them. The
-    order of the rows is that of the documents: sort a DataFrame whose order is not fixed.
+    at a time. They go back to the workers as the rows of DataFrames, one chunk each; `mapInArrow` encodes them there
+    into the scratch store, from which the driver fetches and publishes them.
+
+    The order of the rows is that of the documents: sort a DataFrame whose order is not fixed. Rows are read twice, the
+    first time for the digest that identifies them; once with ``identity=``, a text that changes whenever they do.
 
     Args:
         examples: A `pyspark.sql.DataFrame`: rows with ``id``, ``question``, ``context`` and ``answers``, or of a form
@@ -44,18 +68,19 @@ def build_dataframe(
         scratch: URL of a place in a store that the driver and all workers reach.
         scratch_options: Options of its file system, such as credentials; never stored or shown.
         cache_dir: Directory of all caches, on the driver.
-        jobs: Jobs of Spark at once, one for each chunk; None is the number of cores that the application has now.
+        max_tasks: Chunks of a job of Spark at most; see `SparkExecutor`.
         **settings: Further arguments of `Cache.build`.
 
     Raises:
         SettingsError: An argument is wrong.
+        SourceError: The rows cannot be read.
         MemxlnetError: As `Cache.build`.
     """
     if not hasattr(examples, "sparkSession") or not hasattr(examples, "toLocalIterator"):
         raise SettingsError(f"examples: expected a DataFrame of Spark, found a {type(examples).__name__}")
     if not isinstance(scratch, str):
         raise SettingsError(f"scratch: expected the URL of a place in a store, found {scratch!r}")
-    with SparkExecutor(examples.sparkSession, jobs) as executor:
+    with SparkExecutor(examples.sparkSession, max_tasks) as executor:
         return Cache.build(
             _Rows(examples),
             tokenizer,
@@ -63,7 +88,7 @@ def build_dataframe(
             scratch=scratch,
             scratch_options=scratch_options,
             executor=executor,
-            # More than there are jobs: some chunks wait, or are fetched.
-            num_workers=executor.max_jobs * 5 // 4 + 1,
+            # Those of two jobs, and those of the next one, which wait or are fetched.
+            num_workers=3 * executor.max_tasks,
             **settings,
         )

@@ -12,6 +12,7 @@ import pytest
 from memxlnet.engines import SparkExecutor
 from memxlnet.errors import BuildError, MissingLibraryError, SettingsError
 from tests.builder.processes import build, content
+from tests.builder.scripts.injected import wait_until
 from tests.engines.killing import Noting
 
 
@@ -70,9 +71,12 @@ def test_a_spark_cluster_changes_no_byte_and_stays_the_users(
 
 
 @pytest.mark.slow
-def test_a_killed_worker_of_spark_loses_nothing(spark: Any, tmp_path: Path, undisturbed: dict[str, bytes]) -> None:
+@pytest.mark.parametrize("generation", [0, 2], ids=["its Python worker", "its executor"])
+def test_a_killed_worker_of_spark_loses_nothing(
+    spark: Any, tmp_path: Path, undisturbed: dict[str, bytes], generation: int
+) -> None:
     with SparkExecutor(spark, 2) as executor:
-        noting = Noting(executor, tmp_path / "notes", tmp_path / "cache", killed=1)
+        noting = Noting(executor, tmp_path / "notes", tmp_path / "cache", killed=1, generation=generation)
         build(tmp_path / "cache", executor=noting)
     assert content(tmp_path / "cache") == undisturbed
     assert noting.runs() == [0, 1, 1, 2, 3]  # only the killed one twice
@@ -93,10 +97,59 @@ def test_a_job_that_fails_for_good_is_an_error_and_the_next_build_resumes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [0, -1, True, "2", 1.5], ids=repr)
-def test_another_number_of_jobs_is_refused(spark: Any, jobs: Any) -> None:
-    with pytest.raises(SettingsError, match=r"^max_jobs:"):
-        SparkExecutor(spark, jobs)
+@pytest.mark.parametrize("tasks", [0, -1, True, "2", 1.5], ids=repr)
+def test_another_number_of_tasks_is_refused(spark: Any, tasks: Any) -> None:
+    with pytest.raises(SettingsError, match=r"^max_tasks:"):
+        SparkExecutor(spark, tasks)
+
+
+@pytest.mark.slow
+def test_calls_that_wait_share_a_job_and_each_has_its_own_outcome(spark: Any, tmp_path: Path) -> None:
+    tracker = spark.sparkContext.statusTracker()
+    before = len(tracker.getJobIdsForGroup())
+    with SparkExecutor(spark, 4) as executor:
+        begun = [executor.submit(_wait_for, tmp_path / "go") for _ in range(2)]
+        wait_until(lambda: not executor._waiting, "both jobs have begun")
+        calls = [executor.submit(divmod, 9, number) for number in range(6)]
+        cancelled = executor.submit(divmod, 9, 9)
+        assert cancelled.cancel()
+        (tmp_path / "go").touch()
+        assert [call.result(60) for call in begun] == [None, None]
+        assert [call.result(60) for call in calls[1:]] == [divmod(9, number) for number in range(1, 6)]
+        assert isinstance(calls[0].exception(60), ZeroDivisionError)
+    assert len(tracker.getJobIdsForGroup()) == before + 4  # 7 calls that waited, of which 4 and 3 were taken
+
+
+def _wait_for(go: Path) -> None:
+    wait_until(go.exists, "the test lets go")
+
+
+@pytest.mark.slow
+def test_each_call_of_a_job_has_a_task(spark: Any) -> None:
+    settings = dict(spark.conf.getAll)
+    with SparkExecutor(spark, 5) as executor:
+        outcomes = executor._run_job([executor._serializer.dumps(_task)] * 5)
+    assert len({outcome for _, outcome in outcomes}) == 5  # also where there are fewer cores
+    assert dict(spark.conf.getAll) == settings
+
+
+def _task() -> Any:
+    context = pytest.importorskip("pyspark").TaskContext.get()
+    return context.taskAttemptId()
+
+
+@pytest.mark.slow
+def test_calls_that_no_job_has_taken_are_cancelled_at_shutdown(spark: Any, tmp_path: Path) -> None:
+    executor = SparkExecutor(spark, 1)
+    begun = [executor.submit(_wait_for, tmp_path / "go") for _ in range(2)]
+    wait_until(lambda: not executor._waiting, "both jobs have begun")
+    waiting = executor.submit((tmp_path / "late").touch)
+    executor.shutdown(wait=False, cancel_futures=True)
+    assert waiting.cancelled()
+    (tmp_path / "go").touch()
+    executor.shutdown()
+    assert [call.result(0) for call in begun] == [None, None]
+    assert not (tmp_path / "late").exists()
 
 
 @pytest.mark.slow

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.engines import build_dataframe
-from memxlnet.errors import SettingsError
+from memxlnet.engines.spark_dataframe import _Rows
+from memxlnet.errors import ExampleError, SettingsError, SourceError
 from tests.builder.processes import SETTINGS, content, rows
 from tests.engines.test_spark import pytestmark as pytestmark
 from tests.engines.test_spark import spark as spark
@@ -20,23 +22,76 @@ def frame(spark: Any) -> Any:
     return spark.createDataFrame(kept, schema).coalesce(1)  # in the order of the rows at every reading
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("chunk_size", [None, 1])
-def test_a_dataframe_changes_no_byte(
-    frame: Any, tmp_path: Path, undisturbed: dict[str, bytes], chunk_size: int | None
-) -> None:
-    changes = {} if chunk_size is None else {"streaming_chunk_size": chunk_size, "jobs": 2}
-    place = tmp_path / "scratch"
+def build(frame: Any, cache_dir: Path, place: Path, **changes: Any) -> None:
     build_dataframe(
         frame,
         golden_tokenizer(),
         split="test",
-        cache_dir=tmp_path / "cache",
+        cache_dir=cache_dir,
         scratch=place.as_uri(),
         **{**SETTINGS, **changes},
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{}, {"streaming_chunk_size": 1, "max_tasks": 2}], ids=str)
+def test_a_dataframe_changes_no_byte(
+    frame: Any, tmp_path: Path, undisturbed: dict[str, bytes], changes: dict[str, Any]
+) -> None:
+    build(frame, tmp_path / "cache", tmp_path / "scratch", **changes)
     assert content(tmp_path / "cache") == undisturbed
-    assert not [path for path in place.rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "scratch").rglob("*") if path.is_file()]
+
+
+@pytest.mark.slow
+def test_a_builder_that_ended_is_resumed_on_another_disk(
+    frame: Any,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheWriter, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            build(frame, tmp_path / "lost", tmp_path / "scratch")
+    with caplog.at_level("INFO", "memxlnet"):
+        build(frame, tmp_path / "cache", tmp_path / "scratch")
+    assert "4 chunks of an interrupted build are there" in caplog.text
+    assert content(tmp_path / "cache") == undisturbed
+
+
+@pytest.mark.slow
+def test_rows_are_those_of_spark_in_their_order(spark: Any) -> None:
+    made = [
+        (f"id-{number}", None if number % 3 else "who?", {"k": number}, [("a", [number, -1])] * (number % 2))
+        for number in range(700)
+    ]
+    schema = "id string, question string, more map<string, long>, answers array<struct<text: string, at: array<int>>>"
+    frame = spark.createDataFrame(made, schema).coalesce(2)
+    assert list(_Rows(frame)) == [row.asDict(recursive=True) for row in frame.collect()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        ("CAST(NULL AS string)", ExampleError, r"'question': expected text, found NoneType"),
+        ("raise_error('no such question')", SourceError, r"DataFrame of Spark cannot be read: .*no such question"),
+    ],
+    ids=["a row that is no example", "a DataFrame that fails"],
+)
+def test_an_error_of_the_rows_is_shown(
+    frame: Any, tmp_path: Path, column: str, error: type[Exception], message: str
+) -> None:
+    broken = frame.selectExpr(
+        "id", f"IF(id = '{rows()[7]['id']}', {column}, question) AS question", "context", "answers"
+    )
+    with pytest.raises(error, match=message):
+        build(broken, tmp_path / "cache", tmp_path / "scratch")
 
 
 @pytest.mark.parametrize(
