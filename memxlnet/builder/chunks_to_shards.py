@@ -4,6 +4,7 @@ import contextlib
 import json
 import operator
 import os
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -46,6 +47,9 @@ CONTEXTS_BATCH_ROWS = 64
 
 MAX_BATCH_BYTES = 16 * 2**20
 """Bytes of a record batch of documents or contexts, unless a single row is larger: giant rows stand in smaller ones."""
+
+_SYNC_SECONDS = 0.25
+"""How often a file that is being written is made durable, so that little is left at its end."""
 
 MAX_LIST_VALUES = 2**31 - 1
 """Values below one Arrow array: larger ones are refused by the writer."""
@@ -110,7 +114,7 @@ class Publisher:
                 f"{self._settings.name}/{self._settings.split}: expected at least one document, found none: all "
                 f"{totals[DROPPED]} examples were dropped"
             )
-        with ThreadPoolExecutor(len(TABLES) + 1, "memxlnet-publish") as self._pool:
+        with ThreadPoolExecutor(2 * len(TABLES), "memxlnet-publish") as self._pool:
             try:
                 return self._publish(staging, totals)
             except BaseException:
@@ -195,38 +199,35 @@ class Publisher:
         Args:
             batch_rows: Rows of a record batch.
             files: Each file, its first row and the row after its last one.
-            filled: Yields files of which a part was filled; they are whole at its end.
+            filled: Yields files of which a part was filled; all are whole at its end.
         """
         return _PendingTable(files[-1][2], batch_rows, self._pool.submit(_finished_shards, files, filled))
 
     def _publish_documents(self, staging: Path, survey: "_Survey") -> "_PendingTable":
-        metadata = self._metadata("documents", 0, 0, len(survey.document_bytes))
-        rows = batch_rows(survey.document_bytes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
-        writer = BatchWriter(staging, documents_schema(), metadata, rows)
-        with writer:
-            for chunk, first in zip(self._read(("documents",)), survey.firsts, strict=True):
-                documents = chunk["documents"]
-                contexts = survey.context_rows[first.contexts + column_values(documents["context"])]
-                documents = _replace(documents, "context", contexts)
-                first_segments = first.features + column_values(documents["first_segment"])
-                documents = _replace(documents, "first_segment", first_segments)
-                writer.add(documents)
-        return self._pend(writer.batch_rows, [(writer.path, 0, writer.metadata.row_stop)])
+        batches = self._documents(survey)
+        return self._write(staging, documents_schema(), "documents", survey.document_bytes, batches)
+
+    def _documents(self, survey: "_Survey") -> Iterator[pa.RecordBatch]:
+        for chunk, first in zip(self._read(("documents",)), survey.firsts, strict=True):
+            documents = chunk["documents"]
+            contexts = survey.context_rows[first.contexts + column_values(documents["context"])]
+            first_segments = first.features + column_values(documents["first_segment"])
+            yield _replace(_replace(documents, "context", contexts), "first_segment", first_segments)
 
     def _publish_contexts(self, staging: Path, survey: "_Survey") -> "_PendingTable":
-        metadata = self._metadata("contexts", 0, 0, len(survey.context_bytes))
-        rows = batch_rows(survey.context_bytes, CONTEXTS_BATCH_ROWS, MAX_BATCH_BYTES)
-        writer = BatchWriter(staging, contexts_schema(), metadata, rows)
-        with writer:
-            written = 0
-            for chunk, first in zip(self._read(("contexts",)), survey.firsts, strict=True):
-                contexts = chunk["contexts"]
-                numbers = survey.context_rows[first.contexts : first.contexts + contexts.num_rows]
-                new = np.flatnonzero(numbers >= written)
-                if new.size:
-                    written += new.size
-                    writer.add(contexts if new.size == contexts.num_rows else contexts.take(pa.array(new)))
-        return self._pend(writer.batch_rows, [(writer.path, 0, writer.metadata.row_stop)])
+        return self._write(
+            staging, contexts_schema(), "contexts", survey.context_bytes, self._contexts(survey), CONTEXTS_BATCH_ROWS
+        )
+
+    def _contexts(self, survey: "_Survey") -> Iterator[pa.RecordBatch]:
+        written = 0
+        for chunk, first in zip(self._read(("contexts",)), survey.firsts, strict=True):
+            contexts = chunk["contexts"]
+            numbers = survey.context_rows[first.contexts : first.contexts + contexts.num_rows]
+            new = np.flatnonzero(numbers >= written)
+            if new.size:
+                written += new.size
+                yield contexts if new.size == contexts.num_rows else contexts.take(pa.array(new))
 
     def _kept_schema(self) -> pa.Schema:
         """Return the schema of the kept columns: the types of all chunks together."""
@@ -249,16 +250,41 @@ class Publisher:
         for kept in self._read_kept(schema):
             sizes[row : row + kept.num_rows] = nested_bytes(kept)
             row += kept.num_rows
-        rows = batch_rows(sizes, DOCUMENTS_BATCH_ROWS, MAX_BATCH_BYTES)
-        del sizes
-        with BatchWriter(staging, schema, self._metadata(KEPT, 0, 0, total), rows) as writer:
-            for kept in self._read_kept(schema):
-                writer.add(kept)
-        return self._pend(writer.batch_rows, [(writer.path, 0, total)])
+        return self._write(staging, schema, KEPT, sizes, self._read_kept(schema))
 
     def _read_kept(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for chunk in self._read((KEPT, "documents")):
             yield fitted(chunk[KEPT], schema, chunk["documents"]["id"])
+
+    def _write(
+        self,
+        staging: Path,
+        schema: pa.Schema,
+        table: str,
+        sizes: Ints,
+        batches: Iterable[pa.RecordBatch],
+        most_rows: int = DOCUMENTS_BATCH_ROWS,
+    ) -> "_PendingTable":
+        """Write a table of texts.
+
+        Args:
+            staging: Where its file goes.
+            schema: Its schema.
+            table: Its name.
+            sizes: int64[rows], the bytes of each row.
+            batches: All its rows.
+            most_rows: Rows of a record batch of the file at most.
+        """
+        rows = batch_rows(sizes, most_rows, MAX_BATCH_BYTES)
+        written = threading.Event()
+        try:
+            with BatchWriter(staging, schema, self._metadata(table, 0, 0, len(sizes)), rows) as writer:
+                pending = self._pend(rows, [(writer.path, 0, len(sizes))], _until(written, writer.path))
+                for batch in batches:
+                    writer.add(batch)
+        finally:
+            written.set()
+        return pending
 
     def _dropped_lines(self) -> Iterator[bytes]:
         for chunk in self._read((DROPPED,)):
@@ -344,11 +370,17 @@ def _finished_shards(
     files: Sequence[tuple[Path, int, int]], filled: Iterable[Sequence[Path]]
 ) -> tuple[ShardRecord, ...]:
     for paths in filled:
-        # The disk writes what is there while the rest is filled.
+        # The disk takes what is there while the rest is filled.
         for path in paths:
             sync(path)
     records = ((finished_file(path), rows) for path, *rows in files)
     return tuple(ShardRecord(record.file, record.bytes, record.xxh3_128, *rows) for record, rows in records)
+
+
+def _until(written: threading.Event, path: Path) -> Iterator[list[Path]]:
+    """Yield a file from time to time while it is written."""
+    while not written.wait(_SYNC_SECONDS):
+        yield [path]
 
 
 def _replace(batch: pa.RecordBatch, name: str, values: Ints) -> pa.RecordBatch:
@@ -361,7 +393,6 @@ class BatchWriter:
 
     def __init__(self, staging: Path, schema: pa.Schema, metadata: FileMetadata, batch_rows: int):
         self.path = staging / shard_name(metadata.table, metadata.shard)
-        self.metadata = metadata
         self._schema = with_metadata(schema, metadata)
         self.batch_rows = batch_rows
         self._pending: list[pa.RecordBatch] = []
@@ -370,7 +401,8 @@ class BatchWriter:
     def __enter__(self) -> "BatchWriter":
         with contextlib.ExitStack() as stack:
             sink = FileSink(stack.enter_context(created(self.path)))
-            self._writer = pa.ipc.new_file(pa.PythonFile(sink, mode="w"), self._schema)
+            self._stream = pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), 1 << 20)
+            self._writer = pa.ipc.new_file(self._stream, self._schema)
             self._file = stack.pop_all()
         return self
 
@@ -380,6 +412,7 @@ class BatchWriter:
                 if self._pending_rows:
                     self._write(self._pending_rows)
                 self._writer.close()
+                self._stream.close()
         finally:
             self._file.close()
 
