@@ -3,6 +3,8 @@
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from memxlnet.settings import EncodeSettings
 from memxlnet.system_errors import described, hint_for
 
 _STATE = "build.json"
+_REMOVALS = 4
 
 
 class BuildDirectory:
@@ -89,13 +92,14 @@ class BuildDirectory:
             return 0
 
     def remove_chunks(self) -> None:
-        """Remove all chunks of a cache that is published.
+        """Remove all chunks of a cache that is published, several at once: each waits for the file system.
 
         Raises:
             OSError: One cannot be removed.
         """
-        for path in list(self.chunks.iterdir()):
-            path.unlink(missing_ok=True)
+        with ThreadPoolExecutor(_REMOVALS, "memxlnet-remove") as threads:
+            for _ in threads.map(partial(Path.unlink, missing_ok=True), list(self.chunks.iterdir())):
+                pass
 
     def read_encoder(self) -> tuple[Encoder, EncodeSettings]:
         """Return the encoder of this build, from files alone: neither transformers nor the builder's memory is needed.

@@ -1,9 +1,9 @@
 """Chunk files: one encoded chunk each, there whole or not at all.
 
-A chunk file holds Arrow IPC streams, end to end: a survey of the chunk, then one for each table, compressed. Its name
-holds its number and the checksum of its bytes, so that a restarted build knows without any other record which chunks
-are whole. The schema of its first table holds the digest of the examples that it was made from, so that a chunk whose
-examples changed does not count as finished.
+A chunk file holds Arrow IPC streams, end to end: a survey of the chunk, then one for each table. Its name holds its
+number and the checksum of its bytes, so that a restarted build knows without any other record which chunks are whole.
+The schema of its first table holds the digest of the examples that it was made from, so that a chunk whose examples
+changed does not count as finished.
 """
 
 import logging
@@ -34,8 +34,9 @@ CHUNK_TABLES = (*TABLES, DROPPED)
 
 _EXAMPLES_KEY = b"memxlnet.examples"
 _READ = pa.ipc.IpcReadOptions(use_threads=False)
-_WRITE = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-"""Padded rows take a twentieth of their size: less work than writing them, syncing them and giving their pages back."""
+_PLAIN = pa.ipc.IpcWriteOptions()
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+"""For features: padded, they take a twentieth of their size, which is less work than to write and sync all of it."""
 
 _NAME = re.compile(r"(\d{8})\.([0-9a-f]{32})\.chunk")
 
@@ -50,7 +51,7 @@ class ChunkReceipt:
         bytes: Size of its file.
         rows: Rows by table, the dropped examples included.
         examples: Digest of the raw examples that it was made from; empty where none was given.
-        table_bytes: Bytes of its tables, which the file holds compressed.
+        table_bytes: Bytes of its tables; the file holds features compressed.
     """
 
     index: int
@@ -190,12 +191,16 @@ def _check_tables(index: int, tables: Mapping[str, pa.RecordBatch]) -> None:
 
 
 def _write_streams(sink: Any, tables: Mapping[str, pa.RecordBatch]) -> ChunkSurvey:
-    written = [tables[table] for table in _tables_of(tables)]
     survey = ChunkSurvey.of(tables)
-    for batch in (survey.to_batch(), *written):
-        with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), batch.schema, options=_WRITE) as writer:
-            writer.write_batch(batch)
+    _write_stream(sink, survey.to_batch(), _PLAIN)
+    for table in _tables_of(tables):
+        _write_stream(sink, tables[table], _COMPRESSED if table == "features" else _PLAIN)
     return survey
+
+
+def _write_stream(sink: Any, batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> None:
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), batch.schema, options=options) as writer:
+        writer.write_batch(batch)
 
 
 def _receipt(
