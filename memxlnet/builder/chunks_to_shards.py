@@ -51,6 +51,9 @@ MAX_BATCH_BYTES = 16 * 2**20
 _SYNC_SECONDS = 0.25
 """How often a file that is being written is made durable, so that little is left at its end."""
 
+_BUFFER_BYTES = 1 << 20
+"""Written at once: each write takes the interpreter's lock, for which other threads wait."""
+
 MAX_LIST_VALUES = 2**31 - 1
 """Values below one Arrow array: larger ones are refused by the writer."""
 
@@ -401,8 +404,11 @@ class BatchWriter:
     def __enter__(self) -> "BatchWriter":
         with contextlib.ExitStack() as stack:
             sink = FileSink(stack.enter_context(created(self.path)))
-            self._stream = pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), 1 << 20)
-            self._writer = pa.ipc.new_file(self._stream, self._schema)
+            stream = pa.BufferedOutputStream(pa.PythonFile(sink, mode="w"), _BUFFER_BYTES)
+            # Also after an error: else it writes what it holds when it is collected, into whichever file has the
+            # descriptor by then.
+            stack.callback(stream.close)
+            self._writer = pa.ipc.new_file(stream, self._schema)
             self._file = stack.pop_all()
         return self
 
@@ -412,7 +418,6 @@ class BatchWriter:
                 if self._pending_rows:
                     self._write(self._pending_rows)
                 self._writer.close()
-                self._stream.close()
         finally:
             self._file.close()
 

@@ -1,6 +1,8 @@
 """From chunks to a published directory: whole or not at all, at any failure."""
 
+import contextlib
 import errno
+import gc
 import logging
 import os
 import subprocess
@@ -11,11 +13,14 @@ from typing import Any
 
 import pytest
 
+from arrow_schemas import FileMetadata
 from memxlnet.builder import chunks_to_shards as publish_module
 from memxlnet.builder import shard_filling
 from memxlnet.builder.cache_writer import CacheWriter
 from memxlnet.builder.chunk_files import ChunkReceipt
+from memxlnet.builder.chunks_to_shards import BatchWriter
 from memxlnet.errors import BuildError, BuildOSError, CacheDirectoryError, SettingsError
+from memxlnet.format import paths
 from memxlnet.format.published import PublishedCache
 from memxlnet.maintain.verify import verify_bytes
 from tests.format.content import (
@@ -108,6 +113,45 @@ def test_a_failed_publication_publishes_nothing_and_loses_no_chunk(
     finished = again.begin(settings(4))
     assert list(finished.values()) == receipts
     assert files_of(again.finish(list(finished.values())).directory) == expected
+
+
+@pytest.mark.parametrize("table", ["documents", "contexts"])
+def test_an_error_while_a_file_is_made_durable_before_its_end_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    failed = threading.Event()
+
+    def sync(path: Path) -> None:
+        # The system gives an error once: the sync at the end would not see it.
+        if path.name.startswith(table) and not failed.is_set():
+            failed.set()
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        paths.sync(path)
+
+    def slow(*arguments: Any) -> None:
+        failed.wait(30)
+        add(*arguments)
+
+    add = BatchWriter.add
+    monkeypatch.setattr(publish_module, "_SYNC_SECONDS", 0)
+    monkeypatch.setattr(publish_module, "sync", sync)
+    monkeypatch.setattr(BatchWriter, "add", slow)
+    writer, receipts = begun(tmp_path)
+    with pytest.raises(BuildOSError, match="Input/output error"):
+        writer.finish(receipts)
+    assert names(tmp_path) == [f".build-{settings(4).directory_name}"]
+
+
+def test_a_writer_that_failed_writes_into_no_other_file(tmp_path: Path) -> None:
+    batch = next(chunks(CONTENT, [len(CONTENT.items)]))["contexts"]
+    writer = BatchWriter(tmp_path, batch.schema, FileMetadata("contexts", 0, 0, 1, "f"), 1)
+    with contextlib.suppress(ZeroDivisionError), writer:
+        writer.add(batch)
+        1 / 0  # noqa: B018
+    with (tmp_path / "other").open("wb"):  # it has the descriptor now
+        del writer
+        gc.collect()
+    assert (tmp_path / "other").read_bytes() == b""
 
 
 def test_a_failed_replacement_leaves_the_published_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
