@@ -301,7 +301,10 @@ class CacheWriter:
             BuildOSError: The system failed.
         """
         # The directory of a build outlasts its chunks in the store, so that it shows a kill in between.
-        if self.build_directory(settings).path.exists():
+        build = self.build_directory(settings)
+        with build.errors():
+            is_left = build.path.exists()
+        if is_left:
             self._empty_scratch(settings)
             self.discard(settings)
 
