@@ -130,6 +130,7 @@ class StoreDirectory:
             LossLimitError: More was lost than the build allows; a cache that is in the store stays.
             TransferError: The store cannot be asked or written.
             CacheDirectoryError: `work_dir` cannot be created or written.
+            BuildOSError: The local copy cannot be looked for or removed.
             MemxlnetError: Any error of `build_cache`.
         """
         found = None if build.rebuild else self.find(job)
@@ -143,7 +144,9 @@ class StoreDirectory:
             if found is not None:
                 writer.leave_scratch(job.settings)
                 return self._found(job, build, found)
-            is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
+            local = writer.build_directory(job.settings)
+            with local.errors("read"):
+                is_kept = keep_copy or not self._is_own or writer.directory(job.settings).exists()
             summary = build_under_lock(job, build, writer, executor)
             if build.rebuild:
                 with self._sole_sender(job, is_conditional):
@@ -153,7 +156,8 @@ class StoreDirectory:
             # Until now another machine could have needed the chunks: this one may be lost before all is sent.
             writer.leave_scratch(job.settings)
             if not is_kept:
-                take_away(summary.directory)
+                with local.errors("removed"):
+                    take_away(summary.directory)
         return StoredBuild(self._place(job).url, summary, is_kept)
 
     def _found(self, job: Build, build: BuildSettings, manifest: Manifest) -> StoredBuild:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -132,6 +133,6 @@ class HashedFile:
             ) from None
         except OSError as error:
             raise SourceError(f"{self.path}: cannot be read: {error}") from error
-        if not self.path.is_file():
+        if not stat.S_ISREG(status.st_mode):
             raise SourceError(f"{self.path}: expected a file, found a directory or device")
         return status.st_size, status.st_mtime_ns, status.st_ctime_ns

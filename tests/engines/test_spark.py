@@ -108,8 +108,10 @@ def test_calls_that_wait_share_a_job_and_each_has_its_own_outcome(spark: Any, tm
     tracker = spark.sparkContext.statusTracker()
     before = len(tracker.getJobIdsForGroup())
     with SparkExecutor(spark, 4) as executor:
-        begun = [executor.submit(_wait_for, tmp_path / "go") for _ in range(2)]
-        wait_until(lambda: not executor._waiting, "both jobs have begun")
+        begun = []
+        for _ in range(2):  # one after the other: else both calls may be those of one job
+            begun.append(executor.submit(_wait_for, tmp_path / "go"))
+            wait_until(lambda: not executor._waiting, "its job has begun")
         calls = [executor.submit(divmod, 9, number) for number in range(6)]
         cancelled = executor.submit(divmod, 9, 9)
         assert cancelled.cancel()

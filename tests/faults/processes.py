@@ -48,7 +48,7 @@ def rows() -> list[dict[str, Any]]:
     return made
 
 
-def build(cache_dir: Path, **changes: Any) -> int:
+def build(cache_dir: Path | str, **changes: Any) -> int:
     """The one build of these tests."""
     return process_and_cache_dataset(rows(), "test", cache_dir, tokenizer=golden_tokenizer(), **{**SETTINGS, **changes})
 

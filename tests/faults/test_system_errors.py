@@ -107,6 +107,10 @@ def build_first(place: Place) -> None:
     build(place.cache_dir / "first", **SETTINGS)
 
 
+def build_into_store(place: Place) -> None:
+    build(f"{place.url}-built", **SETTINGS, work_dir=place.cache_dir / "first")
+
+
 def fetch(place: Place) -> None:
     pull(place.url, place.cache_dir / "fetched", progress=False)
 
@@ -130,6 +134,7 @@ def remove(place: Place) -> None:
 BORDERS: dict[str, Callable[[Place], Any]] = {
     "building": build_first,
     "building what is there": lambda place: build(place.cache_dir, **SETTINGS),
+    "building into a store": build_into_store,
     "rebuilding": lambda place: build(place.cache_dir, **SETTINGS, rebuild=True),
     "opening": lambda place: PublishedCache(place.directory),
     "opening in memory": lambda place: PublishedCache(place.directory, in_memory=True),

@@ -1,9 +1,12 @@
 """Files in every format, compressed or not, and names: what is a file, and how it is read."""
 
 import bz2
+import errno
 import gzip
+import itertools
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -283,3 +286,20 @@ def test_an_object_that_is_a_record_and_holds_records_is_an_error(tmp_path: Path
     (tmp_path / "f.json").write_text(json.dumps({"data": ROWS, **ROWS[0]}))
     with pytest.raises(SourceError, match="both"):
         list(read_json(HashedFile(tmp_path / "f.json")))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_file_that_the_system_cannot_look_at_is_an_error_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path, plain, calls = tmp_path / "rows.jsonl", os.stat, itertools.count()
+    path.write_text("{}\n")
+
+    def failing(target: Any, *arguments: Any, **options: Any) -> os.stat_result:
+        if target == path and next(calls) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return plain(target, *arguments, **options)
+
+    monkeypatch.setattr(os, "stat", failing)
+    with pytest.raises(SourceError, match=r"rows.jsonl: cannot be read.*Input/output error"):
+        HashedFile(path).known()
