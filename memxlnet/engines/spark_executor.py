@@ -154,8 +154,21 @@ def _run_calls(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     serializer = CloudPickleSerializer()
     for batch in batches:
         calls = [call.as_buffer() for call in batch.column("call")]
-        outcomes = [serializer.dumps(_outcome(serializer.loads, call)) for call in calls]
+        outcomes = [_packed_outcome(serializer, call) for call in calls]
         yield pa.record_batch({"outcome": pa.array(outcomes, pa.binary())})
+
+
+def _packed_outcome(serializer: Any, call: pa.Buffer) -> bytes:
+    """Run a call; return its outcome packed, which the driver can unpack: else it would be an error of all calls."""
+    is_error, outcome = _outcome(serializer.loads, call)
+    try:
+        packed: bytes = serializer.dumps((is_error, outcome))
+        if is_error:
+            serializer.loads(packed)
+        return packed
+    except Exception as error:
+        message = f"the outcome of a call cannot be sent: {outcome!r:.500}: {type(error).__name__}: {error}"
+        return bytes(serializer.dumps((True, RuntimeError(message))))
 
 
 def _outcome(load: Callable[[pa.Buffer], Callable[[], Any]], call: pa.Buffer) -> tuple[bool, Any]:
