@@ -63,10 +63,9 @@ class SparkExecutor(Executor):
             )
         if max_tasks is not None and (isinstance(max_tasks, bool) or not isinstance(max_tasks, int) or max_tasks < 1):
             raise SettingsError(f"max_tasks: expected None or an integer of at least 1, found {max_tasks!r}")
-        stopped: tuple[type[Exception], ...] = (AttributeError, OSError, *spark_failures())
         try:
             cores = spark.sparkContext.defaultParallelism
-        except stopped as error:
+        except spark_failures() as error:
             raise SettingsError("SparkExecutor: expected a running session, found one that is stopped") from error
         self.max_tasks: int = max_tasks or max(cores, _FEWEST_TASKS)
         # In a session with separate settings: a batch of any size becomes a partition, and a partition a task.
@@ -132,11 +131,11 @@ class SparkExecutor(Executor):
 
 
 def spark_failures() -> tuple[type[Exception], ...]:
-    """Return the errors that PySpark raises for what fails in Spark."""
+    """Return the errors that PySpark raises for what fails in Spark, and for what is asked of a stopped session."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    return Py4JError, PySparkException
+    return Py4JError, PySparkException, AttributeError, OSError
 
 
 def first_line(error: Exception) -> str:
