@@ -61,6 +61,11 @@ class ChunkReceipt:
     examples: str = ""
     table_bytes: int = 0
 
+    @property
+    def checksum(self) -> str:
+        """The checksum of its file, from the name."""
+        return self.file.split(".")[1]
+
     def check_types(self) -> None:
         """Check what came from elsewhere.
 
@@ -136,7 +141,7 @@ def store_chunk(directory: Path, receipt: ChunkReceipt, content: bytes) -> None:
         BuildError: They are not those of the receipt; nothing is written.
         OSError: The disk is full or cannot be written; no part is left.
     """
-    expected, found = (receipt.bytes, receipt.file.split(".")[1]), (len(content), digest(content))
+    expected, found = (receipt.bytes, receipt.checksum), (len(content), digest(content))
     if found != expected:
         raise BuildError(
             f"chunk {receipt.index}: expected {expected[0]:,} bytes with the checksum {expected[1]}, found "
@@ -249,6 +254,10 @@ def _reading(directory: Path, receipt: ChunkReceipt) -> Iterator[pa.MemoryMapped
     path = directory / receipt.file
     try:
         with pa.memory_map(str(path)) as mapped:
+            # Arrow reads other rows from a damaged file, or beyond its buffers.
+            if digest(memoryview(mapped.read_buffer())) != receipt.checksum:
+                raise pa.ArrowInvalid("other bytes than were written")
+            mapped.seek(0)
             yield mapped
     except (pa.ArrowException, OSError, StopIteration) as error:
         message = f"{path}: expected a chunk of {receipt.bytes} bytes, found {error!r}; build again"

@@ -1,5 +1,6 @@
 """The check of every build: on its first examples and on hard texts, encoder and tokenizer must agree bit for bit."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +32,9 @@ _ROOM = 12
 TYPES = "token_type_ids"
 COLUMNS = ("input_ids", "attention_mask", TYPES)
 
+_lock = threading.Lock()
+"""Held while calls set padding and truncation: builds in several threads may share a tokenizer."""
+
 
 def check_against_transformers(
     tokenizer: Any, content: TokenizerContent, settings: EncodeSettings, examples: Sequence[Example]
@@ -60,7 +64,7 @@ def check_against_transformers(
     as_questions = [(question, PLAIN_CONTEXT) for question in (*(question for question, _ in few), *hard)]
     length = settings.max_seq_length - 2 * content.layout.num_memory_tokens
     layout = replace(content.layout, memory_read_ids=(), memory_write_ids=())
-    with _state_kept(tokenizer):
+    with _lock, _state_kept(tokenizer):
         for pairs, max_seq_length, stride in (
             ([*few, *joined], length, settings.doc_stride),
             # Lengths that drop none of them, however long a question is.

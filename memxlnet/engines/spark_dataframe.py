@@ -22,12 +22,18 @@ class _Rows:
         self._frame = frame
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        # As Arrow, rows cost the driver a fifth of what rows of Spark do.
-        packed = self._frame.mapInArrow(_pack_rows, "rows binary")
+        names = self._frame.columns
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise SourceError(f"examples: expected columns of different names, found {repeated} more than once")
         try:
+            # By number: `mapInArrow` looks columns up by name, and cannot find one with a dot in it.
+            numbered = self._frame.toDF(*map(str, range(len(names))))
+            # As Arrow, rows cost the driver a fifth of what rows of Spark do.
+            packed = numbered.mapInArrow(_pack_rows, "rows binary")
             for message in packed.toLocalIterator(prefetchPartitions=True):
                 with pa.ipc.open_stream(message.rows) as reader:
-                    yield from reader.read_all().to_pylist(maps_as_pydicts="strict")
+                    yield from reader.read_all().rename_columns(names).to_pylist(maps_as_pydicts="strict")
         except spark_failures() as error:
             raise SourceError(f"examples: the DataFrame of Spark cannot be read: {first_line(error)}") from error
 

@@ -63,10 +63,9 @@ class SparkExecutor(Executor):
             )
         if max_tasks is not None and (isinstance(max_tasks, bool) or not isinstance(max_tasks, int) or max_tasks < 1):
             raise SettingsError(f"max_tasks: expected None or an integer of at least 1, found {max_tasks!r}")
-        stopped: tuple[type[Exception], ...] = (AttributeError, OSError, *spark_failures())
         try:
             cores = spark.sparkContext.defaultParallelism
-        except stopped as error:
+        except spark_failures() as error:
             raise SettingsError("SparkExecutor: expected a running session, found one that is stopped") from error
         self.max_tasks: int = max_tasks or max(cores, _FEWEST_TASKS)
         # In a session with separate settings: a batch of any size becomes a partition, and a partition a task.
@@ -132,11 +131,11 @@ class SparkExecutor(Executor):
 
 
 def spark_failures() -> tuple[type[Exception], ...]:
-    """Return the errors that PySpark raises for what fails in Spark."""
+    """Return the errors that PySpark raises for what fails in Spark, and for what is asked of a stopped session."""
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
-    return Py4JError, PySparkException
+    return Py4JError, PySparkException, AttributeError, OSError
 
 
 def first_line(error: Exception) -> str:
@@ -154,8 +153,21 @@ def _run_calls(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     serializer = CloudPickleSerializer()
     for batch in batches:
         calls = [call.as_buffer() for call in batch.column("call")]
-        outcomes = [serializer.dumps(_outcome(serializer.loads, call)) for call in calls]
+        outcomes = [_packed_outcome(serializer, call) for call in calls]
         yield pa.record_batch({"outcome": pa.array(outcomes, pa.binary())})
+
+
+def _packed_outcome(serializer: Any, call: pa.Buffer) -> bytes:
+    """Run a call; return its outcome packed, which the driver can unpack: else it would be an error of all calls."""
+    is_error, outcome = _outcome(serializer.loads, call)
+    try:
+        packed: bytes = serializer.dumps((is_error, outcome))
+        if is_error:
+            serializer.loads(packed)
+        return packed
+    except Exception as error:
+        message = f"the outcome of a call cannot be sent: {outcome!r:.500}: {type(error).__name__}: {error}"
+        return bytes(serializer.dumps((True, RuntimeError(message))))
 
 
 def _outcome(load: Callable[[pa.Buffer], Callable[[], Any]], call: pa.Buffer) -> tuple[bool, Any]:

@@ -7,7 +7,7 @@ import xxhash
 _READ_BYTES = 1 << 22
 
 
-def digest(content: bytes) -> str:
+def digest(content: bytes | memoryview) -> str:
     """Return the checksum of bytes in memory."""
     return xxhash.xxh3_128_hexdigest(content)
 

@@ -253,3 +253,16 @@ def test_a_chunk_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(BuildError, match=receipt.file):
         read_chunk(tmp_path, receipt)
+
+
+@given(st.data())
+def test_no_changed_byte_is_read(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        receipt = write_chunk(Path(folder), 0, TABLES)
+        path = Path(folder, receipt.file)
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        for read in (read_survey, read_chunk):
+            with pytest.raises(BuildError, match=f"{receipt.file}: .*other bytes than were written.*; build again$"):
+                read(Path(folder), receipt)

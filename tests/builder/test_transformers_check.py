@@ -1,6 +1,8 @@
 """Each build compares its first examples with transformers and stops where they differ."""
 
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def test_a_tokenizer_that_can_be_taken_apart_passes_and_keeps_its_state() -> Non
     padding, truncation = tokenizer.backend_tokenizer.padding, tokenizer.backend_tokenizer.truncation
     run(tokenizer)
     assert (tokenizer.backend_tokenizer.padding, tokenizer.backend_tokenizer.truncation) == (padding, truncation)
+
+
+def test_builds_in_threads_check_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2)
+
+    def compare(*_: object) -> None:
+        with pytest.raises(threading.BrokenBarrierError):  # another thread never comes
+            both.wait(0.2)
+
+    monkeypatch.setattr(transformers_check, "_compare", compare)
+    tokenizer = golden_tokenizer()
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(run, [tokenizer] * 2)) == [None] * 2
 
 
 @pytest.mark.parametrize("name", ["input_ids", "attention_mask", "token_type_ids", "offset_mapping"])

@@ -3,13 +3,16 @@
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from memxlnet.engines import SparkExecutor
+from memxlnet.engines import SparkExecutor, spark_executor
 from memxlnet.errors import BuildError, MissingLibraryError, SettingsError
 from tests.builder.processes import build, content
 from tests.builder.scripts.injected import wait_until
@@ -108,10 +111,7 @@ def test_calls_that_wait_share_a_job_and_each_has_its_own_outcome(spark: Any, tm
     tracker = spark.sparkContext.statusTracker()
     before = len(tracker.getJobIdsForGroup())
     with SparkExecutor(spark, 4) as executor:
-        begun = []
-        for _ in range(2):  # one after the other: else both calls may be those of one job
-            begun.append(executor.submit(_wait_for, tmp_path / "go"))
-            wait_until(lambda: not executor._waiting, "its job has begun")
+        begun = _begin_two_jobs(executor, tmp_path / "go")
         calls = [executor.submit(divmod, 9, number) for number in range(6)]
         cancelled = executor.submit(divmod, 9, 9)
         assert cancelled.cancel()
@@ -120,6 +120,49 @@ def test_calls_that_wait_share_a_job_and_each_has_its_own_outcome(spark: Any, tm
         assert [call.result(60) for call in calls[1:]] == [divmod(9, number) for number in range(1, 6)]
         assert isinstance(calls[0].exception(60), ZeroDivisionError)
     assert len(tracker.getJobIdsForGroup()) == before + 4  # 7 calls that waited, of which 4 and 3 were taken
+
+
+class _TwoArgumentsError(Exception):
+    def __init__(self, one: int, two: int):
+        super().__init__(f"{one} and {two}")
+
+
+def _raise_of_two_arguments() -> None:
+    raise _TwoArgumentsError(1, 2)
+
+
+def _raise_with_lock() -> None:
+    error = ValueError("holds a lock")
+    error.lock = threading.Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (_raise_of_two_arguments, r"_TwoArgumentsError\('1 and 2'\): TypeError: .*'two'"),
+        (_raise_with_lock, r"ValueError\('holds a lock'\): PicklingError: .*cannot pickle"),
+        (threading.Lock, r"<unlocked _thread.lock object .*: PicklingError: .*cannot pickle"),
+    ],
+    ids=["not read", "not written", "result"],
+)
+def test_an_outcome_that_cannot_be_sent_is_an_error_of_its_call_alone(call: Any, text: str) -> None:
+    serializer = pytest.importorskip("pyspark.serializers").CloudPickleSerializer()
+    packed = pa.array([serializer.dumps(partial(each)) for each in (call, partial(divmod, 9, 2))], pa.binary())
+    (batch,) = spark_executor._run_calls(iter([pa.record_batch({"call": packed})]))
+    failed, fine = [serializer.loads(outcome) for outcome in batch["outcome"].to_pylist()]
+    assert fine == (False, (4, 1))
+    assert failed[0]
+    with pytest.raises(RuntimeError, match=f"^the outcome of a call cannot be sent: {text}"):
+        raise failed[1]
+
+
+def _begin_two_jobs(executor: SparkExecutor, go: Path) -> list[Any]:
+    begun = []
+    for _ in range(2):
+        begun.append(executor.submit(_wait_for, go))
+        wait_until(lambda: not executor._waiting, "a job has taken the call")  # else one job may take both
+    return begun
 
 
 def _wait_for(go: Path) -> None:
@@ -143,8 +186,7 @@ def _task() -> Any:
 @pytest.mark.slow
 def test_calls_that_no_job_has_taken_are_cancelled_at_shutdown(spark: Any, tmp_path: Path) -> None:
     executor = SparkExecutor(spark, 1)
-    begun = [executor.submit(_wait_for, tmp_path / "go") for _ in range(2)]
-    wait_until(lambda: not executor._waiting, "both jobs have begun")
+    begun = _begin_two_jobs(executor, tmp_path / "go")
     waiting = executor.submit((tmp_path / "late").touch)
     executor.shutdown(wait=False, cancel_futures=True)
     assert waiting.cancelled()

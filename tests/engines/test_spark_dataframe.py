@@ -76,6 +76,15 @@ def test_rows_are_those_of_spark_in_their_order(spark: Any) -> None:
 
 
 @pytest.mark.slow
+def test_any_names_of_columns(spark: Any) -> None:
+    names = ["id", "a.b", "ID", "x y", "`", "0"]
+    frame = spark.createDataFrame([(1, 2, 3, 4, 5, 6)], ", ".join(f"c{number} int" for number in range(6))).toDF(*names)
+    assert list(_Rows(frame)) == [dict(zip(names, range(1, 7), strict=True))]
+    with pytest.raises(SourceError, match=r"^examples: expected columns of different names, found \['x'\] more than"):
+        list(_Rows(frame.toDF("x", "b", "x", "d", "e", "f")))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "error", "message"),
     [
@@ -92,6 +101,19 @@ def test_an_error_of_the_rows_is_shown(
     )
     with pytest.raises(error, match=message):
         build(broken, tmp_path / "cache", tmp_path / "scratch")
+
+
+def test_a_session_that_is_stopped_meanwhile_is_an_error_of_the_rows() -> None:
+    pytest.importorskip("pyspark")
+
+    class Stopped:
+        columns = ("id",)
+
+        def toDF(self, *_: str) -> None:  # noqa: N802
+            raise AttributeError("'NoneType' object has no attribute 'setCallSite'")  # what PySpark raises
+
+    with pytest.raises(SourceError, match=r"^examples: the DataFrame of Spark cannot be read: .*setCallSite"):
+        list(_Rows(Stopped()))
 
 
 @pytest.mark.parametrize(
